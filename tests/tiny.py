@@ -1,0 +1,321 @@
+"""Tiny real checkpoints of the nine families, built from configs: weights, config and a real tokenizer.
+
+Nothing is downloaded. Biases, norms and embeddings are random, so that a forgotten one shows in the outputs; dropout
+stays at 0.1, so that a forgotten `eval()` shows too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+FAMILIES = ("bert", "roberta", "distilbert", "modernbert", "gpt2", "llama", "qwen2", "t5", "bart")
+ENCODERS = FAMILIES[:4]
+DECODERS = FAMILIES[4:7]
+ENCODER_DECODERS = FAMILIES[7:]
+
+# Other checkpoints of the same families: BERT from a masked-LM class (no pooler in the file), BERT from the bare
+# class (no LM head in the file), T5 with a gated feed-forward, and a look-alike of Llama from another family.
+VARIANTS = ("bert-without-pooler", "bert-plain", "t5-gated", "mistral")
+
+MAX_TOKENS = 128
+SENTENCES = (
+    "the quick brown fox jumps over the lazy dog",
+    "my card was lost and the bank will send a new one",
+    "Ada lived in London and wrote the first program",
+    "where is the nearest station, and when does the train leave?",
+    "seven small boats sailed past the old harbour at dawn",
+    "please play some quiet music in the kitchen tonight",
+    "the committee met on Tuesday; nobody took notes.",
+    "add 12 eggs, 3 lemons & a bag of sugar to my list",
+    "Grace found a moth in the relay and taped it into the log",
+    "we walk , run and jump twice after turning left",
+)
+CHARACTERS = string.ascii_letters + string.digits + string.punctuation
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build(family: str, folder: str | Path) -> Path:
+    """Write a tiny checkpoint of one of `FAMILIES` or `VARIANTS` into `folder`, the same bytes every time."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = _TOKENIZERS[family.split("-")[0]]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _model(family, tokenizer)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() == 1:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _model(family: str, tokenizer: Any) -> Any:
+    class_name, config_name, settings = _MODELS[family]
+    special = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config = getattr(transformers, config_name)(**{"vocab_size": len(tokenizer), **special, **settings})
+    if family == "modernbert":
+        config.cls_token_id, config.sep_token_id = tokenizer.cls_token_id, tokenizer.sep_token_id
+    return getattr(transformers, class_name)(config)
+
+
+_BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": MAX_TOKENS,
+    "initializer_range": 0.1,
+}
+_LLAMA = {**_BERT, "num_key_value_heads": 2, "attention_dropout": 0.1}
+_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+_MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bert": ("BertForPreTraining", "BertConfig", _BERT),
+    "bert-without-pooler": ("BertForMaskedLM", "BertConfig", _BERT),
+    "bert-plain": ("BertModel", "BertConfig", _BERT),
+    "roberta": (
+        "RobertaForMaskedLM",
+        "RobertaConfig",
+        # Positions start at pad_token_id + 1 = 2, so two of these are never used.
+        {**_BERT, "max_position_embeddings": MAX_TOKENS + 2, "type_vocab_size": 1},
+    ),
+    "distilbert": (
+        "DistilBertForMaskedLM",
+        "DistilBertConfig",
+        {
+            "dim": 32,
+            "n_layers": 3,
+            "n_heads": 4,
+            "hidden_dim": 64,
+            "max_position_embeddings": MAX_TOKENS,
+            "initializer_range": 0.1,
+        },
+    ),
+    "modernbert": (
+        "ModernBertForMaskedLM",
+        "ModernBertConfig",
+        # Four layers, so that both global (0, 3) and local (1, 2) attention are there.
+        {
+            **_BERT,
+            "num_hidden_layers": 4,
+            "global_attn_every_n_layers": 3,
+            "local_attention": 16,
+            "attention_dropout": 0.1,
+            "mlp_dropout": 0.1,
+            "embedding_dropout": 0.1,
+        },
+    ),
+    "gpt2": (
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": MAX_TOKENS, "initializer_range": 0.1},
+    ),
+    "llama": ("LlamaForCausalLM", "LlamaConfig", {**_LLAMA, "tie_word_embeddings": False}),
+    "mistral": ("MistralForCausalLM", "MistralConfig", _LLAMA),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", {**_LLAMA, "tie_word_embeddings": True}),
+    "t5": ("T5ForConditionalGeneration", "T5Config", _T5),
+    "t5-gated": (
+        "T5ForConditionalGeneration",
+        "T5Config",
+        {**_T5, "feed_forward_proj": "gated-gelu"},
+    ),
+    "bart": (
+        "BartForConditionalGeneration",
+        "BartConfig",
+        {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": MAX_TOKENS,
+            "init_std": 0.1,
+            "decoder_start_token_id": 2,
+            "forced_bos_token_id": None,
+        },
+    ),
+}
+
+
+def _words() -> list[str]:
+    return [word for sentence in SENTENCES for word in re.findall(r"\w+", sentence)]
+
+
+def _wordpiece(token_types: bool) -> Any:
+    """Whole words of the sentences, and single characters. Not trained: the trainer's ids differ between runs."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    characters = sorted(set(CHARACTERS.lower()))
+    words = sorted({word.lower() for word in _words()} - set(characters))
+    tokens = [*special, *characters, *(f"##{character}" for character in characters), *words]
+    core = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = ["input_ids", "token_type_ids", "attention_mask"] if token_types else ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_max_length=MAX_TOKENS,
+        model_input_names=names,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def _byte_level(special: list[str], *, prefix_space: bool = False) -> Any:
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=360, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    core.train_from_iterator(SENTENCES, trainer)
+    return core
+
+
+def _roberta_like(model_max_length: int | None) -> Any:
+    core = _byte_level(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], prefix_space=True)
+    core.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True
+    )
+    limit = {} if model_max_length is None else {"model_max_length": model_max_length}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+        **limit,
+    )
+
+
+def _modernbert() -> Any:
+    core = _byte_level(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_max_length=MAX_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def _gpt2() -> Any:
+    """One special token for everything and no pad token, as in the real one."""
+    end = "<|endoftext|>"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level([end]),
+        model_max_length=MAX_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token=end,
+        eos_token=end,
+        unk_token=end,
+    )
+
+
+def _llama() -> Any:
+    """Begins every text with <s>, pads left and has no pad token."""
+    core = _byte_level(["<unk>", "<s>", "</s>"], prefix_space=True)
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="left",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+    )
+
+
+def _qwen2() -> Any:
+    """A chat tokenizer: no begin token, a pad token that is not the end token, and a chat template."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level(special),
+        model_max_length=MAX_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _t5() -> Any:
+    """Whole words by their frequency, and single characters. Not trained: the trainer's ids differ between runs."""
+    sentinels = [f"<extra_id_{number}>" for number in range(8)]
+    words = _words()
+    pieces = [
+        *((token, 0.0) for token in ["<pad>", "</s>", "<unk>", *sentinels]),
+        *((f"▁{word}", math.log(words.count(word) / len(words))) for word in sorted(set(words))),
+        *((character, -8.0) for character in ["▁", *sorted(set(CHARACTERS))]),
+    ]
+    core = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
+    core.normalizer = normalizers.NFKC()
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    core.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_max_length=MAX_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        additional_special_tokens=sentinels,
+    )
+
+
+_TOKENIZERS: dict[str, Callable[[], Any]] = {
+    "bert": lambda: _wordpiece(token_types=True),
+    "distilbert": lambda: _wordpiece(token_types=False),
+    # No limit in the tokenizer: the config has to say it.
+    "roberta": lambda: _roberta_like(None),
+    "bart": lambda: _roberta_like(MAX_TOKENS),
+    "modernbert": _modernbert,
+    "gpt2": _gpt2,
+    "llama": _llama,
+    "mistral": _llama,
+    "qwen2": _qwen2,
+    "t5": _t5,
+}

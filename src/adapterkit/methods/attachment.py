@@ -1,0 +1,302 @@
+"""Attach a method to a model that shares a backbone's trunk, and take it off again without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft.functional import inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from adapterkit.errors import ArtifactError, SiteError
+from adapterkit.methods import lora
+from adapterkit.methods.adapter_name import ADAPTER
+from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
+from adapterkit.methods.bottleneck.layer import refuse_merge
+from adapterkit.methods.merging import Merge, MergeError
+from adapterkit.methods.reach import Reach, lowest_layers
+from adapterkit.methods.splitting import Split
+
+if TYPE_CHECKING:
+    from adapterkit.backbone import Backbone
+    from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+
+BELOW_ALL_LAYERS = -1
+
+
+@dataclass
+class _Undo:
+    """What the trunk was before anything was attached."""
+
+    requires_grad: list[tuple[nn.Parameter, bool]] = field(default_factory=list)
+    biases: dict[str, Tensor] = field(default_factory=dict)
+    split: Split | None = None
+
+
+class Attachment:
+    """A method on a model.
+
+    Attributes:
+        lowest_layer: for each adapted stack, the lowest layer that the method touches; what lies below depends on the
+            input alone. -1 where the embeddings are touched too (bias="all"). Empty for the method `none`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, Any],
+        biases: Mapping[str, nn.Parameter],
+        config: Mapping[str, Any],
+        lowest_layer: Mapping[str, int],
+        undo: _Undo,
+    ) -> None:
+        """Used by `attach`."""
+        self.lowest_layer = dict(lowest_layer)
+        self._model = model
+        self._layers = dict(layers)
+        self._biases = dict(biases)
+        self._config = dict(config)
+        self._undo = undo
+        self._merge: Merge | None = None
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by path in the model without the adapter's name, as PEFT's files have it."""
+        return {path: parameter for path, parameter in self._saved().items() if parameter.requires_grad}
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of everything that makes the adapter, by path in the model as PEFT's files have it."""
+        own: dict[str, Tensor] = {path: parameter.detach().clone() for path, parameter in self._saved().items()}
+        return own if self._undo.split is None else self._undo.split.exported(own)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over values; they are cast to the dtype and moved to the device that the adapter has.
+
+        Raises:
+            ArtifactError: missing or unknown names, other shapes, values that are not finite; nothing is changed then.
+            MergeError: the adapter is merged.
+        """
+        if self._merge is not None:
+            raise MergeError("a merged adapter cannot be loaded into", remedy="Unmerge it first.")
+        own = self.state()
+        problems = [f"{path}: missing" for path in own if path not in state]
+        problems += [f"{path}: not a part of this adapter" for path in sorted(set(state) - set(own))]
+        for path in own.keys() & state.keys():
+            found, expected = tuple(state[path].shape), tuple(own[path].shape)
+            if found != expected:
+                problems.append(f"{path}: shape {found}, expected {expected}")
+            elif not torch.isfinite(state[path]).all():
+                problems.append(f"{path}: holds values that are not finite")
+        if problems:
+            raise ArtifactError("these tensors do not fit the adapter", sorted(problems))
+        values = state if self._undo.split is None else self._undo.split.imported(state)
+        with torch.no_grad():
+            for path, parameter in self._saved().items():
+                parameter.copy_(values[path])
+
+    def config(self) -> dict[str, Any]:
+        """The content of PEFT's adapter_config.json; the caller sets task_type and base_model_name_or_path.
+
+        The same whatever the hash seed. Empty for the method `none`.
+        """
+        content = self._config if self._undo.split is None else self._undo.split.config(self._config)
+        copied: dict[str, Any] = lora.jsonable(content)
+        return copied
+
+    def train(self, mode: bool = True) -> None:
+        """Switch the adapter's own dropout on or off; the trunk's stays as it is."""
+        for layer in self._layers.values():
+            for part in _own_parts(layer):
+                part.train(mode)
+
+    def merge(self) -> None:
+        """Fold the adapter into the backbone's weights.
+
+        Raises:
+            MergeError: a bottleneck, or values that are not finite; nothing is changed then.
+        """
+        if any(isinstance(layer, BottleneckLayer) for layer in self._layers.values()):
+            refuse_merge()
+        if self._merge is None:
+            self._merge = Merge(self._layers)
+
+    def unmerge(self) -> None:
+        """Put the backbone's weights back, bit for bit."""
+        if self._merge is not None:
+            self._merge.undo()
+            self._merge = None
+
+    def detach(self) -> None:
+        """Take the method off: the trunk has its own modules, bytes and flags again. The adapter is gone."""
+        self.unmerge()
+        with torch.no_grad():
+            for path, bias in self._biases.items():
+                bias.copy_(self._undo.biases[path])
+                bias.grad = None
+        for path, layer in self._layers.items():
+            if isinstance(layer, BottleneckLayer):
+                layer.release()
+            parent, _, name = path.rpartition(".")
+            setattr(self._model.get_submodule(parent), name, layer.base_layer)
+        if self._undo.split is not None:
+            self._undo.split.undo()
+        for parameter, flag in self._undo.requires_grad:
+            parameter.requires_grad_(flag)
+        if self._layers:
+            del self._model.peft_config
+        self._layers, self._biases, self._undo = {}, {}, _Undo()
+
+    def _saved(self) -> dict[str, nn.Parameter]:
+        found = dict(self._biases)
+        for path, layer in self._layers.items():
+            for name, parameter in layer.named_parameters():
+                if not name.startswith("base_layer."):
+                    found[f"{path}.{file_name(name)}"] = parameter
+        return dict(sorted(found.items()))
+
+
+def _own_parts(layer: Any) -> list[nn.Module]:
+    """The modules of a PEFT layer without the module that it wraps."""
+    return [child for name, child in layer.named_children() if name != "base_layer"]
+
+
+def file_name(name: str) -> str:
+    """A parameter's name in a PEFT layer as PEFT's files have it: without the adapter's name."""
+    short = ".".join(part for part in name.split(".") if part != ADAPTER)
+    # PEFT keeps DoRA's magnitude in a module and its files do not show it.
+    return short.removesuffix(".weight") if short.startswith("lora_magnitude_vector") else short
+
+
+def attach(
+    model: nn.Module,
+    backbone: Backbone,
+    settings: LoraMethod | BottleneckMethod | NoMethod,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> Attachment:
+    """Attach a method to a model that holds the backbone's modules.
+
+    The adapter is in eval mode; nothing outside the trunk changes whether it is trained.
+
+    Args:
+        model: holds modules of the backbone's trunk, the very objects, and possibly a head.
+        settings: which method, where and how.
+        seed: of the initialisation; the global random generators are left as they were.
+        dtype: of the adapter's tensors, whatever the backbone's.
+
+    Raises:
+        SiteError: places that do not exist or cannot be reached; lists what exists.
+        RecipeError: settings that do not go together with this backbone.
+    """
+    if settings.kind == "none":
+        return Attachment(model, {}, {}, {}, {}, _Undo())
+    reach = Reach(model, backbone.trunk)
+    if settings.kind == "lora":
+        return _attach_lora(model, backbone, settings, reach, seed, dtype)
+    return _attach_bottleneck(model, backbone, settings, reach, seed, dtype)
+
+
+def _attach_lora(
+    model: nn.Module, backbone: Backbone, settings: LoraMethod, reach: Reach, seed: int, dtype: torch.dtype
+) -> Attachment:
+    chosen = lora.choose(backbone.sites, settings)
+    targets = reach.keep({site.path: site for site in chosen})
+    config = lora.lora_config(model, targets, settings)
+    biases = _biases(model, backbone.trunk, targets, settings.bias)
+    split = None
+    if lora.splits(settings.initialization):
+        split = Split({path: model.get_submodule(path) for path in targets})
+    with _frozen_outside(model, backbone.trunk) as undo:
+        _inject(model, config, backbone.device, seed, dtype)
+        layers = lora.check_injected(model, targets, settings)
+    if split is not None:
+        split.take(layers)
+        undo.split = split
+    names = {id(bias): name for name, bias in model.named_parameters() if any(bias is b for b in biases)}
+    trained = {names[id(bias)]: bias for bias in biases}
+    undo.biases = {name: bias.detach().clone() for name, bias in trained.items()}
+    for bias in biases:
+        bias.requires_grad_(True)
+    lowest = lowest_layers(targets.values())
+    if settings.bias == "all":
+        lowest = dict.fromkeys(lowest, BELOW_ALL_LAYERS)
+    content = {**config.to_dict(), "target_modules": sorted(targets), "inference_mode": True}
+    return Attachment(model, layers, trained, content, lowest, undo)
+
+
+def _attach_bottleneck(
+    model: nn.Module, backbone: Backbone, settings: BottleneckMethod, reach: Reach, seed: int, dtype: torch.dtype
+) -> Attachment:
+    names = ("attention", "feedforward") if settings.placement == "houlsby" else ("feedforward",)
+    chosen = backbone.sites.select_sublayers(names, layers=settings.layers, top=settings.top)
+    targets = reach.keep({sublayer.output: sublayer for sublayer in chosen})
+    residuals, norms = {}, {}
+    for path, sublayer in targets.items():
+        residual, norm = reach.path(sublayer.residual), sublayer.norm and reach.path(sublayer.norm)
+        if settings.placement != "houlsby" and residual is not None:
+            residuals[path] = residual
+        if settings.placement == "pfeiffer" and norm is not None:
+            norms[path] = norm
+    hidden: int = backbone.contract.hidden_size
+    config = BottleneckConfig(
+        target_modules=sorted(targets),
+        residual_modules=residuals,
+        norm_modules=norms,
+        placement=settings.placement,
+        width=settings.width_for(hidden),
+        activation=settings.activation,
+        scale=settings.scale,
+        scale_learned=settings.scale_learned,
+        dropout=settings.dropout,
+    )
+    with _frozen_outside(model, backbone.trunk) as undo:
+        _inject(model, config, backbone.device, seed, dtype)
+    layers = {path: module for path, module in model.named_modules() if isinstance(module, BottleneckLayer)}
+    content = {**config.to_dict(), "inference_mode": True}
+    return Attachment(model, layers, {}, content, lowest_layers(targets.values()), undo)
+
+
+def _inject(model: nn.Module, config: Any, device: torch.device, seed: int, dtype: torch.dtype) -> None:
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            for part in _own_parts(layer):
+                part.to(dtype).eval()
+
+
+@contextmanager
+def _frozen_outside(model: nn.Module, trunk: nn.Module) -> Iterator[_Undo]:
+    """Freeze the trunk; PEFT freezes heads too, which is undone."""
+    in_trunk = {id(parameter) for parameter in trunk.parameters()}
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    undo = _Undo(requires_grad=[(parameter, flag) for parameter, flag in flags if id(parameter) in in_trunk])
+    yield undo
+    for parameter, flag in flags:
+        parameter.requires_grad_(flag and id(parameter) not in in_trunk)
+
+
+def _biases(model: nn.Module, trunk: nn.Module, targets: Iterable[str], which: str) -> list[nn.Parameter]:
+    """The biases of the trunk that are trained with LoRA.
+
+    Raises:
+        SiteError: biases are asked for, and there are none.
+    """
+    if which == "none":
+        return []
+    if which == "all":
+        in_trunk = {id(parameter) for parameter in trunk.parameters()}
+        named = model.named_parameters()
+        found = [p for name, p in named if name.rpartition(".")[2] == "bias" and id(p) in in_trunk]
+    else:
+        candidates = [getattr(model.get_submodule(path), "bias", None) for path in targets]
+        found = [bias for bias in candidates if isinstance(bias, nn.Parameter)]
+    if not found:
+        raise SiteError(f"bias={which} asks for biases, and there are none there", remedy="Use method.bias=none.")
+    return found

@@ -1,0 +1,196 @@
+"""The bottleneck's layer: wraps the linear that emits a sublayer's output.
+
+Axes: … any leading axes (rows, tokens), D hidden width, M bottleneck width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterkit.errors import SiteError
+from adapterkit.methods.bottleneck.config import ACTIVATIONS, BottleneckConfig
+from adapterkit.methods.bottleneck.tap import Tap
+from adapterkit.methods.merging import MergeError
+
+BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
+
+
+class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
+    """h + f(z), with f(z) = scale · (W_up · act(W_down · z + b_down) + b_up) and dropout on f.
+
+    h is what the wrapped linear gives, r the residual that the model adds afterwards, LN its norm after adding
+    (Houlsby et al. 2019, Pfeiffer et al. 2021, He et al. 2022; equations as in AdapterHub):
+
+    | placement | z, norm after | z, norm before |
+    |---|---|---|
+    | houlsby | h | h |
+    | pfeiffer | LN(h + r) | h + r |
+    | parallel | r | r |
+
+    W_up and b_up are zero at birth, so an untrained adapter changes nothing. W_down is Kaiming-uniform with a = √5 and
+    b_down zero, as in the official code of He et al. (`init_option="lora"`).
+    """
+
+    adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_up", "bottleneck_scale")
+    other_param_names: tuple[str, ...] = ("configs", "dropouts")
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        config: BottleneckConfig,
+        *,
+        residual: tuple[str, nn.Module] | None = None,
+        norm: nn.Module | None = None,
+    ) -> None:
+        """Wrap a linear.
+
+        Args:
+            residual: name and module whose first input is r; needed by pfeiffer and parallel.
+            norm: the norm after adding; None where the model normalises before.
+        """
+        super().__init__()
+        self.base_layer = base_layer
+        self.bottleneck_down = nn.ModuleDict()
+        self.bottleneck_up = nn.ModuleDict()
+        self.bottleneck_scale = nn.ParameterDict()
+        self.dropouts = nn.ModuleDict()
+        self.configs: dict[str, BottleneckConfig] = {}
+        self.merged_adapters: list[str] = []
+        self._active_adapter = adapter_name
+        self._tap: Tap | None = None
+        # A module inside a tuple is not a child: the norm stays the model's own, saved and moved there only.
+        self._norm: tuple[nn.Module | None] = (norm,)
+        self.update_layer(adapter_name, config, residual=residual)
+
+    def update_layer(
+        self, adapter_name: str, config: BottleneckConfig, *, residual: tuple[str, nn.Module] | None = None
+    ) -> None:
+        """Add an adapter to this linear.
+
+        Raises:
+            SiteError: the placement needs a residual and there is none.
+        """
+        if config.placement != "houlsby" and self._tap is None:
+            if residual is None:
+                raise SiteError(f"placement {config.placement} needs the residual of every sublayer")
+            self._tap = Tap(residual[1], residual[0])
+        width = hidden_width(self.get_base_layer())
+        down, up = nn.Linear(width, config.width), nn.Linear(config.width, width)
+        nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
+        for zero in (down.bias, up.weight, up.bias):
+            nn.init.zeros_(zero)
+        self.bottleneck_down[adapter_name] = down
+        self.bottleneck_up[adapter_name] = up
+        if config.scale_learned:
+            self.bottleneck_scale[adapter_name] = nn.Parameter(torch.full((1,), float(config.scale)))
+        self.dropouts[adapter_name] = nn.Dropout(config.dropout)
+        self.configs[adapter_name] = config
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def forward(self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Tensor:
+        """The sublayer's output h (…, D) with what the active adapters add to it, in h's dtype.
+
+        Args:
+            adapter_names: one adapter for each row, "__base__" for none, instead of the active ones.
+        """
+        # Taken even where no adapter is active, so that no call sees the residual of another.
+        residual = self._tap.take() if self._tap is not None else None
+        h: Tensor = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return h
+        if adapter_names is not None:
+            return self._mixed(h, residual, adapter_names)
+        result = h
+        for name in self.active_adapters:
+            if name in self.bottleneck_down:
+                result = result + self._f(name, h, residual)
+        return result
+
+    def _f(self, name: str, h: Tensor, residual: Tensor | None) -> Tensor:
+        config = self.configs[name]
+        z = h
+        if residual is not None and config.placement == "parallel":
+            z = residual
+        elif residual is not None and config.placement == "pfeiffer":
+            z = h + residual
+            if self._norm[0] is not None:
+                z = self._norm[0](z)
+        down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+        scale = self.bottleneck_scale[name] if config.scale_learned else config.scale
+        f = scale * up(ACTIVATIONS[config.activation](down(z.to(down.weight.dtype))))
+        result: Tensor = self.dropouts[name](f).to(h.dtype)
+        return result
+
+    def _mixed(self, h: Tensor, residual: Tensor | None, adapter_names: list[str]) -> Tensor:
+        if len(adapter_names) != len(h):
+            raise ValueError(f"{len(adapter_names)} adapter names for {len(h)} rows")
+        result = h.clone()
+        for name in sorted(set(adapter_names) & set(self.bottleneck_down)):
+            rows = torch.tensor([i for i, other in enumerate(adapter_names) if other == name], device=h.device)
+            own_residual = residual[rows] if residual is not None else None
+            result[rows] = h[rows] + self._f(name, h[rows], own_residual)
+        return result
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter, and the tap when nothing needs it any more."""
+        super().delete_adapter(adapter_name)
+        if all(config.placement == "houlsby" for config in self.configs.values()):
+            self.release()
+
+    def release(self) -> None:
+        """Leave the module that r is read from as it was."""
+        if self._tap is not None:
+            self._tap.remove()
+            self._tap = None
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refused.
+
+        Raises:
+            MergeError: always.
+        """
+        refuse_merge()
+
+    def unmerge(self) -> None:
+        """Nothing is ever merged."""
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """False: an activation stands between the two projections."""
+        return False
+
+    def __repr__(self) -> str:
+        return "bottleneck." + super().__repr__()
+
+
+def refuse_merge() -> None:
+    """Say why a bottleneck cannot be merged.
+
+    Raises:
+        MergeError: always.
+    """
+    raise MergeError(
+        "a bottleneck adapter cannot be merged",
+        ["an activation stands between its two projections, so no weight of the backbone can hold it"],
+        "Keep it attached, or train LoRA where a merged model is needed.",
+    )
+
+
+def hidden_width(linear: nn.Module) -> int:
+    """Width of a linear's output.
+
+    Raises:
+        SiteError: it is not a linear.
+    """
+    if isinstance(linear, Conv1D):
+        return int(linear.nf)
+    if isinstance(getattr(linear, "out_features", None), int):
+        return int(linear.out_features)  # type: ignore[arg-type]
+    raise SiteError(f"a bottleneck wraps a linear, and this is a {type(linear).__name__}")

@@ -1,0 +1,170 @@
+"""LoRA through PEFT: explicit module names, and no pattern of anybody's reaches its matching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import check_target_module_exists
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterkit.errors import RecipeError, SiteError
+from adapterkit.methods.adapter_name import ADAPTER
+
+if TYPE_CHECKING:
+    from adapterkit.backbone import Site, Sites
+    from adapterkit.recipe import LoraMethod
+
+N = TypeVar("N", int, float)
+
+SPLITTING = ("pissa", "olora")
+"""Initialisations that move a part of the weight into the adapter, so that PEFT changes the weight."""
+
+
+def choose(sites: Sites, settings: LoraMethod) -> tuple[Site, ...]:
+    """The sites that a recipe names.
+
+    Raises:
+        SiteError: sites, layers or pattern keys that match nothing; lists what exists.
+    """
+    chosen = sites.select(settings.sites, layers=settings.layers, top=settings.top)
+    problems = [f"site {site.name!r}: not a linear, which LoRA needs" for site in unique(chosen) if not site.linear]
+    known = {name for site in chosen for name in (site.name, f"{site.name}@{site.layer}")}
+    for field in ("rank_pattern", "alpha_pattern"):
+        problems += [
+            f"{field}: {key!r} matches none of the chosen sites"
+            for key in sorted(getattr(settings, field))
+            if key not in known
+        ]
+    if problems:
+        layers = sorted({site.layer for site in chosen})
+        names = ", ".join(site.name for site in unique(chosen))
+        raise SiteError(
+            "LoRA cannot be attached as asked",
+            problems,
+            f"Chosen sites: {names}; layers {', '.join(map(str, layers))}. {sites.describe()}",
+        )
+    return chosen
+
+
+def unique(sites: tuple[Site, ...]) -> list[Site]:
+    """One site for each name."""
+    return list({site.name: site for site in sites}.values())
+
+
+def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> LoraConfig:
+    """PEFT's configuration for exactly these modules.
+
+    Args:
+        model: that the paths are in.
+        targets: sites by path in the model.
+
+    Raises:
+        SiteError: PEFT's matching by suffix cannot tell these modules from others.
+        RecipeError: an initialisation that does not work with a rank or a layer.
+    """
+    ranks = {path: pattern_value(settings.rank_pattern, site, settings.rank) for path, site in targets.items()}
+    alphas = {path: pattern_value(settings.alpha_pattern, site, settings.alpha) for path, site in targets.items()}
+    modules = dict(model.named_modules())
+    _check_initialization(settings, {path: modules[path] for path in targets}, ranks)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=plain(settings.alpha),
+        lora_dropout=settings.dropout,
+        target_modules=sorted(targets),
+        rank_pattern={path: rank for path, rank in sorted(ranks.items()) if rank != settings.rank},
+        alpha_pattern={path: plain(alpha) for path, alpha in sorted(alphas.items()) if alpha != settings.alpha},
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        init_lora_weights=True if settings.initialization == "default" else settings.initialization,
+        bias=settings.bias,
+        fan_in_fan_out=all(isinstance(modules[path], Conv1D) for path in targets),
+    )
+    matched = _matched(config, modules)
+    if matched != set(targets):
+        config.exclude_modules = matched - set(targets)
+        if _matched(config, modules) != set(targets):
+            raise SiteError(
+                "PEFT cannot tell the chosen modules from others by name",
+                [f"{name}: matched too" for name in sorted(matched - set(targets))[:4]],
+                "Choose other sites.",
+            )
+    return config
+
+
+def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> dict[str, Any]:
+    """The LoRA layers that PEFT made, by path, after a check that they are the ones that were asked for.
+
+    Raises:
+        SiteError: other modules, ranks or alphas than asked for.
+    """
+    layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, LoraLayer)}
+    problems = [f"{path}: adapted, and not asked for" for path in sorted(set(layers) - set(targets))]
+    problems += [f"{path}: asked for, and not adapted" for path in sorted(set(targets) - set(layers))]
+    for path in sorted(set(layers) & set(targets)):
+        site = targets[path]
+        found: tuple[float, float] = (layers[path].r[ADAPTER], layers[path].lora_alpha[ADAPTER])
+        wanted = (
+            pattern_value(settings.rank_pattern, site, settings.rank),
+            pattern_value(settings.alpha_pattern, site, settings.alpha),
+        )
+        if found != wanted:
+            problems.append(f"{path}: rank and alpha {found}, expected {wanted}")
+    if problems:
+        raise SiteError("PEFT attached something else than asked for", problems, "Please report this.")
+    return layers
+
+
+def pattern_value(pattern: Mapping[str, N], site: Site, default: N) -> N:
+    """The value for one site: the one for its layer ("attention.query@5"), for its name, or the default."""
+    return pattern.get(f"{site.name}@{site.layer}", pattern.get(site.name, default))
+
+
+def plain(number: float) -> float:
+    """An int where nothing is lost, as PEFT's files have it."""
+    return int(number) if float(number).is_integer() else number
+
+
+def splits(initialization: str) -> bool:
+    """Whether the initialisation moves a part of the weight into the adapter."""
+    return initialization.startswith(SPLITTING)
+
+
+def _matched(config: LoraConfig, modules: Mapping[str, nn.Module]) -> set[str]:
+    return {name for name in modules if name and check_target_module_exists(config, name)}
+
+
+def _check_initialization(settings: LoraMethod, modules: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
+    name: str = settings.initialization
+    needs: list[tuple[Callable[[Any, int], bool], str]] = []
+    if splits(name) or name == "mica":
+        needs.append((lambda m, r: m.weight.is_floating_point(), "weights that are not quantised"))
+        needs.append((lambda m, r: r <= min(m.weight.shape), "a rank of at most the layer's narrower side"))
+    if name == "olora":
+        needs.append((lambda m, r: not isinstance(m, Conv1D), "torch linears, and not GPT-2's Conv1D"))
+    if name == "orthogonal":
+        needs.append((lambda m, r: r % 2 == 0, "an even rank"))
+    problems = [
+        f"method.initialization: {name} needs {need} ({path}, rank {ranks[path]})"
+        for fits, need in needs
+        for path in [path for path, module in modules.items() if not fits(module, ranks[path])][:1]
+    ]
+    if problems:
+        raise RecipeError("this initialisation does not work here", problems, "Use method.initialization=default.")
+
+
+def jsonable(value: Any) -> Any:
+    """A configuration's values as JSON has them, the same whatever the hash seed."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in sorted(value.items())}
+    if isinstance(value, set | frozenset):
+        return sorted(jsonable(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    return value.value if hasattr(value, "value") else value
+
+
+Bias = Literal["none", "all", "lora_only"]

@@ -1,0 +1,74 @@
+"""Which of a backbone's places a model really holds, and under which path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from adapterkit.errors import SiteError
+
+
+class Place(Protocol):
+    """A site or a sublayer: something at a numbered layer of a stack."""
+
+    @property
+    def layer(self) -> int: ...
+
+    @property
+    def stack(self) -> str: ...
+
+
+P = TypeVar("P", bound=Place)
+
+
+class Reach:
+    """Paths of a trunk's modules in a model that shares them.
+
+    A model built on a trunk may hold only a part of it: T5's token classifier has no decoder.
+    """
+
+    def __init__(self, model: nn.Module, trunk: nn.Module) -> None:
+        """Look every module of the model up by identity.
+
+        Raises:
+            SiteError: the model or the trunk carries an adapter already.
+        """
+        self._trunk = trunk
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        adapted = [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
+        if adapted or hasattr(model, "peft_config"):
+            raise SiteError(
+                "this backbone carries an adapter already",
+                [f"{path}: already adapted" for path in adapted[:4]],
+                "Detach it first; one backbone can be trained for one adapter at a time.",
+            )
+
+    def path(self, trunk_path: str) -> str | None:
+        """The path in the model of the module at a path of the trunk, or None if the model lacks it."""
+        return self._paths.get(id(self._trunk.get_submodule(trunk_path)))
+
+    def keep(self, places: Mapping[str, P]) -> dict[str, P]:
+        """Those of the places, given by trunk path, that the model holds, by path in the model.
+
+        Raises:
+            SiteError: it holds none of them.
+        """
+        found = {path: place for trunk_path, place in places.items() if (path := self.path(trunk_path)) is not None}
+        if not found:
+            raise SiteError(
+                "the model does not hold any of the chosen places",
+                [f"{path}: not in the model" for path in list(places)[:4]],
+                "Choose sites of the stack that this kind of task uses.",
+            )
+        return found
+
+
+def lowest_layers(places: Iterable[Place]) -> dict[str, int]:
+    """The lowest layer of each stack among the places."""
+    lowest: dict[str, int] = {}
+    for place in places:
+        lowest[place.stack] = min(place.layer, lowest.get(place.stack, place.layer))
+    return lowest

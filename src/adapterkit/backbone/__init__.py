@@ -1,0 +1,28 @@
+"""Backbones: pretrained models whose weights never change, and what adapters need to know of them."""
+
+from adapterkit.backbone.contract import Contract
+from adapterkit.backbone.fingerprint import cache_folder, fingerprint_checkpoint
+from adapterkit.backbone.hardware import bfloat16_is_fast, pick_device, pick_dtype
+from adapterkit.backbone.limits import Pooling
+from adapterkit.backbone.load import Backbone
+from adapterkit.backbone.sites import Site, Sites, Stack, Sublayer, find_sites
+from adapterkit.backbone.tokenizer import tokenizer_digest
+from adapterkit.backbone.trunk import without_pooler
+
+__all__ = [
+    "Backbone",
+    "Contract",
+    "Pooling",
+    "Site",
+    "Sites",
+    "Stack",
+    "Sublayer",
+    "bfloat16_is_fast",
+    "cache_folder",
+    "find_sites",
+    "fingerprint_checkpoint",
+    "pick_device",
+    "pick_dtype",
+    "tokenizer_digest",
+    "without_pooler",
+]

@@ -1,0 +1,46 @@
+"""Which transformers classes belong to a backbone's config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.models.auto import modeling_auto as auto
+
+_MAPPINGS: dict[str, Any] = {
+    "text-classification": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    "token-classification": auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    "question-answering": auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    "multiple-choice": auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    "masked-lm": auto.MODEL_FOR_MASKED_LM_MAPPING,
+    "causal-lm": auto.MODEL_FOR_CAUSAL_LM_MAPPING,
+    "seq2seq-lm": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+}
+
+
+def is_causal(config: Any) -> bool:
+    """Whether every token of the trunk sees only the ones before it: GPT-2, Llama, not BERT, not T5.
+
+    BERT's config maps to a causal class too, for use as a decoder; only `is_decoder` makes it one.
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        return False
+    if getattr(config, "is_decoder", False):
+        return True
+    return type(config) in _MAPPINGS["causal-lm"] and type(config) not in _MAPPINGS["masked-lm"]
+
+
+def model_class(config: Any, kind: str) -> type[Any] | None:
+    """The class that transformers has for this config and this kind of task, or None.
+
+    Language modelling goes by what the trunk is: masked for encoders, causal for decoders, seq2seq for
+    encoder-decoders, even where transformers has a class for another use (BART's decoder alone, BERT as a decoder).
+    """
+    if kind not in _MAPPINGS:
+        raise KeyError(f"{kind!r} is not a kind of task: {', '.join(_MAPPINGS)}")
+    seq2seq, causal = bool(getattr(config, "is_encoder_decoder", False)), is_causal(config)
+    fits = {"masked-lm": not seq2seq and not causal, "causal-lm": causal, "seq2seq-lm": seq2seq}
+    if not fits.get(kind, True) or type(config) not in _MAPPINGS[kind]:
+        return None
+    found = _MAPPINGS[kind][type(config)]
+    # A config may map to several classes; the first is the one that the auto class takes.
+    return found[0] if isinstance(found, list | tuple) else found

@@ -1,0 +1,128 @@
+"""What a backbone gives, and what an adapter needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from adapterkit.errors import ContractError
+
+_WORDS = {
+    "architecture": "architecture",
+    "hidden_size": "hidden width",
+    "layers": "number of layers",
+    "vocabulary_size": "vocabulary size",
+    "tokenizer": "tokenizer",
+    "max_tokens": "longest input in tokens",
+    "padding_side": "padding side",
+    "special_tokens": "special tokens",
+}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What has to be equal for an adapter to fit a backbone.
+
+    Attributes:
+        architecture: transformers' model type, as in "bert".
+        hidden_size: width of the hidden states.
+        layers: number of layers, of the encoder and the decoder together.
+        vocabulary_size: number of rows of the embedding.
+        tokenizer: SHA-256 of how text is read (see `tokenizer.tokenizer_digest`).
+        max_tokens: the longest input, special tokens included; None where nothing limits it.
+        padding_side: the side that the tokenizer pads on by itself.
+        special_tokens: role, as in "cls_token" -> id.
+    """
+
+    architecture: str
+    hidden_size: int
+    layers: int
+    vocabulary_size: int
+    tokenizer: str
+    max_tokens: int | None
+    padding_side: str
+    special_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    def differences(
+        self, other: Contract, mine: str = "artifact needs", theirs: str = "this backbone gives"
+    ) -> list[str]:
+        """Every point on which the two differ, naming both sides. Empty: they fit.
+
+        Args:
+            other: what the backbone at hand gives.
+            mine: how to call this contract's side.
+            theirs: how to call the other's.
+        """
+        lines = []
+        for name, word in _WORDS.items():
+            left, right = getattr(self, name), getattr(other, name)
+            if name == "special_tokens":
+                lines += [
+                    f"{word}, {role}: {mine} {left.get(role)}, {theirs} {right.get(role)}"
+                    for role in sorted({*left, *right})
+                    if left.get(role) != right.get(role)
+                ]
+            elif left != right:
+                lines.append(f"{word}: {mine} {_show(name, left)}, {theirs} {_show(name, right)}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, in the order of the fields; `from_dict` takes them back."""
+        content = {item.name: getattr(self, item.name) for item in fields(self)}
+        return content | {"special_tokens": dict(sorted(self.special_tokens.items()))}
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Contract:
+        """The contract in those JSON values.
+
+        Raises:
+            ContractError: fields that are missing, unknown or of another type; all of them are named.
+        """
+        if not isinstance(content, dict):
+            raise ContractError(f"a contract is a JSON object, found {type(content).__name__}")
+        problems = [f"{name}: missing" for name in _WORDS if name not in content]
+        problems += [f"{name}: unknown field" for name in content if name not in _WORDS]
+        problems += [
+            f"{name}: found {str(content[name])[:60]!r}, expected {expected}"
+            for name, (fits, expected) in _TYPES.items()
+            if name in content and not fits(content[name])
+        ]
+        if problems:
+            raise ContractError("this is not a contract", problems)
+        return cls(**content)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**40
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or _is_count(value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(role, str) and isinstance(number, int) and not isinstance(number, bool)
+        for role, number in value.items()
+    )
+
+
+_TYPES = {
+    "architecture": (_is_text, "a string"),
+    "hidden_size": (_is_count, "a positive integer"),
+    "layers": (_is_count, "a positive integer"),
+    "vocabulary_size": (_is_count, "a positive integer"),
+    "tokenizer": (_is_text, "a string"),
+    "max_tokens": (_is_limit, "a positive integer or null"),
+    "padding_side": (lambda value: value in ("left", "right"), '"left" or "right"'),
+    "special_tokens": (_is_table, "an object of integers"),
+}
+
+
+def _show(name: str, value: Any) -> str:
+    return f"{value[:12]}…" if name == "tokenizer" else str(value)

@@ -1,0 +1,134 @@
+"""The tokenizer of a backbone: loaded, given a pad token where it has none, and told apart from others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from adapterkit.errors import BackboneError
+
+# Files of which a tokenizer needs at least one. Without any, transformers makes an empty tokenizer and says nothing.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "tekken.json",
+)
+# Tokens that some tokenizers reserve for padding without saying so.
+_RESERVED_PADS = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|finetune_right_pad|>", "<PAD>")
+# What changes how a text is cut to a batch, not how it is read.
+_TRANSIENT = ("truncation", "padding", "version")
+
+
+def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pad: int | None, remote: bool) -> Any:
+    """The checkpoint's tokenizer, with a pad token.
+
+    A tokenizer without a fast version is taken as it is: it encodes and decodes, but gives no character offsets and no
+    word numbers, so the tasks that need them refuse it (`is_fast` is False). A decoder's tokenizer without a pad token
+    gets a token that is already in the vocabulary, so that no embedding has to grow; padding is masked anyway.
+
+    Raises:
+        BackboneError: no tokenizer in the folder, one that does not load, one with tokens that the embedding has no
+            row for, or none for padding.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise BackboneError(
+            f"{folder} holds no tokenizer",
+            [f"expected one of {', '.join(_TOKENIZER_FILES)}"],
+            "Save it beside the weights: tokenizer.save_pretrained(folder).",
+        )
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=remote)
+    # tokenizers' own errors are bare Exceptions, so nothing narrower holds them all; the cause stays attached.
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise BackboneError(
+            f"the tokenizer in {folder} does not load",
+            [f"{type(error).__name__}: {lines[0] if lines else ''}"],
+            "Fetch the tokenizer's files again. Some need the sentencepiece or tiktoken package.",
+        ) from error
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    _check_rows(folder, vocabulary, embedding_rows)
+    if tokenizer.pad_token_id is None:
+        _set_pad(folder, tokenizer, vocabulary, config_pad, causal=causal)
+    return tokenizer
+
+
+def _check_rows(folder: Path, vocabulary: dict[str, int], embedding_rows: int) -> None:
+    beyond = sorted((token for token, number in vocabulary.items() if number >= embedding_rows), key=vocabulary.get)  # type: ignore[arg-type]
+    if not vocabulary or beyond:
+        raise BackboneError(
+            f"the tokenizer in {folder} does not fit the weights",
+            [
+                f"{token!r}: id {vocabulary[token]}, the embedding has rows 0 to {embedding_rows - 1}"
+                for token in beyond[:8]
+            ]
+            or ["its vocabulary is empty"],
+            "Put the tokenizer that the weights were trained with into the folder.",
+        )
+
+
+def _set_pad(folder: Path, tokenizer: Any, vocabulary: dict[str, int], config_pad: int | None, *, causal: bool) -> None:
+    if not causal:
+        raise BackboneError(
+            f"the tokenizer in {folder} has no pad token",
+            remedy='Name one of its tokens in tokenizer_config.json, as in "pad_token": "[PAD]".',
+        )
+    by_number = {number: token for token, number in vocabulary.items()}
+    ends = {tokenizer.bos_token, tokenizer.eos_token}
+    unknown = None if tokenizer.unk_token in ends else tokenizer.unk_token
+    candidates = (
+        by_number.get(config_pad) if config_pad is not None else None,
+        *(token for token in _RESERVED_PADS if token in vocabulary),
+        unknown,
+        tokenizer.eos_token,
+        tokenizer.bos_token,
+    )
+    pad = next((token for token in candidates if token is not None and token in vocabulary), None)
+    if pad is None:
+        raise BackboneError(
+            f"the tokenizer in {folder} has no pad token, and no unknown, end or begin token to take for it",
+            remedy='Name one of its tokens in tokenizer_config.json, as in "pad_token": "<pad>".',
+        )
+    tokenizer.pad_token = pad
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 over how the tokenizer reads text: vocabulary, added tokens, normalisation, splitting, model, templates.
+
+    Padding and truncation, which a tokenizer changes at every call, do not count, nor which token pads.
+    """
+    state: dict[str, Any] = {
+        "vocabulary": sorted(tokenizer.get_vocab().items()),
+        "special": {
+            name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items()) if name != "pad_token"
+        },
+    }
+    if tokenizer.is_fast:
+        backend = json.loads(tokenizer.backend_tokenizer.to_str())
+        state["backend"] = {key: value for key, value in backend.items() if key not in _TRANSIENT}
+        state["backend"]["added_tokens"] = sorted(state["backend"].get("added_tokens") or [], key=lambda t: t["id"])
+        model = state["backend"].get("model", {})
+        if isinstance(model.get("vocab"), dict):  # Unigram's is a list that holds scores too, so that one stays
+            model.pop("vocab")
+    else:
+        state["class"] = type(tokenizer).__name__
+    text = json.dumps(_without_nulls(state), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without null fields, so that a library that begins to write a new optional field changes nothing."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""adapterkit: one frozen backbone, many small adapters."""

@@ -1,0 +1,22 @@
+"""Recipes: a complete, validated description of one training run. Standard library, pydantic and PyYAML only."""
+
+from adapterkit.recipe.kinds import KINDS, Kind
+from adapterkit.recipe.method import BottleneckMethod, LoraMethod, Method, NoMethod
+from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.recipe.training import TrainingSettings
+
+__all__ = [
+    "KINDS",
+    "BackboneSettings",
+    "BottleneckMethod",
+    "DataSettings",
+    "HeadSettings",
+    "Kind",
+    "LoraMethod",
+    "Method",
+    "NoMethod",
+    "Recipe",
+    "TaskSettings",
+    "TrainingSettings",
+]

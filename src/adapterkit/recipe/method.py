@@ -1,0 +1,143 @@
+"""The `method` block: what is attached to the backbone, and where."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from adapterkit.recipe.settings import Many, Settings, refuse
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Layer = Annotated[int, Field(ge=0)]
+
+DEFAULT_REDUCTION = {"houlsby": 16.0, "pfeiffer": 16.0, "parallel": 2.0}
+DEFAULT_SCALE = {"houlsby": 1.0, "pfeiffer": 1.0, "parallel": 4.0}
+
+
+class LoraMethod(Settings):
+    """Low-rank updates of linear sites (Hu et al. 2021), through PEFT."""
+
+    kind: Literal["lora"] = "lora"
+    """Low-rank updates beside the linear layers."""
+    rank: Annotated[int, Field(ge=1, le=65536)] = 8
+    """Rank of the update. Higher: more accurate on hard tasks, larger artifact."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """The update is scaled by alpha / rank. Higher: works like a higher learning rate, less stable."""
+    dropout: Share = 0.0
+    """Dropout on the input of the update. Higher: less over-fitting on small data, slower learning."""
+    sites: Many[Annotated[str, Field(min_length=1)]] | Literal["auto", "all-linear"] = "auto"
+    """Where to attach, by name: attention.query, feedforward.output, … More sites: more accurate, larger and slower.
+    auto: attention query and value. all-linear: every linear layer of the trunk."""
+    layers: Many[Layer] | None = None
+    """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
+    top: Annotated[int, Field(ge=1)] | None = None
+    """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
+    rank_pattern: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1, le=65536)]] = Field(default={})
+    """A rank of its own for a site, or for one layer of it: attention.query: 16, attention.query@5: 4."""
+    alpha_pattern: dict[Annotated[str, Field(min_length=1)], Annotated[float, Field(gt=0)]] = Field(default={})
+    """An alpha of its own for a site, or for one layer of it."""
+    rslora: bool = False
+    """Scale by alpha / √rank instead of alpha / rank. true: high ranks learn as fast as low ones."""
+    dora: bool = False
+    """Learn magnitude and direction apart (DoRA). true: better at low ranks, slower."""
+    initialization: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
+    """How the update starts. pissa and olora start from the weights themselves: faster convergence, slower start."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Which biases are trained too. all: slightly more accurate, a larger artifact that cannot share a batch."""
+
+    @model_validator(mode="after")
+    def _together(self) -> LoraMethod:
+        problems = _layer_problems(self.layers, self.top)
+        if isinstance(self.sites, tuple):
+            problems += _twice("sites", self.sites)
+            if not self.sites:
+                problems.append(("sites", 'is empty; name at least one site, or write "auto", or method.kind: none'))
+        refuse(problems)
+        return self
+
+
+class BottleneckMethod(Settings):
+    """Small two-layer networks after or beside the sublayers (Houlsby 2019, Pfeiffer 2020, He 2021)."""
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    """A small network with a narrow middle."""
+    placement: Literal["houlsby", "pfeiffer", "parallel"] = "pfeiffer"
+    """houlsby: after attention and after feed-forward, the most parameters. pfeiffer: after feed-forward only.
+    parallel: beside feed-forward, the strongest per parameter on generation."""
+    width: Annotated[int, Field(ge=1)] | None = None
+    """Width of the middle. Higher: more accurate on hard tasks, larger artifact. null: hidden width /
+    reduction_factor."""
+    reduction_factor: Annotated[float, Field(gt=0)] | None = None
+    """Hidden width divided by the width of the middle. Higher: smaller artifact. null: 16, or 2 for parallel."""
+    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "identity"] = "relu"
+    """The function in the middle."""
+    scale: Annotated[float, Field(gt=0)] = Field(
+        default_factory=lambda block: DEFAULT_SCALE.get(block.get("placement"), 1.0)
+    )
+    """Factor on the output. Higher: works like a higher learning rate. Not given: 1, or 4 for parallel (He et al.
+    2021)."""
+    scale_learned: bool = False
+    """Whether the factor is trained, from `scale` on. true: one parameter more per place, slower to settle."""
+    dropout: Share = 0.0
+    """Dropout on the output. Higher: less over-fitting on small data, slower learning."""
+    layers: Many[Layer] | None = None
+    """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
+    top: Annotated[int, Field(ge=1)] | None = None
+    """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
+
+    @property
+    def effective_reduction_factor(self) -> float | None:
+        """What the hidden width is divided by, or None where `width` says the width."""
+        if self.width is not None:
+            return None
+        return self.reduction_factor if self.reduction_factor is not None else DEFAULT_REDUCTION[self.placement]
+
+    def width_for(self, hidden_size: int) -> int:
+        """Width of the middle for a hidden width: `int(hidden // factor)`, at least 1, as AdapterHub has it."""
+        if self.width is not None:
+            return self.width
+        factor = self.reduction_factor if self.reduction_factor is not None else DEFAULT_REDUCTION[self.placement]
+        return max(1, int(hidden_size // factor))
+
+    @model_validator(mode="after")
+    def _together(self) -> BottleneckMethod:
+        problems = _layer_problems(self.layers, self.top)
+        if self.width is not None and self.reduction_factor is not None:
+            problems.append(("reduction_factor", f"stands beside width ({self.width}); set one of the two"))
+        refuse(problems)
+        return self
+
+
+class NoMethod(Settings):
+    """Nothing is attached: the head alone is trained."""
+
+    kind: Literal["none"] = "none"
+    """Head only."""
+
+
+Method = LoraMethod | BottleneckMethod | NoMethod
+
+METHODS: dict[str, type[LoraMethod] | type[BottleneckMethod] | type[NoMethod]] = {
+    "lora": LoraMethod,
+    "bottleneck": BottleneckMethod,
+    "none": NoMethod,
+}
+
+
+def _layer_problems(layers: tuple[int, ...] | None, top: int | None) -> list[tuple[str, str]]:
+    problems: list[tuple[str, str]] = []
+    if layers is not None:
+        problems += _twice("layers", layers)
+        if not layers:
+            problems.append(
+                ("layers", "is empty; name at least one layer, or write null for all, or method.kind: none")
+            )
+        if top is not None:
+            problems.append(("top", f"stands beside layers ({list(layers)}); set one of the two"))
+    return problems
+
+
+def _twice(name: str, values: tuple[str, ...] | tuple[int, ...]) -> list[tuple[str, str]]:
+    twice = sorted({repr(value) for value in values if values.count(value) > 1})
+    return [(name, f"holds {', '.join(twice)} more than once; name each once")] if twice else []

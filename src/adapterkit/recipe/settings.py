@@ -1,0 +1,42 @@
+"""What every block of a recipe has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+Many = Annotated[tuple[T, ...], Field(strict=False)]
+"""A tuple that may be written as a list, which is all that YAML and JSON have."""
+
+
+class Settings(BaseModel):
+    """A block of a recipe: unknown keys, numbers written as text, NaN and infinity are refused.
+
+    A block never changes after it was made; `model_copy(update=…)` does not validate, so build a new one.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class SettingsError(ValueError):
+    """Fields that are right alone and wrong together.
+
+    Attributes:
+        problems: (path of the field inside the block, what is wrong and what was expected), every one found.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path}: {problem}" for path, problem in problems))
+
+
+def refuse(problems: Sequence[tuple[str, str]]) -> None:
+    """Raise SettingsError if there is any problem."""
+    if problems:
+        raise SettingsError(problems)

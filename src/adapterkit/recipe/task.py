@@ -1,0 +1,102 @@
+"""The `task` block: what is learned, and the few settings that belong to one kind only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from adapterkit.recipe.kinds import Kind
+from adapterkit.recipe.settings import Many, Settings, refuse
+
+Unanswerable = Literal["auto", True, False]
+
+BELONGS: dict[str, tuple[Kind, ...]] = {
+    "labels": ("text-classification", "token-classification"),
+    "problem": ("text-classification",),
+    "tags": ("token-classification",),
+    "stride_tokens": ("question-answering",),
+    "max_answer_tokens": ("question-answering",),
+    "unanswerable": ("question-answering",),
+    "mask_probability": ("masked-lm",),
+    "block_tokens": ("masked-lm", "causal-lm"),
+    "completions_only": ("causal-lm",),
+    "max_target_tokens": ("seq2seq-lm",),
+    "prefix": ("seq2seq-lm",),
+    "beams": ("causal-lm", "seq2seq-lm"),
+    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
+}
+"""Settings of one kind or two; every other setting of the block belongs to all kinds."""
+
+
+class TaskSettings(Settings):
+    """What is learned: the kind, its labels, and the settings that belong to that kind only."""
+
+    kind: Kind
+    """Which of the seven kinds of task; it decides the columns, the head, the loss and the metrics."""
+    labels: Many[Annotated[str, Field(min_length=1)]] | None = None
+    """The label names in the order of the logits. null: learned from the training rows, sorted."""
+    problem: Literal["auto", "single-label", "multi-label", "regression"] = "auto"
+    """How labels are read. auto: a list per row is multi-label, a number with a fraction is regression, all else is
+    single-label."""
+    tags: Literal["auto", "iob2", "flat"] = "auto"
+    """How word tags are read. iob2: spans from B- and I- tags, scored as entities. flat: one tag per word. auto: iob2
+    if every tag is O, B-… or I-…"""
+    metric: Annotated[str, Field(min_length=1)] | None = None
+    """The validation metric that picks the best checkpoint. null: the kind's main metric."""
+    max_tokens: Annotated[int, Field(ge=2)] | None = None
+    """Longest input in tokens. Lower: faster, more text cut off. null: what the backbone takes."""
+    stride_tokens: Annotated[int, Field(ge=0)] = 64
+    """Overlap of the windows over a long context. Higher: fewer answers cut in two, more windows to compute."""
+    max_answer_tokens: Annotated[int, Field(ge=1)] = 30
+    """Longest answer. Higher: longer answers are found, more wrong spans are possible."""
+    unanswerable: Unanswerable = "auto"
+    """Whether a question may have no answer in its context. auto: true if a training row has none."""
+    mask_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of tokens that are predicted. Higher: more to learn from each row, less context to learn it from."""
+    block_tokens: Annotated[int, Field(ge=2)] | None = None
+    """Length of the blocks into which text is packed. Higher: longer context, fewer rows per step in the same memory.
+    null: the longest that max_tokens and the backbone allow."""
+    completions_only: bool = False
+    """Whether the loss reads the completion only. true: the prompt is context, not a target."""
+    max_target_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Longest target in tokens. Lower: faster, more text cut off. null: as long as the source may be."""
+    prefix: str = ""
+    """Text put before every source, as T5 checkpoints expect: "summarize: "."""
+    beams: Annotated[int, Field(ge=1)] = 1
+    """Beams of generation. Higher: usually better text, as many times slower. 1: greedy."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 128
+    """Longest text that is generated. Lower: faster evaluation, more answers cut off."""
+
+    @model_validator(mode="after")
+    def _belongs(self) -> TaskSettings:
+        problems = [
+            (name, f"belongs to {_or(BELONGS[name])}, not to {self.kind}; remove it")
+            for name in sorted(self.model_fields_set & BELONGS.keys())
+            if self.kind not in BELONGS[name]
+        ]
+        if self.labels is not None and self.kind in BELONGS["labels"]:
+            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            if twice:
+                problems.append(("labels", f"holds {', '.join(map(repr, twice))} more than once; name each label once"))
+            if not self.labels:
+                problems.append(("labels", "is empty; name the labels, or write null to learn them from the rows"))
+            if self.problem == "regression":
+                problems.append(("labels", "has no meaning for a regression, whose targets are numbers; remove it"))
+        longest = self.max_tokens
+        if self.kind == "question-answering" and longest is not None and self.stride_tokens >= longest:
+            problems.append(("stride_tokens", f"is {self.stride_tokens}, expected less than max_tokens ({longest})"))
+        if self.kind in BELONGS["block_tokens"] and longest is not None and (self.block_tokens or 0) > longest:
+            problems.append(("block_tokens", f"is {self.block_tokens}, expected at most max_tokens ({longest})"))
+        refuse(problems)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_foreign(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what belongs to other kinds, so that a written block reads back."""
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if self.kind in BELONGS.get(name, (self.kind,))}
+
+
+def _or(words: tuple[str, ...]) -> str:
+    return " and ".join(words)

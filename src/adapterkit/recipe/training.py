@@ -1,0 +1,83 @@
+"""The `training` block: how long, how fast, how precisely, and what is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from adapterkit.recipe.settings import Many, Settings, refuse
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class TrainingSettings(Settings):
+    """How long, how fast, how precisely, and what is kept."""
+
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the training rows. Higher: more accurate up to a point, proportionally longer."""
+    max_steps: Positive | None = None
+    """Stop after this many optimizer steps, even if epochs are left. null: only epochs count."""
+    batch_size: Positive = 32
+    """Rows per optimizer step, over all processes. Higher: smoother steps, fewer of them, more memory."""
+    batch_tokens: Positive | None = None
+    """Tokens per optimizer step instead of rows: short rows share a step, long ones do not. null: batch_size counts."""
+    accumulate: Positive = 1
+    """Parts into which a step's rows are cut. Higher: less memory, slower; the result is the same."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Highest rate of the adapter's parameters. Higher: faster, less stable. Adapters want 10 to 50 times what full
+    fine-tuning wants."""
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Highest rate of a head of its own. null: 5 times learning_rate."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls after warm-up. cosine: stays high longer. constant: never falls, ends less well."""
+    warmup: Annotated[float, Field(ge=0)] = 0.06
+    """Rise of the rate at the start: a share of all steps if below 1, else a number of steps. Higher: more stable."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Pull of the weights towards zero, biases and norms excepted. Higher: less over-fitting, slower learning."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient. Lower: more stable, slower. null: never clipped."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the computation. auto: bf16 where the hardware is fast at it, else fp32."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of every random choice. The same seed, data and machine give the same bytes."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes. Higher: less sure of itself, often better calibrated."""
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Weight of each label in the loss. balanced: rare labels count more: better macro-F1, worse accuracy."""
+    evaluate_every: Positive | Literal["epoch"] = "epoch"
+    """Steps between validations. Lower: a better best checkpoint, more time spent on validation."""
+    patience: Positive | None = None
+    """Stop after this many validations without a better one. Lower: shorter, may stop too early. null: never."""
+    checkpoint_every: Positive | Literal["epoch"] = "epoch"
+    """Steps between resumable checkpoints. Lower: less is lost when a run is stopped, more writing."""
+    keep_best: bool = True
+    """Whether the artifact is the best validated state. false: the last one."""
+    trackers: Many[Annotated[str, Field(min_length=1)]] | Literal["auto"] = "auto"
+    """Trackers by Accelerate's names (tensorboard, wandb, mlflow). auto: tensorboard where installed. []: none."""
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format in the artifact. bfloat16: half the size. auto: the format of the computation."""
+    evaluation_batch_size: Positive = 64
+    """Rows per batch where nothing trains. Higher: faster up to a point, more memory."""
+    golden_rows: Annotated[int, Field(ge=1, le=64)] = 4
+    """Rows whose answers are kept in the artifact as a proof. Higher: a stronger proof, a larger manifest."""
+
+    @model_validator(mode="after")
+    def _together(self) -> TrainingSettings:
+        problems = []
+        if self.batch_tokens is not None and "batch_size" in self.model_fields_set:
+            problems.append(
+                ("batch_tokens", f"stands beside batch_size ({self.batch_size}); set one of the two (null for none)")
+            )
+        if self.class_weights == {}:
+            problems.append(("class_weights", 'is empty; name weights, or write "balanced" or null'))
+        refuse(problems)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _one_batch_rule(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave batch_size out where batch_tokens counts, so that a written block reads back."""
+        written: dict[str, Any] = handler(self)
+        if self.batch_tokens is not None:
+            written.pop("batch_size", None)
+        return written

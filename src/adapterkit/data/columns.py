@@ -1,0 +1,92 @@
+"""Columns by name: which column of a file holds which canonical column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Protocol
+
+from adapterkit.data.rows import Row
+from adapterkit.errors import DataError
+
+
+class ColumnNeed(Protocol):
+    """What a task says about one of its columns."""
+
+    @property
+    def required(self) -> bool: ...
+    @property
+    def aliases(self) -> Sequence[str]: ...
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """ " (did you mean 'label'?)", or "" where nothing is near."""
+    folded = {candidate.strip().casefold(): candidate for candidate in names}
+    close = get_close_matches(name.strip().casefold(), list(folded), n=1, cutoff=0.6)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+def match_columns(
+    present: Sequence[str],
+    asked: Mapping[str, str],
+    needs: Mapping[str, ColumnNeed] | None = None,
+    source: str = "the data",
+) -> dict[str, str]:
+    """Find the file's column for every canonical column.
+
+    The order for one canonical column: what `asked` says; a column of the canonical name; the first of the need's
+    aliases that exists and that no other canonical column claims.
+
+    Args:
+        present: the file's columns.
+        asked: canonical name -> file's column, as the user wrote it (recipe field `data.columns`).
+        needs: canonical name -> need, as the task declares it; None accepts any canonical name.
+        source: the file, as errors name it.
+
+    Returns:
+        canonical name -> file's column, for the columns that exist.
+
+    Raises:
+        DataError: a column asked for or required does not exist, or a canonical name is not one of the task's;
+            all at once, each with the nearest name.
+    """
+    problems: list[str] = []
+    matched: dict[str, str] = {}
+    for name, column in asked.items():
+        if needs is not None and name not in needs:
+            problems.append(
+                f"columns.{name}: the task has no such column{nearest(name, list(needs))}; it has {', '.join(needs)}"
+            )
+        elif column not in present:
+            problems.append(f"columns.{name}: no column {column!r}{nearest(column, present)}")
+        else:
+            matched[name] = column
+    for name in needs or {}:
+        if name not in asked and name in present:
+            matched[name] = name
+    for name, need in (needs or {}).items():
+        if name in asked or name in matched:
+            continue
+        free = [alias for alias in need.aliases if alias in present and alias not in matched.values()]
+        if free:
+            matched[name] = free[0]
+        elif need.required:
+            problems.append(f"{name}: required, but there is no column of that name{nearest(name, present)}")
+    if problems:
+        raise DataError(
+            f"{source} does not have the columns that are needed ({len(problems)} "
+            f"{'problem' if len(problems) == 1 else 'problems'})",
+            [*problems, f"columns found: {', '.join(map(repr, present)) or 'none'}"],
+            "Name the file's columns: data.columns={canonical name: column of the file}",
+        )
+    return matched
+
+
+def rename(row: Row, matched: Mapping[str, str]) -> Row:
+    """A row under canonical names. Columns without one keep theirs, unless a canonical name takes it: that one wins."""
+    renamed = {name: row.get(column) for name, column in matched.items()}
+    used = set(matched.values())
+    for column, value in row.items():
+        if column not in used and column not in renamed:
+            renamed[column] = value
+    return renamed

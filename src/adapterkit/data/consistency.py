@@ -1,0 +1,76 @@
+"""Whether a column holds one type of value throughout, down into lists and objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from adapterkit.data.problems import Problems
+from adapterkit.data.rows import Numbered, Row
+
+_WORDS: dict[type, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",  # 1 and 1.5 may share a column; each keeps its own type
+    list: "a list",
+    dict: "an object",
+}
+_PLAIN = frozenset({str, bool, int, float, type(None)})
+
+
+class TypeWatch:
+    """Remembers the first type seen in every column and reports rows that hold another.
+
+    Args:
+        columns: the columns to watch; None watches all.
+        unit: what a row's number counts, "line" or "record".
+    """
+
+    def __init__(self, problems: Problems, columns: Iterable[str] | None = None, unit: str = "line") -> None:
+        self._problems = problems
+        self._unit = unit
+        self._columns = None if columns is None else frozenset(columns)
+        self._seen: dict[str, tuple[str, int]] = {}
+
+    def look(self, number: int, row: Row) -> None:
+        """Compare one row with those before it. None fits everywhere."""
+        for name, value in row.items():
+            if self._columns is None or name in self._columns:
+                self._value(number, name, value)
+
+    def _value(self, number: int, place: str, value: Any) -> None:
+        if value is None:
+            return
+        kind = type(value)
+        if not self._fits(number, place, kind):
+            return
+        if kind is list:
+            kinds = set(map(type, value))
+            if kinds <= _PLAIN:
+                for inner in sorted(kinds - {type(None)}, key=lambda one: one.__name__):
+                    self._fits(number, f"{place}[]", inner)
+            else:
+                for item in value:
+                    self._value(number, f"{place}[]", item)
+        elif kind is dict:
+            for name, item in value.items():
+                self._value(number, f"{place}.{name}", item)
+
+    def _fits(self, number: int, place: str, kind: type) -> bool:
+        word = _WORDS.get(kind, kind.__name__)
+        first, first_number = self._seen.setdefault(place, (word, number))
+        if word == first:
+            return True
+        self._problems.add(
+            f"{self._unit} {number}, column {place}",
+            f"{word}, but {first} on {self._unit} {first_number}; a column holds one type",
+        )
+        return False
+
+
+def watched(rows: Iterable[Numbered], watch: TypeWatch) -> Iterable[Numbered]:
+    """The same rows, each looked at as it passes."""
+    for number, row in rows:
+        watch.look(number, row)
+        yield number, row

@@ -1,0 +1,67 @@
+"""Data sets of a hub, through `datasets.load_dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import datasets
+
+from adapterkit.data.arrow import labels_by_name
+from adapterkit.data.rows import Numbered
+from adapterkit.errors import DataError
+
+
+def open_hub(name: str, config: str | None, revision: str | None, split: str, *, streaming: bool) -> Any:
+    """A `datasets.Dataset`, or an `IterableDataset` where streaming.
+
+    Raises:
+        DataError: there is no such data set, configuration, revision or split, or the hub cannot be reached.
+    """
+    asked = f"{name}, configuration {config or 'default'}, revision {revision or 'newest'}, split {split}"
+    try:
+        with _quiet():
+            return datasets.load_dataset(name, config, revision=revision, split=split, streaming=streaming)
+    except ConnectionError as error:
+        raise DataError(
+            f"The data set {name} cannot be fetched: the hub cannot be reached",
+            [f"asked for: {asked}", f"found: {_first_line(error)}"],
+            "Go online (or unset HF_HUB_OFFLINE), or use a file: data.train=path/to/train.jsonl",
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        NotImplementedError,
+        datasets.exceptions.DatasetsError,
+    ) as error:
+        raise DataError(
+            f"The data set {name} cannot be loaded",
+            [f"asked for: {asked}", f"found: {type(error).__name__}: {_first_line(error)}"],
+            "Check data.config, data.revision and data.splits; a file needs its path and one of the known endings.",
+        ) from error
+
+
+def hub_rows(dataset: Any) -> Iterator[Numbered]:
+    """The records of an opened data set, numbered from 1; class labels come as their names."""
+    named = labels_by_name(dataset.features)
+    for number, row in enumerate(dataset, start=1):
+        yield number, named(row)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of `datasets` meanwhile: they would break into ours."""
+    shown = datasets.are_progress_bars_disabled() is False
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

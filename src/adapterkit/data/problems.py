@@ -1,0 +1,52 @@
+"""Collects what is wrong with one source, so that one error reports all of it."""
+
+from __future__ import annotations
+
+from adapterkit.errors import DataError
+
+SHOWN = 20
+"""How many problems an error lists; it counts the others."""
+
+
+class Problems:
+    """The problems of one source.
+
+    Args:
+        source: the file or data set, as errors name it.
+        remedy: what to do about them.
+        at_once: raise on the first problem instead of collecting, which is what a stream has to do.
+    """
+
+    def __init__(self, source: str, remedy: str = "", *, at_once: bool = False) -> None:
+        self.source = source
+        self.remedy = remedy
+        self.at_once = at_once
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, place: str, problem: str) -> None:
+        """Note one problem, for example ``add("line 7", "not valid JSON")``."""
+        self.count += 1
+        if len(self._shown) < SHOWN:
+            self._shown.append(f"{place}: {problem}")
+        if self.at_once:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what was found, if anything was.
+
+        Raises:
+            DataError: with the first problems in full and the number of the others.
+        """
+        if not self.count:
+            return
+        more = self.count - len(self._shown)
+        listed = [*self._shown, f"… and {more:,} more"] if more else self._shown
+        noun = "problem" if self.count == 1 else "problems"
+        raise DataError(f"{self.source} cannot be read ({self.count:,} {noun})", listed, self.remedy)
+
+
+def listing(numbers: list[int] | tuple[int, ...], shown: int = 10) -> str:
+    """Numbers as a reader wants them: "3, 7, 9 and 41 more"."""
+    text = ", ".join(str(number) for number in numbers[:shown])
+    return f"{text} and {len(numbers) - shown:,} more" if len(numbers) > shown else text

@@ -1,0 +1,188 @@
+"""Rows: what every source becomes, in memory (`Rows`) or as a stream (`RowStream`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+Row = dict[str, Any]
+"""One example: canonical column name -> value."""
+
+Numbered = tuple[int, Row]
+"""A row with its 1-based line number (text formats) or record number (Parquet, hub data sets)."""
+
+
+def canonical(value: object) -> str:
+    """JSON text that is equal exactly when the values are; keys sorted. int 1, float 1.0 and text "1" all differ."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_foreign)
+
+
+def _foreign(value: object) -> list[str]:
+    """What JSON has no word for (bytes, dates, decimals of a Parquet file), under its type's name."""
+    return [type(value).__name__, value.hex() if isinstance(value, bytes) else str(value)]
+
+
+class Rows(Sequence[Row]):
+    """Rows in memory, in file order, each with its number in the source.
+
+    Attributes:
+        numbers: 1-based line number (JSONL, CSV, TSV, text) or record number (Parquet, hub, memory) of each row.
+            A record that spans lines has the number of its first; a CSV's header is line 1.
+        source: where the rows come from, as the user named it.
+        path: the file they were read from, or None.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        numbers: Iterable[int] | None = None,
+        source: str = "rows in memory",
+        path: Path | None = None,
+    ) -> None:
+        self._rows: list[Row] = list(rows)
+        self.numbers: tuple[int, ...] = tuple(range(1, len(self._rows) + 1) if numbers is None else numbers)
+        if len(self.numbers) != len(self._rows):
+            raise ValueError(f"{len(self._rows)} rows, but {len(self.numbers)} numbers")
+        self.source = source
+        self.path = path
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> Row | Rows:
+        if isinstance(index, slice):
+            return Rows(self._rows[index], self.numbers[index], self.source, self.path)
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self):,} from {self.source!r}, columns {', '.join(self.columns)})"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that some row has, in order of first appearance."""
+        names: dict[str, None] = {}
+        for row in self._rows:
+            if row.keys() != names.keys():
+                names.update(dict.fromkeys(row))
+        return tuple(names)
+
+    def column(self, name: str) -> list[Any]:
+        """One value per row; None where a row lacks the column."""
+        return [row.get(name) for row in self._rows]
+
+    def select(self, indices: Iterable[int]) -> Rows:
+        """The rows at these positions (0-based), in this order, with their numbers."""
+        chosen = list(indices)
+        return Rows((self._rows[i] for i in chosen), (self.numbers[i] for i in chosen), self.source, self.path)
+
+    def sample(self, count: int, seed: int = 0) -> Rows:
+        """`count` rows drawn without replacement, kept in file order; all of them if there are no more."""
+        if count >= len(self):
+            return self
+        return self.select(sorted(random.Random(f"sample {seed}").sample(range(len(self)), count)))
+
+    def digest(self) -> str:
+        """SHA-256 (64 hex digits) over the rows' content in order; numbers, source and key order play no part."""
+        total = hashlib.sha256()
+        for row in self._rows:
+            total.update(canonical(row).encode("utf-8", "surrogatepass") + b"\n")
+        return total.hexdigest()
+
+
+class RowStream(Iterable[Row]):
+    """Rows that are read as they are asked for and never all held. Every iteration starts from the beginning.
+
+    Problems are raised at the first bad row, when the iteration comes to it.
+
+    Attributes:
+        source, path: as in `Rows`.
+        columns: the columns of the first rows (`sources.PEEKED_ROWS`); a row has None where it lacks one of these.
+    """
+
+    def __init__(
+        self,
+        open_rows: Callable[[], Iterator[Numbered]],
+        source: str,
+        columns: Sequence[str] = (),
+        path: Path | None = None,
+    ) -> None:
+        self._open_rows = open_rows
+        self.source = source
+        self.columns = tuple(columns)
+        self.path = path
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for _, row in self._open_rows())
+
+    def __repr__(self) -> str:
+        return f"RowStream(from {self.source!r}, columns {', '.join(self.columns)})"
+
+    def numbered(self) -> Iterator[Numbered]:
+        """(number, row) pairs, numbered as `Rows.numbers`."""
+        return self._open_rows()
+
+    def chunks(self, rows: int) -> Iterator[Rows]:
+        """The stream as `Rows` of at most this many rows, so that what works on rows in memory works on a stream."""
+        if rows < 1:
+            raise ValueError(f"a chunk needs at least one row, not {rows}")
+        held: list[Numbered] = []
+        for pair in self._open_rows():
+            held.append(pair)
+            if len(held) == rows:
+                yield self._rows(held)
+                held = []
+        if held:
+            yield self._rows(held)
+
+    def take(self, count: int) -> Rows:
+        """The first `count` rows, in memory."""
+        held: list[Numbered] = []
+        for pair in self._open_rows():
+            if len(held) >= count:
+                break
+            held.append(pair)
+        return self._rows(held)
+
+    def where(self, keep: Callable[[int, Row], bool]) -> RowStream:
+        """The rows for which `keep(number, row)` is true."""
+        return self._derived(lambda: (pair for pair in self._open_rows() if keep(*pair)))
+
+    def shuffled(self, seed: int, epoch: int, buffer_rows: int = 10_000) -> RowStream:
+        """Every row once, drawn from a buffer of `buffer_rows`; the same order for the same seed and epoch."""
+
+        def draw() -> Iterator[Numbered]:
+            chance = random.Random(f"stream {seed} {epoch}")
+            buffer: list[Numbered] = []
+            for pair in self._open_rows():
+                if len(buffer) < buffer_rows:
+                    buffer.append(pair)
+                    continue
+                place = chance.randrange(len(buffer))
+                drawn, buffer[place] = buffer[place], pair
+                yield drawn
+            chance.shuffle(buffer)
+            yield from buffer
+
+        return self._derived(draw)
+
+    def _derived(self, open_rows: Callable[[], Iterator[Numbered]]) -> RowStream:
+        return RowStream(open_rows, self.source, self.columns, self.path)
+
+    def _rows(self, held: Sequence[Numbered]) -> Rows:
+        return Rows((row for _, row in held), (number for number, _ in held), self.source, self.path)
+
+
+def as_rows(rows: Rows | Iterable[Mapping[str, Any]]) -> Rows:
+    """What a Python caller hands over, as `Rows` numbered from 1."""
+    return rows if isinstance(rows, Rows) else Rows(dict(row) for row in rows)

@@ -1,8 +1,10 @@
 """Recipes: a complete, validated description of one training run. Standard library, pydantic and PyYAML only."""
 
 from adapterkit.recipe.kinds import KINDS, Kind
+from adapterkit.recipe.load import Resolved, load_recipe, recipe_schema, resolve
 from adapterkit.recipe.method import BottleneckMethod, LoraMethod, Method, NoMethod
 from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe
+from adapterkit.recipe.shipped import ShippedRecipe, shipped_recipes
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
 
@@ -17,6 +19,12 @@ __all__ = [
     "Method",
     "NoMethod",
     "Recipe",
+    "Resolved",
+    "ShippedRecipe",
     "TaskSettings",
     "TrainingSettings",
+    "load_recipe",
+    "recipe_schema",
+    "resolve",
+    "shipped_recipes",
 ]

@@ -1,0 +1,111 @@
+"""`key=value`: set any field of a recipe from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterkit.recipe.method import METHODS
+from adapterkit.recipe.yaml_text import YamlError, parse_yaml
+
+COMMAND_LINE = "command line"
+
+OPEN_MAPPINGS = (
+    ("method", "rank_pattern"),
+    ("method", "alpha_pattern"),
+    ("data", "columns"),
+    ("data", "splits"),
+    ("training", "class_weights"),
+)
+"""Fields whose keys are the user's own words, which may hold dots: method.rank_pattern.attention.query=16."""
+
+Path = tuple[str, ...]
+
+
+@dataclass
+class Overridden:
+    """A recipe's raw mapping after the overrides.
+
+    Attributes:
+        raw: the mapping; the one that was given is unchanged.
+        set_paths: every path that an override set.
+        notes: what else an override changed, for the user to read.
+        problems: overrides that cannot be read, or that lead nowhere.
+    """
+
+    raw: dict[str, Any]
+    set_paths: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def override(raw: Mapping[str, Any], overrides: Sequence[str]) -> Overridden:
+    """Set `path=value` fields in a recipe's raw mapping; of two for one path, the later counts.
+
+    Values are read as YAML (1e-3, true, null, [4, 5], {text: sentence}); blocks that are missing are made. Setting
+    `method.kind` to another kind drops the settings that belong to the file's kind only.
+    """
+    result = Overridden({key: _copied(value) for key, value in raw.items()})
+    parsed = [found for text in overrides if (found := _parse(text, result.problems)) is not None]
+    for path, value in parsed:
+        if path == ("method", "kind"):
+            _switch_method(result, value)
+    for path, value in parsed:
+        problem = _set(result.raw, path, value)
+        if problem:
+            result.problems.append(f"{'.'.join(path)} ({COMMAND_LINE}): {problem}")
+        else:
+            result.set_paths.append(path)
+    return result
+
+
+def _parse(text: str, problems: list[str]) -> tuple[Path, Any] | None:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    parts = tuple(key.split("."))
+    if not equals or not all(parts):
+        problems.append(f"{text!r} ({COMMAND_LINE}): expected path=value, as in training.learning_rate=1e-3")
+        return None
+    try:
+        parsed = parse_yaml(value).value
+    except YamlError as error:
+        problems.append(f"{key} ({COMMAND_LINE}): {value!r} cannot be read: {error}; put text in quotes: '{key}=\"…\"'")
+        return None
+    for opened in OPEN_MAPPINGS:
+        if parts[: len(opened)] == opened and len(parts) > len(opened):
+            parts = (*opened, ".".join(parts[len(opened) :]))
+    return parts, parsed
+
+
+def _set(raw: dict[str, Any], path: Path, value: Any) -> str:
+    """Set the value; returns what is in the way, or ""."""
+    block = raw
+    for depth, part in enumerate(path[:-1]):
+        if block.get(part) is None:
+            block[part] = {}
+        if not isinstance(block[part], dict):
+            return f"{'.'.join(path[: depth + 1])} is a value, not a block; nothing can be set inside it"
+        block = block[part]
+    block[path[-1]] = value
+    return ""
+
+
+def _switch_method(result: Overridden, new: Any) -> None:
+    block = result.raw.get("method")
+    if not isinstance(block, dict) or not isinstance(new, str) or new not in METHODS:
+        return
+    old = block.get("kind", "lora")
+    if old == new or old not in METHODS:
+        return
+    dropped = [name for name in block if name in METHODS[old].model_fields and name not in METHODS[new].model_fields]
+    for name in dropped:
+        del block[name]
+    if dropped:
+        result.notes.append(f"method.kind={new}: left out {', '.join(dropped)}, which belong to {old} only")
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value

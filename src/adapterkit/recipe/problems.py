@@ -1,0 +1,240 @@
+"""Validate a recipe's raw mapping, and say everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from adapterkit.errors import RecipeError
+from adapterkit.recipe.kinds import KINDS
+from adapterkit.recipe.method import METHODS
+from adapterkit.recipe.nearest import did_you_mean, nearest
+from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe, together
+from adapterkit.recipe.settings import SettingsError
+from adapterkit.recipe.task import BELONGS, TaskSettings
+from adapterkit.recipe.training import TrainingSettings
+
+Path = tuple[str | int, ...]
+Problem = tuple[Path, str]
+Block = TypeVar("Block", bound=BaseModel)
+
+BLOCKS: dict[str, type[BaseModel]] = {
+    "task": TaskSettings,
+    "backbone": BackboneSettings,
+    "head": HeadSettings,
+    "data": DataSettings,
+    "training": TrainingSettings,
+}
+REMEDY = "Correct the lines above; `adapterkit schema` prints every field with what it does."
+LONGEST_SHOWN = 60
+
+
+def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str]) -> Recipe:
+    """The recipe that `raw` describes.
+
+    Args:
+        raw: what the file and the command line say, as plain values.
+        name: what to call the recipe in a message.
+        origins: where a path was written ("line 3"), for the message.
+
+    Raises:
+        RecipeError: `raw` is no valid recipe; every mistake is in `problems`, with its path.
+    """
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        problems = _readable(error, raw)
+    known = {path for path, _ in problems}
+    problems += [problem for problem in (*_foreign(raw), *_between_blocks(raw)) if problem[0] not in known]
+    order = {path: position for position, path in enumerate(origins)}
+    problems.sort(key=lambda problem: (order.get(problem[0], len(order)), list(map(str, problem[0]))))
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"{show_path(path)}{_origin(path, origins)}: {problem}" for path, problem in problems]
+    raise RecipeError(f"{name} is not a valid recipe ({count})", lines, REMEDY)
+
+
+def show_path(path: Path) -> str:
+    """("method", "sites", 1) as a reader writes it: method.sites[1]."""
+    shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return shown.removeprefix(".") or "the recipe"
+
+
+def _origin(path: Path, origins: Mapping[Path, str]) -> str:
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            return f" ({origins[path[:length]]})"
+    return ""
+
+
+def _readable(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
+    """pydantic's errors by path, those of the branches of one union joined by "or"."""
+    expected: dict[Path, list[str]] = {}
+    whole: list[Problem] = []
+    found: dict[Path, Any] = {}
+    details = [(_path(detail["loc"], raw, detail["type"]), detail) for detail in error.errors(include_url=False)]
+    paths = {path for path, _ in details}
+    for path, detail in details:
+        problem = (detail.get("ctx") or {}).get("error")
+        if isinstance(problem, SettingsError):
+            whole += [((*path, *where.split(".")), what) for where, what in problem.problems]
+        elif detail["type"] == "extra_forbidden":
+            whole.append((path, _unknown(path, raw)))
+        elif detail["type"] == "missing":
+            whole.append((path, "is missing" + _needed(path)))
+        elif not any(other != path and other[: len(path)] == path for other in paths):
+            found[path] = detail["input"]
+            expected.setdefault(path, [])
+            phrase = _expected(detail)
+            if phrase not in expected[path]:
+                expected[path].append(phrase)
+    for path, phrases in expected.items():
+        value = found[path]
+        if path == ("method",) and isinstance(value, Mapping):
+            path, value, phrases = ("method", "kind"), value.get("kind"), [_one_of(METHODS)]
+        hint = _hint(value, phrases)
+        whole.append((path, f"found {show(value)}, expected {' or '.join(phrases)}{hint}"))
+    return whole
+
+
+def _path(location: Iterable[str | int], raw: Any, kind: str) -> Path:
+    """The path in the recipe, without what pydantic adds for the branches of unions."""
+    path: list[str | int] = []
+    value = raw
+    parts = list(location)
+    for position, part in enumerate(parts):
+        last = position == len(parts) - 1
+        if isinstance(value, Mapping) and (part in value or (last and kind == "missing")):
+            path.append(part)
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
+            path.append(part)
+            value = value[part]
+    return tuple(path)
+
+
+def _fields(path: Path, raw: Mapping[str, Any]) -> list[str]:
+    """Valid names of the block in which `path` stands."""
+    if len(path) == 1:
+        return list(Recipe.model_fields)
+    if path[0] == "method":
+        return list(METHODS[_method_kind(raw)].model_fields)
+    block = BLOCKS.get(str(path[0]))
+    return list(block.model_fields) if block else []
+
+
+def _method_kind(raw: Mapping[str, Any]) -> str:
+    method = raw.get("method")
+    kind = method.get("kind", "lora") if isinstance(method, Mapping) else "lora"
+    return kind if isinstance(kind, str) and kind in METHODS else "lora"
+
+
+def _unknown(path: Path, raw: Mapping[str, Any]) -> str:
+    name, fields = str(path[-1]), _fields(path, raw)
+    close = nearest(name, fields)
+    homes = [f"{block}.{name}" for block, model in BLOCKS.items() if name in model.model_fields]
+    homes += [f"method.{name} (kind {kind})" for kind, model in METHODS.items() if name in model.model_fields]
+    if path[0] == "method" and len(path) == 2:
+        own = [kind for kind, model in METHODS.items() if name in model.model_fields]
+        if own:
+            return f"belongs to method.kind {' and '.join(own)}, not to {_method_kind(raw)}; remove it"
+    if close:
+        return f"is not a known name; did you mean {close}?"
+    if homes:
+        return f"is not a known name here; did you mean {' or '.join(homes)}?"
+    return f"is not a known name; known are {', '.join(fields)}"
+
+
+def _needed(path: Path) -> str:
+    needed: dict[Path, str] = {
+        ("task", "kind"): f"; expected {_one_of(KINDS)}",
+        ("backbone", "name"): "; expected a hub id or a folder",
+    }
+    return needed.get(path, "; every recipe needs it" if len(path) == 1 else "")
+
+
+def _foreign(raw: Mapping[str, Any]) -> list[Problem]:
+    """Task settings of another kind, found even where the block has other mistakes."""
+    task = raw.get("task")
+    if not isinstance(task, Mapping) or task.get("kind") not in KINDS:
+        return []
+    return [
+        (("task", name), f"belongs to {' and '.join(kinds)}, not to {task['kind']}; remove it")
+        for name, kinds in BELONGS.items()
+        if name in task and task["kind"] not in kinds
+    ]
+
+
+def _between_blocks(raw: Mapping[str, Any]) -> list[Problem]:
+    """Mistakes between those blocks that are right by themselves."""
+    task, head = _valid(TaskSettings, raw, "task"), _valid(HeadSettings, raw, "head")
+    data, training = _valid(DataSettings, raw, "data"), _valid(TrainingSettings, raw, "training")
+    return [(tuple(path.split(".")), problem) for path, problem in together(task, head, data, training)]
+
+
+def _valid(model: type[Block], raw: Mapping[str, Any], name: str) -> Block | None:
+    try:
+        return model.model_validate(raw[name]) if name in raw else None
+    except ValidationError:
+        return None
+
+
+def _at(sign: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda context: f"a number {sign} {next(iter(context.values()))}"
+
+
+_EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a block of settings",
+    "model_attributes_type": "a block of settings",
+    "invalid_key": "a name that is text",
+    "greater_than": _at(">"),
+    "greater_than_equal": _at("≥"),
+    "less_than": _at("<"),
+    "less_than_equal": _at("≤"),
+}
+
+
+def _expected(detail: Mapping[str, Any]) -> str:
+    context = detail.get("ctx") or {}
+    if detail["type"] == "literal_error":
+        return str(context["expected"]).replace("'", "").replace("True", "true").replace("False", "false")
+    phrase = _EXPECTED.get(detail["type"], str(detail["msg"]))
+    return phrase if isinstance(phrase, str) else phrase(context)
+
+
+def _hint(value: Any, phrases: list[str]) -> str:
+    if isinstance(value, str):
+        if any("true or false" in phrase for phrase in phrases) and value.lower() in ("yes", "no", "on", "off"):
+            return f"; write {str(value.lower() in ('yes', 'on')).lower()}"
+        words = [word for phrase in phrases for word in re.split(r", | or ", phrase)]
+        return did_you_mean(value, words)
+    if phrases == ["text"] and isinstance(value, bool | int | float):
+        return "; put it in quotes"
+    return ""
+
+
+def _one_of(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}"
+
+
+def show(value: Any) -> str:
+    """A value as YAML has it, cut to one short line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    shown = repr(value)
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"

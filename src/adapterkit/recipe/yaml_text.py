@@ -1,0 +1,166 @@
+"""Read YAML without surprises: the plain subset that a recipe needs, with the line of every value.
+
+What differs from PyYAML's own loader, and why:
+
+- `1e-3` is a number and `no`, `on` and `2026-01-01` are text, as YAML 1.2 has them;
+- a key that stands twice is refused, instead of the last one winning;
+- keys are text, numbers are finite;
+- anchors, aliases, tags, many documents and deep nesting are refused, so that no file can be larger in memory than on
+  disk, or name a Python object.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+LARGEST_TEXT_BYTES = 1_000_000
+DEEPEST = 32
+LONGEST_NUMBER = 40
+
+_NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)\Z")
+
+Path = tuple[str | int, ...]
+
+
+class YamlError(ValueError):
+    """Text that is not the YAML of a recipe. Its message begins with the place, if there is one."""
+
+
+@dataclass
+class Parsed:
+    """A value, and the line (from 1) on which each value inside it was written."""
+
+    value: Any
+    lines: dict[Path, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Open:
+    """A mapping or a list that is still being read."""
+
+    value: dict[str, Any] | list[Any]
+    path: Path
+    key: str | None = None
+
+
+def parse_yaml(text: str) -> Parsed:
+    """Parse one YAML document of plain values.
+
+    Raises:
+        YamlError: a syntax error, a key that stands twice or is no text, a number that is not finite, or a feature
+            that recipes do not have; with line and column.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > LARGEST_TEXT_BYTES:
+        raise YamlError(f"is larger than {LARGEST_TEXT_BYTES:,} bytes; a recipe has a few thousand")
+    reading = _Reading()
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            reading.take(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise YamlError(f"{_place(mark)}{error.problem or error.context}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError(f"line {line}: holds a character that YAML does not allow") from error
+    return Parsed(reading.value, reading.lines)
+
+
+class _Reading:
+    """The state while the events of one document pass by."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.lines: dict[Path, int] = {}
+        self._open: list[_Open] = []
+        self._documents = 0
+
+    def take(self, event: Any) -> None:
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise YamlError(f"{_place(event.start_mark)}a second document begins; a recipe is one")
+        elif isinstance(event, yaml.AliasEvent):
+            raise YamlError(f"{_place(event.start_mark)}an alias (*{event.anchor}); write the value out")
+        elif isinstance(event, yaml.NodeEvent):
+            self._node(event)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            self._open.pop()
+
+    def _node(self, event: Any) -> None:
+        place = _place(event.start_mark)
+        if event.anchor is not None:
+            raise YamlError(f"{place}an anchor (&{event.anchor}); write the value out where it is needed")
+        if event.tag is not None:
+            raise YamlError(f"{place}a tag ({event.tag}); a recipe holds plain values only")
+        scalar = isinstance(event, yaml.ScalarEvent)
+        parent = self._open[-1] if self._open else None
+        if parent is not None and isinstance(parent.value, dict) and parent.key is None:
+            parent.key = self._new_key(event, parent, place)
+            return
+        value: Any = _scalar(event, place) if scalar else {} if isinstance(event, yaml.MappingStartEvent) else []
+        path = self._put(parent, value, event.start_mark.line + 1)
+        if not scalar:
+            if len(self._open) == DEEPEST:
+                raise YamlError(f"{place}nested deeper than {DEEPEST} levels; a recipe has 3")
+            self._open.append(_Open(value, path))
+
+    def _put(self, parent: _Open | None, value: Any, line: int) -> Path:
+        path: Path = ()
+        if parent is None:
+            self.value = value
+        elif isinstance(parent.value, list):
+            path = (*parent.path, len(parent.value))
+            parent.value.append(value)
+        else:
+            key = str(parent.key)
+            path, parent.key = (*parent.path, key), None
+            parent.value[key] = value
+        self.lines.setdefault(path, line)
+        return path
+
+    def _new_key(self, event: Any, parent: _Open, place: str) -> str:
+        if not isinstance(event, yaml.ScalarEvent):
+            raise YamlError(f"{place}a key is a list or a mapping; expected text")
+        key = _scalar(event, place)
+        if not isinstance(key, str):
+            raise YamlError(f'{place}the key {event.value!r} is not text; put it in quotes: "{event.value}"')
+        path = (*parent.path, key)
+        if key in parent.value:
+            raise YamlError(f"{place}{'.'.join(map(str, path))} stands twice, first on line {self.lines[path]}")
+        self.lines[path] = event.start_mark.line + 1
+        return key
+
+
+def _scalar(event: Any, place: str) -> Any:
+    text: str = event.value
+    if not event.implicit[0]:  # in quotes, or a block of text
+        return text
+    if _NULL.match(text):
+        return None
+    if _BOOL.match(text):
+        return text[0] in "tT"
+    if _NOT_FINITE.match(text):
+        raise YamlError(f"{place}{text} is not a finite number")
+    number = _INT.match(text) or _FLOAT.match(text)
+    if not number:
+        return text
+    if len(text) > LONGEST_NUMBER:
+        raise YamlError(f"{place}a number of {len(text)} characters; put it in quotes if it is text")
+    if _INT.match(text):
+        return int(text)
+    if not math.isfinite(float(text)):
+        raise YamlError(f"{place}{text} is too large for a number")
+    return float(text)
+
+
+def _place(mark: Any) -> str:
+    return "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "

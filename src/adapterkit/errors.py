@@ -1,0 +1,71 @@
+"""Every error that adapterkit raises on purpose.
+
+Each message says what was found, what was expected, where, and what to do. All problems of one cause are
+reported at once. Every class also derives from the built-in that a caller would catch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AdapterkitError(Exception):
+    """Base of every error that adapterkit raises on purpose.
+
+    Attributes:
+        summary: one line that says what went wrong.
+        problems: every problem found, each as "place: found, expected".
+        remedy: what to do about it, or "".
+    """
+
+    def __init__(self, summary: str, problems: Sequence[str] = (), remedy: str = "") -> None:
+        self.summary = summary
+        self.problems = tuple(problems)
+        self.remedy = remedy
+        super().__init__(summary)
+
+    def __str__(self) -> str:
+        lines = [self.summary, *(f"  {problem}" for problem in self.problems)]
+        if self.remedy:
+            lines.append(self.remedy)
+        return "\n".join(lines)
+
+
+class RecipeError(AdapterkitError, ValueError):
+    """A recipe, or an override of one of its fields, is not valid."""
+
+
+class DataError(AdapterkitError, ValueError):
+    """Rows, columns, labels or files of a data set cannot be used."""
+
+
+class BackboneError(AdapterkitError, ValueError):
+    """A backbone cannot be loaded, or is of a kind that adapterkit cannot use."""
+
+
+class DeviceError(AdapterkitError, RuntimeError):
+    """A device or a precision was asked for that this machine does not have."""
+
+
+class SiteError(AdapterkitError, LookupError):
+    """A site, or a layer, that the backbone does not have."""
+
+
+class HeadError(AdapterkitError, ValueError):
+    """A head that does not fit the task or the backbone."""
+
+
+class ContractError(AdapterkitError, ValueError):
+    """An artifact and a backbone do not fit each other."""
+
+
+class ArtifactError(AdapterkitError, ValueError):
+    """An artifact is damaged, incomplete, unsafe or of an unknown version."""
+
+
+class OutputError(AdapterkitError, FileExistsError):
+    """An output folder is in the way, or cannot be written."""
+
+
+class TrainingError(AdapterkitError, RuntimeError):
+    """A training run cannot go on: a loss that is not finite, or a checkpoint that does not fit."""

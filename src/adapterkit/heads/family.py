@@ -1,0 +1,195 @@
+"""Family heads: the very head modules of the backbone's own `AutoModelFor…` class.
+
+The class is built on the meta device, the shared trunk is put in its place, and what is left without weights is the
+head. So there is no head code per architecture, and transformers itself is the specification.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from adapterkit.backbone.trunk import without_pooler
+from adapterkit.errors import HeadError
+from adapterkit.heads.headed import Headed, run_in_float32
+
+if TYPE_CHECKING:
+    from adapterkit.backbone import Backbone
+
+LANGUAGE_MODEL_KINDS = ("masked-lm", "causal-lm", "seq2seq-lm")
+"""Kinds whose head belongs to the checkpoint: borrowed, frozen and never saved, unless the checkpoint has none."""
+
+
+def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) -> Headed:
+    """Assemble transformers' class of this kind around the shared trunk.
+
+    Args:
+        trunk: the backbone's trunk; its modules are shared, never copied.
+        classes: number of labels, 0 for language models.
+
+    Raises:
+        HeadError: transformers has no class of this kind for the family.
+    """
+    model_class = backbone.model_class(kind)
+    if model_class is None:
+        raise HeadError(
+            f"transformers has no {kind} class for {backbone.contract.architecture}",
+            remedy="Use head.kind=linear, or another backbone.",
+        )
+    config = copy.deepcopy(backbone.config)
+    if classes:
+        config.num_labels = classes
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = backbone.tokenizer.pad_token_id
+    with torch.device("meta"):
+        module: Any = model_class._from_config(config)
+    frozen = {id(tensor) for tensor in backbone.trunk.parameters()}
+    _put_trunk(module, trunk, backbone)
+    module.tie_weights()
+    head_names = [name for name, tensor in _tensors(module) if tensor.is_meta]
+    loaded = _fill(module, head_names, backbone, model_class, config)
+    module.tie_weights()
+    borrowed = loaded if kind in LANGUAGE_MODEL_KINDS else frozenset()
+    trained: dict[str, nn.Parameter] = {}
+    for name, parameter in module.named_parameters():
+        if id(parameter) in frozen or name in borrowed:
+            parameter.requires_grad_(False)
+            continue
+        parameter.data = parameter.data.float()
+        trained[name] = parameter.requires_grad_(True)
+    if backbone.dtype != torch.float32:
+        _compute_trained_in_float32(module, trained)
+    if kind in LANGUAGE_MODEL_KINDS:
+        module.generation_config = _generation_config(backbone, config)
+    return Headed(module.eval(), "family", trained, loaded)
+
+
+def _generation_config(backbone: Backbone, config: Any) -> GenerationConfig:
+    """The checkpoint's own generation settings, else those that its config implies; they never sample by default."""
+    if (backbone.folder / "generation_config.json").is_file():
+        generation = GenerationConfig.from_pretrained(backbone.folder)
+    else:
+        generation = GenerationConfig.from_model_config(config)
+    if generation.pad_token_id is None:
+        generation.pad_token_id = backbone.tokenizer.pad_token_id
+    return generation
+
+
+def _put_trunk(module: nn.Module, trunk: nn.Module, backbone: Backbone) -> None:
+    """Replace the class's own trunk, or its pieces (T5 and BART keep theirs apart), by the shared one."""
+    pieces = dict(trunk.named_children())
+    for name, child in list(module.named_children()):
+        if type(child) is type(trunk):
+            setattr(module, name, _view(trunk, getattr(child, "pooler", None) is not None, backbone))
+        elif name in pieces and type(child) is type(pieces[name]):
+            setattr(module, name, pieces[name])
+        elif isinstance(child, PreTrainedModel):
+            _put_trunk(child, trunk, backbone)
+
+
+def _view(trunk: nn.Module, with_pooler: bool, backbone: Backbone) -> nn.Module:
+    """The trunk as the class wants it: without its pooler, or with a pooler of its own where the checkpoint has none.
+
+    A view shares every child with the trunk. Classes for tokens have no pooler; one that stayed there would be
+    computed for nothing, and would get no gradient.
+    """
+    if getattr(trunk, "pooler", None) is None:
+        return trunk
+    untrained = any(name.startswith("pooler.") for name in backbone.uninitialized)
+    if with_pooler and not untrained:
+        return trunk
+    view = without_pooler(trunk)
+    if with_pooler:
+        pooler: nn.Module = copy.deepcopy(trunk.pooler).to("meta")  # type: ignore[operator, arg-type]
+        view._modules["pooler"] = pooler.requires_grad_(True)
+    return view
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _fill(module: Any, names: list[str], backbone: Backbone, model_class: Any, config: Any) -> frozenset[str]:
+    """Give the head's tensors memory and values. Returns the names whose values the checkpoint holds."""
+    for path in sorted({name.rpartition(".")[0] for name in names}):
+        _initialise(module, module.get_submodule(path), backbone.device)
+    # Without keys that the trunk has no place for, the checkpoint holds nothing of a head.
+    if not backbone.unused_keys:
+        return frozenset()
+    return _copy_from_checkpoint(module, names, backbone, model_class, config)
+
+
+def _initialise(module: Any, owner: nn.Module, device: torch.device) -> None:
+    """Initialise one head module as its own class would; zeros where the class says nothing.
+
+    A projection that is tied to the trunk's embedding holds a head's bias beside a trunk's weight. The weight is
+    kept out of the way, or initialising the bias would overwrite the backbone.
+    """
+    shared = {name: tensor for name, tensor in owner._parameters.items() if tensor is not None and not tensor.is_meta}
+    for name, tensor in shared.items():
+        owner._parameters[name] = nn.Parameter(torch.empty_like(tensor, device="meta"))
+    for table in (owner._parameters, owner._buffers):
+        for name, tensor in table.items():
+            if tensor is not None and name not in shared:
+                zeros = torch.zeros_like(tensor, device=device)
+                table[name] = nn.Parameter(zeros) if isinstance(tensor, nn.Parameter) else zeros
+    if isinstance(owner, nn.Linear | nn.Embedding | nn.LayerNorm):
+        owner.reset_parameters()
+    with torch.no_grad():
+        module._init_weights(owner)
+    owner._parameters.update(shared)
+
+
+def _copy_from_checkpoint(
+    module: nn.Module, names: list[str], backbone: Backbone, model_class: Any, config: Any
+) -> frozenset[str]:
+    """Take the head's values from the checkpoint where it holds them, through transformers' own loader.
+
+    The loader knows every renamed key of every old checkpoint; the second trunk that it builds is dropped at once.
+    """
+    with _quiet():
+        donor, info = model_class.from_pretrained(
+            backbone.folder,
+            config=copy.deepcopy(config),
+            dtype=backbone.dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    absent = set(info["missing_keys"]) | {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    values = dict(_tensors(donor))
+    found = [name for name in names if name in values and name not in absent]
+    target = dict(_tensors(module))
+    with torch.no_grad():
+        for name in found:
+            target[name].data = values[name].detach().to(backbone.device)
+    return frozenset(found)
+
+
+def _compute_trained_in_float32(module: nn.Module, trained: dict[str, nn.Parameter]) -> None:
+    """Leaf modules whose every parameter is trained compute in fp32; a tied projection stays in the trunk's dtype."""
+    ids = {id(parameter) for parameter in trained.values()}
+    for path in sorted({name.rpartition(".")[0] for name in trained}):
+        leaf = module.get_submodule(path)
+        parameters = list(leaf.parameters())
+        if parameters and all(id(parameter) in ids for parameter in parameters):
+            run_in_float32(leaf)
+
+
+class _quiet:
+    """Silence transformers' report of weights that it did not find: they are expected here."""
+
+    def __enter__(self) -> None:
+        self.verbosity = transformers_logging.get_verbosity()
+        self.bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, *exception: object) -> None:
+        transformers_logging.set_verbosity(self.verbosity)
+        if self.bars:
+            transformers_logging.enable_progress_bar()

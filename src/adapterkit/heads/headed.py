@@ -1,0 +1,67 @@
+"""What a head makes of a backbone: one module that holds the shared trunk and answers with logits.
+
+Axes: B rows, T tokens, K choices, C classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Headed:
+    """A trunk with a head on it.
+
+    Attributes:
+        module: holds the very modules of the backbone's trunk, and the head. Every path of the artifact is a path in it.
+        source: "family" (the head of transformers' own class) or "own".
+        trained: the head's parameters that are trained and saved, by path in `module`.
+        loaded: paths of head tensors whose values come from the checkpoint; those of language models are borrowed.
+    """
+
+    module: nn.Module
+    source: str
+    trained: dict[str, nn.Parameter]
+    loaded: frozenset[str] = frozenset()
+
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Answer a batch as the tokenizer and the task give it.
+
+        Returns:
+            (B, C) for text classification, (B, T, C) for token classification, (B, T, 2) start and end for question
+            answering, (B, K) for multiple choice, (B, T, V) for language models.
+        """
+        return logits_of(self.module(**inputs))
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits of a transformers output; start and end logits are stacked in the last axis."""
+    if isinstance(output, Tensor):
+        return output
+    if "start_logits" in output:
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)
+    logits: Tensor = output.logits
+    return logits
+
+
+def run_in_float32(module: nn.Module) -> None:
+    """Let every leaf module below `module` compute in fp32 whatever the dtype of its input and of autocast.
+
+    Heads are small and decide the answer, so they are trained in fp32 above a trunk in bf16.
+    """
+    for leaf in module.modules():
+        if any(True for _ in leaf.children()) or not any(True for _ in leaf.parameters(recurse=False)):
+            continue
+        leaf.forward = _float32_forward(leaf.forward)  # type: ignore[method-assign]
+
+
+def _float32_forward(forward: Any) -> Any:
+    def run(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(x.float() if x.is_floating_point() else x, *args, **kwargs)
+
+    return run

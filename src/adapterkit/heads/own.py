@@ -1,0 +1,153 @@
+"""Own heads: `linear`, `mlp` and `attention` over pooled or token states.
+
+They exist for ablations, for kinds that a family lacks (multiple choice on Llama), and because mean pooling beats a
+pretrained pooler on many encoders. On encoder-decoders they read the encoder.
+
+Axes: B rows, T tokens, K choices, D hidden width, C classes, M width of the hidden layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterkit.backbone.trunk import without_pooler
+from adapterkit.errors import HeadError
+from adapterkit.heads.headed import Headed, run_in_float32
+from adapterkit.heads.pooling import pool
+
+if TYPE_CHECKING:
+    from adapterkit.backbone import Backbone
+    from adapterkit.recipe import HeadSettings
+
+HEAD_NAME = "adapterkit_head"
+"""Where an own head stands in the module, and so in the artifact's keys."""
+
+POOLED_KINDS = ("text-classification", "multiple-choice")
+TOKEN_KINDS = ("token-classification", "question-answering")
+
+
+class LinearHead(nn.Module):
+    """logits = W·dropout(x) + b."""
+
+    def __init__(self, width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, states: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(states))
+        return logits
+
+
+class MlpHead(nn.Module):
+    """logits = W₂·dropout(tanh(W₁·dropout(x) + b₁)) + b₂, as in RoBERTa's classification head (Liu et al. 2019)."""
+
+    def __init__(self, width: int, classes: int, dropout: float, hidden: int | None) -> None:
+        super().__init__()
+        hidden = width if hidden is None else hidden
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(width, hidden)
+        self.classifier = nn.Linear(hidden, classes)
+
+    def forward(self, states: Tensor) -> Tensor:
+        hidden = torch.tanh(self.dense(self.dropout(states)))
+        logits: Tensor = self.classifier(self.dropout(hidden))
+        return logits
+
+
+class AttentionPooling(nn.Module):
+    """One learned query looks at all tokens: row = Σ_t softmax_t(q·x_t / √D) x_t (Yang et al. 2016, eq. 8–10)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        score_BT = self.score(states_BTD).squeeze(-1) / states_BTD.shape[-1] ** 0.5
+        weight_BT = score_BT.masked_fill(mask_BT == 0, torch.finfo(score_BT.dtype).min).softmax(-1)
+        return torch.einsum("bt,btd->bd", weight_BT, states_BTD)
+
+
+class OwnModel(nn.Module):
+    """The shared trunk with an own head.
+
+    The trunk stands under its family's usual name, so that method tensors have the same paths as in transformers'
+    own classes.
+    """
+
+    def __init__(self, trunk: nn.Module, prefix: str, encoder_only: bool, kind: str, pooling: str, head: nn.Module,
+                 attention: AttentionPooling | None) -> None:  # fmt: skip
+        super().__init__()
+        setattr(self, prefix, trunk)
+        self.prefix = prefix
+        self.encoder_only = encoder_only
+        self.kind = kind
+        self.pooling = pooling
+        parts: dict[str, nn.Module] = {"output": head}
+        if attention is not None:
+            parts["pooling"] = attention
+        self.add_module(HEAD_NAME, nn.ModuleDict(parts))
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits: (B, C) pooled, (B, T, C) per token, (B, K) for multiple choice."""
+        if self.kind == "multiple-choice":
+            rows, choices = inputs["input_ids"].shape[:2]
+            flat = {name: value.reshape(rows * choices, *value.shape[2:]) for name, value in inputs.items()}
+            return self._pooled(flat).view(rows, choices)
+        return self._pooled(inputs) if self.kind in POOLED_KINDS else self._tokens(inputs)
+
+    def _states(self, inputs: dict[str, Tensor]) -> Tensor:
+        trunk: Any = getattr(self, self.prefix)
+        output = (trunk.encoder if self.encoder_only else trunk)(**inputs)
+        states: Tensor = output.last_hidden_state
+        return states.float()
+
+    def _pooled(self, inputs: dict[str, Tensor]) -> Tensor:
+        states_BTD, mask_BT = self._states(inputs), inputs["attention_mask"]
+        head: Any = getattr(self, HEAD_NAME)
+        if "pooling" in head:
+            row_BD = head["pooling"](states_BTD, mask_BT)
+        else:
+            row_BD = pool(states_BTD, mask_BT, self.pooling)
+        logits: Tensor = head["output"](row_BD)
+        return logits
+
+    def _tokens(self, inputs: dict[str, Tensor]) -> Tensor:
+        head: Any = getattr(self, HEAD_NAME)
+        logits: Tensor = head["output"](self._states(inputs))
+        return logits
+
+
+def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: HeadSettings) -> Headed:
+    """Put an own head on the trunk.
+
+    Raises:
+        HeadError: the kind is a language model, or attention pooling is asked for where nothing is pooled.
+    """
+    if kind not in POOLED_KINDS + TOKEN_KINDS:
+        raise HeadError(
+            f"A {settings.kind} head cannot serve {kind}: a language model's head belongs to its checkpoint",
+            remedy="Use head.kind=family.",
+        )
+    if settings.kind == "attention" and kind not in POOLED_KINDS:
+        raise HeadError(
+            f"An attention head pools a row to one state, and {kind} answers per token",
+            remedy="Use head.kind=linear or head.kind=mlp.",
+        )
+    width = backbone.hidden_size
+    if settings.kind == "mlp":
+        head: nn.Module = MlpHead(width, classes, settings.dropout, settings.hidden)
+    else:
+        head = LinearHead(width, classes, settings.dropout)
+    attention = AttentionPooling(width) if settings.kind == "attention" else None
+    pooling = backbone.pooling if settings.pooling == "auto" else settings.pooling
+    prefix = str(backbone.trunk.base_model_prefix)
+    model = OwnModel(without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, pooling, head, attention)
+    own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
+    run_in_float32(own)
+    trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}
+    return Headed(model, "own", trained)

@@ -1,0 +1,29 @@
+"""Tasks: seven kinds of rows, labels, encodings, losses, metrics and answers, behind one protocol."""
+
+from adapterkit.tasks.confidence import Metric
+from adapterkit.tasks.protocol import (
+    Batch,
+    Checked,
+    Column,
+    Encoded,
+    Feature,
+    GeneratingTask,
+    Loss,
+    Task,
+    Truncation,
+    Vocabulary,
+)
+
+__all__ = [
+    "Batch",
+    "Checked",
+    "Column",
+    "Encoded",
+    "Feature",
+    "GeneratingTask",
+    "Loss",
+    "Metric",
+    "Task",
+    "Truncation",
+    "Vocabulary",
+]

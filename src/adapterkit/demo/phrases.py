@@ -1,0 +1,253 @@
+"""How people say each intent: phrasings for training, for validation and for the test, none in two of them.
+
+{slot} stands for a filler of that slot. The intents come in pairs that share their words (an alarm is set or
+cancelled, money is sent or asked for), so that the words alone do not give the intent away.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Part = Literal["train", "validation", "test"]
+
+TRAIN: dict[str, tuple[str, ...]] = {
+    "set_alarm": (
+        "set an alarm for {time}",
+        "wake me up at {time} {date}",
+        "I need an alarm for {time} {date}",
+        "get me out of bed at {time}",
+        "put an alarm on for {time} {date}",
+        "can you make sure I am up by {time}",
+        "I have to be awake at {time} {date}",
+        "have the alarm go off at {time}",
+        "add another alarm , this one at {time}",
+    ),
+    "cancel_alarm": (
+        "cancel the alarm for {time}",
+        "delete my {time} alarm",
+        "do not wake me at {time} {date}",
+        "I do not need the alarm {date}",
+        "remove the alarm I set for {time}",
+        "turn off the alarm that rings at {time}",
+        "no alarm {date}",
+        "let me sleep in {date} , drop the {time} alarm",
+        "clear the alarm at {time} {date}",
+    ),
+    "play_music": (
+        "play {song} by {artist}",
+        "put on something by {artist}",
+        "I want to hear {song}",
+        "play {artist} in the {room}",
+        "start the new album by {artist}",
+        "can we listen to {artist}",
+        "turn on some {artist}",
+        "let me hear {song} by {artist} in the {room}",
+        "I am in the mood for {artist}",
+    ),
+    "book_table": (
+        "book a table for {people} at {restaurant}",
+        "reserve a table at {restaurant} {date}",
+        "I would like a table for {people} at {time}",
+        "get us a table at {restaurant} for {time} {date}",
+        "can you make a reservation for {people} {date}",
+        "find a place to eat in {place} for {people}",
+        "we want to have dinner at {restaurant} {date}",
+        "make a booking at {restaurant} in {place} for {time}",
+        "we are {people} and need a table at {time}",
+    ),
+    "cancel_booking": (
+        "cancel our table at {restaurant}",
+        "cancel the reservation for {people} {date}",
+        "we cannot make it to {restaurant} {date}",
+        "call off the dinner at {restaurant}",
+        "I want to cancel my booking for {time} {date}",
+        "drop the table for {people} at {restaurant}",
+        "tell {restaurant} that we are not coming",
+        "please undo the reservation in {place} {date}",
+        "we do not need the table at {time}",
+    ),
+    "weather": (
+        "what is the weather in {place}",
+        "will it rain in {place} {date}",
+        "how warm is it going to be {date}",
+        "do I need an umbrella {date}",
+        "give me the forecast for {place} {date}",
+        "is it sunny in {place}",
+        "how cold does it get in {place} at {time}",
+        "what will it be like outside {date}",
+        "is there going to be snow in {place} {date}",
+    ),
+    "send_message": (
+        "text {person} that {message}",
+        "send {person} a message saying {message}",
+        "tell {person} {message}",
+        "let {person} know that {message}",
+        "message {person} and say {message}",
+        "write to {person} that {message}",
+        "can you tell {person} that {message}",
+        "I want to send a text to {person} : {message}",
+        "send a note to {person} , {message}",
+    ),
+    "turn_on_device": (
+        "turn on the {device}",
+        "switch the {device} on in the {room}",
+        "start the {device} at {time}",
+        "I want the {device} on",
+        "get the {device} running in the {room}",
+        "power up the {device}",
+        "can you turn the {device} in the {room} on",
+        "put the {device} on {date} at {time}",
+        "the {device} should be on when I get home",
+    ),
+    "turn_off_device": (
+        "turn off the {device}",
+        "switch the {device} off in the {room}",
+        "stop the {device} at {time}",
+        "I do not want the {device} on",
+        "shut down the {device} in the {room}",
+        "power off the {device}",
+        "can you turn the {device} in the {room} off",
+        "I left the {device} on , fix that",
+        "the {device} should be off when I leave",
+    ),
+    "transfer_money": (
+        "send {amount} to {person}",
+        "transfer {amount} to {person} {date}",
+        "pay {person} {amount}",
+        "I owe {person} {amount} , pay it",
+        "move {amount} from my account to {person}",
+        "give {person} the {amount} for {restaurant}",
+        "can you wire {amount} to {person}",
+        "make a payment of {amount} to {person}",
+        "{person} gets {amount} from me {date}",
+    ),
+    "request_money": (
+        "ask {person} for {amount}",
+        "request {amount} from {person}",
+        "{person} owes me {amount} , ask for it",
+        "get my {amount} back from {person}",
+        "remind {person} to pay me {amount}",
+        "I want {person} to send me {amount} {date}",
+        "charge {person} {amount} for {restaurant}",
+        "can you collect {amount} from {person}",
+        "send {person} a bill for {amount}",
+    ),
+    "track_parcel": (
+        "where is my parcel",
+        "track my {carrier} package",
+        "when does the delivery from {carrier} arrive",
+        "has {carrier} sent my order to {place}",
+        "is my package coming {date}",
+        "find out where the {carrier} parcel is",
+        "what is the status of my delivery from {carrier}",
+        "did the parcel for {person} leave the depot",
+        "will {carrier} be here before {time}",
+    ),
+}
+
+VALIDATION: dict[str, tuple[str, ...]] = {
+    "set_alarm": ("ring me at {time} {date}", "I want to get up at {time}"),
+    "cancel_alarm": ("get rid of my {time} alarm", "I can sleep {date} , so no alarm at {time}"),
+    "play_music": ("how about some {artist}", "queue up {song}"),
+    "book_table": ("is there space for {people} at {restaurant} {date}", "I need seats for {people} in {place}"),
+    "cancel_booking": ("we will skip {restaurant} {date} , let them know", "release our table for {people}"),
+    "weather": ("what is the temperature in {place}", "should I take a coat {date}"),
+    "send_message": ("drop {person} a line that {message}", "please pass on to {person} that {message}"),
+    "turn_on_device": ("I need the {device} in the {room} now", "fire up the {device}"),
+    "turn_off_device": ("no more {device} in the {room}", "cut the {device}"),
+    "transfer_money": ("{amount} should go to {person} {date}", "I want to pay back {amount} to {person}"),
+    "request_money": ("I lent {person} {amount} and want it back", "let {person} pay me {amount}"),
+    "track_parcel": ("any news about my {carrier} shipment", "how far away is my package"),
+}
+
+TEST: dict[str, tuple[str, ...]] = {
+    "set_alarm": (
+        "I must not oversleep {date} , {time} is when I get up",
+        "buzz me at {time}",
+        "{time} {date} is when I want to open my eyes",
+        "could the clock ring {date} at {time}",
+        "schedule a wake-up call for {time}",
+    ),
+    "cancel_alarm": (
+        "scrap the wake-up call {date}",
+        "I changed my mind about getting up at {time} , remove it",
+        "nothing should ring at {time} {date}",
+        "forget about the {time} alarm",
+        "the alarm {date} is not needed any more",
+    ),
+    "play_music": (
+        "a bit of {artist} would be nice",
+        "could I get {song} on the speakers in the {room}",
+        "blast {song}",
+        "what we need now is {artist}",
+        "shuffle everything by {artist}",
+    ),
+    "book_table": (
+        "could {restaurant} fit {people} in at {time}",
+        "save {people} seats for us at {restaurant} {date}",
+        "we fancy eating at {restaurant} {date} , sort it out",
+        "is {restaurant} free {date} at {time} for {people}",
+        "arrange a meal in {place} for {people}",
+    ),
+    "cancel_booking": (
+        "our plans changed , {restaurant} is off {date}",
+        "give up the seats at {restaurant} for {time}",
+        "{people} of us were going to eat at {restaurant} , but not any more",
+        "withdraw the reservation at {restaurant}",
+        "nobody is going to {restaurant} {date} , free the table",
+    ),
+    "weather": (
+        "are we getting a storm {date}",
+        "is {place} hot at the moment",
+        "can I wear shorts in {place} {date}",
+        "tell me whether {place} stays dry {date}",
+        "how many degrees is it in {place}",
+    ),
+    "send_message": (
+        "{person} needs to hear that {message}",
+        "shoot {person} a text , {message}",
+        "get word to {person} that {message}",
+        "inform {person} that {message}",
+        "type this to {person} : {message}",
+    ),
+    "turn_on_device": (
+        "could the {device} in the {room} be running by {time}",
+        "activate the {device}",
+        "it is time for the {device} to go on",
+        "I would love to have the {device} going",
+        "why is the {device} off , I need it",
+    ),
+    "turn_off_device": (
+        "nobody needs the {device} in the {room} , kill it",
+        "deactivate the {device}",
+        "the {device} can go off at {time}",
+        "why is the {device} still going",
+        "enough of the {device} for today",
+    ),
+    "transfer_money": (
+        "settle my debt of {amount} with {person}",
+        "{person} is waiting for {amount} , get it over",
+        "hand {amount} over to {person} {date}",
+        "put {amount} into the account of {person}",
+        "I promised {person} {amount}",
+    ),
+    "request_money": (
+        "{person} still has to pay {amount} , chase it",
+        "I am waiting for {amount} from {person}",
+        "bill {person} {amount}",
+        "{person} promised me {amount} , where is it",
+        "see if {person} can give me {amount} {date}",
+    ),
+    "track_parcel": (
+        "I ordered something with {carrier} , is it on its way",
+        "how long until my box gets to {place}",
+        "is {carrier} running late {date}",
+        "locate my order from {carrier}",
+        "should I expect the courier {date}",
+    ),
+}
+
+PHRASES: dict[Part, dict[str, tuple[str, ...]]] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+"""Part -> intent -> phrasings."""
+
+INTENTS: tuple[str, ...] = tuple(sorted(TRAIN))

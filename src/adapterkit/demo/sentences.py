@@ -1,0 +1,112 @@
+"""One sentence of the demo grammar: a phrasing, its fillers, and the noise of natural speech, with a tag per word."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from adapterkit.demo.fillers import ASIDES, CLOSINGS, CONTRACTIONS, OPENINGS, SHARED, TEST_ASIDES, TEST_ONLY
+from adapterkit.demo.phrases import PHRASES, Part
+
+Word = tuple[str, str]
+"""A word and its IOB2 tag."""
+
+OUTSIDE = "O"
+SLOTS: tuple[str, ...] = tuple(sorted(SHARED))
+
+_PIECES = re.compile(r"\{(\w+)\}|(\S+)")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence with its intent and its slots.
+
+    Attributes:
+        words, tags: as many words as tags; punctuation is a word.
+        phrasing: the template that it was made from.
+    """
+
+    intent: str
+    phrasing: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The words as people write them: no space before punctuation."""
+        return re.sub(r" ([,.?!:])", r"\1", " ".join(self.words))
+
+
+def make_sentence(part: Part, intent: str, chance: random.Random) -> Sentence:
+    """A sentence of this part's phrasings. Half of a test sentence's fillers are ones that training never uses."""
+    phrasing = chance.choice(PHRASES[part][intent])
+    words = _spoken(_filled(_contracted(phrasing, chance), part, chance), part, chance)
+    words = _written(words, chance)
+    return Sentence(intent, phrasing, tuple(word for word, _ in words), tuple(tag for _, tag in words))
+
+
+def _plain(text: str) -> list[Word]:
+    return [(word, OUTSIDE) for word in text.split()]
+
+
+def _contracted(phrasing: str, chance: random.Random) -> str:
+    for long, short in CONTRACTIONS:
+        if chance.random() < 0.5:
+            phrasing = re.sub(rf"\b{long}\b", short, phrasing)
+    return phrasing
+
+
+def _filled(phrasing: str, part: Part, chance: random.Random) -> list[Word]:
+    words: list[Word] = []
+    for slot, word in _PIECES.findall(phrasing):
+        if slot:
+            pool = TEST_ONLY if part == "test" and chance.random() < 0.5 else SHARED
+            filler = chance.choice(pool[slot]).split()
+            words += [(piece, f"{'I' if place else 'B'}-{slot}") for place, piece in enumerate(filler)]
+        else:
+            words.append((word, OUTSIDE))
+    if phrasing.endswith(" {date}") and chance.random() < 0.25:
+        start = max(place for place, (_, tag) in enumerate(words) if tag == "B-date")
+        words = words[start:] + words[:start]
+    return words
+
+
+def _spoken(words: list[Word], part: Part, chance: random.Random) -> list[Word]:
+    """Politeness and an aside that has nothing to do with the request."""
+    if chance.random() < 0.35:
+        words = _plain(chance.choice(OPENINGS)) + words
+    if chance.random() < 0.2:
+        closing = _plain(chance.choice(CLOSINGS))
+        words = [*words, (",", OUTSIDE), *closing] if words[-1][1] != "I-message" else words
+    if chance.random() < 0.3:
+        aside = _plain(chance.choice(TEST_ASIDES if part == "test" else ASIDES))
+        if chance.random() < 0.6:
+            words = [*aside, *_plain(chance.choice((", so", ".", ", anyway ,", "and"))), *words]
+        elif words[-1][1] != "I-message":
+            words = [*words, *_plain(chance.choice((",", "because", "."))), *aside]
+    return words
+
+
+def _written(words: list[Word], chance: random.Random) -> list[Word]:
+    """Case, end marks and typing errors (never inside a slot)."""
+    if chance.random() < 0.5:
+        words = [*words, (chance.choice((".", ".", "!", "?")), OUTSIDE)]
+    if chance.random() < 0.4:
+        words = [(word.lower(), tag) for word, tag in words]
+    else:
+        first, tag = words[0]
+        words = [(first[:1].upper() + first[1:], tag), *words[1:]]
+    if chance.random() < 0.12:
+        places = [place for place, (word, tag) in enumerate(words) if tag == OUTSIDE and len(word) > 4]
+        if places:
+            place = chance.choice(places)
+            words[place] = (_mistyped(words[place][0], chance), OUTSIDE)
+    return words
+
+
+def _mistyped(word: str, chance: random.Random) -> str:
+    at = chance.randrange(1, len(word) - 2)
+    if chance.random() < 0.5:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    return word[:at] + word[at + 1 :]

@@ -1,0 +1,22 @@
+"""Artifacts: adapters on disk. docs/artifact-format.md is the specification."""
+
+from adapterkit.artifact.atomic import check_output
+from adapterkit.artifact.load import Artifact, load, open_artifact
+from adapterkit.artifact.manifest import DataFacts, Manifest
+from adapterkit.artifact.save import KEPT, round_weights, save
+from adapterkit.artifact.verify import Check, Report, verify
+
+__all__ = [
+    "KEPT",
+    "Artifact",
+    "Check",
+    "DataFacts",
+    "Manifest",
+    "Report",
+    "check_output",
+    "load",
+    "open_artifact",
+    "round_weights",
+    "save",
+    "verify",
+]

@@ -1,0 +1,217 @@
+"""README.md, the model card: the hub's metadata, how to use the adapter, and where it comes from.
+
+Everything in it comes from the manifest. Text that people or data wrote (labels, names, rows) is escaped, so that it
+can neither end the YAML block nor become HTML, a link or a heading.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from adapterkit.artifact.folder import MANIFEST
+
+_PIPELINES: Mapping[str, str] = {
+    "text-classification": "text-classification",
+    "token-classification": "token-classification",
+    "question-answering": "question-answering",
+    "multiple-choice": "multiple-choice",
+    "masked-lm": "fill-mask",
+    "causal-lm": "text-generation",
+    "seq2seq-lm": "text2text-generation",
+}
+_PEFT_CLASSES: Mapping[str, str] = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "multiple-choice": "AutoModelForMultipleChoice",
+    "masked-lm": "AutoModelForMaskedLM",
+    "causal-lm": "AutoModelForCausalLM",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+}
+_SHOWN_LABELS = 100
+_SPECIAL = "\\`*_{}[]()#+-!|~$@:"
+
+
+def render_card(content: Mapping[str, Any], size_bytes: int) -> bytes:
+    """Write the card.
+
+    Args:
+        content: the manifest's fields, as JSON has them, without files and digests.
+        size_bytes: of the tensors' file.
+    """
+    parts = [_metadata(content), _head(content, size_bytes), _usage(content), _labels(content), _metrics(content)]
+    parts += [_provenance(content), _limits(content)]
+    return ("\n\n".join(part for part in parts if part) + "\n").encode("utf-8")
+
+
+def escaped(text: object) -> str:
+    """Text that markdown and HTML show as it is, on one line, at most 200 characters."""
+    flat = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    flat = flat if len(flat) <= 200 else f"{flat[:199]}…"
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"&#{ord(letter)};" if letter in _SPECIAL else letter for letter in flat)
+
+
+def quoted(text: object) -> str:
+    """A double-quoted YAML string on one line, which no text can end."""
+    safe = (
+        letter if letter.isprintable() and letter not in '"\\' else f"\\U{ord(letter):08x}"
+        for letter in str(text)[:500]
+    )
+    return f'"{"".join(safe)}"'
+
+
+def _metadata(content: Mapping[str, Any]) -> str:
+    """The YAML block that the hub reads."""
+    task, backbone, data = content["task"], content["backbone"], content["data"]
+    kind = task["kind"]
+    lines = ["---"]
+    if _is_hub_id(backbone["name"]):
+        lines.append(f"base_model: {quoted(backbone['name'])}")
+    if content["method"]["kind"] != "none":
+        lines.append("base_model_relation: adapter")
+    lines += ["library_name: adapterkit", f"pipeline_tag: {_PIPELINES[kind]}"]
+    if data.get("license"):
+        lines.append(f"license: {quoted(data['license'])}")
+    if _is_hub_id(data["source"]):
+        lines += ["datasets:", f"- {quoted(data['source'])}"]
+    lines += ["tags:", "- adapterkit", "- peft", f"- {quoted(content['method']['kind'])}", f"- {quoted(kind)}"]
+    names = sorted({name for named in content["metrics"].values() for name in named})
+    if names:
+        lines += ["metrics:", *(f"- {quoted(name)}" for name in names), *_model_index(content)]
+    return "\n".join([*lines, "---"])
+
+
+def _model_index(content: Mapping[str, Any]) -> Iterable[str]:
+    kind, source = content["task"]["kind"], content["data"]["source"]
+    yield from ("model-index:", f"- name: {quoted(_title(content))}", "  results:")
+    for split, named in sorted(content["metrics"].items()):
+        if not named:
+            continue
+        yield from ("  - task:", f"      type: {_PIPELINES[kind]}", "    dataset:")
+        yield from (f"      name: {quoted(source)}", f"      type: {quoted(source)}", f"      split: {quoted(split)}")
+        yield "    metrics:"
+        for name, metric in named.items():
+            yield from (f"    - type: {quoted(name)}", f"      value: {json.dumps(metric['value'])}")
+
+
+def _head(content: Mapping[str, Any], size_bytes: int) -> str:
+    counts = content["parameters"]
+    return (
+        f"# {escaped(_title(content))}\n\n"
+        f"A {_method(content)} adapter with a {escaped(content['head']['kind'])} head for {content['task']['kind']}, "
+        f"trained on the frozen backbone {escaped(content['backbone']['name'])}. "
+        f"{counts['method']:,} parameters in the method, {counts['head']:,} in the head, "
+        f"{size_bytes:,} bytes in {content['dtype']}."
+    )
+
+
+def _usage(content: Mapping[str, Any]) -> str:
+    kind, name = content["task"]["kind"], content["backbone"]["name"]
+    code = [
+        "import adapterkit as ak",
+        "",
+        f"backbone = ak.Backbone.load({_code(name)})",
+        'adapter = ak.load("path/to/this/folder", backbone)',
+        f"print(adapter.predict([{_code(_example(content))}]))",
+    ]
+    text = "## Use\n\n```python\n" + "\n".join(code) + "\n```"
+    if content["method"]["kind"] == "none":
+        return text
+    family = content["head"]["kind"] == "family"
+    peft = [
+        "from peft import PeftModel",
+        f"from transformers import {_PEFT_CLASSES[kind]}",
+        "",
+        *(["import adapterkit.methods", ""] if content["method"]["kind"] == "bottleneck" else []),
+        f"model = {_PEFT_CLASSES[kind]}.from_pretrained({_code(name)}{_labels_argument(content)})",
+        'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
+    ]
+    note = "With plain PEFT:" if family else "With plain PEFT, which loads the method and leaves out the head:"
+    return f"{text}\n\n{note}\n\n```python\n" + "\n".join(peft) + "\n```"
+
+
+def _labels(content: Mapping[str, Any]) -> str:
+    labels = content["task"].get("labels") or []
+    if not labels:
+        return ""
+    shown = ", ".join(escaped(label) for label in labels[:_SHOWN_LABELS])
+    more = f", and {len(labels) - _SHOWN_LABELS} more" if len(labels) > _SHOWN_LABELS else ""
+    return f"## Labels\n\n{len(labels)}, in class order: {shown}{more}."
+
+
+def _metrics(content: Mapping[str, Any]) -> str:
+    rows = [
+        f"| {escaped(split)} | {escaped(name)} | {m['value']:.4g} | {m['low']:.4g} to {m['high']:.4g} |"
+        for split, named in sorted(content["metrics"].items())
+        for name, m in named.items()
+    ]
+    if not rows:
+        return ""
+    head = "| split | metric | value | 95 % interval |\n|---|---|---|---|"
+    return "## Metrics\n\nMeasured with the saved weights.\n\n" + "\n".join([head, *rows])
+
+
+def _provenance(content: Mapping[str, Any]) -> str:
+    backbone, data = content["backbone"], content["data"]
+    revision = f", revision {escaped(backbone['revision'])}" if backbone["revision"] else ""
+    lines = [
+        f"- Backbone: {escaped(backbone['name'])}{revision}, fingerprint `{backbone['fingerprint']}`",
+        f"- Data: {escaped(data['source'])}"
+        + "".join(f", {count:,} {escaped(split)} rows" for split, count in sorted(data["rows"].items())),
+        f"- Seed: {content['seed']}",
+        f"- Version: {content['version']}" + (f", after `{content['parent']}`" if content["parent"] else ""),
+        "- Packages: " + ", ".join(f"{escaped(k)} {escaped(v)}" for k, v in sorted(content["packages"].items())),
+    ]
+    return (
+        "## Where it comes from\n\n"
+        + "\n".join(lines)
+        + f"\n\nThe whole recipe, the digests of data and files, and golden rows stand in `{MANIFEST}`."
+    )
+
+
+def _limits(content: Mapping[str, Any]) -> str:
+    return (
+        "## Limits\n\n"
+        "- It works with the backbone named above and with no other: adapterkit compares fingerprints and refuses "
+        "another one.\n"
+        "- It was measured on the rows above only. Whatever bias the backbone and the data have, it has too.\n"
+        "- To prove that it still answers as it did: `adapterkit verify path/to/this/folder`."
+    )
+
+
+def _title(content: Mapping[str, Any]) -> str:
+    source = str(content["data"]["source"]).rstrip("/").rpartition("/")[2] or content["task"]["kind"]
+    backbone = str(content["backbone"]["name"]).rstrip("/").rpartition("/")[2]
+    return f"{source}: {content['task']['kind']} on {backbone}"
+
+
+def _method(content: Mapping[str, Any]) -> str:
+    method = content["method"]
+    if method["kind"] == "lora":
+        return f"rank-{method['rank']} LoRA"
+    return f"bottleneck ({method['placement']})" if method["kind"] == "bottleneck" else "head-only"
+
+
+def _example(content: Mapping[str, Any]) -> Any:
+    rows = content["golden"]["rows"]
+    return rows[0]["row"] if rows else {"text": "…"}
+
+
+def _labels_argument(content: Mapping[str, Any]) -> str:
+    count = len(content["task"].get("labels") or [])
+    return f", num_labels={count}" if count else ""
+
+
+def _code(value: Any) -> str:
+    """A Python literal that cannot end the fence: one line of ASCII without backticks."""
+    text = ascii(value)
+    return text.replace("`", "\\x60")
+
+
+def _is_hub_id(name: object) -> bool:
+    parts = str(name).split("/")
+    plain = all(part and part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in parts)
+    return len(parts) <= 2 and plain and not str(name).startswith(".") and str(name).isascii()

@@ -1,0 +1,174 @@
+"""Which tensors an artifact may hold: those of its method at its targets, and those of its head. Nothing else.
+
+What can be known without the backbone is checked here, before a value is read: names, places, ranks and widths. What
+only the backbone knows (the exact set and every shape) is checked when the two meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from adapterkit.artifact.config import is_module_name, targets_of
+from adapterkit.artifact.folder import CONFIG, MANIFEST, TENSORS
+from adapterkit.artifact.manifest import Manifest
+from adapterkit.artifact.tensors import NAMES, shortened
+from adapterkit.errors import ArtifactError
+from adapterkit.recipe import LoraMethod
+
+PREFIX = "base_model.model."
+OWN_HEAD = "adapterkit_head"
+
+_ENDINGS: Mapping[str, tuple[str, ...]] = {
+    "lora": ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector"),
+    "bottleneck": (
+        "bottleneck_down.weight",
+        "bottleneck_down.bias",
+        "bottleneck_up.weight",
+        "bottleneck_up.bias",
+        "bottleneck_scale",
+    ),
+    "none": (),
+}
+"""How a method's tensors end, as PEFT's files have them, after the path of the module that they adapt."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def method_target(name: str, method: str) -> str | None:
+    """The module that a method's tensor adapts; None for a tensor that is not the method's."""
+    for ending in _ENDINGS[method]:
+        if name.endswith(f".{ending}"):
+            return name[len(PREFIX) : -len(ending) - 1]
+    return None
+
+
+def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes) -> None:
+    """Check names and shapes against the manifest and PEFT's config.
+
+    Raises:
+        ArtifactError: with every tensor that has no place in the artifact, is missing, or has another size.
+    """
+    method = manifest.method.kind
+    targets = targets_of(config)
+    heads = frozenset(manifest.head_tensors)
+    problems = _head_place_problems(manifest, config, targets)
+    problems += [f"{TENSORS}: {PREFIX + path!r}: missing" for path in sorted(heads) if PREFIX + path not in shapes]
+    by_target: dict[str, dict[str, tuple[int, ...]]] = {target: {} for target in targets}
+    for name, shape in shapes.items():
+        path = name.removeprefix(PREFIX)
+        if path == name or not is_module_name(path):
+            problems.append(f"{TENSORS}: {name[:200]!r}: expected a plain name that begins with {PREFIX!r}")
+            continue
+        target = method_target(name, method)
+        if target in by_target:
+            by_target[target][path[len(target) + 1 :]] = shape
+        elif path not in heads and not _is_trained_bias(path, manifest):
+            problems.append(
+                f"{TENSORS}: {name[:200]!r}: neither the method's nor the head's; an artifact holds no backbone tensor"
+            )
+    for target, tensors in sorted(by_target.items()):
+        problems += [
+            f"{TENSORS}: {target}: {problem}" for problem in _method_problems(manifest, config, target, tensors)
+        ]
+    hidden = manifest.head.hidden
+    if hidden is not None and not any(
+        shape[0] == hidden for name, shape in shapes.items() if name.startswith(f"{PREFIX}{OWN_HEAD}.")
+    ):
+        problems.append(f"{TENSORS}: no tensor of the head has the width {hidden} that the manifest gives it")
+    if problems:
+        raise ArtifactError("The tensors are not those of this adapter", shortened(problems))
+
+
+def check_state(found: Shapes, expected: Shapes) -> None:
+    """Check names and shapes against an adapter that was built on the backbone.
+
+    Raises:
+        ArtifactError: with every difference.
+    """
+    problems = [f"{TENSORS}: {name!r}: missing" for name in sorted(expected.keys() - found.keys())]
+    problems += [
+        f"{TENSORS}: {name!r}: this adapter has no such tensor" for name in sorted(found.keys() - expected.keys())
+    ]
+    problems += [
+        f"{TENSORS}: {name!r}: shape {found[name]}, expected {expected[name]}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name] != expected[name]
+    ]
+    if problems:
+        raise ArtifactError("The tensors are not those of this adapter on this backbone", shortened(problems))
+
+
+def dtype_problems(manifest: Manifest, dtypes: Mapping[str, Any]) -> list[str]:
+    """Tensors whose dtype is not the manifest's."""
+    words = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    return [
+        f"{TENSORS}: {name!r}: {words[NAMES[dtype]]}, and the manifest says {manifest.dtype}"
+        for name, dtype in dtypes.items()
+        if words[NAMES[dtype]] != manifest.dtype
+    ]
+
+
+def _head_place_problems(manifest: Manifest, config: Mapping[str, Any], targets: frozenset[str]) -> list[str]:
+    """Heads that would take the place of something the method adapts, or that the manifest does not know."""
+    saved = frozenset(config.get("modules_to_save") or ())
+    own = manifest.head.kind != "family"
+    problems = [
+        f"{MANIFEST}: head_tensors: {path[:200]!r}: an own head's tensor begins with {OWN_HEAD!r}, and only that one's"
+        for path in manifest.head_tensors
+        if path.startswith(f"{OWN_HEAD}.") != own
+    ]
+    problems += [
+        f"{CONFIG}: modules_to_save: {module!r} holds or lies in a module that the method adapts"
+        for module in sorted(saved)
+        if any(_below(target, {module}) or _below(module, {target}) for target in targets)
+    ]
+    problems += [
+        f"{CONFIG}: modules_to_save: {module!r} holds no tensor of the head"
+        for module in sorted(saved)
+        if not any(_below(path, {module}) for path in manifest.head_tensors)
+    ]
+    return problems
+
+
+def _below(path: str, modules: Collection[str]) -> bool:
+    parts = path.split(".")
+    return any(".".join(parts[:count]) in modules for count in range(1, len(parts) + 1))
+
+
+def _is_trained_bias(path: str, manifest: Manifest) -> bool:
+    method = manifest.method
+    return isinstance(method, LoraMethod) and method.bias != "none" and path.endswith(".bias")
+
+
+def _method_problems(
+    manifest: Manifest, config: Mapping[str, Any], target: str, tensors: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """What is wrong with the tensors at one target. Only the first size is compared: the others need the backbone."""
+    if isinstance(manifest.method, LoraMethod):
+        rank = config.get("rank_pattern", {}).get(target, config.get("r"))
+        problems = _size_problems(tensors, "lora_A.weight", 2, 0, rank)
+        problems += _size_problems(tensors, "lora_B.weight", 2, 1, rank)
+        if manifest.method.dora != ("lora_magnitude_vector" in tensors):
+            problems.append("lora_magnitude_vector: it must be there with DoRA, and only then")
+        alpha = config.get("alpha_pattern", {}).get(target, config.get("lora_alpha"))
+        if alpha not in {manifest.method.alpha, *manifest.method.alpha_pattern.values()}:
+            problems.append(f"alpha {alpha} is none of the manifest's")
+        allowed = {manifest.method.rank, *manifest.method.rank_pattern.values()}
+        if rank not in allowed:
+            problems.append(f"rank {rank} is none of the manifest's ({', '.join(map(str, sorted(allowed)))})")
+        return problems
+    width = config.get("width")
+    problems = _size_problems(tensors, "bottleneck_down.weight", 2, 0, width)
+    return problems + _size_problems(tensors, "bottleneck_up.weight", 2, 1, width)
+
+
+def _size_problems(
+    tensors: Mapping[str, tuple[int, ...]], ending: str, dimensions: int, axis: int, size: int | None
+) -> list[str]:
+    shape = tensors.get(ending)
+    if shape is None:
+        return [f"{ending}: missing"]
+    if len(shape) != dimensions or shape[axis] != size:
+        return [f"{ending}: shape {shape}, expected {size} on axis {axis} of {dimensions}"]
+    return []

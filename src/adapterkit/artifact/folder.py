@@ -1,0 +1,145 @@
+"""The files of an artifact's folder, read without trust.
+
+A folder is opened once and its files are opened relative to it, so one read sees one folder even while a save swaps
+another into its place. Every file is read once into memory, after its size was checked, and everything is taken from
+those bytes; nothing is mapped and nothing is read twice.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from adapterkit.errors import ArtifactError
+
+MANIFEST = "adapterkit.json"
+CONFIG = "adapter_config.json"
+TENSORS = "adapter_model.safetensors"
+CARD = "README.md"
+
+MAX_BYTES: Mapping[str, int] = {MANIFEST: 8 << 20, CONFIG: 1 << 20, TENSORS: 2 << 30, CARD: 1 << 20}
+"""The files of an artifact, and the most bytes that each may have."""
+
+IGNORED_FILES = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"})
+"""Files that may stand beside them, because hubs and their users put them there. They are never opened."""
+
+IGNORED_FOLDERS = frozenset({".cache", ".git", "training"})
+"""Folders that may stand beside them: a hub client's and git's own, and the journal and checkpoints of the run."""
+
+MAX_ENTRIES = 64
+
+
+@dataclass(frozen=True)
+class Files:
+    """The bytes of an artifact's files, by name.
+
+    Attributes:
+        folder: where they were read.
+        content: name -> bytes; all four are there.
+    """
+
+    folder: Path
+    content: Mapping[str, bytes]
+
+    def sha256(self, name: str) -> str:
+        """The digest of one file, 64 hex digits."""
+        return sha256(self.content[name]).hexdigest()
+
+
+def read_folder(folder: str | Path) -> Files:
+    """Read the files of an artifact.
+
+    Raises:
+        ArtifactError: with every problem: a file is missing, too large, a link or no plain file; or the folder holds
+            something that an artifact does not hold.
+    """
+    folder = Path(folder)
+    summary = f"{folder} is not an artifact that can be read"
+    remedy = "Download or train it again."
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            summary, [f"{folder}: {_reason(error)}, expected a folder"], "Give the folder of an artifact."
+        ) from error
+    problems: list[str] = []
+    content: dict[str, bytes] = {}
+    try:
+        problems += _strangers(handle)
+        for name, limit in MAX_BYTES.items():
+            try:
+                content[name] = _read(handle, name, limit)
+            except FileNotFoundError:
+                problems.append(f"{name}: missing")
+            except OSError as error:
+                problems.append(f"{name}: {_reason(error)}")
+            except ArtifactError as error:
+                problems += error.problems
+    finally:
+        os.close(handle)
+    if problems:
+        raise ArtifactError(summary, problems, remedy)
+    return Files(folder, content)
+
+
+def read_file(path: Path, limit_bytes: int) -> bytes:
+    """Read one plain file of at most `limit_bytes`, without following a link at its end.
+
+    Raises:
+        ArtifactError: it is missing, too large, a link or no plain file.
+    """
+    handle: int | None = None
+    try:
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return _read(handle, path.name, limit_bytes)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read", [f"{path.name}: {_reason(error)}"]) from error
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _strangers(handle: int) -> list[str]:
+    """Entries that an artifact does not have. A folder with very many is not listed to its end."""
+    problems: list[str] = []
+    with os.scandir(handle) as entries:
+        for count, entry in enumerate(entries):
+            if count >= MAX_ENTRIES:
+                problems.append(f"the folder: more than {MAX_ENTRIES} entries, expected the {len(MAX_BYTES)} files")
+                break
+            plain_folder = entry.is_dir(follow_symlinks=False)
+            known = entry.name in IGNORED_FOLDERS if plain_folder else entry.name in IGNORED_FILES
+            if not known and entry.name not in MAX_BYTES:
+                problems.append(f"{_shown(entry.name)}: not a file of an artifact; move it elsewhere")
+    return problems
+
+
+def _read(handle: int, name: str, limit_bytes: int) -> bytes:
+    mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+    if not stat.S_ISREG(mode):
+        what = "a link" if stat.S_ISLNK(mode) else "no plain file"
+        raise ArtifactError(f"{name} cannot be read", [f"{name}: {what}, expected a plain file inside the folder"])
+    # O_NONBLOCK: should a pipe have taken the file's place just now, opening it must not wait for a writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(name, flags, dir_fd=handle), "rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > limit_bytes:
+            raise ArtifactError(
+                f"{name} cannot be read", [f"{name}: {size_bytes:,} bytes, expected at most {limit_bytes:,}"]
+            )
+        raw = file.read(limit_bytes + 1)
+    if len(raw) != size_bytes:
+        raise ArtifactError(f"{name} cannot be read", [f"{name}: it changed while it was read"])
+    return raw
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror or "cannot be opened" if isinstance(error, OSError) else "not a path"
+
+
+def _shown(name: str) -> str:
+    return repr(name)[1:-1][:80]

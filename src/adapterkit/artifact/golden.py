@@ -1,0 +1,141 @@
+"""Golden rows: a few inputs with the outputs of the saved weights, so that anyone can prove the same answers.
+
+They are computed one row at a time, so that neither padding nor neighbours take part, from weights that were rounded
+to the dtype in which they are saved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adapterkit.artifact.manifest import GoldenFacts, GoldenRow
+from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
+
+if TYPE_CHECKING:
+    from adapterkit.adapted import Adapted
+    from adapterkit.tasks.protocol import Task
+
+TOLERANCE: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+"""By how much a number may differ, as a share of the largest number of its row (at least of 1).
+
+The coarser of the two dtypes counts. Processors, thread counts and library versions add in another order: in fp32
+that moves logits by some 1e-5, on GPUs that multiply in TF32 by some 1e-4, so 1e-3 leaves a margin of ten. fp16 has
+11 bits and bf16 8, so one rounding is 5e-4 or 4e-3, and a deep model adds up a few dozen of them.
+"""
+
+MAX_ROW_BYTES = 2_000
+MAX_NUMBERS = 256
+
+
+def choose_rows(task: Task, rows: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
+    """Pick short rows, by their digest: the same ones every time, in whatever order the rows come.
+
+    Only the task's columns are kept, and only rows that it can use. Where all rows are long, the shortest are taken.
+    """
+    candidates: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if task.problem_of(row, _purpose(task)) is not None:
+            continue
+        kept = {name: row[name] for name in task.columns if row.get(name) is not None}
+        try:
+            candidates[json.dumps(kept, sort_keys=True, ensure_ascii=False, allow_nan=False)] = kept
+        except (TypeError, ValueError):
+            continue
+
+    def rank(text: str) -> tuple[int, str]:
+        size_bytes = len(text.encode("utf-8", "surrogatepass"))
+        return max(0, size_bytes - MAX_ROW_BYTES), sha256(f"{seed} {text}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    return [candidates[text] for text in sorted(candidates, key=rank)[:count]]
+
+
+def compute_golden(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> GoldenFacts:
+    """Answer rows with the weights as they are. Rows that encode to nothing are left out."""
+    answers = tuple(GoldenRow(row=dict(row), **answer) for row in rows for answer in _answer(adapted, row))
+    return GoldenFacts(dtype=_word(adapted.backbone.dtype), rows=answers)  # type: ignore[arg-type]
+
+
+def golden_problems(adapted: Adapted, golden: GoldenFacts) -> list[str]:
+    """Answer the golden rows again. Returns every row whose answer is another one."""
+    word = max(golden.dtype, _word(adapted.backbone.dtype), key=lambda name: TOLERANCE[name])
+    tolerance = TOLERANCE[word]
+    problems = []
+    for number, stored in enumerate(golden.rows, start=1):
+        answer = next(_answer(adapted, stored.row), None)
+        if answer is None or len(answer["numbers"]) != len(stored.numbers):
+            found = 0 if answer is None else len(answer["numbers"])
+            problems.append(f"golden row {number}: {found} numbers, expected {len(stored.numbers)}")
+            continue
+        scale = max(1.0, *(abs(value) for value in stored.numbers))
+        worst = max(abs(a - b) for a, b in zip(answer["numbers"], stored.numbers, strict=True))
+        if not worst <= tolerance * scale:
+            problems.append(
+                f"golden row {number}: numbers differ by {worst:.3g}, expected at most {tolerance * scale:.3g}"
+            )
+        elif word == "float32" and not _alike(answer["prediction"], stored.prediction, tolerance):
+            ours, theirs = _shown(answer["prediction"]), _shown(stored.prediction)
+            problems.append(f"golden row {number}: answered {ours}, expected {theirs}")
+    return problems
+
+
+def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The prediction and the numbers of one row; nothing where it encodes to nothing."""
+    task, was_training = adapted.task, adapted.training
+    features = task.encode([row], adapted.vocabulary, _purpose(task)).features
+    if not features:
+        return
+    batch = task.collate(features, adapted.vocabulary, seed=None).to(adapted.backbone.device)
+    adapted.eval()
+    with torch.inference_mode():
+        logits = adapted(batch.inputs)
+        if task.kind in LANGUAGE_MODEL_KINDS:
+            numbers, prediction = [float(task.loss(logits, batch).mean)], None
+        else:
+            flat = logits.float().flatten().cpu()
+            keep = torch.linspace(0, len(flat) - 1, min(len(flat), MAX_NUMBERS), dtype=torch.float64).round().long()
+            numbers = flat[keep].tolist()
+            alone = [replace(feature, row=0) for feature in features]
+            prediction = task.predictions([row], alone, task.outputs(logits, batch))[0]
+    adapted.train(was_training)
+    yield {"prediction": _rounded(prediction), "numbers": tuple(float(f"{number:.7g}") for number in numbers)}
+
+
+def _purpose(task: Task) -> Any:
+    """A language model's number is its loss, which needs the target; the others need only the input."""
+    return "score" if task.kind in LANGUAGE_MODEL_KINDS else "predict"
+
+
+def _rounded(value: Any) -> Any:
+    """Floats with seven digits, which is all that float32 has."""
+    if isinstance(value, dict):
+        return {str(key): _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _alike(found: Any, expected: Any, tolerance: float) -> bool:
+    """Equal, but for floats that may differ by the tolerance."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_alike(found[key], expected[key], tolerance) for key in found)
+    if isinstance(found, list | tuple) and isinstance(expected, list | tuple):
+        return len(found) == len(expected) and all(map(lambda a, b: _alike(a, b, tolerance), found, expected))
+    numbers = (int, float)
+    if isinstance(found, numbers) and isinstance(expected, numbers) and float in (type(found), type(expected)):
+        return abs(found - expected) <= tolerance * max(1.0, abs(expected))
+    return bool(found == expected)
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,118 @@
+"""JSON as an artifact may hold it: bounded, without surprises, and written with the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from adapterkit.errors import ArtifactError
+
+MAX_DEPTH = 24
+MAX_INTEGER = 2**63 - 1
+
+
+class _RefusedError(ValueError):
+    """Why a JSON text is refused."""
+
+
+def parse_json(raw: bytes, place: str) -> Any:
+    """Read one JSON value.
+
+    Refused besides broken JSON: anything but UTF-8, a byte order mark, duplicate keys, NaN and infinities, integers
+    beyond 64 bits, lone surrogates, and nesting deeper than `MAX_DEPTH`.
+
+    Args:
+        raw: the bytes; the caller has bounded their number.
+        place: the file's name, for the message.
+
+    Raises:
+        ArtifactError: the text is refused.
+    """
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+        _check_depth(value)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is not UTF-8"
+    except UnicodeEncodeError:
+        reason = "a text holds half of a surrogate pair"
+    except RecursionError:
+        reason = f"nested deeper than {MAX_DEPTH}"
+    except json.JSONDecodeError as error:
+        reason = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+    except _RefusedError as error:
+        reason = str(error)
+    else:
+        return value
+    raise ArtifactError(f"{place} cannot be read", [f"{place}: {reason}"])
+
+
+def parse_object(raw: bytes, place: str) -> dict[str, Any]:
+    """Read a JSON value that must be an object. Raises ArtifactError."""
+    value = parse_json(raw, place)
+    if not isinstance(value, dict):
+        found = type(value).__name__
+        raise ArtifactError(f"{place} cannot be read", [f"{place}: found a {found}, expected an object"])
+    return value
+
+
+def dump_json(value: Any) -> bytes:
+    """The one spelling of a value: sorted keys, two spaces, UTF-8, a newline at the end.
+
+    Raises:
+        ArtifactError: the value holds NaN, an infinity, or something that is not JSON.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        return (text + "\n").encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise ArtifactError("A value cannot be written as JSON", [str(error)]) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _RefusedError(f"the key {twice[:80]!r} stands twice in one object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _RefusedError(f"{name} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _RefusedError(f"the number {text[:40]} is out of range")
+    return value
+
+
+def _bounded(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
+        raise _RefusedError(f"the integer {text[:40]} is out of range")
+    return int(text)
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        deeper: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                deeper.extend(item.values())
+            elif isinstance(item, list):
+                deeper.extend(item)
+        if not deeper:
+            return
+        level = deeper
+    raise _RefusedError(f"nested deeper than {MAX_DEPTH}")

@@ -1,0 +1,206 @@
+"""Safetensors, read without trust and written with the same bytes every time.
+
+The format: 8 bytes with the header's length (little-endian), the header (JSON: name -> dtype, shape, data_offsets),
+then the data. Everything in the header is checked against the file's real size before a tensor is made, so what is
+allocated is never more than the file itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.artifact.strict_json import parse_object
+from adapterkit.errors import ArtifactError
+
+DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+METADATA = {"format": "pt"}
+
+MAX_HEADER_BYTES = 4 << 20
+MAX_TENSORS = 16_384
+MAX_DIMENSIONS = 4
+MAX_NAME_LENGTH = 512
+_REPORTED = 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor in a header.
+
+    Attributes:
+        dtype: its torch dtype.
+        shape: its sizes, each at least 1.
+        begin: offset of its first byte in the data.
+        end: offset after its last byte.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header.
+
+    Attributes:
+        entries: name -> what the header says of it, in the order of the data.
+        data_start: offset of the data in the file.
+    """
+
+    entries: Mapping[str, Entry]
+    data_start: int
+
+
+def parse_header(raw: bytes, place: str) -> Header:
+    """Check the header of a whole safetensors file.
+
+    Args:
+        raw: the file's bytes.
+        place: the file's name, for the message.
+
+    Raises:
+        ArtifactError: with every problem: sizes that do not add up, an unknown dtype, a bad shape, gaps or overlaps
+            in the data, bytes that belong to no tensor.
+    """
+    summary = f"{place} is not a safetensors file that can be read"
+    if len(raw) < 8:
+        raise ArtifactError(summary, [f"{place}: {len(raw)} bytes, expected at least 8"])
+    length = int.from_bytes(raw[:8], "little")
+    if length > min(MAX_HEADER_BYTES, len(raw) - 8):
+        bound = min(MAX_HEADER_BYTES, len(raw) - 8)
+        raise ArtifactError(summary, [f"{place}: a header of {length:,} bytes, expected at most {bound:,}"])
+    fields = parse_object(raw[8 : 8 + length], f"{place} (header)")
+    metadata = fields.pop("__metadata__", {})
+    problems: list[str] = []
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        problems.append(f"{place}: __metadata__ is not an object of texts")
+    if len(fields) > MAX_TENSORS:
+        raise ArtifactError(summary, [f"{place}: {len(fields):,} tensors, expected at most {MAX_TENSORS:,}"])
+    data_bytes = len(raw) - 8 - length
+    entries: dict[str, Entry] = {}
+    for name, field in fields.items():
+        reason = _problem(name, field, data_bytes)
+        if reason is None:
+            entries[name] = Entry(DTYPES[field["dtype"]], tuple(field["shape"]), *field["data_offsets"])
+        else:
+            problems.append(f"{place}: {name[:200]!r}: {reason}")
+    if not problems:
+        problems = _layout_problems(entries, data_bytes, place)
+    if problems:
+        raise ArtifactError(summary, shortened(problems))
+    ordered = sorted(entries, key=lambda name: entries[name].begin)
+    return Header({name: entries[name] for name in ordered}, 8 + length)
+
+
+def read_tensors(raw: bytes, header: Header, place: str) -> dict[str, Tensor]:
+    """Make the tensors of a checked header. Raises ArtifactError where a value is not finite."""
+    tensors: dict[str, Tensor] = {}
+    problems: list[str] = []
+    # One copy for all: torch wants memory that it may write to, and `bytes` is not.
+    memory = bytearray(raw)
+    for name, entry in header.entries.items():
+        count = math.prod(entry.shape)
+        flat = torch.frombuffer(memory, dtype=entry.dtype, count=count, offset=header.data_start + entry.begin)
+        tensor = flat.clone().view(entry.shape)
+        if not bool(torch.isfinite(tensor).all()):
+            problems.append(f"{place}: {name!r} holds values that are not finite")
+        tensors[name] = tensor
+    if problems:
+        raise ArtifactError(f"{place} cannot be used", shortened(problems))
+    return tensors
+
+
+def dump_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Write tensors in the order of their names.
+
+    Raises:
+        ArtifactError: a tensor is empty, not finite, or of a dtype that an artifact does not hold.
+    """
+    problems = [
+        f"{name!r}: {reason}" for name, tensor in sorted(tensors.items()) if (reason := _unwritable(tensor)) is not None
+    ]
+    if problems:
+        raise ArtifactError("These tensors cannot be saved", shortened(problems), "Nothing was written.")
+    fields: dict[str, Any] = {"__metadata__": METADATA}
+    chunks: list[bytes] = []
+    begin = 0
+    for name, tensor in sorted(tensors.items()):
+        chunk = _bytes_of(tensor)
+        fields[name] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, begin + len(chunk)],
+        }
+        begin += len(chunk)
+        chunks.append(chunk)
+    header = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    # Readers that map the file want aligned data; the format pads its header with spaces for them.
+    header += b" " * (-len(header) % 8)
+    return b"".join([len(header).to_bytes(8, "little"), header, *chunks])
+
+
+def shortened(problems: list[str]) -> list[str]:
+    """The first problems, and how many more there are."""
+    more = len(problems) - _REPORTED
+    return problems if more <= 0 else [*problems[:_REPORTED], f"and {more:,} more"]
+
+
+def _problem(name: str, field: Any, data_bytes: int) -> str | None:
+    """What is wrong with one field of the header, or None."""
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        return f"a name must have 1 to {MAX_NAME_LENGTH} printable characters"
+    if not isinstance(field, dict) or field.keys() != {"dtype", "shape", "data_offsets"}:
+        return "expected exactly dtype, shape and data_offsets"
+    dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        return f"dtype {dtype!r:.40}, expected one of {', '.join(DTYPES)}"
+    if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS or 0 in shape:
+        return f"shape {shape!r:.80}, expected at most {MAX_DIMENSIONS} whole numbers of at least 1"
+    if not _are_counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_bytes:
+        return f"data_offsets {offsets!r:.80}, expected two in order within {data_bytes:,} bytes of data"
+    needed = math.prod(shape) * DTYPES[dtype].itemsize
+    if offsets[1] - offsets[0] != needed:
+        return f"{offsets[1] - offsets[0]:,} bytes of data, expected {needed:,} for shape {shape} in {dtype}"
+    return None
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _layout_problems(entries: Mapping[str, Entry], data_bytes: int, place: str) -> list[str]:
+    """Gaps and overlaps between tensors, and data after the last one."""
+    problems: list[str] = []
+    position = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
+        if entry.begin != position:
+            what = "overlaps the tensor before it" if entry.begin < position else "leaves a gap before it"
+            problems.append(f"{place}: {name!r} {what}")
+        position = entry.end
+    if not problems and position != data_bytes:
+        problems.append(f"{place}: {data_bytes - position:,} bytes after the last tensor, expected none")
+    return problems
+
+
+def _unwritable(tensor: Tensor) -> str | None:
+    if tensor.dtype not in NAMES:
+        return f"dtype {tensor.dtype}, expected one of {', '.join(DTYPES)}"
+    if tensor.numel() == 0:
+        return f"shape {tuple(tensor.shape)} has no values"
+    if tensor.dim() > MAX_DIMENSIONS:
+        return f"{tensor.dim()} dimensions, expected at most {MAX_DIMENSIONS}"
+    return None if bool(torch.isfinite(tensor).all()) else "holds values that are not finite"
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return bytes(flat.view(torch.uint8).numpy().tobytes())

@@ -1,9 +1,9 @@
 """What the layers of known models look like inside: which linear is which site, and where residuals run.
 
-An anatomy is recognised by structure, never by a model's name: the linears of a layer must be exactly the ones listed,
-and so must the norms around its sublayers, and the stack of layers must end in a norm exactly when its layers
-begin with one. That last rule is what tells BART from mBART, whose layers hold the very same modules but run
-through their norms in another order.
+An anatomy is recognised by structure, never by a model's name. The linears of a layer must be exactly the ones listed:
+then their sites are known. If the norms around its sublayers are exactly the ones listed too, and the stack of layers
+ends in a norm just when its layers begin with one, then the residual branches are known as well. That last rule
+is what tells BART from mBART, whose layers hold the very same modules but run through them in another order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class SublayerAnatomy:
     norm: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Anatomy:
     """One kind of layer, in module names relative to it.
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers.models.auto import modeling_auto as auto
 
+from adapterkit.errors import BackboneError
+
 _MAPPINGS: dict[str, Any] = {
     "text-classification": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     "token-classification": auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
@@ -20,9 +22,10 @@ _MAPPINGS: dict[str, Any] = {
 def is_causal(config: Any) -> bool:
     """Whether every token of the trunk sees only the ones before it: GPT-2, Llama, not BERT, not T5.
 
-    BERT's config maps to a causal class too, for use as a decoder; only `is_decoder` makes it one.
+    BERT's config maps to a causal class too, for use as a decoder; only `is_decoder` makes it one. And some decoders
+    were turned into encoders, which their config says (EmbeddingGemma).
     """
-    if getattr(config, "is_encoder_decoder", False):
+    if getattr(config, "is_encoder_decoder", False) or getattr(config, "use_bidirectional_attention", False) is True:
         return False
     if getattr(config, "is_decoder", False):
         return True
@@ -34,13 +37,17 @@ def model_class(config: Any, kind: str) -> type[Any] | None:
 
     Language modelling goes by what the trunk is: masked for encoders, causal for decoders, seq2seq for
     encoder-decoders, even where transformers has a class for another use (BART's decoder alone, BERT as a decoder).
+
+    Raises:
+        BackboneError: no such kind.
     """
     if kind not in _MAPPINGS:
-        raise KeyError(f"{kind!r} is not a kind of task: {', '.join(_MAPPINGS)}")
+        raise BackboneError(f"{kind!r} is not a kind of task", remedy=f"Take one of {', '.join(_MAPPINGS)}.")
     seq2seq, causal = bool(getattr(config, "is_encoder_decoder", False)), is_causal(config)
     fits = {"masked-lm": not seq2seq and not causal, "causal-lm": causal, "seq2seq-lm": seq2seq}
     if not fits.get(kind, True) or type(config) not in _MAPPINGS[kind]:
         return None
-    found = _MAPPINGS[kind][type(config)]
+    found: Any = _MAPPINGS[kind][type(config)]
     # A config may map to several classes; the first is the one that the auto class takes.
-    return found[0] if isinstance(found, list | tuple) else found
+    first: type[Any] = found[0] if isinstance(found, list | tuple) else found
+    return first

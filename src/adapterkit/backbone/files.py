@@ -15,8 +15,10 @@ from adapterkit.errors import BackboneError
 _WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "model*.safetensors")
 _UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "original/*", "*/*.safetensors", "*.msgpack", "*.h5")
 _PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-_HUB_ERRORS: tuple[type[Exception], ...] = tuple(
-    found for found in vars(hub_errors).values() if isinstance(found, type) and issubclass(found, Exception)
+_HUB_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    *(found for found in vars(hub_errors).values() if isinstance(found, type) and issubclass(found, Exception)),
 )
 _OFFLINE_REMEDY = (
     "Download it where there is a network (hf download NAME) and copy the folder, or name a local folder. "
@@ -73,7 +75,7 @@ def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> str
         raise BackboneError(
             f"{name} has no revision {revision!r}", [_first_line(error)], "Name a branch, a tag or a commit of it."
         ) from error
-    except (OSError, ValueError, *_HUB_ERRORS) as error:
+    except _HUB_ERRORS as error:
         raise BackboneError(
             f"{name!r} is no folder here, and the hub cannot be reached for it"
             + (f" at revision {revision!r}" if revision else ""),
@@ -98,7 +100,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     config = read_json(path)
     if not isinstance(config, dict):
-        raise BackboneError(f"{path}: found a {type(config).__name__}, expected a JSON object")
+        raise BackboneError(
+            f"{path}: found a {type(config).__name__}, expected a JSON object", remedy="Fetch it again."
+        )
     if not isinstance(config.get("model_type"), str):
         raise BackboneError(
             f"{path} has no model_type, so it does not say what architecture this is",

@@ -170,11 +170,13 @@ class Backbone:
         """What this backbone gives."""
         roles = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
         numbers = {role: getattr(self.tokenizer, f"{role}_id", None) for role in roles}
-        decoder_layers = getattr(self.config, "num_decoder_layers", None) or getattr(self.config, "decoder_layers", 0)
+        layers = int(self.config.num_hidden_layers)
+        if self.is_encoder_decoder:
+            layers += int(getattr(self.config, "num_decoder_layers", None) or self.config.decoder_layers)
         return Contract(
             architecture=str(self.config.model_type),
             hidden_size=self.hidden_size,
-            layers=int(self.config.num_hidden_layers) + (int(decoder_layers) if self.is_encoder_decoder else 0),
+            layers=layers,
             vocabulary_size=int(self.config.vocab_size),
             tokenizer=self._tokenizer_digest,
             max_tokens=self.max_tokens,
@@ -201,17 +203,15 @@ def _check_known(folder: Path, trust_remote_code: bool) -> None:
     config = read_config(folder)
     if config["model_type"] in CONFIG_MAPPING or trust_remote_code:
         return
+    unknown = f"transformers {transformers.__version__} knows no architecture {config['model_type']!r}"
     if "auto_map" in config:
         raise BackboneError(
             f"{folder} needs Python code of its own, and running a checkpoint's code is off",
-            [
-                "config.json has an auto_map, and "
-                f"transformers {transformers.__version__} has no {config['model_type']!r}"
-            ],
+            [f"config.json has an auto_map, and {unknown}"],
             "Read that code; if you trust it, set backbone.trust_remote_code=true.",
         )
     raise BackboneError(
-        f"transformers {transformers.__version__} knows no architecture {config['model_type']!r}",
+        unknown,
         [f"it stands in {folder / 'config.json'}"],
         "Check the spelling, or install a transformers release that has it.",
     )

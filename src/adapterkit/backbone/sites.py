@@ -188,12 +188,11 @@ def find_sites(trunk: nn.Module) -> Sites:
     sublayers: list[Sublayer] = []
     layer_count: dict[Stack, int] = {}
     reason = ""
-    for path, layers, anatomy in _stacks(trunk):
+    for path, layers, anatomy, unknown in _stacks(trunk):
         stack = _stack_name(trunk, path)
         first = layer_count.get(stack, 0)
         layer_count[stack] = first + len(layers)
-        wiring = _unknown_wiring(trunk, path, layers, anatomy)
-        reason = reason or wiring
+        reason = reason or unknown
         for number, layer_path in enumerate((f"{path}.{index}" for index in range(len(layers))), start=first):
             sites.extend(
                 Site(name, number, stack, f"{layer_path}.{module}", linear=True)
@@ -228,19 +227,22 @@ def is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def _stacks(trunk: nn.Module) -> Iterator[tuple[str, nn.ModuleList, Anatomy]]:
-    """The lists of layers that are built alike in a known way, outermost first."""
+def _stacks(trunk: nn.Module) -> Iterator[tuple[str, nn.ModuleList, Anatomy, str]]:
+    """The lists of layers whose linears are those of a known anatomy, outermost first.
+
+    With each comes why its residual branches are not known, or "".
+    """
     inside: list[str] = []
     for path, module in trunk.named_modules():
         if not isinstance(module, nn.ModuleList) or not len(module) or path.startswith(tuple(inside)):
             continue
         linears = [_linears(layer) for layer in module]
-        for anatomy in ANATOMIES:
-            alike = all(found == anatomy.linears.keys() for found in linears)
-            if alike and anatomy.norm_first == _ends_in_norm(trunk, path):
-                inside.append(f"{path}.")
-                yield path, module, anatomy
-                break
+        alike = [anatomy for anatomy in ANATOMIES if all(found == anatomy.linears.keys() for found in linears)]
+        if alike:
+            inside.append(f"{path}.")
+            reasons = {anatomy: _unknown_wiring(trunk, path, module, anatomy) for anatomy in alike}
+            anatomy = min(alike, key=lambda anatomy: bool(reasons[anatomy]))
+            yield path, module, anatomy, reasons[anatomy]
 
 
 def _linears(layer: nn.Module) -> set[str]:
@@ -263,6 +265,9 @@ def _ends_in_norm(trunk: nn.Module, path: str) -> bool:
 
 def _unknown_wiring(trunk: nn.Module, path: str, layers: nn.ModuleList, anatomy: Anatomy) -> str:
     """Why the residual branches of these layers are not the ones of the anatomy, or ""."""
+    if anatomy.norm_first != _ends_in_norm(trunk, path):
+        found, expected = ("no norm", "one") if anatomy.norm_first else ("a norm", "none")
+        return f"{path} is followed by {found} where {anatomy.title} has {expected}"
     for index, layer in enumerate(layers):
         norms = _outer_norms(layer, anatomy)
         if norms != anatomy.norms:

@@ -1,0 +1,118 @@
+"""Contracts: what is compared, and what a stranger's one may hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import tiny
+
+from adapterkit.backbone import Contract
+from adapterkit.errors import ContractError
+
+CONTRACT = Contract(
+    architecture="bert",
+    hidden_size=384,
+    layers=6,
+    vocabulary_size=30522,
+    tokenizer="a" * 64,
+    max_tokens=512,
+    padding_side="right",
+    special_tokens={"pad_token": 0, "cls_token": 101},
+)
+counts = st.integers(1, 10**6)
+contracts = st.builds(
+    Contract,
+    architecture=st.text(max_size=8),
+    hidden_size=counts,
+    layers=counts,
+    vocabulary_size=counts,
+    tokenizer=st.text("0123456789abcdef", min_size=64, max_size=64),
+    max_tokens=st.none() | counts,
+    padding_side=st.sampled_from(["left", "right"]),
+    special_tokens=st.dictionaries(st.text(max_size=8), st.integers(0, 10**6), max_size=4),
+)
+
+
+def test_equal_contracts_do_not_differ() -> None:
+    assert CONTRACT.differences(replace(CONTRACT)) == []
+
+
+def test_every_difference_names_both_sides() -> None:
+    other = replace(
+        CONTRACT,
+        hidden_size=768,
+        tokenizer="b" * 64,
+        max_tokens=None,
+        special_tokens={"pad_token": 1, "mask_token": 5, "cls_token": 101},
+    )
+    assert CONTRACT.differences(other) == [
+        "hidden width: artifact needs 384, this backbone gives 768",
+        "tokenizer: artifact needs aaaaaaaaaaaa…, this backbone gives bbbbbbbbbbbb…",
+        "longest input in tokens: artifact needs 512, this backbone gives None",
+        "special tokens, mask_token: artifact needs None, this backbone gives 5",
+        "special tokens, pad_token: artifact needs 0, this backbone gives 1",
+    ]
+
+
+@given(contracts)
+def test_a_contract_survives_json(contract: Contract) -> None:
+    assert Contract.from_dict(json.loads(json.dumps(contract.to_dict()))) == contract
+
+
+@given(contracts, contracts)
+def test_contracts_differ_exactly_when_they_are_not_equal(one: Contract, other: Contract) -> None:
+    assert (one.differences(other) == []) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_size", "384"),
+        ("hidden_size", True),
+        ("layers", 0),
+        ("layers", 2**50),
+        ("vocabulary_size", 1.5),
+        ("tokenizer", None),
+        ("max_tokens", -1),
+        ("padding_side", "top"),
+        ("padding_side", ["left"]),
+        ("special_tokens", [1]),
+        ("special_tokens", {"pad_token": "0"}),
+        ("architecture", 3),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ContractError) as caught:
+        Contract.from_dict(CONTRACT.to_dict() | {field: value})
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(field)
+
+
+def test_missing_and_unknown_fields_are_all_named() -> None:
+    content = CONTRACT.to_dict() | {"more": 1}
+    del content["layers"], content["tokenizer"]
+    with pytest.raises(ContractError) as caught:
+        Contract.from_dict(content)
+    assert caught.value.problems == ("layers: missing", "tokenizer: missing", "more: unknown field")
+    with pytest.raises(ContractError, match="found list"):
+        Contract.from_dict([])
+
+
+def test_a_contract_says_what_the_config_says(tiny_backbones: Any) -> None:
+    roberta = tiny_backbones["roberta"].contract
+    assert (roberta.architecture, roberta.hidden_size, roberta.layers) == ("roberta", 32, 3)
+    assert (roberta.max_tokens, roberta.padding_side, roberta.vocabulary_size) == (tiny.MAX_TOKENS, "right", 360)
+    assert roberta.special_tokens["mask_token"] == 4
+    assert tiny_backbones["llama"].contract.padding_side == "left"
+    assert tiny_backbones["t5"].contract.layers == 4
+    assert tiny_backbones["bart"].contract.layers == 4
+
+
+def test_two_families_with_one_tokenizer_differ_in_architecture_only(tiny_backbones: Any) -> None:
+    (line,) = tiny_backbones["bert"].contract.differences(tiny_backbones["distilbert"].contract)
+    assert line == "architecture: artifact needs bert, this backbone gives distilbert"

@@ -30,12 +30,12 @@ demo: $(READY)  ## train two adapters on the embedded backbone and use both
 test: $(READY)  ## run the tests; make test ARGS='tests/recipe -k override' runs some of them
 	@$(PYTEST) $(ARGS)
 
-# The tests come last, so that pytest's closing line is the last one.
+# (mkdocs must not be --quiet: that hides the warnings from its own --strict.) The tests come last, so that pytest's closing line is the last one.
 check: $(READY)  ## run what CI runs: format, lint, types, docs, tests with branch coverage of at least 90 %
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(PYTEST) --cov --cov-branch --cov-report=term --cov-fail-under=90
 
 format: $(READY)  ## format the code and repair what the linter can

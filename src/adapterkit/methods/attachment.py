@@ -216,6 +216,7 @@ def _attach_lora(
     if split is not None:
         split.take(layers)
         undo.split = split
+    lora.renew_magnitudes(layers)
     names = {id(bias): name for name, bias in model.named_parameters() if any(bias is b for b in biases)}
     trained = {names[id(bias)]: bias for bias in biases}
     undo.biases = {name: bias.detach().clone() for name, bias in trained.items()}

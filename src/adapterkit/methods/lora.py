@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -116,6 +118,21 @@ def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: Lora
     if problems:
         raise SiteError("PEFT attached something else than asked for", problems, "Please report this.")
     return layers
+
+
+def renew_magnitudes(layers: Mapping[str, Any]) -> None:
+    """Make DoRA's magnitudes the norms that its forward computes, in the dtype that it computes them in.
+
+    PEFT takes them in the backbone's dtype; an adapter in another one would change the output before any training.
+    """
+    for layer in layers.values():
+        if ADAPTER in layer.lora_magnitude_vector:
+            dora = layer.lora_magnitude_vector[ADAPTER]
+            a, b = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
+            with torch.no_grad():
+                weight = dequantize_module_weight(layer.get_base_layer()).to(a.weight.dtype)
+                update = dora.get_lora_weight(lora_A=a, lora_B=b)
+                dora.weight.copy_(dora.get_weight_norm(weight, update, layer.scaling[ADAPTER]))
 
 
 def pattern_value(pattern: Mapping[str, N], site: Site, default: N) -> N:

@@ -32,7 +32,9 @@ class Split:
             modules: linears by path in the model.
         """
         self._modules = dict(modules)
-        self._weights = {path: module.weight.detach().clone() for path, module in modules.items()}
+        self._weights = {path: module.weight.data for path, module in modules.items()}
+        for path, module in modules.items():
+            module.weight.data = self._weights[path].clone()
         self._moved: dict[str, tuple[Tensor, Tensor]] = {}
         self._scaling: dict[str, float] = {}
 

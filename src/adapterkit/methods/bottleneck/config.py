@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
+import torch
 from peft import PeftConfig
 from torch import Tensor
 from torch.nn import functional
@@ -20,11 +20,11 @@ PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
-    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
     "silu": functional.silu,
     "tanh": functional.tanh,
+    "sigmoid": torch.sigmoid,
     "leaky_relu": functional.leaky_relu,
-    "linear": lambda z: z,
+    "identity": torch.clone,
 }
 WIDEST = 1 << 16
 
@@ -82,22 +82,22 @@ class BottleneckConfig(PeftConfig):
 
     def _problems(self) -> list[str]:
         problems = []
-        targets = self.target_modules
+        targets: Any = self.target_modules
         if not isinstance(targets, list | tuple | set | frozenset) or not targets or not all(map(_is_name, targets)):
             problems.append(f"target_modules: found {_short(targets)}, expected a list of module names")
             targets = ()
         elif len(set(targets)) != len(targets):
             problems.append("target_modules: a name stands there twice")
         for name in ("residual_modules", "norm_modules"):
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
             if not isinstance(value, dict) or not all(map(_is_name, [*value, *value.values()])):
                 problems.append(f"{name}: found {_short(value)}, expected module names by module name")
             elif set(value) - set(targets):
                 problems.append(f"{name}: {_short(sorted(set(value) - set(targets)))} not in target_modules")
         if self.placement not in PLACEMENTS:
             problems.append(f"placement: found {_short(self.placement)}, expected one of {', '.join(PLACEMENTS)}")
-        elif self.placement != "houlsby" and isinstance(self.residual_modules, dict):
-            missing = sorted(set(targets) - set(self.residual_modules))
+        elif self.placement != "houlsby":
+            missing = sorted(set(targets) - set(self.residual_modules or ()))
             if missing:
                 problems.append(f"residual_modules: nothing for {_short(missing)}, which {self.placement} needs")
         if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:

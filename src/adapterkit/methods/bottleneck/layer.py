@@ -21,7 +21,7 @@ from adapterkit.methods.merging import MergeError
 BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
 
 
-class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
+class BottleneckLayer(nn.Module, BaseTunerLayer):
     """h + f(z), with f(z) = scale · (W_up · act(W_down · z + b_down) + b_up) and dropout on f.
 
     h is what the wrapped linear gives, r the residual that the model adds afterwards, LN its norm after adding
@@ -36,6 +36,12 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     W_up and b_up are zero at birth, so an untrained adapter changes nothing. W_down is Kaiming-uniform with a = √5 and
     b_down zero, as in the official code of He et al. (`init_option="lora"`).
     """
+
+    # Inherited from PEFT, which has no types; what nn.Module says of unknown attributes would hide them.
+    active_adapters: Any
+    get_base_layer: Any
+    set_adapter: Any
+    _move_adapter_to_device_of_base_layer: Any
 
     adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_up", "bottleneck_scale")
     other_param_names: tuple[str, ...] = ("configs", "dropouts")
@@ -123,7 +129,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             z = h + residual
             if self._norm[0] is not None:
                 z = self._norm[0](z)
-        down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+        down: Any = self.bottleneck_down[name]
+        up: Any = self.bottleneck_up[name]
         scale = self.bottleneck_scale[name] if config.scale_learned else config.scale
         f = scale * up(ACTIVATIONS[config.activation](down(z.to(down.weight.dtype))))
         result: Tensor = self.dropouts[name](f).to(h.dtype)

@@ -14,7 +14,7 @@ from adapterkit.methods.bottleneck.config import BottleneckConfig
 from adapterkit.methods.bottleneck.layer import BASE_ROW, BottleneckLayer, hidden_width, refuse_merge
 
 
-class BottleneckModel(BaseTuner):  # type: ignore[misc]
+class BottleneckModel(BaseTuner):
     """Wraps the linears of a model that a BottleneckConfig names, and no others."""
 
     prefix: str = "bottleneck_"
@@ -33,7 +33,7 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]
         modules = dict(model.named_modules())
         problems = []
         for name in peft_config.target_modules:
-            target = modules.get(name)
+            target: Any = modules.get(name)
             if target is None:
                 problems.append(f"target_modules: the model has no {name}")
                 continue

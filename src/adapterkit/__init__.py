@@ -1,1 +1,97 @@
-"""adapterkit: one frozen backbone, many small adapters."""
+"""adapterkit: one frozen backbone, many small adapters.
+
+The front door is lazy: `import adapterkit` imports no torch; a name imports what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from adapterkit import errors
+
+if TYPE_CHECKING:
+    from adapterkit.artifact import import_peft as import_peft
+    from adapterkit.artifact import load as load
+    from adapterkit.artifact import verify as verify
+    from adapterkit.backbone import Backbone as Backbone
+    from adapterkit.evaluation import evaluate as evaluate
+    from adapterkit.recipe import Recipe as Recipe
+    from adapterkit.recipe import load_recipe as load_recipe
+    from adapterkit.training import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backbone": "adapterkit.backbone",
+    "Recipe": "adapterkit.recipe",
+    "evaluate": "adapterkit.evaluation",
+    "import_peft": "adapterkit.artifact",
+    "load": "adapterkit.artifact",
+    "load_recipe": "adapterkit.recipe",
+    "train": "adapterkit.training",
+    "verify": "adapterkit.artifact",
+}
+
+__all__ = [
+    "Backbone",
+    "Recipe",
+    "__version__",
+    "errors",
+    "evaluate",
+    "import_peft",
+    "load",
+    "load_recipe",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+class _AfterPeft(MetaPathFinder):
+    """Tells PEFT of the bottleneck method as soon as PEFT has been imported, by whomever.
+
+    `PeftModel.from_pretrained` then reads bottleneck artifacts after a mere `import adapterkit`, which imports neither.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "peft":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec("peft")
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                if "adapterkit.methods" not in sys.modules:  # else it is being imported, and registers by itself
+                    import_module("adapterkit.methods.bottleneck")
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if "peft" in sys.modules:
+    import_module("adapterkit.methods.bottleneck")
+else:
+    sys.meta_path.insert(0, _AfterPeft())

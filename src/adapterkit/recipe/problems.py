@@ -50,7 +50,7 @@ def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str]) -> Rec
     known = {path for path, _ in problems}
     problems += [problem for problem in (*_foreign(raw), *_between_blocks(raw)) if problem[0] not in known]
     order = {path: position for position, path in enumerate(origins)}
-    problems.sort(key=lambda problem: (order.get(problem[0], len(order)), list(map(str, problem[0]))))
+    problems.sort(key=lambda problem: order.get(problem[0], order.get(problem[0][:1], len(order))))
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{show_path(path)}{_origin(path, origins)}: {problem}" for path, problem in problems]
     raise RecipeError(f"{name} is not a valid recipe ({count})", lines, REMEDY)
@@ -218,11 +218,21 @@ def _hint(value: Any, phrases: list[str]) -> str:
     if isinstance(value, str):
         if any("true or false" in phrase for phrase in phrases) and value.lower() in ("yes", "no", "on", "off"):
             return f"; write {str(value.lower() in ('yes', 'on')).lower()}"
+        if any(phrase.startswith(("a number", "a whole number")) for phrase in phrases) and _is_number(value):
+            return "; remove the quotes"
         words = [word for phrase in phrases for word in re.split(r", | or ", phrase)]
         return did_you_mean(value, words)
     if phrases == ["text"] and isinstance(value, bool | int | float):
         return "; put it in quotes"
     return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _one_of(words: Iterable[str]) -> str:

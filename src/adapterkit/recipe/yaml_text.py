@@ -128,6 +128,7 @@ class _Reading:
         return path
 
     def _new_key(self, event: Any, parent: _Open, place: str) -> str:
+        line = event.start_mark.line + 1
         if not isinstance(event, yaml.ScalarEvent):
             raise YamlError(f"{place}a key is a list or a mapping; expected text")
         key = _scalar(event, place)
@@ -136,7 +137,7 @@ class _Reading:
         path = (*parent.path, key)
         if key in parent.value:
             raise YamlError(f"{place}{'.'.join(map(str, path))} stands twice, first on line {self.lines[path]}")
-        self.lines[path] = event.start_mark.line + 1
+        self.lines[path] = line
         return key
 
 

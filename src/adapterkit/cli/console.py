@@ -1,0 +1,142 @@
+"""What the verbs print, and where: answers on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+
+from adapterkit.errors import AdapterkitError
+
+RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+"""Where launchers say which of several processes this one is."""
+
+
+def process_index() -> int:
+    """Which of several processes this one is; 0 where there is one."""
+    ranks = (os.environ.get(name, "") for name in RANK_VARIABLES)
+    return next((int(rank) for rank in ranks if rank.isdigit()), 0)
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for all."""
+    return process_index() == 0
+
+
+def examples(*commands: str) -> str:
+    """Commands as the last lines of a help text."""
+    lines = "\n".join(f"[dim]$[/dim] {command.strip()}" for command in commands)
+    return f"[bold]Examples[/bold]\n\n{lines}"
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit, where it is wanted."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"adapterkit {version('adapterkit')}")
+        raise typer.Exit
+
+
+def print_error(error: AdapterkitError) -> None:
+    """An error on standard error: what went wrong, every problem, and what to do."""
+    from rich.text import Text
+
+    message = Text()
+    if not is_main_process():
+        message.append(f"[process {process_index()}] ", style="dim")
+    message.append(type(error).__name__, style="bold red")
+    message.append(f": {error.summary}", style="bold")
+    for problem in error.problems:
+        message.append("\n  ")
+        place, colon, rest = problem.partition(": ")
+        message.append(place, style="cyan" if colon else "")
+        message.append(f"{colon}{rest}")
+    if error.remedy:
+        message.append(f"\n{error.remedy}", style="green")
+    _standard_error().print(message, soft_wrap=True)
+
+
+def say(text: str, style: str = "") -> None:
+    """One line for the user, on standard error, from the main process only."""
+    if is_main_process():
+        from rich.text import Text
+
+        _standard_error().print(Text(text, style=style), soft_wrap=True)
+
+
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """JSON on standard output, from the main process only. NaN, which JSON lacks, becomes null."""
+    if is_main_process():
+        typer.echo(json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False))
+
+
+def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), title: str | None = None) -> None:
+    """A table on standard output. A terminal gets aligned columns, a pipe gets them untruncated."""
+    if not is_main_process():
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=bool(headings), pad_edge=False, title=title, title_justify="left")
+    for column in headings or [""] * max(map(len, rows), default=0):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        widths = [
+            max((len(str(row[place])) for row in [*rows, headings] if place < len(row)), default=0)
+            for place in range(9)
+        ]
+        console = Console(highlight=False, width=max(80, sum(widths) + 20))
+    console.print(table)
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Metrics with their intervals as rows of a table."""
+    rows = []
+    for name, metric in metrics.items():
+        facts = metric_facts(metric)
+        value, low, high = facts["value"], facts.get("low"), facts.get("high")
+        interval = f"{low:.4f} – {high:.4f}" if low is not None and high is not None else ""
+        rows.append([name, f"{value:.4f}", interval])
+    return rows
+
+
+def metric_facts(metric: Any) -> dict[str, float | None]:
+    """A metric as a mapping with value, low and high, whichever form it has."""
+    if isinstance(metric, int | float):
+        return {"value": float(metric)}
+    if isinstance(metric, Mapping):
+        return dict(metric)
+    return {"value": metric.value, "low": metric.low, "high": metric.high}
+
+
+def readable_bytes(size_bytes: int) -> str:
+    """1,234,567 as 1.23 MB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.3g} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def _standard_error() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [_finite(inner) for inner in value]
+    return value

@@ -1,0 +1,34 @@
+"""`adapterkit evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import BackboneName, DataRoot, Folder, Json
+
+
+def evaluate(
+    folder: Folder,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Rows to score. Default: the recipe's test rows.", show_default=False),
+    ] = None,
+    backbone: BackboneName = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Score an artifact on a file of rows, with a confidence interval on every metric.
+
+    $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
+    $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json
+    """
+    from adapterkit import evaluation
+
+    metrics = evaluation.evaluate(folder, data=data, backbone=backbone, data_root=data_root)
+    if as_json:
+        console.print_json({name: console.metric_facts(metric) for name, metric in metrics.items()})
+    else:
+        console.print_table(console.metric_rows(metrics), ("metric", "value", "95 % interval"))

@@ -1,0 +1,48 @@
+"""`adapterkit import`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterkit.cli import console
+
+
+class Source(StrEnum):
+    """Whose format a folder has."""
+
+    PEFT = "peft"
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder to read.", show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The artifact to write.", show_default=False)],
+    origin: Annotated[Source, typer.Option("--from", help="Whose format SRC has.")] = Source.PEFT,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone", metavar="PATH_OR_ID", help="Its backbone. Default: what SRC says.", show_default=False
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="The kind of task. Default: what SRC says.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Label names in order, with commas between them.", show_default=False),
+    ] = None,
+) -> None:
+    """Turn a LoRA folder made by plain PEFT, its head included, into an artifact that answers the same.
+
+    $ adapterkit import lora-folder runs/imported --from peft
+    $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
+    """
+    from adapterkit import artifact
+
+    names = [name.strip() for name in labels.split(",")] if labels is not None else None
+    written = artifact.import_peft(source, output, backbone=backbone, kind=kind, labels=names)
+    console.say(f"Artifact: {written}", style="green")
+    console.say(f"Try: adapterkit verify {written}")

@@ -1,0 +1,51 @@
+"""`adapterkit inspect`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapterkit.cli import console
+from adapterkit.cli.options import Folder, Json
+
+LABELS_SHOWN = 12
+
+
+def inspect(folder: Folder, as_json: Json = False) -> None:
+    """Show what an artifact is: task, labels, backbone, size, metrics and where it came from.
+
+    $ adapterkit inspect runs/banking77
+    $ adapterkit inspect runs/banking77 --json
+    """
+    from adapterkit.artifact import open_artifact
+
+    manifest = open_artifact(folder).manifest
+    if as_json:
+        console.print_json(manifest.model_dump(mode="json"))
+        return
+    console.print_table(_facts(manifest), title=str(folder))
+    for split, scores in manifest.metrics.items():
+        console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"), title="")
+
+
+def _facts(manifest: Any) -> list[list[str]]:
+    method = {name: value for name, value in manifest.method.model_dump().items() if value not in (None, {}, False)}
+    labels = manifest.labels
+    shown = ", ".join(labels[:LABELS_SHOWN]) + (", …" if len(labels) > LABELS_SHOWN else "")
+    parameters = manifest.parameters
+    rows = [
+        ["task", manifest.kind],
+        ["labels", f"{len(labels)}: {shown}" if labels else "none"],
+        ["backbone", " @ ".join(filter(None, (manifest.backbone.name, manifest.backbone.revision)))],
+        ["fingerprint", manifest.backbone.fingerprint],
+        ["method", ", ".join(f"{name} {value}" for name, value in method.items())],
+        ["head", f"{manifest.head.kind}, pooling {manifest.head.pooling}"],
+        ["parameters", f"{parameters.method:,} method + {parameters.head:,} head, {manifest.dtype}"],
+        ["size", f"{console.readable_bytes(manifest.size_bytes)}"],
+        ["data", manifest.data.source],
+        ["rows", ", ".join(f"{split} {count:,}" for split, count in manifest.data.rows.items())],
+        ["seed", str(manifest.seed)],
+        ["version", f"{manifest.version}" + (f", parent {manifest.parent[:12]}" if manifest.parent else "")],
+        ["made with", ", ".join(f"{name} {version}" for name, version in manifest.packages.items())],
+        ["golden rows", str(len(manifest.golden.rows))],
+    ]
+    return [[name, value] for name, value in rows if value]

@@ -1,0 +1,38 @@
+"""`adapterkit recipes`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import Json
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List the recipes that ship with adapterkit, or print one to start your own from.
+
+    $ adapterkit recipes
+    $ adapterkit recipes banking77 > my.yaml
+    """
+    from adapterkit.errors import RecipeError
+    from adapterkit.recipe import load_recipe, shipped_recipes
+
+    shipped = shipped_recipes()
+    if name is not None:
+        found = next((recipe for recipe in shipped if recipe.name == name), None)
+        if found is None:
+            names = ", ".join(recipe.name for recipe in shipped)
+            raise RecipeError(f"No recipe named {name} ships with adapterkit", [f"shipped: {names}"])
+        if as_json:
+            console.print_json(load_recipe(found.path).to_dict())
+        else:
+            typer.echo(found.path.read_text(encoding="utf-8"), nl=False)
+    elif as_json:
+        console.print_json([{**recipe._asdict(), "path": str(recipe.path)} for recipe in shipped])
+    else:
+        console.print_table([[recipe.name, recipe.headline] for recipe in shipped], ("recipe", "what it does"))

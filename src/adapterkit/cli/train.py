@@ -1,0 +1,64 @@
+"""`adapterkit train`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Annotated
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import DataRoot, Json
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Fields to set on top of the recipe.", show_default=False),
+    ] = None,
+    data_root: DataRoot = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter: validate as it goes, keep the best state, write the artifact.
+
+    Any field of the recipe can be set behind it as [cyan]path=value[/cyan]; [cyan]adapterkit schema[/cyan] lists them.
+
+    $ adapterkit train recipes/banking77.yaml
+    $ adapterkit train banking77 training.learning_rate=1e-3 training.seed=1 output=runs/b77-seed1
+    $ adapterkit train banking77 method.kind=bottleneck method.placement=houlsby output=runs/b77-houlsby
+    $ adapterkit train banking77 --resume
+    $ accelerate launch --cpu --num_processes 2 -m adapterkit train banking77
+    """
+    from adapterkit.recipe import resolve
+
+    resolved = resolve(recipe, overrides or ())
+    for note in resolved.notes:
+        console.say(f"Note: {note}", style="yellow")
+    if data_root is not None:
+        os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
+
+    from adapterkit import training
+
+    try:
+        result = training.train(resolved.recipe, resume=resume, overwrite=overwrite)
+    except KeyboardInterrupt as interruption:
+        again = ["adapterkit", "train", recipe, *(overrides or ()), "--resume"]
+        console.say(f"Stopped. The last checkpoint is kept; go on with: {shlex.join(again)}", style="yellow")
+        raise typer.Exit(130) from interruption
+    metrics = {
+        split: {name: console.metric_facts(metric) for name, metric in scores.items()}
+        for split, scores in result.metrics.items()
+    }
+    if as_json:
+        console.print_json({"artifact": str(result.artifact), "metrics": metrics})
+        return
+    for split, scores in metrics.items():
+        console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"))
+    console.say(f"Artifact: {result.artifact}", style="green")
+    console.say(f"Try: adapterkit inspect {result.artifact}")

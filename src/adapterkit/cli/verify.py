@@ -1,0 +1,29 @@
+"""`adapterkit verify`."""
+
+from __future__ import annotations
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import BackboneName, Folder, Json
+
+
+def verify(folder: Folder, backbone: BackboneName = None, as_json: Json = False) -> None:
+    """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
+
+    $ adapterkit verify runs/banking77
+    $ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
+    """
+    from adapterkit import artifact
+
+    report = artifact.verify(folder, backbone)
+    if as_json:
+        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]
+        console.print_json({"folder": str(folder), "ok": report.ok, "checks": checks})
+    else:
+        console.print_table(
+            [["ok" if check.ok else "FAIL", check.name, check.detail] for check in report.checks],
+            title=f"{folder}: {'verified' if report.ok else 'NOT verified'}",
+        )
+    if not report.ok:
+        raise typer.Exit(1)

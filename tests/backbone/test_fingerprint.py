@@ -38,7 +38,7 @@ def shard(folder: Path, parts: int) -> None:
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(tensors, reverse=True)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(parts):
         mine = names[number::parts]
         save_file({name: tensors[name] for name in mine}, folder / f"part-{number}.safetensors")

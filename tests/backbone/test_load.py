@@ -93,7 +93,8 @@ def test_modules_that_transformers_keeps_in_fp32_stay_so(tiny_folders: Any, fami
     assert backbone.dtype == getattr(torch, dtype)
     assert [p.dtype for p in backbone.trunk.parameters()] == [p.dtype for p in theirs.parameters()]
     if (family, dtype) == ("t5-gated", "float16"):
-        assert backbone.trunk.encoder.block[0].layer[1].DenseReluDense.wo.weight.dtype == torch.float32
+        kept = backbone.trunk.get_parameter("encoder.block.0.layer.1.DenseReluDense.wo.weight")
+        assert kept.dtype == torch.float32
 
 
 @pytest.mark.parametrize("family", tiny.DECODERS)
@@ -171,13 +172,14 @@ def test_pytorchs_own_weight_files_load_too(copied: Any, tiny_backbones: Any) ->
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     backbone = Backbone.load(folder, dtype="float32", device="cpu")
-    assert torch.equal(backbone.trunk.pooler.dense.weight, tiny_backbones["bert"].trunk.pooler.dense.weight)
+    ours, theirs = (found.trunk.get_parameter("pooler.dense.weight") for found in (backbone, tiny_backbones["bert"]))
+    assert torch.equal(ours, theirs)
     assert len(backbone.fingerprint) == 64
 
 
 # What is wrong with the folder -> what it takes to make it so, and what the message has to say.
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    "no config": (lambda folder: remove(folder, "config.json"), "no config.json"),
     "config not JSON": (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
     "config no object": (lambda folder: (folder / "config.json").write_text("[]"), "expected a JSON object"),
     "config no type": (lambda folder: (folder / "config.json").write_text("{}"), "no model_type"),
@@ -189,20 +191,20 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "config.json").write_text('{"model_type": "x", "auto_map": {"AutoModel": "x.X"}}'),
         "trust_remote_code",
     ),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+    "no weights": (lambda folder: remove(folder, "model.safetensors"), "no weights"),
     "empty weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "do not load"),
     "cut weights": (lambda folder: cut(folder / "model.safetensors"), "do not load"),
     "other widths": (lambda folder: set_config(folder, hidden_size=16), "do not load"),
     "lost layer": (lambda folder: drop_tensors(folder, "layer.1."), "lack"),
     "no tokenizer": (
-        lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
+        lambda folder: remove(folder, "tokenizer*"),
         "no tokenizer",
     ),
     "tokenizer not JSON": (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer"),
     "no pad token": (lambda folder: set_tokenizer(folder, pad_token=None), "no pad token"),
     "lost shard": (
         lambda folder: (
-            (folder / "model.safetensors").unlink(),
+            remove(folder, "model.safetensors"),
             (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors"}}'),
         ),
         "one.safetensors: is missing",
@@ -216,12 +218,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "index without map": (
         lambda folder: (
-            (folder / "model.safetensors").unlink(),
+            remove(folder, "model.safetensors"),
             (folder / "model.safetensors.index.json").write_text('{"weight_map": []}'),
         ),
         "no weight_map",
     ),
 }
+
+
+def remove(folder: Path, pattern: str) -> int:
+    found = list(folder.glob(pattern))
+    for path in found:
+        path.unlink()
+    return len(found)
 
 
 def cut(path: Path) -> None:

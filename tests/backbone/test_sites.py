@@ -111,7 +111,7 @@ def wiring_faults(trunk: nn.Module, sites: Sites) -> list[str]:
         if not site.linear:
             handles.append(trunk.get_submodule(site.path).register_forward_hook(keep_output(site.path)))
     for branch in sites.sublayers:
-        for path in {branch.residual, branch.norm} - {None}:
+        for path in (branch.residual, branch.norm) if branch.norm else (branch.residual,):
             module = trunk.get_submodule(path)
             handles.append(module.register_forward_pre_hook(keep_input(path), with_kwargs=True))
         handles.append(trunk.get_submodule(branch.output).register_forward_hook(keep_output(branch.output)))

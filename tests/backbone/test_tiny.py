@@ -27,7 +27,7 @@ def test_a_changed_shared_backbone_is_found_and_dropped(tiny_folders: Any) -> No
     backbones = TinyBackbones(tiny_folders)
     backbone = backbones["bert"]
     assert backbones.forget_changed() == []
-    backbone.trunk.pooler.dense.bias.data[0] += 1
+    backbone.trunk.get_parameter("pooler.dense.bias").data[0] += 1
     backbone.trunk.train()
     assert "pooler.dense.bias changed" in backbones.forget_changed()[0]
     assert backbones["bert"] is not backbone

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from torch import nn
+
+_HOOKED = "_output_capturing_hooks_installed"
 
 
 def without_pooler(trunk: nn.Module) -> nn.Module:
     """A shallow view of the trunk that shares every child with it but has no pooler.
 
     For trunks without a pooler the view simply equals the trunk. The trunk itself stays as it is, and modules that
-    are attached inside the layers are seen by both.
+    are attached inside the layers are seen by both. The view is an instance of the trunk's class.
     """
     view = copy.copy(trunk)
     for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"):
         view.__dict__[table] = copy.copy(trunk.__dict__[table])
     if "pooler" in view._modules:
         view._modules["pooler"] = None
+    view.__dict__.pop(_HOOKED, None)
+    view.__dict__["_viewed"] = (trunk,)  # in a tuple, so that it does not become a child
+    view.__class__ = _view_class(type(trunk))
     return view
+
+
+def _view_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """The trunk's class, asking the trunk itself whether its layers hand out their states.
+
+    transformers hooks the layers at the first call that wants hidden states, and notes so on the model that was
+    called. The layers are shared here: were the note not shared too, they would be hooked twice and each state would
+    be handed out twice. The class keeps its name, under which transformers looks up what there is to hook.
+    """
+
+    def hooked(self: Any) -> bool:
+        return bool(getattr(self.__dict__["_viewed"][0], _HOOKED, False))
+
+    def note(self: Any, value: bool) -> None:
+        setattr(self.__dict__["_viewed"][0], _HOOKED, value)
+
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), {**names, _HOOKED: property(hooked, note)})

@@ -51,7 +51,9 @@ SHARED: dict[str, tuple[str, ...]] = {
         "the table is booked for seven", "I am running late", "the parcel has arrived", "it is raining here",
         "dinner is ready", "I will send the money tomorrow", "the alarm did not go off", "the heating is off again",
         "we need more milk", "happy birthday", "the lights are still on", "I got up too late", "the concert was great",
-        "they cancelled the table", "the package is at your place", "I have paid the bill",
+        "they cancelled the table", "the package is at your place", "I have paid the bill", "it snows tomorrow",
+        "you should turn off the lights", "the delivery is late", "we are four for dinner", "I can hear the radio",
+        "you owe me some money", "I will be up early", "the fan is on", "he plays the piano tonight",
     ),
 }  # fmt: skip
 
@@ -85,25 +87,41 @@ OPENINGS = (
 CLOSINGS = ("please", "thanks", "if you can", "when you get a chance", "thank you", "alright", "ok")
 
 ASIDES = (
-    "I just came back from the restaurant",
-    "it is cold outside",
-    "the parcel is here at last",
-    "I was listening to music",
-    "the alarm clock is broken",
-    "I got paid today",
-    "my phone is full of messages",
-    "the lights are fine",
-    "we had dinner already",
-    "I was asleep",
+    "I just came back from {restaurant}",
+    "it is cold in {place}",
+    "the parcel from {carrier} is here at last",
+    "I was listening to {artist}",
+    "the alarm woke me at {time}",
+    "I got {amount} from {person}",
+    "{person} sent me a message",
+    "the {device} in the {room} is fine",
+    "we had dinner with {people} already",
+    "I was asleep at {time}",
+    "{person} paid for everything {date}",
+    "the {device} makes me nervous",
+    "they say it rains in {place}",
+    "I am in the {room}",
+    "{song} is stuck in my head",
+    "I have spent {amount} already",
+    "{restaurant} was full",
+    "I moved to {place}",
+    "{person} and I are friends again",
+    "I hate my alarm clock",
+    "the {carrier} driver woke us up",
+    "I am busy {date}",
 )
 
 TEST_ASIDES = (
-    "the delivery man was rude",
-    "I never got your text",
-    "the radio is too quiet",
-    "it has been raining all day",
+    "the man from {carrier} was rude",
+    "I never got a text from {person}",
+    "the {device} is quite new",
+    "it has been storming in {place}",
     "I am tired of cooking",
-    "my bank is closed",
+    "my bank is closed {date}",
+    "{artist} is on every station",
+    "{restaurant} looks great",
+    "I lost {amount} in the {room}",
+    "the alarm was too loud",
 )
 
 CONTRACTIONS = (

@@ -16,6 +16,7 @@ OUTSIDE = "O"
 SLOTS: tuple[str, ...] = tuple(sorted(SHARED))
 
 _PIECES = re.compile(r"\{(\w+)\}|(\S+)")
+_ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,19 @@ class Sentence:
 def make_sentence(part: Part, intent: str, chance: random.Random) -> Sentence:
     """A sentence of this part's phrasings. Half of a test sentence's fillers are ones that training never uses."""
     phrasing = chance.choice(PHRASES[part][intent])
-    words = _spoken(_filled(_contracted(phrasing, chance), part, chance), part, chance)
+    said = _ALTERNATIVES.sub(lambda found: chance.choice(found[1].split("|")), phrasing)
+    words = _spoken(_filled(_contracted(said, chance), part, chance), part, chance)
     words = _written(words, chance)
     return Sentence(intent, phrasing, tuple(word for word, _ in words), tuple(tag for _, tag in words))
+
+
+def expansions(phrasing: str) -> list[str]:
+    """Every way to choose among a phrasing's alternatives."""
+    found = _ALTERNATIVES.search(phrasing)
+    if found is None:
+        return [" ".join(phrasing.split())]
+    head, tail = phrasing[: found.start()], phrasing[found.end() :]
+    return [whole for choice in found[1].split("|") for whole in expansions(head + choice + tail)]
 
 
 def _plain(text: str) -> list[Word]:
@@ -66,7 +77,7 @@ def _filled(phrasing: str, part: Part, chance: random.Random) -> list[Word]:
             words += [(piece, f"{'I' if place else 'B'}-{slot}") for place, piece in enumerate(filler)]
         else:
             words.append((word, OUTSIDE))
-    if phrasing.endswith(" {date}") and chance.random() < 0.25:
+    if phrasing.rstrip().endswith(" {date}") and chance.random() < 0.25:
         start = max(place for place, (_, tag) in enumerate(words) if tag == "B-date")
         words = words[start:] + words[:start]
     return words
@@ -79,8 +90,8 @@ def _spoken(words: list[Word], part: Part, chance: random.Random) -> list[Word]:
     if chance.random() < 0.2:
         closing = _plain(chance.choice(CLOSINGS))
         words = [*words, (",", OUTSIDE), *closing] if words[-1][1] != "I-message" else words
-    if chance.random() < 0.3:
-        aside = _plain(chance.choice(TEST_ASIDES if part == "test" else ASIDES))
+    if chance.random() < 0.4:
+        aside = _filled(_contracted(chance.choice(TEST_ASIDES if part == "test" else ASIDES), chance), part, chance)
         if chance.random() < 0.6:
             words = [*aside, *_plain(chance.choice((", so", ".", ", anyway ,", "and"))), *words]
         elif words[-1][1] != "I-message":

@@ -9,7 +9,7 @@ product; no metric is computed from texts twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,35 +68,51 @@ def bootstrap(
         seed: of the resampling; the same seed gives the same interval.
     """
     statistics_NS = np.asarray(statistics_NS, dtype=np.float64)
-    rows = len(statistics_NS)
+    weighted = {name: _of_sums(formula, statistics_NS) for name, formula in formulas.items()}
+    return bootstrap_weighted(len(statistics_NS), weighted, directions, resamples=resamples, seed=seed)
+
+
+def bootstrap_weighted(
+    rows: int,
+    formulas: Mapping[str, Formula],
+    directions: Mapping[str, bool],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Metric]:
+    """As `bootstrap`, for metrics that are no function of sums (rank correlation).
+
+    Args:
+        formulas: metric -> (R,) values from (R, N): how many times each row is in each resample.
+    """
     if rows == 0:
         return {name: Metric(float("nan"), float("nan"), float("nan"), directions[name]) for name in formulas}
-    total_S = statistics_NS.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = {name: float(formula(total_S)) for name, formula in formulas.items()}
-        if not resamples:
-            return {name: Metric(value, value, value, directions[name]) for name, value in values.items()}
-        sums_RS = _resampled_sums(statistics_NS, resamples, seed)
-        spread = {name: formula(sums_RS) for name, formula in formulas.items()}
+    once_1N = np.ones((1, rows))
+    values = {name: float(formula(once_1N)[0]) for name, formula in formulas.items()}
+    spread: dict[str, list[Statistics]] = {name: [] for name in formulas}
+    for times_RN in _resamples(rows, resamples, seed):
+        for name, formula in formulas.items():
+            spread[name].append(formula(times_RN))
     return {name: _metric(values[name], spread[name], directions[name]) for name in formulas}
 
 
-def _resampled_sums(statistics_NS: Statistics, resamples: int, seed: int) -> Statistics:
-    """(R, S): the summed statistics of every resample."""
-    rows = len(statistics_NS)
+def _of_sums(formula: Formula, statistics_NS: Statistics) -> Formula:
+    return lambda times_RN: formula(times_RN @ statistics_NS)
+
+
+def _resamples(rows: int, resamples: int, seed: int) -> Iterator[Statistics]:
+    """How many times each row is in each resample, (R, N), a few resamples at a time."""
     chance = np.random.default_rng(seed)
     step = max(1, _CHUNK_CELLS // rows)
-    parts = []
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
         drawn = chance.integers(0, rows, size=(count, rows))
         drawn += np.arange(count)[:, None] * rows
-        times_RN = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
-        parts.append(times_RN.astype(np.float64) @ statistics_NS)
-    return np.concatenate(parts)
+        yield np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
 
 
-def _metric(value: float, spread_R: Statistics, higher_is_better: bool) -> Metric:
+def _metric(value: float, spread: Sequence[Statistics], higher_is_better: bool) -> Metric:
+    spread_R = np.concatenate([np.zeros(0), *spread])
     defined_R = spread_R[np.isfinite(spread_R)]
     if not len(defined_R):
         return Metric(value, value, value, higher_is_better)

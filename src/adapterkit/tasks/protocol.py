@@ -17,165 +17,53 @@ Rows are any sequence of dicts with canonical column names. Line numbers come fr
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from dataclasses import Field, fields
+from typing import Any, ClassVar, Literal, Self
 
-import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric
+from adapterkit.tasks.parts import (
+    DEFAULT_MAX_TOKENS,
+    IGNORED,
+    Batch,
+    Checked,
+    Column,
+    Encoded,
+    Feature,
+    Loss,
+    Purpose,
+    Row,
+    Truncation,
+    Vocabulary,
+)
+from adapterkit.tasks.rows import check
 
-Row = Mapping[str, Any]
-Purpose = Literal["train", "score", "predict"]
-"""`train` and `score` need the target columns; `predict` does not. Language models also cut their text differently."""
-
-IGNORED = -100
-"""The label of a position that no loss and no metric counts, as in transformers."""
-
-DEFAULT_MAX_TOKENS = 512
-"""The length limit where neither the recipe nor the backbone has one (T5's relative positions, for example)."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column that a kind reads.
-
-    Attributes:
-        required: whether a row without it cannot be used. A required target is not needed to predict.
-        meaning: one line for help texts and errors.
-        aliases: names under which data sets often call it; tried in this order.
-        target: whether it holds the answer.
-    """
-
-    required: bool
-    meaning: str
-    aliases: tuple[str, ...] = ()
-    target: bool = False
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a task needs to know about the backbone that will read its features.
-
-    Attributes:
-        tokenizer: the backbone's transformers tokenizer.
-        max_tokens: the most tokens that the backbone takes, special ones included; None where it has no limit.
-        pad_id: the id that padding uses. It is always masked, so any id is right.
-        decoder_start_id: the first decoder token of an encoder-decoder, else None.
-    """
-
-    tokenizer: Any
-    max_tokens: int | None
-    pad_id: int
-    decoder_start_id: int | None = None
-
-    @classmethod
-    def of(cls, tokenizer: Any, max_tokens: int | None = None, decoder_start_id: int | None = None) -> Self:
-        """The vocabulary of a tokenizer; a tokenizer without a pad token pads with its end token, or with id 0."""
-        pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        return cls(tokenizer, max_tokens, next(pad for pad in pads if pad is not None), decoder_start_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One sequence for the backbone. A row gives one or more (windows), and a language model may cut a row into many.
-
-    Attributes:
-        row: index into the rows that were encoded.
-        index: position among all features of the same `encode`; seeds what is random for this feature.
-        inputs: model inputs by name, each (T,); multiple choice: each (K, T).
-        labels: the kind's own labels, or None where the row has none.
-        length_tokens: the length that padding and buckets go by.
-        extras: what the kind needs to find its way back from tokens to the row.
-    """
-
-    row: int
-    index: int
-    inputs: dict[str, list[Any]]
-    labels: Any
-    length_tokens: int
-    extras: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Truncation:
-    """What encoding had to cut away.
-
-    Attributes:
-        rows: rows that lost tokens.
-        tokens: tokens lost over all rows.
-        of_rows: rows encoded.
-        numbers: line numbers of the first rows that lost tokens (at most 20).
-    """
-
-    rows: int = 0
-    tokens: int = 0
-    of_rows: int = 0
-    numbers: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        if not self.rows:
-            return f"nothing cut ({self.of_rows} rows)"
-        return f"{self.rows} of {self.of_rows} rows cut, {self.tokens} tokens lost (lines {list(self.numbers)})"
-
-
-class Encoded(NamedTuple):
-    """The features of some rows, and what was cut away to make them."""
-
-    features: list[Feature]
-    truncation: Truncation
-
-
-class Checked(NamedTuple):
-    """The usable rows, with their line numbers, and (line number, reason) for every other one."""
-
-    rows: Sequence[Row]
-    problems: list[tuple[int, str]]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded tensors for one forward.
-
-    Attributes:
-        inputs: model inputs by name, (B, T) or (B, K, T), padded on the right.
-        labels: the kind's labels, or None where a feature has none.
-        features: the features, in batch order.
-    """
-
-    inputs: dict[str, Tensor]
-    labels: Any
-    features: Sequence[Feature]
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on `device`."""
-        labels = self.labels
-        if isinstance(labels, Tensor):
-            labels = labels.to(device)
-        elif isinstance(labels, dict):
-            labels = {name: tensor.to(device) for name, tensor in labels.items()}
-        return replace(self, inputs={name: tensor.to(device) for name, tensor in self.inputs.items()}, labels=labels)
-
-
-class Loss(NamedTuple):
-    """A loss as a sum and a weight, so that micro-batches and processes add up exactly.
-
-    Attributes:
-        total: summed loss, fp32, with its graph.
-        weight: what to divide by, fp32; 0 where every label is ignored (total is then 0 too, never NaN).
-    """
-
-    total: Tensor
-    weight: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        """total / weight, the number that transformers calls the loss; 0 where nothing is weighed."""
-        return self.total / torch.where(self.weight == 0, torch.ones_like(self.weight), self.weight)
+__all__ = [
+    "DEFAULT_MAX_TOKENS",
+    "IGNORED",
+    "Batch",
+    "Checked",
+    "Column",
+    "Encoded",
+    "Feature",
+    "GeneratingTask",
+    "Loss",
+    "Metric",
+    "Purpose",
+    "Row",
+    "Task",
+    "Truncation",
+    "Vocabulary",
+    "reject_class_weights",
+    "reject_label_smoothing",
+]
 
 
 class Task(ABC):
@@ -239,14 +127,36 @@ class Task(ABC):
         """Whether a larger value of `metric` is better."""
         return self.metric_directions[metric]
 
-    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Everything that `from_dict` needs, as plain JSON values; what a manifest stores."""
+        stored: dict[str, Any] = {"kind": self.kind}
+        for entry in _fields(self):
+            value = getattr(self, entry.name)
+            if entry.name == "settings":
+                value = value.model_dump(mode="json")
+            stored[entry.name] = list(value) if isinstance(value, tuple) else value
+        return stored
 
     @classmethod
-    @abstractmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Task:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises DataError for a dict that `to_dict` cannot have written."""
+        known = {entry.name: entry for entry in _fields(cls)}
+        problems = [f"{name}: unknown" for name in stored if name not in known and name != "kind"]
+        problems += [f"{name}: missing" for name in known if name not in stored]
+        if stored.get("kind") != cls.kind:
+            problems.append(f"kind: found {stored.get('kind')!r}, expected {cls.kind!r}")
+        values = {name: stored[name] for name in known if name in stored}
+        for name, value in values.items():
+            if not _is_of(str(known[name].type), value):
+                problems.append(f"{name}: found {type(value).__name__}, expected {known[name].type}")
+        if not problems:
+            try:
+                values["settings"] = TaskSettings.model_validate(values["settings"])
+            except ValidationError as error:
+                problems = [f"settings.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        if problems:
+            raise DataError(f"the stored {cls.kind} task cannot be read", problems)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     @abstractmethod
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
@@ -258,8 +168,6 @@ class Task(ABC):
         Raises:
             DataError: no row can be used.
         """
-        from adapterkit.tasks.rows import check  # rows.py builds on the types above
-
         return check(rows, self.columns, lambda row: self.problem_of(row, purpose), purpose)
 
     @abstractmethod
@@ -398,6 +306,16 @@ def reject_class_weights(task: Task, class_weights: Tensor | None) -> None:
         )
 
 
-def unexpected_stored(kind: str, problem: str) -> DataError:
-    """The error for a stored task that `to_dict` cannot have written."""
-    return DataError(f"the stored {kind} task cannot be read", [problem])
+def _fields(task: Task | type[Task]) -> tuple[Field[Any], ...]:
+    return fields(task)  # type: ignore[arg-type]  # every kind is a dataclass; the protocol itself is not
+
+
+def _is_of(annotation: str, value: Any) -> bool:
+    """Whether a JSON value can be what a task's field holds."""
+    if annotation == "TaskSettings":
+        return isinstance(value, Mapping)
+    if annotation.startswith("tuple[str"):
+        return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    if annotation == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value).__name__ == annotation

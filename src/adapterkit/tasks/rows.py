@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from adapterkit.data.rows import as_rows
 from adapterkit.errors import DataError
-from adapterkit.tasks.protocol import Checked, Column, Encoded, Feature, Purpose, Row, Truncation
+from adapterkit.tasks.parts import Checked, Column, Encoded, Feature, Purpose, Row, Truncation
 
 _NAMED = 10
 

@@ -1,0 +1,150 @@
+"""Texts to token ids within a length limit, and features to padded tensors."""
+
+# Axes: B rows, T tokens.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.errors import BackboneError, RecipeError
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.parts import DEFAULT_MAX_TOKENS, IGNORED, Feature, Vocabulary
+
+Tokens = dict[str, list[int]]
+"""Model inputs of one sequence, each (T,)."""
+
+
+def longest(settings: TaskSettings, vocabulary: Vocabulary, wanted: int | None = None, name: str = "max_tokens") -> int:
+    """The most tokens of one sequence: `wanted` or the recipe's max_tokens, else the backbone's limit, else 512.
+
+    Raises:
+        RecipeError: more than the backbone takes.
+    """
+    wanted = settings.max_tokens if wanted is None else wanted
+    limit = vocabulary.max_tokens
+    if wanted is not None and limit is not None and wanted > limit:
+        raise RecipeError(
+            f"the backbone takes at most {limit} tokens",
+            [f"task.{name}: found {wanted}, expected at most {limit}"],
+            f"Set task.{name}={limit}, or leave it out.",
+        )
+    return wanted or limit or DEFAULT_MAX_TOKENS
+
+
+def needs_fast(vocabulary: Vocabulary, kind: str, reason: str) -> None:
+    """Raise BackboneError for a tokenizer that cannot say which characters a token stands for."""
+    if not vocabulary.tokenizer.is_fast:
+        raise BackboneError(
+            f"{kind} needs a fast tokenizer",
+            [f"tokenizer: found {type(vocabulary.tokenizer).__name__}, which gives no character offsets; {reason}"],
+            "Use a checkpoint that has a tokenizer.json.",
+        )
+
+
+def encode_texts(
+    vocabulary: Vocabulary, texts: Sequence[str], pairs: Sequence[str | None] | None, limit: int
+) -> list[tuple[Tokens, int]]:
+    """Every text (with its pair) as tokens with special ones, and the number of tokens cut away to fit `limit`.
+
+    A text without any token becomes one padding token that the model may see, so that every row has an answer.
+    """
+    pairs = [None] * len(texts) if pairs is None else pairs
+    done: list[tuple[Tokens, int]] = [({}, 0)] * len(texts)
+    for paired in (False, True):
+        chosen = [index for index, pair in enumerate(pairs) if (pair is not None) == paired]
+        for index, tokens in zip(chosen, _call(vocabulary, texts, pairs, chosen, None), strict=True):
+            done[index] = (tokens, 0)
+        long = [index for index in chosen if len(done[index][0]["input_ids"]) > limit]
+        for index, tokens in zip(long, _call(vocabulary, texts, pairs, long, limit), strict=True):
+            done[index] = (tokens, len(done[index][0]["input_ids"]) - len(tokens["input_ids"]))
+    return [(tokens if tokens["input_ids"] else _blank(vocabulary), lost) for tokens, lost in done]
+
+
+def _call(
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    pairs: Sequence[str | None],
+    chosen: Sequence[int],
+    limit: int | None,
+) -> list[Tokens]:
+    if not chosen:
+        return []
+    second = [pairs[index] for index in chosen] if pairs[chosen[0]] is not None else None
+    cut: dict[str, Any] = {"truncation": False} if limit is None else {"truncation": True, "max_length": limit}
+    batch = vocabulary.tokenizer(
+        [texts[index] for index in chosen], second, padding=False, return_attention_mask=True, verbose=False, **cut
+    )
+    return [{name: list(values[place]) for name, values in batch.items()} for place in range(len(chosen))]
+
+
+def _blank(vocabulary: Vocabulary) -> Tokens:
+    names = vocabulary.tokenizer.model_input_names
+    extra: Tokens = {"token_type_ids": [0]} if "token_type_ids" in names else {}
+    return {"input_ids": [vocabulary.pad_id], "attention_mask": [1], **extra}
+
+
+def bare_ids(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of every text without special tokens, uncut."""
+    if not texts:
+        return []
+    batch = vocabulary.tokenizer(list(texts), add_special_tokens=False, truncation=False, padding=False, verbose=False)
+    return [list(ids) for ids in batch["input_ids"]]
+
+
+def surroundings(vocabulary: Vocabulary) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before and after one sequence."""
+    whole = list(vocabulary.tokenizer("a", truncation=False, verbose=False)["input_ids"])
+    (bare,) = bare_ids(vocabulary, ["a"])
+    for start in range(len(whole) - len(bare) + 1):
+        if bare and whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    return [], []
+
+
+def surrounded(vocabulary: Vocabulary, ids: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Tokens:
+    """Model inputs of one sequence that is given as ids."""
+    whole = [*before, *ids, *after]
+    if not whole:
+        return _blank(vocabulary)
+    tokens = {"input_ids": whole, "attention_mask": [1] * len(whole)}
+    if "token_type_ids" in vocabulary.tokenizer.model_input_names:
+        tokens["token_type_ids"] = [0] * len(whole)
+    return tokens
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], value: int, multiple: int = 1, *, left: bool = False, length: int = 0
+) -> Tensor:
+    """(B, T) int64, padded with `value` on the right (or left) to the longest, `length` at least, rounded up."""
+    longest_tokens = max([length, *map(len, sequences)])
+    longest_tokens = -(-longest_tokens // multiple) * multiple
+    rows = []
+    for sequence in sequences:
+        padding = [value] * (longest_tokens - len(sequence))
+        rows.append([*padding, *sequence] if left else [*sequence, *padding])
+    return torch.tensor(rows, dtype=torch.long)
+
+
+def pad_inputs(
+    inputs: Sequence[Tokens], vocabulary: Vocabulary, multiple: int = 1, *, left: bool = False
+) -> dict[str, Tensor]:
+    """Model inputs of a batch, each (B, T)."""
+    return {
+        name: pad([tokens[name] for tokens in inputs], _padding(name, vocabulary), multiple, left=left)
+        for name in inputs[0]
+    }
+
+
+def pad_labels(features: Sequence[Feature], multiple: int = 1, length: int = 0) -> Tensor | None:
+    """(B, T) labels, padded with IGNORED; None where a feature has none."""
+    if any(feature.labels is None for feature in features):
+        return None
+    return pad([feature.labels for feature in features], IGNORED, multiple, length=length)
+
+
+def _padding(name: str, vocabulary: Vocabulary) -> int:
+    return vocabulary.pad_id if name == "input_ids" else 0

@@ -1,0 +1,67 @@
+"""Losses as (sum, weight), in fp32 whatever the logits' dtype; sum / weight is what torch's mean reduction gives."""
+
+# Axes: N items, C classes, B rows, T tokens, K choices, V vocabulary.
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adapterkit.tasks.parts import IGNORED, Loss
+
+
+def cross_entropy(
+    logits_NC: Tensor, target_N: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Loss:
+    """-log softmax(logits)[target], summed; items labelled IGNORED count nothing.
+
+    With class weights w the weight is Σ w[target], and smoothing is torch's, as in `torch.nn.CrossEntropyLoss`.
+    """
+    counted_N = target_N != IGNORED
+    logits_NC, target_N = logits_NC[counted_N].float(), target_N[counted_N]
+    if class_weights is not None:
+        class_weights = class_weights.to(logits_NC)
+    total = F.cross_entropy(logits_NC, target_N, weight=class_weights, label_smoothing=label_smoothing, reduction="sum")
+    if class_weights is None:
+        return Loss(total, total.new_tensor(float(len(target_N))))
+    return Loss(total, class_weights[target_N].sum())
+
+
+def masked_cross_entropy(logits_BK: Tensor, target_B: Tensor, there_BK: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy over the choices that are there; smoothing spreads over these only."""
+    counted_B = target_B != IGNORED
+    there_BK, target_B = there_BK[counted_B], target_B[counted_B]
+    logp_BK = logits_BK[counted_B].float().masked_fill(~there_BK, -torch.inf).log_softmax(dim=-1)
+    total = -logp_BK.gather(1, target_B[:, None]).sum()
+    if label_smoothing:
+        spread_B = logp_BK.masked_fill(~there_BK, 0.0).sum(dim=-1) / there_BK.sum(dim=-1)
+        total = (1 - label_smoothing) * total - label_smoothing * spread_B.sum()
+    return Loss(total, total.new_tensor(float(len(target_B))))
+
+
+def binary_cross_entropy(logits_BC: Tensor, target_BC: Tensor, positive_weights: Tensor | None = None) -> Loss:
+    """Each class on its own, summed over rows and classes; `positive_weights` (C,) multiplies the positive terms."""
+    logits_BC = logits_BC.float()
+    if positive_weights is not None:
+        positive_weights = positive_weights.to(logits_BC)
+    total = F.binary_cross_entropy_with_logits(
+        logits_BC, target_BC.float(), pos_weight=positive_weights, reduction="sum"
+    )
+    return Loss(total, total.new_tensor(float(target_BC.numel())))
+
+
+def squared_error(logits_BC: Tensor, target_BC: Tensor) -> Loss:
+    """(logit - target)², summed over rows and targets."""
+    total = F.mse_loss(logits_BC.float(), target_BC.float(), reduction="sum")
+    return Loss(total, total.new_tensor(float(target_BC.numel())))
+
+
+def token_cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of every labelled token; the logit at a position predicts the label at the same position."""
+    return cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), label_smoothing)
+
+
+def next_token_cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy where the logit at a position predicts the label at the next."""
+    return token_cross_entropy(logits_BTV[:, :-1], labels_BT[:, 1:], label_smoothing)

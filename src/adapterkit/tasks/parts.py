@@ -1,0 +1,160 @@
+"""The things that pass between the steps of a task: columns, vocabularies, features, batches, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+Row = Mapping[str, Any]
+Purpose = Literal["train", "score", "predict"]
+"""`train` and `score` need the target columns; `predict` does not. Language models also cut their text differently."""
+
+IGNORED = -100
+"""The label of a position that no loss and no metric counts, as in transformers."""
+
+DEFAULT_MAX_TOKENS = 512
+"""The length limit where neither the recipe nor the backbone has one (T5's relative positions, for example)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a kind reads.
+
+    Attributes:
+        required: whether a row without it cannot be used. A required target is not needed to predict.
+        meaning: one line for help texts and errors.
+        aliases: names under which data sets often call it; tried in this order.
+        target: whether it holds the answer.
+    """
+
+    required: bool
+    meaning: str
+    aliases: tuple[str, ...] = ()
+    target: bool = False
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a task needs to know about the backbone that will read its features.
+
+    Attributes:
+        tokenizer: the backbone's transformers tokenizer.
+        max_tokens: the most tokens that the backbone takes, special ones included; None where it has no limit.
+        pad_id: the id that padding uses. It is always masked, so any id is right.
+        decoder_start_id: the first decoder token of an encoder-decoder, else None.
+    """
+
+    tokenizer: Any
+    max_tokens: int | None
+    pad_id: int
+    decoder_start_id: int | None = None
+
+    @classmethod
+    def of(cls, tokenizer: Any, max_tokens: int | None = None, decoder_start_id: int | None = None) -> Self:
+        """The vocabulary of a tokenizer; a tokenizer without a pad token pads with its end token, or with id 0."""
+        pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        return cls(tokenizer, max_tokens, next(pad for pad in pads if pad is not None), decoder_start_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One sequence for the backbone. A row gives one or more (windows), and a language model may cut a row into many.
+
+    Attributes:
+        row: index into the rows that were encoded.
+        index: position among all features of the same `encode`; seeds what is random for this feature.
+        inputs: model inputs by name, each (T,); multiple choice: each (K, T).
+        labels: the kind's own labels, or None where the row has none.
+        length_tokens: the length that padding and buckets go by.
+        extras: what the kind needs to find its way back from tokens to the row.
+    """
+
+    row: int
+    index: int
+    inputs: dict[str, list[Any]]
+    labels: Any
+    length_tokens: int
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What encoding had to cut away.
+
+    Attributes:
+        rows: rows that lost tokens.
+        tokens: tokens lost over all rows.
+        of_rows: rows encoded.
+        numbers: line numbers of the first rows that lost tokens (at most 20).
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    of_rows: int = 0
+    numbers: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"nothing cut ({self.of_rows} rows)"
+        return f"{self.rows} of {self.of_rows} rows cut, {self.tokens} tokens lost (lines {list(self.numbers)})"
+
+
+class Encoded(NamedTuple):
+    """The features of some rows, and what was cut away to make them."""
+
+    features: list[Feature]
+    truncation: Truncation
+
+
+class Checked(NamedTuple):
+    """The usable rows, with their line numbers, and (line number, reason) for every other one."""
+
+    rows: Sequence[Row]
+    problems: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded tensors for one forward.
+
+    Attributes:
+        inputs: model inputs by name, (B, T) or (B, K, T), padded on the right.
+        labels: the kind's labels, or None where a feature has none.
+        features: the features, in batch order.
+        vocabulary: what they were collated with.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Any
+    features: Sequence[Feature]
+    vocabulary: Vocabulary
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on `device`."""
+        labels = self.labels
+        if isinstance(labels, Tensor):
+            labels = labels.to(device)
+        elif isinstance(labels, dict):
+            labels = {name: tensor.to(device) for name, tensor in labels.items()}
+        return replace(self, inputs={name: tensor.to(device) for name, tensor in self.inputs.items()}, labels=labels)
+
+
+class Loss(NamedTuple):
+    """A loss as a sum and a weight, so that micro-batches and processes add up exactly.
+
+    Attributes:
+        total: summed loss, fp32, with its graph.
+        weight: what to divide by, fp32; 0 where every label is ignored (total is then 0 too, never NaN).
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """total / weight, the number that transformers calls the loss; 0 where nothing is weighed."""
+        return self.total / torch.where(self.weight == 0, torch.ones_like(self.weight), self.weight)

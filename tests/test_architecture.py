@@ -112,15 +112,14 @@ def named_by(node: ast.AST) -> Iterator[str]:
             yield name
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+def is_conditional(node: ast.AST) -> bool:
+    """An `if` for type checkers, or for a library that is in memory already: neither loads anything heavy."""
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith(("TYPE_CHECKING", "in sys.modules"))
 
 
 def walk(node: ast.AST, lazy: bool) -> Iterator[tuple[ast.AST, bool]]:
     for child in ast.iter_child_nodes(node):
-        inside = (
-            lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_type_checking(child)
-        )
+        inside = lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_conditional(child)
         yield child, inside
         yield from walk(child, inside)
 

@@ -8,7 +8,7 @@ import torch
 
 from adapterkit.heads.family import LANGUAGE_MODEL_KINDS, build_family
 from adapterkit.heads.headed import Headed
-from adapterkit.heads.own import build_own
+from adapterkit.heads.own import POOLED_KINDS, build_own
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["LANGUAGE_MODEL_KINDS", "Headed", "build_head", "resolve"]
 
 
-def resolve(backbone: Backbone, kind: str, settings: HeadSettings) -> str:
-    """The head kind that `auto` stands for.
+def resolve(backbone: Backbone, kind: str, settings: HeadSettings) -> HeadSettings:
+    """The settings that every `auto` stands for on this backbone.
 
     Pooled kinds get a linear head over the pooling that the checkpoint or its family asks for, which beats a
     pretrained pooler on most encoders; kinds that answer per token get the family's head, which plain PEFT can load;
     language models have no choice.
     """
-    if settings.kind != "auto":
-        return settings.kind
-    if kind in LANGUAGE_MODEL_KINDS:
-        return "family"
-    pooled = kind in ("text-classification", "multiple-choice")
-    return "linear" if pooled or backbone.model_class(kind) is None else "family"
+    chosen, pooled = settings.kind, kind in POOLED_KINDS
+    if chosen == "auto":
+        family = kind in LANGUAGE_MODEL_KINDS or (not pooled and backbone.model_class(kind) is not None)
+        chosen = "family" if family else "linear"
+    pools = pooled and chosen in ("linear", "mlp") and settings.pooling == "auto"
+    pooling = backbone.pooling if pools else settings.pooling
+    return settings.model_copy(update={"kind": chosen, "pooling": pooling})
 
 
 def build_head(backbone: Backbone, kind: str, classes: int, settings: HeadSettings, *, seed: int) -> Headed:
@@ -38,9 +39,9 @@ def build_head(backbone: Backbone, kind: str, classes: int, settings: HeadSettin
     Raises:
         HeadError: the kind and the head do not go together, or the family lacks the kind.
     """
-    chosen = settings.model_copy(update={"kind": resolve(backbone, kind, settings)})
+    resolved = resolve(backbone, kind, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if chosen.kind == "family":
+        if resolved.kind == "family":
             return build_family(backbone, backbone.trunk, kind, classes)
-        return build_own(backbone, backbone.trunk, kind, classes, chosen)
+        return build_own(backbone, backbone.trunk, kind, classes, resolved)

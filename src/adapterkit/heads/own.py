@@ -123,7 +123,7 @@ class OwnModel(nn.Module):
 
 
 def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: HeadSettings) -> Headed:
-    """Put an own head on the trunk.
+    """Put an own head on the trunk, with settings in which nothing is left to `auto`.
 
     Raises:
         HeadError: the kind is a language model, or attention pooling is asked for where nothing is pooled.
@@ -144,9 +144,8 @@ def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, set
     else:
         head = LinearHead(width, classes, settings.dropout)
     attention = AttentionPooling(width) if settings.kind == "attention" else None
-    pooling = backbone.pooling if settings.pooling == "auto" else settings.pooling
     prefix = str(backbone.trunk.base_model_prefix)
-    model = OwnModel(without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, pooling, head, attention)
+    model = OwnModel(without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, settings.pooling, head, attention)
     own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
     run_in_float32(own)
     trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}

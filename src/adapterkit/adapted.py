@@ -1,0 +1,230 @@
+"""An adapted backbone: backbone, method and head for one task, ready to be trained or to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterkit.backbone import Backbone
+from adapterkit.data import plan_batches
+from adapterkit.errors import ArtifactError, DataError
+from adapterkit.heads import Headed, build_head, resolve
+from adapterkit.methods import Attachment, attach
+from adapterkit.recipe import HeadSettings, Method
+from adapterkit.tasks.protocol import Feature, GeneratingTask, Row, Task, Vocabulary
+
+PREFIX = "base_model.model."
+"""What PEFT puts before every path in a model's file."""
+
+
+class Adapted(nn.Module):
+    """A backbone with one adapter on it. Made by `build`; `detach` gives the backbone back as it was.
+
+    Attributes:
+        backbone: the backbone; its weights never change.
+        task: what is answered.
+        method: the method's settings.
+        head: the head's settings, with nothing left to `auto`.
+        headed: the trunk with the head on it.
+        attachment: the method on the trunk.
+        vocabulary: what the task needs to know of the backbone to encode text.
+        compute_dtype: the format of matrix products: the backbone's, unless a training run asks for a narrower one.
+    """
+
+    def __init__(
+        self, backbone: Backbone, task: Task, method: Method, head: HeadSettings, headed: Headed, attachment: Attachment
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.task = task
+        self.method = method
+        self.head = head
+        self.headed = headed
+        self.attachment = attachment
+        self.module = headed.module
+        self.compute_dtype = backbone.dtype
+        start = getattr(backbone.config, "decoder_start_token_id", None)
+        self.vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens, start)
+
+    # -- computing
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Logits of a batch: shapes as `Headed.logits` gives them."""
+        with self._autocast():
+            return self.headed.logits(inputs)
+
+    def _autocast(self) -> torch.autocast:
+        """In a narrow format the adapter's fp32 tensors are cast for each product, not stored narrow."""
+        narrow = self.compute_dtype != torch.float32
+        return torch.autocast(self.backbone.device.type, self.compute_dtype if narrow else None, enabled=narrow)
+
+    def train(self, mode: bool = True) -> Adapted:
+        """Training mode from the lowest adapted layer up, and in the head. What lies below stays in eval mode.
+
+        Below the lowest adapted layer nothing trains, so its states depend on the text alone, and may be computed once.
+        """
+        self.training = mode
+        self.module.eval()
+        if mode:
+            for child in self._head_modules():
+                child.train()
+            for layer in self._upper_layers():
+                layer.train()
+        self.attachment.train(mode)
+        return self
+
+    def _upper_layers(self) -> Iterator[nn.Module]:
+        lowest = self.attachment.lowest_layer
+        for site in self.backbone.sites.sites if lowest else ():
+            # The decoder of an encoder-decoder lies above its encoder.
+            floor = lowest.get(site.stack, 0 if site.stack == "decoder" else None)
+            if site.name == "layer.output" and floor is not None and site.layer >= floor:
+                yield self.backbone.trunk.get_submodule(site.path)
+
+    def _head_modules(self) -> Iterator[nn.Module]:
+        """Modules of the head: those that hold nothing of the trunk."""
+        trunk = {id(module) for module in self.backbone.trunk.modules()}
+        for module in self.module.modules():
+            if not any(id(part) in trunk for part in module.modules()):
+                yield module
+
+    # -- parameters
+
+    def method_parameters(self) -> dict[str, nn.Parameter]:
+        """What the method trains, by path in the module."""
+        return self.attachment.parameters()
+
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """What the head trains, by path in the module."""
+        return dict(self.headed.trained)
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of every tensor of the adapter, by its name in an artifact."""
+        own = {name: parameter.detach().clone() for name, parameter in self.headed.trained.items()}
+        return {f"{PREFIX}{name}": tensor for name, tensor in sorted({**self.attachment.state(), **own}.items())}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over tensors as `state` gives them.
+
+        Raises:
+            ArtifactError: missing or unknown names, other shapes, values that are not finite; nothing changes then.
+        """
+        named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
+        trained = self.headed.trained
+        problems = []
+        for name, parameter in trained.items():
+            tensor = named.get(name)
+            if tensor is None:
+                problems.append(f"{name}: missing")
+            elif tensor.shape != parameter.shape:
+                problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)}")
+            elif not torch.isfinite(tensor).all():
+                problems.append(f"{name}: holds values that are not finite")
+        if problems:
+            raise ArtifactError("these tensors do not fit the head", problems)
+        self.attachment.load({name: tensor for name, tensor in named.items() if name not in trained})
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(named[name])
+
+    def merge(self) -> None:
+        """Fold the method into the backbone's weights, until `unmerge`. Raises MergeError for a bottleneck."""
+        self.attachment.merge()
+
+    def unmerge(self) -> None:
+        """Put the backbone's weights back, bit for bit."""
+        self.attachment.unmerge()
+
+    def detach(self) -> None:
+        """Give the backbone back as it was. This adapter answers no more."""
+        self.attachment.detach()
+
+    def __enter__(self) -> Adapted:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.detach()
+
+    # -- answering
+
+    def outputs(self, features: Sequence[Feature], *, batch_size: int = 64) -> list[Any]:
+        """The task's small output of every feature, in their order; longest first inside, so that little is padded."""
+        found: dict[int, Any] = {}
+        with self._answering():
+            for part in plan_batches([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
+                batch = self.task.collate([features[i] for i in part], self.vocabulary).to(self.backbone.device)
+                found.update(zip(part, self.task.outputs(self(batch.inputs), batch), strict=True))
+        return [found[index] for index in range(len(features))]
+
+    def generate(self, features: Sequence[Feature], *, batch_size: int = 64) -> list[str]:
+        """Generated text for every prompt feature, in their order."""
+        task = self.task
+        if not isinstance(task, GeneratingTask):
+            raise TypeError(f"{task.kind} does not generate text")
+        settings, found = task.settings, {}
+        with self._answering(), self._autocast():
+            for part in plan_batches([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
+                batch = task.collate_prompts([features[i] for i in part], self.vocabulary).to(self.backbone.device)
+                generator: Any = self.module
+                ids_BT: Tensor = generator.generate(
+                    **batch.inputs,
+                    max_new_tokens=settings.max_new_tokens,
+                    num_beams=settings.beams,
+                    do_sample=False,
+                )
+                prompt = 0 if self.backbone.is_encoder_decoder else batch.inputs["input_ids"].shape[1]
+                found.update(zip(part, task.decode(ids_BT[:, prompt:].tolist(), self.vocabulary), strict=True))
+        return [found[index] for index in range(len(features))]
+
+    def predict(self, rows: Sequence[Row | str], *, batch_size: int = 64) -> list[dict[str, Any]]:
+        """Answer rows: dicts with the task's columns, or plain text where one column is enough.
+
+        Returns:
+            One JSON-able answer per row, in row order.
+
+        Raises:
+            DataError: a row that the task cannot use, with its number.
+        """
+        task = self.task
+        text_column = next(iter(task.columns))
+        named = [{text_column: row} if isinstance(row, str) else row for row in rows]
+        if not named:
+            return []
+        checked, problems = task.check_rows(named, "predict")
+        if problems:
+            raise DataError(
+                f"{len(problems)} of {len(named)} rows cannot be answered",
+                [f"row {number}: {reason}" for number, reason in problems],
+                f"A row of {task.kind} has: {', '.join(n for n, c in task.columns.items() if not c.target)}.",
+            )
+        features = task.encode(checked, self.vocabulary, "predict").features
+        if isinstance(task, GeneratingTask):
+            texts = self.generate(features, batch_size=batch_size)
+            return task.answers(checked, texts)
+        return task.predictions(checked, features, self.outputs(features, batch_size=batch_size))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        before = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(before)
+
+
+def build(backbone: Backbone, task: Task, method: Method, head: HeadSettings, seed: int) -> Adapted:
+    """Put a new adapter on a backbone. Its answers are those of the bare backbone until it is trained or loaded.
+
+    Raises:
+        HeadError: the head does not fit the task or the family.
+        SiteError: the method asks for places that the backbone does not have.
+    """
+    headed = build_head(backbone, task.kind, task.classes, head, seed=seed)
+    attachment = attach(headed.module, backbone, method, seed=seed)
+    return Adapted(backbone, task, method, resolve(backbone, task.kind, head), headed, attachment).eval()

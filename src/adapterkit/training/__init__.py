@@ -1,0 +1,5 @@
+"""Training: one readable loop under Accelerate, from a recipe to an artifact."""
+
+from adapterkit.training.run import Result, train
+
+__all__ = ["Result", "train"]

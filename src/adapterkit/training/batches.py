@@ -1,0 +1,123 @@
+"""The rows of every step: the same for every number of processes, and for a run that was stopped and resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from adapterkit.data import RowStream, plan_batches
+from adapterkit.errors import RecipeError
+from adapterkit.recipe import TrainingSettings
+from adapterkit.tasks.protocol import Feature, Task, Vocabulary
+from adapterkit.tasks.rows import numbers_of
+
+STREAM_WINDOW_ROWS = 4096
+"""Rows of a stream that are encoded at once, so that batches of similar length can be made of them."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: steps of earlier epochs do not count into `batch`.
+
+    Attributes:
+        epoch: from 0.
+        batch: batches of this epoch that are done.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class Batches(Protocol):
+    """Global batches of features, epoch by epoch."""
+
+    total_steps: int
+    steps_per_epoch: int | None
+
+    def after(self, position: Position) -> Iterator[tuple[Position, Sequence[Feature]]]:
+        """Every batch from `position` on, with the position after it, without end."""
+
+    def line_numbers(self, features: Sequence[Feature]) -> list[int]:
+        """Where in the training data the rows of a batch stand."""
+
+
+class HeldBatches:
+    """Batches of features that are held in memory."""
+
+    def __init__(self, features: Sequence[Feature], lines: Sequence[int], settings: TrainingSettings) -> None:
+        self._features, self._lines = features, lines
+        self._lengths = [feature.length_tokens for feature in features]
+        self._settings = settings
+        self.steps_per_epoch: int | None = len(self._plan(0))
+        wanted = math.ceil(settings.epochs * self.steps_per_epoch)
+        self.total_steps = max(1, wanted if settings.max_steps is None else min(wanted, settings.max_steps))
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        settings = self._settings
+        return plan_batches(
+            self._lengths,
+            batch_size=None if settings.batch_tokens else settings.batch_size,
+            batch_tokens=settings.batch_tokens,
+            seed=settings.seed,
+            epoch=epoch,
+        )
+
+    def after(self, position: Position) -> Iterator[tuple[Position, Sequence[Feature]]]:
+        """Every batch from `position` on; see `Batches`. With a token budget epochs may differ by a few batches."""
+        epoch, start = position.epoch, position.batch
+        while True:
+            plan = self._plan(epoch)
+            for number in range(start, len(plan)):
+                yield Position(epoch, number + 1), [self._features[index] for index in plan[number]]
+            epoch, start = epoch + 1, 0
+
+    def line_numbers(self, features: Sequence[Feature]) -> list[int]:
+        """Where in the training data the rows of a batch stand."""
+        return sorted({self._lines[feature.row] for feature in features})
+
+
+class StreamedBatches:
+    """Batches of rows that are read as they are needed; `training.max_steps` says when to end."""
+
+    steps_per_epoch: int | None = None
+
+    def __init__(self, stream: RowStream, task: Task, vocabulary: Vocabulary, settings: TrainingSettings) -> None:
+        if settings.max_steps is None:
+            raise RecipeError(
+                "a streamed data set does not say how many rows it has",
+                ["training.max_steps: found null, expected a number of steps with data.streaming=true"],
+            )
+        self.total_steps = settings.max_steps
+        self._stream, self._task, self._vocabulary, self._settings = stream, task, vocabulary, settings
+        self._lines: Sequence[int] = ()
+
+    def after(self, position: Position) -> Iterator[tuple[Position, Sequence[Feature]]]:
+        """Every batch from `position` on; see `Batches`. Rows before it are read again and dropped."""
+        epoch, done = position.epoch, position.batch
+        while True:
+            batches = enumerate(self._epoch(epoch), start=1)
+            for number, batch in islice(batches, done, None):
+                yield Position(epoch, number), batch
+            epoch, done = epoch + 1, 0
+
+    def _epoch(self, epoch: int) -> Iterator[Sequence[Feature]]:
+        settings, task = self._settings, self._task
+        for window, rows in enumerate(self._stream.shuffled(settings.seed, epoch).chunks(STREAM_WINDOW_ROWS)):
+            usable, _ = task.check_rows(rows, "train")
+            self._lines = numbers_of(usable)
+            features = task.encode(usable, self._vocabulary, "train").features
+            plan = plan_batches(
+                [feature.length_tokens for feature in features],
+                batch_size=None if settings.batch_tokens else settings.batch_size,
+                batch_tokens=settings.batch_tokens,
+                seed=settings.seed + window,
+                epoch=epoch,
+            )
+            yield from ([features[index] for index in part] for part in plan)
+
+    def line_numbers(self, features: Sequence[Feature]) -> list[int]:
+        """Where in the training data the rows of a batch of the window at hand stand."""
+        return sorted({self._lines[feature.row] for feature in features})

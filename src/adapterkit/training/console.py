@@ -1,0 +1,71 @@
+"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere, all on standard error."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from adapterkit.tasks.confidence import Metric
+from adapterkit.training.loop import Step
+
+
+class RunConsole:
+    """Shows a run's progress. Made quiet, it says nothing."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("[cyan]{task.fields[loss]}"),
+            TextColumn("[green]{task.fields[metric]}"),
+            TimeElapsedColumn(),
+            TextColumn("<"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None, loss="", metric="")
+
+    def __enter__(self) -> RunConsole:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line."""
+        self._console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line that the user should read."""
+        self.say(f"Note: {text}", "yellow")
+
+    def begin(self, total_steps: int, done: int) -> None:
+        """Training begins, or goes on."""
+        self._bar.update(self._task, description="training", total=total_steps, completed=done)
+        self._bar.start()
+
+    def step(self, step: Step, steps_per_epoch: int | None) -> None:
+        """A step was done."""
+        epoch = "" if not steps_per_epoch else f"epoch {step.number / steps_per_epoch:.1f}"
+        self._bar.update(
+            self._task, completed=step.number, loss=f"loss {step.loss:.4f}", description=f"training {epoch}"
+        )
+
+    def validation(self, step: int, metrics: dict[str, Metric], main: str, *, best: bool, loss: float) -> None:
+        """A validation was done."""
+        shown = "  ".join(f"{name} {metric.value:.4f}" for name, metric in metrics.items())
+        self._bar.update(self._task, metric=f"{main} {metrics[main].value:.4f}")
+        self.say(f"step {step:>6}  loss {loss:.4f}  validation {shown}{'  (best)' if best else ''}")
+
+    def finish(self) -> None:
+        """Training has ended; what follows is evaluation and saving."""
+        self._bar.stop()

@@ -1,0 +1,151 @@
+"""The training loop: a generator that yields a report after every optimizer step.
+
+Saving, evaluating and stopping are plain statements of whoever consumes it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from adapterkit.adapted import Adapted
+from adapterkit.data import shard
+from adapterkit.errors import TrainingError
+from adapterkit.recipe import TrainingSettings
+from adapterkit.tasks.protocol import Feature
+from adapterkit.training.batches import Batches, Position
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did.
+
+    Attributes:
+        number: from 1.
+        position: where the run stands after it.
+        loss: mean over everything that the step learned from, on all processes.
+        gradient_norm: before clipping.
+        learning_rate: of the adapter, or of the head where only that trains.
+        rows: features in the step, on all processes.
+        tokens: without padding.
+        seconds: wall time.
+    """
+
+    number: int
+    position: Position
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    rows: int
+    tokens: int
+    seconds: float
+
+
+def training_steps(
+    model: nn.Module,
+    adapted: Adapted,
+    batches: Batches,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    settings: TrainingSettings,
+    accelerator: Accelerator,
+    *,
+    done: int = 0,
+    position: Position | None = None,
+    class_weights: Tensor | None = None,
+) -> Iterator[Step]:
+    """Train from step `done` to the last one.
+
+    The loss of a step is the mean over all that its global batch weighs, however it is cut into micro-batches and
+    over processes: every part adds the gradient of its summed loss, and the sum is divided once.
+
+    Args:
+        model: `adapted` as Accelerate has prepared it.
+        done: steps that were done before.
+        position: where the run stands.
+
+    Raises:
+        TrainingError: the loss, or a gradient, is not finite; names the step, the rows and the rate.
+    """
+    adapted.train()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, (after, features) in enumerate(batches.after(position or Position()), start=done + 1):
+        if number > batches.total_steps:
+            return
+        started = time.perf_counter()
+        rate = float(optimizer.param_groups[0]["lr"])
+        parts = _micro_batches(features, settings.accumulate)
+        sums = torch.zeros(2, device=accelerator.device)
+        for index, part in enumerate(parts):
+            with accelerator.no_sync(model) if index < len(parts) - 1 else nullcontext():
+                sums += _backward(model, adapted, part, len(features), settings, accelerator, class_weights, after)
+        total, weight = accelerator.reduce(sums, reduction="sum").tolist()
+        if not math.isfinite(total):
+            raise _not_finite("loss", total, number, batches.line_numbers(features), rate)
+        # Processes' gradients were averaged, and every loss was divided by the number of features.
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_mul_(gradients, len(features) * accelerator.num_processes / max(weight, 1e-12))
+        norm = float(accelerator.clip_grad_norm_(parameters, settings.clip or math.inf))
+        if not math.isfinite(norm) and accelerator.mixed_precision != "fp16":
+            raise _not_finite("gradient", norm, number, batches.line_numbers(features), rate)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield Step(
+            number=number,
+            position=after,
+            loss=total / max(weight, 1e-12),
+            gradient_norm=norm,
+            learning_rate=rate,
+            rows=len(features),
+            tokens=sum(feature.length_tokens for feature in features),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _backward(
+    model: nn.Module,
+    adapted: Adapted,
+    part: Sequence[Feature],
+    features: int,
+    settings: TrainingSettings,
+    accelerator: Accelerator,
+    class_weights: Tensor | None,
+    after: Position,
+) -> Tensor:
+    """Add this process's gradient of one micro-batch. Returns summed loss and weight, (2,)."""
+    own = shard(part, accelerator.process_index, accelerator.num_processes)
+    # A process without rows still takes part in the exchange of gradients, with one row that counts for nothing.
+    counts = 1.0 if own else 0.0
+    task = adapted.task
+    batch = task.collate(own or part[:1], adapted.vocabulary, seed=settings.seed, epoch=after.epoch)
+    batch = batch.to(accelerator.device)
+    loss = task.loss(
+        model(batch.inputs), batch, label_smoothing=settings.label_smoothing, class_weights=class_weights
+    )
+    accelerator.backward(loss.total * (counts / features))
+    return torch.stack([loss.total.detach().float(), loss.weight.detach().float()]) * counts
+
+
+def _micro_batches(features: Sequence[Feature], parts: int) -> list[Sequence[Feature]]:
+    """Cut a step's rows, which are sorted by length, into parts of equal size."""
+    size = math.ceil(len(features) / parts)
+    return [features[start : start + size] for start in range(0, len(features), size)]
+
+
+def _not_finite(what: str, value: float, number: int, lines: Sequence[int], rate: float) -> TrainingError:
+    shown = ", ".join(str(line) for line in lines[:32]) + (" …" if len(lines) > 32 else "")
+    return TrainingError(
+        f"training stopped: the {what} of step {number} is {value}",
+        [f"learning rate: {rate:g}", f"lines of the training data in this step: {shown}"],
+        "Lower training.learning_rate, raise training.warmup, or look at these rows. The last checkpoint is kept.",
+    )

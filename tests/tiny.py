@@ -53,7 +53,7 @@ def build(family: str, folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _TOKENIZERS[family.split("-")[0]]()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model = _model(family, tokenizer)
         with torch.no_grad():
             for parameter in model.parameters():

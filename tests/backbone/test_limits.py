@@ -31,10 +31,12 @@ class Trunk(nn.Module):
         (10**30, None, None, None),
         (512, -1, None, 512),
         (None, 512, None, 512),
+        ("much", 512, None, 512),
+        (0, 512, None, 512),
     ],
 )
 def test_the_smallest_limit_binds(
-    tokenizer: int | None, positions: int | None, padding_idx: int | None, expected: int | None
+    tokenizer: int | str | None, positions: int | None, padding_idx: int | None, expected: int | None
 ) -> None:
     found = max_tokens(
         Trunk(padding_idx),

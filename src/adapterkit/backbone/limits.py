@@ -26,7 +26,8 @@ def max_tokens(trunk: nn.Module, tokenizer: Any, config: Any) -> int | None:
 
     What a sentence-transformers file says (`sentence_bert_config.json`) is how that model was tuned, not a limit.
     """
-    limits = [int(tokenizer.model_max_length)] if tokenizer.model_max_length else []
+    said = tokenizer.model_max_length
+    limits = [int(said)] if isinstance(said, int | float) and said > 0 else []
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         limits.append(positions - _unused_positions(trunk))

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from adapterkit.backbone import limits
+from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
 from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract
-from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
+from adapterkit.backbone.files import find_checkpoint, weight_files
 from adapterkit.backbone.fingerprint import fingerprint_checkpoint
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
-from adapterkit.backbone.sites import Sites, find_sites
+from adapterkit.backbone.recognise import find_sites
+from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer, tokenizer_digest
 from adapterkit.errors import BackboneError, SiteError
 
@@ -43,7 +40,7 @@ class Backbone:
         device: the device it is on.
         dtype: the number format it computes in. Modules that transformers keeps in float32 stay so.
         uninitialized: names of trunk parameters that the checkpoint lacks (a pooler's); they are the same random
-            numbers at every load.
+            numbers at every load in one dtype.
         unused_keys: names of checkpoint tensors that the trunk has no place for (language-model heads).
     """
 
@@ -55,9 +52,9 @@ class Backbone:
     config: Any
     device: torch.device
     dtype: torch.dtype
-    uninitialized: frozenset[str] = frozenset()
-    unused_keys: frozenset[str] = frozenset()
-    _found_sites: Sites | SiteError | None = field(default=None, repr=False)
+    uninitialized: frozenset[str]
+    unused_keys: frozenset[str]
+    _found_sites: Sites | SiteError = field(repr=False)
 
     @classmethod
     def load(
@@ -85,15 +82,15 @@ class Backbone:
         on = pick_device(device)
         torch_dtype = pick_dtype(dtype, on)
         folder, commit = find_checkpoint(name, revision)
-        _check_known(folder, trust_remote_code)
+        check_known(folder, trust_remote_code)
         if not weight_files(folder):
             raise BackboneError(
                 f"{name} holds a config but no weights",
                 [f"expected model.safetensors or pytorch_model.bin in {folder}"],
                 "Fetch the checkpoint again, with its weights.",
             )
-        with _silence():
-            trunk, uninitialized, unused = _load_trunk(folder, torch_dtype, trust_remote_code)
+        with silence():
+            trunk, uninitialized, unused = load_trunk(folder, torch_dtype, trust_remote_code)
             causal = is_causal(trunk.config)
             tokenizer = load_tokenizer(
                 folder,
@@ -146,11 +143,9 @@ class Backbone:
         Raises:
             SiteError: the family's layers are not known; lists the linears found.
         """
-        if isinstance(self._found_sites, Sites):
-            return self._found_sites
-        if self._found_sites is not None:
+        if isinstance(self._found_sites, SiteError):
             raise self._found_sites
-        return find_sites(self.trunk)
+        return self._found_sites
 
     @cached_property
     def fingerprint(self) -> str:
@@ -197,71 +192,3 @@ class Backbone:
     def model_class(self, kind: str) -> type[Any] | None:
         """The `AutoModelFor…` class of this config for a kind of task, or None (see `classes.model_class`)."""
         return model_class(self.config, kind)
-
-
-def _check_known(folder: Path, trust_remote_code: bool) -> None:
-    config = read_config(folder)
-    if config["model_type"] in CONFIG_MAPPING or trust_remote_code:
-        return
-    unknown = f"transformers {transformers.__version__} knows no architecture {config['model_type']!r}"
-    if "auto_map" in config:
-        raise BackboneError(
-            f"{folder} needs Python code of its own, and running a checkpoint's code is off",
-            [f"config.json has an auto_map, and {unknown}"],
-            "Read that code; if you trust it, set backbone.trust_remote_code=true.",
-        )
-    raise BackboneError(
-        unknown,
-        [f"it stands in {folder / 'config.json'}"],
-        "Check the spelling, or install a transformers release that has it.",
-    )
-
-
-def _load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> tuple[Any, frozenset[str], frozenset[str]]:
-    """The trunk, the parameters that the checkpoint lacks, and the tensors that the trunk has no place for."""
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=remote)
-        # What the checkpoint lacks is drawn at random: the same numbers at every load, and no trace in the caller's
-        # generator.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            trunk, report = cast(Any, AutoModel).from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                local_files_only=True,
-                trust_remote_code=remote,
-                output_loading_info=True,
-            )
-    # Damage shows as whatever the reader of that format raises: safetensors, pickle, zipfile, torch or transformers.
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise BackboneError(
-            f"the weights in {folder} do not load into the model that its config describes",
-            [f"{type(error).__name__}: {line}" if not number else line for number, line in enumerate(lines[:6])],
-            "Fetch the checkpoint again; if it stays so, its config and weights do not belong together.",
-        ) from error
-    missing = frozenset(report["missing_keys"])
-    needed = sorted(name for name in missing if "pooler" not in name.split("."))
-    if needed:
-        raise BackboneError(
-            f"the weights in {folder} lack {len(needed)} tensors that a {type(trunk).__name__} needs",
-            [f"{name}: missing" for name in needed[:12]],
-            "Fetch the checkpoint again; if it stays so, its config and weights do not belong together.",
-        )
-    return trunk, missing, frozenset(report["unexpected_keys"])
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep transformers' progress bars and reports off the terminal: what matters of them is kept on the backbone."""
-    log = cast(Any, transformers.logging)
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()

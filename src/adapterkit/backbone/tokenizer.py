@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from transformers import AutoTokenizer
 
 from adapterkit.errors import BackboneError
 
-# Files of which a tokenizer needs at least one. Without any, transformers makes an empty tokenizer and says nothing.
-_TOKENIZER_FILES = (
+_SETTINGS_FILE = "tokenizer_config.json"
+# Files that hold a vocabulary. Without any, transformers makes a tokenizer of a few special tokens and says nothing.
+_VOCABULARY_FILES = (
     "tokenizer.json",
-    "tokenizer_config.json",
     "vocab.txt",
     "vocab.json",
     "spiece.model",
@@ -39,12 +40,8 @@ def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pa
         BackboneError: no tokenizer in the folder, one that does not load, one with tokens that the embedding has no
             row for, or none for padding.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise BackboneError(
-            f"{folder} holds no tokenizer",
-            [f"expected one of {', '.join(_TOKENIZER_FILES)}"],
-            "Save it beside the weights: tokenizer.save_pretrained(folder).",
-        )
+    if not _has_any(folder, (_SETTINGS_FILE, *_VOCABULARY_FILES)):
+        raise _no_tokenizer(folder)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=remote)
     # tokenizers' own errors are bare Exceptions, so nothing narrower holds them all; the cause stays attached.
@@ -55,11 +52,26 @@ def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pa
             [f"{type(error).__name__}: {lines[0] if lines else ''}"],
             "Fetch the tokenizer's files again. Some need the sentencepiece or tiktoken package.",
         ) from error
+    # A tokenizer in Python may need no file (ByT5's tokens are bytes), a fast one always does.
+    if tokenizer.is_fast and not _has_any(folder, (*_VOCABULARY_FILES, *type(tokenizer).vocab_files_names.values())):
+        raise _no_tokenizer(folder)
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     _check_rows(folder, vocabulary, embedding_rows)
     if tokenizer.pad_token_id is None:
         _set_pad(folder, tokenizer, vocabulary, config_pad, causal=causal)
     return tokenizer
+
+
+def _has_any(folder: Path, names: Iterable[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
+
+
+def _no_tokenizer(folder: Path) -> BackboneError:
+    return BackboneError(
+        f"{folder} holds no tokenizer",
+        [f"expected one of {', '.join(_VOCABULARY_FILES)}"],
+        "Save it beside the weights: tokenizer.save_pretrained(folder).",
+    )
 
 
 def _check_rows(folder: Path, vocabulary: dict[str, int], embedding_rows: int) -> None:

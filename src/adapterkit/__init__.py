@@ -84,14 +84,18 @@ class _AfterPeft(MetaPathFinder):
 
             def execute_and_register(module: ModuleType) -> None:
                 execute(module)
-                if "adapterkit.methods" not in sys.modules:  # else it is being imported, and registers by itself
-                    import_module("adapterkit.methods.bottleneck")
+                _register_bottleneck()
 
             spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
 
 
+def _register_bottleneck() -> None:
+    if "adapterkit.methods" not in sys.modules:  # else it is what imports PEFT, and registers by itself
+        import_module("adapterkit.methods.bottleneck")
+
+
 if "peft" in sys.modules:
-    import_module("adapterkit.methods.bottleneck")
+    _register_bottleneck()
 else:
     sys.meta_path.insert(0, _AfterPeft())

@@ -66,7 +66,8 @@ def _origin(path: Path, origins: Mapping[Path, str]) -> str:
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
             return f" ({origins[path[:length]]})"
-    return ""
+    inside = next((place for known, place in origins.items() if known[: len(path)] == path), None)
+    return f" ({inside})" if inside else ""
 
 
 def _readable(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:

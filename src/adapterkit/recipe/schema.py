@@ -140,6 +140,14 @@ class Recipe(Settings):
     output: Text | None = None
     """Folder of the artifact. null: runs/ and the recipe's name."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lora_unless_said(cls, raw: Any) -> Any:
+        """A method block without a kind is LoRA, as a recipe without a method block is."""
+        if isinstance(raw, dict) and isinstance(raw.get("method"), dict) and "kind" not in raw["method"]:
+            return {**raw, "method": {"kind": "lora", **raw["method"]}}
+        return raw
+
     @model_validator(mode="after")
     def _together(self) -> Recipe:
         refuse(together(self.task, self.head, self.data, self.training))

@@ -144,7 +144,7 @@ class _Reading:
 def _scalar(event: Any, place: str) -> Any:
     text: str = event.value
     if not event.implicit[0]:  # in quotes, or a block of text
-        return text
+        return _whole(text, place)
     if _NULL.match(text):
         return None
     if _BOOL.match(text):
@@ -161,6 +161,14 @@ def _scalar(event: Any, place: str) -> Any:
     if not math.isfinite(float(text)):
         raise YamlError(f"{place}{text} is too large for a number")
     return float(text)
+
+
+def _whole(text: str, place: str) -> str:
+    r"""Text in which \ud83d\ude00, JSON's way to write one character as two halves, is one again."""
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError as error:
+        raise YamlError(f"{place}half a character (a lone surrogate)") from error
 
 
 def _place(mark: Any) -> str:

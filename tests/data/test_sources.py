@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
@@ -13,26 +12,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from adapterkit.data import read_rows, stream_rows
+from adapterkit.data import find_place, read_rows, stream_rows
 from adapterkit.errors import DataError
+from adapterkit.recipe.schema import DataSettings
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = [
     {"text": "my card was lost", "label": "lost", "score": 1, "tokens": ["my", "card"], "answers": {"start": [0]}},
     {"text": "naïve \u2028 café", "label": "other", "score": 2.5, "tokens": [], "answers": {"start": []}},
 ]
-
-
-@dataclass
-class Settings:
-    """A recipe's `data`, as reading needs it."""
-
-    format: str = "auto"
-    columns: dict = field(default_factory=dict)
-    root: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    splits: dict = field(default_factory=dict)
 
 
 @pytest.fixture(autouse=True)
@@ -134,18 +122,52 @@ def test_parquet_keeps_values_and_names_class_labels(tmp_path):
     assert rows.numbers == (1, 2)
 
 
+def test_a_parquet_file_without_class_labels_or_with_a_column_twice(tmp_path):
+    table = pyarrow.table({"text": ["a"], "tags": [["x"]], "inner": [{"n": 1}]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert list(read_rows("a.parquet")) == [{"text": "a", "tags": ["x"], "inner": {"n": 1}}]
+    twice = pyarrow.Table.from_arrays([pyarrow.array([1]), pyarrow.array([2])], names=["n", "n"])
+    pyarrow.parquet.write_table(twice, tmp_path / "b.parquet")
+    assert problems_of("b.parquet").problems == ("column 'n'",)
+
+
+def test_types_inside_lists_of_objects_are_checked_too(tmp_path):
+    rows = [{"chat": [{"role": "user", "text": "a"}]}, {"chat": [{"role": 1, "text": "a"}, None]}]
+    error = problems_of(jsonl(tmp_path / "a.jsonl", rows))
+    assert error.problems == ("line 2, column chat[].role: a number, but text on line 1; a column holds one type",)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_without_permission_is_refused(tmp_path):
+    jsonl(tmp_path / "a.jsonl").chmod(0)
+    assert "Permission denied" in problems_of("a.jsonl").problems[0]
+
+
+def test_a_path_from_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jsonl(tmp_path / "a.jsonl")
+    assert len(read_rows("~/a.jsonl")) == 2
+
+
+def test_bytes_and_dates_have_a_digest(tmp_path):
+    table = pyarrow.table({"raw": [b"\x01"], "day": pyarrow.array([0], pyarrow.date32())})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert len(read_rows("a.parquet").digest()) == 64
+
+
 def test_a_folder_in_hub_layout_reads_through_datasets(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "set").mkdir()
     jsonl(tmp_path / "set" / "train.jsonl", [{"text": "a", "label": 3}])
     jsonl(tmp_path / "set" / "test.jsonl", [{"text": "b", "label": 4}])
-    settings = Settings(format="hub", splits={"validation": "test"})
+    settings = DataSettings(format="hub", splits={"validation": "test"})
     assert list(read_rows("set", settings)) == [{"text": "a", "label": 3}]
     assert list(read_rows("set", settings, part="validation")) == [{"text": "b", "label": 4}]
     assert list(stream_rows("set", settings, part="validation").numbered()) == [(1, {"text": "b", "label": 4})]
     assert "it/s" not in capfd.readouterr().err
-    with pytest.raises(DataError, match="split nowhere"):
-        read_rows("set", Settings(format="hub", splits={"train": "nowhere"}))
+    with pytest.raises(DataError) as caught:
+        read_rows("set", DataSettings(format="hub", splits={"train": "nowhere"}))
+    assert "split nowhere" in caught.value.problems[0]
 
 
 def test_a_hub_data_set_offline_is_one_clear_error(tmp_path):
@@ -280,12 +302,16 @@ def test_a_folder_and_an_unknown_ending_are_refused(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"x")
     assert "a folder" in problems_of("folder").problems[0]
     assert ".xlsx" in problems_of("a.xlsx").problems[0]
-    assert "jsonl" in problems_of("a.xlsx", settings=Settings(format="json")).summary
+
+
+def test_an_unknown_format_is_refused_with_the_nearest_one():
+    with pytest.raises(DataError, match="no format 'json' \\(did you mean 'jsonl'"):
+        find_place("a.txt", "json")
 
 
 def test_a_named_format_beats_the_ending(tmp_path):
     jsonl(tmp_path / "a.data")
-    assert list(read_rows("a.data", Settings(format="jsonl"))) == ROWS
+    assert list(read_rows("a.data", DataSettings(format="jsonl"))) == ROWS
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv", "a.txt", "a.parquet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,43 +13,48 @@ from adapterkit.data.arrow import labels_by_name
 from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
 
+_FAILURES = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, datasets.exceptions.DatasetsError)
 
-def open_hub(name: str, config: str | None, revision: str | None, split: str, *, streaming: bool) -> Any:
-    """A `datasets.Dataset`, or an `IterableDataset` where streaming.
+
+def hub_rows(name: str, config: str | None, revision: str | None, split: str, *, streaming: bool) -> Iterator[Numbered]:
+    """The records of a data set, numbered from 1; class labels come as their names.
+
+    Not streaming, the data set is first fetched into the cache of `datasets`, where the next run finds it.
 
     Raises:
         DataError: there is no such data set, configuration, revision or split, or the hub cannot be reached.
     """
     asked = f"{name}, configuration {config or 'default'}, revision {revision or 'newest'}, split {split}"
-    try:
+    with _explained(name, asked):
         with _quiet():
-            return datasets.load_dataset(name, config, revision=revision, split=split, streaming=streaming)
+            dataset: Any = datasets.load_dataset(name, config, revision=revision, split=split, streaming=streaming)
+        named = labels_by_name(dataset.features)
+        records = iter(dataset)
+    for number in itertools.count(1):
+        with _explained(name, asked):
+            row = next(records, None)
+        if row is None:
+            return
+        yield number, named(row)
+
+
+@contextmanager
+def _explained(name: str, asked: str) -> Iterator[None]:
+    """Turns what `datasets` and the network raise into one clear error."""
+    try:
+        yield
     except ConnectionError as error:
         raise DataError(
             f"The data set {name} cannot be fetched: the hub cannot be reached",
             [f"asked for: {asked}", f"found: {_first_line(error)}"],
             "Go online (or unset HF_HUB_OFFLINE), or use a file: data.train=path/to/train.jsonl",
         ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        NotImplementedError,
-        datasets.exceptions.DatasetsError,
-    ) as error:
+    except _FAILURES as error:
         raise DataError(
             f"The data set {name} cannot be loaded",
             [f"asked for: {asked}", f"found: {type(error).__name__}: {_first_line(error)}"],
             "Check data.config, data.revision and data.splits; a file needs its path and one of the known endings.",
         ) from error
-
-
-def hub_rows(dataset: Any) -> Iterator[Numbered]:
-    """The records of an opened data set, numbered from 1; class labels come as their names."""
-    named = labels_by_name(dataset.features)
-    for number, row in enumerate(dataset, start=1):
-        yield number, named(row)
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from adapterkit.data.arrow import read_parquet
 from adapterkit.data.columns import ColumnNeed, match_columns, rename
 from adapterkit.data.consistency import TypeWatch, watched
 from adapterkit.data.delimited import read_csv, read_tsv
-from adapterkit.data.hub import hub_rows, open_hub
+from adapterkit.data.hub import hub_rows
 from adapterkit.data.jsonl import read_jsonl
 from adapterkit.data.places import Place, find_place
 from adapterkit.data.plain_text import TextUnit, read_text
@@ -43,7 +43,7 @@ class ReadSettings(Protocol):
     @property
     def revision(self) -> str | None: ...
     @property
-    def splits(self) -> Mapping[str, str]: ...
+    def splits(self) -> Mapping[Any, str]: ...
 
 
 class _Plain:
@@ -54,7 +54,7 @@ class _Plain:
     root = None
     config = None
     revision = None
-    splits: Mapping[str, str] = {}
+    splits: Mapping[Any, str] = {}
 
 
 Reader = Callable[[Problems], Iterator[Numbered]]
@@ -170,8 +170,7 @@ class _Source:
         path = self.place.path
         if path is None:
             settings = self._settings
-            dataset = open_hub(self.place.name, settings.config, settings.revision, self._split, streaming=streaming)
-            return hub_rows(dataset)
+            return hub_rows(self.place.name, settings.config, settings.revision, self._split, streaming=streaming)
         readers: dict[str, Reader] = {
             "jsonl": partial(read_jsonl, path),
             "csv": partial(read_csv, path),

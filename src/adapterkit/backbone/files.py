@@ -9,6 +9,7 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
+from adapterkit.backbone.local import local_copy
 from adapterkit.errors import BackboneError
 
 # Everything that a trunk or a tokenizer may need; weights in PyTorch's own format only where there are no others.
@@ -27,7 +28,9 @@ _OFFLINE_REMEDY = (
 
 
 def find_checkpoint(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """The folder of a checkpoint, downloaded if it is a hub id, and the commit that it is at (None for a folder).
+    """The folder of a checkpoint, and the commit that it is at (None for a folder).
+
+    A folder stands for itself. A name is looked for among the local copies (see `local.local_copy`), then on the hub.
 
     Raises:
         BackboneError: no such folder, no such hub id or revision, no network, or a revision of a folder.
@@ -44,6 +47,9 @@ def find_checkpoint(name: str, revision: str | None) -> tuple[Path, str | None]:
         raise BackboneError(
             f"{name} is a file, a backbone is a folder", remedy="Name the folder that holds config.json."
         )
+    copy = local_copy(name) if revision is None else None
+    if copy is not None:
+        return copy.resolve(), None
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or "\\" in name or not name:
         raise BackboneError(f"there is no folder {name!r}", remedy="Name an existing folder, or a hub id (owner/name).")
     snapshot = Path(_download(name, revision, _WANTED))

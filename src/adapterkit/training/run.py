@@ -280,9 +280,8 @@ class _Run:
         assert rows is not None
         metrics = self._score(rows, self.validation_features, resamples=0)
         value = metrics[self.main_metric].value
-        higher = self.task.higher_is_better(self.main_metric)
-        better = progress.best_value is None or (value > progress.best_value) == higher != (value == progress.best_value)
-        better = better and value == value
+        sign = 1 if self.task.higher_is_better(self.main_metric) else -1
+        better = progress.best_value is None or sign * value > sign * progress.best_value
         progress.history.append({"step": step.number, **{name: metric.value for name, metric in metrics.items()}})
         if better:
             progress.best_value, progress.best_step, progress.since_best = value, step.number, 0

@@ -53,7 +53,9 @@ def test_entries_to_keep_are_carried_over_and_not_in_the_way(tmp_path):
     assert files_in(tmp_path / "out") == {**NEW, "training/journal": b"1", "LICENSE": b"2"}
 
 
-@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere"), lambda path: path.symlink_to(".")])
+@pytest.mark.parametrize(
+    "make", [Path.touch, lambda path: path.symlink_to("nowhere"), lambda path: path.symlink_to(".")]
+)
 def test_a_file_or_a_link_in_the_way_is_refused_even_with_overwrite(tmp_path, make):
     make(tmp_path / "out")
     with pytest.raises(OutputError):
@@ -98,7 +100,7 @@ def test_a_disk_that_fails_at_any_step_leaves_what_stood_there(tmp_path, monkeyp
         write_folder(out, before or {}, overwrite=True)
         if not before:
             out.rmdir()
-    assert failures >= 6
+    assert failures >= 4
 
 
 def fails_at(monkeypatch, name, step, act) -> bool:

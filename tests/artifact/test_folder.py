@@ -70,7 +70,9 @@ def test_a_pipe_a_folder_and_a_device_are_refused_and_nothing_waits(folder):
     for name, make in kinds.items():
         (folder / name).unlink()
         make(folder / name)
-    assert set(problems_of(folder)) == {f"{name}: no plain file, expected a plain file inside the folder" for name in kinds}
+    assert set(problems_of(folder)) == {
+        f"{name}: no plain file, expected a plain file inside the folder" for name in kinds
+    }
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(folder, monkeypatch):

@@ -10,7 +10,10 @@ from adapterkit.artifact.strict_json import MAX_DEPTH, dump_json, parse_json, pa
 from adapterkit.errors import ArtifactError
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
     # Category Cs holds lone surrogates, which UTF-8 cannot hold.
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc"), inner, max_size=4),

@@ -52,7 +52,10 @@ def write_folder(
                 _link(folder / name, stage / name)
             _flush_folder(stage)
             _move(stage, folder)
-            _flush_folder(folder.parent)
+            # The folder stands there, whole. Should the disk refuse now, a power cut could still take the move back,
+            # and leave what stood there before; no program sees anything half-written.
+            with contextlib.suppress(OSError):
+                _flush_folder(folder.parent)
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written",

@@ -6,6 +6,7 @@ only the backbone knows (the exact set and every shape) is checked when the two 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -151,16 +152,26 @@ def _method_problems(
         problems += _size_problems(tensors, "lora_B.weight", 2, 1, rank)
         if manifest.method.dora != ("lora_magnitude_vector" in tensors):
             problems.append("lora_magnitude_vector: it must be there with DoRA, and only then")
-        alpha = config.get("alpha_pattern", {}).get(target, config.get("lora_alpha"))
-        if alpha not in {manifest.method.alpha, *manifest.method.alpha_pattern.values()}:
-            problems.append(f"alpha {alpha} is none of the manifest's")
-        allowed = {manifest.method.rank, *manifest.method.rank_pattern.values()}
-        if rank not in allowed:
-            problems.append(f"rank {rank} is none of the manifest's ({', '.join(map(str, sorted(allowed)))})")
-        return problems
+        return problems + _strength_problems(manifest.method, config, target, rank)
     width = config.get("width")
     problems = _size_problems(tensors, "bottleneck_down.weight", 2, 0, width)
     return problems + _size_problems(tensors, "bottleneck_up.weight", 2, 1, width)
+
+
+def _strength_problems(method: LoraMethod, config: Mapping[str, Any], target: str, rank: int | None) -> list[str]:
+    """Rank and alpha that are not the manifest's. What starts from the weights is saved with both halves: see
+    `methods.splitting`."""
+    halves = 2 if method.initialization in ("pissa", "olora") else 1
+    factor = math.sqrt(halves) if method.rslora else halves
+    alpha = config.get("alpha_pattern", {}).get(target, config.get("lora_alpha"))
+    ranks = sorted({halves * stated for stated in (method.rank, *method.rank_pattern.values())})
+    alphas = sorted({factor * stated for stated in (method.alpha, *method.alpha_pattern.values())})
+    problems = []
+    if rank not in ranks:
+        problems.append(f"rank {rank} is none of the manifest's ({', '.join(map(str, ranks))})")
+    if alpha is None or not any(math.isclose(alpha, stated) for stated in alphas):
+        problems.append(f"alpha {alpha} is none of the manifest's ({', '.join(map(str, alphas))})")
+    return problems
 
 
 def _size_problems(

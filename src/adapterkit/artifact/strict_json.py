@@ -106,13 +106,8 @@ def _bounded(text: str) -> int:
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        deeper: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                deeper.extend(item.values())
-            elif isinstance(item, list):
-                deeper.extend(item)
-        if not deeper:
+        level = [item for item in level if isinstance(item, dict | list)]
+        if not level:
             return
-        level = deeper
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
     raise _RefusedError(f"nested deeper than {MAX_DEPTH}")

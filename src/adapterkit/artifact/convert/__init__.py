@@ -1,0 +1,1 @@
+"""Other projects' adapters, turned into artifacts with the same answers."""

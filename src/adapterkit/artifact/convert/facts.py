@@ -1,0 +1,123 @@
+"""What a PEFT config says of a LoRA, and what in it adapterkit cannot honour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+
+from adapterkit.artifact.config import is_module_name
+from adapterkit.artifact.folder import CONFIG
+from adapterkit.artifact.tensors import shortened
+from adapterkit.errors import ArtifactError
+
+_USED = frozenset(
+    "task_type base_model_name_or_path revision lora_alpha lora_dropout alpha_pattern use_rslora use_dora bias "
+    "init_lora_weights".split()
+)
+_TOLD_BY_TENSORS = frozenset(
+    "r rank_pattern target_modules exclude_modules layers_to_transform layers_pattern modules_to_save".split()
+)
+_WITHOUT_EFFECT = frozenset(
+    "peft_type peft_version auto_mapping inference_mode fan_in_fan_out megatron_core qalora_group_size runtime_config "
+    "ephemeral_gpu_offload loftq_config eva_config corda_config lora_ga_config ensure_weight_tying".split()
+)
+_STARTS_OVERWRITTEN = (True, False, "gaussian", "eva", "orthogonal")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is taken from a PEFT config.
+
+    Attributes:
+        task_type: PEFT's word for the kind, or None.
+        base_model: name of the backbone, or "".
+        revision: its revision, or None.
+        alpha: where no pattern says otherwise.
+        alphas: module name, or its end -> alpha, first match first.
+        dropout: on the input of the update, in training.
+        rslora, dora, bias: as in a recipe.
+    """
+
+    task_type: str | None
+    base_model: str
+    revision: str | None
+    alpha: float
+    alphas: Mapping[str, float]
+    dropout: float
+    rslora: bool
+    dora: bool
+    bias: str
+
+    def alpha_of(self, module: str) -> float:
+        """The alpha of a module, as PEFT finds it: the first key that is the name or its end."""
+        for key, alpha in self.alphas.items():
+            if module == key or module.endswith(f".{key}"):
+                return alpha
+        return self.alpha
+
+
+def read_facts(config: Mapping[str, Any], src: Path) -> Facts:
+    """Take what is needed from a config.
+
+    Raises:
+        ArtifactError: with every field that is of another type, or asks for something that adapterkit does not have.
+    """
+    problems = []
+    if config.get("peft_type") != "LORA":
+        problems.append(f"peft_type: found {config.get('peft_type')!r:.40}, expected 'LORA'")
+    defaults = LoraConfig().to_dict()
+    for key, value in config.items():
+        if key in _USED | _TOLD_BY_TENSORS | _WITHOUT_EFFECT or value in (None, False, [], {}):
+            continue
+        if key not in defaults or value != defaults[key]:
+            problems.append(f"{key[:80]!r}: found {value!r:.80}, which adapterkit does not have")
+    init = config.get("init_lora_weights", True)
+    if init not in _STARTS_OVERWRITTEN:
+        problems.append(
+            f"init_lora_weights: found {init!r:.40}, which trained on a changed backbone; save it with PEFT's "
+            "path_initial_model_for_weight_conversion first"
+        )
+    alphas = config.get("alpha_pattern") or {}
+    if not isinstance(alphas, dict) or not all(is_module_name(key) and _is_number(alphas[key]) for key in alphas):
+        problems.append(f"alpha_pattern: found {alphas!r:.80}, expected plain module names (no pattern) with numbers")
+    for key, fits, expected in (
+        ("lora_alpha", _is_number, "a number above 0"),
+        ("lora_dropout", lambda value: value == 0 or (_is_number(value) and value < 1), "0 up to, not with, 1"),
+        ("use_rslora", _is_flag, "true or false"),
+        ("use_dora", _is_flag, "true or false"),
+        ("bias", lambda value: value in ("none", "all", "lora_only"), "none, all or lora_only"),
+        ("task_type", _is_text_or_none, "a text or null"),
+        ("base_model_name_or_path", _is_text_or_none, "a text or null"),
+        ("revision", _is_text_or_none, "a text or null"),
+    ):
+        if not fits(config.get(key, defaults[key])):
+            problems.append(f"{key}: found {config[key]!r:.40}, expected {expected}")
+    if problems:
+        raise ArtifactError(f"{src} cannot be imported", shortened([f"{CONFIG}: {problem}" for problem in problems]))
+    return Facts(
+        task_type=config.get("task_type"),
+        base_model=config.get("base_model_name_or_path") or "",
+        revision=config.get("revision"),
+        alpha=float(config.get("lora_alpha", defaults["lora_alpha"])),
+        alphas={key: float(alpha) for key, alpha in alphas.items()},
+        dropout=float(config.get("lora_dropout", 0.0)),
+        rslora=config.get("use_rslora", False),
+        dora=config.get("use_dora", False),
+        bias=config.get("bias", "none"),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value <= 1e6
+
+
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= 4096)

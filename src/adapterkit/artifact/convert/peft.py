@@ -1,0 +1,159 @@
+"""A LoRA folder that plain PEFT wrote, head included, turned into an artifact with the same answers.
+
+The tensors say what was adapted: their names are the modules, their shapes the ranks. So `target_modules` is never
+run, be it a list, a regular expression or "all-linear".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from adapterkit.adapted import build
+from adapterkit.artifact.config import TASK_TYPES
+from adapterkit.artifact.contents import PREFIX, check_state, method_target
+from adapterkit.artifact.convert.facts import Facts, read_facts
+from adapterkit.artifact.convert.places import find_method
+from adapterkit.artifact.convert.samples import make_task, sample_rows
+from adapterkit.artifact.folder import CONFIG, MAX_BYTES, TENSORS, read_file
+from adapterkit.artifact.manifest import DataFacts
+from adapterkit.artifact.save import SaveDtype, save
+from adapterkit.artifact.strict_json import parse_object
+from adapterkit.artifact.tensors import parse_header, read_tensors
+from adapterkit.backbone import Backbone
+from adapterkit.errors import ArtifactError
+from adapterkit.heads import build_head
+from adapterkit.recipe import HeadSettings
+
+SEED = 0
+"""Of modules that are overwritten by the imported tensors at once."""
+
+
+def import_peft(
+    src: str | Path,
+    out: str | Path,
+    backbone: Backbone | str | Path | None = None,
+    *,
+    kind: str | None = None,
+    labels: Sequence[str] | None = None,
+    problem: str | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
+    overwrite: bool = False,
+    dtype: SaveDtype | None = None,
+) -> Path:
+    """Turn a LoRA folder of plain PEFT into an artifact.
+
+    Args:
+        src: the folder, with adapter_config.json and adapter_model.safetensors.
+        out: where the artifact shall stand.
+        backbone: what it was trained on, or where to load that from; None loads what its config names.
+        kind: of the task; None takes what its config says (`task_type`).
+        labels: names of the classes in the order of the logits, which no PEFT folder holds. Not for kinds without.
+        problem: of a text classification: "single-label" (where not given), "multi-label" or "regression".
+        rows: rows to take the golden rows from; without them a few sentences of ours.
+        overwrite: replace what stands at `out`.
+        dtype: of the saved tensors. None keeps that of the folder, so that not one bit changes.
+
+    Returns:
+        `out` as a path.
+
+    Raises:
+        ArtifactError: the folder is damaged, a fact is missing, or it holds something that adapterkit does not have.
+        BackboneError: the backbone cannot be loaded.
+        OutputError: `out` is in the way or cannot be written.
+    """
+    src = Path(src)
+    facts = read_facts(parse_object(_read(src, CONFIG), CONFIG), src)
+    raw = _read(src, TENSORS)
+    header = parse_header(raw, TENSORS)
+    # PEFT writes the frozen original of a head beside the trained one when biases are saved; nothing uses it.
+    tensors = {name: t for name, t in read_tensors(raw, header, TENSORS).items() if ".original_module." not in name}
+    kind = _kind(facts, kind, src)
+    if not isinstance(backbone, Backbone):
+        backbone = _load_backbone(facts, backbone, src)
+    task = make_task(kind, labels, problem, src, _head_sizes(tensors))
+    head = HeadSettings(kind="family")
+    bare = build_head(backbone, kind, task.classes, head, seed=SEED)
+    method = find_method(facts, {name: tuple(t.shape) for name, t in tensors.items()}, bare.module, backbone, src)
+    del bare
+    adapted = build(backbone, task, method, head, SEED)
+    try:
+        expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
+        check_state({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
+        adapted.load_state(tensors)
+        return save(
+            out,
+            adapted,
+            recipe={},
+            data=DataFacts(source=f"imported from PEFT: {src.name}"),
+            metrics={},
+            seed=SEED,
+            golden=list(rows) or sample_rows(kind),
+            overwrite=overwrite,
+            dtype=dtype or _dtype(tensors),
+        )
+    finally:
+        adapted.detach()
+
+
+def _read(src: Path, name: str) -> bytes:
+    path = src / name
+    if not path.exists():
+        pickled = (src / "adapter_model.bin").exists() and name == TENSORS
+        found = "adapter_model.bin, which can run code when it is read" if pickled else "no such file"
+        raise ArtifactError(
+            f"{src} cannot be imported",
+            [f"{name}: found {found}, expected {name}"],
+            "Save it again with a current PEFT, which writes safetensors." if pickled else "Give PEFT's own folder.",
+        )
+    # A hub client's cache is made of links; the file that one leads to is read as strictly as any other.
+    return read_file(path.resolve(), MAX_BYTES[name])
+
+
+def _kind(facts: Facts, kind: str | None, src: Path) -> str:
+    known = {peft: ours for ours, peft in TASK_TYPES.items() if peft is not None}
+    stated = known.get(facts.task_type or "")
+    if kind is None and stated is None:
+        raise ArtifactError(
+            f"{src} cannot be imported",
+            [f"kind: its config says task_type {facts.task_type!r:.40}, which names none"],
+            f"Pass kind= one of {', '.join(TASK_TYPES)}.",
+        )
+    chosen = kind or str(stated)
+    if chosen not in TASK_TYPES:
+        raise ArtifactError(f"{chosen!r:.40} is not a kind of task", remedy=f"Pass one of {', '.join(TASK_TYPES)}.")
+    if stated is not None and chosen != stated:
+        raise ArtifactError(
+            f"{src} cannot be imported",
+            [f"kind: its config says {facts.task_type} ({stated}), and {chosen} was asked for"],
+            f"Leave kind out, or pass kind={stated}.",
+        )
+    return chosen
+
+
+def _load_backbone(facts: Facts, given: str | Path | None, src: Path) -> Backbone:
+    if given is not None:
+        return Backbone.load(str(given))
+    if not facts.base_model:
+        raise ArtifactError(
+            f"{src} cannot be imported", ["backbone: its config names none"], "Pass backbone= a folder or a hub id."
+        )
+    return Backbone.load(facts.base_model, revision=facts.revision)
+
+
+def _head_sizes(tensors: Mapping[str, Tensor]) -> list[int]:
+    """First sizes of what is not LoRA's: one of them is the number of classes."""
+    return sorted({int(t.shape[0]) for name, t in tensors.items() if method_target(name, "lora") is None and t.dim()})
+
+
+def _dtype(tensors: Mapping[str, Tensor]) -> SaveDtype:
+    words = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+    if words == {"bfloat16"}:
+        return "bfloat16"
+    return "float16" if words == {"float16"} else "float32"
+
+
+__all__ = ["PREFIX", "import_peft"]

@@ -1,0 +1,115 @@
+"""From the tensors of a LoRA to the settings of a recipe that attaches the same LoRA."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+from adapterkit.artifact.contents import PREFIX, Shapes, method_target
+from adapterkit.artifact.convert.facts import Facts
+from adapterkit.artifact.folder import TENSORS
+from adapterkit.artifact.manifest import MAX_RANK
+from adapterkit.artifact.tensors import shortened
+from adapterkit.backbone import Backbone, Site
+from adapterkit.errors import ArtifactError
+from adapterkit.recipe import LoraMethod, Method, NoMethod
+
+N = TypeVar("N", int, float)
+
+
+def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path) -> Method:
+    """The method whose LoRA has exactly these tensors.
+
+    Args:
+        facts: of PEFT's config.
+        shapes: tensor name -> shape, the head's among them.
+        module: the family's class around the backbone's trunk, in which the names are paths.
+
+    Raises:
+        ArtifactError: a module that is no site, a choice of modules that no recipe can describe, or a bad rank.
+    """
+    places = _places(module, backbone)
+    problems: list[str] = []
+    ranks: dict[str, int] = {}
+    for name, shape in sorted(shapes.items()):
+        target = method_target(name, "lora")
+        if not name.startswith(PREFIX):
+            problems.append(f"{TENSORS}: {name[:200]!r}: expected a name that begins with {PREFIX!r}")
+        elif target is not None and target not in places:
+            problems.append(f"{TENSORS}: {name[:200]!r}: {target[:200]} is not a site of this backbone")
+        elif target is not None and name.endswith(".lora_A.weight"):
+            if not 1 <= shape[0] <= MAX_RANK:
+                problems.append(f"{TENSORS}: {name[:200]!r}: rank {shape[0]:,}, expected 1 to {MAX_RANK:,}")
+            ranks[target] = shape[0]
+    if problems:
+        raise ArtifactError(f"{src} cannot be imported", shortened(problems), backbone.sites.describe())
+    if not ranks:
+        return NoMethod()
+    chosen = {target: places[target] for target in ranks}
+    names = tuple(dict.fromkeys(site.name for site in backbone.sites.sites if site in chosen.values()))
+    layers = sorted({site.layer for site in chosen.values()})
+    wanted = {path for path, site in places.items() if site.name in names and site.layer in layers}
+    if wanted != set(ranks):
+        missing = sorted(wanted - set(ranks))
+        raise ArtifactError(
+            f"{src} cannot be imported",
+            shortened(
+                [f"{path}: not adapted, though its site and its layer are adapted elsewhere" for path in missing]
+            ),
+            "A recipe adapts every chosen site in every chosen layer.",
+        )
+    rank, rank_pattern = _pattern({target: ranks[target] for target in ranks}, chosen, src)
+    alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen, src)
+    return LoraMethod(
+        rank=rank,
+        alpha=alpha,
+        dropout=facts.dropout,
+        sites=names,
+        layers=None if len(layers) == max(backbone.sites.layer_count.values()) else tuple(layers),
+        rank_pattern=rank_pattern,
+        alpha_pattern=alpha_pattern,
+        rslora=facts.rslora,
+        dora=facts.dora,
+        bias=facts.bias,  # type: ignore[arg-type]
+    )
+
+
+def _places(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
+    """Path in the class -> site, for every linear site that the class holds."""
+    paths = {id(part): path for path, part in module.named_modules()}
+    found = {}
+    for site in backbone.sites.sites:
+        path = paths.get(id(backbone.trunk.get_submodule(site.path)))
+        if site.linear and path is not None:
+            found[path] = site
+    return found
+
+
+def _pattern(values: Mapping[str, N], chosen: Mapping[str, Site], src: Path) -> tuple[N, dict[str, N]]:
+    """The commonest value, and those of the others by "site@layer", or by site where all its layers agree."""
+    by_place: dict[tuple[str, int], set[N]] = {}
+    by_name: dict[str, set[N]] = {}
+    for target, value in values.items():
+        by_place.setdefault((chosen[target].name, chosen[target].layer), set()).add(value)
+        by_name.setdefault(chosen[target].name, set()).add(value)
+    torn = [f"{name}@{layer}" for (name, layer), found in by_place.items() if len(found) > 1]
+    if torn:
+        raise ArtifactError(
+            f"{src} cannot be imported",
+            shortened([f"{place}: another rank or alpha in the encoder than in the decoder" for place in torn]),
+            "A recipe gives a site and a layer one rank and one alpha.",
+        )
+    common = Counter(values.values()).most_common(1)[0][0]
+    pattern: dict[str, N] = {}
+    for (name, layer), found in sorted(by_place.items()):
+        (value,) = found
+        if len(by_name[name]) == 1:
+            if value != common:
+                pattern[name] = value
+        elif value != common:
+            pattern[f"{name}@{layer}"] = value
+    return common, pattern

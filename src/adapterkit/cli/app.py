@@ -71,12 +71,14 @@ app = typer.Typer(
     )
 )
 def adapterkit(
+    ctx: typer.Context,
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error. May stand anywhere.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=console.print_version, is_eager=True)
     ] = False,
 ) -> None:
     """One frozen backbone, many small adapters: train, verify and use them."""
+    ctx.call_on_close(console.show_log())
 
 
 VERBS: dict[str, Callable[..., None]] = {

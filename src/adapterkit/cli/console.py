@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -59,6 +60,18 @@ def print_error(error: AdapterkitError) -> None:
     if error.remedy:
         message.append(f"\n{error.remedy}", style="green")
     _standard_error().print(message, soft_wrap=True)
+
+
+def show_log() -> Callable[[], None]:
+    """Show what adapterkit logs, from warnings on, as notes on standard error. Returns what ends it."""
+    logger, handler = logging.getLogger("adapterkit"), _Notes(logging.WARNING)
+    logger.addHandler(handler)
+    return lambda: logger.removeHandler(handler)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"Note: {record.getMessage()}", style="yellow")
 
 
 def say(text: str, style: str = "") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +19,10 @@ def evaluate(
         typer.Option("--data", help="Rows to score. Default: the recipe's test rows.", show_default=False),
     ] = None,
     backbone: BackboneName = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
+    ] = None,
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -27,8 +33,34 @@ def evaluate(
     """
     from adapterkit import evaluation
 
-    metrics = evaluation.evaluate(folder, data=data, backbone=backbone, data_root=data_root)
+    source = data if data is not None else _test_rows(folder)
+    named = _named_columns(columns)
+    metrics = evaluation.evaluate(folder, data=source, columns=named, backbone=backbone, data_root=data_root)
     if as_json:
         console.print_json({name: console.metric_facts(metric) for name, metric in metrics.items()})
     else:
         console.print_table(console.metric_rows(metrics), ("metric", "value", "95 % interval"))
+
+
+def _test_rows(folder: Path) -> str:
+    """The test rows that the artifact's recipe names."""
+    from adapterkit.artifact import open_artifact
+    from adapterkit.errors import DataError
+
+    kept = open_artifact(folder).manifest.recipe.get("data")
+    test = kept.get("test") if isinstance(kept, dict) else None
+    if not isinstance(test, str):
+        raise DataError(f"{folder} names no test rows", remedy=f"Name a file: adapterkit evaluate {folder} --data FILE")
+    return test
+
+
+def _named_columns(columns: Sequence[str] | None) -> dict[str, str] | None:
+    from adapterkit.errors import DataError
+
+    if not columns:
+        return None
+    pairs = [column.partition("=") for column in columns]
+    wrong = [f"--column {''.join(pair)}: expected NAME=COLUMN" for pair in pairs if not (pair[0] and pair[2])]
+    if wrong:
+        raise DataError("Columns cannot be read", wrong, "As in --column text=sentence")
+    return {name: column for name, _, column in pairs}

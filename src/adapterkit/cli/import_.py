@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
+from adapterkit.cli.options import Json
 
 
 class Source(StrEnum):
@@ -34,15 +35,28 @@ def import_(
         str | None,
         typer.Option("--labels", help="Label names in order, with commas between them.", show_default=False),
     ] = None,
+    problem: Annotated[
+        str | None,
+        typer.Option(
+            "--problem", help="Of a text classification: single-label, multi-label or regression.", show_default=False
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Turn a LoRA folder made by plain PEFT, its head included, into an artifact that answers the same.
 
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
     """
-    from adapterkit import artifact
+    from adapterkit.artifact.convert import import_peft
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else None
-    written = artifact.import_peft(source, output, backbone=backbone, kind=kind, labels=names)
+    written = import_peft(
+        source, output, backbone=backbone, kind=kind, labels=names, problem=problem, overwrite=overwrite
+    )
+    if as_json:
+        console.print_json({"artifact": str(written)})
+        return
     console.say(f"Artifact: {written}", style="green")
     console.say(f"Try: adapterkit verify {written}")

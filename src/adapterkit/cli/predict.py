@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import BackboneName, Folder, Json
+
+if TYPE_CHECKING:
+    from adapterkit.artifact import Artifact
+    from adapterkit.data import Rows
+    from adapterkit.tasks.protocol import Task
 
 ROWS_AT_ONCE = 512
 
@@ -40,13 +46,14 @@ def predict(
     artifact = open_artifact(folder)
     if data is None:
         if sys.stdin.isatty():
-            console.say("One text per line; Ctrl-D ends.", style="dim")
-        rows = _of_lines(sys.stdin.read().splitlines(), artifact.task)
+            console.say("One row per line; Ctrl-D ends.", style="dim")
+        rows = rows_of_lines(sys.stdin.read().splitlines(), artifact.task)
     else:
-        rows = _of_file(data, artifact)
+        rows = rows_of_file(data, artifact)
+    refuse_unusable(rows, artifact.task)
     adapted = artifact.adapted(find_backbone(artifact, backbone))
-    for some in _chunks(rows):
-        for answer in adapted.predict(some):
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        for answer in adapted.predict(rows[start : start + ROWS_AT_ONCE]):
             if as_json:
                 console.print_json(answer, indent=None)
             else:
@@ -73,26 +80,23 @@ def one_line(answer: Mapping[str, Any]) -> str:
 
 
 def _json(value: Any) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False)
 
 
-def _of_lines(lines: Sequence[str], task: Any) -> list[dict[str, Any]]:
-    """Rows from lines of text or of JSON, as standard input has them."""
-    import json
-
+def rows_of_lines(lines: Sequence[str], task: Task) -> Rows:
+    """Rows from lines of text, or of JSON objects if the first line is one."""
+    from adapterkit.data import Rows
     from adapterkit.errors import DataError
 
+    problems: list[str] = [] if lines else ["nothing came in"]
     rows: list[dict[str, Any]] = []
-    problems: list[str] = []
     as_objects = bool(lines) and lines[0].lstrip().startswith("{")
-    column = None if as_objects else _text_column(task)
+    column = "" if as_objects else _text_column(task)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             problems.append(f"line {number}: is empty, expected one row per line")
-        elif column is not None:
-            rows.append({column: line.split() if column == "words" else line})
+        elif not as_objects:
+            rows.append({column: line})
         else:
             try:
                 row = json.loads(line)
@@ -103,40 +107,56 @@ def _of_lines(lines: Sequence[str], task: Any) -> list[dict[str, Any]]:
                 rows.append(row)
             else:
                 problems.append(f"line {number}: found {type(row).__name__}, expected a JSON object")
-    if not lines:
-        problems.append("nothing came in")
     if problems:
         raise DataError("Standard input cannot be read as rows", problems, "Give one row per line.")
-    return rows
+    return Rows(rows, source="standard input")
 
 
-def _text_column(task: Any) -> str:
-    """The one column that a line of text fills."""
-    from adapterkit.errors import DataError
-
-    needed = [name for name, column in task.columns.items() if column.required and not column.target]
-    if len(needed) == 1:
-        return str(needed[0])
-    example = "{" + ", ".join(f'"{name}": …' for name in needed) + "}"
-    raise DataError(
-        f"{task.kind} reads several columns, and a line of text has one",
-        [f"columns: expected {', '.join(needed)}"],
-        f"Give one JSON object per line: {example}",
-    )
+def columns_of(artifact: Artifact) -> dict[str, str]:
+    """The names that the columns had in training: canonical name -> the file's."""
+    data = artifact.manifest.recipe.get("data")
+    columns = data.get("columns") if isinstance(data, dict) else None
+    return {name: str(column) for name, column in columns.items()} if isinstance(columns, dict) else {}
 
 
-def _of_file(path: Path, artifact: Any) -> list[dict[str, Any]]:
+def rows_of_file(path: Path, artifact: Artifact) -> Rows:
     """Rows of a file, whose columns are found as in training. Targets are not needed."""
-    from adapterkit.data import match_columns, read_rows, rename
+    from adapterkit.data import Rows, match_columns, read_rows, rename
 
     rows = read_rows(path)
     needs = {name: column for name, column in artifact.task.columns.items() if not column.target}
-    trained_with = artifact.manifest.recipe.get("data", {}).get("columns", {})
+    trained_with = columns_of(artifact)
     asked = {name: column for name, column in trained_with.items() if name in needs and column in rows.columns}
     matched = match_columns(rows.columns, asked, needs, str(path))
-    return [rename(row, matched) for row in rows]
+    return Rows((rename(row, matched) for row in rows), rows.numbers, rows.source, rows.path)
 
 
-def _chunks(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield list(rows[start : start + ROWS_AT_ONCE])
+def refuse_unusable(rows: Rows, task: Task) -> None:
+    """Every row gets an answer, so a row that cannot be answered is an error that names its line."""
+    from adapterkit.errors import DataError
+
+    _, problems = task.check_rows(rows, "predict")
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(rows)} rows cannot be answered",
+            [f"line {number}: {reason}" for number, reason in problems],
+            "Correct these lines, or leave them out.",
+        )
+
+
+def _text_column(task: Task) -> str:
+    """The one column that a line of text fills."""
+    from adapterkit.errors import DataError
+
+    read = {name: column for name, column in task.columns.items() if not column.target}
+    needed = [name for name, column in read.items() if column.required]
+    if len(needed) == 1:
+        return needed[0]
+    if not needed and "text" in read:
+        return "text"
+    example = "{" + ", ".join(f'"{name}": …' for name in needed or read) + "}"
+    raise DataError(
+        f"{task.kind} reads several columns, and a line of text has one",
+        [f"columns: expected {', '.join(needed or read)}"],
+        f"Give one JSON object per line: {example}",
+    )

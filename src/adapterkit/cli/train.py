@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ def train(
     data_root: DataRoot = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train an adapter: validate as it goes, keep the best state, write the artifact.
@@ -37,19 +39,21 @@ def train(
     """
     from adapterkit.recipe import resolve
 
-    resolved = resolve(recipe, overrides or ())
-    for note in resolved.notes:
-        console.say(f"Note: {note}", style="yellow")
+    resolved = resolve(recipe, overrides or ())  # before torch is imported, so that a mistake is named at once
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
 
     from adapterkit import training
 
     try:
-        result = training.train(resolved.recipe, resume=resume, overwrite=overwrite)
+        result = training.train(
+            recipe, overrides=overrides or (), resume=resume, overwrite=overwrite, quiet=quiet or as_json
+        )
     except KeyboardInterrupt as interruption:
-        again = ["adapterkit", "train", recipe, *(overrides or ()), "--resume"]
-        console.say(f"Stopped. The last checkpoint is kept; go on with: {shlex.join(again)}", style="yellow")
+        words = ["adapterkit", "train", recipe, *(overrides or ())]
+        if data_root is not None:
+            words += ["--data-root", str(data_root)]
+        console.say(_how_to_go_on(resolved.recipe.output, shlex.join(words)), style="yellow")
         raise typer.Exit(130) from interruption
     metrics = {
         split: {name: console.metric_facts(metric) for name, metric in scores.items()}
@@ -62,3 +66,13 @@ def train(
         console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"))
     console.say(f"Artifact: {result.artifact}", style="green")
     console.say(f"Try: adapterkit inspect {result.artifact}")
+
+
+def _how_to_go_on(output: str | None, command: str) -> str:
+    from adapterkit.training.checkpoint import FOLDER, read_progress
+    from adapterkit.training.run import RUN_FOLDER
+
+    progress = read_progress(Path(output) / RUN_FOLDER / FOLDER) if output else None
+    if progress is None:
+        return f"Stopped before the first checkpoint. Begin again: {command}"
+    return f"Stopped. The checkpoint of step {progress.steps} is kept; go on with: {command} --resume"

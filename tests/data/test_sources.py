@@ -181,6 +181,7 @@ def test_a_hub_data_set_offline_is_one_clear_error(tmp_path):
     )
     assert "nobody/nothing cannot be fetched: the hub cannot be reached" in done.stdout
     assert "HF_HUB_OFFLINE" in done.stdout
+    assert f"no such file: {tmp_path / 'nobody/nothing'}" in done.stdout
 
 
 def test_a_changed_file_is_read_anew(tmp_path):
@@ -224,7 +225,7 @@ BROKEN = {
     "deep.jsonl": (b"[" * 100_000 + b"\n", ["line 1: not usable JSON"]),
     "latin.jsonl": (b'{"a": "b"}\n{"a": "caf\xe9"}\n', ["line 2: not UTF-8: byte 0xe9 at byte 11 of the line"]),
     "latin.csv": (b"a,b\ncaf\xe9,1\n", ["line 2: not UTF-8: byte 0xe9"]),
-    "ragged.csv": (b"a,b\n1,2\n1\n1,2,3\n", ["line 3: 1 cells, but the header has 2", "line 4: 3 cells"]),
+    "ragged.csv": (b"a,b\n1,2\n1\n1,2,3\n", ["line 3: 1 cell, but the header has 2", "line 4: 3 cells"]),
     "quotes.csv": (b'a,b\n"x"y,2\n', ["line 2: not valid CSV"]),
     "open.csv": (b'a,b\n1,2\n"x,2\n1,2\n', ["line 3: not valid CSV"]),
     "names.csv": (b"a,b,a\n1,2,3\n", ["line 1: 'a' names columns 1 and 3"]),

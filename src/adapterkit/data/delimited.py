@@ -56,7 +56,10 @@ def _records(path: Path, records: Iterator[tuple[int, list[str]]], problems: Pro
             header = cells
             _check_header(path, header)
         elif len(cells) != len(header):
-            problems.add(f"line {number}", f"{len(cells)} cells, but the header has {len(header)}")
+            problems.add(
+                f"line {number}",
+                f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'}, but the header has {len(header)}",
+            )
         else:
             yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
 

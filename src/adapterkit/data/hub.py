@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -16,15 +17,27 @@ from adapterkit.errors import DataError
 _FAILURES = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, datasets.exceptions.DatasetsError)
 
 
-def hub_rows(name: str, config: str | None, revision: str | None, split: str, *, streaming: bool) -> Iterator[Numbered]:
+def hub_rows(
+    name: str,
+    config: str | None,
+    revision: str | None,
+    split: str,
+    *,
+    streaming: bool,
+    looked_at: Sequence[Path] = (),
+) -> Iterator[Numbered]:
     """The records of a data set, numbered from 1; class labels come as their names.
 
     Not streaming, the data set is first fetched into the cache of `datasets`, where the next run finds it.
 
+    Args:
+        looked_at: files of this name that were looked for first, for the error.
+
     Raises:
         DataError: there is no such data set, configuration, revision or split, or the hub cannot be reached.
     """
-    asked = f"{name}, configuration {config or 'default'}, revision {revision or 'newest'}, split {split}"
+    asked = [f"asked for: {name}, configuration {config or 'default'}, revision {revision or 'newest'}, split {split}"]
+    asked += [f"no such file: {path}" for path in looked_at]
     with _explained(name, asked):
         with _quiet():
             dataset: Any = datasets.load_dataset(name, config, revision=revision, split=split, streaming=streaming)
@@ -39,20 +52,20 @@ def hub_rows(name: str, config: str | None, revision: str | None, split: str, *,
 
 
 @contextmanager
-def _explained(name: str, asked: str) -> Iterator[None]:
+def _explained(name: str, asked: list[str]) -> Iterator[None]:
     """Turns what `datasets` and the network raise into one clear error."""
     try:
         yield
     except ConnectionError as error:
         raise DataError(
             f"The data set {name} cannot be fetched: the hub cannot be reached",
-            [f"asked for: {asked}", f"found: {_first_line(error)}"],
+            [*asked, f"found: {_first_line(error)}"],
             "Go online (or unset HF_HUB_OFFLINE), or use a file: data.train=path/to/train.jsonl",
         ) from error
     except _FAILURES as error:
         raise DataError(
             f"The data set {name} cannot be loaded",
-            [f"asked for: {asked}", f"found: {type(error).__name__}: {_first_line(error)}"],
+            [*asked, f"found: {type(error).__name__}: {_first_line(error)}"],
             "Check data.config, data.revision and data.splits; a file needs its path and one of the known endings.",
         ) from error
 

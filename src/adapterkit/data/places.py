@@ -30,11 +30,16 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Place:
-    """Where rows are read from: a file (`path` is set) or a hub data set."""
+    """Where rows are read from: a file (`path` is set) or a hub data set.
+
+    Attributes:
+        looked_at: the files that were looked for before the name was taken for a hub data set's.
+    """
 
     name: str
     format: str
     path: Path | None
+    looked_at: tuple[Path, ...] = ()
 
 
 def find_place(
@@ -64,7 +69,7 @@ def find_place(
     known = _ending(name)
     if path is None:
         if format == "auto" and known is None and _HUB_NAME.fullmatch(name) and not any(p.is_dir() for p in candidates):
-            return Place(name, "hub", None)
+            return Place(name, "hub", None, tuple(candidates))
         raise _missing(name, candidates)
     if format == "auto" and known is None:
         raise DataError(

@@ -170,7 +170,14 @@ class _Source:
         path = self.place.path
         if path is None:
             settings = self._settings
-            return hub_rows(self.place.name, settings.config, settings.revision, self._split, streaming=streaming)
+            return hub_rows(
+                self.place.name,
+                settings.config,
+                settings.revision,
+                self._split,
+                streaming=streaming,
+                looked_at=self.place.looked_at,
+            )
         readers: dict[str, Reader] = {
             "jsonl": partial(read_jsonl, path),
             "csv": partial(read_csv, path),

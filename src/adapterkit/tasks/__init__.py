@@ -13,8 +13,10 @@ from adapterkit.tasks.protocol import (
     Truncation,
     Vocabulary,
 )
+from adapterkit.tasks.table import TASKS
 
 __all__ = [
+    "TASKS",
     "Batch",
     "Checked",
     "Column",

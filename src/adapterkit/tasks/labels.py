@@ -70,14 +70,16 @@ def find_classes(values: Sequence[Sequence[Any]], labels: Sequence[str], numbers
     if unknown:
         known = ", ".join(map(repr, labels[:20])) + (", …" if len(labels) > 20 else "")
         raise DataError(
-            f"{len(unknown)} labels were not seen in training",
-            listed(
-                f"{name!r:.60}: on {len(lines)} lines ({', '.join(map(str, lines[:5]))}{', …' if len(lines) > 5 else ''})"
-                for name, lines in sorted(unknown.items())
-            ),
+            f"{len(unknown)} labels are not the task's: training did not see them",
+            listed(f"{name!r:.60}: {_lines(lines)}" for name, lines in sorted(unknown.items())),
             f"The task knows {known}. Name every label in task.labels, or remove these rows.",
         )
     return found
+
+
+def _lines(lines: Sequence[int]) -> str:
+    named = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
+    return f"on {len(lines)} lines ({named})" if len(lines) > 1 else f"on line {named}"
 
 
 def class_weights(wanted: Wanted, labels: Sequence[str], classes: Sequence[int]) -> list[float]:

@@ -24,23 +24,20 @@ def check(
     all_rows = as_rows(rows)
     if not len(all_rows):
         raise DataError(f"{all_rows.source} has no rows")
-    required = [
-        name for name, column in columns.items() if column.required and (purpose != "predict" or not column.target)
-    ]
     usable: list[int] = []
     problems: list[tuple[int, str]] = []
     for index, row in enumerate(all_rows):
-        missing = [name for name in required if row.get(name) is None]
-        reason = f"no {' and no '.join(missing)}" if missing else reason_of(row)
+        reason = reason_of(row)
         if reason is None:
             usable.append(index)
         else:
             problems.append((all_rows.numbers[index], reason))
     if not usable:
+        needed = [name for name, column in columns.items() if purpose != "predict" or not column.target]
         raise DataError(
             f"none of the {len(all_rows)} rows of {all_rows.source} can be used",
             listed(f"line {number}: {reason}" for number, reason in problems),
-            f"Columns found: {', '.join(all_rows.columns) or 'none'}; needed: {', '.join(required)}."
+            f"Columns found: {', '.join(all_rows.columns) or 'none'}; needed: {', '.join(needed)}."
             " Name other columns with data.columns.",
         )
     return Checked(all_rows if not problems else all_rows.select(usable), problems)
@@ -69,6 +66,8 @@ def text_problem(row: Row, *names: str) -> str | None:
     """What is wrong with the text columns `names` of a row; None where each holds text. Blank text is text."""
     for name in names:
         value = row.get(name)
+        if value is None:
+            return f"no {name}"
         if not isinstance(value, str):
             return f"{name} is {type(value).__name__}, expected text"
         if _has_lone_surrogate(value):

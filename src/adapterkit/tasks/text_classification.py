@@ -229,6 +229,8 @@ class TextClassification(Task):
 
 def _label_problem(value: Any) -> str | None:
     """Why a value cannot be any kind of label."""
+    if value is None:
+        return "no label"
     for item in value if isinstance(value, list) else [value]:
         if item is None or not isinstance(item, str | int | float):
             return f"label {item!r:.40} is {type(item).__name__}, expected text or a number"

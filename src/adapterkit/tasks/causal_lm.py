@@ -1,0 +1,178 @@
+"""Causal language modelling: predict every next token of texts, completions or chats; continue a prompt.
+
+No feature mixes two documents, so that none can attend to another: a document becomes one feature, or several blocks
+where it is longer than a block. Batches by length keep short documents from wasting padding.
+"""
+
+# Axes: B blocks of a batch, T tokens, V vocabulary.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from adapterkit.errors import RecipeError
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.confidence import Metric
+from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
+from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
+from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, token_likelihoods
+from adapterkit.tasks.losses import next_token_cross_entropy
+from adapterkit.tasks.protocol import (
+    IGNORED,
+    Batch,
+    Column,
+    Encoded,
+    Feature,
+    GeneratingTask,
+    Loss,
+    Purpose,
+    Row,
+    Vocabulary,
+    reject_class_weights,
+)
+from adapterkit.tasks.rows import Cuts, usable_indices
+from adapterkit.tasks.windows import windows
+
+
+@dataclass(frozen=True)
+class CausalLm(GeneratingTask):
+    """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, or a list of chat `messages`."""
+
+    kind: ClassVar[str] = "causal-lm"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "text": Column(False, "a document, or to predict the beginning of one", ("content", "document")),
+        "prompt": Column(False, "what a completion follows", ("instruction",)),
+        "completion": Column(False, "what follows the prompt", ("response", "output"), True),
+        "messages": Column(False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat")),
+    }
+    metric_directions: ClassVar[Mapping[str, bool]] = DIRECTIONS
+
+    settings: TaskSettings
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> CausalLm:
+        task = cls(settings)
+        usable_indices(rows, lambda row: task.problem_of(row, "train"))
+        return task
+
+    @property
+    def classes(self) -> int:
+        return 0
+
+    def problem_of(self, row: Row, purpose: Purpose) -> str | None:
+        return document_problem(row, predict=purpose == "predict", completions_only=self.settings.completions_only)
+
+    def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
+        """Blocks of at most block_tokens.
+
+        train: every token is predicted once; a block starts with the last token of the block before.
+        score: every token is predicted once, after at least half a block of context (but at the document's start).
+        predict: one prompt per row, cut on its left to leave room for max_new_tokens.
+        """
+        cuts = Cuts(rows)
+        features: list[Feature] = []
+        if purpose == "predict":
+            limit = longest(self.settings, vocabulary)
+            if vocabulary.max_tokens is not None:
+                limit = min(limit, max(1, vocabulary.max_tokens - self.settings.max_new_tokens))
+            for index, ids in enumerate(encode_prompts(rows, vocabulary)):
+                cuts.add(index, len(ids) - limit)
+                tokens = surrounded(vocabulary, ids[-limit:], [], [])
+                features.append(Feature(index, index, tokens, None, len(tokens["input_ids"])))
+            return cuts.encoded(features)
+        size = self._block_tokens(vocabulary)
+        overlap = 1 if purpose == "train" else size // 2
+        only = self.settings.completions_only
+        for index, document in enumerate(encode_documents(rows, vocabulary, completions_only=only)):
+            for place, block in enumerate(windows(len(document.ids), size, overlap)):
+                # A training block needs only one token of context, so the last one stays short.
+                start = max(block.start, block.fresh - overlap) if place else block.start
+                labels = [
+                    token if at >= block.fresh and counted else IGNORED
+                    for at, (token, counted) in enumerate(
+                        zip(document.ids[start : block.stop], document.counted[start : block.stop], strict=True), start
+                    )
+                ]
+                # The first token of a feature has nothing before it to be predicted from.
+                labels[:1] = [IGNORED] * len(labels[:1])
+                tokens = surrounded(vocabulary, document.ids[start : block.stop], [], [])
+                if any(label != IGNORED for label in labels):
+                    extras = {"characters": 0 if place else document.characters}
+                    features.append(Feature(index, len(features), tokens, labels, len(labels), extras))
+        return cuts.encoded(features)
+
+    def collate(
+        self,
+        features: Sequence[Feature],
+        vocabulary: Vocabulary,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        multiple: int = 1,
+    ) -> Batch:
+        """Labels are (B, T): the input ids where a token is to be predicted, not shifted, as in transformers."""
+        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
+        return Batch(inputs, pad_labels(features, multiple), features, vocabulary)
+
+    def collate_prompts(self, features: Sequence[Feature], vocabulary: Vocabulary) -> Batch:
+        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, left=True)
+        return Batch(inputs, None, features, vocabulary)
+
+    def loss(
+        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    ) -> Loss:
+        reject_class_weights(self, class_weights)
+        return next_token_cross_entropy(logits, batch.labels, label_smoothing)
+
+    def outputs(self, logits: Any, batch: Batch) -> list[Any]:
+        """Per feature its `Likelihood`."""
+        return list(token_likelihoods(logits[:, :-1], batch.labels[:, 1:]))
+
+    def predictions(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """How likely each row's text is. Text comes from generation: see `answers`."""
+        sums = [{"loss_nats": 0.0, "tokens": 0} for _ in rows]
+        for feature, output in zip(features, outputs, strict=True):
+            sums[feature.row]["loss_nats"] += output.loss_nats
+            sums[feature.row]["tokens"] += output.tokens
+        return sums
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Any],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict[str, Metric]:
+        """Perplexity per token, bits per character and accuracy of the next token."""
+        characters = [0] * len(rows)
+        for feature in features:
+            characters[feature.row] += feature.extras["characters"]
+        return score_likelihoods(features, outputs, len(rows), characters, resamples=resamples, seed=seed)
+
+    def groups(self, rows: Sequence[Row]) -> list[list[int]]:
+        return [[index] for index in range(len(rows))]
+
+    def answers(self, rows: Sequence[Row], texts: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": text} for text in texts]
+
+    def score_texts(
+        self, rows: Sequence[Row], texts: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    ) -> dict[str, Metric]:
+        """Nothing: a language model is scored by `score`, since a text has no one right continuation."""
+        return {}
+
+    def _block_tokens(self, vocabulary: Vocabulary) -> int:
+        size = longest(self.settings, vocabulary)
+        if self.settings.block_tokens is not None:
+            size = longest(self.settings, vocabulary, self.settings.block_tokens, "block_tokens")
+        if size < 2:
+            raise RecipeError("a block needs at least two tokens", [f"task.block_tokens: found {size}"])
+        return size

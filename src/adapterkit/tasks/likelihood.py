@@ -1,0 +1,81 @@
+"""How likely a language model finds the tokens that it should predict: per feature, then per row, then as metrics."""
+
+# Axes: B rows of a batch, T tokens, V vocabulary, N rows, S statistics.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapterkit.tasks.confidence import Formula, Metric, Statistics, bootstrap, ratio
+from adapterkit.tasks.parts import IGNORED, Feature
+
+DIRECTIONS = {"perplexity": False, "bits_per_character": False, "token_accuracy": True}
+"""Metric -> whether higher is better."""
+
+
+class Likelihood(NamedTuple):
+    """Sums over the labelled tokens of one feature.
+
+    Attributes:
+        loss_nats: -log p of the right tokens.
+        tokens: how many there are.
+        right: how many of them the model puts first.
+    """
+
+    loss_nats: float
+    tokens: int
+    right: int
+
+
+def token_likelihoods(logits_BTV: Tensor, labels_BT: Tensor) -> list[Likelihood]:
+    """Sums per batch row; the logit at a position predicts the label at the same position."""
+    counted_BT = labels_BT != IGNORED
+    logits_NV, label_N = logits_BTV.detach()[counted_BT].float(), labels_BT[counted_BT]
+    loss_N = torch.nn.functional.cross_entropy(logits_NV, label_N, reduction="none").double()
+    right_N = (logits_NV.argmax(dim=-1) == label_N) if len(label_N) else label_N.bool()
+    row_N = counted_BT.nonzero()[:, 0]
+    rows = labels_BT.shape[0]
+    loss_B = torch.zeros(rows, dtype=torch.float64, device=loss_N.device).index_add_(0, row_N, loss_N)
+    right_B = torch.zeros(rows, dtype=torch.long, device=loss_N.device).index_add_(0, row_N, right_N.long())
+    counts = counted_BT.sum(dim=1).tolist()
+    return [Likelihood(*sums) for sums in zip(loss_B.tolist(), counts, right_B.tolist(), strict=True)]
+
+
+def score_likelihoods(
+    features: Sequence[Feature],
+    outputs: Sequence[Likelihood],
+    rows: int,
+    characters: Sequence[int] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Metric]:
+    """Perplexity = exp(Σ loss / Σ tokens), token accuracy, and with `characters` per row the bits per character."""
+    statistics_NS = np.zeros((rows, 4))
+    for feature, output in zip(features, outputs, strict=True):
+        statistics_NS[feature.row, :3] += output
+    formulas: dict[str, Formula] = {"perplexity": _perplexity}
+    if characters is not None:
+        statistics_NS[:, 3] = characters
+        formulas["bits_per_character"] = _bits_per_character
+    formulas["token_accuracy"] = _accuracy
+    return bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+
+
+def _perplexity(sums_S: Statistics) -> Any:
+    # Beyond exp(700) a double is infinite; no model that is worth a number comes near.
+    return np.exp(np.minimum(ratio(sums_S[..., 0], sums_S[..., 1]), 700.0))
+
+
+def _bits_per_character(sums_S: Statistics) -> Any:
+    return ratio(sums_S[..., 0], sums_S[..., 3] * math.log(2))
+
+
+def _accuracy(sums_S: Statistics) -> Any:
+    return ratio(sums_S[..., 2], sums_S[..., 1])

@@ -1,0 +1,200 @@
+"""Masked language modelling: hide 15 % of the tokens, predict them; fill the masks of a text."""
+
+# Axes: B blocks of a batch, T tokens, V vocabulary.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from adapterkit.errors import BackboneError, RecipeError
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.confidence import Metric
+from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
+from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, token_likelihoods
+from adapterkit.tasks.losses import token_cross_entropy
+from adapterkit.tasks.protocol import (
+    IGNORED,
+    Batch,
+    Column,
+    Encoded,
+    Feature,
+    Loss,
+    Purpose,
+    Row,
+    Task,
+    Vocabulary,
+    reject_class_weights,
+)
+from adapterkit.tasks.rows import Cuts, text_problem, usable_indices
+from adapterkit.tasks.windows import blocks
+
+MASK = "[MASK]"
+"""How a text may write the mask, whatever the tokenizer calls it."""
+FILLERS = 5
+"""Tokens that are offered for every mask."""
+EVALUATION_SEED = 20181011
+"""Draws the masks of evaluation: the same for every model and every run."""
+
+
+@dataclass(frozen=True)
+class MaskedLm(Task):
+    """Hidden tokens. A text is cut into blocks; no block mixes two texts."""
+
+    kind: ClassVar[str] = "masked-lm"
+    columns: ClassVar[Mapping[str, Column]] = {"text": Column(True, "the text", ("content", "document", "sentence"))}
+    metric_directions: ClassVar[Mapping[str, bool]] = {
+        name: DIRECTIONS[name] for name in ("perplexity", "token_accuracy")
+    }
+
+    settings: TaskSettings
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> MaskedLm:
+        task = cls(settings)
+        usable_indices(rows, lambda row: task.problem_of(row, "train"))
+        return task
+
+    @property
+    def classes(self) -> int:
+        return 0
+
+    def problem_of(self, row: Row, purpose: Purpose) -> str | None:
+        return text_problem(row, "text") or (None if row["text"].strip() else "text is blank")
+
+    def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
+        if vocabulary.tokenizer.mask_token_id is None:
+            raise BackboneError(
+                "masked-lm needs a mask token",
+                [f"tokenizer: {type(vocabulary.tokenizer).__name__} has none"],
+                "Use a backbone that was trained with masks (BERT, RoBERTa, DistilBERT, ModernBERT).",
+            )
+        cuts = Cuts(rows)
+        features: list[Feature] = []
+        if purpose == "predict":
+            texts = [row["text"].replace(MASK, vocabulary.tokenizer.mask_token) for row in rows]
+            encoded = encode_texts(vocabulary, texts, None, longest(self.settings, vocabulary))
+            for index, (tokens, lost) in enumerate(encoded):
+                cuts.add(index, lost)
+                features.append(Feature(index, index, tokens, None, len(tokens["input_ids"])))
+            return cuts.encoded(features)
+        before, after = surroundings(vocabulary)
+        block_tokens = self.settings.block_tokens
+        room = longest(self.settings, vocabulary, block_tokens, "block_tokens") if block_tokens else None
+        room = (room or longest(self.settings, vocabulary)) - len(before) - len(after)
+        if room < 1:
+            raise RecipeError(f"a block has no room for text beside {len(before) + len(after)} special tokens")
+        for index, ids in enumerate(bare_ids(vocabulary, [row["text"] for row in rows])):
+            for block in blocks(len(ids), room):
+                tokens = surrounded(vocabulary, ids[block.start : block.stop], before, after)
+                first = len(before)
+                extras = {"from": first, "to": first + block.stop - block.start}
+                length = len(tokens["input_ids"])
+                features.append(Feature(index, len(features), tokens, tokens["input_ids"], length, extras))
+        return cuts.encoded(features)
+
+    def collate(
+        self,
+        features: Sequence[Feature],
+        vocabulary: Vocabulary,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        multiple: int = 1,
+    ) -> Batch:
+        """Inputs with masks; labels (B, T) are the tokens that were there, IGNORED elsewhere."""
+        if any(feature.labels is None for feature in features):
+            inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
+            return Batch(inputs, None, features, vocabulary)
+        random_ids = _random_ids(vocabulary)
+        masked, labels = [], []
+        for feature in features:
+            key = (EVALUATION_SEED, feature.index) if seed is None else (seed, epoch, feature.index, 1)
+            ids, label = self._masked(feature, vocabulary, random_ids, np.random.default_rng(key))
+            masked.append({**feature.inputs, "input_ids": ids})
+            labels.append(label)
+        return Batch(pad_inputs(masked, vocabulary, multiple), pad(labels, IGNORED, multiple), features, vocabulary)
+
+    def loss(
+        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    ) -> Loss:
+        reject_class_weights(self, class_weights)
+        return token_cross_entropy(logits, batch.labels, label_smoothing)
+
+    def outputs(self, logits: Any, batch: Batch) -> list[Any]:
+        """Per feature its `Likelihood`; without labels the (token id, token, probability) offered for every mask."""
+        if batch.labels is not None:
+            return token_likelihoods(logits, batch.labels)
+        tokenizer = batch.vocabulary.tokenizer
+        found: list[Any] = []
+        for row, ids_T in enumerate(batch.inputs["input_ids"]):
+            at = (ids_T == tokenizer.mask_token_id) & (batch.inputs["attention_mask"][row] == 1)
+            shares = logits[row][at.to(logits.device)].detach().float().softmax(dim=-1)
+            best = shares.topk(min(FILLERS, shares.shape[-1]), dim=-1)
+            fillers = []
+            for places, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+                words = [str(tokenizer.decode([place])).strip() for place in places]
+                fillers.append(list(zip(places, words, values, strict=True)))
+            whole = batch.features[row].inputs["input_ids"]
+            chosen = iter([filler[0][0] for filler in fillers])
+            filled = [next(chosen) if place == tokenizer.mask_token_id else place for place in whole]
+            found.append((str(tokenizer.decode(filled, skip_special_tokens=True)).strip(), fillers))
+        return found
+
+    def predictions(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """The text with every mask filled, and the tokens offered for each, most likely first."""
+        return [
+            {
+                "text": text,
+                "masks": [[{"token": word, "probability": share} for _, word, share in mask] for mask in masks],
+            }
+            for text, masks in outputs
+        ]
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Any],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict[str, Metric]:
+        """Perplexity and accuracy of the hidden tokens, under a mask that is always the same."""
+        return score_likelihoods(features, outputs, len(rows), resamples=resamples, seed=seed)
+
+    def _masked(
+        self, feature: Feature, vocabulary: Vocabulary, random_ids: Sequence[int], chance: np.random.Generator
+    ) -> tuple[list[int], list[int]]:
+        """Choose a share of the text's tokens, one at least: 80 % become the mask, 10 % any token, 10 % stay.
+
+        Devlin et al. 2018, section 3.1.
+        """
+        ids = list(feature.inputs["input_ids"])
+        labels = [IGNORED] * len(ids)
+        room = np.arange(feature.extras["from"], feature.extras["to"])
+        count = min(len(room), max(1, round(self.settings.mask_probability * len(room))))
+        chosen = chance.permutation(room)[:count].tolist()
+        for place, draw, other in zip(
+            chosen, chance.random(count).tolist(), chance.integers(0, len(random_ids), count).tolist(), strict=True
+        ):
+            labels[place] = ids[place]
+            if draw < 0.8:
+                ids[place] = vocabulary.tokenizer.mask_token_id
+            elif draw < 0.9:
+                ids[place] = random_ids[other]
+        return ids, labels
+
+
+@lru_cache(maxsize=4)
+def _random_ids(vocabulary: Vocabulary) -> Sequence[int]:
+    """Every id of the vocabulary that is no special token."""
+    special = set(vocabulary.tokenizer.all_special_ids)
+    return [place for place in range(len(vocabulary.tokenizer)) if place not in special]

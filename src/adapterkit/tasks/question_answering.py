@@ -1,0 +1,230 @@
+"""Question answering: the answer is a span of the context, or nothing where a question may have no answer."""
+
+# Axes: B windows of a batch, T tokens, A answer lengths, n candidates of a window.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapterkit.errors import DataError
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
+from adapterkit.tasks.confidence import Metric, bootstrap, ratio
+from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs
+from adapterkit.tasks.losses import cross_entropy
+from adapterkit.tasks.protocol import (
+    Batch,
+    Column,
+    Encoded,
+    Feature,
+    Loss,
+    Purpose,
+    Row,
+    Task,
+    Vocabulary,
+    reject_class_weights,
+    reject_label_smoothing,
+)
+from adapterkit.tasks.question_windows import encode_windows
+from adapterkit.tasks.rows import by_row, numbers_of, text_problem, usable_indices
+
+DEFAULT_MAX_TOKENS = 384
+"""Tokens of a window where the recipe says nothing, as in BERT's SQuAD runs."""
+CANDIDATES = 20
+"""Spans of every window that are kept."""
+
+
+@dataclass(frozen=True)
+class QuestionAnswering(Task):
+    """Answer spans.
+
+    Attributes:
+        settings: see `Task`.
+        unanswerable: whether "no answer" is an answer.
+        threshold: "no answer" is given where its score beats the best span's by more than this.
+    """
+
+    kind: ClassVar[str] = "question-answering"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "question": Column(True, "the question", ("query",)),
+        "context": Column(True, "the text that holds the answer", ("passage", "paragraph", "document")),
+        "answers": Column(
+            True, "{text: [...], answer_start: [...]}, character offsets; empty lists: no answer", ("answer",), True
+        ),
+    }
+    metric_directions: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True}
+
+    settings: TaskSettings
+    unanswerable: bool = False
+    threshold: float = 0.0
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> QuestionAnswering:
+        lenient = cls(settings, unanswerable=True)
+        usable = usable_indices(rows, lambda row: lenient.problem_of(row, "train"))
+        without = [index for index in usable if not gold_answers(rows[index]["answers"])]
+        if len(without) == len(usable):
+            raise DataError(
+                "no training row has an answer",
+                [f"answers: found none in all {len(usable)} usable rows"],
+                "Check data.columns.answers.",
+            )
+        wanted = settings.unanswerable
+        return cls(settings, bool(without) if wanted == "auto" else wanted)
+
+    @property
+    def classes(self) -> int:
+        return 2
+
+    def problem_of(self, row: Row, purpose: Purpose) -> str | None:
+        problem = text_problem(row, "question", "context")
+        if problem is None and not row["context"].strip():
+            problem = "context is blank"
+        if problem or purpose == "predict":
+            return problem
+        answers = gold_answers(row.get("answers"))
+        if answers is None:
+            return "no answers" if row.get("answers") is None else "answers is not {text: [...], answer_start: [...]}"
+        if not answers:
+            return None if self.unanswerable else "no answer, and the task has no unanswerable questions"
+        if purpose == "train":
+            for text, start in answers:
+                if start is None or row["context"][start : start + len(text)] != text:
+                    return f"answer {text!r:.40} does not stand at character {start} of the context"
+        return None
+
+    def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
+        needs_fast(vocabulary, self.kind, "answers are cut out of the context, which needs them.")
+        wanted = self.settings.max_tokens
+        limit = longest(self.settings, vocabulary, wanted)
+        if wanted is None:
+            limit = min(limit, DEFAULT_MAX_TOKENS)
+        golds: list[Any] = [None] * len(rows)
+        if purpose != "predict":
+            golds = [gold_answers(row.get("answers")) for row in rows]
+            bad = [numbers_of(rows)[index] for index, gold in enumerate(golds) if gold is None]
+            if bad:
+                raise DataError(f"{len(bad)} rows have no usable answers", [f"line {line}" for line in bad[:10]])
+        return encode_windows(rows, golds, vocabulary, limit, self.settings.stride_tokens)
+
+    def collate(
+        self,
+        features: Sequence[Feature],
+        vocabulary: Vocabulary,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        multiple: int = 1,
+    ) -> Batch:
+        """Labels are (B, 2): first and last token of the answer."""
+        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
+        labels = None
+        if all(feature.labels is not None for feature in features):
+            labels = torch.tensor([feature.labels for feature in features], dtype=torch.long).reshape(-1, 2)
+        return Batch(inputs, labels, features, vocabulary)
+
+    def loss(
+        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    ) -> Loss:
+        """Mean of the cross-entropies of first and last token, over all tokens but padding.
+
+        transformers' loss lets padding take part, so that a row's loss depends on its batch; without padding the two
+        are equal.
+        """
+        reject_label_smoothing(self, label_smoothing)
+        reject_class_weights(self, class_weights)
+        padded_BT1 = batch.inputs["attention_mask"][..., None] == 0
+        logits_BT2 = logits.float().masked_fill(padded_BT1, torch.finfo(torch.float32).min)
+        first = cross_entropy(logits_BT2[..., 0], batch.labels[:, 0])
+        last = cross_entropy(logits_BT2[..., 1], batch.labels[:, 1])
+        return Loss((first.total + last.total) / 2, first.weight)
+
+    def outputs(self, logits: Any, batch: Batch) -> list[Any]:
+        """Per window its best spans as `Span` arrays: first token, last token, score; and the score of no answer."""
+        mask_BT = token_mask(batch.features, logits.shape[1]).to(logits.device)
+        null_B = torch.tensor([feature.extras["null"] for feature in batch.features], device=logits.device)
+        return best_spans(logits.detach().float(), mask_BT, null_B, self.settings.max_answer_tokens, CANDIDATES)
+
+    def predictions(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """The best span over a row's windows; `start` and `stop` are character offsets into the context."""
+        answers = []
+        for index, positions in enumerate(by_row(features, len(rows))):
+            null, spans = _merged([features[at] for at in positions], [outputs[at] for at in positions])
+            answers.append(self._answer(rows[index]["context"], null, spans))
+        return answers
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Any],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict[str, Metric]:
+        """Exact match and F1 as SQuAD defines them, in [0, 1]."""
+        texts = [answer["answer"] for answer in self.predictions(rows, features, outputs)]
+        golds = [[text for text, _ in gold_answers(row.get("answers")) or []] or [""] for row in rows]
+        statistics_NS = np.array(
+            [
+                (max(f1(text, gold) for gold in accepted), max(exact_match(text, gold) for gold in accepted), 1.0)
+                for text, accepted in zip(texts, golds, strict=True)
+            ]
+        )
+        formulas = {
+            "f1": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
+            "exact_match": lambda sums_S: ratio(sums_S[..., 1], sums_S[..., 2]),
+        }
+        return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
+
+    def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> QuestionAnswering:
+        """The task with the threshold that gives the best F1 on these rows."""
+        if not self.unanswerable:
+            return self
+        always = replace(self, unanswerable=False).predictions(rows, features, outputs)
+        gaps, gains, empties = [], [], []
+        for row, answer in zip(rows, always, strict=True):
+            golds = [text for text, _ in gold_answers(row.get("answers")) or []] or [""]
+            gaps.append(answer["null_score"] - answer["score"])
+            gains.append(max(f1(answer["answer"], gold) for gold in golds))
+            empties.append(float(golds == [""]))
+        return replace(self, threshold=best_threshold(gaps, gains, empties))
+
+    def _answer(self, context: str, null: float, spans: Sequence[tuple[float, int, int]]) -> dict[str, Any]:
+        if not spans:
+            return {
+                "answer": "", "start": None, "stop": None, "score": NULL, "null_score": null, "probability": 1.0,
+                "candidates": [],
+            }  # fmt: skip
+        scores = np.array([score for score, _, _ in spans] + ([null] if self.unanswerable else []))
+        weights = np.exp(scores - scores.max())
+        shares = (weights / weights.sum()).tolist()
+        candidates = [
+            {"answer": context[start:stop], "start": start, "stop": stop, "score": score, "probability": share}
+            for (score, start, stop), share in zip(spans, shares, strict=False)
+        ]
+        answer = {**candidates[0], "null_score": null, "candidates": candidates[:5]}
+        if self.unanswerable and null - candidates[0]["score"] > self.threshold:
+            answer |= {"answer": "", "start": None, "stop": None, "probability": shares[-1]}
+        return answer
+
+
+def _merged(features: Sequence[Feature], outputs: Sequence[Span]) -> tuple[float, list[tuple[float, int, int]]]:
+    """The lowest no-answer score of a row's windows, and its best distinct spans as (score, start, stop) characters."""
+    found: dict[tuple[int, int], float] = {}
+    for feature, output in zip(features, outputs, strict=True):
+        offsets = feature.extras["offsets"]
+        for first, last, score in zip(output.first, output.last, output.score, strict=True):
+            if np.isfinite(score) and score > NULL:
+                place = (offsets[first][0], offsets[last][1])
+                found[place] = max(found.get(place, float(score)), float(score))
+    ranked = sorted(((score, *place) for place, score in found.items()), key=lambda span: (-span[0], span[1:]))
+    return min((float(output.null) for output in outputs), default=NULL), ranked[:CANDIDATES]

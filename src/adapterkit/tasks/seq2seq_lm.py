@@ -1,0 +1,172 @@
+"""Sequence to sequence: a source text in, a target text out; both are truncated on their own."""
+
+# Axes: B rows of a batch, T source tokens, U target tokens, V vocabulary.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from adapterkit.errors import BackboneError, DataError
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks import text_scores
+from adapterkit.tasks.confidence import Metric
+from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
+from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, token_likelihoods
+from adapterkit.tasks.losses import token_cross_entropy
+from adapterkit.tasks.protocol import (
+    IGNORED,
+    Batch,
+    Column,
+    Encoded,
+    Feature,
+    GeneratingTask,
+    Loss,
+    Purpose,
+    Row,
+    Vocabulary,
+    reject_class_weights,
+)
+from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
+
+
+@dataclass(frozen=True)
+class Seq2SeqLm(GeneratingTask):
+    """Target texts from source texts.
+
+    `score` is teacher-forced and cheap; `score_texts` compares generated text with every target of the same source.
+    """
+
+    kind: ClassVar[str] = "seq2seq-lm"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "source": Column(True, "the text to read", ("input", "document", "article", "text", "question")),
+        "target": Column(True, "the text to write", ("output", "summary", "highlights", "answer", "label"), True),
+    }
+    metric_directions: ClassVar[Mapping[str, bool]] = {
+        "perplexity": DIRECTIONS["perplexity"],
+        "token_accuracy": DIRECTIONS["token_accuracy"],
+        **text_scores.DIRECTIONS,
+    }
+    generated_metrics: ClassVar[frozenset[str]] = frozenset(text_scores.DIRECTIONS)
+
+    settings: TaskSettings
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Seq2SeqLm:
+        task = cls(settings)
+        usable_indices(rows, lambda row: task.problem_of(row, "train"))
+        return task
+
+    @property
+    def classes(self) -> int:
+        return 0
+
+    def problem_of(self, row: Row, purpose: Purpose) -> str | None:
+        problem = text_problem(row, "source")
+        if problem or purpose == "predict":
+            return problem
+        return text_problem(row, "target") or (None if row["target"].strip() else "target is blank")
+
+    def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
+        limit = longest(self.settings, vocabulary)
+        sources = encode_texts(vocabulary, [self.settings.prefix + row["source"] for row in rows], None, limit)
+        targets: list[list[int] | None] = [None] * len(rows)
+        cuts = Cuts(rows)
+        if purpose != "predict":
+            numbers = numbers_of(rows)
+            bad = [index for index, row in enumerate(rows) if text_problem(row, "target")]
+            if bad:
+                raise DataError(f"{len(bad)} rows have no target", listed(f"line {numbers[index]}" for index in bad))
+            most = longest(self.settings, vocabulary, self.settings.max_target_tokens, "max_target_tokens")
+            for index, (tokens, lost) in enumerate(
+                encode_texts(vocabulary, [row["target"] for row in rows], None, most)
+            ):
+                cuts.add(index, lost)
+                targets[index] = tokens["input_ids"]
+        features = []
+        for index, ((tokens, lost), target) in enumerate(zip(sources, targets, strict=True)):
+            cuts.add(index, lost)
+            # The decoder's tokens cost about as much as the encoder's.
+            length = len(tokens["input_ids"]) + len(target or [])
+            features.append(Feature(index, index, tokens, target, length))
+        return cuts.encoded(features)
+
+    def collate(
+        self,
+        features: Sequence[Feature],
+        vocabulary: Vocabulary,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        multiple: int = 1,
+    ) -> Batch:
+        """Labels are (B, U); decoder_input_ids are the labels one to the right, behind the start token."""
+        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
+        labels = pad_labels(features, multiple)
+        if labels is not None:
+            inputs["decoder_input_ids"] = _shifted(labels, vocabulary)
+        return Batch(inputs, labels, features, vocabulary)
+
+    def collate_prompts(self, features: Sequence[Feature], vocabulary: Vocabulary) -> Batch:
+        inputs = pad_inputs([feature.inputs for feature in features], vocabulary)
+        return Batch(inputs, None, features, vocabulary)
+
+    def loss(
+        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    ) -> Loss:
+        reject_class_weights(self, class_weights)
+        return token_cross_entropy(logits, batch.labels, label_smoothing)
+
+    def outputs(self, logits: Any, batch: Batch) -> list[Any]:
+        """Per feature its `Likelihood`."""
+        return list(token_likelihoods(logits, batch.labels))
+
+    def predictions(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """How likely the targets are, given their sources. Text comes from generation: see `answers`."""
+        return [{"loss_nats": output.loss_nats, "tokens": output.tokens} for output in outputs]
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Any],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict[str, Metric]:
+        """Perplexity and accuracy of the target's tokens, each predicted from the right ones before it."""
+        return score_likelihoods(features, outputs, len(rows), resamples=resamples, seed=seed)
+
+    def groups(self, rows: Sequence[Row]) -> list[list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, row in enumerate(rows):
+            found.setdefault(row["source"], []).append(index)
+        return list(found.values())
+
+    def answers(self, rows: Sequence[Row], texts: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": text} for text in texts]
+
+    def score_texts(
+        self, rows: Sequence[Row], texts: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    ) -> dict[str, Metric]:
+        references = [[rows[index]["target"] for index in group] for group in self.groups(rows)]
+        return text_scores.score_generated(texts, references, resamples=resamples, seed=seed)
+
+
+def _shifted(labels_BU: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """(B, U) decoder inputs: start token, then the labels but the last; padding where labels are ignored."""
+    if vocabulary.decoder_start_id is None:
+        raise BackboneError(
+            "seq2seq-lm needs an encoder-decoder",
+            ["decoder_start_token_id: the backbone's config names none"],
+            "Use a backbone such as T5 or BART, or the kind causal-lm for a decoder.",
+        )
+    start_B1 = torch.full((labels_BU.shape[0], 1), vocabulary.decoder_start_id, dtype=labels_BU.dtype)
+    shifted_BU = torch.cat([start_B1, labels_BU[:, :-1]], dim=1)
+    return shifted_BU.masked_fill(shifted_BU == IGNORED, vocabulary.pad_id)

@@ -1,0 +1,31 @@
+"""The closed table of kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from adapterkit.tasks.causal_lm import CausalLm
+from adapterkit.tasks.masked_lm import MaskedLm
+from adapterkit.tasks.multiple_choice import MultipleChoice
+from adapterkit.tasks.protocol import Task
+from adapterkit.tasks.question_answering import QuestionAnswering
+from adapterkit.tasks.seq2seq_lm import Seq2SeqLm
+from adapterkit.tasks.text_classification import TextClassification
+from adapterkit.tasks.token_classification import TokenClassification
+
+TASKS: Mapping[str, type[Task]] = MappingProxyType(
+    {
+        task.kind: task
+        for task in (
+            TextClassification,
+            TokenClassification,
+            QuestionAnswering,
+            MultipleChoice,
+            MaskedLm,
+            CausalLm,
+            Seq2SeqLm,
+        )
+    }
+)
+"""Kind -> its class, in the order of `adapterkit.recipe.KINDS`."""

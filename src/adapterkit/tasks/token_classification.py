@@ -1,0 +1,311 @@
+"""Token classification: one tag for every word; the first sub-token of a word answers for it."""
+
+# Axes: B rows of a batch, T tokens, W words of a window, C classes.
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapterkit.errors import DataError
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks import classification_scores
+from adapterkit.tasks.confidence import Metric, bootstrap
+from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_labels, surrounded, surroundings
+from adapterkit.tasks.labels import class_weights, find_classes, label_name, learn_labels
+from adapterkit.tasks.losses import cross_entropy
+from adapterkit.tasks.protocol import IGNORED, Batch, Column, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
+from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
+from adapterkit.tasks.spans import ENTITY_METRICS, entities, entity_statistics, is_iob2
+from adapterkit.tasks.windows import middle_owner, windows
+
+WIDEST_OVERLAP = 64
+"""Tokens that neighbouring windows share, at most; a quarter of a short window."""
+
+
+class Tagged(NamedTuple):
+    """The answer of one window: the class of each of its words and that class's probability, (W,)."""
+
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TokenClassification(Task):
+    """Tags for words.
+
+    Attributes:
+        settings, labels: see `Task`.
+        scheme: "iob2" (spans, scored as entities) or "flat" (one tag per word).
+        fallback: the tag of words that no sub-token stands for: "O", or the most frequent one of a flat scheme.
+    """
+
+    kind: ClassVar[str] = "token-classification"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "tokens": Column(False, "the words, as a list", ("words",)),
+        "text": Column(False, "a text to split at white space, where there are no tokens", ("sentence",)),
+        "tags": Column(True, "one tag per word, as a list", ("ner_tags", "labels", "upos", "pos_tags"), True),
+    }
+    metric_directions: ClassVar[Mapping[str, bool]] = {**ENTITY_METRICS, "accuracy": True, "macro_f1": True}
+
+    settings: TaskSettings
+    labels: tuple[str, ...] = ()
+    scheme: str = "flat"
+    fallback: str = "O"
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> TokenClassification:
+        unread = cls(settings, scheme="flat")
+        usable = usable_indices(rows, lambda row: unread.problem_of(row, "train"))
+        names = [[_name(tag, settings.labels) for tag in rows[index]["tags"]] for index in usable]
+        numbers = [numbers_of(rows)[index] for index in usable]
+        scheme = settings.tags if settings.tags != "auto" else _detect(names, numbers)
+        kept = [row for row in names if scheme == "flat" or all(map(is_iob2, row))]
+        counts = Counter(tag for row in kept for tag in row)
+        labels = learn_labels(list(counts), settings.labels)
+        if len(labels) < 2:
+            raise DataError(
+                "token classification needs at least two tags",
+                [f"tags: found {', '.join(map(repr, labels)) or 'none'} in all {len(usable)} training rows"],
+                "Check data.columns.tags, or name all tags in task.labels.",
+            )
+        most = min(counts, key=lambda tag: (-counts[tag], tag)) if counts else labels[0]
+        return cls(settings, labels, scheme, "O" if scheme == "iob2" and "O" in labels else most)
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (*ENTITY_METRICS, "accuracy") if self.scheme == "iob2" else ("accuracy", "macro_f1")
+
+    def problem_of(self, row: Row, purpose: Purpose) -> str | None:
+        tokens, tags = row.get("tokens"), row.get("tags")
+        if tokens is None:
+            problem = text_problem(row, "text") if row.get("text") is not None else "no tokens"
+            if problem or purpose == "predict":
+                return problem
+            tokens = row["text"].split()
+        if not isinstance(tokens, list):
+            return f"tokens is {type(tokens).__name__}, expected a list of words"
+        for place, token in enumerate(tokens):
+            if problem := text_problem({"word": token}, "word"):
+                return f"tokens[{place}]: {problem}"
+        if purpose == "predict":
+            return None
+        if not isinstance(tags, list):
+            return "no tags" if tags is None else f"tags is {type(tags).__name__}, expected a list"
+        if len(tags) != len(tokens):
+            return f"{len(tokens)} tokens, but {len(tags)} tags"
+        if not tags:
+            return "no words"
+        return next((problem for tag in tags if (problem := self._tag_problem(tag))), None)
+
+    def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
+        needs_fast(vocabulary, self.kind, "tags are set at words, which need them.")
+        labels = None if purpose == "predict" else self._classes(rows)
+        before, after = surroundings(vocabulary)
+        room = max(1, longest(self.settings, vocabulary) - len(before) - len(after))
+        cuts = Cuts(rows)
+        features: list[Feature] = []
+        for index, (ids, firsts) in enumerate(_first_tokens([words_of(row) for row in rows], vocabulary)):
+            found = windows(len(ids), room, min(WIDEST_OVERLAP, room // 4))
+            owner = middle_owner(found, len(ids))
+            for place, window in enumerate(found):
+                owned = [(token, word) for word, token in firsts.items() if owner[token] == place]
+                tokens = surrounded(vocabulary, ids[window.start : window.stop], before, after)
+                length = len(tokens["input_ids"])
+                at = [len(before) + token - window.start for token, _ in owned]
+                marks = None
+                if labels is not None:
+                    marks = [IGNORED] * length
+                    for position, (_, word) in zip(at, owned, strict=True):
+                        marks[position] = labels[index][word]
+                extras = {"at": at, "words": [word for _, word in owned]}
+                features.append(Feature(index, len(features), tokens, marks, length, extras))
+        return cuts.encoded(features)
+
+    def collate(
+        self,
+        features: Sequence[Feature],
+        vocabulary: Vocabulary,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        multiple: int = 1,
+    ) -> Batch:
+        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
+        return Batch(inputs, pad_labels(features, multiple), features, vocabulary)
+
+    def loss(
+        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    ) -> Loss:
+        return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), label_smoothing, class_weights)
+
+    def class_weights(
+        self, wanted: Mapping[str, float] | Literal["balanced"] | None, rows: Sequence[Row]
+    ) -> list[float] | None:
+        if wanted is None:
+            return None
+        return class_weights(wanted, self.labels, [place for row in self._classes(rows) for place in row])
+
+    def outputs(self, logits: Any, batch: Batch) -> list[Any]:
+        """Per feature: `Tagged` for the words of the window that no other window answers for."""
+        top = logits.detach().float().softmax(dim=-1).max(dim=-1)
+        score_BT, class_BT = top.values.cpu().numpy(), top.indices.cpu().numpy()
+        found = []
+        for place, feature in enumerate(batch.features):
+            at = np.asarray(feature.extras["at"], dtype=np.int64)
+            found.append(Tagged(class_BT[place][at], score_BT[place][at]))
+        return found
+
+    def predictions(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        answers = []
+        for row, (tags, scores) in zip(rows, self._tags(rows, features, outputs), strict=True):
+            words = words_of(row)
+            answer: dict[str, Any] = {"tokens": words, "tags": tags, "scores": scores}
+            if self.scheme == "iob2":
+                answer["entities"] = [
+                    {"type": kind, "text": " ".join(words[start:stop]), "start": start, "stop": stop}
+                    for kind, start, stop in entities(tags)
+                ]
+            answers.append(answer)
+        return answers
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        features: Sequence[Feature],
+        outputs: Sequence[Any],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict[str, Metric]:
+        """Entity F1, precision and recall (strict IOB2) and word accuracy; flat: word accuracy and macro F1."""
+        gold = self._classes(rows)
+        predicted = [tags for tags, _ in self._tags(rows, features, outputs)]
+        classes = {label: place for place, label in enumerate(self.labels)}
+        words_NS = np.stack(
+            [
+                classification_scores.confusion_statistics(right, [classes[tag] for tag in tags], len(classes))
+                for right, tags in zip(gold, predicted, strict=True)
+            ]
+        )
+        formulas = {"accuracy": classification_scores.accuracy, "macro_f1": classification_scores.macro_f1}
+        every = bootstrap(words_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
+        if self.scheme == "iob2":
+            right = [[self.labels[place] for place in row] for row in gold]
+            every |= entity_statistics(right, predicted, resamples, seed)
+        return {name: every[name] for name in self.metrics}
+
+    def _tags(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Tagged]
+    ) -> list[tuple[list[str], list[float]]]:
+        """The tag of every word and its probability; `fallback` with 0 for words without a sub-token."""
+        answers: list[tuple[list[str], list[float]]] = []
+        for row in rows:
+            words = len(words_of(row))
+            answers.append(([self.fallback] * words, [0.0] * words))
+        for feature, output in zip(features, outputs, strict=True):
+            tags, scores = answers[feature.row]
+            for word, place, score in zip(feature.extras["words"], output.classes, output.scores, strict=True):
+                tags[word], scores[word] = self.labels[int(place)], float(score)
+        return answers
+
+    def _classes(self, rows: Sequence[Row]) -> list[list[int]]:
+        numbers = numbers_of(rows)
+        bad = [
+            f"line {numbers[index]}: {problem}"
+            for index, row in enumerate(rows)
+            if (problem := self.problem_of(row, "score")) is not None
+        ]
+        if bad:
+            raise DataError(f"{len(bad)} rows have no usable tags", listed(bad))
+        return find_classes([row["tags"] for row in rows], self.labels, numbers)
+
+    def _tag_problem(self, tag: Any) -> str | None:
+        if not isinstance(tag, str | int) or isinstance(tag, bool) or not str(tag).strip():
+            return f"tag {tag!r:.40} is not a tag"
+        if self.scheme == "iob2" and not is_iob2(_name(tag, self.labels)):
+            return f"tag {tag!r:.40} is not O, B-… or I-…"
+        return None
+
+
+def words_of(row: Row) -> list[str]:
+    """The words of a row: its tokens, or its text split at white space."""
+    tokens: list[str] | None = row.get("tokens")
+    return str(row["text"]).split() if tokens is None else tokens
+
+
+def _name(tag: Any, labels: Sequence[str] | None) -> str:
+    """A tag's name; a number is a position in `labels` where these are not numbers themselves."""
+    name = label_name(tag)
+    if labels and name not in labels and name.isdecimal() and int(name) < len(labels):
+        return labels[int(name)]
+    return name
+
+
+def _detect(names: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
+    """IOB2 where every tag is O, B-… or I-…; flat where tags look like neither O nor B-….
+
+    Raises:
+        DataError: most tags are IOB2 and some are not, with the lines of these.
+    """
+    every = {tag for row in names for tag in row}
+    spans = {tag for tag in every if tag != "O" and is_iob2(tag)}
+    if not spans:
+        return "flat"
+    if "O" not in every and any(not is_iob2(tag) for tag in every):
+        return "flat"
+    wrong = [
+        f"line {line}: tag {tag!r:.40}"
+        for row, line in zip(names, numbers, strict=True)
+        for tag in dict.fromkeys(row)
+        if not is_iob2(tag)
+    ]
+    if wrong:
+        raise DataError(
+            "some tags are IOB2 and some are not",
+            listed(wrong),
+            "Expected O, B-… or I-… everywhere. Correct these, or set task.tags: flat to score every word by itself"
+            " (task.tags: iob2 leaves these rows out).",
+        )
+    return "iob2"
+
+
+def _first_tokens(rows: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[tuple[list[int], dict[int, int]]]:
+    """Per row, its token ids and word -> its first token. Words are joined by a space, as in running text.
+
+    A token belongs to the word of its first character that is not the space between two words.
+    """
+    if not rows:
+        return []
+    batch = vocabulary.tokenizer(
+        [" ".join(words) for words in rows],
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    found = []
+    for words, ids, offsets in zip(rows, batch["input_ids"], batch["offset_mapping"], strict=True):
+        word_at: list[int] = []
+        for place, word in enumerate(words):
+            word_at += [place] * len(word) + [-1]
+        firsts: dict[int, int] = {}
+        for token, (start, stop) in enumerate(offsets):
+            owner = next((word_at[at] for at in range(start, stop) if word_at[at] >= 0), -1)
+            if owner >= 0 and owner not in firsts:
+                firsts[owner] = token
+        found.append((list(ids), firsts))
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from adapterkit.errors import ArtifactError, SiteError
 from adapterkit.methods import lora
 from adapterkit.methods.adapter_name import ADAPTER
+from adapterkit.methods.before import Before
 from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
 from adapterkit.methods.bottleneck.layer import refuse_merge
 from adapterkit.methods.merging import Merge, MergeError
@@ -28,15 +28,6 @@ if TYPE_CHECKING:
 BELOW_ALL_LAYERS = -1
 
 
-@dataclass
-class _Undo:
-    """What the trunk was before anything was attached."""
-
-    requires_grad: list[tuple[nn.Parameter, bool]] = field(default_factory=list)
-    biases: dict[str, Tensor] = field(default_factory=dict)
-    split: Split | None = None
-
-
 class Attachment:
     """A method on a model.
 
@@ -47,20 +38,19 @@ class Attachment:
 
     def __init__(
         self,
-        model: nn.Module,
         layers: Mapping[str, Any],
         biases: Mapping[str, nn.Parameter],
         config: Mapping[str, Any],
         lowest_layer: Mapping[str, int],
-        undo: _Undo,
+        before: Before | None,
     ) -> None:
         """Used by `attach`."""
         self.lowest_layer = dict(lowest_layer)
-        self._model = model
         self._layers = dict(layers)
         self._biases = dict(biases)
         self._config = dict(config)
-        self._undo = undo
+        self._before = before
+        self._split = before.split if before is not None else None
         self._merge: Merge | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -70,7 +60,7 @@ class Attachment:
     def state(self) -> dict[str, Tensor]:
         """Copies of everything that makes the adapter, by path in the model as PEFT's files have it."""
         own: dict[str, Tensor] = {path: parameter.detach().clone() for path, parameter in self._saved().items()}
-        return own if self._undo.split is None else self._undo.split.exported(own)
+        return own if self._split is None else self._split.exported(own)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over values; they are cast to the dtype and moved to the device that the adapter has.
@@ -92,7 +82,7 @@ class Attachment:
                 problems.append(f"{path}: holds values that are not finite")
         if problems:
             raise ArtifactError("these tensors do not fit the adapter", sorted(problems))
-        values = state if self._undo.split is None else self._undo.split.imported(state)
+        values = state if self._split is None else self._split.imported(state)
         with torch.no_grad():
             for path, parameter in self._saved().items():
                 parameter.copy_(values[path])
@@ -102,7 +92,7 @@ class Attachment:
 
         The same whatever the hash seed. Empty for the method `none`.
         """
-        content = self._config if self._undo.split is None else self._undo.split.config(self._config)
+        content = self._config if self._split is None else self._split.config(self._config)
         copied: dict[str, Any] = lora.jsonable(content)
         return copied
 
@@ -132,22 +122,9 @@ class Attachment:
     def detach(self) -> None:
         """Take the method off: the trunk has its own modules, bytes and flags again. The adapter is gone."""
         self.unmerge()
-        with torch.no_grad():
-            for path, bias in self._biases.items():
-                bias.copy_(self._undo.biases[path])
-                bias.grad = None
-        for path, layer in self._layers.items():
-            if isinstance(layer, BottleneckLayer):
-                layer.release()
-            parent, _, name = path.rpartition(".")
-            setattr(self._model.get_submodule(parent), name, layer.base_layer)
-        if self._undo.split is not None:
-            self._undo.split.undo()
-        for parameter, flag in self._undo.requires_grad:
-            parameter.requires_grad_(flag)
-        if self._layers:
-            del self._model.peft_config
-        self._layers, self._biases, self._undo = {}, {}, _Undo()
+        if self._before is not None:
+            self._before.restore()
+        self._layers, self._biases, self._split, self._before = {}, {}, None, None
 
     def _saved(self) -> dict[str, nn.Parameter]:
         found = dict(self._biases)
@@ -193,7 +170,7 @@ def attach(
         RecipeError: settings that do not go together with this backbone.
     """
     if settings.kind == "none":
-        return Attachment(model, {}, {}, {}, {}, _Undo())
+        return Attachment({}, {}, {}, {}, None)
     reach = Reach(model, backbone.trunk)
     if settings.kind == "lora":
         return _attach_lora(model, backbone, settings, reach, seed, dtype)
@@ -207,26 +184,22 @@ def _attach_lora(
     targets = reach.keep({site.path: site for site in chosen})
     config = lora.lora_config(model, targets, settings)
     biases = _biases(model, backbone.trunk, targets, settings.bias)
-    split = None
-    if lora.splits(settings.initialization):
-        split = Split({path: model.get_submodule(path) for path in targets})
-    with _frozen_outside(model, backbone.trunk) as undo:
+    with _attaching(model, backbone.trunk) as before:
+        if lora.splits(settings.initialization):
+            before.split = Split({path: model.get_submodule(path) for path in targets})
         _inject(model, config, backbone.device, seed, dtype)
         layers = lora.check_injected(model, targets, settings)
-    if split is not None:
-        split.take(layers)
-        undo.split = split
-    lora.renew_magnitudes(layers)
-    names = {id(bias): name for name, bias in model.named_parameters() if any(bias is b for b in biases)}
-    trained = {names[id(bias)]: bias for bias in biases}
-    undo.biases = {name: bias.detach().clone() for name, bias in trained.items()}
-    for bias in biases:
-        bias.requires_grad_(True)
+        if before.split is not None:
+            before.split.take(layers)
+        lora.renew_magnitudes(layers)
+        # Their names are the ones that they have beside the adapter.
+        trained = {name: bias for name, bias in model.named_parameters() if id(bias) in biases}
+        before.train_only(trained)
     lowest = lowest_layers(targets.values())
     if settings.bias == "all":
         lowest = dict.fromkeys(lowest, BELOW_ALL_LAYERS)
     content = {**config.to_dict(), "target_modules": sorted(targets), "inference_mode": True}
-    return Attachment(model, layers, trained, content, lowest, undo)
+    return Attachment(layers, trained, content, lowest, before)
 
 
 def _attach_bottleneck(
@@ -242,23 +215,34 @@ def _attach_bottleneck(
             residuals[path] = residual
         if settings.placement == "pfeiffer" and norm is not None:
             norms[path] = norm
-    hidden: int = backbone.contract.hidden_size
     config = BottleneckConfig(
         target_modules=sorted(targets),
         residual_modules=residuals,
         norm_modules=norms,
         placement=settings.placement,
-        width=settings.width_for(hidden),
+        width=settings.width_for(backbone.contract.hidden_size),
         activation=settings.activation,
         scale=settings.scale,
         scale_learned=settings.scale_learned,
         dropout=settings.dropout,
     )
-    with _frozen_outside(model, backbone.trunk) as undo:
+    with _attaching(model, backbone.trunk) as before:
         _inject(model, config, backbone.device, seed, dtype)
+        before.train_only({})
     layers = {path: module for path, module in model.named_modules() if isinstance(module, BottleneckLayer)}
     content = {**config.to_dict(), "inference_mode": True}
-    return Attachment(model, layers, {}, content, lowest_layers(targets.values()), undo)
+    return Attachment(layers, {}, content, lowest_layers(targets.values()), before)
+
+
+@contextmanager
+def _attaching(model: nn.Module, trunk: nn.Module) -> Iterator[Before]:
+    """Attach all of it or nothing."""
+    before = Before(model, trunk)
+    try:
+        yield before
+    except BaseException:
+        before.restore()
+        raise
 
 
 def _inject(model: nn.Module, config: Any, device: torch.device, seed: int, dtype: torch.dtype) -> None:
@@ -272,25 +256,14 @@ def _inject(model: nn.Module, config: Any, device: torch.device, seed: int, dtyp
                 part.to(dtype).eval()
 
 
-@contextmanager
-def _frozen_outside(model: nn.Module, trunk: nn.Module) -> Iterator[_Undo]:
-    """Freeze the trunk; PEFT freezes heads too, which is undone."""
-    in_trunk = {id(parameter) for parameter in trunk.parameters()}
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    undo = _Undo(requires_grad=[(parameter, flag) for parameter, flag in flags if id(parameter) in in_trunk])
-    yield undo
-    for parameter, flag in flags:
-        parameter.requires_grad_(flag and id(parameter) not in in_trunk)
-
-
-def _biases(model: nn.Module, trunk: nn.Module, targets: Iterable[str], which: str) -> list[nn.Parameter]:
-    """The biases of the trunk that are trained with LoRA.
+def _biases(model: nn.Module, trunk: nn.Module, targets: Iterable[str], which: str) -> set[int]:
+    """Ids of the biases of the trunk that are trained with LoRA.
 
     Raises:
         SiteError: biases are asked for, and there are none.
     """
     if which == "none":
-        return []
+        return set()
     if which == "all":
         in_trunk = {id(parameter) for parameter in trunk.parameters()}
         named = model.named_parameters()
@@ -300,4 +273,4 @@ def _biases(model: nn.Module, trunk: nn.Module, targets: Iterable[str], which: s
         found = [bias for bias in candidates if isinstance(bias, nn.Parameter)]
     if not found:
         raise SiteError(f"bias={which} asks for biases, and there are none there", remedy="Use method.bias=none.")
-    return found
+    return {id(bias) for bias in found}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import LoraConfig
@@ -81,10 +81,12 @@ def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMet
         alpha_pattern={path: plain(alpha) for path, alpha in sorted(alphas.items()) if alpha != settings.alpha},
         use_rslora=settings.rslora,
         use_dora=settings.dora,
-        init_lora_weights=True if settings.initialization == "default" else settings.initialization,
         bias=settings.bias,
         fan_in_fan_out=all(isinstance(modules[path], Conv1D) for path in targets),
     )
+    if settings.initialization != "default":
+        # Afterwards, because PEFT warns here of a conversion of split weights that is not used.
+        config.init_lora_weights = settings.initialization
     matched = _matched(config, modules)
     if matched != set(targets):
         config.exclude_modules = matched - set(targets)
@@ -182,6 +184,3 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     return value.value if hasattr(value, "value") else value
-
-
-Bias = Literal["none", "all", "lora_only"]

@@ -221,9 +221,8 @@ def test_a_folder_loads_into_the_familys_own_class(
     tensors = {f"base_model.model.{path}": tensor for path, tensor in attachment.state().items()}
     attachment.detach()
     # PEFT insists on the heads that it knows by name.
-    tensors |= {
-        f"base_model.model.{n}": p for n, p in model.named_parameters() if n.startswith(("classifier", "score"))
-    }
+    known = ("classifier", "pre_classifier", "score")
+    tensors |= {f"base_model.model.{name}": p for name, p in model.named_parameters() if name.startswith(known)}
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     bare = model(**batch).logits
     again: Any = PeftModel.from_pretrained(model, str(tmp_path))

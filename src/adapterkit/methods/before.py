@@ -1,0 +1,57 @@
+"""What a trunk was before a method was attached, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from adapterkit.methods.bottleneck import BottleneckLayer
+from adapterkit.methods.splitting import Split
+
+
+class Before:
+    """Modules, bytes and flags of a trunk, so that nothing is left of a method."""
+
+    def __init__(self, model: nn.Module, trunk: nn.Module) -> None:
+        """Note what is there.
+
+        Args:
+            model: holds modules of the trunk and possibly a head; nothing of it is adapted yet.
+        """
+        self._model = model
+        self._trunk = {id(parameter) for parameter in trunk.parameters()}
+        self._flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        self._biases: list[tuple[nn.Parameter, Tensor]] = []
+        self.split: Split | None = None
+
+    def train_only(self, biases: Mapping[str, nn.Parameter]) -> None:
+        """Freeze the trunk but for these biases; the rest of the model, which PEFT froze too, gets its flags back."""
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag and id(parameter) not in self._trunk)
+        for bias in biases.values():
+            self._biases.append((bias, bias.detach().clone()))
+            bias.requires_grad_(True)
+
+    def restore(self) -> None:
+        """Put everything of the trunk back as it was, bit for bit. Doing it again changes nothing."""
+        for path, layer in list(self._model.named_modules()):
+            if isinstance(layer, BaseTunerLayer):
+                if isinstance(layer, BottleneckLayer):
+                    layer.release()
+                parent, _, name = path.rpartition(".")
+                setattr(self._model.get_submodule(parent), name, layer.base_layer)
+        vars(self._model).pop("peft_config", None)
+        if self.split is not None:
+            self.split.undo()
+            self.split = None
+        with torch.no_grad():
+            for bias, value in self._biases:
+                bias.copy_(value)
+                bias.grad = None
+        for parameter, flag in self._flags:
+            if id(parameter) in self._trunk:
+                parameter.requires_grad_(flag)
+        self._biases, self._flags = [], []

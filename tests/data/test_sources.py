@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from adapterkit.data import find_place, read_rows, stream_rows
+from adapterkit.data import read_rows, stream_rows
 from adapterkit.errors import DataError
 from adapterkit.recipe.schema import DataSettings
 
@@ -137,18 +137,6 @@ def test_types_inside_lists_of_objects_are_checked_too(tmp_path):
     assert error.problems == ("line 2, column chat[].role: a number, but text on line 1; a column holds one type",)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_file_without_permission_is_refused(tmp_path):
-    jsonl(tmp_path / "a.jsonl").chmod(0)
-    assert "Permission denied" in problems_of("a.jsonl").problems[0]
-
-
-def test_a_path_from_home_is_found(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    jsonl(tmp_path / "a.jsonl")
-    assert len(read_rows("~/a.jsonl")) == 2
-
-
 def test_bytes_and_dates_have_a_digest(tmp_path):
     table = pyarrow.table({"raw": [b"\x01"], "day": pyarrow.array([0], pyarrow.date32())})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
@@ -270,49 +258,6 @@ def test_many_problems_are_counted_and_the_first_are_shown(tmp_path):
     assert "1,234 problems" in error.summary
     assert len(error.problems) == 21
     assert error.problems[-1] == "… and 1,214 more"
-
-
-def test_a_missing_file_lists_the_places_in_order_and_the_nearest_name(tmp_path, monkeypatch):
-    for name in ("root", "variable", "recipe"):
-        (tmp_path / name).mkdir()
-    jsonl(tmp_path / "variable" / "train.jsonl")
-    monkeypatch.setenv("ADAPTERKIT_DATA", str(tmp_path / "variable"))
-    error = problems_of("trian.jsonl", root=tmp_path / "root", folder=tmp_path / "recipe")
-    places = [tmp_path / "root", tmp_path / "variable", tmp_path / "recipe", tmp_path]
-    assert [problem.split(" (")[0] for problem in error.problems] == [
-        f"looked at: {place / 'trian.jsonl'}" for place in places
-    ]
-    assert "did you mean 'train.jsonl'" in error.problems[1]
-
-
-def test_the_first_place_that_has_the_file_wins(tmp_path, monkeypatch):
-    order = ["root", "variable", "recipe", "."]
-    monkeypatch.setenv("ADAPTERKIT_DATA", str(tmp_path / "variable"))
-    for name in order:
-        (tmp_path / name).mkdir(exist_ok=True)
-        jsonl(tmp_path / name / "a.jsonl", [{"text": name}])
-    for name in order:
-        rows = read_rows("a.jsonl", root=tmp_path / "root", folder=tmp_path / "recipe")
-        assert rows.column("text") == [name]
-        assert rows.path == (tmp_path / name / "a.jsonl")
-        (tmp_path / name / "a.jsonl").unlink()
-
-
-def test_a_folder_and_an_unknown_ending_are_refused(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "a.xlsx").write_bytes(b"x")
-    assert "a folder" in problems_of("folder").problems[0]
-    assert ".xlsx" in problems_of("a.xlsx").problems[0]
-
-
-def test_an_unknown_format_is_refused_with_the_nearest_one():
-    with pytest.raises(DataError, match="no format 'json' \\(did you mean 'jsonl'"):
-        find_place("a.txt", "json")
-
-
-def test_a_named_format_beats_the_ending(tmp_path):
-    jsonl(tmp_path / "a.data")
-    assert list(read_rows("a.data", DataSettings(format="jsonl"))) == ROWS
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv", "a.txt", "a.parquet"])

@@ -1,0 +1,114 @@
+"""Where a source is looked for, and what its format is taken to be."""
+
+import json
+
+import pytest
+
+from adapterkit.data import find_place, read_rows
+from adapterkit.errors import DataError
+from adapterkit.recipe.schema import DataSettings
+
+ROWS = [{"text": "my card was lost", "label": "lost"}, {"text": "hello", "label": "other"}]
+
+
+@pytest.fixture(autouse=True)
+def nowhere_else(monkeypatch, tmp_path):
+    monkeypatch.delenv("ADAPTERKIT_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def jsonl(path, rows=ROWS):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def problems_of(path, **arguments):
+    with pytest.raises(DataError) as caught:
+        read_rows(path, **arguments)
+    return caught.value
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_without_permission_is_refused(tmp_path):
+    jsonl(tmp_path / "a.jsonl").chmod(0)
+    assert "Permission denied" in problems_of("a.jsonl").problems[0]
+
+
+def test_a_path_from_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jsonl(tmp_path / "a.jsonl")
+    assert len(read_rows("~/a.jsonl")) == 2
+
+
+def test_a_missing_file_lists_the_places_in_order_and_the_nearest_name(tmp_path, monkeypatch):
+    for name in ("root", "variable", "recipe"):
+        (tmp_path / name).mkdir()
+    jsonl(tmp_path / "variable" / "train.jsonl")
+    monkeypatch.setenv("ADAPTERKIT_DATA", str(tmp_path / "variable"))
+    error = problems_of("trian.jsonl", root=tmp_path / "root", folder=tmp_path / "recipe")
+    places = [tmp_path / "root", tmp_path / "variable", tmp_path / "recipe", tmp_path]
+    assert [problem.split(" (")[0] for problem in error.problems] == [
+        f"looked at: {place / 'trian.jsonl'}" for place in places
+    ]
+    assert "did you mean 'train.jsonl'" in error.problems[1]
+
+
+def test_the_first_place_that_has_the_file_wins(tmp_path, monkeypatch):
+    order = ["root", "variable", "recipe", "."]
+    monkeypatch.setenv("ADAPTERKIT_DATA", str(tmp_path / "variable"))
+    for name in order:
+        (tmp_path / name).mkdir(exist_ok=True)
+        jsonl(tmp_path / name / "a.jsonl", [{"text": name}])
+    for name in order:
+        rows = read_rows("a.jsonl", root=tmp_path / "root", folder=tmp_path / "recipe")
+        assert rows.column("text") == [name]
+        assert rows.path == (tmp_path / name / "a.jsonl")
+        (tmp_path / name / "a.jsonl").unlink()
+
+
+def test_a_folder_and_an_unknown_ending_are_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.xlsx").write_bytes(b"x")
+    assert "a folder" in problems_of("folder").problems[0]
+    assert ".xlsx" in problems_of("a.xlsx").problems[0]
+
+
+def test_an_unknown_format_is_refused_with_the_nearest_one():
+    with pytest.raises(DataError, match="no format 'json' \\(did you mean 'jsonl'"):
+        find_place("a.txt", "json")
+
+
+def test_a_named_format_beats_the_ending(tmp_path):
+    jsonl(tmp_path / "a.data")
+    assert list(read_rows("a.data", DataSettings(format="jsonl"))) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.jsonl", "jsonl"),
+        ("a.JSON", "jsonl"),
+        ("a.ndjson.gz", "jsonl"),
+        ("a.csv", "csv"),
+        ("a.tsv.gz", "tsv"),
+        ("a.parquet", "parquet"),
+        ("a.txt", "text"),
+    ],
+)
+def test_the_format_goes_by_the_ending(name, kind, tmp_path):
+    (tmp_path / name).write_text("x")
+    assert find_place(name).format == kind
+    assert find_place(name).path == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["imdb", "owner/name", "owner/name-v1.5"])
+def test_a_name_that_is_no_file_and_has_no_known_ending_is_a_hub_data_set(name, tmp_path):
+    place = find_place(name)
+    assert (place.name, place.format, place.path) == (name, "hub", None)
+    assert place.looked_at == (tmp_path / name,)
+
+
+@pytest.mark.parametrize("name", ["owner/name.csv", "a/b/c", "../name", "/imdb"])
+def test_a_name_that_cannot_be_a_hub_data_set_is_a_missing_file(name):
+    with pytest.raises(DataError, match="There is no file"):
+        find_place(name)

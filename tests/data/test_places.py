@@ -1,6 +1,7 @@
 """Where a source is looked for, and what its format is taken to be."""
 
 import json
+import os
 
 import pytest
 

@@ -19,7 +19,7 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
-from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, token_likelihoods
+from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import next_token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
@@ -101,7 +101,8 @@ class CausalLm(GeneratingTask):
                 labels[:1] = [IGNORED] * len(labels[:1])
                 tokens = surrounded(vocabulary, document.ids[start : block.stop], [], [])
                 if any(label != IGNORED for label in labels):
-                    extras = {"characters": 0 if place else document.characters}
+                    new = not features or features[-1].row != index
+                    extras = {"characters": document.characters if new else 0}
                     features.append(Feature(index, len(features), tokens, labels, len(labels), extras))
         return cuts.encoded(features)
 
@@ -136,11 +137,7 @@ class CausalLm(GeneratingTask):
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
     ) -> list[dict[str, Any]]:
         """How likely each row's text is. Text comes from generation: see `answers`."""
-        sums = [{"loss_nats": 0.0, "tokens": 0} for _ in rows]
-        for feature, output in zip(features, outputs, strict=True):
-            sums[feature.row]["loss_nats"] += output.loss_nats
-            sums[feature.row]["tokens"] += output.tokens
-        return sums
+        return summed(features, outputs, len(rows))
 
     def score(
         self,

@@ -47,6 +47,15 @@ def token_likelihoods(logits_BTV: Tensor, labels_BT: Tensor) -> list[Likelihood]
     return [Likelihood(*sums) for sums in zip(loss_B.tolist(), counts, right_B.tolist(), strict=True)]
 
 
+def summed(features: Sequence[Feature], outputs: Sequence[Likelihood], rows: int) -> list[dict[str, Any]]:
+    """Per row, how likely its text is: {"loss_nats", "tokens"}."""
+    sums: list[dict[str, Any]] = [{"loss_nats": 0.0, "tokens": 0} for _ in range(rows)]
+    for feature, output in zip(features, outputs, strict=True):
+        sums[feature.row]["loss_nats"] += output.loss_nats
+        sums[feature.row]["tokens"] += output.tokens
+    return sums
+
+
 def score_likelihoods(
     features: Sequence[Feature],
     outputs: Sequence[Likelihood],

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +16,7 @@ from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
-from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, token_likelihoods
+from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
@@ -40,6 +40,13 @@ FILLERS = 5
 """Tokens that are offered for every mask."""
 EVALUATION_SEED = 20181011
 """Draws the masks of evaluation: the same for every model and every run."""
+
+
+class Filled(NamedTuple):
+    """A text with its masks filled, and per mask the (token, probability) that were offered, most likely first."""
+
+    text: str
+    masks: list[list[tuple[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -127,36 +134,37 @@ class MaskedLm(Task):
         return token_cross_entropy(logits, batch.labels, label_smoothing)
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
-        """Per feature its `Likelihood`; without labels the (token id, token, probability) offered for every mask."""
+        """Per feature its `Likelihood`; without labels its text with every mask `Filled`."""
         if batch.labels is not None:
-            return token_likelihoods(logits, batch.labels)
+            return list(token_likelihoods(logits, batch.labels))
         tokenizer = batch.vocabulary.tokenizer
-        found: list[Any] = []
-        for row, ids_T in enumerate(batch.inputs["input_ids"]):
-            at = (ids_T == tokenizer.mask_token_id) & (batch.inputs["attention_mask"][row] == 1)
-            shares = logits[row][at.to(logits.device)].detach().float().softmax(dim=-1)
-            best = shares.topk(min(FILLERS, shares.shape[-1]), dim=-1)
-            fillers = []
-            for places, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-                words = [str(tokenizer.decode([place])).strip() for place in places]
-                fillers.append(list(zip(places, words, values, strict=True)))
-            whole = batch.features[row].inputs["input_ids"]
-            chosen = iter([filler[0][0] for filler in fillers])
-            filled = [next(chosen) if place == tokenizer.mask_token_id else place for place in whole]
-            found.append((str(tokenizer.decode(filled, skip_special_tokens=True)).strip(), fillers))
+        found = []
+        for row, feature in enumerate(batch.features):
+            ids = list(feature.inputs["input_ids"])
+            at = [place for place, token in enumerate(ids) if token == tokenizer.mask_token_id]
+            shares_MV = logits[row, at].detach().float().softmax(dim=-1)
+            best = shares_MV.topk(min(FILLERS, shares_MV.shape[-1]), dim=-1)
+            masks = []
+            for place, offered, shares in zip(at, best.indices.tolist(), best.values.tolist(), strict=True):
+                ids[place] = offered[0]
+                words = [str(tokenizer.decode([token])).strip() for token in offered]
+                masks.append(list(zip(words, shares, strict=True)))
+            found.append(Filled(str(tokenizer.decode(ids, skip_special_tokens=True)).strip(), masks))
         return found
 
     def predictions(
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
     ) -> list[dict[str, Any]]:
-        """The text with every mask filled, and the tokens offered for each, most likely first."""
-        return [
-            {
-                "text": text,
-                "masks": [[{"token": word, "probability": share} for _, word, share in mask] for mask in masks],
-            }
-            for text, masks in outputs
-        ]
+        """The text with every mask filled and the tokens offered for each; of scored rows, how likely they are."""
+        if all(isinstance(output, Filled) for output in outputs):
+            return [
+                {
+                    "text": output.text,
+                    "masks": [[{"token": word, "probability": share} for word, share in mask] for mask in output.masks],
+                }
+                for output in outputs
+            ]
+        return summed(features, outputs, len(rows))
 
     def score(
         self,

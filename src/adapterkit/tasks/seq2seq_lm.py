@@ -16,7 +16,7 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import text_scores
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
-from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, token_likelihoods
+from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
@@ -129,7 +129,7 @@ class Seq2SeqLm(GeneratingTask):
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
     ) -> list[dict[str, Any]]:
         """How likely the targets are, given their sources. Text comes from generation: see `answers`."""
-        return [{"loss_nats": output.loss_nats, "tokens": output.tokens} for output in outputs]
+        return summed(features, outputs, len(rows))
 
     def score(
         self,

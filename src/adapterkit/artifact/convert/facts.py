@@ -15,15 +15,47 @@ from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
 
 _USED = frozenset(
-    "task_type base_model_name_or_path revision lora_alpha lora_dropout alpha_pattern use_rslora use_dora bias "
-    "init_lora_weights".split()
+    {
+        "task_type",
+        "base_model_name_or_path",
+        "revision",
+        "lora_alpha",
+        "lora_dropout",
+        "alpha_pattern",
+        "use_rslora",
+        "use_dora",
+        "bias",
+        "init_lora_weights",
+    }
 )
 _TOLD_BY_TENSORS = frozenset(
-    "r rank_pattern target_modules exclude_modules layers_to_transform layers_pattern modules_to_save".split()
+    {
+        "r",
+        "rank_pattern",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "modules_to_save",
+    }
 )
 _WITHOUT_EFFECT = frozenset(
-    "peft_type peft_version auto_mapping inference_mode fan_in_fan_out megatron_core qalora_group_size runtime_config "
-    "ephemeral_gpu_offload loftq_config eva_config corda_config lora_ga_config ensure_weight_tying".split()
+    {
+        "peft_type",
+        "peft_version",
+        "auto_mapping",
+        "inference_mode",
+        "fan_in_fan_out",
+        "megatron_core",
+        "qalora_group_size",
+        "runtime_config",
+        "ephemeral_gpu_offload",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "ensure_weight_tying",
+    }
 )
 _STARTS_OVERWRITTEN = (True, False, "gaussian", "eva", "orthogonal")
 

@@ -1,0 +1,29 @@
+"""`python -m adapterkit.demo`, which `make demo` runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# The demo's backbone comes as a package; a model hub is not asked, so that it runs the same everywhere.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def main() -> int:
+    """Run the demo; an argument names the folder that it writes into."""
+    from rich.console import Console
+
+    from adapterkit.demo.run import FOLDER, run
+    from adapterkit.errors import AdapterkitError
+
+    try:
+        run(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    except AdapterkitError as error:
+        Console(stderr=True).print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from adapterkit.methods.bottleneck import BottleneckLayer
+from adapterkit.methods.bottleneck.tap import Tap
 from adapterkit.methods.splitting import Split
 
 
@@ -38,9 +38,11 @@ class Before:
     def restore(self) -> None:
         """Put everything of the trunk back as it was, bit for bit. Doing it again changes nothing."""
         for path, layer in list(self._model.named_modules()):
+            # By the hooks and not by the layers: one that was never put in its place has its tap already.
+            for hook in list(layer._forward_pre_hooks.values()):
+                if isinstance(hook, Tap):
+                    hook.remove()
             if isinstance(layer, BaseTunerLayer):
-                if isinstance(layer, BottleneckLayer):
-                    layer.release()
                 parent, _, name = path.rpartition(".")
                 setattr(self._model.get_submodule(parent), name, layer.base_layer)
         vars(self._model).pop("peft_config", None)

@@ -120,3 +120,24 @@ def test_a_placement_without_its_residual_is_refused() -> None:
     )
     with pytest.raises(SiteError, match="needs the residual"):
         BottleneckLayer(nn.Linear(4, 4), "a", config)
+
+
+def test_every_adapter_of_a_linear_has_its_own_norm_and_all_share_one_residual() -> None:
+    norm = nn.LayerNorm(4)
+    nn.init.normal_(norm.weight)
+    base, layer, entry = linear_world("pfeiffer")
+    config = BottleneckConfig(
+        target_modules=["base"], residual_modules={"base": "entry"}, placement="pfeiffer", width=2
+    )
+    layer.update_layer("b", config, residual=("entry", entry), norm=norm)
+    with torch.no_grad():
+        for parameter in layer.bottleneck_up.parameters():
+            parameter.normal_()
+    layer.set_adapter("b")
+    x, r = torch.randn(2, 4), torch.randn(2, 4)
+    entry(r)
+    down, up = layer.bottleneck_down["b"], layer.bottleneck_up["b"]
+    h = base(x)
+    assert torch.allclose(layer(x), h + up(torch.relu(down(norm(h + r)))), atol=1e-6)
+    with pytest.raises(SiteError, match="found elsewhere, expected entry"):
+        layer.update_layer("c", config, residual=("elsewhere", nn.Identity()))

@@ -228,3 +228,36 @@ def test_a_folder_loads_into_the_familys_own_class(
     again: Any = PeftModel.from_pretrained(model, str(tmp_path))
     assert torch.equal(again(**batch).logits, expected)
     assert not torch.allclose(bare, expected)
+
+
+def test_an_adapter_that_is_added_beside_another_starts_inactive_everywhere() -> None:
+    model: Any = get_peft_model(Blocks(), config_of("houlsby"))
+    elsewhere = BottleneckConfig(target_modules=["blocks.1.inner"], placement="houlsby", width=3)
+    model.add_adapter("other", elsewhere)
+    fill(model, "other", 5.0)
+    x = torch.randn(5, 4)
+    assert torch.equal(model(x), model.unload()(x))
+    assert not any(p.requires_grad for name, p in model.named_parameters() if ".other." in name)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_rows_keep_their_adapters_under_beam_search(fresh_backbone: Any) -> None:
+    backbone = fresh_backbone("llama")
+    model = backbone.model_class("causal-lm").from_pretrained(backbone.folder).eval()
+    targets = ["model.layers.2.mlp.down_proj"]
+    config = BottleneckConfig(target_modules=targets, placement="houlsby", width=3, task_type="CAUSAL_LM")
+    peft: Any = get_peft_model(model, config).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in peft.base_model.model.model.layers[2].mlp.down_proj.bottleneck_up.parameters():
+            parameter.normal_(std=3.0)
+    settings = {"num_beams": 2, "max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    batch = inputs("llama")
+    batch["attention_mask"][:] = 1
+    adapted = peft.generate(**batch, **settings)
+    with peft.disable_adapter():
+        bare = peft.generate(**batch, **settings)
+    mixed = peft.generate(**batch, **settings, adapter_names=["default", "__base__"])
+    assert mixed[0].tolist() == adapted[0].tolist()
+    assert mixed[1].tolist() == bare[1].tolist()
+    assert adapted[1].tolist() != bare[1].tolist()

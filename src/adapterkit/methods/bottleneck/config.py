@@ -106,8 +106,9 @@ class BottleneckConfig(PeftConfig):
             problems.append(f"width: found {_short(self.width)}, expected 1 to {WIDEST}")
         if type(self.scale) not in (int, float) or not math.isfinite(self.scale):
             problems.append(f"scale: found {_short(self.scale)}, expected a finite number")
-        if type(self.scale_learned) is not bool:
-            problems.append(f"scale_learned: found {_short(self.scale_learned)}, expected true or false")
+        learned: Any = self.scale_learned
+        if not isinstance(learned, bool):
+            problems.append(f"scale_learned: found {_short(learned)}, expected true or false")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             problems.append(f"dropout: found {_short(self.dropout)}, expected at least 0 and below 1")
         if self.exclude_modules:

@@ -44,7 +44,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     _move_adapter_to_device_of_base_layer: Any
 
     adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_up", "bottleneck_scale")
-    other_param_names: tuple[str, ...] = ("configs", "dropouts")
+    other_param_names: tuple[str, ...] = ("configs", "dropouts", "norms")
 
     def __init__(
         self,
@@ -71,22 +71,33 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.merged_adapters: list[str] = []
         self._active_adapter = adapter_name
         self._tap: Tap | None = None
-        # A module inside a tuple is not a child: the norm stays the model's own, saved and moved there only.
-        self._norm: tuple[nn.Module | None] = (norm,)
-        self.update_layer(adapter_name, config, residual=residual)
+        # A module inside a dict is not a child: the norm stays the model's own, saved and moved there only.
+        self.norms: dict[str, nn.Module | None] = {}
+        self.update_layer(adapter_name, config, residual=residual, norm=norm)
 
     def update_layer(
-        self, adapter_name: str, config: BottleneckConfig, *, residual: tuple[str, nn.Module] | None = None
+        self,
+        adapter_name: str,
+        config: BottleneckConfig,
+        *,
+        residual: tuple[str, nn.Module] | None = None,
+        norm: nn.Module | None = None,
     ) -> None:
-        """Add an adapter to this linear.
+        """Add an adapter to this linear; the arguments are those of `__init__`.
 
         Raises:
-            SiteError: the placement needs a residual and there is none.
+            SiteError: the placement needs a residual and there is none, or another adapter here has another one.
         """
-        if config.placement != "houlsby" and self._tap is None:
+        if config.placement != "houlsby":
             if residual is None:
                 raise SiteError(f"placement {config.placement} needs the residual of every sublayer")
-            self._tap = Tap(residual[1], residual[0])
+            if self._tap is None:
+                self._tap = Tap(residual[1], residual[0])
+            elif self._tap.name != residual[0]:
+                raise SiteError(
+                    "two adapters of one linear disagree about its residual",
+                    [f"residual: found {residual[0]}, expected {self._tap.name}"],
+                )
         width = hidden_width(self.get_base_layer())
         down, up = nn.Linear(width, config.width), nn.Linear(config.width, width)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
@@ -98,6 +109,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             self.bottleneck_scale[adapter_name] = nn.Parameter(torch.full((1,), float(config.scale)))
         self.dropouts[adapter_name] = nn.Dropout(config.dropout)
         self.configs[adapter_name] = config
+        self.norms[adapter_name] = norm
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -127,8 +139,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             z = residual
         elif residual is not None and config.placement == "pfeiffer":
             z = h + residual
-            if self._norm[0] is not None:
-                z = self._norm[0](z)
+            norm = self.norms[name]
+            z = z if norm is None else norm(z)
         down: Any = self.bottleneck_down[name]
         up: Any = self.bottleneck_up[name]
         scale = self.bottleneck_scale[name] if config.scale_learned else config.scale

@@ -65,11 +65,11 @@ class BottleneckModel(BaseTuner):
     ) -> None:
         residual_name = peft_config.residual_modules.get(current_key)
         residual = None if residual_name is None else (residual_name, self.model.get_submodule(residual_name))
-        if isinstance(target, BottleneckLayer):
-            target.update_layer(adapter_name, peft_config, residual=residual)
-            return
         norm_name = peft_config.norm_modules.get(current_key)
         norm = None if norm_name is None else self.model.get_submodule(norm_name)
+        if isinstance(target, BottleneckLayer):
+            target.update_layer(adapter_name, peft_config, residual=residual, norm=norm)
+            return
         layer = BottleneckLayer(target, adapter_name, peft_config, residual=residual, norm=norm)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
@@ -104,9 +104,6 @@ class BottleneckModel(BaseTuner):
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _check_merge_allowed(self) -> None:
-        refuse_merge()
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Refused.

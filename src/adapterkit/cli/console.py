@@ -88,7 +88,7 @@ def print_json(value: Any, indent: int | None = 2) -> None:
         typer.echo(json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False))
 
 
-def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), title: str | None = None) -> None:
+def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), title: str = "") -> None:
     """A table on standard output. A terminal gets aligned columns, a pipe gets them untruncated."""
     if not is_main_process():
         return
@@ -96,19 +96,21 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=bool(headings), pad_edge=False, title=title, title_justify="left")
-    for column in headings or [""] * max(map(len, rows), default=0):
+    table = Table(box=None, show_header=bool(headings), pad_edge=False, title=title or None, title_justify="left")
+    columns = max(map(len, [*rows, headings]))
+    for column in headings or [""] * columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        widths = [
-            max((len(str(row[place])) for row in [*rows, headings] if place < len(row)), default=0)
-            for place in range(9)
-        ]
-        console = Console(highlight=False, width=max(80, sum(widths) + 20))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    widest = sum(max(len(row[place]) for row in [*rows, headings] if place < len(row)) for place in range(columns))
+    console = Console(highlight=False, width=max(80, widest + 2 * columns, len(title)))
+    with console.capture() as captured:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[list[str]]:

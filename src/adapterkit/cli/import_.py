@@ -49,7 +49,7 @@ def import_(
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
     """
-    from adapterkit.artifact.convert import import_peft
+    from adapterkit.artifact.convert.peft import import_peft
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else None
     written = import_peft(

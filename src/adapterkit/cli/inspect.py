@@ -24,11 +24,12 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
         return
     console.print_table(_facts(manifest), title=str(folder))
     for split, scores in manifest.metrics.items():
-        console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"), title="")
+        console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"))
 
 
 def _facts(manifest: Any) -> list[list[str]]:
-    method = {name: value for name, value in manifest.method.model_dump().items() if value not in (None, {}, False)}
+    settings = manifest.method.model_dump(mode="json", exclude={"kind"})
+    chosen = [f"{name} {_shown(value)}" for name, value in settings.items() if value not in (None, {}, False, 0.0)]
     labels = manifest.labels
     shown = ", ".join(labels[:LABELS_SHOWN]) + (", …" if len(labels) > LABELS_SHOWN else "")
     parameters = manifest.parameters
@@ -37,7 +38,7 @@ def _facts(manifest: Any) -> list[list[str]]:
         ["labels", f"{len(labels)}: {shown}" if labels else "none"],
         ["backbone", " @ ".join(filter(None, (manifest.backbone.name, manifest.backbone.revision)))],
         ["fingerprint", manifest.backbone.fingerprint],
-        ["method", ", ".join(f"{name} {value}" for name, value in method.items())],
+        ["method", ", ".join([manifest.method.kind, *chosen])],
         ["head", f"{manifest.head.kind}, pooling {manifest.head.pooling}"],
         ["parameters", f"{parameters.method:,} method + {parameters.head:,} head, {manifest.dtype}"],
         ["size", f"{console.readable_bytes(manifest.size_bytes)}"],
@@ -49,3 +50,11 @@ def _facts(manifest: Any) -> list[list[str]]:
         ["golden rows", str(len(manifest.golden.rows))],
     ]
     return [[name, value] for name, value in rows if value]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " + ".join(map(str, value))
+    if isinstance(value, dict):
+        return " + ".join(f"{name} {inner}" for name, inner in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)

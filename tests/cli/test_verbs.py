@@ -1,0 +1,242 @@
+"""The verbs that need an artifact, on a tiny one that the command line itself trains."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from adapterkit.cli.app import app
+from adapterkit.cli.predict import one_line
+
+# Accelerate warns where a run has no tracker, which is what the recipe below asks for.
+pytestmark = pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")
+
+RECIPE = """\
+task: {{kind: text-classification}}
+backbone: {{name: {backbone}, device: cpu}}
+method: {{kind: lora, rank: 2, sites: [attention.query]}}
+data: {{train: train.jsonl, test: test.jsonl, columns: {{text: sentence}}}}
+training: {{epochs: 1, batch_size: 8, precision: fp32, trackers: []}}
+output: {output}
+"""
+
+
+class World:
+    """A folder with a recipe, its rows and the artifact that was trained from them."""
+
+    def __init__(self, root: Path, backbone: Path) -> None:
+        self.root, self.recipe, self.artifact = root, root / "tiny.yaml", root / "artifact"
+        self.recipe.write_text(RECIPE.format(backbone=backbone, output=self.artifact), encoding="utf-8")
+        self.write("train.jsonl", [row(number) for number in range(40)])
+        self.write("test.jsonl", [row(number) for number in range(40, 50)])
+        self.trained = self.run("train", str(self.recipe), "--json")
+
+    def write(self, name: str, rows: list[dict[str, Any]]) -> Path:
+        path = self.root / name
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in rows), encoding="utf-8")
+        return path
+
+    def run(self, *words: str, given: str | None = None) -> Result:
+        return CliRunner().invoke(app, list(words), input=given, env={"ADAPTERKIT_DATA": str(self.root)})
+
+
+def row(number: int) -> dict[str, Any]:
+    word, label = (("card", "lost"), ("cash", "money"))[number % 2]
+    return {"sentence": f"{word} number {number}", "label": label}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_folders: Mapping[str, Path]) -> World:
+    return World(tmp_path_factory.mktemp("cli"), tiny_folders["bert"])
+
+
+def test_training_tells_machines_where_the_artifact_is_and_how_good(world: World) -> None:
+    assert world.trained.exit_code == 0, world.trained.stderr
+    told = json.loads(world.trained.stdout)
+    assert told["artifact"] == str(world.artifact)
+    assert set(told["metrics"]) == {"validation", "test"}
+    assert set(told["metrics"]["test"]["accuracy"]) == {"value", "low", "high"}
+
+
+def test_training_another_method_from_the_same_file_leaves_out_what_belongs_to_lora(world: World) -> None:
+    output = world.root / "houlsby"
+    ran = world.run(
+        "train", str(world.recipe), "method.kind=bottleneck", "method.placement=houlsby", f"output={output}"
+    )
+    assert ran.exit_code == 0, ran.stderr
+    assert "Note: method.kind=bottleneck: left out rank, sites, which belong to lora only" in ran.stderr
+    assert ran.stderr.count("left out rank") == 1
+    assert "accuracy" in ran.stdout
+    assert f"Artifact: {output}" in ran.stderr
+    assert json.loads(world.run("inspect", str(output), "--json").stdout)["method"]["placement"] == "houlsby"
+
+
+def test_an_output_that_exists_is_not_replaced_unless_asked(world: World) -> None:
+    refused = world.run("train", str(world.recipe))
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("OutputError")
+
+
+def test_a_person_sees_what_an_artifact_is(world: World) -> None:
+    shown = world.run("inspect", str(world.artifact)).stdout
+    assert "text-classification" in shown
+    assert "2: lost, money" in shown
+    assert "lora, rank 2, alpha 16, sites attention.query" in shown
+    assert "test 10, train 36, validation 4" in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
+
+
+def test_a_machine_sees_the_manifest(world: World) -> None:
+    shown = json.loads(world.run("inspect", str(world.artifact), "--json").stdout)
+    written = json.loads((world.artifact / "adapterkit.json").read_text(encoding="utf-8"))
+    assert shown["backbone"] == written["backbone"]
+    assert shown["recipe"] == written["recipe"]
+
+
+def test_lines_of_text_are_answered_one_by_one(world: World) -> None:
+    answered = world.run("predict", str(world.artifact), given="card number 1\ncash number 2\n")
+    assert answered.exit_code == 0, answered.stderr
+    lines = answered.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.split("\t")[0] in ("lost", "money") and 0.5 <= float(line.split("\t")[1]) <= 1 for line in lines)
+
+
+def test_lines_of_json_a_file_and_lines_of_text_get_the_same_answers(world: World) -> None:
+    texts = [row(number)["sentence"] for number in range(40, 50)]
+    as_text = world.run("predict", str(world.artifact), "--json", given="\n".join(texts))
+    as_json = world.run(
+        "predict", str(world.artifact), "--json", given="\n".join(json.dumps({"text": t}) for t in texts)
+    )
+    as_file = world.run("predict", str(world.artifact), str(world.root / "test.jsonl"), "--json")
+    assert len(as_text.stdout.splitlines()) == 10
+    assert as_text.stdout == as_json.stdout == as_file.stdout
+    answer = json.loads(as_text.stdout.splitlines()[0])
+    assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("", "nothing came in"),
+        ("a\n\nb\n  \n", "line 4: is empty"),
+        ('{"text": "a"}\n{"text": 1\n', "line 2: no JSON object"),
+        ('{"text": "a"}\n3\n', "line 2: found int"),
+        ('{"text": "a"}\n{"txt": "a"}\n', "line 2: "),
+    ],
+)
+def test_lines_that_cannot_be_answered_are_named(world: World, given: str, problem: str) -> None:
+    refused = world.run("predict", str(world.artifact), given=given)
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("DataError")
+    assert problem in refused.stderr
+    assert refused.stdout == ""
+
+
+def test_the_rows_of_the_recipe_are_scored_where_no_file_is_named(world: World) -> None:
+    scored = json.loads(world.run("evaluate", str(world.artifact), "--column", "text=sentence", "--json").stdout)
+    assert scored == json.loads(world.trained.stdout)["metrics"]["test"]
+
+
+def test_a_file_is_scored_into_a_table(world: World) -> None:
+    shown = world.run("evaluate", str(world.artifact), "--data", "test.jsonl", "--data-root", str(world.root))
+    assert shown.exit_code == 0, shown.stderr
+    assert shown.stdout.splitlines()[0].split() == ["metric", "value", "95", "%", "interval"]
+    assert shown.stdout.splitlines()[1].startswith("accuracy")
+
+
+def test_a_column_without_a_name_is_refused(world: World) -> None:
+    refused = world.run("evaluate", str(world.artifact), "--column", "sentence")
+    assert refused.exit_code == 1
+    assert "--column sentence: expected NAME=COLUMN" in refused.stderr
+
+
+def test_a_whole_artifact_is_verified_with_status_0(world: World) -> None:
+    shown = world.run("verify", str(world.artifact))
+    assert shown.exit_code == 0
+    assert "verified" in shown.stdout
+    told = json.loads(world.run("verify", str(world.artifact), "--json").stdout)
+    assert told["ok"] is True
+    assert [check["name"] for check in told["checks"]][-1] == "golden rows"
+
+
+def test_a_damaged_artifact_is_refused_with_status_1(world: World, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(world.artifact, damaged)
+    tensors = damaged / "adapter_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\x00")
+    shown = world.run("verify", str(damaged), "--json")
+    assert shown.exit_code == 1
+    assert json.loads(shown.stdout)["ok"] is False
+    assert world.run("verify", str(damaged)).stdout.startswith(f"{damaged}: NOT verified")
+    assert world.run("inspect", str(damaged)).stderr.startswith("ArtifactError")
+
+
+def test_a_folder_that_is_no_artifact_is_refused(world: World, tmp_path: Path) -> None:
+    for words in (["inspect"], ["predict"], ["evaluate", "--data", "x.jsonl"]):
+        refused = world.run(words[0], str(tmp_path), *words[1:], given="a\n")
+        assert refused.exit_code == 1, words
+        assert refused.stderr.startswith("ArtifactError")
+
+
+def test_ctrl_c_before_a_checkpoint_says_how_to_begin_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adapterkit.training.train", interrupted)
+    stopped = world.run("train", str(world.recipe), "training.seed=1", f"output={world.root / 'x'}")
+    assert stopped.exit_code == 130
+    assert f"Begin again: adapterkit train {world.recipe} training.seed=1" in stopped.stderr
+
+
+def test_ctrl_c_keeps_a_checkpoint_from_which_the_same_command_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapterkit.training.interrupt import Interrupt
+
+    words = ["train", str(world.recipe), f"output={world.root / 'stopped'}"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupt, "wished", lambda self: True)
+        stopped = world.run(*words)
+    assert stopped.exit_code == 130
+    assert f"The checkpoint of step 1 is kept; go on with: adapterkit {' '.join(words)}" in stopped.stderr
+    assert stopped.stderr.rstrip().endswith("--resume")
+    resumed = world.run(*words, "--resume", "--json")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["metrics"] == json.loads(world.trained.stdout)["metrics"]
+
+
+def test_the_whole_command_answers_from_a_pipe(world: World) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterkit", "predict", str(world.artifact)],
+        input="card number 1\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ({"label": "a", "score": 0.51239, "probabilities": {}}, "a\t0.5124"),
+        ({"labels": ["a", "b"], "probabilities": {}}, "a, b"),
+        ({"labels": []}, ""),
+        ({"value": 3.14159265}, "3.142"),
+        ({"tokens": ["Ada", "ran"], "tags": ["B-P", "O"], "scores": [0.9, 0.8]}, "B-P O"),
+        ({"answer": "two\nlines", "score": 1.0}, "two\\nlines\t1.0000"),
+        ({"choice": 2}, "2"),
+        ({"text": "Ünï"}, "Ünï"),
+        ({"other": 1}, '{"other": 1}'),
+    ],
+)
+def test_an_answer_is_one_line_for_a_reader(answer: dict[str, Any], line: str) -> None:
+    assert one_line(answer) == line

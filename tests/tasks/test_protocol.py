@@ -180,7 +180,9 @@ def test_rows_that_cannot_be_used_are_named_by_line(kind: str, hostile: dict[str
         task.check_rows([])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("text-classification", "token-classification")])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind not in ("text-classification", "token-classification")]
+)
 def test_class_weights_are_refused_where_there_are_no_classes(
     kind: str, task_of: Make, vocabulary_of: Vocabularies
 ) -> None:

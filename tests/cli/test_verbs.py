@@ -23,7 +23,7 @@ RECIPE = """\
 task: {{kind: text-classification}}
 backbone: {{name: {backbone}, device: cpu}}
 method: {{kind: lora, rank: 2, sites: [attention.query]}}
-data: {{train: train.jsonl, test: test.jsonl, columns: {{text: sentence}}}}
+data: {{train: train.jsonl, test: test.jsonl, columns: {{text: said}}}}
 training: {{epochs: 1, batch_size: 8, precision: fp32, trackers: []}}
 output: {output}
 """
@@ -50,7 +50,7 @@ class World:
 
 def row(number: int) -> dict[str, Any]:
     word, label = (("card", "lost"), ("cash", "money"))[number % 2]
-    return {"sentence": f"{word} number {number}", "label": label}
+    return {"said": f"{word} number {number}", "label": label}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_lines_of_text_are_answered_one_by_one(world: World) -> None:
 
 
 def test_lines_of_json_a_file_and_lines_of_text_get_the_same_answers(world: World) -> None:
-    texts = [row(number)["sentence"] for number in range(40, 50)]
+    texts = [row(number)["said"] for number in range(40, 50)]
     as_text = world.run("predict", str(world.artifact), "--json", given="\n".join(texts))
     as_json = world.run(
         "predict", str(world.artifact), "--json", given="\n".join(json.dumps({"text": t}) for t in texts)
@@ -141,12 +141,12 @@ def test_lines_that_cannot_be_answered_are_named(world: World, given: str, probl
 
 
 def test_the_rows_of_the_recipe_are_scored_where_no_file_is_named(world: World) -> None:
-    scored = json.loads(world.run("evaluate", str(world.artifact), "--column", "text=sentence", "--json").stdout)
+    scored = json.loads(world.run("evaluate", str(world.artifact), "--json").stdout)
     assert scored == json.loads(world.trained.stdout)["metrics"]["test"]
 
 
 def test_a_file_is_scored_into_a_table(world: World) -> None:
-    shown = world.run("evaluate", str(world.artifact), "--data", "test.jsonl", "--data-root", str(world.root))
+    shown = world.run("evaluate", str(world.artifact), "--data", "test.jsonl", "--column", "text=said")
     assert shown.exit_code == 0, shown.stderr
     assert shown.stdout.splitlines()[0].split() == ["metric", "value", "95", "%", "interval"]
     assert shown.stdout.splitlines()[1].startswith("accuracy")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
+from adapterkit.cli.columns import columns_of
 from adapterkit.cli.options import BackboneName, DataRoot, Folder, Json
 
 
@@ -33,8 +34,10 @@ def evaluate(
     """
     from adapterkit import evaluation
 
-    source = data if data is not None else _test_rows(folder)
-    named = _named_columns(columns)
+    source, named = data, _named_columns(columns)
+    if source is None:
+        source, trained_with = _test_rows(folder)
+        named = {**trained_with, **named}
     metrics = evaluation.evaluate(folder, data=source, columns=named, backbone=backbone, data_root=data_root)
     if as_json:
         console.print_json({name: console.metric_facts(metric) for name, metric in metrics.items()})
@@ -42,24 +45,23 @@ def evaluate(
         console.print_table(console.metric_rows(metrics), ("metric", "value", "95 % interval"))
 
 
-def _test_rows(folder: Path) -> str:
-    """The test rows that the artifact's recipe names."""
+def _test_rows(folder: Path) -> tuple[str, dict[str, str]]:
+    """The test rows that the artifact's recipe names, and what it calls their columns."""
     from adapterkit.artifact import open_artifact
     from adapterkit.errors import DataError
 
-    kept = open_artifact(folder).manifest.recipe.get("data")
+    artifact = open_artifact(folder)
+    kept = artifact.manifest.recipe.get("data")
     test = kept.get("test") if isinstance(kept, dict) else None
     if not isinstance(test, str):
         raise DataError(f"{folder} names no test rows", remedy=f"Name a file: adapterkit evaluate {folder} --data FILE")
-    return test
+    return test, columns_of(artifact)
 
 
-def _named_columns(columns: Sequence[str] | None) -> dict[str, str] | None:
+def _named_columns(columns: Sequence[str] | None) -> dict[str, str]:
     from adapterkit.errors import DataError
 
-    if not columns:
-        return None
-    pairs = [column.partition("=") for column in columns]
+    pairs = [column.partition("=") for column in columns or ()]
     wrong = [f"--column {''.join(pair)}: expected NAME=COLUMN" for pair in pairs if not (pair[0] and pair[2])]
     if wrong:
         raise DataError("Columns cannot be read", wrong, "As in --column text=sentence")

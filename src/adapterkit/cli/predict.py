@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
+from adapterkit.cli.columns import columns_of
 from adapterkit.cli.options import BackboneName, Folder, Json
 
 if TYPE_CHECKING:
@@ -110,13 +111,6 @@ def rows_of_lines(lines: Sequence[str], task: Task) -> Rows:
     if problems:
         raise DataError("Standard input cannot be read as rows", problems, "Give one row per line.")
     return Rows(rows, source="standard input")
-
-
-def columns_of(artifact: Artifact) -> dict[str, str]:
-    """The names that the columns had in training: canonical name -> the file's."""
-    data = artifact.manifest.recipe.get("data")
-    columns = data.get("columns") if isinstance(data, dict) else None
-    return {name: str(column) for name, column in columns.items()} if isinstance(columns, dict) else {}
 
 
 def rows_of_file(path: Path, artifact: Artifact) -> Rows:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from adapterkit import errors
 
 if TYPE_CHECKING:
+    from adapterkit.artifact import import_peft as import_peft
     from adapterkit.artifact import load as load
     from adapterkit.artifact import verify as verify
-    from adapterkit.artifact.convert.peft import import_peft as import_peft
     from adapterkit.backbone import Backbone as Backbone
     from adapterkit.evaluation import evaluate as evaluate
     from adapterkit.recipe import Recipe as Recipe
@@ -32,7 +32,7 @@ _HOMES = {
     "Backbone": "adapterkit.backbone",
     "Recipe": "adapterkit.recipe",
     "evaluate": "adapterkit.evaluation",
-    "import_peft": "adapterkit.artifact.convert.peft",
+    "import_peft": "adapterkit.artifact",
     "load": "adapterkit.artifact",
     "load_recipe": "adapterkit.recipe",
     "train": "adapterkit.training",

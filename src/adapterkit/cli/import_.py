@@ -49,12 +49,11 @@ def import_(
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
     """
-    from adapterkit.artifact.convert.peft import import_peft
+    from adapterkit.artifact import import_peft
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else None
-    written = import_peft(
-        source, output, backbone=backbone, kind=kind, labels=names, problem=problem, overwrite=overwrite
-    )
+    task = {"problem": problem} if problem is not None else None
+    written = import_peft(source, output, backbone=backbone, kind=kind, labels=names, task=task, overwrite=overwrite)
     if as_json:
         console.print_json({"artifact": str(written)})
         return

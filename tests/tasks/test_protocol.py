@@ -54,7 +54,7 @@ def test_a_stored_task_with_wrong_fields_is_refused_with_every_problem(kind: str
     with pytest.raises(DataError) as caught:
         TASKS[kind].from_dict({**stored, "kind": "other", "extra": 1, "settings": 3})
     assert {problem.split(":")[0] for problem in caught.value.problems} == {"kind", "extra", "settings"}
-    with pytest.raises(DataError, match="settings.nonsense"):
+    with pytest.raises(DataError, match=r"settings\.nonsense"):
         TASKS[kind].from_dict({**stored, "settings": {**stored["settings"], "nonsense": 1}})
     for name in stored:
         with pytest.raises(DataError, match=f"{name}"):
@@ -162,7 +162,8 @@ def test_a_length_beyond_the_backbone_s_is_refused(kind: str, task_of: Make, voc
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "hostile",
-    [{}, {"text": None, "source": None}, {"text": 3, "question": 3, "tokens": 3, "source": 3}, {"label": [float("nan")]},
+    [{}, {"text": None, "source": None}, {"text": 3, "question": 3, "tokens": 3, "source": 3},
+     {"label": [float("nan")]},
      {"text": "half \ud800 pair", "source": "\ud800", "question": "\udfff", "tokens": ["\ud800"]}],
 )  # fmt: skip
 def test_rows_that_cannot_be_used_are_named_by_line(kind: str, hostile: dict[str, Any], task_of: Make) -> None:

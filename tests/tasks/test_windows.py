@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def test_every_item_is_fresh_once_and_every_window_fits(count: int, size: int, d
     overlap = data.draw(st.integers(0, size - 1))
     found = windows(count, size, overlap)
     assert [item for window in found for item in range(window.fresh, window.stop)] == list(range(count))
-    for before, window in zip(found, found[1:], strict=False):
+    for before, window in itertools.pairwise(found):
         assert window.fresh - window.start >= overlap
         assert before.start < window.start
     assert all(window.stop - window.start == min(size, count) for window in found)

@@ -71,14 +71,16 @@ class CausalLm(GeneratingTask):
 
         train: every token is predicted once; a block starts with the last token of the block before.
         score: every token is predicted once, after at least half a block of context (but at the document's start).
-        predict: one prompt per row, cut on its left to leave room for max_new_tokens.
+        predict: one prompt per row, cut on its left to leave room for max_new_tokens, or for half of what the backbone
+            takes where that is less.
         """
         cuts = Cuts(rows)
         features: list[Feature] = []
         if purpose == "predict":
             limit = longest(self.settings, vocabulary)
             if vocabulary.max_tokens is not None:
-                limit = min(limit, max(1, vocabulary.max_tokens - self.settings.max_new_tokens))
+                room = vocabulary.max_tokens - self.settings.max_new_tokens
+                limit = min(limit, max(room, vocabulary.max_tokens // 2))
             for index, ids in enumerate(encode_prompts(rows, vocabulary)):
                 cuts.add(index, len(ids) - limit)
                 tokens = surrounded(vocabulary, ids[-limit:], [], [])

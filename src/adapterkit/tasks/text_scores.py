@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,13 @@ def _chrf(sums_S: Statistics) -> Any:
 
 
 def _rouge_l(text: str, references: Sequence[str]) -> float:
-    """The best F-measure of the longest common subsequence of words."""
-    from rouge_score import rouge_scorer  # imports nltk and absl, which no other task needs
-
-    scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+    """The best F-measure of the longest common subsequence of words (Lin 2004)."""
+    scorer = _rouge_scorer()
     return max(float(scorer.score(reference, text)["rougeL"].fmeasure) for reference in references)
+
+
+@cache
+def _rouge_scorer() -> Any:
+    from rouge_score import rouge_scorer  # imports nltk, which no other task needs
+
+    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)

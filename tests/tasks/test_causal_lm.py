@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tests.tasks.conftest import ROWS
+from tests.tasks.test_protocol import Make, Vocabularies
+from tests.tiny import DECODERS
+
+from adapterkit.errors import BackboneError, DataError
+from adapterkit.tasks import GeneratingTask
+from adapterkit.tasks.parts import IGNORED
+
+KIND = "causal-lm"
+LONG = [{"text": "the quick brown fox jumps over the lazy dog " * 12}, {"text": "my card was lost"}]
+CHAT = [
+    {
+        "messages": [
+            {"role": "user", "content": "where is Ada ?"},
+            {"role": "assistant", "content": "in London"},
+            {"role": "user", "content": "and the fox ?"},
+            {"role": "assistant", "content": "over the dog"},
+        ]
+    }
+]
+
+
+@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("purpose", ["train", "score"])
+def test_every_token_is_predicted_once_and_no_block_mixes_documents(
+    family: str, purpose: Any, task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    vocabulary = vocabulary_of(family)
+    features = task_of(KIND, LONG, block_tokens=20).encode(LONG, vocabulary, purpose).features
+    tokenizer = vocabulary.tokenizer
+    for index, row in enumerate(LONG):
+        predicted = [
+            label for feature in features if feature.row == index for label in feature.labels if label != IGNORED
+        ]
+        whole = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        # Qwen has no begin token, so nothing stands before the first token to predict it from.
+        assert predicted == (whole if tokenizer.bos_token_id is not None else whole[1:])
+    for feature in features:
+        assert feature.length_tokens <= 20
+        assert feature.labels[0] == IGNORED
+        kept = list(zip(feature.inputs["input_ids"], feature.labels, strict=True))
+        assert all(label in (token, IGNORED) for token, label in kept)
+    if purpose == "score":
+        later = [feature for before, feature in itertools.pairwise(features) if before.row == feature.row]
+        assert all(feature.labels[:10] == [IGNORED] * 10 for feature in later)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_perplexity_is_that_of_the_model_on_the_whole_document(
+    family: str, tiny_folders: Mapping[str, Path], task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_folders[family]).eval()
+    task, vocabulary, rows = task_of(KIND), vocabulary_of(family), ROWS[KIND]
+    features = task.encode(rows, vocabulary, "score").features
+    batch = task.collate(features, vocabulary)
+    with torch.no_grad():
+        found = task.score(rows, features, task.outputs(model(**batch.inputs).logits, batch), resamples=0)
+        nats, tokens = 0.0, 0
+        for feature in features:
+            ids = torch.tensor([feature.inputs["input_ids"]])
+            nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+            tokens += ids.shape[1] - 1
+    assert found["perplexity"].value == pytest.approx(math.exp(nats / tokens), rel=1e-4)
+    characters = sum(len(row["text"]) for row in rows)
+    assert found["bits_per_character"].value == pytest.approx(nats / math.log(2) / characters, rel=1e-4)
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_a_prompt_is_context_or_target_as_the_recipe_says(
+    only: bool, task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    vocabulary = vocabulary_of("llama")
+    rows = [{"prompt": "the fox", "completion": " jumps over"}]
+    task = task_of(KIND, rows, completions_only=only)
+    (feature,) = task.encode(rows, vocabulary).features
+    tokenizer = vocabulary.tokenizer
+    prompt = tokenizer("the fox")["input_ids"]
+    completion = [*tokenizer(" jumps over", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    assert feature.inputs["input_ids"] == [*prompt, *completion]
+    assert feature.labels == [*([IGNORED] * len(prompt) if only else [IGNORED, *prompt[1:]]), *completion]
+    assert feature.extras["characters"] == len(" jumps over") + (0 if only else len("the fox"))
+    (asked,) = task.encode(rows, vocabulary, "predict").features
+    assert asked.inputs["input_ids"] == prompt
+
+
+def test_characters_are_counted_where_the_first_blocks_hold_the_prompt_only(
+    task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    rows = [{"prompt": "the quick brown fox " * 9, "completion": "jumps"}]
+    features = task_of(KIND, rows, completions_only=True, block_tokens=16).encode(rows, vocabulary_of("gpt2")).features
+    assert sum(feature.extras["characters"] for feature in features) == 5
+    assert all(any(label != IGNORED for label in feature.labels) for feature in features)
+
+
+def test_only_the_assistant_s_turns_of_a_chat_are_trained(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    vocabulary = vocabulary_of("qwen2")
+    (feature,) = task_of(KIND, CHAT, completions_only=True).encode(CHAT, vocabulary).features
+    trained = [label for label in feature.labels if label != IGNORED]
+    assert vocabulary.tokenizer.decode(trained) == "in London<|im_end|>\nover the dog<|im_end|>\n"
+    (whole,) = task_of(KIND, CHAT).encode(CHAT, vocabulary).features
+    assert whole.inputs["input_ids"] == feature.inputs["input_ids"]
+    assert whole.labels[1:] == whole.inputs["input_ids"][1:]
+
+
+def test_a_chat_is_continued_where_the_assistant_speaks(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    vocabulary = vocabulary_of("qwen2")
+    rows = [{"messages": CHAT[0]["messages"][:1]}]
+    (feature,) = task_of(KIND, CHAT).encode(rows, vocabulary, "predict").features
+    asked = vocabulary.tokenizer.decode(feature.inputs["input_ids"])
+    assert asked == "<|im_start|>user\nwhere is Ada ?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_chat_without_a_template_is_refused(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    with pytest.raises(BackboneError, match="chat template"):
+        task_of(KIND, CHAT).encode(CHAT, vocabulary_of("gpt2"))
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(
+    fresh_backbone: Any, task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    backbone = fresh_backbone("qwen2")
+    backbone.tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    vocabulary = type(vocabulary_of("qwen2")).of(backbone.tokenizer, 128)
+    with pytest.raises(BackboneError, match="rewrites earlier turns"):
+        task_of(KIND, CHAT, completions_only=True).encode(CHAT, vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("row", "only", "reason"),
+    [
+        ({}, False, "no text, no prompt with completion, and no messages"),
+        ({"text": "x"}, True, "a text has no completion, and completions_only is set"),
+        ({"text": ""}, False, "text is empty"),
+        ({"prompt": "x"}, False, "no completion"),
+        ({"prompt": "x", "completion": ""}, False, "completion is empty"),
+        ({"messages": []}, False, "messages is not a list of turns"),
+        ({"messages": ["hello"]}, False, "messages[0] is str, expected role and content"),
+        ({"messages": [{"role": "user"}]}, False, "messages[0]: no content"),
+        ({"messages": CHAT[0]["messages"][:1]}, True, "no turn of the assistant, and completions_only is set"),
+    ],
+)
+def test_rows_that_cannot_be_used_say_why(
+    row: dict[str, Any], only: bool, reason: str, task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    task = task_of(KIND, CHAT, completions_only=only)
+    assert task.problem_of(row, "train") == reason
+    with pytest.raises(DataError, match="line 1"):
+        task.encode([row], vocabulary_of("qwen2"))
+
+
+def test_prompts_are_padded_and_cut_on_the_left(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    vocabulary = vocabulary_of("gpt2")
+    task = task_of(KIND, LONG, max_tokens=12)
+    features, truncation = task.encode([{"text": "my card was lost " * 9}, {"text": "fox"}], vocabulary, "predict")
+    assert truncation.rows == 1
+    assert features[0].length_tokens == 12
+    assert isinstance(task, GeneratingTask)
+    batch = task.collate_prompts(features, vocabulary)
+    assert batch.inputs["attention_mask"][1, 0] == 0
+    assert batch.inputs["attention_mask"][:, -1].tolist() == [1, 1]
+    assert vocabulary.tokenizer.decode(batch.inputs["input_ids"][0]).endswith("my card was lost ")
+
+
+def test_a_prompt_leaves_room_for_what_is_generated(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    for max_new_tokens, prompt_tokens in ((50, 78), (100, 64), (1000, 64)):  # of the backbone's 128
+        task = task_of(KIND, LONG, max_new_tokens=max_new_tokens)
+        features, _ = task.encode(LONG, vocabulary_of("gpt2"), "predict")
+        assert features[0].length_tokens == prompt_tokens

@@ -1,6 +1,7 @@
 """Artifacts: adapters on disk. docs/artifact-format.md is the specification."""
 
 from adapterkit.artifact.atomic import check_output
+from adapterkit.artifact.convert.peft import import_peft
 from adapterkit.artifact.load import Artifact, load, open_artifact
 from adapterkit.artifact.manifest import DataFacts, Manifest
 from adapterkit.artifact.save import KEPT, round_weights, save
@@ -14,6 +15,7 @@ __all__ = [
     "Manifest",
     "Report",
     "check_output",
+    "import_peft",
     "load",
     "open_artifact",
     "round_weights",

@@ -206,9 +206,11 @@ def _labels_argument(content: Mapping[str, Any]) -> str:
 
 
 def _code(value: Any) -> str:
-    """A Python literal that cannot end the fence: one line of ASCII without backticks."""
+    """A Python literal that can neither end the fence nor be HTML: one line of ASCII without backticks and brackets."""
     text = ascii(value)
-    return text.replace("`", "\\x60")
+    for letter in "`<>":
+        text = text.replace(letter, f"\\x{ord(letter):02x}")
+    return text
 
 
 def _is_hub_id(name: object) -> bool:

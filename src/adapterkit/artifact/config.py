@@ -41,8 +41,20 @@ def is_module_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 512 and _MODULE.fullmatch(value) is not None
 
 
+def task_type(kind: str, own_head: bool) -> str | None:
+    """PEFT's task type. None with an own head too: PEFT would demand the tensors of the family's head."""
+    return None if own_head else TASK_TYPES[kind]
+
+
 def make_config(
-    kind: str, method: str, content: Mapping[str, Any], heads: Iterable[str], name: str, revision: str | None
+    kind: str,
+    method: str,
+    content: Mapping[str, Any],
+    name: str,
+    revision: str | None,
+    *,
+    own_head: bool,
+    heads: Iterable[str] = (),
 ) -> dict[str, Any]:
     """PEFT's config of an adapter.
 
@@ -50,9 +62,10 @@ def make_config(
         kind: the task's.
         method: "lora", "bottleneck" or "none".
         content: the method's own part, as `Attachment.config` gives it.
-        heads: modules of the family's class that are saved whole; none for an own head, which that class lacks.
         name: the backbone's.
         revision: the backbone's.
+        own_head: whether the head is one that the family's class lacks.
+        heads: modules of the family's class that are saved whole.
     """
     fields = _FIELDS[method]
     config = {key: value for key, value in content.items() if key in fields}
@@ -61,7 +74,7 @@ def make_config(
     return {
         **config,
         "peft_type": METHODS[method],
-        "task_type": TASK_TYPES[kind],
+        "task_type": task_type(kind, own_head),
         "modules_to_save": sorted(heads) or None,
         "base_model_name_or_path": name,
         "revision": revision,
@@ -69,8 +82,8 @@ def make_config(
     }
 
 
-def check_config(config: Mapping[str, Any], kind: str, method: str) -> None:
-    """Check a config against the manifest's kind and method.
+def check_config(config: Mapping[str, Any], kind: str, method: str, *, own_head: bool) -> None:
+    """Check a config against the manifest's kind, method and head.
 
     Raises:
         ArtifactError: with every field that is unknown, of another type, out of bounds, or a pattern.
@@ -86,7 +99,7 @@ def check_config(config: Mapping[str, Any], kind: str, method: str) -> None:
     ]
     needed = ("peft_type", "target_modules")
     problems += [f"{CONFIG}: {key}: missing" for key in needed if key not in config]
-    for key, expected in (("peft_type", METHODS[method]), ("task_type", TASK_TYPES[kind])):
+    for key, expected in (("peft_type", METHODS[method]), ("task_type", task_type(kind, own_head))):
         if key in config and config[key] != expected:
             problems.append(f"{CONFIG}: {key}: found {config[key]!r:.80}, expected {expected!r} for {kind} by {method}")
     if problems:

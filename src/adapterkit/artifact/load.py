@@ -120,7 +120,7 @@ def open_artifact(folder: str | Path) -> Artifact:
     with _gathering(problems):
         task = _task(manifest)
     with _gathering(problems):
-        check_config(config, manifest.kind, manifest.method.kind)
+        check_config(config, manifest.kind, manifest.method.kind, own_head=manifest.head.kind != "family")
         check_contents(manifest, config, {name: entry.shape for name, entry in header.entries.items()})
     problems += dtype_problems(manifest, {name: entry.dtype for name, entry in header.entries.items()})
     if contract is None or task is None or problems:

@@ -106,9 +106,10 @@ def save(
             adapted.task.kind,
             adapted.method.kind,
             adapted.attachment.config(),
-            () if own else whole_modules(dict(adapted.headed.module.named_parameters()), heads),
             backbone.name,
             backbone.revision,
+            own_head=own,
+            heads=() if own else whole_modules(dict(adapted.headed.module.named_parameters()), heads),
         )
     )
     version, parent_digest, history = _ancestry(parent)

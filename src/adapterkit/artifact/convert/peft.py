@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adapterkit.adapted import build
 from adapterkit.artifact.config import TASK_TYPES
-from adapterkit.artifact.contents import PREFIX, check_state, method_target
+from adapterkit.artifact.contents import check_state, method_target
 from adapterkit.artifact.convert.facts import Facts, read_facts
 from adapterkit.artifact.convert.places import find_method
 from adapterkit.artifact.convert.samples import make_task, sample_rows
@@ -39,7 +40,7 @@ def import_peft(
     *,
     kind: str | None = None,
     labels: Sequence[str] | None = None,
-    problem: str | None = None,
+    task: Mapping[str, Any] | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
     overwrite: bool = False,
     dtype: SaveDtype | None = None,
@@ -52,7 +53,8 @@ def import_peft(
         backbone: what it was trained on, or where to load that from; None loads what its config names.
         kind: of the task; None takes what its config says (`task_type`).
         labels: names of the classes in the order of the logits, which no PEFT folder holds. Not for kinds without.
-        problem: of a text classification: "single-label" (where not given), "multi-label" or "regression".
+        task: more of a recipe's task settings, for instance {"problem": "multi-label"}: a text classification is
+            taken as single-label where nothing is said.
         rows: rows to take the golden rows from; without them a few sentences of ours.
         overwrite: replace what stands at `out`.
         dtype: of the saved tensors. None keeps that of the folder, so that not one bit changes.
@@ -69,17 +71,16 @@ def import_peft(
     facts = read_facts(parse_object(_read(src, CONFIG), CONFIG), src)
     raw = _read(src, TENSORS)
     header = parse_header(raw, TENSORS)
-    # PEFT writes the frozen original of a head beside the trained one when biases are saved; nothing uses it.
-    tensors = {name: t for name, t in read_tensors(raw, header, TENSORS).items() if ".original_module." not in name}
+    tensors = _without_copies(read_tensors(raw, header, TENSORS))
     kind = _kind(facts, kind, src)
     if not isinstance(backbone, Backbone):
         backbone = _load_backbone(facts, backbone, src)
-    task = make_task(kind, labels, problem, src, _head_sizes(tensors))
+    made = make_task(kind, labels, task or {}, src, _head_sizes(tensors))
     head = HeadSettings(kind="family")
-    bare = build_head(backbone, kind, task.classes, head, seed=SEED)
+    bare = build_head(backbone, kind, made.classes, head, seed=SEED)
     method = find_method(facts, {name: tuple(t.shape) for name, t in tensors.items()}, bare.module, backbone, src)
     del bare
-    adapted = build(backbone, task, method, head, SEED)
+    adapted = build(backbone, made, method, head, SEED)
     try:
         expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
         check_state({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
@@ -149,11 +150,18 @@ def _head_sizes(tensors: Mapping[str, Tensor]) -> list[int]:
     return sorted({int(t.shape[0]) for name, t in tensors.items() if method_target(name, "lora") is None and t.dim()})
 
 
+def _without_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what PEFT writes twice when biases are saved: a head's bias, and the frozen original of that."""
+    kept = {name: tensor for name, tensor in tensors.items() if ".original_module." not in name}
+    for name in [name for name in kept if ".modules_to_save." in name]:
+        again = kept.get(name.replace(".modules_to_save.", "."))
+        if again is not None and torch.equal(again, kept[name]):
+            del kept[name]
+    return kept
+
+
 def _dtype(tensors: Mapping[str, Tensor]) -> SaveDtype:
     words = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
     if words == {"bfloat16"}:
         return "bfloat16"
     return "float16" if words == {"float16"} else "float32"
-
-
-__all__ = ["PREFIX", "import_peft"]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.artifact.conftest import make, write
+
+from adapterkit.artifact import DataFacts
+from adapterkit.artifact.card import escaped, quoted
+
+HOSTILE = "\n---\nlicense: evil\n# x <script>alert(1)</script> ![x](http://x) `rm` | [a](b) \u2028 \x00 𝔘 \"' \\"
+
+
+def metadata_of(text):
+    opening, block, body = text.split("---\n", 2)
+    assert opening == ""
+    return yaml.safe_load(block), body
+
+
+def test_the_card_holds_the_hubs_metadata_and_how_to_use_it(saved):
+    found, body = metadata_of((saved / "README.md").read_text())
+    assert found["library_name"] == "adapterkit"
+    assert found["pipeline_tag"] == "text-classification"
+    assert found["datasets"] == ["made/up"]
+    assert {"adapterkit", "peft", "lora"} <= set(found["tags"])
+    assert "ak.load(" in body
+    assert "PeftModel.from_pretrained" in body
+    assert "num_labels=3" in body
+    assert "adapterkit verify" in body
+
+
+def test_metrics_stand_in_the_card_and_in_its_metadata(tmp_path, tiny_backbones):
+    metric = SimpleNamespace(value=0.935, low=0.92, high=0.95)
+    with make(tiny_backbones["bert"]) as adapted:
+        write(
+            tmp_path / "out",
+            adapted,
+            metrics={"test": {"accuracy": metric}},
+            data=DataFacts(source="a/b", license="mit"),
+        )
+    found, body = metadata_of((tmp_path / "out" / "README.md").read_text())
+    (result,) = found["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.935}]
+    assert result["dataset"] == {"name": "a/b", "type": "a/b", "split": "test"}
+    assert found["license"] == "mit"
+    assert "| test | accuracy | 0.935 | 0.92 to 0.95 |" in body
+
+
+def test_text_from_labels_and_rows_ends_nothing(tmp_path, tiny_backbones):
+    labels = (HOSTILE, "```\n# heading", "plain")
+    rows = [{"text": f"{HOSTILE} ``` {number}"} for number in range(3)]
+    with make(tiny_backbones["bert"], labels=labels) as adapted:
+        write(tmp_path / "out", adapted, golden=rows, data=DataFacts(source=HOSTILE))
+    found, body = metadata_of((tmp_path / "out" / "README.md").read_text())
+    assert "license" not in found
+    assert "<" not in body
+    assert body.count("```") == 4
+    headings = [line for line in body.splitlines() if line.startswith("# ")]
+    assert len(headings) == 1
+
+
+@given(st.text())
+def test_a_quoted_text_is_the_same_text_to_yaml(text):
+    line = f"key: {quoted(text)}"
+    assert "\n" not in line
+    if not any("\ud800" <= letter <= "\udfff" for letter in text):
+        assert yaml.safe_load(line) == {"key": text[:500]}
+
+
+@given(st.text())
+def test_an_escaped_text_has_no_character_that_markdown_or_html_reads(text):
+    found = escaped(text)
+    assert not set(found) & set("<>`*_[]|!\n\r")
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "org/name", "/local/path", "./x", "a/b/c", "~/x"])
+def test_only_hub_ids_are_named_to_the_hub(name):
+    from adapterkit.artifact.card import _is_hub_id
+
+    assert _is_hub_id(name) == (name in ("bert-base-uncased", "org/name"))

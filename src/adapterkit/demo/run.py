@@ -58,7 +58,7 @@ def recipe(job: Job, method: dict[str, Any], backbone: Backbone, data: Path, out
         "backbone": {"name": backbone.name},
         "method": method,
         "data": files,
-        "training": {"epochs": 6, "batch_size": 32, "learning_rate": 2e-3},
+        "training": {"epochs": 4, "batch_size": 32, "learning_rate": 2e-3},
         "output": str(output),
     }
 

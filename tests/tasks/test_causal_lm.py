@@ -172,6 +172,19 @@ def test_prompts_are_padded_and_cut_on_the_left(task_of: Make, vocabulary_of: Vo
     assert vocabulary.tokenizer.decode(batch.inputs["input_ids"][0]).endswith("my card was lost ")
 
 
+def test_generation_stops_where_the_backbone_is_full(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    vocabulary, task = vocabulary_of("gpt2"), task_of(KIND, LONG)
+    assert isinstance(task, GeneratingTask)
+    features = task.encode(LONG, vocabulary, "predict").features
+    batch = task.collate_prompts(features, vocabulary)
+    # 64 of 128 places are taken; one more token may follow the last place.
+    assert task.new_tokens(batch) == 65
+    assert task.new_tokens(task.collate_prompts(features[1:], vocabulary)) == 129 - features[1].length_tokens
+    assert task.predictions(LONG, [], []) == [{"loss_nats": 0.0, "tokens": 0}] * 2
+    assert task.groups(LONG) == [[0], [1]]
+    assert task.score_texts(LONG, ["a", "b"]) == {}
+
+
 def test_a_prompt_leaves_room_for_what_is_generated(task_of: Make, vocabulary_of: Vocabularies) -> None:
     for max_new_tokens, prompt_tokens in ((50, 78), (100, 64), (1000, 64)):  # of the backbone's 128
         task = task_of(KIND, LONG, max_new_tokens=max_new_tokens)

@@ -117,6 +117,28 @@ def test_class_weights_are_scikit_learn_s_balanced_ones(task_of: Make) -> None:
     assert task_of(KIND, several).class_weights("balanced", several) == pytest.approx([1 / 3, 3.0])
 
 
+def test_labels_are_counted_by_the_task_s_names(task_of: Make) -> None:
+    rows = rows_of(1.0, 0.0, 1)
+    assert task_of(KIND, rows).label_counts(rows) == {"0": 1, "1": 2}
+    several = rows_of(["a"], ["a", "b"], [])
+    assert task_of(KIND, several).label_counts(several) == {"a": 2, "b": 1}
+    assert task_of(KIND, rows_of(0.5, 1.5)).label_counts(rows_of(0.5)) == {}
+
+
+def test_numbers_are_scored_against_numbers_as_text(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    rows, vocabulary = rows_of("0.5", "1.5", "4"), vocabulary_of("bert")
+    task = task_of(KIND, rows)
+    features = task.encode(rows, vocabulary, "score").features
+    batch = task.collate(features, vocabulary)
+    assert batch.labels.tolist() == [[0.5], [1.5], [4.0]]
+    outputs = task.outputs(torch.tensor([[1.5], [2.5], [5.0]]), batch)
+    found = task.score(rows, features, outputs, resamples=0)
+    assert found["pearson"].value == pytest.approx(1.0)
+    assert found["mse"].value == pytest.approx(1.0)
+    assert task.main_metric == "pearson"
+    assert task.higher_is_better("mse") is False
+
+
 def test_class_weights_that_fit_no_label_are_refused(task_of: Make) -> None:
     rows = rows_of("a", "b")
     with pytest.raises(RecipeError) as caught:

@@ -127,6 +127,16 @@ def test_tag_numbers_stand_for_named_tags(task_of: Make, vocabulary_of: Vocabula
     assert answers_of(task, rows, vocabulary_of("bert"))[2][0]["tags"] == ["O", "B-x"]
 
 
+def test_a_word_without_a_sub_token_gets_the_most_frequent_flat_tag(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    rows = [{"tokens": ["a", "\u0007", "fox", "runs"], "tags": ["DET", "NOUN", "NOUN", "VERB"]}]
+    assert answers_of(task_of(KIND, rows), rows, vocabulary_of("bert"))[2][0]["tags"] == rows[0]["tags"]
+
+
+def test_unusable_tags_are_named_when_rows_are_encoded_unchecked(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    with pytest.raises(DataError, match="line 1: 1 tokens, but 2 tags"):
+        task_of(KIND).encode([{"tokens": ["a"], "tags": ["O", "O"]}], vocabulary_of("bert"), "score")
+
+
 def test_one_tag_only_is_refused(task_of: Make) -> None:
     with pytest.raises(DataError, match="at least two tags"):
         task_of(KIND, [{"tokens": ["a"], "tags": ["O"]}])
@@ -166,4 +176,6 @@ def test_an_entity_starts_with_b() -> None:
 
 def test_class_weights_count_words(task_of: Make) -> None:
     rows = [{"tokens": ["a"] * 4, "tags": ["X", "X", "X", "Y"]}]
+    assert task_of(KIND, rows).class_weights(None, rows) is None
+    assert task_of(KIND, rows).label_counts(rows) == {"X": 3, "Y": 1}
     assert task_of(KIND, rows).class_weights("balanced", rows) == pytest.approx([2 / 3, 2.0])

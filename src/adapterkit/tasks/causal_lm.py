@@ -125,6 +125,13 @@ class CausalLm(GeneratingTask):
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary, left=True)
         return Batch(inputs, None, features, vocabulary)
 
+    def new_tokens(self, prompts: Batch) -> int:
+        limit, wanted = prompts.vocabulary.max_tokens, self.settings.max_new_tokens
+        if limit is None:
+            return wanted
+        # The last token that is generated is never read, so it needs no place of its own.
+        return max(1, min(wanted, limit - prompts.inputs["input_ids"].shape[1] + 1))
+
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> Loss:

@@ -227,6 +227,14 @@ class Task(ABC):
             )
         return None
 
+    def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
+        """How often each label is the answer: of rows, or of words where words are labelled; {} without labels.
+
+        Raises:
+            DataError: a label that is not the task's.
+        """
+        return {}
+
     @abstractmethod
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """One small CPU object per feature (numbers, numpy arrays), all that `predictions` and `score` need."""
@@ -267,6 +275,10 @@ class GeneratingTask(Task):
     @abstractmethod
     def collate_prompts(self, features: Sequence[Feature], vocabulary: Vocabulary) -> Batch:
         """Inputs for generation from features of `encode(rows, …, "predict")`; decoders are padded on the left."""
+
+    def new_tokens(self, prompts: Batch) -> int:
+        """The most tokens to generate behind a batch of prompts: max_new_tokens, less where the backbone is full."""
+        return self.settings.max_new_tokens
 
     def decode(self, token_ids: Sequence[Sequence[int]], vocabulary: Vocabulary) -> list[str]:
         """Generated ids, without the prompt, to text; special tokens and the space around it are dropped."""

@@ -115,6 +115,10 @@ class Seq2SeqLm(GeneratingTask):
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary)
         return Batch(inputs, None, features, vocabulary)
 
+    def new_tokens(self, prompts: Batch) -> int:
+        limit, wanted = prompts.vocabulary.max_tokens, self.settings.max_new_tokens
+        return wanted if limit is None else min(wanted, limit)
+
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> Loss:

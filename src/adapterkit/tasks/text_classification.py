@@ -148,6 +148,13 @@ class TextClassification(Task):
             return class_weights(wanted, self.labels, [int(label) for label in self._labels(rows)])
         return positive_weights(wanted, self.labels, np.asarray(self._labels(rows)))
 
+    def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
+        if self.problem == "regression":
+            return {}
+        found = self._labels(rows)
+        hot_NC = np.eye(self.classes)[found] if self.problem == "single-label" else np.asarray(found)
+        return dict(zip(self.labels, hot_NC.sum(axis=0).astype(int).tolist(), strict=True))
+
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature (C,): probabilities, or the predicted numbers."""
         logits_BC = logits.detach().float()

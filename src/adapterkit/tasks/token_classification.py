@@ -48,8 +48,8 @@ class TokenClassification(Task):
 
     kind: ClassVar[str] = "token-classification"
     columns: ClassVar[Mapping[str, Column]] = {
-        "tokens": Column(False, "the words, as a list", ("words",)),
         "text": Column(False, "a text to split at white space, where there are no tokens", ("sentence",)),
+        "tokens": Column(False, "the words, as a list", ("words",)),
         "tags": Column(True, "one tag per word, as a list", ("ner_tags", "labels", "upos", "pos_tags"), True),
     }
     metric_directions: ClassVar[Mapping[str, bool]] = {**ENTITY_METRICS, "accuracy": True, "macro_f1": True}
@@ -155,6 +155,10 @@ class TokenClassification(Task):
         if wanted is None:
             return None
         return class_weights(wanted, self.labels, [place for row in self._classes(rows) for place in row])
+
+    def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
+        counts = Counter(place for row in self._classes(rows) for place in row)
+        return {label: counts[place] for place, label in enumerate(self.labels)}
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature: `Tagged` for the words of the window that no other window answers for."""

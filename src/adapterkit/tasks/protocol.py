@@ -17,16 +17,13 @@ Rows are any sequence of dicts with canonical column names. Line numbers come fr
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, fields
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import ValidationError
 from torch import Tensor
 
-from adapterkit.errors import DataError, RecipeError
+from adapterkit.errors import RecipeError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.parts import (
@@ -44,6 +41,7 @@ from adapterkit.tasks.parts import (
     Vocabulary,
 )
 from adapterkit.tasks.rows import check
+from adapterkit.tasks.stored import read_stored, write_stored
 
 __all__ = [
     "DEFAULT_MAX_TOKENS",
@@ -129,34 +127,12 @@ class Task(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that `from_dict` needs, as plain JSON values; what a manifest stores."""
-        stored: dict[str, Any] = {"kind": self.kind}
-        for entry in _fields(self):
-            value = getattr(self, entry.name)
-            if entry.name == "settings":
-                value = value.model_dump(mode="json")
-            stored[entry.name] = list(value) if isinstance(value, tuple) else value
-        return stored
+        return write_stored(self.kind, self)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises DataError for a dict that `to_dict` cannot have written."""
-        known = {entry.name: entry for entry in _fields(cls)}
-        problems = [f"{name}: unknown" for name in stored if name not in known and name != "kind"]
-        problems += [f"{name}: missing" for name in known if name not in stored]
-        if stored.get("kind") != cls.kind:
-            problems.append(f"kind: found {stored.get('kind')!r}, expected {cls.kind!r}")
-        values = {name: stored[name] for name in known if name in stored}
-        for name, value in values.items():
-            if not _is_of(str(known[name].type), value):
-                problems.append(f"{name}: found {type(value).__name__}, expected {known[name].type}")
-        if not problems:
-            try:
-                values["settings"] = TaskSettings.model_validate(values["settings"])
-            except ValidationError as error:
-                problems = [f"settings.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        if problems:
-            raise DataError(f"the stored {cls.kind} task cannot be read", problems)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        return cls(**read_stored(cls.kind, cls, stored))
 
     @abstractmethod
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
@@ -316,18 +292,3 @@ def reject_class_weights(task: Task, class_weights: Tensor | None) -> None:
             f"{task.kind}{f' ({task.problem})' if task.problem else ''} cannot use class weights",
             ["training.class_weights: found weights, expected null for this task"],
         )
-
-
-def _fields(task: Task | type[Task]) -> tuple[Field[Any], ...]:
-    return fields(task)  # type: ignore[arg-type]  # every kind is a dataclass; the protocol itself is not
-
-
-def _is_of(annotation: str, value: Any) -> bool:
-    """Whether a JSON value can be what a task's field holds."""
-    if annotation == "TaskSettings":
-        return isinstance(value, Mapping)
-    if annotation.startswith("tuple[str"):
-        return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-    if annotation == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return type(value).__name__ == annotation

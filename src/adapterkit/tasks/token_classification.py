@@ -18,12 +18,13 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import classification_scores
 from adapterkit.tasks.confidence import Metric, bootstrap
 from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_labels, surrounded, surroundings
-from adapterkit.tasks.labels import class_weights, find_classes, label_name, learn_labels
+from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import IGNORED, Batch, Column, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
 from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.spans import ENTITY_METRICS, entities, entity_statistics, is_iob2
 from adapterkit.tasks.windows import middle_owner, windows
+from adapterkit.tasks.words import find_scheme, first_tokens, tag_name, words_of
 
 WIDEST_OVERLAP = 64
 """Tokens that neighbouring windows share, at most; a quarter of a short window."""
@@ -63,9 +64,9 @@ class TokenClassification(Task):
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> TokenClassification:
         unread = cls(settings, scheme="flat")
         usable = usable_indices(rows, lambda row: unread.problem_of(row, "train"))
-        names = [[_name(tag, settings.labels) for tag in rows[index]["tags"]] for index in usable]
+        names = [[tag_name(tag, settings.labels) for tag in rows[index]["tags"]] for index in usable]
         numbers = [numbers_of(rows)[index] for index in usable]
-        scheme = settings.tags if settings.tags != "auto" else _detect(names, numbers)
+        scheme = settings.tags if settings.tags != "auto" else find_scheme(names, numbers)
         kept = [row for row in names if scheme == "flat" or all(map(is_iob2, row))]
         counts = Counter(tag for row in kept for tag in row)
         labels = learn_labels(list(counts), settings.labels)
@@ -115,7 +116,7 @@ class TokenClassification(Task):
         room = max(1, longest(self.settings, vocabulary) - len(before) - len(after))
         cuts = Cuts(rows)
         features: list[Feature] = []
-        for index, (ids, firsts) in enumerate(_first_tokens([words_of(row) for row in rows], vocabulary)):
+        for index, (ids, firsts) in enumerate(first_tokens([words_of(row) for row in rows], vocabulary)):
             found = windows(len(ids), room, min(WIDEST_OVERLAP, room // 4))
             owner = middle_owner(found, len(ids))
             for place, window in enumerate(found):
@@ -239,77 +240,6 @@ class TokenClassification(Task):
     def _tag_problem(self, tag: Any) -> str | None:
         if not isinstance(tag, str | int) or isinstance(tag, bool) or not str(tag).strip():
             return f"tag {tag!r:.40} is not a tag"
-        if self.scheme == "iob2" and not is_iob2(_name(tag, self.labels)):
+        if self.scheme == "iob2" and not is_iob2(tag_name(tag, self.labels)):
             return f"tag {tag!r:.40} is not O, B-… or I-…"
         return None
-
-
-def words_of(row: Row) -> list[str]:
-    """The words of a row: its tokens, or its text split at white space."""
-    tokens: list[str] | None = row.get("tokens")
-    return str(row["text"]).split() if tokens is None else tokens
-
-
-def _name(tag: Any, labels: Sequence[str] | None) -> str:
-    """A tag's name; a number is a position in `labels` where these are not numbers themselves."""
-    name = label_name(tag)
-    if labels and name not in labels and name.isdecimal() and int(name) < len(labels):
-        return labels[int(name)]
-    return name
-
-
-def _detect(names: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
-    """IOB2 where every tag is O, B-… or I-…; flat where tags look like neither O nor B-….
-
-    Raises:
-        DataError: most tags are IOB2 and some are not, with the lines of these.
-    """
-    every = {tag for row in names for tag in row}
-    spans = {tag for tag in every if tag != "O" and is_iob2(tag)}
-    if not spans:
-        return "flat"
-    if "O" not in every and any(not is_iob2(tag) for tag in every):
-        return "flat"
-    wrong = [
-        f"line {line}: tag {tag!r:.40}"
-        for row, line in zip(names, numbers, strict=True)
-        for tag in dict.fromkeys(row)
-        if not is_iob2(tag)
-    ]
-    if wrong:
-        raise DataError(
-            "some tags are IOB2 and some are not",
-            listed(wrong),
-            "Expected O, B-… or I-… everywhere. Correct these, or set task.tags: flat to score every word by itself"
-            " (task.tags: iob2 leaves these rows out).",
-        )
-    return "iob2"
-
-
-def _first_tokens(rows: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[tuple[list[int], dict[int, int]]]:
-    """Per row, its token ids and word -> its first token. Words are joined by a space, as in running text.
-
-    A token belongs to the word of its first character that is not the space between two words.
-    """
-    if not rows:
-        return []
-    batch = vocabulary.tokenizer(
-        [" ".join(words) for words in rows],
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
-    found = []
-    for words, ids, offsets in zip(rows, batch["input_ids"], batch["offset_mapping"], strict=True):
-        word_at: list[int] = []
-        for place, word in enumerate(words):
-            word_at += [place] * len(word) + [-1]
-        firsts: dict[int, int] = {}
-        for token, (start, stop) in enumerate(offsets):
-            owner = next((word_at[at] for at in range(start, stop) if word_at[at] >= 0), -1)
-            if owner >= 0 and owner not in firsts:
-                firsts[owner] = token
-        found.append((list(ids), firsts))
-    return found

@@ -61,6 +61,29 @@ def test_a_stored_task_with_wrong_fields_is_refused_with_every_problem(kind: str
             TASKS[kind].from_dict({key: value for key, value in stored.items() if key != name})
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("text-classification", {"problem": "poetry"}),
+        ("text-classification", {"labels": ["a", "a"]}),
+        ("text-classification", {"labels": ["a"]}),
+        ("text-classification", {"targets": 3}),
+        ("text-classification", {"problem": "regression", "targets": 10**9, "labels": []}),
+        ("text-classification", {"problem": "regression", "targets": 1}),
+        ("token-classification", {"scheme": "bioes"}),
+        ("token-classification", {"labels": ["O"]}),
+        ("token-classification", {"fallback": "B-moon"}),
+        ("token-classification", {"labels": ["O", "person"]}),
+        ("question-answering", {"threshold": float("nan")}),
+        ("question-answering", {"unanswerable": 1}),
+    ],
+)
+def test_a_stored_task_that_contradicts_itself_is_refused(kind: str, changes: dict[str, Any], task_of: Make) -> None:
+    named = "|".join(f"{name}: found" for name in changes) + "|labels: a name stands twice"
+    with pytest.raises(DataError, match=named):
+        TASKS[kind].from_dict({**task_of(kind).to_dict(), **changes})
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_go_in_and_scored_answers_come_out(kind: str, task_of: Make, vocabulary_of: Vocabularies) -> None:
     rows, task, vocabulary = ROWS[kind], task_of(kind), vocabulary_of(FAMILY[kind])

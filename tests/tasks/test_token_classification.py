@@ -137,6 +137,16 @@ def test_unusable_tags_are_named_when_rows_are_encoded_unchecked(task_of: Make, 
         task_of(KIND).encode([{"tokens": ["a"], "tags": ["O", "O"]}], vocabulary_of("bert"), "score")
 
 
+def test_named_tags_that_break_the_scheme_are_refused(task_of: Make) -> None:
+    with pytest.raises(DataError, match="found 'person'"):
+        task_of(KIND, SEEDS, tags="iob2", labels=("O", "person", "B-a"))
+
+
+def test_the_fallback_is_one_of_the_named_tags(task_of: Make) -> None:
+    rows = [{"tokens": ["a"] * 5, "tags": ["X", "X", "X", "Y", "Y"]}]
+    assert task_of(KIND, rows, labels=("Z", "Y")).to_dict()["fallback"] == "Y"
+
+
 def test_one_tag_only_is_refused(task_of: Make) -> None:
     with pytest.raises(DataError, match="at least two tags"):
         task_of(KIND, [{"tokens": ["a"], "tags": ["O"]}])

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from adapterkit.errors import RecipeError
+from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.parts import (
@@ -132,7 +132,15 @@ class Task(ABC):
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises DataError for a dict that `to_dict` cannot have written."""
-        return cls(**read_stored(cls.kind, cls, stored))
+        task = cls(**read_stored(cls.kind, cls, stored))
+        problems = task.inconsistencies()
+        if problems:
+            raise DataError(f"the stored {cls.kind} task contradicts itself", problems)
+        return task
+
+    def inconsistencies(self) -> list[str]:
+        """What `prepare` can never have made of this task's fields, though each is of the right type."""
+        return ["labels: a name stands twice"] if len(set(self.labels)) < len(self.labels) else []
 
     @abstractmethod
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:

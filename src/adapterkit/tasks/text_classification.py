@@ -37,6 +37,9 @@ from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable
 THRESHOLD = 0.5
 """A label of a multi-label text is given where its probability is at least this."""
 
+MOST_TARGETS = 10_000
+"""Numbers per row of a regression, at most; a stored task is not trusted beyond."""
+
 
 @dataclass(frozen=True)
 class TextClassification(Task):
@@ -84,6 +87,20 @@ class TextClassification(Task):
         if not labels:
             raise DataError(f"none of the {len(values)} training rows has a label", remedy="Check data.columns.label.")
         return cls(settings, labels, problem)
+
+    def inconsistencies(self) -> list[str]:
+        problems = super().inconsistencies()
+        fewest = {"single-label": 2, "multi-label": 1, "regression": 0}.get(self.problem)
+        if fewest is None:
+            problems.append(f"problem: found {self.problem!r:.40}, expected one of {', '.join(scores.NAMES)}")
+        elif len(self.labels) < fewest:
+            problems.append(f"labels: found {len(self.labels)}, expected at least {fewest} ({self.problem})")
+        numbers = self.problem == "regression"
+        if numbers and self.labels:
+            problems.append("labels: found names, expected none (regression)")
+        if not (1 <= self.targets <= MOST_TARGETS if numbers else self.targets == 0):
+            problems.append(f"targets: found {self.targets} ({self.problem})")
+        return problems
 
     @property
     def classes(self) -> int:

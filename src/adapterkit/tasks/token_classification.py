@@ -76,8 +76,26 @@ class TokenClassification(Task):
                 [f"tags: found {', '.join(map(repr, labels)) or 'none'} in all {len(usable)} training rows"],
                 "Check data.columns.tags, or name all tags in task.labels.",
             )
-        most = min(counts, key=lambda tag: (-counts[tag], tag)) if counts else labels[0]
-        return cls(settings, labels, scheme, "O" if scheme == "iob2" and "O" in labels else most)
+        most = min(labels, key=lambda tag: (-counts[tag], tag))
+        task = cls(settings, labels, scheme, "O" if scheme == "iob2" and "O" in labels else most)
+        problems = task.inconsistencies()
+        if problems:
+            raise DataError(f"the tags do not fit the scheme {scheme}", problems, "Correct task.labels or task.tags.")
+        return task
+
+    def inconsistencies(self) -> list[str]:
+        problems = super().inconsistencies()
+        if self.scheme not in ("iob2", "flat"):
+            problems.append(f"scheme: found {self.scheme!r:.40}, expected iob2 or flat")
+        if len(self.labels) < 2:
+            problems.append(f"labels: found {len(self.labels)}, expected at least 2")
+        if self.fallback not in self.labels:
+            problems.append(f"fallback: found {self.fallback!r:.40}, expected one of the labels")
+        if self.scheme == "iob2":
+            problems += [
+                f"labels: found {tag!r:.40}, expected O, B-… or I-…" for tag in self.labels if not is_iob2(tag)
+            ]
+        return problems
 
     @property
     def classes(self) -> int:

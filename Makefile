@@ -47,7 +47,7 @@ docs: $(READY)  ## build the site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## run every benchmark; each prints its own table
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in $(wildcard benchmarks/[a-z]*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean:  ## remove what was built: caches, site and environment; runs/ stays
 	rm -rf .venv site dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

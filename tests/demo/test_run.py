@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -66,10 +68,21 @@ def test_the_demos_recipes_are_valid(job: demo.Job, method: dict[str, Any], tmp_
 def test_a_demo_without_its_backbone_ends_with_one_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(folder: Path) -> None:
-        raise BackboneError("no such backbone", remedy="install it")
-
-    monkeypatch.setattr(demo, "run", fail)
+    monkeypatch.setattr(demo, "run", Mock(side_effect=BackboneError("no such backbone", remedy="install it")))
     monkeypatch.setattr("sys.argv", ["demo"])
     assert command.main() == 1
     assert capsys.readouterr().err == "BackboneError: no such backbone\ninstall it\n"
+
+
+def test_a_demo_that_is_stopped_ends_as_shells_expect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "run", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("sys.argv", ["demo"])
+    assert command.main() == 128 + signal.SIGINT
+
+
+def test_the_demo_writes_where_its_argument_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = Mock()
+    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr("sys.argv", ["demo", str(tmp_path)])
+    assert command.main() == 0
+    run.assert_called_once_with(tmp_path)

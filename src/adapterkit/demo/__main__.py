@@ -9,6 +9,8 @@ from pathlib import Path
 # The demo's backbone comes as a package; a model hub is not asked, so that it runs the same everywhere.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 
 def main() -> int:
     """Run the demo; an argument names the folder that it writes into."""
@@ -22,6 +24,8 @@ def main() -> int:
     except AdapterkitError as error:
         Console(stderr=True).print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

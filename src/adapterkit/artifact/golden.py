@@ -92,18 +92,25 @@ def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any]
         return
     batch = task.collate(features, adapted.vocabulary, seed=None).to(adapted.backbone.device)
     adapted.eval()
-    with torch.inference_mode():
-        logits = adapted(batch.inputs)
-        if task.kind in LANGUAGE_MODEL_KINDS:
-            numbers, prediction = [float(task.loss(logits, batch).mean)], None
-        else:
-            flat = logits.float().flatten().cpu()
-            keep = torch.linspace(0, len(flat) - 1, min(len(flat), MAX_NUMBERS), dtype=torch.float64).round().long()
-            numbers = flat[keep].tolist()
-            alone = [replace(feature, row=0) for feature in features]
-            prediction = task.predictions([row], alone, task.outputs(logits, batch))[0]
-    adapted.train(was_training)
+    try:
+        with torch.inference_mode():
+            logits = adapted(batch.inputs)
+            if task.kind in LANGUAGE_MODEL_KINDS:
+                numbers, prediction = [float(task.loss(logits, batch).mean)], None
+            else:
+                numbers = _thinned(logits)
+                alone = [replace(feature, row=0) for feature in features]
+                prediction = task.predictions([row], alone, task.outputs(logits, batch))[0]
+    finally:
+        adapted.train(was_training)
     yield {"prediction": _rounded(prediction), "numbers": tuple(float(f"{number:.7g}") for number in numbers)}
+
+
+def _thinned(logits: torch.Tensor) -> list[float]:
+    """All values of a small tensor; MAX_NUMBERS evenly spaced ones of a large one, the first and the last included."""
+    flat = logits.float().flatten().cpu()
+    keep = torch.linspace(0, len(flat) - 1, min(len(flat), MAX_NUMBERS), dtype=torch.float64).round().long()
+    return [float(value) for value in flat[keep]]
 
 
 def _purpose(task: Task) -> Any:

@@ -37,9 +37,12 @@ PACKAGES = ("adapterkit", "peft", "safetensors", "tokenizers", "torch", "transfo
 class Interval(Protocol):
     """A metric with its 95 % interval, as tasks score it."""
 
-    value: float
-    low: float
-    high: float
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 def pick_dtype(dtype: SaveDtype) -> torch.dtype:

@@ -69,7 +69,7 @@ def test_a_stored_task_with_wrong_fields_is_refused_with_every_problem(kind: str
         ("text-classification", {"labels": ["a"]}),
         ("text-classification", {"targets": 3}),
         ("text-classification", {"problem": "regression", "targets": 10**9, "labels": []}),
-        ("text-classification", {"problem": "regression", "targets": 1}),
+        ("text-classification", {"problem": "regression", "targets": 1, "labels": ["a", "b"]}),
         ("token-classification", {"scheme": "bioes"}),
         ("token-classification", {"labels": ["O"]}),
         ("token-classification", {"fallback": "B-moon"}),

@@ -165,7 +165,8 @@ class Adapted(nn.Module):
         task = self.task
         if not isinstance(task, GeneratingTask):
             raise TypeError(f"{task.kind} does not generate text")
-        settings, found = task.settings, {}
+        settings = task.settings
+        found: dict[int, str] = {}
         with self._answering(), self._autocast():
             for part in plan_batches([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
                 batch = task.collate_prompts([features[i] for i in part], self.vocabulary).to(self.backbone.device)

@@ -105,7 +105,7 @@ def _view(trunk: nn.Module, with_pooler: bool, backbone: Backbone) -> nn.Module:
         return trunk
     view = without_pooler(trunk)
     if with_pooler:
-        pooler: nn.Module = copy.deepcopy(trunk.pooler).to("meta")  # type: ignore[operator, arg-type]
+        pooler = copy.deepcopy(trunk.get_submodule("pooler")).to("meta")
         view._modules["pooler"] = pooler.requires_grad_(True)
     return view
 
@@ -133,11 +133,11 @@ def _initialise(module: Any, owner: nn.Module, device: torch.device) -> None:
     shared = {name: tensor for name, tensor in owner._parameters.items() if tensor is not None and not tensor.is_meta}
     for name, tensor in shared.items():
         owner._parameters[name] = nn.Parameter(torch.empty_like(tensor, device="meta"))
-    for table in (owner._parameters, owner._buffers):
-        for name, tensor in table.items():
-            if tensor is not None and name not in shared:
-                zeros = torch.zeros_like(tensor, device=device)
-                table[name] = nn.Parameter(zeros) if isinstance(tensor, nn.Parameter) else zeros
+    for name, parameter in list(owner.named_parameters(recurse=False)):
+        if name not in shared:
+            setattr(owner, name, nn.Parameter(torch.zeros_like(parameter, device=device)))
+    for name, buffer in list(owner.named_buffers(recurse=False)):
+        setattr(owner, name, torch.zeros_like(buffer, device=device))
     if isinstance(owner, nn.Linear | nn.Embedding | nn.LayerNorm):
         owner.reset_parameters()
     with torch.no_grad():

@@ -56,7 +56,7 @@ def run_in_float32(module: nn.Module) -> None:
     for leaf in module.modules():
         if any(True for _ in leaf.children()) or not any(True for _ in leaf.parameters(recurse=False)):
             continue
-        leaf.forward = _float32_forward(leaf.forward)  # type: ignore[method-assign]
+        leaf.forward = _float32_forward(leaf.forward)
 
 
 def _float32_forward(forward: Any) -> Any:

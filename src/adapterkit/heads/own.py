@@ -145,7 +145,9 @@ def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, set
         head = LinearHead(width, classes, settings.dropout)
     attention = AttentionPooling(width) if settings.kind == "attention" else None
     prefix = str(backbone.trunk.base_model_prefix)
-    model = OwnModel(without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, settings.pooling, head, attention)
+    model = OwnModel(
+        without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, settings.pooling, head, attention
+    )
     own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
     run_in_float32(own)
     trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}

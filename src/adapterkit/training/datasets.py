@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import DataFacts
-from adapterkit.data import Rows, RowStream, TextUnit, find_overlap, read_rows, split_stream, split_validation, stream_rows
+from adapterkit.data import (
+    Rows,
+    RowStream,
+    TextUnit,
+    find_overlap,
+    read_rows,
+    split_stream,
+    split_validation,
+    stream_rows,
+)
 from adapterkit.data.problems import listing
 from adapterkit.recipe import Recipe
 from adapterkit.tasks import TASKS, Task

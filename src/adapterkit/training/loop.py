@@ -129,9 +129,7 @@ def _backward(
     task = adapted.task
     batch = task.collate(own or part[:1], adapted.vocabulary, seed=settings.seed, epoch=after.epoch)
     batch = batch.to(accelerator.device)
-    loss = task.loss(
-        model(batch.inputs), batch, label_smoothing=settings.label_smoothing, class_weights=class_weights
-    )
+    loss = task.loss(model(batch.inputs), batch, label_smoothing=settings.label_smoothing, class_weights=class_weights)
     accelerator.backward(loss.total * (counts / features))
     return torch.stack([loss.total.detach().float(), loss.weight.detach().float()]) * counts
 

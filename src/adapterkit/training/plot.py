@@ -37,7 +37,9 @@ def plot_run(journal: Path, picture: Path, metric: str, title: str) -> None:
         chosen = dict(scores).get(best)
         if chosen is not None:
             metric_axes.plot([best], [chosen], "o", markersize=10, fillstyle="none", color="#a34a28")
-            metric_axes.annotate(f"best: {chosen:.4g}", (best, chosen), (6, -14), textcoords="offset points", fontsize=8)
+            metric_axes.annotate(
+                f"best: {chosen:.4g}", (best, chosen), (6, -14), textcoords="offset points", fontsize=8
+            )
     metric_axes.set(xlabel="step", ylabel=f"validation {metric}")
     for axes in (loss_axes, metric_axes):
         axes.spines[["top", "right"]].set_visible(False)

@@ -19,7 +19,7 @@ from adapterkit.artifact import KEPT, check_output, round_weights, save
 from adapterkit.artifact.save import SaveDtype
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
-from adapterkit.errors import OutputError, RecipeError, TrainingError
+from adapterkit.errors import OutputError, TrainingError
 from adapterkit.evaluation.score import score
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.tasks.confidence import Metric
@@ -89,7 +89,7 @@ def train(
     names = tracker_names(settings)
     accelerator = Accelerator(
         mixed_precision="fp16" if settings.precision == "fp16" else "no",
-        log_with=names,
+        log_with=names or None,
         project_dir=str(output / RUN_FOLDER),
         cpu=resolved.recipe.backbone.device == "cpu",
     )

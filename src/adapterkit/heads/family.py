@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
+from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32
@@ -152,7 +152,7 @@ def _copy_from_checkpoint(
 
     The loader knows every renamed key of every old checkpoint; the second trunk that it builds is dropped at once.
     """
-    with _quiet():
+    with silence():
         donor, info = model_class.from_pretrained(
             backbone.folder,
             config=copy.deepcopy(config),
@@ -178,18 +178,3 @@ def _compute_trained_in_float32(module: nn.Module, trained: dict[str, nn.Paramet
         parameters = list(leaf.parameters())
         if parameters and all(id(parameter) in ids for parameter in parameters):
             run_in_float32(leaf)
-
-
-class _quiet:
-    """Silence transformers' report of weights that it did not find: they are expected here."""
-
-    def __enter__(self) -> None:
-        self.verbosity = transformers_logging.get_verbosity()
-        self.bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *exception: object) -> None:
-        transformers_logging.set_verbosity(self.verbosity)
-        if self.bars:
-            transformers_logging.enable_progress_bar()

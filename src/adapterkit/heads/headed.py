@@ -17,7 +17,7 @@ class Headed:
     """A trunk with a head on it.
 
     Attributes:
-        module: holds the very modules of the backbone's trunk, and the head. Every path of the artifact is a path in it.
+        module: holds the very modules of the backbone's trunk, and the head. An artifact's names are paths in it.
         source: "family" (the head of transformers' own class) or "own".
         trained: the head's parameters that are trained and saved, by path in `module`.
         loaded: paths of head tensors whose values come from the checkpoint; those of language models are borrowed.

@@ -109,10 +109,8 @@ class OwnModel(nn.Module):
     def _pooled(self, inputs: dict[str, Tensor]) -> Tensor:
         states_BTD, mask_BT = self._states(inputs), inputs["attention_mask"]
         head: Any = getattr(self, HEAD_NAME)
-        if "pooling" in head:
-            row_BD = head["pooling"](states_BTD, mask_BT)
-        else:
-            row_BD = pool(states_BTD, mask_BT, self.pooling)
+        attention = head["pooling"] if "pooling" in head else None
+        row_BD = attention(states_BTD, mask_BT) if attention else pool(states_BTD, mask_BT, self.pooling)
         logits: Tensor = head["output"](row_BD)
         return logits
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Journal:
-    """Appends events to a file. Lines after the step that a run resumes from are dropped, so none stands there twice."""
+    """Appends events to a file. What stands there after the step that a run resumes from is dropped."""
 
     def __init__(self, path: Path, *, resume_after: int | None = None) -> None:
         """`resume_after`: keep the events up to this step; None begins a new journal."""

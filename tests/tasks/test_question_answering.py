@@ -67,6 +67,13 @@ def test_the_gold_span_comes_back_from_whatever_window_holds_it(
     assert (answer["start"], answer["stop"]) == (start, start + len(text))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_token_of_no_answer_is_no_possible_answer(family: str, task_of: Make, vocabulary_of: Vocabularies) -> None:
+    rows = [row_of("who ?", "the quick brown fox jumps over the lazy dog " * 4, ("fox", 16))]
+    for feature in task_of(KIND, rows, max_tokens=40, stride_tokens=8).encode(rows, vocabulary_of(family)).features:
+        assert feature.extras["offsets"][feature.extras["null"]] is None
+
+
 def test_the_best_span_is_found_as_by_trying_all() -> None:
     chance = torch.Generator().manual_seed(0)
     logits, mask = torch.randn(3, 12, 2, generator=chance), torch.rand(3, 12, generator=chance) > 0.3

@@ -38,7 +38,8 @@ def encode_windows(
             found.setdefault(index, []).append(window)
     for index in range(len(rows)):
         for window in found[index]:
-            offsets, null = window.pop("offsets"), _null_token(window["input_ids"], tokenizer)
+            offsets = window.pop("offsets")
+            null = _null_token(window["input_ids"], offsets, tokenizer)
             labels = _labels(golds[index], rows[index]["context"], offsets, null)
             extras = {"offsets": offsets, "null": null}
             features.append(Feature(index, len(features), window, labels, len(window["input_ids"]), extras))
@@ -101,11 +102,14 @@ def _visible(context: str, start: int, stop: int) -> tuple[int, int] | None:
     return (start, stop) if stop > start else None
 
 
-def _null_token(ids: Sequence[int], tokenizer: Any) -> int:
-    """The class token; without one the last token, which is the only one that has read all in a decoder."""
+def _null_token(ids: Sequence[int], offsets: Sequence[tuple[int, int] | None], tokenizer: Any) -> int:
+    """The class token; without one the end token (T5); without that the first token, which no answer can be.
+
+    The first token of a decoder has read nothing, so there "no answer" means that no span's score is high.
+    """
     if tokenizer.cls_token_id is not None and tokenizer.cls_token_id in ids:
         return list(ids).index(tokenizer.cls_token_id)
-    return len(ids) - 1
+    return len(ids) - 1 if offsets[-1] is None else 0
 
 
 def _labels(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32
-from adapterkit.heads.pooling import pool
+from adapterkit.heads.pooling import AttentionPooling, FixedPooling
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
@@ -58,20 +58,6 @@ class MlpHead(nn.Module):
         return logits
 
 
-class AttentionPooling(nn.Module):
-    """One learned query looks at all tokens: row = Σ_t softmax_t(q·x_t / √D) x_t (Yang et al. 2016, eq. 8–10)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.score = nn.Linear(width, 1, bias=False)
-        nn.init.zeros_(self.score.weight)
-
-    def forward(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        score_BT = self.score(states_BTD).squeeze(-1) / states_BTD.shape[-1] ** 0.5
-        weight_BT = score_BT.masked_fill(mask_BT == 0, torch.finfo(score_BT.dtype).min).softmax(-1)
-        return torch.einsum("bt,btd->bd", weight_BT, states_BTD)
-
-
 class OwnModel(nn.Module):
     """The shared trunk with an own head.
 
@@ -79,18 +65,15 @@ class OwnModel(nn.Module):
     own classes.
     """
 
-    def __init__(self, trunk: nn.Module, prefix: str, encoder_only: bool, kind: str, pooling: str, head: nn.Module,
-                 attention: AttentionPooling | None) -> None:  # fmt: skip
+    def __init__(
+        self, trunk: nn.Module, prefix: str, encoder_only: bool, kind: str, pooling: nn.Module, output: nn.Module
+    ) -> None:
         super().__init__()
         setattr(self, prefix, trunk)
         self.prefix = prefix
         self.encoder_only = encoder_only
         self.kind = kind
-        self.pooling = pooling
-        parts: dict[str, nn.Module] = {"output": head}
-        if attention is not None:
-            parts["pooling"] = attention
-        self.add_module(HEAD_NAME, nn.ModuleDict(parts))
+        self.add_module(HEAD_NAME, nn.ModuleDict({"pooling": pooling, "output": output}))
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits: (B, C) pooled, (B, T, C) per token, (B, K) for multiple choice."""
@@ -107,11 +90,8 @@ class OwnModel(nn.Module):
         return states.float()
 
     def _pooled(self, inputs: dict[str, Tensor]) -> Tensor:
-        states_BTD, mask_BT = self._states(inputs), inputs["attention_mask"]
         head: Any = getattr(self, HEAD_NAME)
-        attention = head["pooling"] if "pooling" in head else None
-        row_BD = attention(states_BTD, mask_BT) if attention else pool(states_BTD, mask_BT, self.pooling)
-        logits: Tensor = head["output"](row_BD)
+        logits: Tensor = head["output"](head["pooling"](self._states(inputs), inputs["attention_mask"]))
         return logits
 
     def _tokens(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -137,15 +117,15 @@ def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, set
             remedy="Use head.kind=linear or head.kind=mlp.",
         )
     width = backbone.hidden_size
-    if settings.kind == "mlp":
-        head: nn.Module = MlpHead(width, classes, settings.dropout, settings.hidden)
-    else:
-        head = LinearHead(width, classes, settings.dropout)
-    attention = AttentionPooling(width) if settings.kind == "attention" else None
-    prefix = str(backbone.trunk.base_model_prefix)
-    model = OwnModel(
-        without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, settings.pooling, head, attention
+    mlp = settings.kind == "mlp"
+    output = (
+        MlpHead(width, classes, settings.dropout, settings.hidden)
+        if mlp
+        else LinearHead(width, classes, settings.dropout)
     )
+    pooling = AttentionPooling(width) if settings.kind == "attention" else FixedPooling(settings.pooling)
+    prefix = str(backbone.trunk.base_model_prefix)
+    model = OwnModel(without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, pooling, output)
     own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
     run_in_float32(own)
     trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}

@@ -71,6 +71,13 @@ def test_changed_weights_change_a_golden_row(tiny_backbones):
         assert len(golden_problems(adapted, golden)) == 2
 
 
+def test_golden_rows_say_what_computed_them(tiny_backbones):
+    with make(tiny_backbones["bert"]) as adapted:
+        assert compute_golden(adapted, ROWS[:1]).dtype == "float32"
+        adapted.compute_dtype = torch.bfloat16
+        assert compute_golden(adapted, ROWS[:1]).dtype == "bfloat16"
+
+
 def test_rows_are_chosen_short_usable_and_without_other_columns(tiny_backbones):
     with make(tiny_backbones["bert"]) as adapted:
         rows = [

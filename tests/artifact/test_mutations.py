@@ -39,7 +39,8 @@ def test_every_damaged_artifact_answers_the_same_or_is_refused(saved_once, tmp_p
                     assert torch.equal(logits(adapted), expected), done
                     assert adapted.predict(ROWS[:3]) == predictions, done
         shutil.rmtree(folder)
-    assert outcomes["refused"] >= 0.8 * EACH
+    # Most are refused; what changes nothing (spaces, a golden row, a name of the data) loads.
+    assert 0.75 * EACH <= outcomes["refused"] < EACH
     assert outcomes["refused"] + outcomes["loaded"] == EACH
     assert not outcomes["endless message"]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from tests import tiny
 from tests.artifact.conftest import ROWS, logits, make, write
 
 import adapterkit.methods  # noqa: F401  (registers the bottleneck with PEFT)
@@ -43,7 +44,7 @@ def plain_logits(model, backbone, rows=ROWS[:3]):
     return torch.cat([output.logits for output in found])
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert", "gpt2", "llama", "bart"])
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, "bert-without-pooler"])
 def test_plain_peft_loads_a_family_head_with_the_same_logits(tmp_path, tiny_backbones, tiny_folders, family):
     backbone = tiny_backbones[family]
     with make(backbone) as adapted:
@@ -181,6 +182,37 @@ def test_a_causal_lm_is_imported_without_a_head(tmp_path, tiny_backbones, tiny_f
     with load(out, backbone) as adapted, torch.inference_mode():
         found = adapted(dict(ids))
         torch.testing.assert_close(found, model(**ids).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "task_type", "model_class", "labels"),
+    [
+        ("token-classification", TaskType.TOKEN_CLS, transformers.AutoModelForTokenClassification, LABELS),
+        ("question-answering", TaskType.QUESTION_ANS, transformers.AutoModelForQuestionAnswering, None),
+        ("masked-lm", None, transformers.AutoModelForMaskedLM, None),
+        ("multiple-choice", None, transformers.AutoModelForMultipleChoice, None),
+    ],
+)
+def test_every_other_kind_is_imported_with_its_head(
+    tmp_path, tiny_backbones, tiny_folders, kind, task_type, model_class, labels
+):
+    backbone = tiny_backbones["bert"]
+    heads = {"modules_to_save": ["classifier"]} if kind == "multiple-choice" else {}
+    count = 3 if labels else None
+    folder, model = peft_folder(tmp_path, tiny_folders["bert"], model_class, count, task_type=task_type, **heads)
+    out = import_peft(folder, tmp_path / "out", backbone, kind=kind, labels=labels)
+    assert verify(out, backbone), str(verify(out, backbone))
+    ids = backbone.tokenizer("my card was lost", return_tensors="pt")
+    if kind == "multiple-choice":
+        ids = {name: tensor[None] for name, tensor in ids.items()}
+    with load(out, backbone) as adapted, torch.inference_mode():
+        found, expected = adapted(dict(ids)), model(**ids)
+    logits = (
+        torch.stack([expected.start_logits, expected.end_logits], dim=-1)
+        if kind == "question-answering"
+        else expected.logits
+    )
+    torch.testing.assert_close(found, logits, rtol=0, atol=1e-5)
 
 
 def test_the_backbone_that_the_config_names_is_loaded(tmp_path, tiny_folders, folder):

@@ -58,12 +58,12 @@ def choose_rows(task: Task, rows: Sequence[Mapping[str, Any]], count: int, seed:
 def compute_golden(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> GoldenFacts:
     """Answer rows with the weights as they are. Rows that encode to nothing are left out."""
     answers = tuple(GoldenRow(row=dict(row), **answer) for row in rows for answer in _answer(adapted, row))
-    return GoldenFacts(dtype=_word(adapted.backbone.dtype), rows=answers)  # type: ignore[arg-type]
+    return GoldenFacts(dtype=_word(adapted.compute_dtype), rows=answers)  # type: ignore[arg-type]
 
 
 def golden_problems(adapted: Adapted, golden: GoldenFacts) -> list[str]:
     """Answer the golden rows again. Returns every row whose answer is another one."""
-    word = max(golden.dtype, _word(adapted.backbone.dtype), key=lambda name: TOLERANCE[name])
+    word = max(golden.dtype, _word(adapted.compute_dtype), key=lambda name: TOLERANCE[name])
     tolerance = TOLERANCE[word]
     problems = []
     for number, stored in enumerate(golden.rows, start=1):

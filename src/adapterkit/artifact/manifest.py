@@ -96,7 +96,7 @@ class GoldenRow(Facts):
 
 
 class GoldenFacts(Facts):
-    """Golden rows, with the dtype that the backbone had when they were computed."""
+    """Golden rows, with the dtype of the matrix products that computed them."""
 
     dtype: Dtype
     rows: Annotated[tuple[GoldenRow, ...], Field(max_length=64)]

@@ -15,7 +15,7 @@ from adapterkit.errors import ArtifactError, DataError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.methods import Attachment, attach
 from adapterkit.recipe import HeadSettings, Method
-from adapterkit.tasks.protocol import Feature, GeneratingTask, Row, Task, Vocabulary
+from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Task, Vocabulary
 
 PREFIX = "base_model.model."
 """What PEFT puts before every path in a model's file."""
@@ -165,21 +165,36 @@ class Adapted(nn.Module):
         task = self.task
         if not isinstance(task, GeneratingTask):
             raise TypeError(f"{task.kind} does not generate text")
-        settings = task.settings
         found: dict[int, str] = {}
         with self._answering(), self._autocast():
-            for part in plan_batches([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
-                batch = task.collate_prompts([features[i] for i in part], self.vocabulary).to(self.backbone.device)
-                generator: Any = self.module
-                ids_BT: Tensor = generator.generate(
-                    **batch.inputs,
-                    max_new_tokens=settings.max_new_tokens,
-                    num_beams=settings.beams,
-                    do_sample=False,
-                )
-                prompt = 0 if self.backbone.is_encoder_decoder else batch.inputs["input_ids"].shape[1]
-                found.update(zip(part, task.decode(ids_BT[:, prompt:].tolist(), self.vocabulary), strict=True))
+            for new_tokens, group in self._by_room(task, features).items():
+                lengths = [features[index].length_tokens for index in group]
+                for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
+                    indices = [group[place] for place in part]
+                    prompts = task.collate_prompts([features[index] for index in indices], self.vocabulary)
+                    found.update(zip(indices, self._continue(task, prompts, new_tokens), strict=True))
         return [found[index] for index in range(len(features))]
+
+    def _by_room(self, task: GeneratingTask, features: Sequence[Feature]) -> dict[int, list[int]]:
+        """Most new tokens -> the prompts that have room for so many, by position.
+
+        A long prompt leaves less room than the recipe asks for. Were it to share a batch with a short one, the answer
+        to the short one would be cut by its neighbour.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, feature in enumerate(features):
+            room = task.new_tokens(task.collate_prompts([feature], self.vocabulary))
+            groups.setdefault(room, []).append(index)
+        return groups
+
+    def _continue(self, task: GeneratingTask, prompts: Batch, new_tokens: int) -> list[str]:
+        prompts = prompts.to(self.backbone.device)
+        generator: Any = self.module
+        ids_BT: Tensor = generator.generate(
+            **prompts.inputs, max_new_tokens=new_tokens, num_beams=task.settings.beams, do_sample=False
+        )
+        start = 0 if self.backbone.is_encoder_decoder else prompts.inputs["input_ids"].shape[1]
+        return task.decode(ids_BT[:, start:].tolist(), self.vocabulary)
 
     def predict(self, rows: Sequence[Row | str], *, batch_size: int = 64) -> list[dict[str, Any]]:
         """Answer rows: dicts with the task's columns, or plain text where one column is enough.

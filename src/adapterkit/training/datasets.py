@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from adapterkit.artifact import DataFacts
 from adapterkit.data import (
@@ -104,7 +102,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
         revision=data.revision,
         rows={name: len(rows) for name, rows in held_parts.items()},
         unusable={name: count for name, count in unusable.items() if name in held_parts},
-        label_counts={name: counts for name, rows in held_parts.items() if (counts := label_counts(task, rows))},
+        label_counts={name: counts for name, rows in held_parts.items() if (counts := task.label_counts(rows))},
         digests={name: rows.digest() for name, rows in held_parts.items()},
     )
     return RecipeRows(task, train, validation, test, notes, facts)
@@ -119,18 +117,6 @@ def _text_unit(recipe: Recipe) -> TextUnit:
 
 def _class_column(task: Task) -> str | None:
     return "label" if task.kind == "text-classification" and task.problem != "regression" else None
-
-
-def label_counts(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How often each label stands in the rows: of rows, or of words where words are labelled."""
-    if not task.labels:
-        return {}
-    column = "tags" if task.kind == "token-classification" else "label"
-    counts: Counter[str] = Counter()
-    for row in rows:
-        value = row.get(column)
-        counts.update(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
-    return {label: counts[label] for label in task.labels}
 
 
 def _unusable(part: str, rows: Rows, problems: Sequence[tuple[int, str]]) -> str:

@@ -20,7 +20,7 @@ from adapterkit.artifact.save import SaveDtype
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
 from adapterkit.errors import OutputError, TrainingError
-from adapterkit.evaluation.score import score
+from adapterkit.evaluation.score import outputs_of, score
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.protocol import Feature, GeneratingTask
@@ -313,6 +313,7 @@ class _Run:
             self.adapted.load_state(self.best)
         dtype = _save_dtype(self.recipe, self.adapted)
         round_weights(self.adapted, dtype)
+        self._calibrate()
         metrics: dict[str, dict[str, Metric]] = {}
         for split, rows, features in (
             ("validation", self.rows.validation, self.validation_features),
@@ -340,6 +341,18 @@ class _Run:
             _remove_checkpoint(self.folder / FOLDER)
         self.accelerator.wait_for_everyone()
         return metrics
+
+    def _calibrate(self) -> None:
+        """Let the task choose on validation rows what is chosen there (the threshold of questions without answer)."""
+        rows, features = self.rows.validation, self.validation_features
+        if rows is not None:
+            outputs = outputs_of(
+                self.adapted,
+                features,
+                batch_size=self.settings.evaluation_batch_size,
+                accelerator=self.accelerator,
+            )
+            self.task = self.adapted.task = self.task.calibrated(rows, features, outputs)
 
     def _draw(self) -> None:
         if self.accelerator.is_main_process:

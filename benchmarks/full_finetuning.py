@@ -1,0 +1,97 @@
+"""Full fine-tuning under a recipe's own budget: the score that adapters are measured against.
+
+    python benchmarks/full_finetuning.py recipes/banking77.yaml training.learning_rate=1e-4
+
+The rows, encodings, batches, schedule, loss, metrics and head are the recipe's. Only one thing differs: every weight of
+the backbone trains, in fp32 with matrix products in the recipe's format.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from adapterkit.adapted import Adapted, build
+from adapterkit.backbone import Backbone
+from adapterkit.evaluation import score
+from adapterkit.recipe import NoMethod, Recipe, resolve
+from adapterkit.tasks import Metric
+from adapterkit.training.batches import HeldBatches
+from adapterkit.training.datasets import read_recipe_rows
+from adapterkit.training.loop import training_steps
+from adapterkit.training.optimizer import make_optimizer, make_schedule
+
+LEARNING_RATE = 1e-4
+"""For small encoders; an override sets another."""
+
+
+class FullyTrained(Adapted):
+    """An adapter whose method is the whole trunk."""
+
+    def method_parameters(self) -> dict[str, nn.Parameter]:
+        """Every parameter that the module holds besides the head."""
+        head = {id(parameter) for parameter in self.headed.trained.values()}
+        return {name: p for name, p in self.module.named_parameters() if id(p) not in head}
+
+    def train(self, mode: bool = True) -> Adapted:
+        """Everything trains, so all of its dropout acts."""
+        self.training = mode
+        self.module.train(mode)
+        return self
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies of everything that trains."""
+        trained = {**self.method_parameters(), **self.head_parameters()}
+        return {name: parameter.detach().clone() for name, parameter in trained.items()}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """Put a snapshot back."""
+        with torch.no_grad():
+            for name, parameter in {**self.method_parameters(), **self.head_parameters()}.items():
+                parameter.copy_(snapshot[name])
+
+
+def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
+    """Train every weight as the recipe says. Returns split -> metric -> value with its interval."""
+    settings = recipe.training
+    torch.manual_seed(settings.seed)
+    rows = read_recipe_rows(recipe)
+    computing = Backbone.load(recipe.backbone.name, dtype=recipe.backbone.dtype).dtype
+    backbone = Backbone.load(recipe.backbone.name, dtype="float32")
+    adapted = build(backbone, rows.task, NoMethod(), recipe.head, settings.seed)
+    adapted.__class__ = FullyTrained
+    assert isinstance(adapted, FullyTrained)
+    adapted.compute_dtype = computing
+    for parameter in adapted.module.parameters():
+        parameter.requires_grad_(True)
+    task, accelerator = rows.task, Accelerator()
+    batches = HeldBatches(task.encode(rows.train, adapted.vocabulary, "train").features, rows.train.numbers, settings)  # type: ignore[arg-type, union-attr]
+    optimizer = make_optimizer(adapted, settings)
+    schedule = make_schedule(optimizer, settings, batches.total_steps)
+    best: tuple[float, Any] | None = None
+    sign = 1 if task.higher_is_better(task.main_metric) else -1
+    for step in training_steps(adapted, adapted, batches, optimizer, schedule, settings, accelerator):
+        if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:
+            continue
+        if rows.validation is not None:
+            value = sign * score(adapted, rows.validation, resamples=0, generated=False)[task.main_metric].value
+            if best is None or value > best[0]:
+                best = (value, adapted.snapshot())
+            print(f"step {step.number} loss {step.loss:.4f} validation {sign * value:.4f}", file=sys.stderr)
+    if best is not None:
+        adapted.restore(best[1])
+    parts = {"validation": rows.validation, "test": rows.test}
+    return {split: score(adapted, held) for split, held in parts.items() if held is not None}
+
+
+if __name__ == "__main__":
+    overrides = [f"training.learning_rate={LEARNING_RATE}", *sys.argv[2:]]
+    scores = train_fully(resolve(sys.argv[1], overrides).recipe)
+    print(
+        json.dumps({split: {name: metric.value for name, metric in found.items()} for split, found in scores.items()})
+    )

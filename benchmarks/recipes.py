@@ -1,0 +1,93 @@
+"""How well does every recipe do, beside the head alone and full fine-tuning under the same budget?
+
+    python benchmarks/recipes.py banking77 wnut17 --variants lora houlsby pfeiffer parallel none full --seeds 0 1 2
+
+Appends one JSON line per run to benchmarks/results/recipes.jsonl; a run that stands there is not done again. The data
+are looked for under ADAPTERKIT_DATA, the small backbones under ADAPTERKIT_BACKBONES.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from full_finetuning import LEARNING_RATE, train_fully
+
+from adapterkit.recipe import resolve
+from adapterkit.training import train
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "recipes.jsonl"
+PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
+VARIANTS = ("lora", *PLACEMENTS, "none", "full")
+
+
+def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
+    """Train one variant of a recipe. Returns what it scored and what it took."""
+    file = HERE.parent / "recipes" / (f"{name}-bottleneck.yaml" if variant in PLACEMENTS else f"{name}.yaml")
+    overrides = [f"training.seed={seed}", *extra]
+    if variant in PLACEMENTS:
+        overrides.append(f"method.placement={variant}")
+    if variant == "none":
+        overrides.append("method.kind=none")
+    started = time.perf_counter()
+    size_bytes = None
+    if variant == "full":
+        rate = [] if any(item.startswith("training.learning_rate") for item in extra) else [LEARNING_RATE]
+        metrics = train_fully(
+            resolve(file, [*overrides, *(f"training.learning_rate={value}" for value in rate)]).recipe
+        )
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            result = train(file, overrides=[*overrides, f"output={folder}/run"])
+            metrics = result.metrics
+            size_bytes = sum(file.stat().st_size for file in result.artifact.iterdir() if file.is_file())
+    return {
+        "recipe": name,
+        "variant": variant,
+        "seed": seed,
+        "overrides": extra,
+        "metrics": {
+            split: {metric: [m.value, m.low, m.high] for metric, m in found.items()} for split, found in metrics.items()
+        },
+        "seconds": round(time.perf_counter() - started, 1),
+        "artifact_bytes": size_bytes,
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "torch": torch.__version__.partition("+")[0],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="+")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every run")
+    asked = parser.parse_args()
+    RESULTS.parent.mkdir(exist_ok=True)
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    done = {(r["recipe"], r["variant"], r["seed"], tuple(r["overrides"])) for r in map(json.loads, lines)}
+    for name in asked.recipes:
+        for variant in asked.variants:
+            for seed in asked.seeds:
+                if (name, variant, seed, tuple(asked.set)) in done:
+                    continue
+                found = run(name, variant, seed, asked.set)
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+                test = found["metrics"].get("test") or found["metrics"]["validation"]
+                shown = ", ".join(f"{metric} {value[0]:.4f}" for metric, value in test.items())
+                print(f"{name} {variant} seed {seed}: {shown} ({found['seconds']} s)", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -36,6 +36,15 @@ def test_the_demo_leaves_two_artifacts_that_verify(shown: tuple[Any, Any, str]) 
     assert all(verify(one.artifact, backbone) for one in trained)
 
 
+def test_the_demos_artifacts_do_not_know_where_they_were_made(shown: tuple[Any, Any, str]) -> None:
+    for one in shown[1]:
+        manifest = json.loads((one.artifact / "adapterkit.json").read_text())
+        assert manifest["data"]["source"] == f"{one.job.data}/train.jsonl"
+        assert str(one.artifact.parent) not in json.dumps(
+            {**manifest, "backbone": None, "recipe": manifest["recipe"]["data"]}
+        )
+
+
 def test_the_demo_shows_scores_sizes_and_both_answers_to_one_sentence(shown: tuple[Any, Any, str]) -> None:
     _, trained, text = shown
     for one in trained:

@@ -52,12 +52,12 @@ class Trained:
 
 def recipe(job: Job, method: dict[str, Any], backbone: Backbone, data: Path, output: Path) -> dict[str, Any]:
     """The recipe of one run, as a mapping."""
-    files = {part: str((data / job.data / f"{part}.jsonl").resolve()) for part in ("train", "validation", "test")}
+    files = {part: f"{job.data}/{part}.jsonl" for part in ("train", "validation", "test")}
     return {
         "task": job.task,
         "backbone": {"name": backbone.name},
         "method": method,
-        "data": files,
+        "data": {"root": str(data.resolve()), **files},
         "training": {"epochs": 4, "batch_size": 32, "learning_rate": 2e-3},
         "output": str(output),
     }

@@ -98,7 +98,7 @@ def test_tags_that_break_the_scheme_are_named_by_line(task_of: Make) -> None:
     with pytest.raises(DataError, match="line 9: tag 'B_x'"):
         task_of(KIND, rows)
     task = task_of(KIND, rows, tags="iob2")
-    assert task.labels == ("B-x", "O")
+    assert task.labels == ("B-x", "I-x", "O")
     assert task.check_rows(rows).problems == [(9, "tag 'B_x' is not O, B-… or I-…")]
     assert task_of(KIND, rows, tags="flat").labels == ("B-x", "B_x", "O")
 

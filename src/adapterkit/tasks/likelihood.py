@@ -1,6 +1,6 @@
 """How likely a language model finds the tokens that it should predict: per feature, then per row, then as metrics."""
 
-# Axes: B rows of a batch, T tokens, V vocabulary, N rows, S statistics.
+# Axes: B rows of a batch, T tokens, V vocabulary, N rows, F features, S statistics.
 
 from __future__ import annotations
 
@@ -65,16 +65,24 @@ def score_likelihoods(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Metric]:
-    """Perplexity = exp(Σ loss / Σ tokens), token accuracy, and with `characters` per row the bits per character."""
-    statistics_NS = np.zeros((rows, 4))
+    """Perplexity = exp(Σ loss / Σ tokens), token accuracy, and with `characters` per row the bits per character.
+
+    The bootstrap resamples features: a language model's data are often one long document, cut into many. A row's
+    characters are shared out among its features by their tokens.
+    """
+    tokens_N = np.zeros(rows)
     for feature, output in zip(features, outputs, strict=True):
-        statistics_NS[feature.row, :3] += output
+        tokens_N[feature.row] += output.tokens
+    statistics_FS = np.zeros((len(features), 4))
     formulas: dict[str, Formula] = {"perplexity": _perplexity}
+    for place, (feature, output) in enumerate(zip(features, outputs, strict=True)):
+        statistics_FS[place, :3] = output
+        if characters is not None and output.tokens:
+            statistics_FS[place, 3] = characters[feature.row] * output.tokens / tokens_N[feature.row]
     if characters is not None:
-        statistics_NS[:, 3] = characters
         formulas["bits_per_character"] = _bits_per_character
     formulas["token_accuracy"] = _accuracy
-    return bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+    return bootstrap(statistics_FS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
 
 
 def _perplexity(sums_S: Statistics) -> Any:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,13 @@ ENTITY_METRICS = {"entity_f1": True, "entity_precision": True, "entity_recall": 
 def is_iob2(tag: str) -> bool:
     """O, B-type or I-type."""
     return tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
+
+
+def both_tags(tags: Iterable[str]) -> list[str]:
+    """The tags, and B- and I- of every type among them."""
+    found = set(tags)
+    types = {tag[2:] for tag in found if tag != "O"}
+    return sorted(found | {f"{place}-{kind}" for place in "BI" for kind in types})
 
 
 def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:

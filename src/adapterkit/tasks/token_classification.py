@@ -22,7 +22,7 @@ from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import IGNORED, Batch, Column, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
 from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
-from adapterkit.tasks.spans import ENTITY_METRICS, entities, entity_statistics, is_iob2
+from adapterkit.tasks.spans import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
 from adapterkit.tasks.windows import middle_owner, windows
 from adapterkit.tasks.words import find_scheme, first_tokens, tag_name, words_of
 
@@ -69,7 +69,9 @@ class TokenClassification(Task):
         scheme = settings.tags if settings.tags != "auto" else find_scheme(names, numbers)
         kept = [row for row in names if scheme == "flat" or all(map(is_iob2, row))]
         counts = Counter(tag for row in kept for tag in row)
-        labels = learn_labels(list(counts), settings.labels)
+        # A rare type may have one-word entities only in training and longer ones in test: both its tags are labels.
+        names_found = list(counts) if scheme == "flat" else both_tags(counts)
+        labels = learn_labels(names_found, settings.labels)
         if len(labels) < 2:
             raise DataError(
                 "token classification needs at least two tags",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.data import plan_batches
-from adapterkit.errors import ArtifactError, DataError
+from adapterkit.errors import ArtifactError, DataError, DetachedError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.methods import Attachment, attach
 from adapterkit.recipe import HeadSettings, Method
@@ -47,13 +47,17 @@ class Adapted(nn.Module):
         self.attachment = attachment
         self.module = headed.module
         self.compute_dtype = backbone.dtype
+        self._attached = True
+        self._head_modules = tuple(_outside(headed.module, backbone.trunk))
+        self._upper_layers = tuple(_above(backbone, headed.module, attachment.lowest_layer))
         start = getattr(backbone.config, "decoder_start_token_id", None)
         self.vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens, start)
 
     # -- computing
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits of a batch: shapes as `Headed.logits` gives them."""
+        """Logits of a batch: shapes as `Headed.logits` gives them. Raises DetachedError after `detach`."""
+        self._check_attached()
         with self._autocast():
             return self.headed.logits(inputs)
 
@@ -70,27 +74,12 @@ class Adapted(nn.Module):
         self.training = mode
         self.module.eval()
         if mode:
-            for child in self._head_modules():
-                child.train()
-            for layer in self._upper_layers():
+            for child in self._head_modules:
+                child.training = True
+            for layer in self._upper_layers:
                 layer.train()
         self.attachment.train(mode)
         return self
-
-    def _upper_layers(self) -> Iterator[nn.Module]:
-        lowest = self.attachment.lowest_layer
-        for site in self.backbone.sites.sites if lowest else ():
-            # The decoder of an encoder-decoder lies above its encoder.
-            floor = lowest.get(site.stack, 0 if site.stack == "decoder" else None)
-            if site.name == "layer.output" and floor is not None and site.layer >= floor:
-                yield self.backbone.trunk.get_submodule(site.path)
-
-    def _head_modules(self) -> Iterator[nn.Module]:
-        """Modules of the head: those that hold nothing of the trunk."""
-        trunk = {id(module) for module in self.backbone.trunk.modules()}
-        for module in self.module.modules():
-            if not any(id(part) in trunk for part in module.modules()):
-                yield module
 
     # -- parameters
 
@@ -103,7 +92,8 @@ class Adapted(nn.Module):
         return dict(self.headed.trained)
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of every tensor of the adapter, by its name in an artifact."""
+        """Copies of every tensor of the adapter, by its name in an artifact. Raises DetachedError after `detach`."""
+        self._check_attached()
         own = {name: parameter.detach().clone() for name, parameter in self.headed.trained.items()}
         return {f"{PREFIX}{name}": tensor for name, tensor in sorted({**self.attachment.state(), **own}.items())}
 
@@ -112,7 +102,9 @@ class Adapted(nn.Module):
 
         Raises:
             ArtifactError: missing or unknown names, other shapes, values that are not finite; nothing changes then.
+            DetachedError: after `detach`.
         """
+        self._check_attached()
         named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
         trained = self.headed.trained
         problems = []
@@ -133,6 +125,7 @@ class Adapted(nn.Module):
 
     def merge(self) -> None:
         """Fold the method into the backbone's weights, until `unmerge`. Raises MergeError for a bottleneck."""
+        self._check_attached()
         self.attachment.merge()
 
     def unmerge(self) -> None:
@@ -140,8 +133,18 @@ class Adapted(nn.Module):
         self.attachment.unmerge()
 
     def detach(self) -> None:
-        """Give the backbone back as it was. This adapter answers no more."""
-        self.attachment.detach()
+        """Give the backbone back as it was, in eval mode. This adapter answers no more; doing it again does nothing."""
+        if self._attached:
+            self._attached = False
+            self.eval()
+            self.attachment.detach()
+
+    def _check_attached(self) -> None:
+        if not self._attached:
+            raise DetachedError(
+                f"this {self.task.kind} adapter was taken off its backbone",
+                remedy="Load its artifact again, or build a new adapter.",
+            )
 
     def __enter__(self) -> Adapted:
         return self
@@ -225,6 +228,7 @@ class Adapted(nn.Module):
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
+        self._check_attached()
         before = self.training
         self.eval()
         try:
@@ -232,6 +236,26 @@ class Adapted(nn.Module):
                 yield
         finally:
             self.train(before)
+
+
+def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> Iterator[nn.Module]:
+    """The layers from the lowest adapted one up, of those that the module holds: T5 may be there without its decoder."""
+    held = {id(part) for part in module.modules()}
+    for site in backbone.sites.sites if lowest else ():
+        # The decoder of an encoder-decoder lies above its encoder.
+        floor = lowest.get(site.stack, 0 if site.stack == "decoder" else None)
+        if site.name == "layer.output" and floor is not None and site.layer >= floor:
+            layer = backbone.trunk.get_submodule(site.path)
+            if id(layer) in held:
+                yield layer
+
+
+def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:
+    """Modules that hold nothing of the trunk: those of the head."""
+    shared = {id(part) for part in trunk.modules()}
+    for candidate in module.modules():
+        if not any(id(part) in shared for part in candidate.modules()):
+            yield candidate
 
 
 def build(backbone: Backbone, task: Task, method: Method, head: HeadSettings, seed: int) -> Adapted:

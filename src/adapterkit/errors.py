@@ -51,6 +51,14 @@ class SiteError(AdapterkitError, LookupError):
     """A site, or a layer, that the backbone does not have."""
 
 
+class MergeError(AdapterkitError, ValueError):
+    """A method that cannot be folded into the backbone's weights, or values that would spoil them."""
+
+
+class DetachedError(AdapterkitError, RuntimeError):
+    """An adapter that was taken off its backbone is asked for an answer or for its weights."""
+
+
 class HeadError(AdapterkitError, ValueError):
     """A head that does not fit the task or the backbone."""
 

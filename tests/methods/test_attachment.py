@@ -15,8 +15,8 @@ from peft.functional import get_peft_model_state_dict
 from tests import tiny
 from tests.methods.cases import CASES, Case, attached, bits, disturb, hidden, inputs, snapshot
 
-from adapterkit.errors import ArtifactError, SiteError
-from adapterkit.methods import MergeError, attach
+from adapterkit.errors import ArtifactError, MergeError, SiteError
+from adapterkit.methods import attach
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 
 families = pytest.mark.parametrize("family", tiny.FAMILIES)

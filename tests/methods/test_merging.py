@@ -8,8 +8,7 @@ import pytest
 import torch
 from tests.methods.cases import attached, bits, disturb
 
-from adapterkit.errors import AdapterkitError
-from adapterkit.methods import MergeError
+from adapterkit.errors import AdapterkitError, MergeError
 from adapterkit.methods.merging import Merge
 from adapterkit.recipe import LoraMethod
 

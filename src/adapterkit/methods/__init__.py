@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from adapterkit.methods.attachment import Attachment, attach
 from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer, BottleneckModel, BottleneckType
-from adapterkit.methods.merging import MergeError
 
 __all__ = [
     "Attachment",
@@ -12,6 +11,5 @@ __all__ = [
     "BottleneckLayer",
     "BottleneckModel",
     "BottleneckType",
-    "MergeError",
     "attach",
 ]

@@ -11,13 +11,13 @@ from peft.functional import inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from adapterkit.errors import ArtifactError, SiteError
+from adapterkit.errors import ArtifactError, MergeError, SiteError
 from adapterkit.methods import lora
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.before import Before
 from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
 from adapterkit.methods.bottleneck.layer import refuse_merge
-from adapterkit.methods.merging import Merge, MergeError
+from adapterkit.methods.merging import Merge
 from adapterkit.methods.reach import Reach, lowest_layers
 from adapterkit.methods.splitting import Split
 

@@ -7,11 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapterkit.errors import AdapterkitError
-
-
-class MergeError(AdapterkitError, ValueError):
-    """A method that cannot be folded into the backbone's weights, or values that would spoil them."""
+from adapterkit.errors import MergeError
 
 
 class Merge:

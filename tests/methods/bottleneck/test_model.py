@@ -18,8 +18,8 @@ from tests.methods.bottleneck.worlds import Block, Blocks, config_of, fill, peft
 from tests.methods.cases import attached, disturb, hidden, inputs, snapshot
 
 from adapterkit.backbone import find_sites
-from adapterkit.errors import SiteError
-from adapterkit.methods import BottleneckConfig, BottleneckLayer, MergeError, attach
+from adapterkit.errors import MergeError, SiteError
+from adapterkit.methods import BottleneckConfig, BottleneckLayer, attach
 from adapterkit.recipe import BottleneckMethod
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")

@@ -13,10 +13,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterkit.errors import SiteError
+from adapterkit.errors import MergeError, SiteError
 from adapterkit.methods.bottleneck.config import ACTIVATIONS, BottleneckConfig
 from adapterkit.methods.bottleneck.tap import Tap
-from adapterkit.methods.merging import MergeError
 
 BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
 

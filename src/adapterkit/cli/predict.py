@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.columns import columns_of
 from adapterkit.cli.options import BackboneName, Folder, Json
 
 if TYPE_CHECKING:
@@ -116,6 +115,7 @@ def rows_of_lines(lines: Sequence[str], task: Task) -> Rows:
 def rows_of_file(path: Path, artifact: Artifact) -> Rows:
     """Rows of a file, whose columns are found as in training. Targets are not needed."""
     from adapterkit.data import Rows, match_columns, read_rows, rename
+    from adapterkit.evaluation.reading import columns_of
 
     rows = read_rows(path)
     needs = {name: column for name, column in artifact.task.columns.items() if not column.target}

@@ -53,8 +53,10 @@ def train(
         words = ["adapterkit", "train", recipe, *(overrides or ())]
         if data_root is not None:
             words += ["--data-root", str(data_root)]
-        console.say(_how_to_go_on(resolved.recipe.output, shlex.join(words)), style="yellow")
+        console.say(_how_to_go_on(training.output_of(resolved), shlex.join(words)), style="yellow")
         raise typer.Exit(130) from interruption
+    if os.environ.get("RANK", "0") != "0":  # one process of several speaks for all
+        return
     metrics = {
         split: {name: console.metric_facts(metric) for name, metric in scores.items()}
         for split, scores in result.metrics.items()
@@ -68,11 +70,11 @@ def train(
     console.say(f"Try: adapterkit inspect {result.artifact}")
 
 
-def _how_to_go_on(output: str | None, command: str) -> str:
-    from adapterkit.training.checkpoint import FOLDER, read_progress
-    from adapterkit.training.run import RUN_FOLDER
+def _how_to_go_on(output: Path, command: str) -> str:
+    from adapterkit.training.checkpoint import read_progress
+    from adapterkit.training.job import checkpoint_of
 
-    progress = read_progress(Path(output) / RUN_FOLDER / FOLDER) if output else None
+    progress = read_progress(checkpoint_of(output))
     if progress is None:
         return f"Stopped before the first checkpoint. Begin again: {command}"
     return f"Stopped. The checkpoint of step {progress.steps} is kept; go on with: {command} --resume"

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapterkit.artifact import load
+from adapterkit.artifact import open_artifact
+from adapterkit.artifact.load import find_backbone
 from adapterkit.backbone import Backbone
-from adapterkit.data import Rows, read_rows
-from adapterkit.data.rows import as_rows
+from adapterkit.data import as_rows
+from adapterkit.evaluation.reading import read_for, unusable_note
 from adapterkit.evaluation.score import score
-from adapterkit.recipe import DataSettings
 from adapterkit.tasks.confidence import Metric
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate(
     artifact: str | Path,
-    data: str | Path | Sequence[Mapping[str, Any]],
+    data: str | Path | Sequence[Mapping[str, Any]] | None = None,
     *,
     backbone: Backbone | str | Path | None = None,
     columns: Mapping[str, str] | None = None,
@@ -28,13 +28,13 @@ def evaluate(
     batch_size: int = 64,
     resamples: int = 1000,
 ) -> dict[str, Metric]:
-    """Score an artifact on rows.
+    """Score an artifact on rows. Rows that cannot be used are logged by line number.
 
     Args:
         artifact: its folder.
-        data: a file, a hub data set, or rows with the task's columns.
+        data: a file, a hub data set, or rows with the task's columns; None takes the test rows of its recipe.
         backbone: a loaded backbone, or where to load it from; None takes the one that the artifact names.
-        columns: canonical name -> the file's column.
+        columns: canonical name -> the file's column, on top of what the artifact's recipe says.
         data_root: where relative paths are looked for first.
         resamples: of the bootstrap that gives the 95 % intervals; 0 for none.
 
@@ -42,16 +42,17 @@ def evaluate(
         ArtifactError, ContractError, BackboneError: the artifact or its backbone cannot be used.
         DataError: the data cannot be read, or no row can be used.
     """
-    with load(artifact, backbone) as adapted:
-        task = adapted.task
-        rows: Rows
-        if isinstance(data, str | Path):
-            settings = DataSettings(train=str(data), columns=dict(columns or {}))
-            unit = "document" if task.kind in ("masked-lm", "causal-lm") else "line"
-            rows = read_rows(str(data), settings, root=data_root, needs=task.columns, part="test", text_unit=unit)  # type: ignore[arg-type]
-        else:
-            rows = as_rows(data)
-        checked = task.check_rows(rows, "score")
-        for number, reason in checked.problems:
-            logger.warning("row %d cannot be used: %s", number, reason)
-        return score(adapted, checked.rows, batch_size=batch_size, resamples=resamples)
+    opened = open_artifact(artifact)
+    if data is None or isinstance(data, str | Path):
+        source = None if data is None else str(data)
+        rows = read_for(opened, source, columns=columns, root=data_root)
+    else:
+        rows = as_rows(data)
+    checked = opened.task.check_rows(rows, "score")
+    if checked.problems:
+        logger.warning(unusable_note("", len(rows), checked.problems))
+    with opened.adapted(find_backbone(opened, backbone)) as adapted:
+        encoded = adapted.task.encode(checked.rows, adapted.vocabulary, "score")
+        if encoded.truncation.rows:
+            logger.warning("%s", encoded.truncation)
+        return score(adapted, checked.rows, encoded.features, batch_size=batch_size, resamples=resamples)

@@ -31,6 +31,7 @@ def score(
     batch_size: int = 64,
     resamples: int = 1000,
     generated: bool = True,
+    outputs: Sequence[Any] | None = None,
     accelerator: Accelerator | None = None,
 ) -> dict[str, Metric]:
     """Metrics over usable rows, with 95 % bootstrap intervals.
@@ -39,11 +40,13 @@ def score(
         features: of `encode(rows, …, "score")`, where they are at hand.
         resamples: of the bootstrap; 0 for none (low = high = value).
         generated: whether metrics of generated text are wanted too; they take a generation for every prompt.
+        outputs: of `features`, where they are at hand.
     """
     task = adapted.task
     if features is None:
         features = task.encode(rows, adapted.vocabulary, "score").features
-    outputs = outputs_of(adapted, features, batch_size=batch_size, accelerator=accelerator)
+    if outputs is None:
+        outputs = outputs_of(adapted, features, batch_size=batch_size, accelerator=accelerator)
     metrics = task.score(rows, features, outputs, resamples=resamples)
     if generated and isinstance(task, GeneratingTask) and task.generated_metrics:
         metrics = {**_score_texts(adapted, task, rows, batch_size, resamples, accelerator), **metrics}

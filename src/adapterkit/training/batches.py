@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 from adapterkit.data import RowStream, plan_batches
-from adapterkit.errors import RecipeError
+from adapterkit.errors import DataError, RecipeError
+from adapterkit.evaluation.reading import unusable_note
 from adapterkit.recipe import TrainingSettings
 from adapterkit.tasks.protocol import Feature, Task, Vocabulary
 from adapterkit.tasks.rows import numbers_of
@@ -48,6 +48,9 @@ class HeldBatches:
     """Batches of features that are held in memory."""
 
     def __init__(self, features: Sequence[Feature], lines: Sequence[int], settings: TrainingSettings) -> None:
+        """Plan the batches of features whose rows stand at `lines`. Raises DataError where there is no feature."""
+        if not features:
+            raise _nothing_to_learn(f"{len(lines)} training rows")
         self._features, self._lines = features, lines
         self._lengths = [feature.length_tokens for feature in features]
         self._settings = settings
@@ -84,7 +87,22 @@ class StreamedBatches:
 
     steps_per_epoch: int | None = None
 
-    def __init__(self, stream: RowStream, task: Task, vocabulary: Vocabulary, settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        stream: RowStream,
+        task: Task,
+        vocabulary: Vocabulary,
+        settings: TrainingSettings,
+        warn: Callable[[str], None] = lambda note: None,
+    ) -> None:
+        """Read batches from a stream.
+
+        Args:
+            warn: told, in the first epoch, of rows that cannot be used and of text that is cut.
+
+        Raises:
+            RecipeError: nothing says when to end.
+        """
         if settings.max_steps is None:
             raise RecipeError(
                 "a streamed data set does not say how many rows it has",
@@ -92,23 +110,31 @@ class StreamedBatches:
             )
         self.total_steps = settings.max_steps
         self._stream, self._task, self._vocabulary, self._settings = stream, task, vocabulary, settings
+        self._warn = warn
         self._lines: Sequence[int] = ()
 
     def after(self, position: Position) -> Iterator[tuple[Position, Sequence[Feature]]]:
         """Every batch from `position` on; see `Batches`. Rows before it are read again and dropped."""
         epoch, done = position.epoch, position.batch
         while True:
-            batches = enumerate(self._epoch(epoch), start=1)
-            for number, batch in islice(batches, done, None):
-                yield Position(epoch, number), batch
+            number = 0
+            for number, batch in enumerate(self._epoch(epoch), start=1):
+                if number > done:
+                    yield Position(epoch, number), batch
+            if number == 0:
+                raise _nothing_to_learn(self._stream.source)
             epoch, done = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> Iterator[Sequence[Feature]]:
         settings, task = self._settings, self._task
         for window, rows in enumerate(self._stream.shuffled(settings.seed, epoch).chunks(STREAM_WINDOW_ROWS)):
-            usable, _ = task.check_rows(rows, "train")
+            usable, problems = task.check_rows(rows, "train")
             self._lines = numbers_of(usable)
-            features = task.encode(usable, self._vocabulary, "train").features
+            features, truncation = task.encode(usable, self._vocabulary, "train")
+            if epoch == 0 and problems:
+                self._warn(unusable_note("train", len(rows), problems))
+            if epoch == 0 and truncation.rows:
+                self._warn(f"train: {truncation}")
             plan = plan_batches(
                 [feature.length_tokens for feature in features],
                 batch_size=None if settings.batch_tokens else settings.batch_size,
@@ -121,3 +147,11 @@ class StreamedBatches:
     def line_numbers(self, features: Sequence[Feature]) -> list[int]:
         """Where in the training data the rows of a batch of the window at hand stand."""
         return sorted({self._lines[feature.row] for feature in features})
+
+
+def _nothing_to_learn(source: str) -> DataError:
+    return DataError(
+        f"there is nothing to learn from {source}",
+        ["found: no example after encoding, expected at least one"],
+        "Texts may be empty, or too short for one block.",
+    )

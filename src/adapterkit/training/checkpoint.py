@@ -4,70 +4,118 @@ from __future__ import annotations
 
 import io
 import json
-import random
+import math
+import pickle
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
 from adapterkit.artifact.atomic import write_folder
-from adapterkit.errors import TrainingError
+from adapterkit.errors import OutputError, TrainingError
 from adapterkit.training.batches import Position
+from adapterkit.training.learner import Learner
 
 FOLDER = "checkpoint"
+ANEW = "Start again without it: adapterkit train … --overwrite"
 
 
 @dataclass
 class Progress:
-    """How far a run is, and how it went.
+    """How far a run is, and which of its states was the best.
 
     Attributes:
-        recipe: digest of the recipe and of the data; a checkpoint only fits the run that wrote it.
+        run: digest of recipe, rows and backbone; a checkpoint only fits the run that wrote it.
         steps: optimizer steps done.
         position: where in the data the run stands.
-        best_value: of the metric that picks the best state; None before the first validation.
+        best_value: of the metric that picks the best state; None before the first validation that gave a number.
         best_step: the step of the best state.
         since_best: validations without a better one.
-        history: every validation: step, and metric -> value.
     """
 
-    recipe: str
+    run: str
     steps: int = 0
     position: Position = field(default_factory=Position)
     best_value: float | None = None
     best_step: int | None = None
     since_best: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def is_best(self, value: float, *, higher_is_better: bool) -> bool:
+        """Take note of a validation. Returns whether its state is the best so far; one that scored NaN never is."""
+        best = self.best_value
+        better = not math.isnan(value) and (best is None or (value > best if higher_is_better else value < best))
+        if better:
+            self.best_value, self.best_step, self.since_best = value, self.steps, 0
+        else:
+            self.since_best += 1
+        return better
+
+    def is_enough(self, patience: int | None) -> bool:
+        """Whether so many validations passed without a better one."""
+        return patience is not None and self.since_best >= patience
+
+
+def begin(folder: Path, run: str, *, resume: bool, overwrite: bool) -> Progress:
+    """Where a run starts: at the checkpoint in `folder`, or at the beginning.
+
+    Raises:
+        OutputError: an unfinished run stands there and neither `resume` nor `overwrite` says what to do with it.
+        TrainingError: there is nothing to go on from, or it is another run's.
+    """
+    if not resume and overwrite:
+        return Progress(run)
+    found = read_progress(folder)
+    if not resume:
+        if found is not None:
+            raise OutputError(
+                f"{folder} holds a run that was stopped at step {found.steps}",
+                remedy="Go on with it (resume=True, --resume) or begin anew (overwrite=True, --overwrite).",
+            )
+        return Progress(run)
+    if found is None:
+        raise TrainingError(
+            f"there is no checkpoint to go on from in {folder}",
+            ["found: none; a run that has ended keeps none"],
+            "Leave out --resume to begin a run.",
+        )
+    if found.run != run:
+        raise TrainingError(
+            f"the checkpoint in {folder} belongs to another run",
+            ["its recipe, its rows or its backbone were others than those of this run"],
+            "Resume with the recipe and data that it began with, or begin anew: --overwrite.",
+        )
+    return found
 
 
 def save_checkpoint(
-    folder: Path,
-    progress: Progress,
-    parameters: Mapping[str, nn.Parameter],
-    best: Mapping[str, Tensor] | None,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    accelerator: Accelerator,
+    folder: Path, progress: Progress, learner: Learner, best: Mapping[str, Tensor] | None, accelerator: Accelerator
 ) -> None:
-    """Write a checkpoint in the place of the one before; all of it or nothing. Every process calls this."""
+    """Write a checkpoint in the place of the one before; all of it or nothing. Every process calls this.
+
+    Args:
+        best: the best validated state so far, as `Adapted.state` gives it.
+    """
     generators = gather_object([_generators()])
     if accelerator.is_main_process:
+        parameters = {name: parameter.detach().contiguous() for name, parameter in learner.parameters.items()}
+        learning = {
+            "optimizer": learner.optimizer.state_dict(),
+            "schedule": learner.schedule.state_dict(),
+            "scaler": learner.scaler.state_dict(),
+        }
         files = {
             "progress.json": json.dumps(asdict(progress), indent=1).encode(),
-            "adapter.safetensors": save_tensors({name: p.detach().contiguous() for name, p in parameters.items()}),
-            "optimizer.pt": _dump(
-                {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "scaler": _scaler(accelerator)}
-            ),
+            "adapter.safetensors": save_tensors(parameters),
+            "learning.pt": _dump(learning),
             "generators.pt": _dump(generators),
         }
         if best is not None:
@@ -77,28 +125,22 @@ def save_checkpoint(
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """How far the run of this checkpoint is; None where there is no checkpoint."""
+    """How far the run of this checkpoint is; None where there is no checkpoint.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
     path = folder / "progress.json"
     if not path.is_file():
         return None
     try:
         stored = json.loads(path.read_bytes())
         return Progress(**{**stored, "position": Position(**stored["position"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise TrainingError(
-            f"the checkpoint in {folder} cannot be read",
-            [f"{path.name}: {error}"],
-            "Start again without it: adapterkit train … --overwrite",
-        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{path.name}: {error}"], ANEW) from error
 
 
-def load_checkpoint(
-    folder: Path,
-    parameters: Mapping[str, nn.Parameter],
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    accelerator: Accelerator,
-) -> dict[str, Tensor] | None:
+def load_checkpoint(folder: Path, learner: Learner, accelerator: Accelerator) -> dict[str, Tensor] | None:
     """Put a run back to where its checkpoint was written. Returns the best state so far.
 
     Raises:
@@ -106,39 +148,31 @@ def load_checkpoint(
     """
     try:
         stored = load_tensors((folder / "adapter.safetensors").read_bytes())
-        state = torch.load(folder / "optimizer.pt", map_location=accelerator.device, weights_only=True)
-        generators = torch.load(folder / "generators.pt", weights_only=True)
+        learning = torch.load(folder / "learning.pt", map_location="cpu", weights_only=True)
+        generators = torch.load(folder / "generators.pt", map_location="cpu", weights_only=True)
         best_file = folder / "best.safetensors"
         best = load_tensors(best_file.read_bytes()) if best_file.is_file() else None
-        if stored.keys() != parameters.keys():
+        shapes = {name: tensor.shape for name, tensor in stored.items()}
+        if shapes != {name: parameter.shape for name, parameter in learner.parameters.items()}:
             raise ValueError("it holds the tensors of another adapter")
         if len(generators) != accelerator.num_processes:
             raise ValueError(f"it was written by {len(generators)} processes, this run has {accelerator.num_processes}")
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, _unpickling_error()) as error:
-        raise TrainingError(
-            f"the checkpoint in {folder} cannot be used",
-            [str(error).splitlines()[0]],
-            "Start again without it: adapterkit train … --overwrite",
-        ) from error
+        learner.optimizer.load_state_dict(learning["optimizer"])
+        learner.schedule.load_state_dict(learning["schedule"])
+        learner.scaler.load_state_dict(learning["scaler"])
+    except (OSError, ValueError, RuntimeError, LookupError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        found = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"the checkpoint in {folder} cannot be used", [found], ANEW) from error
     with torch.no_grad():
-        for name, parameter in parameters.items():
+        for name, parameter in learner.parameters.items():
             parameter.copy_(stored[name])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    if accelerator.scaler is not None and state["scaler"] is not None:
-        accelerator.scaler.load_state_dict(state["scaler"])
     _restore_generators(generators[accelerator.process_index])
     return best
 
 
-def _unpickling_error() -> type[Exception]:
-    import pickle
-
-    return pickle.UnpicklingError
-
-
-def _scaler(accelerator: Accelerator) -> dict[str, Any] | None:
-    return None if accelerator.scaler is None else accelerator.scaler.state_dict()
+def remove_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of a run that has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _dump(value: Any) -> bytes:
@@ -148,22 +182,17 @@ def _dump(value: Any) -> bytes:
 
 
 def _generators() -> dict[str, Any]:
-    """The state of this process's random generators, of types that torch loads without running code."""
-    version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    """The state of this process's random generators; dropout is all that draws from them."""
     return {
-        "python": [version, list(words), gauss],
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
+        "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
 
 def _restore_generators(stored: Mapping[str, Any]) -> None:
-    version, words, gauss = stored["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, position, has_gauss, cached = stored["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(stored["torch"])
-    if stored["cuda"]:
+    torch.set_rng_state(stored["cpu"])
+    if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(stored["cuda"])
+    if torch.backends.mps.is_available():
+        torch.mps.set_rng_state(stored["mps"])

@@ -60,11 +60,11 @@ class RunConsole:
             self._task, completed=step.number, loss=f"loss {step.loss:.4f}", description=f"training {epoch}"
         )
 
-    def validation(self, step: int, metrics: dict[str, Metric], main: str, *, best: bool, loss: float) -> None:
-        """A validation was done."""
+    def validation(self, step: Step, metrics: dict[str, Metric], main: str, *, best: bool) -> None:
+        """A validation was done after this step."""
         shown = "  ".join(f"{name} {metric.value:.4f}" for name, metric in metrics.items())
         self._bar.update(self._task, metric=f"{main} {metrics[main].value:.4f}")
-        self.say(f"step {step:>6}  loss {loss:.4f}  validation {shown}{'  (best)' if best else ''}")
+        self.say(f"step {step.number:>6}  loss {step.loss:.4f}  validation {shown}{'  (best)' if best else ''}")
 
     def finish(self) -> None:
         """Training has ended; what follows is evaluation and saving."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapterkit.artifact import DataFacts
 from adapterkit.data import (
     Rows,
     RowStream,
-    TextUnit,
+    as_rows,
     find_overlap,
     read_rows,
     split_stream,
     split_validation,
     stream_rows,
 )
-from adapterkit.data.problems import listing
+from adapterkit.errors import RecipeError
+from adapterkit.evaluation.reading import text_unit, unusable_note
 from adapterkit.recipe import Recipe
 from adapterkit.tasks import TASKS, Task
 
@@ -25,13 +26,14 @@ STREAM_SAMPLE_ROWS = 2000
 """Rows of a stream from which labels are learned, and that validate where a share is split off."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class RecipeRows:
     """The rows of one recipe.
 
     Attributes:
         task: prepared on the training rows.
         train: usable training rows, or a stream of them.
+        sample: usable training rows in memory: all of them, or the first of a stream.
         validation, test: usable rows, or None where the recipe has none.
         notes: what the user should know: unusable rows by line, rows shared between parts.
         facts: what the artifact keeps.
@@ -39,10 +41,11 @@ class RecipeRows:
 
     task: Task
     train: Rows | RowStream
+    sample: Rows
     validation: Rows | None
     test: Rows | None
-    notes: list[str] = field(default_factory=list)
-    facts: DataFacts = field(default_factory=lambda: DataFacts(source="unknown"))
+    notes: tuple[str, ...]
+    facts: DataFacts
 
 
 def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
@@ -53,85 +56,70 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
 
     Raises:
         DataError: a file or a row that cannot be used; see `data.read_rows` and the task's `check_rows`.
+        RecipeError: a metric that the task does not have.
     """
-    data, kind = recipe.data, recipe.task.kind
-    task_class = TASKS[kind]
-    unit = _text_unit(recipe)
+    data, seed = recipe.data, recipe.training.seed
+    task_class = TASKS[recipe.task.kind]
+    needs, unit = task_class.columns, text_unit(recipe.task.kind, data)
+    if data.train is None:
+        raise RecipeError("the recipe names no training rows", ["data.train: found null, expected a file"])
 
     def read(source: str, part: str) -> Rows:
-        rows = read_rows(source, data, needs=task_class.columns, part=part, folder=folder, text_unit=unit)
-        return rows if data.limit is None else rows.sample(data.limit, recipe.training.seed)
+        rows = read_rows(source, data, needs=needs, part=part, folder=folder, text_unit=unit)
+        return rows if data.limit is None else rows.sample(data.limit, seed)
 
-    assert data.train is not None  # a recipe without training rows is refused when it is loaded
-    notes: list[str] = []
-    unusable: dict[str, int] = {}
-
-    def usable(task: Task, rows: Rows, part: str) -> Rows:
-        checked = task.check_rows(rows, "train" if part == "train" else "score")
-        unusable[part] = len(checked.problems)
-        if checked.problems:
-            notes.append(_unusable(part, rows, checked.problems))
-        return checked.rows  # type: ignore[return-value]
-
-    train: Rows | RowStream
-    validation = read(data.validation, "validation") if isinstance(data.validation, str) else None
-    if data.streaming:
-        stream = stream_rows(data.train, data, needs=task_class.columns, folder=folder, text_unit=unit)
-        if isinstance(data.validation, float):
-            stream, held_out = split_stream(stream, data.validation, recipe.training.seed)
-            validation = held_out.take(STREAM_SAMPLE_ROWS)
-        task = task_class.prepare(recipe.task, stream.take(STREAM_SAMPLE_ROWS))
-        train = stream
+    found: dict[str, Rows] = {}
+    stream: RowStream | None = None
+    if isinstance(data.validation, str):
+        found["validation"] = read(data.validation, "validation")
+    if data.test is not None:
+        found["test"] = read(data.test, "test")
+    if not data.streaming:
+        found["train"] = read(data.train, "train")
     else:
-        everything = read(data.train, "train")
-        task = task_class.prepare(recipe.task, everything)
-        held = usable(task, everything, "train")
+        stream = stream_rows(data.train, data, needs=needs, folder=folder, text_unit=unit)
+        if data.limit is not None:  # so few rows are held in memory after all
+            found["train"] = stream.shuffled(seed, 0).take(data.limit)
+            stream = None
+    if stream is not None and isinstance(data.validation, float):
+        stream, held_out = split_stream(stream, data.validation, seed)
+        found["validation"] = held_out.take(STREAM_SAMPLE_ROWS)
+    sample = found["train"] if stream is None else stream.take(STREAM_SAMPLE_ROWS)
+    task = task_class.prepare(recipe.task, sample)
+    checked = {part: task.check_rows(rows, "train" if part == "train" else "score") for part, rows in found.items()}
+    usable = {part: as_rows(check.rows) for part, check in checked.items()}
+    notes = [unusable_note(part, len(found[part]), check.problems) for part, check in checked.items() if check.problems]
+    if stream is None:
+        sample = usable["train"]
         if isinstance(data.validation, float):
-            held, validation = split_validation(
-                held, data.validation, recipe.training.seed, stratify_by=_class_column(task)
-            )
-        train = held
-    validation = None if validation is None else usable(task, validation, "validation")
-    test = None if data.test is None else usable(task, read(data.test, "test"), "test")
-    parts = {"train": train, "validation": validation, "test": test}
-    if isinstance(train, Rows):
-        notes += _overlaps(task, train, {"validation": validation, "test": test})
-    held_parts = {name: rows for name, rows in parts.items() if isinstance(rows, Rows)}
+            sample, usable["validation"] = split_validation(sample, data.validation, seed, _class_column(task))
+            usable["train"] = sample
+    else:
+        sample = as_rows(task.check_rows(sample, "train").rows)
+    notes += _overlaps(task, usable)
     facts = DataFacts(
         source=data.train,
         revision=data.revision,
-        rows={name: len(rows) for name, rows in held_parts.items()},
-        unusable={name: count for name, count in unusable.items() if name in held_parts},
-        label_counts={name: counts for name, rows in held_parts.items() if (counts := task.label_counts(rows))},
-        digests={name: rows.digest() for name, rows in held_parts.items()},
+        rows={part: len(rows) for part, rows in usable.items()},
+        unusable={part: len(check.problems) for part, check in checked.items()},
+        label_counts={part: counts for part, rows in usable.items() if (counts := task.label_counts(rows))},
+        digests={part: rows.digest() for part, rows in usable.items()},
     )
-    return RecipeRows(task, train, validation, test, notes, facts)
-
-
-def _text_unit(recipe: Recipe) -> TextUnit:
-    """Language models read a text file as one document, or as paragraphs where some are split off to validate."""
-    if recipe.task.kind not in ("masked-lm", "causal-lm"):
-        return "line"
-    return "paragraph" if isinstance(recipe.data.validation, float) else "document"
+    train = usable["train"] if stream is None else stream
+    return RecipeRows(task, train, sample, usable.get("validation"), usable.get("test"), tuple(notes), facts)
 
 
 def _class_column(task: Task) -> str | None:
     return "label" if task.kind == "text-classification" and task.problem != "regression" else None
 
 
-def _unusable(part: str, rows: Rows, problems: Sequence[tuple[int, str]]) -> str:
-    reasons: dict[str, list[int]] = {}
-    for number, reason in problems:
-        reasons.setdefault(reason, []).append(number)
-    shown = "; ".join(f"{reason}: lines {listing(numbers)}" for reason, numbers in list(reasons.items())[:5])
-    return f"{len(problems)} of {len(rows)} {part} rows cannot be used ({shown})"
-
-
-def _overlaps(task: Task, train: Rows, others: Mapping[str, Rows | None]) -> list[str]:
-    inputs = [name for name, column in task.columns.items() if not column.target and name in train.columns]
-    notes = []
-    for name, rows in others.items():
-        found = find_overlap(train, rows, inputs) if rows is not None else None
-        if found:
-            notes.append(f"{name}: {found}")
-    return notes
+def _overlaps(task: Task, parts: Mapping[str, Rows]) -> list[str]:
+    """A note for each part that shares rows with training. A stream is not held, so it cannot be compared."""
+    train = parts.get("train")
+    if train is None:
+        return []
+    inputs: Sequence[str] = [
+        name for name, column in task.columns.items() if not column.target and name in train.columns
+    ]
+    found = {part: find_overlap(train, rows, inputs) for part, rows in parts.items() if part != "train"}
+    return [f"{part}: {overlap}" for part, overlap in found.items() if overlap]

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 
 import torch
 from accelerate import Accelerator
 
+SAME_WISH_SECONDS = 1.0
+"""A launcher hands on the signal that its processes also get from the terminal, so it may come twice."""
+
 
 class Interrupt:
-    """Remembers a wish to stop. A second one stops at once, as without this class."""
+    """Remembers a wish to stop. A second one, some time later, stops at once, as without this class."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
-        self._wished = False
+        self._wished_at: float | None = None
         self._before: dict[int, object] = {}
 
     def wished(self) -> bool:
         """Whether any process was asked to stop; all processes get the same answer."""
+        wished = self._wished_at is not None
         if self._accelerator.num_processes == 1:
-            return self._wished
-        flag = torch.tensor(float(self._wished), device=self._accelerator.device)
+            return wished
+        flag = torch.tensor(float(wished), device=self._accelerator.device)
         return bool(self._accelerator.reduce(flag, reduction="sum").item() > 0)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self._wished:
+        now = time.monotonic()
+        if self._wished_at is None:
+            self._wished_at = now
+        elif now - self._wished_at > SAME_WISH_SECONDS:
             raise KeyboardInterrupt
-        self._wished = True
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():

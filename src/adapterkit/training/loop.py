@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from adapterkit.adapted import Adapted
 from adapterkit.data import shard
@@ -23,6 +21,7 @@ from adapterkit.errors import TrainingError
 from adapterkit.recipe import TrainingSettings
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches, Position
+from adapterkit.training.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ def training_steps(
     model: nn.Module,
     adapted: Adapted,
     batches: Batches,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
+    learner: Learner,
     settings: TrainingSettings,
     accelerator: Accelerator,
     *,
@@ -74,32 +72,40 @@ def training_steps(
         position: where the run stands.
 
     Raises:
-        TrainingError: the loss, or a gradient, is not finite; names the step, the rows and the rate.
+        TrainingError: the loss, a gradient or a weight is not finite; names the step, the rows and the rate.
     """
     adapted.train()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    device = adapted.backbone.device
     for number, (after, features) in enumerate(batches.after(position or Position()), start=done + 1):
         if number > batches.total_steps:
             return
         started = time.perf_counter()
-        rate = float(optimizer.param_groups[0]["lr"])
+        rate = float(learner.optimizer.param_groups[0]["lr"])
+        sums = torch.zeros(2, device=device)
         parts = _micro_batches(features, settings.accumulate)
-        sums = torch.zeros(2, device=accelerator.device)
         for index, part in enumerate(parts):
+            own = shard(part, accelerator.process_index, accelerator.num_processes)
+            # A process without rows still takes part in the exchange of gradients, with one that counts for nothing.
+            counts = 1.0 if own else 0.0
+            batch = adapted.task.collate(own or part[:1], adapted.vocabulary, seed=settings.seed, epoch=after.epoch)
+            batch = batch.to(device)
             with accelerator.no_sync(model) if index < len(parts) - 1 else nullcontext():
-                sums += _backward(model, adapted, part, len(features), settings, accelerator, class_weights, after)
+                loss = adapted.task.loss(
+                    model(batch.inputs), batch, label_smoothing=settings.label_smoothing, class_weights=class_weights
+                )
+                torch.autograd.backward(learner.scaler.scale(loss.total * (counts / len(features))))
+            sums += torch.stack([loss.total.detach().float(), loss.weight.detach().float()]) * counts
         total, weight = accelerator.reduce(sums, reduction="sum").tolist()
         if not math.isfinite(total):
-            raise _not_finite("loss", total, number, batches.line_numbers(features), rate)
+            raise _not_finite("loss of", total, number, batches.line_numbers(features), rate)
         # Processes' gradients were averaged, and every loss was divided by the number of features.
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in learner.parameters.values() if parameter.grad is not None]
         torch._foreach_mul_(gradients, len(features) * accelerator.num_processes / max(weight, 1e-12))
-        norm = float(accelerator.clip_grad_norm_(parameters, settings.clip or math.inf))
-        if not math.isfinite(norm) and accelerator.mixed_precision != "fp16":
-            raise _not_finite("gradient", norm, number, batches.line_numbers(features), rate)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        norm = learner.step(settings.clip)
+        if not math.isfinite(norm) and not learner.scaler.is_enabled():
+            raise _not_finite("gradient of", norm, number, batches.line_numbers(features), rate)
+        if not math.isfinite(size := learner.size()):
+            raise _not_finite("size of the weights after", size, number, batches.line_numbers(features), rate)
         yield Step(
             number=number,
             position=after,
@@ -112,28 +118,6 @@ def training_steps(
         )
 
 
-def _backward(
-    model: nn.Module,
-    adapted: Adapted,
-    part: Sequence[Feature],
-    features: int,
-    settings: TrainingSettings,
-    accelerator: Accelerator,
-    class_weights: Tensor | None,
-    after: Position,
-) -> Tensor:
-    """Add this process's gradient of one micro-batch. Returns summed loss and weight, (2,)."""
-    own = shard(part, accelerator.process_index, accelerator.num_processes)
-    # A process without rows still takes part in the exchange of gradients, with one row that counts for nothing.
-    counts = 1.0 if own else 0.0
-    task = adapted.task
-    batch = task.collate(own or part[:1], adapted.vocabulary, seed=settings.seed, epoch=after.epoch)
-    batch = batch.to(accelerator.device)
-    loss = task.loss(model(batch.inputs), batch, label_smoothing=settings.label_smoothing, class_weights=class_weights)
-    accelerator.backward(loss.total * (counts / features))
-    return torch.stack([loss.total.detach().float(), loss.weight.detach().float()]) * counts
-
-
 def _micro_batches(features: Sequence[Feature], parts: int) -> list[Sequence[Feature]]:
     """Cut a step's rows, which are sorted by length, into parts of equal size."""
     size = math.ceil(len(features) / parts)
@@ -143,7 +127,7 @@ def _micro_batches(features: Sequence[Feature], parts: int) -> list[Sequence[Fea
 def _not_finite(what: str, value: float, number: int, lines: Sequence[int], rate: float) -> TrainingError:
     shown = ", ".join(str(line) for line in lines[:32]) + (" …" if len(lines) > 32 else "")
     return TrainingError(
-        f"training stopped: the {what} of step {number} is {value}",
+        f"training stopped: the {what} step {number} is {value}",
         [f"learning rate: {rate:g}", f"lines of the training data in this step: {shown}"],
         "Lower training.learning_rate, raise training.warmup, or look at these rows. The last checkpoint is kept.",
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
 from adapterkit.errors import RecipeError
-from adapterkit.recipe import TrainingSettings
+from adapterkit.recipe import Recipe, TrainingSettings
 
 
 def tracker_names(settings: TrainingSettings) -> list[str]:
@@ -25,3 +29,23 @@ def tracker_names(settings: TrainingSettings) -> list[str]:
             "Install it (pip install wandb, mlflow, …), or leave it out.",
         )
     return list(settings.trackers)
+
+
+def begin_tracking(accelerator: Accelerator, recipe: Recipe, steps_done: int) -> None:
+    """Start the accelerator's trackers, if it has any, with the recipe's fields as the run's configuration.
+
+    Args:
+        steps_done: of a run that goes on; TensorBoard drops what it had noted after them.
+    """
+    if accelerator.log_with:
+        flat = dict(_fields(recipe.to_dict()))
+        purge = {"purge_step": steps_done + 1} if steps_done else {}
+        accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": purge})
+
+
+def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _fields(item, f"{path}{name}/")
+        else:
+            yield f"{path}{name}", item if isinstance(item, int | float | str | bool) else str(item)

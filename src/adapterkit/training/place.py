@@ -1,14 +1,57 @@
-"""Which number format a run loads its backbone in, and which it computes in."""
+"""Where a run computes and in which number format: its processes, its device, its backbone."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from accelerate import Accelerator
 
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import Recipe
+from adapterkit.training.trackers import tracker_names
 
 FORMATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
+    """The processes that this run was launched with, and its trackers, which write into `folder`.
+
+    The format of the computation is `Adapted.compute_dtype`'s business, so Accelerate's is off.
+
+    Raises:
+        RecipeError: a tracker that this machine does not have.
+    """
+    names = tracker_names(recipe.training)
+    return Accelerator(mixed_precision="no", log_with=names or None, project_dir=str(folder))
+
+
+def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:
+    """The recipe's backbone, on this process's device.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+        DeviceError: a device that this machine does not have.
+    """
+    wanted = recipe.backbone
+    return Backbone.load(
+        wanted.name,
+        revision=wanted.revision,
+        dtype=backbone_dtype(recipe),
+        device=str(accelerator.device) if wanted.device == "auto" else wanted.device,
+        trust_remote_code=wanted.trust_remote_code,
+    )
+
+
+def check_device(backbone: Backbone, accelerator: Accelerator) -> None:
+    """Several processes exchange gradients on the devices that Accelerate chose. Raises DeviceError for another."""
+    if accelerator.num_processes > 1 and backbone.device != accelerator.device:
+        raise DeviceError(
+            f"process {accelerator.process_index} of {accelerator.num_processes} has its backbone on "
+            f"{backbone.device}, and Accelerate is set up for {accelerator.device}",
+            remedy="Leave backbone.device at auto; accelerate launch --cpu trains on CPUs.",
+        )
 
 
 def backbone_dtype(recipe: Recipe) -> str:

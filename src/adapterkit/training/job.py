@@ -1,0 +1,92 @@
+"""What one training run is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from adapterkit.adapted import Adapted
+from adapterkit.data import Rows
+from adapterkit.recipe import Recipe
+from adapterkit.recipe.load import Resolved
+from adapterkit.tasks.protocol import Feature
+from adapterkit.training.checkpoint import FOLDER
+from adapterkit.training.console import RunConsole
+from adapterkit.training.datasets import RecipeRows
+
+RUN_FOLDER = "training"
+"""Where journal, picture, trackers and checkpoint stand inside the output folder."""
+
+
+def output_of(resolved: Resolved) -> Path:
+    """The output folder of a recipe."""
+    return Path(resolved.recipe.output or Path("runs") / Path(resolved.name).stem)
+
+
+def checkpoint_of(output: Path) -> Path:
+    """Where the checkpoint of a run stands."""
+    return output / RUN_FOLDER / FOLDER
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training run is made of.
+
+    Attributes:
+        recipe: what is wanted.
+        rows: what it learns from and is scored on.
+        features: split -> encoded rows; of a stream only "validation" and "test".
+        adapted: what learns.
+        accelerator: the processes that take part.
+        console: where a person looks on.
+        output: folder of the artifact.
+    """
+
+    recipe: Recipe
+    rows: RecipeRows
+    features: dict[str, list[Feature]]
+    adapted: Adapted
+    accelerator: Accelerator
+    console: RunConsole
+    output: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where journal, picture, trackers and checkpoint stand."""
+        return self.output / RUN_FOLDER
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the checkpoint stands."""
+        return checkpoint_of(self.output)
+
+    def held_rows(self) -> Rows:
+        """Training rows in memory: all of them, or the first of a stream."""
+        return self.rows.train if isinstance(self.rows.train, Rows) else self.rows.sample
+
+    def digest(self) -> str:
+        """What a checkpoint has to agree on: the recipe but for its output, the rows, and the backbone's weights."""
+        content = {
+            **self.recipe.to_dict(),
+            "output": None,
+            "rows": self.rows.facts.digests,
+            "fingerprint": self.adapted.backbone.fingerprint,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def encode_splits(rows: RecipeRows, adapted: Adapted, console: RunConsole) -> dict[str, list[Feature]]:
+    """Encode every split that is in memory, before anything trains, so that a bad row is found before hours of work."""
+    features = {}
+    for split, purpose in (("train", "train"), ("validation", "score"), ("test", "score")):
+        part = getattr(rows, split)
+        if isinstance(part, Rows):
+            encoded = rows.task.encode(part, adapted.vocabulary, purpose)  # type: ignore[arg-type]
+            features[split] = encoded.features
+            if encoded.truncation.rows:
+                console.warn(f"{split}: {encoded.truncation}")
+    return features

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -73,7 +74,8 @@ def test_a_quoted_text_is_the_same_text_to_yaml(text):
 @given(st.text())
 def test_an_escaped_text_has_no_character_that_markdown_or_html_reads(text):
     found = escaped(text)
-    assert not set(found) & set("<>`*_[]|!\n\r")
+    assert not set(found) & set("<>`*[]|!\n\r")
+    assert not re.search(r"(?<![^\W_])_|_(?![^\W_])", found)  # an underscore inside a word is only an underscore
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "org/name", "/local/path", "./x", "a/b/c", "~/x"])

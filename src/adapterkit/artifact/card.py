@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from adapterkit.artifact.folder import MANIFEST
+from adapterkit.tasks import TASKS
 
 _PIPELINES: Mapping[str, str] = {
     "text-classification": "text-classification",
@@ -51,7 +53,16 @@ def escaped(text: object) -> str:
     flat = "".join(letter if letter.isprintable() else " " for letter in str(text))
     flat = flat if len(flat) <= 200 else f"{flat[:199]}…"
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"&#{ord(letter)};" if letter in _SPECIAL else letter for letter in flat)
+    around = zip(" " + flat, flat, flat[1:] + " ", strict=False)
+    return "".join(
+        f"&#{ord(letter)};" if letter in _SPECIAL and not _is_inside_word(before, letter, after) else letter
+        for before, letter, after in around
+    )
+
+
+def _is_inside_word(before: str, letter: str, after: str) -> bool:
+    """Whether a special letter stands inside a word or behind it, where markdown gives it no meaning."""
+    return before.isalnum() and (after.isalnum() or (letter == ":" and after == " ")) and letter in "_-+:"
 
 
 def quoted(text: object) -> str:
@@ -183,7 +194,9 @@ def _limits(content: Mapping[str, Any]) -> str:
 
 
 def _title(content: Mapping[str, Any]) -> str:
-    source = str(content["data"]["source"]).rstrip("/").rpartition("/")[2] or content["task"]["kind"]
+    path = PurePosixPath(str(content["data"]["source"]))
+    named_by_folder = path.stem.lower() in ("train", "training", "data") and path.parent.name
+    source = (path.parent.name if named_by_folder else path.name) or content["task"]["kind"]
     backbone = str(content["backbone"]["name"]).rstrip("/").rpartition("/")[2]
     return f"{source}: {content['task']['kind']} on {backbone}"
 
@@ -196,8 +209,10 @@ def _method(content: Mapping[str, Any]) -> str:
 
 
 def _example(content: Mapping[str, Any]) -> Any:
-    rows = content["golden"]["rows"]
-    return rows[0]["row"] if rows else {"text": "…"}
+    rows, columns = content["golden"]["rows"], TASKS[content["task"]["kind"]].columns
+    if not rows:
+        return {"text": "…"}
+    return {name: value for name, value in rows[0]["row"].items() if name not in columns or not columns[name].target}
 
 
 def _labels_argument(content: Mapping[str, Any]) -> str:

@@ -7,7 +7,14 @@ from tests.artifact.conftest import ROWS, make, shake, write
 from adapterkit.adapted import build
 from adapterkit.artifact import load, open_artifact, verify
 from adapterkit.artifact.convert.samples import sample_rows
-from adapterkit.artifact.golden import MAX_NUMBERS, MAX_ROW_BYTES, choose_rows, compute_golden, golden_problems
+from adapterkit.artifact.golden import (
+    EXCERPT_CHARACTERS,
+    MAX_NUMBERS,
+    MAX_ROW_BYTES,
+    choose_rows,
+    compute_golden,
+    golden_problems,
+)
 from adapterkit.recipe import KINDS, HeadSettings, LoraMethod, TaskSettings
 from adapterkit.tasks.table import TASKS
 
@@ -110,3 +117,11 @@ def test_answering_golden_rows_leaves_the_training_mode_alone(tiny_backbones):
         compute_golden(adapted, ROWS[:1])
         assert adapted.training
         adapted.eval()
+
+
+def test_a_language_models_book_is_shown_by_excerpts(tiny_backbones):
+    task = TASKS["causal-lm"].prepare(TaskSettings(kind="causal-lm"), [{"text": "word " * 5_000}])
+    book = {"text": "".join(f"sentence {number}. " for number in range(5_000))}
+    chosen = choose_rows(task, [book], 4, seed=0)
+    assert len(chosen) == 4
+    assert all(len(row["text"]) == EXCERPT_CHARACTERS and row["text"] in book["text"] for row in chosen)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,16 +31,20 @@ that moves logits by some 1e-5, on GPUs that multiply in TF32 by some 1e-4, so 1
 """
 
 MAX_ROW_BYTES = 2_000
+EXCERPT_CHARACTERS = 600
+"""A language model's row may be a whole book: excerpts of this length stand for it."""
+MAX_EXCERPTS = 64
 MAX_NUMBERS = 256
 
 
 def choose_rows(task: Task, rows: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
     """Pick short rows, by their digest: the same ones every time, in whatever order the rows come.
 
-    Only the task's columns are kept, and only rows that it can use. Where all rows are long, the shortest are taken.
+    Only the task's columns are kept, and only rows that it can use. Where all rows are long, the shortest are taken; of
+    a language model's long texts, excerpts.
     """
     candidates: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    for row in chain.from_iterable(_excerpts(task, whole) for whole in rows):
         if task.problem_of(row, _purpose(task)) is not None:
             continue
         kept = {name: row[name] for name in task.columns if row.get(name) is not None}
@@ -53,6 +58,16 @@ def choose_rows(task: Task, rows: Sequence[Mapping[str, Any]], count: int, seed:
         return max(0, size_bytes - MAX_ROW_BYTES), sha256(f"{seed} {text}".encode("utf-8", "surrogatepass")).hexdigest()
 
     return [candidates[text] for text in sorted(candidates, key=rank)[:count]]
+
+
+def _excerpts(task: Task, row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    text = row.get("text")
+    if task.kind not in LANGUAGE_MODEL_KINDS or not isinstance(text, str) or len(text) <= EXCERPT_CHARACTERS:
+        yield row
+        return
+    starts = range(0, len(text) - EXCERPT_CHARACTERS + 1, EXCERPT_CHARACTERS)
+    for start in starts[:: max(1, len(starts) // MAX_EXCERPTS)]:
+        yield {**row, "text": text[start : start + EXCERPT_CHARACTERS]}
 
 
 def compute_golden(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> GoldenFacts:

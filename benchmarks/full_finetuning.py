@@ -24,7 +24,7 @@ from adapterkit.tasks import Metric
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import read_recipe_rows
 from adapterkit.training.loop import training_steps
-from adapterkit.training.optimizer import make_optimizer, make_schedule
+from adapterkit.training.learner import make_learner
 
 LEARNING_RATE = 1e-4
 """For small encoders; an override sets another."""
@@ -71,11 +71,10 @@ def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
         parameter.requires_grad_(True)
     task, accelerator = rows.task, Accelerator()
     batches = HeldBatches(task.encode(rows.train, adapted.vocabulary, "train").features, rows.train.numbers, settings)  # type: ignore[arg-type, union-attr]
-    optimizer = make_optimizer(adapted, settings)
-    schedule = make_schedule(optimizer, settings, batches.total_steps)
+    learner = make_learner(adapted, settings, batches.total_steps)
     best: tuple[float, Any] | None = None
     sign = 1 if task.higher_is_better(task.main_metric) else -1
-    for step in training_steps(adapted, adapted, batches, optimizer, schedule, settings, accelerator):
+    for step in training_steps(adapted, adapted, batches, learner, settings, accelerator):
         if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:
             continue
         if rows.validation is not None:

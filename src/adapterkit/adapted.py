@@ -239,7 +239,7 @@ class Adapted(nn.Module):
 
 
 def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> Iterator[nn.Module]:
-    """The layers from the lowest adapted one up, of those that the module holds: T5 may be there without its decoder."""
+    """The layers from the lowest adapted one up, of those that the module holds: T5 may be there without a decoder."""
     held = {id(part) for part in module.modules()}
     for site in backbone.sites.sites if lowest else ():
         # The decoder of an encoder-decoder lies above its encoder.

@@ -58,6 +58,20 @@ class MlpHead(nn.Module):
         return logits
 
 
+class EncoderOnly(nn.Module):
+    """The encoder of an encoder-decoder, under the name that it has in the trunk.
+
+    Without the decoder beside it no method attaches there, where it would be saved and never trained.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, **inputs: Tensor) -> Any:
+        return self.encoder(**inputs)
+
+
 class OwnModel(nn.Module):
     """The shared trunk with an own head.
 
@@ -65,13 +79,10 @@ class OwnModel(nn.Module):
     own classes.
     """
 
-    def __init__(
-        self, trunk: nn.Module, prefix: str, encoder_only: bool, kind: str, pooling: nn.Module, output: nn.Module
-    ) -> None:
+    def __init__(self, trunk: nn.Module, prefix: str, kind: str, pooling: nn.Module, output: nn.Module) -> None:
         super().__init__()
         setattr(self, prefix, trunk)
         self.prefix = prefix
-        self.encoder_only = encoder_only
         self.kind = kind
         self.add_module(HEAD_NAME, nn.ModuleDict({"pooling": pooling, "output": output}))
 
@@ -85,8 +96,7 @@ class OwnModel(nn.Module):
 
     def _states(self, inputs: dict[str, Tensor]) -> Tensor:
         trunk: Any = getattr(self, self.prefix)
-        output = (trunk.encoder if self.encoder_only else trunk)(**inputs)
-        states: Tensor = output.last_hidden_state
+        states: Tensor = trunk(**inputs).last_hidden_state
         return states.float()
 
     def _pooled(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -125,7 +135,8 @@ def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, set
     )
     pooling = AttentionPooling(width) if settings.kind == "attention" else FixedPooling(settings.pooling)
     prefix = str(backbone.trunk.base_model_prefix)
-    model = OwnModel(without_pooler(trunk), prefix, backbone.is_encoder_decoder, kind, pooling, output)
+    read = EncoderOnly(trunk.get_submodule("encoder")) if backbone.is_encoder_decoder else without_pooler(trunk)
+    model = OwnModel(read, prefix, kind, pooling, output)
     own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
     run_in_float32(own)
     trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}

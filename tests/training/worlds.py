@@ -73,7 +73,7 @@ def recipe(folder: Path, backbone: Any, kind: str = "text-classification", **blo
         write_rows(test, rows[40:])
     made: dict[str, Any] = {
         "task": {"kind": kind, **limits.get(kind, {})},
-        "backbone": {"name": str(getattr(backbone, "name", backbone)), "device": "cpu"},
+        "backbone": {"name": str(backbone if isinstance(backbone, Path) else backbone.name), "device": "cpu"},
         "method": dict(METHODS["lora"]),
         "data": {"train": str(train), "test": str(test), "validation": 0.2},
         "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.02, "precision": "fp32", "trackers": []},

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -26,6 +25,7 @@ from adapterkit.training.batches import Position
 from adapterkit.training.learner import Learner
 
 FOLDER = "checkpoint"
+INDEX = "progress.json"
 ANEW = "Start again without it: adapterkit train … --overwrite"
 
 
@@ -113,14 +113,15 @@ def save_checkpoint(
             "scaler": learner.scaler.state_dict(),
         }
         files = {
-            "progress.json": json.dumps(asdict(progress), indent=1).encode(),
             "adapter.safetensors": save_tensors(parameters),
             "learning.pt": _dump(learning),
             "generators.pt": _dump(generators),
         }
         if best is not None:
             files["best.safetensors"] = save_tensors({name: tensor.contiguous() for name, tensor in best.items()})
-        write_folder(folder, files, overwrite=True)
+        digests = {name: sha256(content).hexdigest() for name, content in files.items()}
+        index = json.dumps({"progress": asdict(progress), "files": digests}, indent=1)
+        write_folder(folder, {**files, INDEX: index.encode()}, overwrite=True)
     accelerator.wait_for_everyone()
 
 
@@ -130,14 +131,13 @@ def read_progress(folder: Path) -> Progress | None:
     Raises:
         TrainingError: it cannot be read.
     """
-    path = folder / "progress.json"
-    if not path.is_file():
+    if not (folder / INDEX).is_file():
         return None
     try:
-        stored = json.loads(path.read_bytes())
+        stored = _read_index(folder)["progress"]
         return Progress(**{**stored, "position": Position(**stored["position"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{path.name}: {error}"], ANEW) from error
+    except (TypeError, LookupError) as error:
+        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{INDEX}: {error!r}"], ANEW) from error
 
 
 def load_checkpoint(folder: Path, learner: Learner, accelerator: Accelerator) -> dict[str, Tensor] | None:
@@ -146,28 +146,51 @@ def load_checkpoint(folder: Path, learner: Learner, accelerator: Accelerator) ->
     Raises:
         TrainingError: the checkpoint is damaged, or was written by another number of processes.
     """
-    try:
-        stored = load_tensors((folder / "adapter.safetensors").read_bytes())
-        learning = torch.load(folder / "learning.pt", map_location="cpu", weights_only=True)
-        generators = torch.load(folder / "generators.pt", map_location="cpu", weights_only=True)
-        best_file = folder / "best.safetensors"
-        best = load_tensors(best_file.read_bytes()) if best_file.is_file() else None
-        shapes = {name: tensor.shape for name, tensor in stored.items()}
-        if shapes != {name: parameter.shape for name, parameter in learner.parameters.items()}:
-            raise ValueError("it holds the tensors of another adapter")
-        if len(generators) != accelerator.num_processes:
-            raise ValueError(f"it was written by {len(generators)} processes, this run has {accelerator.num_processes}")
-        learner.optimizer.load_state_dict(learning["optimizer"])
-        learner.schedule.load_state_dict(learning["schedule"])
-        learner.scaler.load_state_dict(learning["scaler"])
-    except (OSError, ValueError, RuntimeError, LookupError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        found = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"the checkpoint in {folder} cannot be used", [found], ANEW) from error
+    files = _read_files(folder)
+    learning, generators = (
+        torch.load(io.BytesIO(files[name]), map_location="cpu", weights_only=True)
+        for name in ("learning.pt", "generators.pt")
+    )
+    if len(generators) != accelerator.num_processes:
+        raise TrainingError(
+            f"the checkpoint in {folder} was written by {len(generators)} processes, this run has "
+            f"{accelerator.num_processes}",
+            remedy=f"Go on with {len(generators)} processes, or begin anew: --overwrite.",
+        )
+    stored = load_tensors(files["adapter.safetensors"])
     with torch.no_grad():
         for name, parameter in learner.parameters.items():
             parameter.copy_(stored[name])
+    learner.optimizer.load_state_dict(learning["optimizer"])
+    learner.schedule.load_state_dict(learning["schedule"])
+    learner.scaler.load_state_dict(learning["scaler"])
     _restore_generators(generators[accelerator.process_index])
-    return best
+    return load_tensors(files["best.safetensors"]) if "best.safetensors" in files else None
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        index: dict[str, Any] = json.loads((folder / INDEX).read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{INDEX}: {error}"], ANEW) from error
+    return index
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    """The checkpoint's files, as they were written. Raises TrainingError for each that is missing or was changed."""
+    files: dict[str, bytes] = {}
+    problems = []
+    for name, digest in _read_index(folder)["files"].items():
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            problems.append(f"{name}: {error.strerror}")
+            continue
+        if sha256(files[name]).hexdigest() != digest:
+            problems.append(f"{name}: {len(files[name]):,} bytes that are not those that were written")
+    if problems:
+        raise TrainingError(f"the checkpoint in {folder} is damaged", problems, ANEW)
+    return files
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -19,7 +19,7 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
-from adapterkit.training.checkpoint import Progress, begin, load_checkpoint, save_checkpoint
+from adapterkit.training.checkpoint import Progress, begin, load_checkpoint, remove_checkpoint, save_checkpoint
 from adapterkit.training.console import RunConsole
 from adapterkit.training.datasets import read_recipe_rows
 from adapterkit.training.finish import finish
@@ -106,6 +106,8 @@ def _run(job: Job, *, resume: bool, overwrite: bool) -> Result:
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
     torch.manual_seed(settings.seed + accelerator.process_index)
     best = load_checkpoint(job.checkpoint, learner, accelerator) if resume else None
+    if accelerator.is_main_process and not resume:
+        remove_checkpoint(job.checkpoint)
     begin_tracking(accelerator, job.recipe, progress.steps)
     with _journal(job, progress.steps if resume else None) as journal:
         journal.write("begin", step=progress.steps, total_steps=batches.total_steps, **_sizes(job))
@@ -204,6 +206,7 @@ def _sizes(job: Job) -> dict[str, Any]:
         "method_parameters": sum(parameter.numel() for parameter in method.values()),
         "head_parameters": sum(parameter.numel() for parameter in head.values()),
         "rows": job.rows.facts.rows,
+        "processes": job.accelerator.num_processes,
     }
 
 

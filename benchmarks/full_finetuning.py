@@ -23,8 +23,8 @@ from adapterkit.recipe import NoMethod, Recipe, resolve
 from adapterkit.tasks import Metric
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import read_recipe_rows
-from adapterkit.training.loop import training_steps
 from adapterkit.training.learner import make_learner
+from adapterkit.training.loop import training_steps
 
 LEARNING_RATE = 1e-4
 """For small encoders; an override sets another."""

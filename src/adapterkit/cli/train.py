@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import DataRoot, Json
+from adapterkit.cli.processes import become_all_processes
 
 
 def train(
@@ -43,6 +45,7 @@ def train(
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
 
+    become_all_processes(sys.argv[1:])
     from adapterkit import training
 
     try:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.hardware import pick_device
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.training.trackers import tracker_names
@@ -22,9 +24,14 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
 
     Raises:
         RecipeError: a tracker that this machine does not have.
+        DeviceError: a device that this machine does not have.
     """
     names = tracker_names(recipe.training)
-    return Accelerator(mixed_precision="no", log_with=names or None, project_dir=str(folder))
+    # Of several processes each has to know its device when they meet. A process that is alone need not say, so that
+    # one program can train on a GPU first and on the CPU next.
+    several = get_cpu_distributed_information().world_size > 1
+    on_cpu = several and pick_device(recipe.backbone.device).type == "cpu"
+    return Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
 
 
 def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:
@@ -39,19 +46,24 @@ def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:
         wanted.name,
         revision=wanted.revision,
         dtype=backbone_dtype(recipe),
-        device=str(accelerator.device) if wanted.device == "auto" else wanted.device,
+        device=_name(accelerator.device) if wanted.device == "auto" else wanted.device,
         trust_remote_code=wanted.trust_remote_code,
     )
 
 
 def check_device(backbone: Backbone, accelerator: Accelerator) -> None:
     """Several processes exchange gradients on the devices that Accelerate chose. Raises DeviceError for another."""
-    if accelerator.num_processes > 1 and backbone.device != accelerator.device:
+    if accelerator.num_processes > 1 and _name(backbone.device) != _name(accelerator.device):
         raise DeviceError(
             f"process {accelerator.process_index} of {accelerator.num_processes} has its backbone on "
             f"{backbone.device}, and Accelerate is set up for {accelerator.device}",
             remedy="Leave backbone.device at auto; accelerate launch --cpu trains on CPUs.",
         )
+
+
+def _name(device: torch.device) -> str:
+    """Accelerate numbers the CPUs of its processes (cpu:1); torch has one."""
+    return "cpu" if device.type == "cpu" else str(device)
 
 
 def backbone_dtype(recipe: Recipe) -> str:

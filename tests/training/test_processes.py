@@ -1,0 +1,90 @@
+"""Two processes equal one, with the same global batch; so do micro-batches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
+
+from adapterkit.artifact import open_artifact
+from adapterkit.backbone import Backbone
+
+
+@pytest.fixture(scope="module")
+def still_folder(tiny_folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BERT without dropout: two processes would draw other masks than one."""
+    folder = tmp_path_factory.mktemp("still") / "bert"
+    shutil.copytree(tiny_folders["bert"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def plan_of(folder: Path, backbone: Path) -> dict[str, Any]:
+    """29 training rows in steps of 7, so that the last of an epoch has a single row; 11 of validation, 12 of test."""
+    rows = rows_of("text-classification", 52)
+    data = {
+        "train": write_rows(folder / "29.jsonl", rows[:29]),
+        "validation": write_rows(folder / "11.jsonl", rows[29:40]),
+    }
+    training = {"epochs": 2, "batch_size": 7, "accumulate": 2, "evaluate_every": 2}
+    return recipe(folder, backbone, data=data, training=training)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, still_folder)
+    one = train(plan)
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan))
+    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", str(free_port()), "-m", "adapterkit", "train", str(file)]
+    ran = subprocess.run(
+        [*launch, f"output={tmp_path / 'two'}"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    two = tmp_path / "two"
+    assert [event["processes"] for event in events(two, "begin")] == [2]
+    assert [ran.stderr.count(said) for said in ("Artifact:", "step      2 ", "scoring 12 test rows")] == [1, 1, 1]
+    assert ran.stdout.count("accuracy") == 2  # of validation and of test
+    # The losses are sums of the same numbers in another order.
+    assert losses(two) == pytest.approx(losses(one.artifact), rel=1e-6)
+    for ours, theirs in zip(events(two, "validation"), events(one.artifact, "validation"), strict=True):
+        assert ours == theirs
+    for ours, theirs in zip(events(two, "score"), events(one.artifact, "score"), strict=True):
+        assert ours == theirs
+    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (one.artifact, two))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        # AdamW divides by the root of squared gradients, which lifts the last bits of small ones.
+        assert tensor.numpy() == pytest.approx(second[name].numpy(), rel=1e-3, abs=1e-5), name
+    manifests = [open_artifact(folder).manifest for folder in (one.artifact, two)]
+    assert manifests[0].metrics == manifests[1].metrics
+    assert entries(two / "training") == entries(one.artifact / "training")
+
+
+def test_micro_batches_add_up_to_the_same_step(still_folder: Path, tmp_path: Path) -> None:
+    backbone = Backbone.load(str(still_folder), dtype="float32", device="cpu")
+    plan = plan_of(tmp_path, still_folder)
+    runs = [
+        train(plan, backbone=backbone, overrides=[f"training.accumulate={parts}", f"output={tmp_path / str(parts)}"])
+        for parts in (1, 3, 100)
+    ]
+    whole, *others = (losses(run.artifact) for run in runs)
+    for cut in others:
+        assert cut == pytest.approx(whole, rel=1e-5)

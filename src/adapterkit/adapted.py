@@ -242,8 +242,8 @@ def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> 
     """The layers from the lowest adapted one up, of those that the module holds: T5 may be there without a decoder."""
     held = {id(part) for part in module.modules()}
     for site in backbone.sites.sites if lowest else ():
-        # The decoder of an encoder-decoder lies above its encoder.
-        floor = lowest.get(site.stack, 0 if site.stack == "decoder" else None)
+        # All of a decoder lies above an adapted encoder.
+        floor = 0 if site.stack == "decoder" and "encoder" in lowest else lowest.get(site.stack)
         if site.name == "layer.output" and floor is not None and site.layer >= floor:
             layer = backbone.trunk.get_submodule(site.path)
             if id(layer) in held:

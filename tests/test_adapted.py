@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import torch
 from tests import tiny
-from tests.laws.worlds import FAMILY, adapter, batch_of, disturb, features_of, logits_of, prepared, write
+from tests.laws.worlds import (
+    FAMILY,
+    adapter,
+    batch_of,
+    disturb,
+    features_of,
+    logits_of,
+    make_talkative,
+    prepared,
+    write,
+)
 from tests.methods.cases import bits, snapshot
 from tests.tasks.conftest import FAMILY as A_FAMILY_OF
 from tests.tasks.conftest import ROWS
@@ -112,6 +122,7 @@ def test_generated_text_is_what_transformers_generates(tiny_backbones: Backbones
     backbone = tiny_backbones[family]
     with adapter(backbone, kind, LORA, task=task) as adapted:
         disturb(adapted, 0.2)
+        make_talkative(adapted)
         generator: Any = adapted.module
         features = features_of(adapted, [{next(iter(task.columns)): prompt} for prompt in prompts], "predict")
         expected = []
@@ -120,6 +131,7 @@ def test_generated_text_is_what_transformers_generates(tiny_backbones: Backbones
             ids = generator.generate(**inputs, max_new_tokens=6, num_beams=beams, do_sample=False)[0]
             start = 0 if backbone.is_encoder_decoder else len(feature.inputs["input_ids"])
             expected.append(backbone.tokenizer.decode(ids[start:], skip_special_tokens=True).strip())
+        assert all(expected)
         assert adapted.generate(features) == expected
         assert [answer["text"] for answer in adapted.predict(prompts)] == expected
 
@@ -415,3 +427,22 @@ def test_building_says_which_settings_auto_stood_for(tiny_backbones: Backbones) 
         assert adapted.head == HeadSettings(kind="linear", pooling=tiny_backbones["bert"].pooling)
         assert not adapted.training
         assert adapted.compute_dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_an_adapter_trains_on_a_backbone_that_has_answered_before(
+    fresh_backbone: Callable[..., Backbone], family: str
+) -> None:
+    """What a trunk keeps between calls (positions, masks) may have been made while no gradients were wanted."""
+    backbone = fresh_backbone(family)
+    kind = "seq2seq-lm" if family in tiny.ENCODER_DECODERS else "question-answering"
+    with adapter(backbone, kind, LORA) as adapted:
+        adapted.predict(ROWS[kind])
+        adapted.train()
+        for _ in range(2):
+            batch = batch_of(adapted)
+            adapted.task.loss(adapted(batch.inputs), batch).mean.backward()
+            adapted.predict(ROWS[kind])
+            assert adapted.training
+        parameters = [*adapted.method_parameters().values(), *adapted.head_parameters().values()]
+        assert all(parameter.grad is not None for parameter in parameters)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.laws.cases import HEADS, KINDS, METHODS, head_for
-from tests.laws.worlds import adapter, disturb, features_of, prepared
+from tests.laws.worlds import adapter, disturb, features_of, make_talkative, prepared
 from tests.tasks.conftest import ROWS
 
 from adapterkit.adapted import Adapted
@@ -135,6 +135,8 @@ def test_a_row_has_the_same_logits_and_loss_alone_and_beside_longer_ones(
 def test_a_row_gets_the_same_answer_alone_and_beside_longer_ones(tiny_backbones: Mapping[str, Any], cell: Cell) -> None:
     with trained(tiny_backbones[cell.family], cell) as adapted:
         disturb(adapted)
+        if adapted.task.generates:
+            make_talkative(adapted)
         first = [PREDICTED[cell.kind]] if cell.kind in PREDICTED else []
         rows = [*first, *ROWS[cell.kind], NEIGHBOURS[cell.kind]]
         together = adapted.predict(rows)
@@ -155,6 +157,7 @@ def test_a_prompt_that_leaves_little_room_takes_none_from_a_short_one(
     task = prepared("causal-lm", max_new_tokens=100, beams=beams)
     with adapter(tiny_backbones[family], "causal-lm", METHODS["lora"].settings, task=task) as adapted:
         disturb(adapted)
+        make_talkative(adapted)
         generator: Any = adapted.module
         rooms = []
 

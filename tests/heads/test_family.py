@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tests import tiny
 from tests.heads.references import answer, reference
@@ -255,3 +256,38 @@ def test_a_kind_that_the_family_lacks_is_refused_with_a_way_out(tiny_backbones: 
         with pytest.raises(HeadError) as caught:
             build_head(tiny_backbones[family], kind, 0, HeadSettings(), seed=0)
         assert str(caught.value).startswith(f"transformers has no {kind} class for {family}\n")
+
+
+@pytest.mark.parametrize(("family", "kind"), [("mistral", "causal-lm"), ("t5-gated", "seq2seq-lm")])
+def test_other_checkpoints_of_known_families_have_parity_too(tiny_backbones: Backbones, family: str, kind: str) -> None:
+    with adapter(tiny_backbones[family], kind) as adapted:
+        batch = batch_of(adapted)
+        logits = logits_of(adapted, batch)
+        loss = adapted.task.loss(logits, batch)
+        expected_logits, expected_loss = answer(reference(adapted), kind, batch)
+    assert torch.allclose(logits, expected_logits, rtol=0, atol=1e-5)
+    assert torch.allclose(loss.total / loss.weight, expected_loss, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("classes", "goes_on"), [(3, True), (5, False)])
+def test_a_head_goes_on_from_the_checkpoints_own_where_the_sizes_agree(
+    tiny_folders: Mapping[str, Path], tmp_path: Path, classes: int, goes_on: bool
+) -> None:
+    """A backbone that was fine-tuned whole before: its classifier is a start, never a part of the backbone."""
+    torch.manual_seed(0)
+    tuned = transformers.BertForSequenceClassification.from_pretrained(tiny_folders["bert"], num_labels=3)
+    tuned.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_folders["bert"]).save_pretrained(tmp_path)
+    backbone = Backbone.load(str(tmp_path), dtype="float32", device="cpu")
+    headed = build_head(backbone, "text-classification", classes, FAMILY, seed=0)
+    weight = headed.trained["classifier.weight"]
+    assert weight.shape == (classes, 32)
+    assert weight.requires_grad
+    assert ("classifier.weight" in headed.loaded) == goes_on
+    assert (goes_on and torch.equal(weight, tuned.classifier.weight)) == goes_on
+
+
+def test_building_a_head_is_silent(tiny_backbones: Backbones, caplog: pytest.LogCaptureFixture) -> None:
+    for kind in ("masked-lm", "text-classification", "question-answering"):
+        build_head(tiny_backbones["distilbert"], kind, prepared(kind).classes, FAMILY, seed=0)
+    assert caplog.records == []

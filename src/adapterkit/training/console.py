@@ -31,6 +31,8 @@ class RunConsole:
             transient=True,
         )
         self._task = self._bar.add_task("", total=None, loss="", metric="")
+        self._total = 0
+        self._last_line = 0
 
     def __enter__(self) -> RunConsole:
         return self
@@ -50,21 +52,28 @@ class RunConsole:
 
     def begin(self, total_steps: int, done: int) -> None:
         """Training begins, or goes on."""
+        self._total, self._last_line = total_steps, done
         self._bar.update(self._task, description="training", total=total_steps, completed=done)
         self._bar.start()
 
     def step(self, step: Step, steps_per_epoch: int | None) -> None:
-        """A step was done."""
+        """A step was done. Where there is no bar, a line says so ten times in a run, unless validations do."""
         epoch = "" if not steps_per_epoch else f"epoch {step.number / steps_per_epoch:.1f}"
         self._bar.update(
             self._task, completed=step.number, loss=f"loss {step.loss:.4f}", description=f"training {epoch}"
         )
+        if not self._console.is_terminal and step.number - self._last_line >= max(1, self._total // 10):
+            self._line(step, "")
+
+    def _line(self, step: Step, more: str) -> None:
+        self._last_line = step.number
+        self.say(f"step {step.number:>6}  loss {step.loss:.4f}{more}")
 
     def validation(self, step: Step, metrics: dict[str, Metric], main: str, *, best: bool) -> None:
         """A validation was done after this step."""
         shown = "  ".join(f"{name} {metric.value:.4f}" for name, metric in metrics.items())
         self._bar.update(self._task, metric=f"{main} {metrics[main].value:.4f}")
-        self.say(f"step {step.number:>6}  loss {step.loss:.4f}  validation {shown}{'  (best)' if best else ''}")
+        self._line(step, f"  validation {shown}{'  (best)' if best else ''}")
 
     def finish(self) -> None:
         """Training has ended; what follows is evaluation and saving."""

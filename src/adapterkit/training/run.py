@@ -126,11 +126,12 @@ def _run(job: Job, *, resume: bool, overwrite: bool) -> Result:
         with Interrupt(accelerator) as interrupt:
             for step in () if progress.is_enough(settings.patience) else steps:
                 progress.steps, progress.position = step.number, step.position
-                _report(job, step, batches, journal)
+                _report(job, step, journal)
                 last = step.number == batches.total_steps
                 validating = last or _due(settings.evaluate_every, step, batches)
                 if validating and _validate(job, step, progress, journal):
                     best = {name: tensor.cpu() for name, tensor in adapted.state().items()}
+                job.console.step(step, batches.steps_per_epoch)
                 enough, stopped = progress.is_enough(settings.patience), interrupt.wished()
                 if last or enough or stopped or _due(settings.checkpoint_every, step, batches):
                     save_checkpoint(job.checkpoint, progress, learner, best, accelerator)
@@ -169,7 +170,7 @@ def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> boo
     return better
 
 
-def _report(job: Job, step: Step, batches: Batches, journal: Journal) -> None:
+def _report(job: Job, step: Step, journal: Journal) -> None:
     values = {
         "loss": step.loss,
         "gradient_norm": step.gradient_norm,
@@ -178,7 +179,6 @@ def _report(job: Job, step: Step, batches: Batches, journal: Journal) -> None:
     }
     journal.write("step", step=step.number, **values, rows=step.rows, tokens=step.tokens)
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
-    job.console.step(step, batches.steps_per_epoch)
 
 
 def _due(every: int | str, step: Step, batches: Batches) -> bool:

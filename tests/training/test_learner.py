@@ -1,0 +1,115 @@
+"""Who learns how fast."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from tests.training.worlds import rows_of
+
+from adapterkit.adapted import build
+from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, Method, TaskSettings, TrainingSettings
+from adapterkit.tasks import TASKS
+from adapterkit.training.learner import make_learner, rate_factor, warmup_steps
+
+
+def adapted_on(backbone: Any, method: Method) -> Any:
+    task = TASKS["text-classification"].prepare(
+        TaskSettings(kind="text-classification"), rows_of("text-classification", 4)
+    )
+    return build(backbone, task, method, HeadSettings(kind="mlp"), seed=0)
+
+
+@pytest.mark.parametrize("method", [LoraMethod(dora=True), BottleneckMethod(scale_learned=True)], ids=lambda m: m.kind)
+def test_every_trained_parameter_has_its_rate_and_vectors_do_not_decay(tiny_backbones: Any, method: Method) -> None:
+    settings = TrainingSettings(learning_rate=0.01, weight_decay=0.3, warmup=0)
+    with adapted_on(tiny_backbones["bert"], method) as adapted:
+        learner = make_learner(adapted, settings, total_steps=10)
+        found = {
+            id(parameter): (group["lr"], group["weight_decay"])
+            for group in learner.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        expected = {
+            id(parameter): (pytest.approx(rate), 0.3 if parameter.ndim > 1 else 0.0)
+            for rate, parameters in ((0.01, adapted.method_parameters()), (0.05, adapted.head_parameters()))
+            for parameter in parameters.values()
+        }
+        assert found == expected
+        assert {parameter.ndim > 1 for parameter in learner.parameters.values()} == {True, False}
+        trainable = {id(parameter) for parameter in adapted.parameters() if parameter.requires_grad}
+        assert trainable == found.keys()
+
+
+def test_a_head_may_have_a_rate_of_its_own(tiny_backbones: Any) -> None:
+    with adapted_on(tiny_backbones["bert"], LoraMethod()) as adapted:
+        settings = TrainingSettings(learning_rate=0.01, head_learning_rate=0.002, warmup=0)
+        groups = make_learner(adapted, settings, total_steps=10).optimizer.param_groups
+        assert sorted({group["lr"] for group in groups}) == [0.002, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # Two steps of warm-up; then four from 1 to 0, of which the last is not reached.
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        # (1 + cos(pi x)) / 2 at x = 0, 1/4, 1/2, 3/4; cos(pi/4) = 0.7071.
+        ("cosine", [0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447]),
+    ],
+)
+def test_schedules_rise_and_fall(schedule: str, expected: list[float]) -> None:
+    found = [rate_factor(step, warmup=2, total=6, schedule=schedule) for step in range(6)]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 0), (0.06, 6), (0.051, 6), (0.5, 50), (1.0, 1), (20.0, 20)])
+def test_warm_up_is_a_share_below_one_and_a_number_of_steps_from_there_on(warmup: float, steps: int) -> None:
+    assert warmup_steps(TrainingSettings(warmup=warmup), 100) == steps
+
+
+def test_a_warm_up_longer_than_the_run_never_falls() -> None:
+    assert [rate_factor(step, warmup=4, total=3, schedule="linear") for step in range(3)] == [0.25, 0.5, 0.75]
+
+
+class TestAStep:
+    @pytest.fixture
+    def learner(self, tiny_backbones: Any) -> Any:
+        settings = TrainingSettings(learning_rate=0.5, head_learning_rate=0.5, schedule="constant", warmup=0)
+        with adapted_on(tiny_backbones["bert"], LoraMethod()) as adapted:
+            yield make_learner(adapted, settings, total_steps=10)
+
+    def give(self, learner: Any, value: float) -> list[torch.Tensor]:
+        """Every gradient gets this norm, over all parameters together. Returns the parameters as they were."""
+        count = sum(parameter.numel() for parameter in learner.parameters.values())
+        for parameter in learner.parameters.values():
+            parameter.grad = torch.full_like(parameter, value / count**0.5)
+        return [parameter.detach().clone() for parameter in learner.parameters.values()]
+
+    def test_the_norm_is_told_before_it_is_clipped(self, learner: Any) -> None:
+        self.give(learner, 8.0)
+        seen: list[float] = []
+        learner.optimizer.register_step_pre_hook(
+            lambda optimizer, *_: seen.append(
+                sum(float((p.grad**2).sum()) for group in optimizer.param_groups for p in group["params"]) ** 0.5
+            )
+        )
+        assert learner.step(clip=2.0) == pytest.approx(8.0)
+        assert seen == [pytest.approx(2.0)]
+        assert all(parameter.grad is None for parameter in learner.parameters.values())
+        self.give(learner, 8.0)
+        assert learner.step(clip=None) == pytest.approx(8.0)
+        assert seen[1:] == [pytest.approx(8.0)]
+
+    def test_a_gradient_that_is_not_finite_changes_nothing(self, learner: Any) -> None:
+        before = self.give(learner, float("nan"))
+        assert math.isnan(learner.step(clip=1.0))
+        assert all(torch.equal(a, b) for a, b in zip(before, learner.parameters.values(), strict=True))
+
+    def test_the_size_is_finite_until_one_weight_is_not(self, learner: Any) -> None:
+        assert 0 < learner.size() < 1e3
+        with torch.no_grad():
+            next(iter(learner.parameters.values())).view(-1)[0] = float("inf")
+        assert not learner.size() < float("inf")

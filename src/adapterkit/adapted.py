@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.attention import attention_configs, attention_for_training
 from adapterkit.data import plan_batches
 from adapterkit.errors import ArtifactError, DataError, DetachedError
 from adapterkit.heads import Headed, build_head, resolve
@@ -49,7 +50,7 @@ class Adapted(nn.Module):
         self.compute_dtype = backbone.dtype
         self._attached = True
         self._head_modules = tuple(_outside(headed.module, backbone.trunk))
-        self._upper_layers = tuple(_above(backbone, headed.module, attachment.lowest_layer))
+        self._configs = attention_configs(backbone.trunk)
         start = getattr(backbone.config, "decoder_start_token_id", None)
         self.vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens, start)
 
@@ -58,8 +59,13 @@ class Adapted(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits of a batch: shapes as `Headed.logits` gives them. Raises DetachedError after `detach`."""
         self._check_attached()
-        with self._autocast():
+        with self._autocast(), self._attention(inputs["input_ids"].shape[-1]):
             return self.headed.logits(inputs)
+
+    def _attention(self, tokens: int) -> AbstractContextManager[None]:
+        if not (self.training and torch.is_grad_enabled()):
+            return nullcontext()
+        return attention_for_training(self._configs, self.backbone.device, self.compute_dtype, tokens)
 
     def _autocast(self) -> torch.autocast:
         """In a narrow format the adapter's fp32 tensors are cast for each product, not stored narrow."""
@@ -67,17 +73,14 @@ class Adapted(nn.Module):
         return torch.autocast(self.backbone.device.type, self.compute_dtype if narrow else None, enabled=narrow)
 
     def train(self, mode: bool = True) -> Adapted:
-        """Training mode from the lowest adapted layer up, and in the head. What lies below stays in eval mode.
+        """Training mode in the method and in the head; the trunk stays in eval mode.
 
-        Below the lowest adapted layer nothing trains, so its states depend on the text alone, and may be computed once.
+        Frozen layers gain nothing from their dropout, and without it their states depend on the text alone.
         """
         self.training = mode
         self.module.eval()
-        if mode:
-            for child in self._head_modules:
-                child.training = True
-            for layer in self._upper_layers:
-                layer.train()
+        for child in self._head_modules:
+            child.training = mode
         self.attachment.train(mode)
         return self
 
@@ -236,18 +239,6 @@ class Adapted(nn.Module):
                 yield
         finally:
             self.train(before)
-
-
-def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> Iterator[nn.Module]:
-    """The layers from the lowest adapted one up, of those that the module holds: T5 may be there without a decoder."""
-    held = {id(part) for part in module.modules()}
-    for site in backbone.sites.sites if lowest else ():
-        # All of a decoder lies above an adapted encoder.
-        floor = 0 if site.stack == "decoder" and "encoder" in lowest else lowest.get(site.stack)
-        if site.name == "layer.output" and floor is not None and site.layer >= floor:
-            layer = backbone.trunk.get_submodule(site.path)
-            if id(layer) in held:
-                yield layer
 
 
 def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:

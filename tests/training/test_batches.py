@@ -20,7 +20,9 @@ KIND = "text-classification"
 
 
 def features_of(lengths: list[int]) -> list[Feature]:
-    return [Feature(row=row, index=row, inputs={}, labels=0, length_tokens=length) for row, length in enumerate(lengths)]
+    return [
+        Feature(row=row, index=row, inputs={}, labels=0, length_tokens=length) for row, length in enumerate(lengths)
+    ]
 
 
 def held(count: int, **settings: Any) -> HeldBatches:

@@ -63,7 +63,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     return str(path)
 
 
-def recipe(folder: Path, backbone: Any, kind: str = "text-classification", **blocks: Any) -> dict[str, Any]:
+def recipe(folder: Path, backbone: Any, kind: str = "text-classification", /, **blocks: Any) -> dict[str, Any]:
     """A recipe over 40 training and 12 test rows in `folder`, quick and in fp32; `blocks` are laid over it."""
     limits = {"causal-lm": {"max_new_tokens": 4, "block_tokens": 24}, "seq2seq-lm": {"max_new_tokens": 4}}
     train, test = folder / f"{kind}.jsonl", folder / f"{kind}-test.jsonl"

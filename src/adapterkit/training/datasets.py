@@ -32,6 +32,7 @@ class RecipeRows:
 
     Attributes:
         task: prepared on the training rows.
+        metric: the one that picks the best state.
         train: usable training rows, or a stream of them.
         sample: usable training rows in memory: all of them, or the first of a stream.
         validation, test: usable rows, or None where the recipe has none.
@@ -40,6 +41,7 @@ class RecipeRows:
     """
 
     task: Task
+    metric: str
     train: Rows | RowStream
     sample: Rows
     validation: Rows | None
@@ -106,7 +108,9 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
         digests={part: rows.digest() for part, rows in usable.items()},
     )
     train = usable["train"] if stream is None else stream
-    return RecipeRows(task, train, sample, usable.get("validation"), usable.get("test"), tuple(notes), facts)
+    return RecipeRows(
+        task, task.main_metric, train, sample, usable.get("validation"), usable.get("test"), tuple(notes), facts
+    )
 
 
 def _class_column(task: Task) -> str | None:

@@ -58,7 +58,7 @@ def finish(
         )
         remove_checkpoint(job.checkpoint)
         title = f"{adapted.task.kind}, {job.recipe.method.kind} on {job.recipe.backbone.name}"
-        plot_run(job.folder / "journal.jsonl", job.folder / "training.png", adapted.task.main_metric, title)
+        plot_run(job.folder / "journal.jsonl", job.folder / "training.png", job.rows.metric, title)
     job.accelerator.wait_for_everyone()
     return metrics
 

@@ -158,15 +158,15 @@ def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> boo
         batch_size=job.recipe.training.evaluation_batch_size,
         resamples=0,
         # Generation is slow, so that it waits for the end of the run unless it picks the best state.
-        generated=isinstance(task, GeneratingTask) and task.main_metric in task.generated_metrics,
+        generated=isinstance(task, GeneratingTask) and job.rows.metric in task.generated_metrics,
         accelerator=job.accelerator,
     )
-    main = metrics[task.main_metric].value
-    better = progress.is_best(main, higher_is_better=task.higher_is_better(task.main_metric))
+    main = job.rows.metric
+    better = progress.is_best(metrics[main].value, higher_is_better=task.higher_is_better(main))
     plain = {name: metric.value for name, metric in metrics.items()}
     journal.write("validation", step=step.number, metrics=plain, best=better)
     job.accelerator.log({f"validation/{name}": value for name, value in plain.items()}, step=step.number)
-    job.console.validation(step, metrics, task.main_metric, best=better)
+    job.console.validation(step, metrics, main, best=better)
     return better
 
 

@@ -210,7 +210,10 @@ class Adapted(nn.Module):
 
         Raises:
             DataError: a row that the task cannot use, with its number.
+            TypeError: one row instead of a list of them.
         """
+        if isinstance(rows, str | Mapping):
+            raise TypeError("predict takes a list of rows, found one row: write predict([row])")
         task = self.task
         text_column = next(iter(task.columns))
         named = [{text_column: row} if isinstance(row, str) else row for row in rows]

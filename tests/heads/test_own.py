@@ -26,7 +26,10 @@ Backbones = Mapping[str, Any]
 OWN = {name: settings for name, settings in HEADS.items() if settings.kind != "family"}
 POOLED = ("text-classification", "multiple-choice")
 TOKENS = ("token-classification", "question-answering")
-CELLS = [(kind, head) for kind in (*POOLED, *TOKENS) for head in OWN if kind in POOLED or OWN[head].kind != "attention"]
+CELLS = [
+    *((kind, head) for kind in POOLED for head in OWN),
+    *((kind, head) for kind in TOKENS for head in ("linear", "mlp")),
+]
 
 
 def states_of(backbone: Backbone, inputs: dict[str, Tensor]) -> Tensor:
@@ -205,3 +208,22 @@ def test_settings_that_would_have_no_effect_are_refused() -> None:
             HeadSettings(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="belongs to a head of kind mlp"):
         HeadSettings(kind="linear", hidden=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "found"),
+    [
+        ("text-classification", {"kind": "family", "dropout": 0.1}, ["head.dropout"]),
+        ("token-classification", {"dropout": 0.1}, ["head.dropout"]),
+        ("token-classification", {"kind": "linear", "pooling": "mean"}, ["head.pooling"]),
+        ("question-answering", {"pooling": "last", "dropout": 0.5}, ["head.dropout", "head.pooling"]),
+        ("masked-lm", {"dropout": 0.1}, ["head.dropout"]),
+    ],
+)
+def test_a_setting_that_this_head_cannot_honour_is_refused(
+    tiny_backbones: Backbones, kind: str, settings: dict[str, Any], found: list[str]
+) -> None:
+    with pytest.raises(HeadError, match="cannot honour these settings") as caught:
+        build_head(tiny_backbones["bert"], kind, 2, HeadSettings(**settings), seed=0)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == found
+    assert caught.value.remedy.startswith("Remove them")

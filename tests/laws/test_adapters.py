@@ -22,6 +22,10 @@ from adapterkit.training.learner import make_optimizer
 
 Backbones = Mapping[str, Any]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+# A borrowed head without a method has nothing to train.
+every_case_that_trains = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.method != "none" or not case.kind.endswith("-lm")], ids=str
+)
 
 
 @contextmanager
@@ -60,13 +64,11 @@ def test_an_untrained_adapter_changes_no_output_bit(tiny_backbones: Backbones, c
     assert case.untrained or torch.equal(found, expected)
 
 
-@every_case
+@every_case_that_trains
 def test_training_steps_change_all_of_the_adapter_and_no_bit_of_the_backbone(
     tiny_backbones: Backbones, case: Case
 ) -> None:
     with built(tiny_backbones, case) as adapted:
-        if not trained(adapted):
-            pytest.skip("a borrowed head without a method: nothing trains, and training refuses it")
         before = {name: bits(parameter) for name, parameter in frozen(adapted).items()}
         start = {name: parameter.detach().clone() for name, parameter in trained(adapted).items()}
         optimizer = make_optimizer(adapted, TrainingSettings(learning_rate=1e-2))
@@ -82,15 +84,13 @@ def test_training_steps_change_all_of_the_adapter_and_no_bit_of_the_backbone(
         assert [name for name in still if "key" not in name] == []
 
 
-@every_case
+@every_case_that_trains
 def test_exactly_the_declared_parameters_get_gradients(tiny_backbones: Backbones, case: Case) -> None:
     with built(tiny_backbones, case) as adapted:
         declared = trained(adapted)
         needing = {name for name, parameter in adapted.module.named_parameters() if parameter.requires_grad}
         assert len(needing) == len(declared)
         assert all(parameter.requires_grad for parameter in declared.values())
-        if not declared:
-            pytest.skip("a borrowed head without a method has no parameters")
         disturb(adapted)  # away from the zeros at which half of an adapter has no gradient
         backward(adapted)
         assert [name for name, parameter in declared.items() if parameter.grad is None] == []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adapterkit.errors import HeadError
 from adapterkit.heads.family import LANGUAGE_MODEL_KINDS, build_family
 from adapterkit.heads.headed import Headed
 from adapterkit.heads.own import POOLED_KINDS, build_own
@@ -37,11 +38,29 @@ def build_head(backbone: Backbone, kind: str, classes: int, settings: HeadSettin
     """Put a head on the backbone's trunk, initialised from `seed` without touching the global generator.
 
     Raises:
-        HeadError: the kind and the head do not go together, or the family lacks the kind.
+        HeadError: the kind and the head do not go together, a setting would have no effect, or the family lacks the
+            kind.
     """
     resolved = resolve(backbone, kind, settings)
+    _check_effect(kind, resolved)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if resolved.kind == "family":
             return build_family(backbone, backbone.trunk, kind, classes)
         return build_own(backbone, backbone.trunk, kind, classes, resolved)
+
+
+def _check_effect(kind: str, resolved: HeadSettings) -> None:
+    problems = []
+    if resolved.kind == "family" and resolved.dropout:
+        problems.append(
+            f"head.dropout: found {resolved.dropout}, expected 0: the family's head takes it from the backbone's config"
+        )
+    if kind not in POOLED_KINDS and resolved.pooling != "auto":
+        problems.append(f"head.pooling: found {resolved.pooling}, expected auto: {kind} reads every token")
+    if problems:
+        raise HeadError(
+            f"A {resolved.kind} head for {kind} cannot honour these settings",
+            problems,
+            "Remove them" + ("." if kind in LANGUAGE_MODEL_KINDS else ", or use head.kind=linear or head.kind=mlp."),
+        )

@@ -48,7 +48,7 @@ def panels(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return drawn
 
 
-LOSS, SCORE = "training loss (nats)", "validation accuracy"
+LOSS, SCORE = "training loss", "validation accuracy"
 
 
 @pytest.mark.parametrize(

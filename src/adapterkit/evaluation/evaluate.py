@@ -50,7 +50,7 @@ def evaluate(
         rows = as_rows(data)
     checked = opened.task.check_rows(rows, "score")
     if checked.problems:
-        logger.warning(unusable_note("", len(rows), checked.problems))
+        logger.warning(unusable_note(rows.source, len(rows), checked.problems))
     with opened.adapted(find_backbone(opened, backbone)) as adapted:
         encoded = adapted.task.encode(checked.rows, adapted.vocabulary, "score")
         if encoded.truncation.rows:

@@ -70,7 +70,7 @@ def read_for(
     unit = text_unit(artifact.task.kind, kept)
     known = {} if kept is None else dict(kept.columns)
     if known and not own:
-        present = stream_rows(source, root=root, text_unit=unit).columns
+        present = stream_rows(source, root=root, part="test", text_unit=unit).columns
         known = {name: column for name, column in known.items() if column in present}
     return read_rows(
         source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
@@ -57,7 +58,8 @@ def finish(
             dtype=dtype,
         )
         remove_checkpoint(job.checkpoint)
-        title = f"{adapted.task.kind}, {job.recipe.method.kind} on {job.recipe.backbone.name}"
+        place = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart
+        title = f"{adapted.task.kind}, {job.recipe.method.kind} on {place}"
         plot_run(job.folder / "journal.jsonl", job.folder / "training.png", job.rows.metric, title)
     job.accelerator.wait_for_everyone()
     return metrics

@@ -45,7 +45,7 @@ def plot_run(journal: Path, picture: Path, metric: str, title: str) -> None:
 
 def _draw_losses(axes: Any, losses: list[tuple[int, float]]) -> None:
     steps, values = [step for step, _ in losses], [value for _, value in losses]
-    axes.set(ylabel="training loss (nats)")
+    axes.set(ylabel="training loss")
     if len(values) <= FEW_STEPS:
         axes.plot(steps, values, color="#1f4e8c", linewidth=1.2, marker="o", markersize=3)
         return

@@ -291,3 +291,11 @@ def test_building_a_head_is_silent(tiny_backbones: Backbones, caplog: pytest.Log
     for kind in ("masked-lm", "text-classification", "question-answering"):
         build_head(tiny_backbones["distilbert"], kind, prepared(kind).classes, FAMILY, seed=0)
     assert caplog.records == []
+
+
+def test_a_config_without_a_pad_token_gets_the_tokenizers(fresh_backbone: Callable[..., Backbone]) -> None:
+    backbone = fresh_backbone("bert")
+    backbone.config.pad_token_id = None
+    headed = build_head(backbone, "text-classification", 2, FAMILY, seed=0)
+    assert headed.module.config.pad_token_id == backbone.tokenizer.pad_token_id  # type: ignore[union-attr]
+    assert backbone.config.pad_token_id is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import TrainingError
 from adapterkit.recipe import load_recipe
 from adapterkit.tasks import TASKS
+from adapterkit.training import run
+from adapterkit.training.learner import make_learner
 
 RATE, HEAD_RATE, DECAY, CLIP = 2e-2, 5e-2, 0.1, 0.5
 LABELS = {"bad": 0, "good": 1}
@@ -182,3 +185,18 @@ def test_a_step_says_what_it_did(tiny_backbones: Any, tmp_path: Path) -> None:
     # Two steps of warm-up, then two of decay: 1/2, 2/2, 2/2, 1/2 of the highest rate.
     assert [step["learning_rate"] for step in steps] == pytest.approx([0.005, 0.01, 0.01, 0.005])
     assert all(step["rows"] == 8 and step["tokens"] > 8 and step["gradient_norm"] > 0 for step in steps)
+
+
+def test_a_poisoned_head_stops_the_first_step_and_leaves_nothing_of_an_artifact(
+    tiny_backbones: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(adapted: Any, *arguments: Any) -> Any:
+        with torch.no_grad():
+            next(iter(adapted.head_parameters().values())).fill_(math.nan)
+        return make_learner(adapted, *arguments)
+
+    monkeypatch.setattr(run, "make_learner", poisoned)
+    backbone = tiny_backbones["bert"]
+    with pytest.raises(TrainingError, match="the loss of step 1 is nan"):
+        train(recipe(tmp_path, backbone), backbone=backbone)
+    assert entries(tmp_path / "out") == ["training"]

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+
+from adapterkit.errors import DataError
+from adapterkit.recipe import KINDS, HeadSettings, LoraMethod
 from tests import tiny
 from tests.laws.worlds import (
     adapter,
@@ -18,9 +21,6 @@ from tests.laws.worlds import (
 )
 from tests.tasks.conftest import FAMILY as A_FAMILY_OF
 from tests.tasks.conftest import ROWS
-
-from adapterkit.errors import DataError
-from adapterkit.recipe import KINDS, HeadSettings, LoraMethod
 
 Backbones = Mapping[str, Any]
 LORA = LoraMethod(rank=2)

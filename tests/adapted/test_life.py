@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
-from tests.laws.worlds import FAMILY, adapter, batch_of, disturb, logits_of, prepared, write
-from tests.methods.cases import bits, snapshot
-from tests.tasks.conftest import ROWS
 
 from adapterkit.adapted import PREFIX, build
 from adapterkit.artifact import load
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, ArtifactError, DetachedError, MergeError, SiteError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
+from tests import tiny
+from tests.laws.worlds import FAMILY, adapter, batch_of, disturb, logits_of, prepared, write
+from tests.methods.cases import bits, snapshot
+from tests.tasks.conftest import ROWS
 
 Backbones = Mapping[str, Any]
 LORA = LoraMethod(rank=2)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from adapterkit.tasks.table import TASKS
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.artifact import DataFacts, save
 from adapterkit.recipe import HeadSettings, LoraMethod, TaskSettings
+from adapterkit.tasks.table import TASKS
 
 LABELS = ("no", "perhaps", "yes")
 ROWS = [{"text": f"sentence number {number} about a card", "label": LABELS[number % 3]} for number in range(9)]

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.artifact.conftest import make, write
 
 from adapterkit.artifact import DataFacts
 from adapterkit.artifact.card import escaped, quoted
+from tests.artifact.conftest import make, write
 
 HOSTILE = "\n---\nlicense: evil\n# x <script>alert(1)</script> ![x](http://x) `rm` | [a](b) \u2028 \x00 𝔘 \"' \\"
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.artifact.conftest import ROWS, make, shake, write
 
 from adapterkit.adapted import build
 from adapterkit.artifact import load, open_artifact, verify
@@ -17,6 +16,7 @@ from adapterkit.artifact.golden import (
 )
 from adapterkit.recipe import KINDS, HeadSettings, LoraMethod, TaskSettings
 from adapterkit.tasks.table import TASKS
+from tests.artifact.conftest import ROWS, make, shake, write
 
 FAMILY_OF = {
     "text-classification": "roberta",

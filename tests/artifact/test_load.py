@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from tests.artifact.conftest import LABELS, logits, make, write
-from tests.artifact.mutations import CONFIG, MANIFEST, TENSORS, pack, resign, unpack
 
 from adapterkit.artifact import load, open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError, ContractError
+from tests.artifact.conftest import LABELS, logits, make, write
+from tests.artifact.mutations import CONFIG, MANIFEST, TENSORS, pack, resign, unpack
 
 
 def refused(folder) -> str:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.artifact.mutations import MANIFEST, resign
 
 from adapterkit.artifact.manifest import Manifest, dump_manifest, parse_manifest
 from adapterkit.artifact.strict_json import dump_json
 from adapterkit.errors import ArtifactError
+from tests.artifact.mutations import MANIFEST, resign
 
 
 @pytest.fixture

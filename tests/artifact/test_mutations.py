@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.artifact.conftest import ROWS, logits
-from tests.artifact.mutations import ACTS, MANIFEST, mutate
 
 from adapterkit.artifact import load
 from adapterkit.errors import AdapterkitError
+from tests.artifact.conftest import ROWS, logits
+from tests.artifact.mutations import ACTS, MANIFEST, mutate
 
 PARTS, EACH = 10, 100
 

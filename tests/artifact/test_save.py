@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.artifact.conftest import FAMILY, LORA, ROWS, logits, make, write
 
 from adapterkit.artifact import check_output, load, open_artifact, round_weights
 from adapterkit.artifact.save import KEPT, whole_modules
 from adapterkit.errors import ArtifactError, OutputError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
+from tests.artifact.conftest import FAMILY, LORA, ROWS, logits, make, write
 
 METHODS = {
     "lora": LORA,

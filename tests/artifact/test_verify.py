@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from tests.artifact.mutations import CONFIG, MANIFEST, resign
 
 from adapterkit.artifact import verify
 from adapterkit.artifact.golden import TOLERANCE
 from adapterkit.artifact.verify import NAMES
+from tests.artifact.mutations import CONFIG, MANIFEST, resign
 
 
 def outcomes(report):

@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from tests import tiny
-from tests.artifact.conftest import ROWS, logits, make, write
 
 import adapterkit.methods  # noqa: F401  (registers the bottleneck with PEFT)
 from adapterkit.artifact import import_peft, load, open_artifact, verify
 from adapterkit.errors import ArtifactError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
+from tests import tiny
+from tests.artifact.conftest import ROWS, logits, make, write
 
 CLASSIFIER = transformers.AutoModelForSequenceClassification
 LABELS = ["no", "perhaps", "yes"]

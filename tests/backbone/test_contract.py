@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests import tiny
 
 from adapterkit.backbone import Contract
 from adapterkit.errors import ContractError
+from tests import tiny
 
 CONTRACT = Contract(
     architecture="bert",

@@ -12,10 +12,10 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tests import tiny
 
 from adapterkit.backbone import Backbone
 from adapterkit.errors import BackboneError, SiteError
+from tests import tiny
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "backbones"
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tests import tiny
 from torch import Tensor, nn
 
 from adapterkit.backbone import Sites, find_sites
 from adapterkit.errors import SiteError
+from tests import tiny
 
 # Independent of the code under test: read off transformers' own modelling files.
 NAMES = {

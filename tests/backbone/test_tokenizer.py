@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import transformers
-from tests import tiny
 from tokenizers import normalizers
 
 from adapterkit.backbone import tokenizer_digest
 from adapterkit.backbone.tokenizer import load_tokenizer
 from adapterkit.errors import BackboneError
+from tests import tiny
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
 
 from adapterkit.backbone import without_pooler
+from tests import tiny
 
 
 def inputs(backbone: Any) -> dict[str, torch.Tensor]:

@@ -11,7 +11,6 @@ import datasets
 import numpy as np
 import pytest
 import sklearn.metrics
-from tests.training.worlds import events, recipe, rows_of, train, write_rows
 
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
@@ -19,6 +18,7 @@ from adapterkit.errors import ArtifactError, ContractError, DataError
 from adapterkit.evaluation import score
 from adapterkit.evaluation.reading import data_settings, text_unit, unusable_note
 from adapterkit.recipe import DataSettings
+from tests.training.worlds import events, recipe, rows_of, train, write_rows
 
 KIND = "text-classification"
 

@@ -11,12 +11,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tests import tiny
-from tests.heads.references import answer, reference
-from tests.laws.cases import KINDS
-from tests.laws.worlds import adapter, batch_of, disturb, logits_of, prepared, write
-from tests.methods.cases import bits
-from tests.tasks.conftest import ROWS
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact import load
@@ -24,6 +18,12 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import HeadError
 from adapterkit.heads import build_head
 from adapterkit.recipe import HeadSettings, LoraMethod
+from tests import tiny
+from tests.heads.references import answer, reference
+from tests.laws.cases import KINDS
+from tests.laws.worlds import adapter, batch_of, disturb, logits_of, prepared, write
+from tests.methods.cases import bits
+from tests.tasks.conftest import ROWS
 
 Backbones = Mapping[str, Any]
 FAMILY = HeadSettings(kind="family")

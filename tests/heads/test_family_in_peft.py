@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tests.heads.references import answer, reference
-from tests.heads.test_family import BOTH, rows_of
-from tests.laws.worlds import FAMILY, adapter, batch_of, disturb, logits_of, write
 
 import adapterkit.methods  # noqa: F401  (registers the bottleneck with PEFT)
 from adapterkit.recipe import BottleneckMethod, LoraMethod
+from tests.heads.references import answer, reference
+from tests.heads.test_family import BOTH, rows_of
+from tests.laws.worlds import FAMILY, adapter, batch_of, disturb, logits_of, write
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Some weights",

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
-from tests.laws.cases import HEADS, KINDS
-from tests.laws.worlds import adapter, batch_of, logits_of, prepared
 from torch import nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.heads.headed import run_in_float32
 from adapterkit.recipe import HeadSettings, LoraMethod
+from tests import tiny
+from tests.laws.cases import HEADS, KINDS
+from tests.laws.worlds import adapter, batch_of, logits_of, prepared
 
 CELLS = [
     (kind, family, head)

@@ -9,11 +9,6 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tests import tiny
-from tests.laws.cases import HEADS
-from tests.laws.worlds import adapter, batch_of, disturb, logits_of, prepared, write
-from tests.methods.cases import bits
-from tests.tasks.conftest import ROWS
 from torch import Tensor
 
 from adapterkit.artifact import load
@@ -21,6 +16,11 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import HeadError, SiteError
 from adapterkit.heads import build_head, resolve
 from adapterkit.recipe import KINDS, HeadSettings, LoraMethod
+from tests import tiny
+from tests.laws.cases import HEADS
+from tests.laws.worlds import adapter, batch_of, disturb, logits_of, prepared, write
+from tests.methods.cases import bits
+from tests.tasks.conftest import ROWS
 
 Backbones = Mapping[str, Any]
 OWN = {name: settings for name, settings in HEADS.items() if settings.kind != "family"}

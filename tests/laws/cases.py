@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adapterkit.recipe import HeadSettings
 from tests import tiny
 from tests.methods import cases as methods
-
-from adapterkit.recipe import HeadSettings
 
 
 @dataclass(frozen=True)

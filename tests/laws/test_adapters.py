@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.laws.cases import CASES, HEADS, METHODS, Case
-from tests.laws.worlds import adapter, batch_of, disturb, logits_of, write
-from tests.methods.cases import bits
 
 from adapterkit.adapted import PREFIX, Adapted
 from adapterkit.artifact import load
 from adapterkit.errors import MergeError
 from adapterkit.recipe import TrainingSettings
 from adapterkit.training.learner import make_optimizer
+from tests.laws.cases import CASES, HEADS, METHODS, Case
+from tests.laws.worlds import adapter, batch_of, disturb, logits_of, write
+from tests.methods.cases import bits
 
 Backbones = Mapping[str, Any]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests import tiny
 from tests.laws.cases import METHODS
 from tests.laws.worlds import adapter, disturb, features_of, make_talkative, prepared

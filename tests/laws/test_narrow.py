@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
-from tests.laws.cases import KINDS, METHODS
-from tests.laws.worlds import adapter, batch_of, disturb, logits_of, write
-from tests.methods.cases import bits
 
 from adapterkit.artifact import load
 from adapterkit.backbone import Backbone
 from adapterkit.recipe import HeadSettings, TrainingSettings
 from adapterkit.training.learner import make_optimizer
+from tests import tiny
+from tests.laws.cases import KINDS, METHODS
+from tests.laws.worlds import adapter, batch_of, disturb, logits_of, write
+from tests.methods.cases import bits
 
 NAMES = [name for name in METHODS if name != "none"]
 CELLS = [

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.laws.cases import HEADS, KINDS, METHODS, head_for
-from tests.laws.worlds import adapter, disturb, features_of, make_talkative, prepared
-from tests.tasks.conftest import ROWS
 
 from adapterkit.adapted import Adapted
 from adapterkit.recipe import HeadSettings
+from tests.laws.cases import HEADS, KINDS, METHODS, head_for
+from tests.laws.worlds import adapter, disturb, features_of, make_talkative, prepared
+from tests.tasks.conftest import ROWS
 
 LONG = "the committee met on Tuesday ; nobody took notes . seven small boats sailed past the old harbour at dawn"
 """More tokens than any of the short rows have, in every tokenizer."""

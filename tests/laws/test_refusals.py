@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests import tiny
-from tests.laws.cases import KINDS
-from tests.laws.worlds import adapter, write
-from tests.methods.cases import snapshot
 from transformers import AutoConfig, AutoModel
 
 from adapterkit.artifact import load
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ContractError
 from adapterkit.recipe import HeadSettings, LoraMethod
+from tests import tiny
+from tests.laws.cases import KINDS
+from tests.laws.worlds import adapter, write
+from tests.methods.cases import snapshot
 
 
 def other_weights(folder: Path) -> None:

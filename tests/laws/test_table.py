@@ -6,10 +6,10 @@ from itertools import product
 from typing import Any
 
 import pytest
-from tests import tiny
-from tests.laws.cases import CASES, HEADS, KINDS, METHODS
 
 from adapterkit import recipe
+from tests import tiny
+from tests.laws.cases import CASES, HEADS, KINDS, METHODS
 
 
 def test_every_kind_every_family_and_every_method_is_in_the_table() -> None:

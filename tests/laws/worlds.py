@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.tasks.conftest import ROWS
 from torch import Tensor
 
 from adapterkit.adapted import Adapted, build
@@ -17,6 +16,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.recipe import HeadSettings, Method, NoMethod, TaskSettings
 from adapterkit.tasks import TASKS
 from adapterkit.tasks.protocol import Batch, Feature, Task
+from tests.tasks.conftest import ROWS
 
 FAMILY = HeadSettings(kind="family")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tests import tiny
 from torch import Tensor, nn
 
 from adapterkit.methods import Attachment, attach
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+from tests import tiny
 
 
 @dataclass(frozen=True)

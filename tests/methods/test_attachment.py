@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 from peft.functional import get_peft_model_state_dict
-from tests import tiny
-from tests.methods.cases import CASES, Case, attached, bits, disturb, hidden, inputs, snapshot
 
 from adapterkit.errors import ArtifactError, MergeError, SiteError
 from adapterkit.methods import attach
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+from tests import tiny
+from tests.methods.cases import CASES, Case, attached, bits, disturb, hidden, inputs, snapshot
 
 families = pytest.mark.parametrize("family", tiny.FAMILIES)
 methods = pytest.mark.parametrize("name", CASES)

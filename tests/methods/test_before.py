@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.methods.cases import CASES, snapshot
 
 from adapterkit.methods import BottleneckLayer, attach, attachment
 from adapterkit.methods.before import Before
 from adapterkit.methods.splitting import Split
+from tests.methods.cases import CASES, snapshot
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "none"])

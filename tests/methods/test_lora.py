@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests import tiny
-from tests.methods.cases import attached, bits, disturb, hidden, inputs, snapshot
 from torch import nn
 
 from adapterkit.backbone import Site
 from adapterkit.errors import RecipeError, SiteError
 from adapterkit.methods import attach, lora
 from adapterkit.recipe import LoraMethod
+from tests import tiny
+from tests.methods.cases import attached, bits, disturb, hidden, inputs, snapshot
 
 # PEFT asks transformers for a name that transformers has deprecated.
 peft_warning = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.methods.cases import attached, bits, disturb
 
 from adapterkit.errors import AdapterkitError, MergeError
 from adapterkit.methods.merging import Merge
 from adapterkit.recipe import LoraMethod
+from tests.methods.cases import attached, bits, disturb
 
 
 def layers_of(trunk: Any) -> dict[str, Any]:

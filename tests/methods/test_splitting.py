@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-from tests.methods.cases import attached, disturb, hidden
 
 from adapterkit.methods import lora
 from adapterkit.recipe import LoraMethod
+from tests.methods.cases import attached, disturb, hidden
 
 PATTERNS = {"rank_pattern": {"attention.query@1": 2}, "alpha_pattern": {"attention.query": 5.0}}
 VARIANTS = {

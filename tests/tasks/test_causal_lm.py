@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tests.tasks.conftest import ROWS
-from tests.tasks.test_protocol import Make, Vocabularies
-from tests.tiny import DECODERS
 
 from adapterkit.errors import BackboneError, DataError
 from adapterkit.tasks import GeneratingTask
 from adapterkit.tasks.parts import IGNORED
+from tests.tasks.conftest import ROWS
+from tests.tasks.test_protocol import Make, Vocabularies
+from tests.tiny import DECODERS
 
 KIND = "causal-lm"
 LONG = [{"text": "the quick brown fox jumps over the lazy dog " * 12}, {"text": "my card was lost"}]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tests.tasks.conftest import ROWS
-from tests.tasks.test_protocol import Make, Vocabularies
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import TASKS
 from adapterkit.tasks.losses import binary_cross_entropy, cross_entropy, masked_cross_entropy
 from adapterkit.tasks.parts import IGNORED
+from tests.tasks.conftest import ROWS
+from tests.tasks.test_protocol import Make, Vocabularies
 
 # fp32 sums in another order.
 TOLERANCE = 1e-6

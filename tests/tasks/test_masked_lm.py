@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.tasks.conftest import ROWS
-from tests.tasks.test_protocol import Make, Vocabularies
 
 from adapterkit.errors import BackboneError
 from adapterkit.tasks import Feature
 from adapterkit.tasks.parts import IGNORED
+from tests.tasks.conftest import ROWS
+from tests.tasks.test_protocol import Make, Vocabularies
 
 KIND = "masked-lm"
 LONG = [{"text": "the quick brown fox jumps over the lazy dog " * 40}, {"text": "my card was lost"}]

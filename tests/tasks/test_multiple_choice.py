@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.tasks.conftest import ROWS
 from tests.tasks.test_protocol import Make, Vocabularies
 

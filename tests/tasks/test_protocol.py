@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tasks.conftest import FAMILY, ROWS
 
 from adapterkit.data import Rows
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe import KINDS
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import TASKS, GeneratingTask, Task, Vocabulary
+from tests.tasks.conftest import FAMILY, ROWS
 
 Make = Callable[..., Task]
 Vocabularies = Callable[[str], Vocabulary]

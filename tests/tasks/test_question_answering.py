@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.tasks.conftest import ROWS
-from tests.tasks.test_protocol import Make, Vocabularies
-from tests.tiny import FAMILIES
 
 from adapterkit.data import Rows
 from adapterkit.errors import DataError
 from adapterkit.tasks import Batch
 from adapterkit.tasks.answers import best_spans, best_threshold, exact_match, f1, gold_answers, normalized
+from tests.tasks.conftest import ROWS
+from tests.tasks.test_protocol import Make, Vocabularies
+from tests.tiny import FAMILIES
 
 KIND = "question-answering"
 WORDS = ["Ada", "lived", "in", "London", "the", "fox", "12", "eggs,", "(and)", "lemons", "\n", "über", "漢字"]

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tasks.test_protocol import Make, Vocabularies
 
 from adapterkit.data import Rows
 from adapterkit.errors import DataError, RecipeError
+from tests.tasks.test_protocol import Make, Vocabularies
 
 KIND = "text-classification"
 

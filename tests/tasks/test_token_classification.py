@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
-from tests.tasks.test_protocol import Make, Vocabularies
-from tests.tiny import FAMILIES
 
 from adapterkit.data import Rows
 from adapterkit.errors import BackboneError, DataError
 from adapterkit.tasks import Batch, Task, Vocabulary
 from adapterkit.tasks.spans import entities, entity_statistics
+from tests.tasks.test_protocol import Make, Vocabularies
+from tests.tiny import FAMILIES
 
 KIND = "token-classification"
 TAGS = ["O", "B-a", "I-a", "B-b", "I-b"]

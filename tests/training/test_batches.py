@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.worlds import rows_of, write_rows
 
 from adapterkit.data import stream_rows
 from adapterkit.errors import DataError, RecipeError
@@ -15,6 +14,7 @@ from adapterkit.recipe import TaskSettings, TrainingSettings
 from adapterkit.tasks import TASKS
 from adapterkit.tasks.protocol import Feature, Vocabulary
 from adapterkit.training.batches import HeldBatches, Position, StreamedBatches
+from tests.training.worlds import rows_of, write_rows
 
 KIND = "text-classification"
 

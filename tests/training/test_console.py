@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.worlds import recipe
 
 import adapterkit as ak
 from adapterkit.tasks.confidence import Metric
 from adapterkit.training.batches import Position
 from adapterkit.training.console import RunConsole
 from adapterkit.training.loop import Step
+from tests.training.worlds import recipe
 
 
 class Terminal(io.StringIO):

@@ -9,13 +9,13 @@ from unittest.mock import Mock
 
 import datasets
 import pytest
-from tests.training.worlds import entries, recipe, rows_of, train, write_rows
 
 from adapterkit.artifact import open_artifact
 from adapterkit.data import Rows, RowStream
 from adapterkit.errors import DataError
 from adapterkit.recipe import load_recipe
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
+from tests.training.worlds import entries, recipe, rows_of, train, write_rows
 
 KIND = "text-classification"
 Read = Callable[..., RecipeRows]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.worlds import rows_of
 
 from adapterkit.adapted import build
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, Method, TaskSettings, TrainingSettings
 from adapterkit.tasks import TASKS
 from adapterkit.training.learner import make_learner, rate_factor, warmup_steps
+from tests.training.worlds import rows_of
 
 
 def adapted_on(backbone: Any, method: Method) -> Any:

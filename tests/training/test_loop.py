@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
 from torch.nn import functional as F
 from transformers import (
     AutoModelForSequenceClassification,
@@ -26,6 +25,7 @@ from adapterkit.recipe import load_recipe
 from adapterkit.tasks import TASKS
 from adapterkit.training import run
 from adapterkit.training.learner import make_learner
+from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
 
 RATE, HEAD_RATE, DECAY, CLIP = 2e-2, 5e-2, 0.1, 0.5
 LABELS = {"bad": 0, "good": 1}

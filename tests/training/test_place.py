@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.worlds import entries, recipe, train
 
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import load_recipe
 from adapterkit.training.place import backbone_dtype, check_device, compute_dtype
+from tests.training.worlds import entries, recipe, train
 
 
 def plan_of(tmp_path: Path, precision: str = "auto", **backbone: Any) -> Any:

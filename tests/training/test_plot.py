@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from tests.training.worlds import recipe, train
 
 from adapterkit.training.journal import Journal
 from adapterkit.training.plot import _smooth, plot_run
+from tests.training.worlds import recipe, train
 
 
 def journal_of(path: Path, steps: int, every: int | None, value: float = 0.5) -> Path:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
 
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone import Backbone
+from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
 
 
 @pytest.fixture(scope="module")

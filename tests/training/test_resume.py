@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.worlds import bytes_of, entries, events, recipe, rows_of, train, write_rows
 
 from adapterkit.errors import OutputError, TrainingError
 from adapterkit.training.learner import Learner
+from tests.training.worlds import bytes_of, entries, events, recipe, rows_of, train, write_rows
 
 DROPPING = {"kind": "lora", "rank": 2, "dropout": 0.2}
 STEPS = 12

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.training.worlds import FAMILY, METHODS, bytes_of, entries, losses, recipe, rows_of, train
 
 import adapterkit as ak
 from adapterkit.errors import OutputError, RecipeError
 from adapterkit.recipe.kinds import KINDS, LANGUAGE_MODEL_KINDS
+from tests.training.worlds import FAMILY, METHODS, bytes_of, entries, losses, recipe, rows_of, train
 
 CASES = [
     pytest.param(kind, method, id=f"{kind} {method}")

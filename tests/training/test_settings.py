@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.worlds import entries, events, losses, recipe, train
 
 from adapterkit.artifact import open_artifact
 from adapterkit.errors import RecipeError
+from tests.training.worlds import entries, events, losses, recipe, train
 
 Trained = Any
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.worlds import entries, recipe, train
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import TrainingSettings
 from adapterkit.training import trackers
+from tests.training.worlds import entries, recipe, train
 
 
 def test_tensorboard_is_on_where_it_is_installed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

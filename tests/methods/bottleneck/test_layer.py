@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
-from tests.methods import equations
-from tests.methods.bottleneck.worlds import linear_world
-from tests.methods.cases import attached, disturb, inputs
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterkit.errors import SiteError
 from adapterkit.methods import BottleneckConfig, BottleneckLayer
 from adapterkit.recipe import BottleneckMethod
+from tests import tiny
+from tests.methods import equations
+from tests.methods.bottleneck.worlds import linear_world
+from tests.methods.cases import attached, disturb, inputs
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 REFERENCES = {"bert": equations.bert, "gpt2": equations.gpt2, "llama": equations.llama}

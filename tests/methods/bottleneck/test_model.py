@@ -13,14 +13,14 @@ import torch
 from peft import PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.functional import delete_adapter, set_adapter
 from safetensors.torch import save_file
-from tests import tiny
-from tests.methods.bottleneck.worlds import Block, Blocks, config_of, fill, peft_model
-from tests.methods.cases import attached, disturb, hidden, inputs, snapshot
 
 from adapterkit.backbone import find_sites
 from adapterkit.errors import MergeError, SiteError
 from adapterkit.methods import BottleneckConfig, BottleneckLayer, attach
 from adapterkit.recipe import BottleneckMethod
+from tests import tiny
+from tests.methods.bottleneck.worlds import Block, Blocks, config_of, fill, peft_model
+from tests.methods.cases import attached, disturb, hidden, inputs, snapshot
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 placements = pytest.mark.parametrize("placement", PLACEMENTS)

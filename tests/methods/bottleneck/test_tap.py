@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.methods.bottleneck.worlds import linear_world
 from torch import nn
 
 from adapterkit.errors import SiteError
+from tests.methods.bottleneck.worlds import linear_world
 
 
 def test_a_sublayer_without_its_residual_says_so() -> None:

@@ -50,6 +50,7 @@ class Adapted(nn.Module):
         self.compute_dtype = backbone.dtype
         self._attached = True
         self._head_modules = tuple(_outside(headed.module, backbone.trunk))
+        self._upper_layers = tuple(_above(backbone, headed.module, attachment.lowest_layer))
         self._configs = attention_configs(backbone.trunk)
         start = getattr(backbone.config, "decoder_start_token_id", None)
         self.vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens, start)
@@ -73,14 +74,17 @@ class Adapted(nn.Module):
         return torch.autocast(self.backbone.device.type, self.compute_dtype if narrow else None, enabled=narrow)
 
     def train(self, mode: bool = True) -> Adapted:
-        """Training mode in the method and in the head; the trunk stays in eval mode.
+        """Training mode from the lowest adapted layer up, and in the head. What lies below stays in eval mode.
 
-        Frozen layers gain nothing from their dropout, and without it their states depend on the text alone.
+        Below the lowest adapted layer nothing trains, so its states depend on the text alone, and may be computed once.
         """
         self.training = mode
         self.module.eval()
-        for child in self._head_modules:
-            child.training = mode
+        if mode:
+            for child in self._head_modules:
+                child.training = True
+            for layer in self._upper_layers:
+                layer.train()
         self.attachment.train(mode)
         return self
 
@@ -242,6 +246,18 @@ class Adapted(nn.Module):
                 yield
         finally:
             self.train(before)
+
+
+def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> Iterator[nn.Module]:
+    """The layers from the lowest adapted one up, of those that the module holds: T5 may be there without a decoder."""
+    held = {id(part) for part in module.modules()}
+    for site in backbone.sites.sites if lowest else ():
+        # All of a decoder lies above an adapted encoder.
+        floor = 0 if site.stack == "decoder" and "encoder" in lowest else lowest.get(site.stack)
+        if site.name == "layer.output" and floor is not None and site.layer >= floor:
+            layer = backbone.trunk.get_submodule(site.path)
+            if id(layer) in held:
+                yield layer
 
 
 def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:

@@ -26,55 +26,94 @@ TEXTS = [row["text"] for row in ROWS["text-classification"]]
 # -- training mode
 
 
+def training_layers(adapted: Any) -> set[str]:
+    """Layers that are in training mode as a whole, as "stack layer"."""
+    sites = [site for site in adapted.backbone.sites.sites if site.name == "layer.output"]
+    found = {f"{s.stack} {s.layer}": adapted.backbone.trunk.get_submodule(s.path) for s in sites}
+    modes = {name: {module.training for module in layer.modules()} for name, layer in found.items()}
+    assert all(len(mode) == 1 for mode in modes.values())
+    return {name for name, mode in modes.items() if mode == {True}}
+
+
 @pytest.mark.parametrize(
-    ("family", "kind", "head"),
+    ("family", "kind", "method", "expected"),
     [
-        ("bert", "text-classification", HeadSettings(kind="mlp", dropout=0.3)),
-        ("distilbert", "question-answering", FAMILY),
-        ("llama", "token-classification", HeadSettings(kind="linear", dropout=0.3)),
-        ("bart", "text-classification", HeadSettings(kind="attention", dropout=0.3)),
-        ("t5", "token-classification", HeadSettings(kind="linear", dropout=0.3)),
+        ("bert", "text-classification", LORA, {"encoder 0", "encoder 1", "encoder 2"}),
+        ("bert", "text-classification", LoraMethod(top=1), {"encoder 2"}),
+        ("bert", "text-classification", LoraMethod(layers=(1,)), {"encoder 1", "encoder 2"}),
+        ("bert", "text-classification", LoraMethod(top=1, bias="all"), {"encoder 0", "encoder 1", "encoder 2"}),
+        ("bert", "text-classification", NoMethod(), set()),
+        ("llama", "causal-lm", BottleneckMethod(top=2), {"decoder 1", "decoder 2"}),
+        # What the encoder gives depends on its adapters, so all of the decoder lies above it.
+        ("t5", "seq2seq-lm", LoraMethod(layers=(1,)), {"encoder 1", "decoder 0", "decoder 1"}),
+        ("t5", "seq2seq-lm", LoraMethod(sites=("cross_attention.query",), top=1), {"decoder 1"}),
+        ("t5", "token-classification", LORA, {"encoder 0", "encoder 1"}),
+        ("bart", "text-classification", LoraMethod(layers=(1,)), {"encoder 1"}),
     ],
-    ids=["bert", "distilbert", "llama", "bart", "t5"],
+    ids=range(10),
 )
-@pytest.mark.parametrize(
-    "method",
-    [LoraMethod(rank=2, dropout=0.5), BottleneckMethod(dropout=0.5), NoMethod()],
-    ids=["lora", "pfeiffer", "none"],
-)
-def test_training_mode_is_the_heads_and_the_methods_and_never_the_trunks(
-    tiny_backbones: Backbones, family: str, kind: str, head: HeadSettings, method: Any
+def test_training_mode_reaches_from_the_lowest_adapted_layer_up(
+    tiny_backbones: Backbones, family: str, kind: str, method: Any, expected: set[str]
 ) -> None:
-    trunk = tiny_backbones[family].trunk
-    of_trunk = {id(module) for module in trunk.modules()}
-    with adapter(tiny_backbones[family], kind, method, head) as adapted:
-        dropouts = [module for module in adapted.module.modules() if isinstance(module, torch.nn.Dropout)]
+    with adapter(tiny_backbones[family], kind, method, HeadSettings()) as adapted:
+        assert training_layers(adapted) == set()
         assert adapted.train() is adapted
         assert adapted.training
-        assert [module for module in dropouts if module.training == (id(module) in of_trunk)] == []
-        assert len([module for module in dropouts if module.training]) >= 1 + 2 * (method.kind != "none")
-        assert not any(module.training for module in trunk.modules() if id(module) in of_trunk)
-        batch = batch_of(adapted)
-        disturb(adapted, 0.2)
-        assert not torch.equal(adapted(batch.inputs), adapted(batch.inputs))
+        found = training_layers(adapted)
+        assert found == expected
+        assert not adapted.backbone.trunk.get_input_embeddings().training
         adapted.eval()
+        assert training_layers(adapted) == set()
         assert not any(module.training for module in adapted.modules())
-        assert torch.equal(adapted(batch.inputs), adapted(batch.inputs))
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_without_dropout_of_its_own_training_mode_computes_what_evaluation_does(
-    tiny_backbones: Backbones, family: str
-) -> None:
-    head = HeadSettings(kind="linear", pooling="mean")
-    with adapter(tiny_backbones[family], "text-classification", LORA, head) as adapted:
-        disturb(adapted, 0.2)
-        batch = batch_of(adapted)
-        expected = adapted(batch.inputs)
+@pytest.mark.parametrize("head", ["family", "linear"])
+def test_the_head_and_the_methods_dropout_train_with_them(tiny_backbones: Backbones, head: Any) -> None:
+    settings = HeadSettings(kind=head, dropout=0.3 if head == "linear" else 0.0)
+    with adapter(tiny_backbones["bert"], "token-classification", LoraMethod(top=1, dropout=0.5), settings) as adapted:
+        dropouts = {
+            name: module for name, module in adapted.module.named_modules() if isinstance(module, torch.nn.Dropout)
+        }
         adapted.train()
-        assert torch.equal(adapted(batch.inputs), adapted(batch.inputs))
-        # Training may use another kernel for the same attention, and so round in another way.
-        assert torch.allclose(adapted(batch.inputs), expected, rtol=0, atol=1e-5)
+        training = {name for name, module in dropouts.items() if module.training}
+        lower = {name for name in dropouts if "embeddings" in name or "layer.0." in name or "layer.1." in name}
+        assert lower
+        assert training == dropouts.keys() - lower
+        assert any("lora_dropout" in name for name in training)
+        assert any("layer" not in name for name in training)  # the head's
+
+
+def test_below_the_lowest_adapted_layer_states_do_not_change_while_training(tiny_backbones: Backbones) -> None:
+    seen = []
+    with adapter(tiny_backbones["bert"], "text-classification", LoraMethod(top=1)) as adapted:
+        layers = adapted.module.bert.encoder.layer  # type: ignore[union-attr]
+        handle = layers[1].register_forward_hook(  # type: ignore[index, operator]
+            lambda module, args, output: seen.append(output[0] if isinstance(output, tuple) else output)
+        )
+        adapted.train()
+        batch = batch_of(adapted)
+        logits = [adapted(batch.inputs) for _ in range(2)]
+        handle.remove()
+    assert torch.equal(*seen)
+    assert not torch.equal(*logits)
+
+
+def test_short_rows_train_with_plain_attention_and_the_backbone_keeps_its_own(fresh_backbone: Any) -> None:
+    backbone = fresh_backbone("bert")
+    assert backbone.config._attn_implementation == "sdpa"
+    seen = []
+    with adapter(backbone, "text-classification", NoMethod(), HeadSettings(kind="linear")) as adapted:
+        layer = adapted.module.get_submodule("bert.encoder.layer.0")
+        handle = layer.register_forward_hook(lambda *_: seen.append(backbone.config._attn_implementation))
+        batch = batch_of(adapted)
+        fused = adapted(batch.inputs)
+        plain = adapted.train()(batch.inputs)
+        with torch.no_grad():
+            adapted(batch.inputs)
+        handle.remove()
+    assert seen == ["sdpa", "eager", "sdpa"]
+    assert backbone.config._attn_implementation == "sdpa"
+    assert torch.allclose(fused, plain, rtol=0, atol=1e-5)  # another order of the same sums
 
 
 # -- state

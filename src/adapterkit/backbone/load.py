@@ -42,6 +42,7 @@ class Backbone:
         uninitialized: names of trunk parameters that the checkpoint lacks (a pooler's); they are the same random
             numbers at every load in one dtype.
         unused_keys: names of checkpoint tensors that the trunk has no place for (language-model heads).
+        padding_side: the side that the tokenizer padded on when it was loaded; the tokenizer's own can be changed.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Backbone:
     dtype: torch.dtype
     uninitialized: frozenset[str]
     unused_keys: frozenset[str]
+    padding_side: str
     _found_sites: Sites | SiteError = field(repr=False)
 
     @classmethod
@@ -118,6 +120,7 @@ class Backbone:
             dtype=torch_dtype,
             uninitialized=uninitialized,
             unused_keys=unused,
+            padding_side=str(tokenizer.padding_side),
             _found_sites=found,
         )
 
@@ -175,7 +178,7 @@ class Backbone:
             vocabulary_size=int(self.config.vocab_size),
             tokenizer=self._tokenizer_digest,
             max_tokens=self.max_tokens,
-            padding_side=str(self.tokenizer.padding_side),
+            padding_side=self.padding_side,
             special_tokens={role: int(number) for role, number in numbers.items() if number is not None},
         )
 

@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "artifact": 3,
     "training": 4,
     "evaluation": 4,
+    "host": 4,
     "cli": 7,
     "demo": 7,
     "__init__": 8,

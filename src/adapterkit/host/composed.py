@@ -1,0 +1,104 @@
+"""What a host mounts: methods applied one after the other, and the heads that answer above them.
+
+An artifact is the plain case: one method, one head. A composition brings several of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from adapterkit.artifact import Artifact
+from adapterkit.recipe import HeadSettings, Method
+from adapterkit.tasks.protocol import Task
+
+PREFIX = "base_model.model."
+"""What an artifact puts before the path of every tensor."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where a head comes from.
+
+    Attributes:
+        source: the artifact's folder, or the name of the composition.
+        version: the artifact's version number; 0 for what was never saved.
+        sha256: the digest of the artifact's manifest; "" for what was never saved.
+    """
+
+    source: str = ""
+    version: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One method with its tensors, as an artifact holds them.
+
+    Attributes:
+        method: the method's settings.
+        config: the content of adapter_config.json.
+        state: the method's tensors by their names in an artifact (`base_model.model.…`); no tensor of a head.
+    """
+
+    method: Method
+    config: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadPart:
+    """One head with its task and its tensors.
+
+    Attributes:
+        task: what is answered.
+        head: the head's settings, with nothing left to `auto`.
+        state: the head's tensors by their names in an artifact (`base_model.model.…`).
+        facts: where it comes from.
+    """
+
+    task: Task
+    head: HeadSettings
+    state: Mapping[str, Tensor]
+    facts: Facts = Facts()
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """What is mounted under one name.
+
+    Attributes:
+        parts: methods in the order in which a site applies them.
+        heads: name -> head. With one head an answer is that head's; with several it is {name: answer}.
+        report: what whoever mounts it should know (approximation errors, for example); JSON values.
+    """
+
+    parts: tuple[Part, ...]
+    heads: Mapping[str, HeadPart]
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+Find = Callable[[str], Artifact]
+"""A mounted name, a folder or a hub id -> its artifact, opened."""
+
+
+class Plan(Protocol):
+    """A composition that is not computed yet. A host computes it when it is mounted."""
+
+    def build(self, find: Find) -> Composed:
+        """Compute it from its members. Raises AdapterkitError where the composition makes no sense."""
+        ...
+
+
+def of_artifact(artifact: Artifact) -> Composed:
+    """An artifact as the plain composition: its method and its head."""
+    manifest = artifact.manifest
+    heads = {f"{PREFIX}{name}" for name in manifest.head_tensors}
+    method = {name: tensor for name, tensor in artifact.state.items() if name not in heads}
+    head = {name: tensor for name, tensor in artifact.state.items() if name in heads}
+    facts = Facts(str(artifact.folder), manifest.version, manifest.sha256)
+    part = Part(manifest.method, artifact.config, method)
+    return Composed((part,), {"": HeadPart(artifact.task, manifest.head, head, facts)})

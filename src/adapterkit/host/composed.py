@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from adapterkit.artifact import Artifact
+from adapterkit.backbone import Backbone
 from adapterkit.recipe import HeadSettings, Method
 from adapterkit.tasks.protocol import Task
 
@@ -88,8 +89,12 @@ Find = Callable[[str], Artifact]
 class Plan(Protocol):
     """A composition that is not computed yet. A host computes it when it is mounted."""
 
-    def build(self, find: Find) -> Composed:
-        """Compute it from its members. Raises AdapterkitError where the composition makes no sense."""
+    def build(self, find: Find, backbone: Backbone) -> Composed:
+        """Compute it from its members, for a backbone: its sites say which tensors belong to one place.
+
+        Raises:
+            AdapterkitError: the composition makes no sense.
+        """
         ...
 
 

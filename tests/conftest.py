@@ -13,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # `from tests import tiny` has to work whatever way pytest was started.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import hypothesis
 import pytest
 import torch
 
@@ -20,6 +21,12 @@ from tests import tiny
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
+
+# A loaded machine is slow, and that is no finding.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)

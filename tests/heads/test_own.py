@@ -208,12 +208,13 @@ def test_settings_that_would_have_no_effect_are_refused() -> None:
             HeadSettings(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="belongs to a head of kind mlp"):
         HeadSettings(kind="linear", hidden=3)
+    with pytest.raises(ValidationError, match="takes it from the backbone"):
+        HeadSettings(kind="family", dropout=0.1)
 
 
 @pytest.mark.parametrize(
     ("kind", "settings", "found"),
     [
-        ("text-classification", {"kind": "family", "dropout": 0.1}, ["head.dropout"]),
         ("token-classification", {"dropout": 0.1}, ["head.dropout"]),
         ("token-classification", {"kind": "linear", "pooling": "mean"}, ["head.pooling"]),
         ("question-answering", {"pooling": "last", "dropout": 0.5}, ["head.dropout", "head.pooling"]),

@@ -72,6 +72,10 @@ class HeadSettings(Settings):
             )
         if self.hidden is not None and self.kind != "mlp":
             problems.append(("hidden", f"belongs to a head of kind mlp, not to {self.kind}; remove it"))
+        if self.dropout and self.kind == "family":
+            problems.append(
+                ("dropout", "has no effect on a head of kind family, which takes it from the backbone; remove it")
+            )
         refuse(problems)
         return self
 

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from adapterkit.errors import RecipeError
-from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
@@ -34,12 +33,13 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts, usable_indices
+from adapterkit.tasks.rows import Cuts
+from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.windows import windows
 
 
 @dataclass(frozen=True)
-class CausalLm(GeneratingTask):
+class CausalLm(UnlabelledTask, GeneratingTask):
     """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, or a list of chat `messages`."""
 
     kind: ClassVar[str] = "causal-lm"
@@ -50,18 +50,6 @@ class CausalLm(GeneratingTask):
         "messages": Column(False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat")),
     }
     metric_directions: ClassVar[Mapping[str, bool]] = DIRECTIONS
-
-    settings: TaskSettings
-
-    @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> CausalLm:
-        task = cls(settings)
-        usable_indices(rows, lambda row: task.problem_of(row, "train"))
-        return task
-
-    @property
-    def classes(self) -> int:
-        return 0
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         return document_problem(row, predict=purpose == "predict", completions_only=self.settings.completions_only)

@@ -13,7 +13,6 @@ import numpy as np
 from torch import Tensor
 
 from adapterkit.errors import BackboneError, RecipeError
-from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
@@ -27,11 +26,11 @@ from adapterkit.tasks.protocol import (
     Loss,
     Purpose,
     Row,
-    Task,
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts, text_problem, usable_indices
+from adapterkit.tasks.rows import Cuts, text_problem
+from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.windows import blocks
 
 MASK = "[MASK]"
@@ -50,7 +49,7 @@ class Filled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MaskedLm(Task):
+class MaskedLm(UnlabelledTask):
     """Hidden tokens. A text is cut into blocks; no block mixes two texts."""
 
     kind: ClassVar[str] = "masked-lm"
@@ -58,18 +57,6 @@ class MaskedLm(Task):
     metric_directions: ClassVar[Mapping[str, bool]] = {
         name: DIRECTIONS[name] for name in ("perplexity", "token_accuracy")
     }
-
-    settings: TaskSettings
-
-    @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> MaskedLm:
-        task = cls(settings)
-        usable_indices(rows, lambda row: task.problem_of(row, "train"))
-        return task
-
-    @property
-    def classes(self) -> int:
-        return 0
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         return text_problem(row, "text") or (None if row["text"].strip() else "text is blank")

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.confidence import Metric, bootstrap, ratio
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.losses import masked_cross_entropy
@@ -26,15 +25,15 @@ from adapterkit.tasks.protocol import (
     Loss,
     Purpose,
     Row,
-    Task,
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
+from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem
+from adapterkit.tasks.unlabelled import UnlabelledTask
 
 
 @dataclass(frozen=True)
-class MultipleChoice(Task):
+class MultipleChoice(UnlabelledTask):
     """The right one of a row's choices."""
 
     kind: ClassVar[str] = "multiple-choice"
@@ -47,14 +46,6 @@ class MultipleChoice(Task):
         ),
     }
     metric_directions: ClassVar[Mapping[str, bool]] = {"accuracy": True}
-
-    settings: TaskSettings
-
-    @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> MultipleChoice:
-        task = cls(settings)
-        usable_indices(rows, lambda row: task.problem_of(row, "train"))
-        return task
 
     @property
     def classes(self) -> int:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import BackboneError, DataError
-from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import text_scores
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
@@ -31,11 +30,12 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
+from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem
+from adapterkit.tasks.unlabelled import UnlabelledTask
 
 
 @dataclass(frozen=True)
-class Seq2SeqLm(GeneratingTask):
+class Seq2SeqLm(UnlabelledTask, GeneratingTask):
     """Target texts from source texts.
 
     `score` is teacher-forced and cheap; `score_texts` compares generated text with every target of the same source.
@@ -52,18 +52,6 @@ class Seq2SeqLm(GeneratingTask):
         **text_scores.DIRECTIONS,
     }
     generated_metrics: ClassVar[frozenset[str]] = frozenset(text_scores.DIRECTIONS)
-
-    settings: TaskSettings
-
-    @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Seq2SeqLm:
-        task = cls(settings)
-        usable_indices(rows, lambda row: task.problem_of(row, "train"))
-        return task
-
-    @property
-    def classes(self) -> int:
-        return 0
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         problem = text_problem(row, "source")

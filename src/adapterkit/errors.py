@@ -55,6 +55,14 @@ class MergeError(AdapterkitError, ValueError):
     """A method that cannot be folded into the backbone's weights, or values that would spoil them."""
 
 
+class CompositionError(AdapterkitError, ValueError):
+    """A composition of adapters that makes no sense, or a plan that does not describe one."""
+
+
+class ExportError(AdapterkitError, ValueError):
+    """An adapter that another format cannot express, or an export that does not answer as the adapter does."""
+
+
 class DetachedError(AdapterkitError, RuntimeError):
     """An adapter that was taken off its backbone is asked for an answer or for its weights."""
 
@@ -77,3 +85,7 @@ class OutputError(AdapterkitError, FileExistsError):
 
 class TrainingError(AdapterkitError, RuntimeError):
     """A training run cannot go on: a loss that is not finite, or a checkpoint that does not fit."""
+
+
+class SweepError(AdapterkitError, ValueError):
+    """A sweep's grid cannot be read, or its folder holds another sweep."""

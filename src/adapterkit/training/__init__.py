@@ -1,6 +1,6 @@
 """Training: one readable loop under Accelerate, from a recipe to an artifact."""
 
 from adapterkit.training.job import output_of
-from adapterkit.training.run import Result, train
+from adapterkit.training.run import Paused, Result, train
 
-__all__ = ["Result", "output_of", "train"]
+__all__ = ["Paused", "Result", "output_of", "train"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
 from adapterkit.training.checkpoint import Progress, begin, load_checkpoint, remove_checkpoint, save_checkpoint
 from adapterkit.training.console import RunConsole
-from adapterkit.training.datasets import read_recipe_rows
 from adapterkit.training.finish import finish
 from adapterkit.training.interrupt import Interrupt
-from adapterkit.training.job import RUN_FOLDER, Job, encode_splits, output_of
+from adapterkit.training.job import RUN_FOLDER, Job, output_of
 from adapterkit.training.journal import Journal
 from adapterkit.training.learner import make_learner
 from adapterkit.training.loop import Step, training_steps
-from adapterkit.training.place import check_device, compute_dtype, load_backbone, make_accelerator
+from adapterkit.training.place import check_device, compute_dtype, make_accelerator
+from adapterkit.training.shelf import Shelf
 from adapterkit.training.trackers import begin_tracking
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,18 @@ class Result:
     steps: int
 
 
+class Paused(Exception):  # noqa: N818 - it is no error
+    """A run paused where it was told to, and goes on with `resume`.
+
+    Attributes:
+        steps: optimizer steps done.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        super().__init__(f"paused after step {steps}")
+
+
 def train(
     recipe: str | Path | Mapping[str, Any] | Recipe,
     *,
@@ -57,6 +69,8 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    shelf: Shelf | None = None,
+    pause_after: Callable[[Batches], int] | None = None,
 ) -> Result:
     """Train an adapter as a recipe says, and write its artifact.
 
@@ -67,11 +81,15 @@ def train(
         resume: go on from the checkpoint of a run that was stopped.
         overwrite: replace what stands at the output.
         quiet: show no progress.
+        shelf: what earlier runs in this process have loaded and encoded.
+        pause_after: the step after whose validation, or the next one, the run pauses.
 
     Raises:
         AdapterkitError: of the kind that fits: recipe, data, backbone, site, head, device, output or training.
         KeyboardInterrupt: stopped by the user, after a checkpoint was written.
+        Paused: at the step that `pause_after` gave, after a checkpoint was written.
     """
+    shelf = shelf or Shelf()
     resolved = resolve(recipe, overrides)
     wanted, settings, output = resolved.recipe, resolved.recipe.training, output_of(resolved)
     for note in resolved.notes:
@@ -80,27 +98,31 @@ def train(
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices), RunConsole(quiet=quiet or not accelerator.is_main_process) as console:
-        rows = read_recipe_rows(wanted, _folder_of(recipe))
+        rows = shelf.rows(wanted, folder_of(recipe))
         for note in rows.notes:
             console.warn(note)
-        backbone = backbone or load_backbone(wanted, accelerator)
+        backbone = backbone or shelf.backbone(wanted, accelerator)
         check_device(backbone, accelerator)
         narrow = compute_dtype(wanted, backbone)
         with build(backbone, rows.task, wanted.method, wanted.head, settings.seed) as adapted:
             adapted.compute_dtype = narrow
-            features = encode_splits(rows, adapted, console)
+            features = shelf.features(rows, adapted, console)
             job = Job(wanted, rows, features, adapted, accelerator, console, output)
             try:
-                return _run(job, resume=resume, overwrite=overwrite)
+                return _run(job, resume=resume, overwrite=overwrite, pause_after=pause_after)
             finally:
                 accelerator.end_training()
 
 
-def _run(job: Job, *, resume: bool, overwrite: bool) -> Result:
+def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batches], int] | None = None) -> Result:
     """Train, with validation, checkpoints and stops as the recipe says; then score and save."""
     settings, accelerator, adapted = job.recipe.training, job.accelerator, job.adapted
     progress = begin(job.checkpoint, job.digest(), resume=resume, overwrite=overwrite)
     batches = _batches(job)
+    pause = batches.total_steps if pause_after is None else pause_after(batches)
+    there = pause <= progress.steps < batches.total_steps and not progress.is_enough(settings.patience)
+    if there and _due(settings.evaluate_every, progress.steps, batches):
+        raise Paused(progress.steps)
     learner = make_learner(adapted, settings, batches.total_steps)
     model = accelerator.prepare(adapted, device_placement=[False])
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
@@ -128,15 +150,18 @@ def _run(job: Job, *, resume: bool, overwrite: bool) -> Result:
                 progress.steps, progress.position = step.number, step.position
                 _report(job, step, journal)
                 last = step.number == batches.total_steps
-                validating = last or _due(settings.evaluate_every, step, batches)
+                validating = last or _due(settings.evaluate_every, step.number, batches)
                 if validating and _validate(job, step, progress, journal):
                     best = {name: tensor.cpu() for name, tensor in adapted.state().items()}
                 job.console.step(step, batches.steps_per_epoch)
                 enough, stopped = progress.is_enough(settings.patience), interrupt.wished()
-                if last or enough or stopped or _due(settings.checkpoint_every, step, batches):
+                paused = validating and step.number >= pause and not (last or enough)
+                if last or enough or stopped or paused or _due(settings.checkpoint_every, step.number, batches):
                     save_checkpoint(job.checkpoint, progress, learner, best, accelerator)
                 if stopped:
                     raise KeyboardInterrupt
+                if paused:
+                    raise Paused(step.number)
                 if enough:
                     job.console.say(f"No better validation in {settings.patience}: stopped early.")
                     break
@@ -181,11 +206,11 @@ def _report(job: Job, step: Step, journal: Journal) -> None:
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
 
 
-def _due(every: int | str, step: Step, batches: Batches) -> bool:
+def _due(every: int | str, step: int, batches: Batches) -> bool:
     """Whether something that is done every so many steps, or every epoch, is done after this one."""
     if every == "epoch":  # a stream does not know its epochs
         every = batches.steps_per_epoch or max(1, batches.total_steps // 10)
-    return step.number % int(every) == 0
+    return step % int(every) == 0
 
 
 def _batches(job: Job) -> Batches:
@@ -210,6 +235,6 @@ def _sizes(job: Job) -> dict[str, Any]:
     }
 
 
-def _folder_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Path | None:
+def folder_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Path | None:
     """The folder of a recipe's file, where relative paths are looked for too."""
     return Path(recipe).parent if isinstance(recipe, str | Path) and Path(recipe).is_file() else None

@@ -1,0 +1,67 @@
+"""What several runs in one process share, so that only the first of them pays: the backbone and the encoded rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from adapterkit.adapted import Adapted
+from adapterkit.backbone import Backbone
+from adapterkit.recipe import Recipe
+from adapterkit.tasks.protocol import Feature
+from adapterkit.training.console import RunConsole
+from adapterkit.training.datasets import RecipeRows, read_recipe_rows
+from adapterkit.training.job import encode_splits
+from adapterkit.training.place import backbone_dtype, load_backbone
+
+
+class Shelf:
+    """Keeps the last backbone and the last rows, and hands them to the next run that wants the same.
+
+    One of each, so that memory does not grow with the number of runs: put runs that share them next to each other.
+    """
+
+    def __init__(self) -> None:
+        self._backbone: tuple[str, Backbone] | None = None
+        self._rows: tuple[str, RecipeRows] | None = None
+        self._features: tuple[RecipeRows, Backbone, dict[str, list[Feature]]] | None = None
+
+    def backbone(self, recipe: Recipe, accelerator: Accelerator) -> Backbone:
+        """The recipe's backbone; see `place.load_backbone`."""
+        key = backbone_key(recipe)
+        if self._backbone is None or self._backbone[0] != key:
+            self._backbone = None  # before the next is loaded, so that there are never two in memory
+            self._features = None
+            self._backbone = (key, load_backbone(recipe, accelerator))
+        return self._backbone[1]
+
+    def rows(self, recipe: Recipe, folder: Path | None) -> RecipeRows:
+        """The recipe's rows; see `datasets.read_recipe_rows`."""
+        key = f"{rows_key(recipe)} {folder}"
+        if self._rows is None or self._rows[0] != key:
+            self._rows = self._features = None
+            self._rows = (key, read_recipe_rows(recipe, folder))
+        return self._rows[1]
+
+    def features(self, rows: RecipeRows, adapted: Adapted, console: RunConsole) -> dict[str, list[Feature]]:
+        """The rows of every split that is in memory, encoded; see `job.encode_splits`."""
+        kept = self._features
+        if kept is None or kept[0] is not rows or kept[1] is not adapted.backbone:
+            kept = (rows, adapted.backbone, encode_splits(rows, adapted, console))
+            self._features = kept
+        return dict(kept[2])
+
+
+def backbone_key(recipe: Recipe) -> str:
+    """Equal for recipes that load the same backbone in the same number format."""
+    return json.dumps([recipe.backbone.model_dump(mode="json"), backbone_dtype(recipe)], sort_keys=True)
+
+
+def rows_key(recipe: Recipe) -> str:
+    """Equal for recipes that read the same rows; the seed counts where it draws them."""
+    data = recipe.data
+    drawn = data.limit is not None or data.streaming or isinstance(data.validation, float)
+    seed = recipe.training.seed if drawn else None
+    return json.dumps([data.model_dump(mode="json"), recipe.task.model_dump(mode="json"), seed], sort_keys=True)

@@ -38,7 +38,7 @@ def check(
             f"none of the {len(all_rows)} rows of {all_rows.source} can be used",
             listed(f"line {number}: {reason}" for number, reason in problems),
             f"Columns found: {', '.join(all_rows.columns) or 'none'}; needed: {', '.join(needed)}."
-            " Name other columns with data.columns.",
+            + ("" if purpose == "predict" else " Name other columns with data.columns."),
         )
     return Checked(all_rows if not problems else all_rows.select(usable), problems)
 

@@ -1,0 +1,321 @@
+"""Heads at run time: from what the trunk has already computed to an adapter's logits.
+
+A head is the one that training builds (`heads/`), with a stand-in where its trunk would be that hands back computed
+states. So there is no second code for any head. The modules of a head are built once per (kind, classes, settings) and
+kept as a template; an adapter is its tensors alone. Each call puts them into shallow copies of the few modules that
+hold them, which takes microseconds, and shares no module with any other call: heads need no lock.
+
+Axes: B rows, T tokens, K choices, D hidden width, C classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    Seq2SeqModelOutput,
+)
+
+from adapterkit.backbone import Backbone
+from adapterkit.errors import ArtifactError, HeadError
+from adapterkit.heads.family import build_family
+from adapterkit.heads.headed import Headed, logits_of, run_in_float32
+from adapterkit.heads.own import build_own
+from adapterkit.host.composed import PREFIX
+from adapterkit.recipe import HeadSettings
+
+Role = Literal["trunk", "encoder", "decoder"]
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What the trunk computed for some rows.
+
+    Attributes:
+        last_BTD: the trunk's last hidden states; the decoder's, or the encoder's where it ran alone.
+        encoder_BTD: the encoder's last hidden states where a decoder ran above it.
+        pooled_BD: what the trunk's own pooler made of them, where it has one.
+    """
+
+    last_BTD: Tensor
+    encoder_BTD: Tensor | None = None
+    pooled_BD: Tensor | None = None
+
+    @classmethod
+    def of(cls, output: Any) -> States:
+        """The states in a transformers output."""
+        encoder, pooled = output.get("encoder_last_hidden_state"), output.get("pooler_output")
+        return cls(output.last_hidden_state, encoder, pooled)
+
+    def rows(self, places: slice | Tensor) -> States:
+        """The states of some of the rows: views for a slice, copies for indices."""
+        encoder, pooled = self.encoder_BTD, self.pooled_BD
+        return States(
+            self.last_BTD[places],
+            None if encoder is None else encoder[places],
+            None if pooled is None else pooled[places],
+        )
+
+
+class StandIn(nn.Module):
+    """Stands where a head's class has its trunk, or a piece of it, and hands back what was computed."""
+
+    def __init__(self, role: Role, pooler: nn.Module | None) -> None:
+        super().__init__()
+        self.role = role
+        self.pooler = pooler
+        self.states: States | None = None
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        states = self.states
+        if states is None:
+            raise RuntimeError("a stand-in was asked before the trunk had computed anything")
+        if self.role == "encoder":
+            encoder = states.last_BTD if states.encoder_BTD is None else states.encoder_BTD
+            return BaseModelOutput(last_hidden_state=_float(encoder))
+        if self.role == "trunk" and states.encoder_BTD is not None:
+            return Seq2SeqModelOutput(
+                last_hidden_state=_float(states.last_BTD), encoder_last_hidden_state=_float(states.encoder_BTD)
+            )
+        pooled = states.pooled_BD if self.pooler is None else self.pooler(states.last_BTD)
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=_float(states.last_BTD), pooler_output=_float(pooled)
+        )
+
+
+def _float(tensor: Tensor | None) -> Any:
+    """transformers types these as FloatTensor, which is how it says 'floating point'."""
+    return tensor
+
+
+@dataclass
+class _Branch:
+    """What an adapter's copy of a module has of its own: parameters, children that have such, or a stand-in."""
+
+    parameters: dict[str, str] = field(default_factory=dict)
+    children: dict[str, _Branch] = field(default_factory=dict)
+    role: Role | None = None
+
+    def at(self, path: str) -> _Branch:
+        branch = self
+        for name in path.split(".") if path else ():
+            branch = branch.children.setdefault(name, _Branch())
+        return branch
+
+
+class Template:
+    """The modules of one head, without an adapter's tensors. Made by `Templates`; never written to again.
+
+    Attributes:
+        reads: "encoder" where the head reads the encoder of an encoder-decoder alone, else "trunk".
+        shapes: the tensors that an adapter brings, by path in the head's module.
+    """
+
+    def __init__(self, headed: Headed, trunk: nn.Module) -> None:
+        self.shapes = {path: tuple(parameter.shape) for path, parameter in headed.trained.items()}
+        self._module = headed.module
+        self._branch = _Branch()
+        roles = self._put_stand_ins(headed.module, trunk, "")
+        self.reads: Literal["trunk", "encoder"] = "encoder" if roles == {"encoder"} else "trunk"
+        names = {id(parameter): path for path, parameter in headed.trained.items()}
+        # A tied tensor stands in several places.
+        for path, parameter in list(headed.module.named_parameters(remove_duplicate=False)):
+            if id(parameter) in names:
+                owner, _, name = path.rpartition(".")
+                self._branch.at(owner).parameters[name] = names[id(parameter)]
+                headed.module.get_submodule(owner)._parameters[name] = None  # the initial values are nobody's
+        headed.module.eval()
+
+    def _put_stand_ins(self, module: nn.Module, trunk: nn.Module, path: str) -> set[Role]:
+        """Replace the trunk, or its pieces, by stand-ins. Returns their roles."""
+        roles: set[Role] = set()
+        pieces = {id(child): name for name, child in trunk.named_children()}
+        for name, child in list(module.named_children()):
+            role: Role | None = None
+            pooler = None
+            piece = pieces.get(id(child))
+            below = f"{path}.{name}" if path else name
+            if isinstance(child, type(trunk)):
+                role, pooler = "trunk", _trained_pooler(child, trunk)
+            elif piece == "encoder" or piece == "decoder":
+                role = "encoder" if piece == "encoder" else "decoder"
+            elif isinstance(child, PreTrainedModel) or "encoder" in child._modules:
+                roles |= self._put_stand_ins(child, trunk, below)
+            if role is not None:
+                module._modules[name] = StandIn(role, pooler).eval()
+                self._branch.at(below).role = role
+                roles.add(role)
+        return roles
+
+    def module(self, tensors: Mapping[str, Tensor], states: States) -> nn.Module:
+        """The head's module with an adapter's tensors, above states that are already there."""
+        return _grown(self._module, self._branch, tensors, states, None)
+
+    def model(self, tensors: Mapping[str, Tensor], trunk: nn.Module) -> nn.Module:
+        """transformers' model of the kind around a trunk that is to be run, as generation needs it."""
+        return _grown(self._module, self._branch, tensors, None, trunk)
+
+
+def _trained_pooler(child: nn.Module, trunk: nn.Module) -> nn.Module | None:
+    """The pooler that belongs to the head; None where there is none, or where the trunk's own answers.
+
+    Raises:
+        HeadError: the class calls its pooler in a way that a stand-in does not know.
+    """
+    pooler = getattr(child, "pooler", None)
+    if pooler is None or pooler is getattr(trunk, "pooler", None):
+        return None
+    if isinstance(pooler, nn.Linear):
+        raise HeadError(
+            f"a {type(trunk).__name__} with a pooler of its own cannot be mounted",
+            remedy="Train the adapter with head.kind=linear.",
+        )
+    found: nn.Module = pooler
+    return found
+
+
+def _grown(
+    module: nn.Module, branch: _Branch, tensors: Mapping[str, Tensor], states: States | None, trunk: nn.Module | None
+) -> nn.Module:
+    """A copy of a template's module that shares all that no adapter changes."""
+    if branch.role is not None and trunk is not None:
+        return trunk if branch.role == "trunk" else trunk.get_submodule(branch.role)
+    grown = object.__new__(type(module))
+    grown.__dict__ = dict(module.__dict__)
+    for table, changes in (
+        ("_parameters", {name: tensors[path] for name, path in branch.parameters.items()}),
+        (
+            "_modules",
+            {
+                name: _grown(module._modules[name], child, tensors, states, trunk)  # type: ignore[arg-type]
+                for name, child in branch.children.items()
+            },
+        ),
+    ):
+        if changes:
+            grown.__dict__[table] = {**grown.__dict__[table], **changes}
+    if branch.role is not None:
+        grown.__dict__["states"] = states
+    if "forward" in grown.__dict__:  # it computes in fp32, and is bound to the template's own tensors
+        del grown.__dict__["forward"]
+        run_in_float32(grown)
+    return grown
+
+
+class AnsweringHead:
+    """One adapter's head: a template and the adapter's own tensors.
+
+    Attributes:
+        template: the modules, shared with every head of the same settings.
+        tensors: fp32 tensors by path in the head's module, on the backbone's device; never written to.
+    """
+
+    __slots__ = ("template", "tensors")
+
+    def __init__(self, template: Template, tensors: Mapping[str, Tensor]) -> None:
+        self.template = template
+        self.tensors = tensors
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the adapter's own tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    def logits(self, states: States, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Logits of rows whose states are computed; shapes as `Headed.logits` gives them.
+
+        Args:
+            states: of these rows; multiple choice: of all choices of all rows, (B·K, T, D).
+            inputs: of these rows as the task collates them; multiple choice: (B, K, T).
+        """
+        return logits_of(self.template.module(self.tensors, states)(**inputs))
+
+
+class Templates:
+    """The templates of a host, built when first asked for.
+
+    Args:
+        backbone: the backbone.
+        trunk: a view of its trunk on which nothing is attached, whoever trains on the backbone meanwhile.
+    """
+
+    def __init__(self, backbone: Backbone, trunk: nn.Module) -> None:
+        self._backbone = backbone
+        self._trunk = trunk
+        self._lock = Lock()
+        self._built: dict[tuple[str, int, HeadSettings], Template] = {}
+
+    def get(self, kind: str, classes: int, settings: HeadSettings) -> Template:
+        """The template of a head.
+
+        Raises:
+            HeadError: the backbone's family has no such head.
+        """
+        key = (kind, classes, settings.model_copy(update={"dropout": 0.0}))
+        with self._lock:
+            found = self._built.get(key)
+            if found is None:
+                found = self._built[key] = self._build(kind, classes, settings)
+            return found
+
+    def head(self, kind: str, classes: int, settings: HeadSettings, state: Mapping[str, Tensor]) -> AnsweringHead:
+        """A head with the tensors of an artifact, by their names there.
+
+        Raises:
+            HeadError: the backbone's family has no such head.
+            ArtifactError: missing or unknown names, other shapes, values that are not finite.
+        """
+        template = self.get(kind, classes, settings)
+        named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
+        _check(named, template.shapes)
+        device = self._backbone.device
+        return AnsweringHead(
+            template, {name: named[name].detach().to(device, torch.float32) for name in template.shapes}
+        )
+
+    def _build(self, kind: str, classes: int, settings: HeadSettings) -> Template:
+        with torch.random.fork_rng(devices=[]), _flags_kept(self._backbone.trunk):
+            if settings.kind == "family":
+                headed = build_family(self._backbone, self._trunk, kind, classes)
+            else:
+                headed = build_own(self._backbone, self._trunk, kind, classes, settings)
+        return Template(headed, self._trunk)
+
+
+def bare_view(trunk: nn.Module) -> nn.Module:
+    """Modules of one's own around the trunk's very tensors: what is attached to the trunk later is not seen."""
+    shared = {id(tensor): tensor for tensor in [*trunk.parameters(), *trunk.buffers()]}
+    return copy.deepcopy(trunk, memo=shared)
+
+
+@contextmanager
+def _flags_kept(trunk: nn.Module) -> Iterator[None]:
+    """Assembling a head freezes the trunk's tensors. Somebody may be training some of them meanwhile."""
+    trained = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def _check(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    problems = [f"{name}: missing" for name in expected if name not in found]
+    problems += [f"{name}: this head has no such tensor" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        if tuple(found[name].shape) != expected[name]:
+            problems.append(f"{name}: shape {tuple(found[name].shape)}, expected {expected[name]}")
+        elif not bool(torch.isfinite(found[name]).all()):
+            problems.append(f"{name}: holds values that are not finite")
+    if problems:
+        raise ArtifactError("these tensors do not fit the head", sorted(problems))

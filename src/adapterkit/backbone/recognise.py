@@ -92,15 +92,15 @@ def _outer_norms(layer: nn.Module, anatomy: Anatomy) -> set[str]:
     return stand_ins | {p for p, m in layer.named_modules() if is_norm(m) and not p.startswith(attention)}
 
 
-def _ends_in_norm(trunk: nn.Module, path: str) -> bool:
-    """Whether a norm follows the list of layers: one beside the list that is not the embeddings' norm."""
+def final_norms(trunk: nn.Module, path: str) -> list[str]:
+    """Names of the norms that follow the list of layers: those beside the list that are not the embeddings' norm."""
     owner = trunk.get_submodule(path.rpartition(".")[0])
-    return any(is_norm(module) and "embedding" not in name for name, module in owner.named_children())
+    return [name for name, module in owner.named_children() if is_norm(module) and "embedding" not in name]
 
 
 def _unknown_wiring(trunk: nn.Module, path: str, layers: nn.ModuleList, anatomy: Anatomy) -> str:
     """Why the residual branches of these layers are not the ones of the anatomy, or ""."""
-    if anatomy.norm_first != _ends_in_norm(trunk, path):
+    if anatomy.norm_first != bool(final_norms(trunk, path)):
         found, expected = ("no norm", "one") if anatomy.norm_first else ("a norm", "none")
         return f"{path} is followed by {found} where {anatomy.title} has {expected}"
     for index, layer in enumerate(layers):

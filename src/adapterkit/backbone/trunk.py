@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 _HOOKED = "_output_capturing_hooks_installed"
 
@@ -16,27 +18,39 @@ def without_pooler(trunk: nn.Module) -> nn.Module:
     For trunks without a pooler the view simply equals the trunk. The trunk itself stays as it is, and modules that
     are attached inside the layers are seen by both. The view is an instance of the trunk's class.
     """
-    view = copy.copy(trunk)
-    for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"):
-        view.__dict__[table] = copy.copy(trunk.__dict__[table])
+    view = shallow(trunk)
     if "pooler" in view._modules:
         view._modules["pooler"] = None
-    view.__dict__.pop(_HOOKED, None)
-    view.__dict__["_viewed"] = (trunk,)  # in a tuple, so that it does not become a child
-    view.__class__ = _view_class(type(trunk))
+    return view
+
+
+def shallow(module: nn.Module) -> nn.Module:
+    """A view of a module that shares every child and every tensor, in tables of its own.
+
+    A child that is replaced in the view, or a hook that is put on it, leaves the module as it is. The view is an
+    instance of the module's class.
+    """
+    view = copy.copy(module)
+    for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"):
+        view.__dict__[table] = copy.copy(module.__dict__[table])
+    if isinstance(module, PreTrainedModel):
+        view.__dict__.pop(_HOOKED, None)
+        view.__dict__["_viewed"] = (module,)  # in a tuple, so that it does not become a child
+        view.__class__ = _view_class(type(module))
     return view
 
 
 def _view_class(kind: type[nn.Module]) -> type[nn.Module]:
-    """The trunk's class, asking the trunk itself whether its layers hand out their states.
+    """The trunk's class, with the trunk itself hooked where its layers are to hand out their states.
 
     transformers hooks the layers at the first call that wants hidden states, and notes so on the model that was
-    called. The layers are shared here: were the note not shared too, they would be hooked twice and each state would
-    be handed out twice. The class keeps its name, under which transformers looks up what there is to hook.
+    called. The layers are shared here: were the view hooked for itself, they would be hooked twice and each state
+    would be handed out twice. The class keeps its name, under which transformers looks up what there is to hook.
     """
 
     def hooked(self: Any) -> bool:
-        return bool(getattr(self.__dict__["_viewed"][0], _HOOKED, False))
+        maybe_install_capturing_hooks(self.__dict__["_viewed"][0])
+        return True
 
     def note(self: Any, value: bool) -> None:
         setattr(self.__dict__["_viewed"][0], _HOOKED, value)

@@ -84,9 +84,9 @@ def _put_trunk(module: nn.Module, trunk: nn.Module, backbone: Backbone) -> None:
     """Replace the class's own trunk, or its pieces (T5 and BART keep theirs apart), by the shared one."""
     pieces = dict(trunk.named_children())
     for name, child in list(module.named_children()):
-        if type(child) is type(trunk):
+        if isinstance(trunk, type(child)):  # a view of a trunk is of a class below its own
             setattr(module, name, _view(trunk, getattr(child, "pooler", None) is not None, backbone))
-        elif name in pieces and type(child) is type(pieces[name]):
+        elif name in pieces and isinstance(pieces[name], type(child)):
             setattr(module, name, pieces[name])
         elif isinstance(child, PreTrainedModel):
             _put_trunk(child, trunk, backbone)

@@ -67,6 +67,10 @@ class DetachedError(AdapterkitError, RuntimeError):
     """An adapter that was taken off its backbone is asked for an answer or for its weights."""
 
 
+class RoutingError(AdapterkitError, ValueError):
+    """The rows of a batch are not those that their adapters were named for."""
+
+
 class HeadError(AdapterkitError, ValueError):
     """A head that does not fit the task or the backbone."""
 
@@ -87,5 +91,17 @@ class TrainingError(AdapterkitError, RuntimeError):
     """A training run cannot go on: a loss that is not finite, or a checkpoint that does not fit."""
 
 
+class DivergedError(TrainingError):
+    """A loss, a gradient or a weight is not finite any more."""
+
+
 class SweepError(AdapterkitError, ValueError):
     """A sweep's grid cannot be read, or its folder holds another sweep."""
+
+
+class MountError(AdapterkitError, LookupError):
+    """A name that is not mounted on a host, or one that is taken."""
+
+
+class HostClosedError(AdapterkitError, RuntimeError):
+    """A host that was closed is asked for something."""

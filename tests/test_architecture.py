@@ -32,6 +32,8 @@ FLOORS: dict[str, int] = {
     "training": 4,
     "evaluation": 4,
     "host": 4,
+    "host": 4,
+    "sweeping": 5,
     "cli": 7,
     "demo": 7,
     "__init__": 8,

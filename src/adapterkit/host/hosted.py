@@ -1,0 +1,104 @@
+"""A view of a trunk: a second set of modules around the very same tensors, whose modules do a batch's work.
+
+The host never touches the trunk itself: while views answer, the trunk stays what it was and may be trained.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterkit.errors import SiteError
+from adapterkit.host.products import Work
+
+
+class Hosted:
+    """What a view's module does more than its class: hand its output, and its input, to the batch's work.
+
+    Attributes:
+        work: what is to be done with the output of this module in the batch at hand.
+        residuals: where to put this module's first input, under its path, for those who need it later in the call.
+        path: of this module in the trunk.
+    """
+
+    work: Work | None = None
+    residuals: dict[str, Tensor] | None = None
+    path: str = ""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The class's own forward; with work, what the work makes of it."""
+        if self.residuals is not None:
+            self.residuals[self.path] = _first(args, kwargs)
+        y = super().forward(*args, **kwargs)  # type: ignore[misc]
+        return y if self.work is None else self.work.apply(_first(args, kwargs), y)
+
+
+def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+def bare(module: Any, x: Tensor) -> Tensor:
+    """What a hosted module's own class makes of x."""
+    y: Tensor = super(Hosted, module).forward(x)
+    return y
+
+
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def host_module(module: nn.Module, path: str) -> None:
+    """Let a view's module do a batch's work. Its class keeps its name, and the module everything it has."""
+    kind = type(module)
+    if issubclass(kind, Hosted):
+        return
+    hosted = _CLASSES.get(kind)
+    if hosted is None:
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        hosted = _CLASSES.setdefault(kind, type(kind.__name__, (Hosted, kind), names))
+    module.__class__ = hosted
+    module.__dict__["path"] = path
+
+
+def owns_output(module: nn.Module) -> bool:
+    """Whether a module's output is a fresh tensor that nobody else sees: so for plain linears, else unknown."""
+    return isinstance(module, nn.Linear | Conv1D) and type(module.weight) is nn.Parameter
+
+
+def view_of(trunk: nn.Module) -> nn.Module:
+    """A view of a trunk, in eval mode: other modules, the same tensors.
+
+    Parameters of the view are other objects than the trunk's around the same memory, so that training that swaps a
+    trunk's weights for others, as merging does, is not seen.
+
+    Raises:
+        SiteError: an adapter is attached to the trunk.
+    """
+    adapted = [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
+    if adapted:
+        raise SiteError(
+            "a host needs the bare backbone, and an adapter is attached to it",
+            [f"{path}: adapted" for path in adapted[:4]],
+            "Detach the adapter first; it can be attached again once the host is made.",
+        )
+    memo: dict[int, Any] = {**_shared_tensors(trunk)}
+    view: nn.Module = copy.deepcopy(trunk, memo)
+    return view.requires_grad_(False).eval()
+
+
+def _shared_tensors(trunk: nn.Module) -> dict[int, Tensor]:
+    """Identity of every tensor of the trunk -> what takes its place in a view."""
+    shared: dict[int, Tensor] = {}
+    for module in trunk.modules():
+        plain = [value for value in vars(module).values() if isinstance(value, Tensor)]
+        for tensor in [*plain, *module._buffers.values(), *module._parameters.values()]:
+            if tensor is None:
+                continue
+            # What quantisers make of a parameter keeps its state in the object.
+            aliased = type(tensor) is nn.Parameter
+            shared[id(tensor)] = nn.Parameter(tensor.data, requires_grad=False) if aliased else tensor
+    return shared

@@ -1,0 +1,141 @@
+"""What an adapter is made of, as the host computes it: which pieces stand where, and how they lie in one flat tensor.
+
+Two adapters with the same structure differ only in numbers, so that one batched product serves both. Structures are
+interned: equal ones are the same object.
+
+Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import ClassVar
+from weakref import WeakValueDictionary
+
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoraPiece:
+    """Low-rank updates of linears that are given the same x: x is shrunk once for all of them.
+
+    Attributes:
+        paths: the linears, by path in the trunk.
+        ranks: the rank at each.
+        inputs: width of x.
+        outputs: width of each linear's output.
+    """
+
+    paths: tuple[str, ...]
+    ranks: tuple[int, ...]
+    inputs: int
+    outputs: tuple[int, ...]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """A of all linears as (ΣR, I), then B of each as (R, O) with the scaling folded in."""
+        return (sum(self.ranks), self.inputs), *zip(self.ranks, self.outputs, strict=True)
+
+
+@dataclass(frozen=True)
+class AffinePiece:
+    """gain · y + shift on the output y of one module: DoRA's magnitudes and trained biases.
+
+    Attributes:
+        path: the module, by path in the trunk.
+        width: of its output.
+        gain: whether there is a gain (O,).
+        shift: whether there is a shift (O,).
+    """
+
+    path: str
+    width: int
+    gain: bool
+    shift: bool
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The gain, the shift: those that are there."""
+        return ((self.width,),) * (self.gain + self.shift)
+
+
+@dataclass(frozen=True)
+class BottleneckPiece:
+    """h + W_up · act(W_down · z + b_down) + b_up on the output h of one linear; see `methods.bottleneck.layer`.
+
+    Attributes:
+        path: the linear, by path in the trunk.
+        hidden: width of h.
+        width: of the bottleneck.
+        placement: "houlsby" (z = h), "pfeiffer" (z = norm(h + r)) or "parallel" (z = r).
+        activation: one of `methods.bottleneck.config.ACTIVATIONS`.
+        residual: path of the module whose first input is r; None for houlsby.
+        norm: path of the norm that pfeiffer applies; None where the model normalises before the sublayer.
+    """
+
+    path: str
+    hidden: int
+    width: int
+    placement: str
+    activation: str
+    residual: str | None
+    norm: str | None
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """W_down as (M, D), b_down (M,), then W_up transposed with b_up as its last row, (M + 1, D), both scaled."""
+        return (self.width, self.hidden), (self.width,), (self.width + 1, self.hidden)
+
+
+Piece = LoraPiece | AffinePiece | BottleneckPiece
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """The pieces of an adapter, in the order in which their tensors lie in its flat one. Made by `Structure.of`.
+
+    Attributes:
+        pieces: the pieces; at one site affine ones come before the others, and bottlenecks last.
+    """
+
+    pieces: tuple[Piece, ...]
+
+    _interned: ClassVar[WeakValueDictionary[tuple[Piece, ...], Structure]] = WeakValueDictionary()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    @classmethod
+    def of(cls, pieces: Iterable[Piece]) -> Structure:
+        """The one structure of these pieces."""
+        key = tuple(pieces)
+        with cls._lock:
+            found = cls._interned.get(key)
+            if found is None:
+                found = cls._interned[key] = cls(key)
+            return found
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of every tensor, in order."""
+        return tuple(shape for piece in self.pieces for shape in piece.shapes)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Numbers in every tensor, in order."""
+        return [prod(shape) for shape in self.shapes]
+
+    @property
+    def size(self) -> int:
+        """Numbers in the flat tensor."""
+        return sum(self.lengths)
+
+    def split(self, flats_uP: Tensor) -> list[Tensor]:
+        """Views of the tensors in one flat tensor (P,), or in several (u, P): then each has the leading axis u."""
+        lead = flats_uP.shape[:-1]
+        parts = flats_uP.split_with_sizes(self.lengths, dim=-1)
+        return [part.view(*lead, *shape) for part, shape in zip(parts, self.shapes, strict=True)]

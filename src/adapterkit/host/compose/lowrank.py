@@ -1,0 +1,77 @@
+"""Low-rank updates as pairs of factors, and what can be done with them exactly.
+
+Axes: R rank, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """ΔW = b·a, with the adapter's scaling already inside b. Both in float64.
+
+    Attributes:
+        a: (R, I), the shrinking factor.
+        b: (O, R), the expanding factor.
+    """
+
+    a: Tensor
+    b: Tensor
+
+    @property
+    def rank(self) -> int:
+        """The width between the factors; the matrix itself may have a lower rank."""
+        return len(self.a)
+
+    def matrix(self) -> Tensor:
+        """ΔW, (O, I)."""
+        return self.b @ self.a
+
+    def norm(self) -> float:
+        """‖ΔW‖ in Frobenius' norm, from the factors alone: ‖b·a‖² = ⟨bᵀb, a·aᵀ⟩."""
+        squared = ((self.b.T @ self.b) * (self.a @ self.a.T)).sum()
+        return float(squared.clamp(min=0).sqrt())
+
+    def widened(self, rank: int) -> LowRank:
+        """The same ΔW at a higher rank, by rows and columns of zeros."""
+        more = rank - self.rank
+        return LowRank(
+            torch.cat([self.a, self.a.new_zeros(more, self.a.shape[1])]),
+            torch.cat([self.b, self.b.new_zeros(self.b.shape[0], more)], dim=1),
+        )
+
+
+def concatenated(parts: Sequence[tuple[float, LowRank]]) -> LowRank:
+    """Σ w·ΔW exactly, at the sum of the ranks: [w₁b₁ w₂b₂ …]·[a₁; a₂; …]. Needs at least one part."""
+    return LowRank(
+        torch.cat([part.a for _, part in parts]), torch.cat([weight * part.b for weight, part in parts], dim=1)
+    )
+
+
+def truncated(whole: LowRank, rank: int) -> LowRank:
+    """The nearest ΔW of at most this rank (Eckart & Young 1936), without making the matrix itself.
+
+    b = Q_b·R_b and aᵀ = Q_a·R_a leave an SVD of R_b·R_aᵀ, which is as small as the ranks.
+    """
+    q_b, r_b = torch.linalg.qr(whole.b)
+    q_a, r_a = torch.linalg.qr(whole.a.T)
+    u, s, v = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
+    return _from_svd(q_b @ u, s, v @ q_a.T, rank)
+
+
+def nearest_of_rank(matrix_OI: Tensor, rank: int) -> LowRank:
+    """The nearest low-rank update to any matrix (Eckart & Young 1936)."""
+    u, s, v = torch.linalg.svd(matrix_OI, full_matrices=False)
+    return _from_svd(u, s, v, rank)
+
+
+def _from_svd(u: Tensor, s: Tensor, v: Tensor, rank: int) -> LowRank:
+    """Each factor takes the square root of a singular value, so both stay of one size."""
+    root = s[:rank].sqrt()
+    return LowRank(root[:, None] * v[:rank], u[:, :rank] * root)

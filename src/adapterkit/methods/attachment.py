@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.functional import inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
@@ -17,15 +18,21 @@ from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.before import Before
 from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
 from adapterkit.methods.bottleneck.layer import refuse_merge
+from adapterkit.methods.fused import put_under, take_away
+from adapterkit.methods.fusion import FusionLayer, Part, fusion_layers
+from adapterkit.methods.fusion.places import fusion_targets
 from adapterkit.methods.merging import Merge
 from adapterkit.methods.reach import Reach, lowest_layers
 from adapterkit.methods.splitting import Split
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone
-    from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+    from adapterkit.backbone import Backbone, Site
+    from adapterkit.recipe import BottleneckMethod, FusionMethod, LoraMethod, Method
 
 BELOW_ALL_LAYERS = -1
+
+_NOT_OWN = ("base_layer.", "parts.")
+"""What a layer holds and an artifact does not: the linear that it wraps, and the parts of a fusion."""
 
 
 class Attachment:
@@ -43,15 +50,18 @@ class Attachment:
         config: Mapping[str, Any],
         lowest_layer: Mapping[str, int],
         before: Before | None,
+        sources: Mapping[str, Hashable] | None = None,
     ) -> None:
-        """Used by `attach`."""
+        """Used by `attach`, with what each layer reads, by path."""
         self.lowest_layer = dict(lowest_layer)
+        self._sources = dict(sources or {})
         self._layers = dict(layers)
         self._biases = dict(biases)
         self._config = dict(config)
         self._before = before
         self._split = before.split if before is not None else None
         self._merge: Merge | None = None
+        self.fuse()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by path in the model without the adapter's name, as PEFT's files have it."""
@@ -102,13 +112,26 @@ class Attachment:
             for part in _own_parts(layer):
                 part.train(mode)
 
+    def fuse(self, on: bool = True) -> None:
+        """Let training steps compute with fused functions, as they do from the start, or with plain operations.
+
+        Both learn the same. Where the fused ones do not apply the plain ones run anyway (see `methods.fused`).
+        """
+        for layer in self._layers.values():
+            if isinstance(layer, BottleneckLayer):
+                layer.fused = on
+        lora_layers = {path: layer for path, layer in self._layers.items() if isinstance(layer, LoraLayer)}
+        take_away(lora_layers)
+        if on:
+            put_under(lora_layers, self._sources)
+
     def merge(self) -> None:
         """Fold the adapter into the backbone's weights.
 
         Raises:
             MergeError: a bottleneck, or values that are not finite; nothing is changed then.
         """
-        if any(isinstance(layer, BottleneckLayer) for layer in self._layers.values()):
+        if any(isinstance(layer, BottleneckLayer | FusionLayer) for layer in self._layers.values()):
             refuse_merge()
         if self._merge is None:
             self._merge = Merge(self._layers)
@@ -130,7 +153,7 @@ class Attachment:
         found = dict(self._biases)
         for path, layer in self._layers.items():
             for name, parameter in layer.named_parameters():
-                if not name.startswith("base_layer."):
+                if not name.startswith(_NOT_OWN):
                     found[f"{path}.{file_name(name)}"] = parameter
         return dict(sorted(found.items()))
 
@@ -150,10 +173,11 @@ def file_name(name: str) -> str:
 def attach(
     model: nn.Module,
     backbone: Backbone,
-    settings: LoraMethod | BottleneckMethod | NoMethod,
+    settings: Method,
     *,
     seed: int,
     dtype: torch.dtype = torch.float32,
+    parts: Sequence[Part] = (),
 ) -> Attachment:
     """Attach a method to a model that holds the backbone's modules.
 
@@ -164,6 +188,7 @@ def attach(
         settings: which method, where and how.
         seed: of the initialisation; the global random generators are left as they were.
         dtype: of the adapter's tensors, whatever the backbone's.
+        parts: of a fusion.
 
     Raises:
         SiteError: places that do not exist or cannot be reached; lists what exists.
@@ -174,6 +199,8 @@ def attach(
     reach = Reach(model, backbone.trunk)
     if settings.kind == "lora":
         return _attach_lora(model, backbone, settings, reach, seed, dtype)
+    if settings.kind == "fusion":
+        return _attach_fusion(model, backbone, settings, parts, reach, seed, dtype)
     return _attach_bottleneck(model, backbone, settings, reach, seed, dtype)
 
 
@@ -199,7 +226,19 @@ def _attach_lora(
     if settings.bias == "all":
         lowest = dict.fromkeys(lowest, BELOW_ALL_LAYERS)
     content = {**config.to_dict(), "target_modules": sorted(targets), "inference_mode": True}
-    return Attachment(layers, trained, content, lowest, before)
+    return Attachment(layers, trained, content, lowest, before, {path: source(site) for path, site in targets.items()})
+
+
+def source(site: Site) -> Hashable:
+    """What a site reads. Queries, keys and values of one attention read the same, so do a gate and what it gates.
+
+    The queries of a cross attention read the decoder, its keys and values the encoder.
+    """
+    block, _, role = site.name.rpartition(".")
+    together = ("gate", "input") if block == "feedforward" else ("query", "key", "value")
+    if block == "cross_attention":
+        together = ("key", "value")
+    return site.stack, site.layer, block, together if role in together else role
 
 
 def _attach_bottleneck(
@@ -234,6 +273,23 @@ def _attach_bottleneck(
     return Attachment(layers, {}, content, lowest_layers(targets.values()), before)
 
 
+def _attach_fusion(
+    model: nn.Module,
+    backbone: Backbone,
+    settings: FusionMethod,
+    parts: Sequence[Part],
+    reach: Reach,
+    seed: int,
+    dtype: torch.dtype,
+) -> Attachment:
+    targets = reach.keep(fusion_targets(backbone.sites.sublayers, parts))
+    with _attaching(model, backbone.trunk) as before:
+        with _seeded(backbone.device, seed):
+            layers, content = fusion_layers(model, targets, parts, settings, reach, dtype)
+        before.train_only({})
+    return Attachment(layers, {}, content, lowest_layers(targets.values()), before)
+
+
 @contextmanager
 def _attaching(model: nn.Module, trunk: nn.Module) -> Iterator[Before]:
     """Attach all of it or nothing."""
@@ -246,14 +302,20 @@ def _attaching(model: nn.Module, trunk: nn.Module) -> Iterator[Before]:
 
 
 def _inject(model: nn.Module, config: Any, device: torch.device, seed: int, dtype: torch.dtype) -> None:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with _seeded(device, seed):
         inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
             for part in _own_parts(layer):
                 part.to(dtype).eval()
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Draw from a seed, and leave the global random generators as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _biases(model: nn.Module, trunk: nn.Module, targets: Iterable[str], which: str) -> set[int]:

@@ -15,7 +15,10 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterkit.errors import MergeError, SiteError
 from adapterkit.methods.bottleneck.config import ACTIVATIONS, BottleneckConfig
+from adapterkit.methods.bottleneck.equations import bottleneck, bottleneck_input
 from adapterkit.methods.bottleneck.tap import Tap
+from adapterkit.methods.fused.bottleneck import Bottleneck, add_bottleneck
+from adapterkit.methods.fused.dtype import product_dtype
 
 BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
 
@@ -68,6 +71,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.dropouts = nn.ModuleDict()
         self.configs: dict[str, BottleneckConfig] = {}
         self.merged_adapters: list[str] = []
+        self.fused = False
         self._active_adapter = adapter_name
         self._tap: Tap | None = None
         # A module inside a dict is not a child: the norm stays the model's own, saved and moved there only.
@@ -128,23 +132,47 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         result = h
         for name in self.active_adapters:
             if name in self.bottleneck_down:
-                result = result + self._f(name, h, residual)
+                z = self._z(name, h, residual)
+                fits = result is h and self._fits(name, h)
+                result = add_bottleneck(h, z, self._parts(name)) if fits else result + self._f(name, z, h.dtype)
         return result
 
-    def _f(self, name: str, h: Tensor, residual: Tensor | None) -> Tensor:
+    def _fits(self, name: str, h: Tensor) -> bool:
+        """Whether the fused function can compute f: with gradients, and with h in the format of the products."""
+        down: Any = self.bottleneck_down[name]
+        return (
+            self.fused
+            and torch.is_grad_enabled()
+            and h.dtype == product_dtype(h, down.weight)
+            and not torch.compiler.is_compiling()
+        )
+
+    def _parts(self, name: str) -> Bottleneck:
         config = self.configs[name]
-        z = h
-        if residual is not None and config.placement == "parallel":
-            z = residual
-        elif residual is not None and config.placement == "pfeiffer":
-            z = h + residual
-            norm = self.norms[name]
-            z = z if norm is None else norm(z)
         down: Any = self.bottleneck_down[name]
         up: Any = self.bottleneck_up[name]
-        scale = self.bottleneck_scale[name] if config.scale_learned else config.scale
-        f = scale * up(ACTIVATIONS[config.activation](down(z.to(down.weight.dtype))))
-        result: Tensor = self.dropouts[name](f).to(h.dtype)
+        return Bottleneck(
+            down.weight,
+            down.bias,
+            up.weight,
+            up.bias,
+            self._scale(name),
+            ACTIVATIONS[config.activation],
+            config.dropout if self.dropouts[name].training else 0.0,
+        )
+
+    def _scale(self, name: str) -> Tensor | float:
+        config = self.configs[name]
+        scale: Tensor | float = self.bottleneck_scale[name] if config.scale_learned else config.scale
+        return scale
+
+    def _z(self, name: str, h: Tensor, residual: Tensor | None) -> Tensor:
+        return bottleneck_input(self.configs[name].placement, h, residual, self.norms[name])
+
+    def _f(self, name: str, z: Tensor, dtype: torch.dtype) -> Tensor:
+        config = self.configs[name]
+        f = bottleneck(z, self.bottleneck_down[name], self.bottleneck_up[name], config.activation, self._scale(name))
+        result: Tensor = self.dropouts[name](f).to(dtype)
         return result
 
     def _mixed(self, h: Tensor, residual: Tensor | None, adapter_names: list[str]) -> Tensor:
@@ -154,7 +182,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         for name in sorted(set(adapter_names) & set(self.bottleneck_down)):
             rows = torch.tensor([i for i, other in enumerate(adapter_names) if other == name], device=h.device)
             own_residual = residual[rows] if residual is not None else None
-            result[rows] = h[rows] + self._f(name, h[rows], own_residual)
+            result[rows] = h[rows] + self._f(name, self._z(name, h[rows], own_residual), h.dtype)
         return result
 
     def delete_adapter(self, adapter_name: str) -> None:

@@ -1,0 +1,7 @@
+"""A faster forward and backward under the methods' layers; what is learned stays the same."""
+
+from __future__ import annotations
+
+from adapterkit.methods.fused.layers import put_under, take_away
+
+__all__ = ["put_under", "take_away"]

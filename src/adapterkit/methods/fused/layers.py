@@ -1,0 +1,140 @@
+"""Put the fused functions under PEFT's LoRA layers, which keep their names, their saving and their states.
+
+A fused forward stands in a layer's instance, in front of its class's own, and falls back to that one where it does
+not apply. It applies to
+
+- PEFT's plain LoRA layer over torch's Linear or GPT-2's Conv1D: no DoRA or other variant, no bias beside B, and no
+  quantised or otherwise special linear;
+- with the weight and bias frozen, without hooks, and in the format of the products (the one of autocast where that is
+  on). A float32 backbone under bf16 autocast is cast for each product by PEFT's forward, as before;
+- when gradients are recorded, adapterkit's adapter is the active one, nothing is merged or disabled, the call names no
+  adapters, and nothing is being compiled. Without gradients PEFT's own forward answers.
+
+Initialisations play no part: PiSSA and OLoRA change the weight before the first step, and it is frozen from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear as PeftLinear
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterkit.methods.adapter_name import ADAPTER
+from adapterkit.methods.fused.dtype import product_dtype
+from adapterkit.methods.fused.lora import LoraLinear, lora_linears
+
+
+class Readers:
+    """LoRA layers that read the same x: the first one that is called computes all, the others take what is theirs.
+
+    Whether x is the same is asked by identity, call by call, so a layer that is given another x is still right, and only
+    slower. Every member has to be called once for each x, as the linears of an attention are.
+    """
+
+    def __init__(self) -> None:
+        self.members: list[FusedLora] = []
+        self._x: Tensor | None = None
+        self._waiting: dict[int, Tensor] = {}
+
+    def output(self, member: FusedLora, x: Tensor) -> Tensor:
+        """The output of one member."""
+        if self._x is not x or id(member) not in self._waiting:
+            self._compute(x)
+        found = self._waiting.pop(id(member))
+        if not self._waiting:
+            self._x = None
+        return found
+
+    def _compute(self, x: Tensor) -> None:
+        able = [other for other in self.members if other.applies(x)]
+        outputs = lora_linears(x, [other.linear() for other in able], product_dtype(x, able[0].base.weight))
+        self._x = x
+        self._waiting = {id(other): output for other, output in zip(able, outputs, strict=True)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What waits belongs to a call in flight: copies and pickles begin empty.
+        return {"members": self.members, "_x": None, "_waiting": {}}
+
+
+class FusedLora:
+    """The forward of one LoRA layer. An object and not a closure, so that a copied model calls its own layers."""
+
+    def __init__(self, layer: Any, readers: Readers) -> None:
+        """Made by `put_under`."""
+        self.layer = layer
+        self.base = layer.get_base_layer()
+        self.readers = readers
+        readers.members.append(self)
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """PEFT's forward, or the fused one where it applies."""
+        if args or kwargs or not self.applies(x):
+            plain: Tensor = type(self.layer).forward(self.layer, x, *args, **kwargs)
+            return plain
+        return self.readers.output(self, x)
+
+    def applies(self, x: Tensor) -> bool:
+        """Whether this layer, as it is now, can be computed fused."""
+        layer, base = self.layer, self.base
+        return (
+            torch.is_grad_enabled()
+            and not layer.disable_adapters
+            and not layer.merged
+            and layer.active_adapters == [ADAPTER]
+            and base.weight.dtype == product_dtype(x, base.weight)
+            and not base.weight.requires_grad
+            and not (base.bias is not None and base.bias.requires_grad)
+            and not any(map(_has_hooks, (base, layer.lora_A[ADAPTER], layer.lora_B[ADAPTER])))
+            and not torch.compiler.is_compiling()
+        )
+
+    def linear(self) -> LoraLinear:
+        """What is computed now: dropout acts in training mode only."""
+        layer, dropout = self.layer, self.layer.lora_dropout[ADAPTER]
+        return LoraLinear(
+            self.base,
+            layer.lora_A[ADAPTER].weight,
+            layer.lora_B[ADAPTER].weight,
+            layer.scaling[ADAPTER],
+            dropout.p if dropout.training and isinstance(dropout, nn.Dropout) else 0.0,
+        )
+
+
+def put_under(layers: Mapping[str, Any], sources: Mapping[str, Hashable]) -> None:
+    """Give every layer that it fits a fused forward.
+
+    Args:
+        layers: PEFT's layers by path.
+        sources: what each layer reads, by path; layers with equal values are given the same x and share one product.
+    """
+    readers: dict[tuple[Hashable, int], Readers] = {}
+    for path, layer in layers.items():
+        if _fits(layer):
+            shared = readers.setdefault((sources[path], layer.in_features), Readers())
+            layer.forward = FusedLora(layer, shared)
+
+
+def take_away(layers: Mapping[str, Any]) -> None:
+    """Leave every layer with its class's own forward."""
+    for layer in layers.values():
+        vars(layer).pop("forward", None)
+
+
+def _fits(layer: Any) -> bool:
+    return (
+        type(layer) is PeftLinear
+        and type(layer.get_base_layer()) in (nn.Linear, Conv1D)
+        and layer.base_layer is layer.get_base_layer()
+        and not layer.lora_variant
+        and not any(layer.lora_bias.values())
+    )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -15,6 +15,7 @@ from adapterkit.data import plan_batches
 from adapterkit.errors import ArtifactError, DataError, DetachedError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.methods import Attachment, attach
+from adapterkit.methods.fusion import Part
 from adapterkit.recipe import HeadSettings, Method
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Task, Vocabulary
 
@@ -32,12 +33,20 @@ class Adapted(nn.Module):
         head: the head's settings, with nothing left to `auto`.
         headed: the trunk with the head on it.
         attachment: the method on the trunk.
+        parts: what a fusion is made of; empty for every other method.
         vocabulary: what the task needs to know of the backbone to encode text.
         compute_dtype: the format of matrix products: the backbone's, unless a training run asks for a narrower one.
     """
 
     def __init__(
-        self, backbone: Backbone, task: Task, method: Method, head: HeadSettings, headed: Headed, attachment: Attachment
+        self,
+        backbone: Backbone,
+        task: Task,
+        method: Method,
+        head: HeadSettings,
+        headed: Headed,
+        attachment: Attachment,
+        parts: Sequence[Part] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -46,6 +55,7 @@ class Adapted(nn.Module):
         self.head = head
         self.headed = headed
         self.attachment = attachment
+        self.parts = tuple(parts)
         self.module = headed.module
         self.compute_dtype = backbone.dtype
         self._attached = True
@@ -268,13 +278,21 @@ def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:
             yield candidate
 
 
-def build(backbone: Backbone, task: Task, method: Method, head: HeadSettings, seed: int) -> Adapted:
+def build(
+    backbone: Backbone, task: Task, method: Method, head: HeadSettings, seed: int, *, parts: Sequence[Part] = ()
+) -> Adapted:
     """Put a new adapter on a backbone. Its answers are those of the bare backbone until it is trained or loaded.
+
+    A fusion begins with the mean of its parts instead.
+
+    Args:
+        parts: of a fusion.
 
     Raises:
         HeadError: the head does not fit the task or the family.
         SiteError: the method asks for places that the backbone does not have.
+        RecipeError: the parts of a fusion do not fit each other.
     """
     headed = build_head(backbone, task.kind, task.classes, head, seed=seed)
-    attachment = attach(headed.module, backbone, method, seed=seed)
-    return Adapted(backbone, task, method, resolve(backbone, task.kind, head), headed, attachment).eval()
+    attachment = attach(headed.module, backbone, method, seed=seed, parts=parts)
+    return Adapted(backbone, task, method, resolve(backbone, task.kind, head), headed, attachment, parts).eval()

@@ -2,8 +2,8 @@
 
 from adapterkit.artifact.atomic import check_output
 from adapterkit.artifact.convert.peft import import_peft
-from adapterkit.artifact.load import Artifact, load, open_artifact
-from adapterkit.artifact.manifest import DataFacts, Manifest
+from adapterkit.artifact.load import Artifact, load, open_artifact, read_parts
+from adapterkit.artifact.manifest import CompositionFacts, DataFacts, Manifest
 from adapterkit.artifact.save import KEPT, round_weights, save
 from adapterkit.artifact.verify import Check, Report, verify
 
@@ -11,6 +11,7 @@ __all__ = [
     "KEPT",
     "Artifact",
     "Check",
+    "CompositionFacts",
     "DataFacts",
     "Manifest",
     "Report",
@@ -18,6 +19,7 @@ __all__ = [
     "import_peft",
     "load",
     "open_artifact",
+    "read_parts",
     "round_weights",
     "save",
     "verify",

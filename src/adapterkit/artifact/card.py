@@ -43,7 +43,8 @@ def render_card(content: Mapping[str, Any], size_bytes: int) -> bytes:
         content: the manifest's fields, as JSON has them, without files and digests.
         size_bytes: of the tensors' file.
     """
-    parts = [_metadata(content), _head(content, size_bytes), _usage(content), _labels(content), _metrics(content)]
+    parts = [_metadata(content), _head(content, size_bytes), _usage(content), _parts(content), _labels(content)]
+    parts += [_metrics(content)]
     parts += [_provenance(content), _limits(content)]
     return ("\n\n".join(part for part in parts if part) + "\n").encode("utf-8")
 
@@ -88,7 +89,8 @@ def _metadata(content: Mapping[str, Any]) -> str:
         lines.append(f"license: {quoted(data['license'])}")
     if _is_hub_id(data["source"]):
         lines += ["datasets:", f"- {quoted(data['source'])}"]
-    lines += ["tags:", "- adapterkit", "- peft", f"- {quoted(content['method']['kind'])}", f"- {quoted(kind)}"]
+    peft = [] if content["method"]["kind"] == "fusion" else ["- peft"]
+    lines += ["tags:", "- adapterkit", *peft, f"- {quoted(content['method']['kind'])}", f"- {quoted(kind)}"]
     names = sorted({name for named in content["metrics"].values() for name in named})
     if names:
         lines += ["metrics:", *(f"- {quoted(name)}" for name in names), *_model_index(content)]
@@ -113,7 +115,8 @@ def _head(content: Mapping[str, Any], size_bytes: int) -> str:
     return (
         f"# {escaped(_title(content))}\n\n"
         f"A {_method(content)} adapter with a {escaped(content['head']['kind'])} head for {content['task']['kind']}, "
-        f"trained on the frozen backbone {escaped(content['backbone']['name'])}. "
+        f"{'composed for' if 'composition' in content else 'trained on'} the frozen backbone "
+        f"{escaped(content['backbone']['name'])}. "
         f"{counts['method']:,} parameters in the method, {counts['head']:,} in the head, "
         f"{size_bytes:,} bytes in {content['dtype']}."
     )
@@ -125,11 +128,11 @@ def _usage(content: Mapping[str, Any]) -> str:
         "import adapterkit as ak",
         "",
         f"backbone = ak.Backbone.load({_code(name)})",
-        'adapter = ak.load("path/to/this/folder", backbone)',
+        f'adapter = ak.load("path/to/this/folder", backbone{_parts_argument(content)})',
         f"print(adapter.predict([{_code(_example(content))}]))",
     ]
     text = "## Use\n\n```python\n" + "\n".join(code) + "\n```"
-    if content["method"]["kind"] == "none":
+    if content["method"]["kind"] in ("none", "fusion"):
         return text
     family = content["head"]["kind"] == "family"
     peft = [
@@ -142,6 +145,28 @@ def _usage(content: Mapping[str, Any]) -> str:
     ]
     note = "With plain PEFT:" if family else "With plain PEFT, which loads the method and leaves out the head:"
     return f"{text}\n\n{note}\n\n```python\n" + "\n".join(peft) + "\n```"
+
+
+def _parts(content: Mapping[str, Any]) -> str:
+    """What a fusion is made of, and cannot answer without."""
+    parts = content.get("parts") or ()
+    if not parts:
+        return ""
+    rows = [
+        f"| {escaped(part['name'])} | {part['method']['placement']}, {escaped(part['method']['activation'])} "
+        f"| `{part['sha256']}` |"
+        for part in parts
+    ]
+    return (
+        "## Parts\n\nIt mixes what these bottleneck adapters add, and answers only together with them. They are found "
+        "beside this folder under their names, or where `parts` says; their tensors must have these digests.\n\n"
+        + "\n".join(["| part | bottleneck | SHA-256 of its tensors |", "|---|---|---|", *rows])
+    )
+
+
+def _parts_argument(content: Mapping[str, Any]) -> str:
+    places = {part["name"]: f"path/to/{part['name']}" for part in content.get("parts") or ()}
+    return f", parts={_code(places)}" if places else ""
 
 
 def _labels(content: Mapping[str, Any]) -> str:
@@ -169,6 +194,7 @@ def _provenance(content: Mapping[str, Any]) -> str:
     backbone, data = content["backbone"], content["data"]
     revision = f", revision {escaped(backbone['revision'])}" if backbone["revision"] else ""
     lines = [
+        *_composition(content),
         f"- Backbone: {escaped(backbone['name'])}{revision}, fingerprint `{backbone['fingerprint']}`",
         f"- Data: {escaped(data['source'])}"
         + "".join(f", {count:,} {escaped(split)} rows" for split, count in sorted(data["rows"].items())),
@@ -181,6 +207,20 @@ def _provenance(content: Mapping[str, Any]) -> str:
         + "\n".join(lines)
         + f"\n\nThe whole recipe, the digests of data and files, and golden rows stand in `{MANIFEST}`."
     )
+
+
+def _composition(content: Mapping[str, Any]) -> list[str]:
+    """What a composed adapter was made of."""
+    composition = content.get("composition")
+    if composition is None:
+        return []
+    members = ", ".join(
+        f"{member['weight']:g} × {escaped(member['name'])} (`{member['sha256'][:12]}`)"
+        for member in composition["members"]
+    )
+    error = composition["error"]
+    missed = f"; relative error {error:.3g}" if error is not None else ""
+    return [f"- Composed ({composition['how']}): {members}; the head is that of {escaped(composition['head'])}{missed}"]
 
 
 def _limits(content: Mapping[str, Any]) -> str:
@@ -205,6 +245,8 @@ def _method(content: Mapping[str, Any]) -> str:
     method = content["method"]
     if method["kind"] == "lora":
         return f"rank-{method['rank']} LoRA"
+    if method["kind"] == "fusion":
+        return f"{len(method['parts'])}-part fusion"
     return f"bottleneck ({method['placement']})" if method["kind"] == "bottleneck" else "head-only"
 
 

@@ -25,8 +25,9 @@ TASK_TYPES: Mapping[str, str | None] = {
 }
 """Kind -> PEFT's task type, where it has one."""
 
-METHODS: Mapping[str, str] = {"lora": "LORA", "bottleneck": "BOTTLENECK", "none": "LORA"}
-"""Method -> PEFT's type. An adapter without a method is, to PEFT, a LoRA that targets nothing."""
+METHODS: Mapping[str, str] = {"lora": "LORA", "bottleneck": "BOTTLENECK", "fusion": "ADAPTER_FUSION", "none": "LORA"}
+"""Method -> PEFT's type. An adapter without a method is, to PEFT, a LoRA that targets nothing. PEFT knows no fusion,
+and says so instead of loading one without its parts."""
 
 NO_TARGETS = "dummy-target-modules"
 """What PEFT calls a list of no targets (`peft.utils.constants.DUMMY_TARGET_MODULES`)."""
@@ -60,7 +61,7 @@ def make_config(
 
     Args:
         kind: the task's.
-        method: "lora", "bottleneck" or "none".
+        method: "lora", "bottleneck", "fusion" or "none".
         content: the method's own part, as `Attachment.config` gives it.
         name: the backbone's.
         revision: the backbone's.
@@ -182,10 +183,25 @@ _BOTTLENECK: Mapping[str, Check] = {
     "scale_learned": _FLAG,
     "dropout": _SHARE,
 }
+_FUSION: Mapping[str, Check] = {
+    **_SHARED,
+    "target_modules": _NAMES,
+    "residual_modules": _RENAMES,
+    "norm_modules": _RENAMES,
+    "placement": _BOTTLENECK["placement"],
+    "query_width": _BOTTLENECK["width"],
+    "value": _FLAG,
+    "dropout": _SHARE,
+}
 _NONE: Mapping[str, Check] = {
     **_SHARED,
     "target_modules": (lambda value: value == NO_TARGETS, repr(NO_TARGETS)),
     "r": _RANK,
     "lora_alpha": _NUMBER,
 }
-_FIELDS: Mapping[str, Mapping[str, Check]] = {"lora": _LORA, "bottleneck": _BOTTLENECK, "none": _NONE}
+_FIELDS: Mapping[str, Mapping[str, Check]] = {
+    "lora": _LORA,
+    "bottleneck": _BOTTLENECK,
+    "fusion": _FUSION,
+    "none": _NONE,
+}

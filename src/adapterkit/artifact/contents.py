@@ -15,7 +15,7 @@ from adapterkit.artifact.folder import CONFIG, MANIFEST, TENSORS
 from adapterkit.artifact.manifest import Manifest
 from adapterkit.artifact.tensors import NAMES, shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.recipe import LoraMethod
+from adapterkit.recipe import FusionMethod, LoraMethod
 
 PREFIX = "base_model.model."
 OWN_HEAD = "adapterkit_head"
@@ -29,6 +29,7 @@ _ENDINGS: Mapping[str, tuple[str, ...]] = {
         "bottleneck_up.bias",
         "bottleneck_scale",
     ),
+    "fusion": ("fusion_query.weight", "fusion_query.bias", "fusion_key.weight", "fusion_value.weight"),
     "none": (),
 }
 """How a method's tensors end, as PEFT's files have them, after the path of the module that they adapt."""
@@ -153,9 +154,26 @@ def _method_problems(
         if manifest.method.dora != ("lora_magnitude_vector" in tensors):
             problems.append("lora_magnitude_vector: it must be there with DoRA, and only then")
         return problems + _strength_problems(manifest.method, config, target, rank)
+    if isinstance(manifest.method, FusionMethod):
+        return _fusion_problems(manifest, manifest.method, config, tensors)
     width = config.get("width")
     problems = _size_problems(tensors, "bottleneck_down.weight", 2, 0, width)
     return problems + _size_problems(tensors, "bottleneck_up.weight", 2, 1, width)
+
+
+def _fusion_problems(
+    manifest: Manifest, method: FusionMethod, config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    width = config.get("query_width")
+    problems = _size_problems(tensors, "fusion_query.weight", 2, 0, width)
+    problems += _size_problems(tensors, "fusion_key.weight", 2, 0, width)
+    if config.get("placement") not in {part.method.placement for part in manifest.parts}:
+        problems.append(f"placement {config.get('placement')} is not that of the parts")
+    if method.query_width not in (None, width):
+        problems.append(f"query width {width} is not the manifest's ({method.query_width})")
+    if method.value != ("fusion_value.weight" in tensors):
+        problems.append("fusion_value.weight: it must be there with method.value, and only then")
+    return problems
 
 
 def _strength_problems(method: LoraMethod, config: Mapping[str, Any], target: str, rank: int | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from adapterkit.artifact.config import check_config
 from adapterkit.artifact.contents import check_contents, check_state, dtype_problems
 from adapterkit.artifact.folder import CARD, CONFIG, MANIFEST, TENSORS, Files, read_folder
 from adapterkit.artifact.manifest import Manifest, parse_manifest
+from adapterkit.artifact.parts import REMEDY, as_part, check_part, places_of_parts
 from adapterkit.artifact.strict_json import parse_object
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
 from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
+from adapterkit.methods.fusion import Part
+from adapterkit.recipe import FusionMethod, Method
+from adapterkit.recipe.method import part_name
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.table import TASKS
 
@@ -35,6 +39,7 @@ class Artifact:
         config: PEFT's adapter_config.json.
         state: its tensors by name, in the dtype they were saved in.
         card_is_original: whether README.md is as it was saved. People edit cards, and nothing is read from it.
+        part_places: where the caller says that parts of a fusion are, by name; the others lie beside `folder`.
     """
 
     folder: Path
@@ -44,6 +49,7 @@ class Artifact:
     config: Mapping[str, Any]
     state: Mapping[str, Tensor]
     card_is_original: bool
+    part_places: Mapping[str, str | Path] = field(default_factory=dict)
 
     def check_backbone(self, backbone: Backbone, labels: Sequence[str] | None = None) -> None:
         """Check that a backbone, and the labels that the caller counts on, are those of this artifact.
@@ -81,11 +87,12 @@ class Artifact:
 
         Raises:
             ContractError: the backbone or the labels are others.
-            ArtifactError: the tensors are not exactly those of this adapter; the backbone is as it was then.
+            ArtifactError: the tensors are not exactly those of this adapter, or the parts of a fusion are missing or
+                others; the backbone is as it was then.
         """
         self.check_backbone(backbone, labels)
-        manifest = self.manifest
-        adapted = build(backbone, self.task, manifest.method, manifest.head, manifest.seed)
+        manifest, parts = self.manifest, self.parts(backbone)
+        adapted = build(backbone, self.task, manifest.method, manifest.head, manifest.seed, parts=parts)
         try:
             expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
             check_state({name: tuple(tensor.shape) for name, tensor in self.state.items()}, expected)
@@ -95,9 +102,51 @@ class Artifact:
             raise
         return adapted
 
+    def parts(self, backbone: Backbone) -> tuple[Part, ...]:
+        """The parts of a fusion, each the very one that it was trained with; () for every other method.
 
-def open_artifact(folder: str | Path) -> Artifact:
+        Raises:
+            ArtifactError: a part is missing, damaged or another one; names both sides.
+            ContractError: a part belongs to another backbone.
+        """
+        facts = self.manifest.parts
+        places = places_of_parts(self.folder, facts, self.part_places)
+        parts = _read_parts(places, backbone)
+        pairs = zip(parts, facts, strict=True)
+        problems = [problem for part, fact in pairs for problem in check_part(part, places[fact.name], fact)]
+        if problems:
+            raise ArtifactError(f"the parts of {self.folder} are not those it was trained with", problems, REMEDY)
+        return parts
+
+
+def read_parts(method: Method, backbone: Backbone) -> tuple[Part, ...]:
+    """The parts that a recipe's fusion names by their folders; () for every other method.
+
+    Raises:
+        ArtifactError: a folder is no artifact, or no bottleneck.
+        ContractError: a part belongs to another backbone.
+    """
+    if not isinstance(method, FusionMethod):
+        return ()
+    return _read_parts({part_name(place): Path(place) for place in method.parts}, backbone)
+
+
+def _read_parts(places: Mapping[str, Path], backbone: Backbone) -> tuple[Part, ...]:
+    parts = []
+    for name, folder in places.items():
+        artifact = open_artifact(folder)
+        artifact.check_backbone(backbone)
+        parts.append(as_part(name, artifact.folder, artifact.manifest, artifact.state, backbone))
+    return tuple(parts)
+
+
+def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None = None) -> Artifact:
     """Read an artifact and check everything that can be checked without its backbone.
+
+    Args:
+        folder: where it is.
+        parts: where parts of a fusion are, by name; those that are not given are looked for beside `folder`, when they
+            are needed.
 
     Raises:
         ArtifactError: with every problem found.
@@ -127,11 +176,15 @@ def open_artifact(folder: str | Path) -> Artifact:
         raise _refused(files, problems)
     state = _state(files, header)
     original = files.sha256(CARD) == manifest.files[CARD].sha256
-    return Artifact(files.folder, manifest, task, contract, config, state, original)
+    return Artifact(files.folder, manifest, task, contract, config, state, original, dict(parts or {}))
 
 
 def load(
-    folder: str | Path, backbone: Backbone | str | Path | None = None, *, labels: Sequence[str] | None = None
+    folder: str | Path,
+    backbone: Backbone | str | Path | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    parts: Mapping[str, str | Path] | None = None,
 ) -> Adapted:
     """Read an artifact and put it on its backbone.
 
@@ -140,13 +193,14 @@ def load(
         backbone: a loaded backbone, or where to load it from. None loads the one that the artifact names, without
             any code of its own: what an artifact says can never turn `trust_remote_code` on.
         labels: the label names, in order, that the caller counts on.
+        parts: where parts of a fusion are, by name; None looks beside `folder`.
 
     Raises:
-        ArtifactError: the artifact is damaged or unsafe.
+        ArtifactError: the artifact is damaged or unsafe, or parts of a fusion are missing or others.
         ContractError: the backbone or the labels are others.
         BackboneError: the backbone cannot be loaded.
     """
-    artifact = open_artifact(folder)
+    artifact = open_artifact(folder, parts=parts)
     return artifact.adapted(find_backbone(artifact, backbone), labels=labels)
 
 

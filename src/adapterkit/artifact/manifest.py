@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from adapterkit.artifact.folder import MANIFEST, MAX_BYTES
 from adapterkit.artifact.strict_json import dump_json, parse_object
 from adapterkit.errors import ArtifactError
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, FusionMethod, HeadSettings, LoraMethod, NoMethod
 
 FORMAT = 1
 MAX_RANK = 4096
+MAX_WIDTH = 1 << 16
 MAX_CLASSES = 100_000
 _REPORTED = 20
 
@@ -102,11 +103,55 @@ class GoldenFacts(Facts):
     rows: Annotated[tuple[GoldenRow, ...], Field(max_length=64)]
 
 
+class PartFacts(Facts):
+    """One part of a fusion. Name and folder are found by the reader; digest and settings decide.
+
+    Attributes:
+        name: a folder's own name, never a path.
+        sha256: digest of the part's file of tensors.
+        method: the part's settings.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")]
+    sha256: Digest
+    method: BottleneckMethod
+
+
 class Ancestor(Facts):
     """One earlier version of this adapter: its version number and the digest of its manifest."""
 
     version: Annotated[int, Field(ge=1, le=2**31)]
     sha256: Digest
+
+
+class MemberFacts(Facts):
+    """One adapter that a composed one was made of: its name there, its weight, and the digest of its manifest."""
+
+    name: Name
+    weight: float
+    sha256: Digest
+
+
+class CompositionFacts(Facts):
+    """How an adapter was made of others.
+
+    Attributes:
+        how: "exact", "svd", "ties", "dare" or "magnitude" of a weighted sum, or "average".
+        members: what it was made of.
+        head: the member whose head it has.
+        rank: that an approximation was asked for, if it was.
+        density: share of the entries that were kept.
+        seed: of the entries that were dropped.
+        error: ‖found − wanted‖ / ‖wanted‖ over all updates together; null where no update was approximated.
+    """
+
+    how: Literal["exact", "svd", "ties", "dare", "magnitude", "average"]
+    members: Annotated[tuple[MemberFacts, ...], Field(min_length=1, max_length=1024)]
+    head: Name
+    rank: Count | None = None
+    density: float | None = None
+    seed: Count | None = None
+    error: float | None = None
 
 
 class Parameters(Facts):
@@ -121,7 +166,8 @@ class Manifest(Facts):
 
     format: Literal[1]
     task: Object
-    method: Annotated[LoraMethod | BottleneckMethod | NoMethod, Field(discriminator="kind")]
+    method: Annotated[LoraMethod | BottleneckMethod | FusionMethod | NoMethod, Field(discriminator="kind")]
+    parts: Annotated[tuple[PartFacts, ...], Field(max_length=64)] = ()
     head: HeadSettings
     head_tensors: Annotated[tuple[Name, ...], Field(max_length=1024)]
     backbone: BackboneFacts
@@ -138,6 +184,7 @@ class Manifest(Facts):
     size_bytes: Count
     files: dict[Name, FileFacts] = Field(max_length=8)
     golden: GoldenFacts
+    composition: CompositionFacts | None = None
     sha256: Digest
 
     @property
@@ -228,10 +275,11 @@ def _bound_problems(manifest: Manifest) -> list[str]:
             for field, rank in ranks.items()
             if rank > MAX_RANK
         ]
-    if isinstance(method, BottleneckMethod) and method.width is not None and method.width > 1 << 16:
-        problems.append(f"{MANIFEST}: method.width: found {method.width:,}, expected at most {1 << 16:,}")
-    if manifest.head.hidden is not None and manifest.head.hidden > 1 << 16:
-        problems.append(f"{MANIFEST}: head.hidden: found {manifest.head.hidden:,}, expected at most {1 << 16:,}")
+    if isinstance(method, BottleneckMethod) and method.width is not None and method.width > MAX_WIDTH:
+        problems.append(f"{MANIFEST}: method.width: found {method.width:,}, expected at most {MAX_WIDTH:,}")
+    problems += _part_problems(manifest)
+    if manifest.head.hidden is not None and manifest.head.hidden > MAX_WIDTH:
+        problems.append(f"{MANIFEST}: head.hidden: found {manifest.head.hidden:,}, expected at most {MAX_WIDTH:,}")
     if len(manifest.labels) > MAX_CLASSES:
         problems.append(f"{MANIFEST}: task.labels: {len(manifest.labels):,}, expected at most {MAX_CLASSES:,}")
     if manifest.head.kind == "auto":
@@ -244,4 +292,20 @@ def _bound_problems(manifest: Manifest) -> list[str]:
         problems.append(f"{MANIFEST}: version, parent and history do not agree")
     elif manifest.history and manifest.history[-1].sha256 != manifest.parent:
         problems.append(f"{MANIFEST}: parent: it is not the last entry of history")
+    return problems
+
+
+def _part_problems(manifest: Manifest) -> list[str]:
+    """What is wrong between a fusion and its parts."""
+    method, parts = manifest.method, manifest.parts
+    if not isinstance(method, FusionMethod):
+        return [f"{MANIFEST}: parts: found {len(parts)}, and {method.kind} has none"] if parts else []
+    problems = []
+    if tuple(part.name for part in parts) != method.parts:
+        problems.append(f"{MANIFEST}: parts: their names are not those that method.parts gives")
+    placements = sorted({part.method.placement for part in parts})
+    if len(placements) > 1:
+        problems.append(f"{MANIFEST}: parts: placements {' and '.join(placements)}, expected one")
+    if method.query_width is not None and method.query_width > MAX_WIDTH:
+        problems.append(f"{MANIFEST}: method.query_width: found {method.query_width:,}, expected at most {MAX_WIDTH:,}")
     return problems

@@ -18,9 +18,10 @@ from adapterkit.artifact.contents import PREFIX
 from adapterkit.artifact.folder import CARD, CONFIG, IGNORED_FILES, IGNORED_FOLDERS, MANIFEST, TENSORS
 from adapterkit.artifact.golden import choose_rows, compute_golden
 from adapterkit.artifact.load import open_artifact
-from adapterkit.artifact.manifest import FORMAT, DataFacts, dump_manifest
+from adapterkit.artifact.manifest import FORMAT, CompositionFacts, DataFacts, dump_manifest
 from adapterkit.artifact.strict_json import dump_json
 from adapterkit.artifact.tensors import dump_tensors
+from adapterkit.recipe.method import part_name
 
 if TYPE_CHECKING:
     from adapterkit.adapted import Adapted
@@ -71,6 +72,7 @@ def save(
     golden: Sequence[Mapping[str, Any]],
     golden_rows: int = 4,
     parent: str | Path | None = None,
+    composition: CompositionFacts | None = None,
     overwrite: bool = False,
     dtype: SaveDtype = "auto",
 ) -> Path:
@@ -87,6 +89,7 @@ def save(
         golden: usable rows to choose the golden rows from, usually the validation rows.
         golden_rows: how many.
         parent: the artifact that this one is a newer version of.
+        composition: what it was made of, where it was not trained but composed.
         overwrite: replace what stands at `folder`.
         dtype: of the saved tensors.
 
@@ -119,7 +122,7 @@ def save(
     content: dict[str, Any] = {
         "format": FORMAT,
         "task": adapted.task.to_dict(),
-        "method": adapted.method.model_dump(mode="json"),
+        "method": _named_parts(adapted.method.model_dump(mode="json")),
         "head": adapted.head.model_dump(mode="json"),
         "head_tensors": heads,
         "backbone": {
@@ -143,6 +146,13 @@ def save(
         "parameters": _parameters(adapted),
         "golden": compute_golden(adapted, choose_rows(adapted.task, golden, golden_rows, seed)).model_dump(mode="json"),
     }
+    if adapted.parts:
+        content["parts"] = [
+            {"name": part.name, "sha256": part.sha256, "method": part.settings.model_dump(mode="json")}
+            for part in adapted.parts
+        ]
+    if composition is not None:
+        content["composition"] = composition.model_dump(mode="json")
     files = {CONFIG: config, TENSORS: tensors, CARD: render_card(content, len(tensors))}
     content["files"] = {
         name: {"size_bytes": len(raw), "sha256": sha256(raw).hexdigest()} for name, raw in files.items()
@@ -184,6 +194,13 @@ def _portable(recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:
     content["data"] = {**content["data"], "root": None}
     content["backbone"] = {**content["backbone"], "trust_remote_code": False}
     return content
+
+
+def _named_parts(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method block with the names of a fusion's parts instead of their folders."""
+    if "parts" not in method:
+        return dict(method)
+    return {**method, "parts": [part_name(place) for place in method["parts"]]}
 
 
 def _packages() -> dict[str, str]:

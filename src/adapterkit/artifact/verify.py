@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,12 @@ class Report:
 NAMES = ("files", "card", "contract", "tensors", "golden rows")
 
 
-def verify(folder: str | Path, backbone: Backbone | str | Path | None = None) -> Report:
+def verify(
+    folder: str | Path,
+    backbone: Backbone | str | Path | None = None,
+    *,
+    parts: Mapping[str, str | Path] | None = None,
+) -> Report:
     """Check an artifact against a backbone, and recompute its golden rows.
 
     The checks, each of which needs those before it: `files` (names, sizes, digests, manifest, tensors' names and
@@ -60,6 +66,7 @@ def verify(folder: str | Path, backbone: Backbone | str | Path | None = None) ->
 
     Args:
         backbone: a loaded backbone, or where to load it from; None loads the one that the artifact names.
+        parts: where parts of a fusion are, by name; None looks beside `folder`.
 
     Raises:
         BackboneError: the backbone cannot be loaded.
@@ -68,7 +75,7 @@ def verify(folder: str | Path, backbone: Backbone | str | Path | None = None) ->
     folder = Path(folder)
     checks: list[Check] = []
     try:
-        artifact = open_artifact(folder)
+        artifact = open_artifact(folder, parts=parts)
     except ArtifactError as error:
         return _failed(folder, checks, error)
     checks += [_files(artifact), _card(artifact)]
@@ -80,7 +87,7 @@ def verify(folder: str | Path, backbone: Backbone | str | Path | None = None) ->
     except AdapterkitError as error:
         return _failed(folder, checks, error)
     try:
-        checks.append(Check("tensors", True, f"{len(artifact.state)} tensors, all expected, none missing"))
+        checks.append(Check("tensors", True, _tensors(artifact)))
         problems = golden_problems(adapted, artifact.manifest.golden)
     except AdapterkitError as error:
         return _failed(folder, checks, error)
@@ -102,6 +109,12 @@ def _failed(folder: Path, checks: list[Check], error: AdapterkitError) -> Report
 
 def _files(artifact: Artifact) -> Check:
     return Check("files", True, f"{len(artifact.manifest.files) + 1} files, every digest right")
+
+
+def _tensors(artifact: Artifact) -> str:
+    found = f"{len(artifact.state)} tensors, all expected, none missing"
+    parts = artifact.manifest.parts
+    return f"{found}; {len(parts)} parts, every digest right" if parts else found
 
 
 def _card(artifact: Artifact) -> Check:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, DataRoot, Folder, Json
+from adapterkit.cli.options import BackboneName, DataRoot, Folder, Json, Parts, named
 
 
 def evaluate(
@@ -23,6 +22,7 @@ def evaluate(
         typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
     ] = None,
     data_root: DataRoot = None,
+    parts: Parts = None,
     as_json: Json = False,
 ) -> None:
     """Score an artifact on a file of rows, with a confidence interval on every metric.
@@ -32,19 +32,15 @@ def evaluate(
     """
     from adapterkit import evaluation
 
-    named = _named_columns(columns)
-    metrics = evaluation.evaluate(folder, data, columns=named, backbone=backbone, data_root=data_root)
+    metrics = evaluation.evaluate(
+        folder,
+        data,
+        columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
+        backbone=backbone,
+        data_root=data_root,
+        parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+    )
     if as_json:
         console.print_json({name: console.metric_facts(metric) for name, metric in metrics.items()})
     else:
         console.print_table(console.metric_rows(metrics), ("metric", "value", "95 % interval"))
-
-
-def _named_columns(columns: Sequence[str] | None) -> dict[str, str]:
-    from adapterkit.errors import DataError
-
-    pairs = [column.partition("=") for column in columns or ()]
-    wrong = [f"--column {''.join(pair)}: expected NAME=COLUMN" for pair in pairs if not (pair[0] and pair[2])]
-    if wrong:
-        raise DataError("Columns cannot be read", wrong, "As in --column text=sentence")
-    return {name: column for name, _, column in pairs}

@@ -18,6 +18,16 @@ BackboneName = Annotated[
     ),
 ]
 
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="NAME=FOLDER",
+        help="Where a part of a fusion is. Default: beside the artifact, under its name.",
+        show_default=False,
+    ),
+]
+
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -27,3 +37,18 @@ DataRoot = Annotated[
         show_default=False,
     ),
 ]
+
+
+def named(pairs: list[str] | None, option: str, form: str, example: str) -> dict[str, str]:
+    """Options of the form NAME=VALUE as a mapping.
+
+    Raises:
+        DataError: one of them is not NAME=VALUE.
+    """
+    from adapterkit.errors import DataError
+
+    parts = [pair.partition("=") for pair in pairs or ()]
+    wrong = [f"{option} {''.join(part)}: expected {form}" for part in parts if not (part[0] and part[2])]
+    if wrong:
+        raise DataError(f"{option} cannot be read", wrong, f"As in {option} {example}")
+    return {name: value for name, _, value in parts}

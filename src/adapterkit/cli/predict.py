@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Folder, Json
+from adapterkit.cli.options import BackboneName, Folder, Json, Parts, named
 
 if TYPE_CHECKING:
     from adapterkit.artifact import Artifact
@@ -30,6 +30,7 @@ def predict(
         ),
     ] = None,
     backbone: BackboneName = None,
+    parts: Parts = None,
     as_json: Json = False,
 ) -> None:
     """Answer rows: one line of output per row.
@@ -43,7 +44,7 @@ def predict(
     from adapterkit.artifact import open_artifact
     from adapterkit.artifact.load import find_backbone
 
-    artifact = open_artifact(folder)
+    artifact = open_artifact(folder, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
     if data is None:
         if sys.stdin.isatty():
             console.say("One row per line; Ctrl-D ends.", style="dim")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Folder, Json
+from adapterkit.cli.options import BackboneName, Folder, Json, Parts, named
 
 
-def verify(folder: Folder, backbone: BackboneName = None, as_json: Json = False) -> None:
+def verify(folder: Folder, backbone: BackboneName = None, parts: Parts = None, as_json: Json = False) -> None:
     """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
 
     $ adapterkit verify runs/banking77
@@ -16,7 +16,7 @@ def verify(folder: Folder, backbone: BackboneName = None, as_json: Json = False)
     """
     from adapterkit import artifact
 
-    report = artifact.verify(folder, backbone)
+    report = artifact.verify(folder, backbone, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
     if as_json:
         checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]
         console.print_json({"folder": str(folder), "ok": report.ok, "checks": checks})

@@ -27,6 +27,7 @@ def evaluate(
     data_root: str | Path | None = None,
     batch_size: int = 64,
     resamples: int = 1000,
+    parts: Mapping[str, str | Path] | None = None,
 ) -> dict[str, Metric]:
     """Score an artifact on rows. Rows that cannot be used are logged by line number.
 
@@ -37,12 +38,13 @@ def evaluate(
         columns: canonical name -> the file's column, on top of what the artifact's recipe says.
         data_root: where relative paths are looked for first.
         resamples: of the bootstrap that gives the 95 % intervals; 0 for none.
+        parts: where parts of a fusion are, by name; None looks beside the artifact.
 
     Raises:
         ArtifactError, ContractError, BackboneError: the artifact or its backbone cannot be used.
         DataError: the data cannot be read, or no row can be used.
     """
-    opened = open_artifact(artifact)
+    opened = open_artifact(artifact, parts=parts)
     if data is None or isinstance(data, str | Path):
         source = None if data is None else str(data)
         rows = read_for(opened, source, columns=columns, root=data_root)

@@ -2,7 +2,7 @@
 
 from adapterkit.recipe.kinds import KINDS, Kind
 from adapterkit.recipe.load import Resolved, load_recipe, recipe_schema, resolve
-from adapterkit.recipe.method import BottleneckMethod, LoraMethod, Method, NoMethod
+from adapterkit.recipe.method import BottleneckMethod, FusionMethod, LoraMethod, Method, NoMethod
 from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe
 from adapterkit.recipe.shipped import ShippedRecipe, shipped_recipes
 from adapterkit.recipe.task import TaskSettings
@@ -13,6 +13,7 @@ __all__ = [
     "BackboneSettings",
     "BottleneckMethod",
     "DataSettings",
+    "FusionMethod",
     "HeadSettings",
     "Kind",
     "LoraMethod",

@@ -109,6 +109,48 @@ class BottleneckMethod(Settings):
         return self
 
 
+class FusionMethod(Settings):
+    """Attention over the outputs of several frozen bottlenecks (AdapterFusion, Pfeiffer et al. 2021)."""
+
+    kind: Literal["fusion"] = "fusion"
+    """A mixture of bottlenecks that were trained before, weighed anew for every token."""
+    parts: Many[Annotated[str, Field(min_length=1)]]
+    """Folders of the bottleneck artifacts, at least two: one placement, the same layers, the same backbone. They stay
+    as they are."""
+    query_width: Annotated[int, Field(ge=1)] | None = None
+    """Width in which queries and keys are compared. Lower: a smaller artifact, coarser choices. null: the hidden width,
+    as in the paper."""
+    value: bool = True
+    """Whether the mixture goes through a matrix of its own, which starts as the identity. false: a third of the
+    parameters less, the parts' outputs are only weighed."""
+    dropout: Share = 0.0
+    """Dropout on the scores, before the softmax. Higher: less over-fitting on small data, slower learning."""
+
+    @model_validator(mode="after")
+    def _together(self) -> FusionMethod:
+        problems = _twice("parts", self.parts)
+        if len(self.parts) < 2:
+            problems.append(("parts", f"names {len(self.parts)}; a fusion needs two or more"))
+        names = [part_name(place) for place in self.parts]
+        problems += [
+            ("parts", f"calls several folders {name!r}; the last name of a path is the part's, so rename a folder")
+            for name in sorted({name for name in names if names.count(name) > 1})
+            if not _twice("parts", self.parts)
+        ]
+        problems += [
+            ("parts", f"found {place!r}, expected a folder with a name of its own, which does not begin with a dot")
+            for place, name in zip(self.parts, names, strict=True)
+            if not name or name.startswith(".")
+        ]
+        refuse(problems)
+        return self
+
+
+def part_name(place: str) -> str:
+    """What a part is called: the last name of its path."""
+    return place.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
 class NoMethod(Settings):
     """Nothing is attached: the head alone is trained."""
 
@@ -116,11 +158,12 @@ class NoMethod(Settings):
     """Head only."""
 
 
-Method = LoraMethod | BottleneckMethod | NoMethod
+Method = LoraMethod | BottleneckMethod | FusionMethod | NoMethod
 
-METHODS: dict[str, type[LoraMethod] | type[BottleneckMethod] | type[NoMethod]] = {
+METHODS: dict[str, type[LoraMethod] | type[BottleneckMethod] | type[FusionMethod] | type[NoMethod]] = {
     "lora": LoraMethod,
     "bottleneck": BottleneckMethod,
+    "fusion": FusionMethod,
     "none": NoMethod,
 }
 

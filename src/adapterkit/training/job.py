@@ -69,13 +69,15 @@ class Job:
         return self.rows.train if isinstance(self.rows.train, Rows) else self.rows.sample
 
     def digest(self) -> str:
-        """What a checkpoint has to agree on: the recipe but for its output, the rows, and the backbone's weights."""
+        """What a checkpoint has to agree on: the recipe but for its output, the rows, and what is frozen."""
         content = {
             **self.recipe.to_dict(),
             "output": None,
             "rows": self.rows.facts.digests,
             "fingerprint": self.adapted.backbone.fingerprint,
         }
+        if self.adapted.parts:
+            content["parts"] = [part.sha256 for part in self.adapted.parts]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from adapterkit.adapted import build
-from adapterkit.artifact import KEPT, check_output
+from adapterkit.artifact import KEPT, check_output, read_parts
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
 from adapterkit.evaluation.score import score
@@ -104,7 +104,8 @@ def train(
         backbone = backbone or shelf.backbone(wanted, accelerator)
         check_device(backbone, accelerator)
         narrow = compute_dtype(wanted, backbone)
-        with build(backbone, rows.task, wanted.method, wanted.head, settings.seed) as adapted:
+        parts = read_parts(wanted.method, backbone)
+        with build(backbone, rows.task, wanted.method, wanted.head, settings.seed, parts=parts) as adapted:
             adapted.compute_dtype = narrow
             features = shelf.features(rows, adapted, console)
             job = Job(wanted, rows, features, adapted, accelerator, console, output)

@@ -1,0 +1,128 @@
+"""The parts of a fusion: artifacts of their own, found by name and known again by digest.
+
+A fusion's manifest holds no path. A part is looked for where the caller says, or beside the fusion under its own name,
+which is one plain name; a link there is not followed. Whatever is found counts only if its tensors have the digest, and
+its settings the values, that the fusion was trained with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from adapterkit.artifact.contents import PREFIX, method_target
+from adapterkit.artifact.folder import MANIFEST, TENSORS
+from adapterkit.artifact.manifest import Manifest, PartFacts
+from adapterkit.artifact.tensors import shortened
+from adapterkit.backbone import Backbone
+from adapterkit.errors import ArtifactError
+from adapterkit.methods.fusion import Part
+from adapterkit.recipe import BottleneckMethod
+
+REMEDY = 'Say where they are: parts={"NAME": "FOLDER"}, or --part NAME=FOLDER.'
+
+
+def places_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[str, str | Path]) -> dict[str, Path]:
+    """Where each part of the fusion in `folder` is read: where the caller says, else beside the fusion.
+
+    Raises:
+        ArtifactError: the caller names parts that the fusion does not have, or a part is not there.
+    """
+    names = [part.name for part in facts]
+    problems = [
+        f"{name}: not a part of this adapter, which has {', '.join(names) or 'none'}"
+        for name in sorted(given)
+        if name not in names
+    ]
+    places = {}
+    for name in names:
+        place = Path(given[name]) if name in given else Path(os.path.abspath(folder)).parent / name
+        if name not in given and place.is_symlink():
+            problems.append(f"{name}: {place} is a link, which is followed only where you name it")
+        elif not (place / MANIFEST).is_file():
+            problems.append(f"{name}: no artifact at {place}")
+        places[name] = place
+    if problems:
+        raise ArtifactError(f"the parts of {folder} are not there", problems, REMEDY)
+    return places
+
+
+def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Tensor], backbone: Backbone) -> Part:
+    """An artifact as a part, with its tensors by the place in the trunk.
+
+    Args:
+        name: what the fusion calls it.
+        folder: where it was read, for the messages.
+        state: its tensors by name.
+
+    Raises:
+        ArtifactError: it is no bottleneck, or its tensors are not those of a bottleneck on this backbone.
+    """
+    settings = manifest.method
+    if not isinstance(settings, BottleneckMethod):
+        raise ArtifactError(
+            f"{folder} cannot be a part of a fusion",
+            [f"method: found {settings.kind}, expected bottleneck: the attention is over what bottlenecks add"],
+            "Stack it, or combine it with others of its kind by weights.",
+        )
+    places = sorted((sublayer.output for sublayer in backbone.sites.sublayers), key=len, reverse=True)
+    heads = {PREFIX + path for path in manifest.head_tensors}
+    tensors: dict[str, dict[str, Tensor]] = {}
+    problems = []
+    for full_name, tensor in state.items():
+        target = None if full_name in heads else method_target(full_name, "bottleneck")
+        if target is None:
+            continue
+        place = next((path for path in places if target == path or target.endswith(f".{path}")), None)
+        ending = full_name[len(PREFIX) + len(target) + 1 :]
+        if place is None:
+            problems.append(f"{TENSORS}: {full_name!r}: no sublayer of this backbone ends at {target}")
+        else:
+            tensors.setdefault(place, {})[ending] = tensor
+    expected = _shapes(settings, backbone.contract.hidden_size)
+    for place, found in sorted(tensors.items()):
+        shapes = {ending: tuple(tensor.shape) for ending, tensor in found.items()}
+        if shapes != expected:
+            problems.append(f"{TENSORS}: {place}: found {shapes}, expected {expected}")
+    if problems or not tensors:
+        raise ArtifactError(f"{folder} does not hold the bottleneck that it describes", shortened(problems))
+    return Part(name, manifest.files[TENSORS].sha256, settings, tensors)
+
+
+def check_part(part: Part, folder: Path, facts: PartFacts) -> list[str]:
+    """How a part differs from the one that the fusion was trained with; names both sides."""
+    if part.sha256 != facts.sha256:
+        ours = f"trained with tensors {_short(facts.sha256)} ({_shown(facts.method)})"
+        return [f"{facts.name}: {ours}, {folder} holds {_short(part.sha256)} ({_shown(part.settings)})"]
+    if _working(part.settings) != _working(facts.method):
+        return [f"{facts.name}: trained as {_shown(facts.method)}, {folder} says {_shown(part.settings)}"]
+    return []
+
+
+def _shapes(settings: BottleneckMethod, hidden: int) -> dict[str, tuple[int, ...]]:
+    width = settings.width_for(hidden)
+    shapes: dict[str, tuple[int, ...]] = {
+        "bottleneck_down.weight": (width, hidden),
+        "bottleneck_down.bias": (width,),
+        "bottleneck_up.weight": (hidden, width),
+        "bottleneck_up.bias": (hidden,),
+    }
+    return {**shapes, "bottleneck_scale": (1,)} if settings.scale_learned else shapes
+
+
+def _working(settings: BottleneckMethod) -> tuple[object, ...]:
+    """What of the settings an answer depends on, beside the tensors."""
+    scale = None if settings.scale_learned else settings.scale
+    return settings.placement, settings.activation, scale
+
+
+def _shown(settings: BottleneckMethod) -> str:
+    scale = "a learned scale" if settings.scale_learned else f"scale {settings.scale:g}"
+    return f"{settings.placement}, {settings.activation}, {scale}"
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:8]}…{digest[-4:]}"

@@ -1,0 +1,135 @@
+"""The fusion's layer: wraps the linear that emits a sublayer's output, and holds the frozen parts beside it.
+
+Axes: … any leading axes (rows, tokens), N parts, D hidden width, Q query width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from adapterkit.methods.bottleneck.equations import bottleneck, bottleneck_input
+from adapterkit.methods.bottleneck.layer import hidden_width
+from adapterkit.methods.bottleneck.tap import Tap
+from adapterkit.recipe import BottleneckMethod
+
+
+class FrozenBottleneck(nn.Module):
+    """f of one part at one place. It never trains and has no dropout."""
+
+    def __init__(self, settings: BottleneckMethod, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the tensors.
+
+        Args:
+            tensors: ending ("bottleneck_down.weight", …) -> tensor.
+        """
+        super().__init__()
+        width, hidden = tensors["bottleneck_down.weight"].shape
+        self.activation = settings.activation
+        self.down, self.up = nn.Linear(hidden, width), nn.Linear(width, hidden)
+        for name, linear in (("down", self.down), ("up", self.up)):
+            for kind in ("weight", "bias"):
+                setattr(linear, kind, _frozen(tensors[f"bottleneck_{name}.{kind}"]))
+        learned = tensors.get("bottleneck_scale")
+        self.scale = settings.scale if learned is None else _frozen(learned)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """f(z) (…, D)."""
+        return bottleneck(z, self.down, self.up, self.activation, self.scale)
+
+
+class FusionLayer(nn.Module, BaseTunerLayer):
+    """h + (I + W_Δ) · Σ_n share_n · f_n(z), with share = softmax_n((W_Q · z + b_Q) · (W_K · f_n(z))).
+
+    f_n are the parts' outputs, and z is what they read: LN(h + r) or h + r for pfeiffer, h for houlsby, r for parallel
+    (see `BottleneckLayer`). So the query is the value that AdapterHub takes for each placement; keys and values are
+    made of the parts' outputs (Pfeiffer et al. 2021, section 3.2, equation 3, which reads the query off the sublayer's
+    output; AdapterHub's `BertFusion` with `query_before_ln=False` and without a residual inside).
+
+    Three spellings differ, and the function does not:
+    - The value matrix is I + W_Δ. Paper and AdapterHub start the matrix at (almost) the identity and pull it there by a
+      penalty on its distance; here W_Δ starts at zero and the optimizer's weight decay is that pull.
+    - It stands behind the sum instead of before it, once instead of N times, since both are linear.
+    - AdapterHub's bias of the keys moves all scores of a token alike, which the softmax ignores; there is none.
+
+    W_Q and b_Q start at zero, where AdapterHub draws them from N(0, 0.02), so a fusion at birth adds exactly the mean
+    of what its parts add. AdapterHub adds r twice where it fuses parallel bottlenecks; the paper and this do not.
+    """
+
+    # Inherited from PEFT, which has no types; what nn.Module says of unknown attributes would hide them.
+    get_base_layer: Any
+
+    adapter_layer_names: tuple[str, ...] = ("fusion_query", "fusion_key", "fusion_value")
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        parts: Sequence[tuple[BottleneckMethod, Mapping[str, Tensor]]],
+        *,
+        query_width: int,
+        value: bool,
+        dropout: float,
+        residual: tuple[str, nn.Module] | None,
+        norm: nn.Module | None,
+    ) -> None:
+        """Wrap a linear.
+
+        Args:
+            parts: settings and tensors of every part at this place.
+            query_width: Q.
+            value: whether there is a W_Δ.
+            dropout: on the scores.
+            residual: name and module whose first input is r; needed by pfeiffer and parallel.
+            norm: the norm after adding; None where the model normalises before.
+        """
+        super().__init__()
+        self.base_layer = base_layer
+        self.merged_adapters: list[str] = []
+        hidden = hidden_width(base_layer)
+        self.fusion_query = nn.Linear(hidden, query_width)
+        self.fusion_key = nn.Linear(hidden, query_width, bias=False)
+        nn.init.zeros_(self.fusion_query.weight)
+        nn.init.zeros_(self.fusion_query.bias)
+        self.fusion_value: nn.Linear | None = None
+        if value:
+            self.fusion_value = nn.Linear(hidden, hidden, bias=False)
+            nn.init.zeros_(self.fusion_value.weight)
+        self.score_dropout = nn.Dropout(dropout)
+        self.placement = parts[0][0].placement
+        self.parts = nn.ModuleList(FrozenBottleneck(settings, tensors) for settings, tensors in parts)
+        self._tap = None if residual is None else Tap(residual[1], residual[0])
+        # A module inside a tuple is not a child: the norm stays the model's own, saved and moved there only.
+        self._norm = (norm,)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The sublayer's output h (…, D) with what the fusion adds to it, in h's dtype."""
+        residual = self._tap.take() if self._tap is not None else None
+        h: Tensor = self.base_layer(x, *args, **kwargs)
+        z = bottleneck_input(self.placement, h, residual, self._norm[0]).to(self.fusion_key.weight.dtype)
+        added_ND = torch.stack([part(z) for part in self.parts], dim=-2)
+        return h + self.mixed(z, added_ND).to(h.dtype)
+
+    def mixed(self, z: Tensor, added_ND: Tensor) -> Tensor:
+        """What the fusion makes of the parts' outputs.
+
+        Args:
+            z: (…, D), what the parts have read.
+            added_ND: (…, N, D), what they add.
+
+        Returns:
+            (…, D).
+        """
+        # A query meets all keys of its token through W_Kᵀ: one product instead of one for every part.
+        query_D = self.fusion_query(z) @ self.fusion_key.weight
+        scores_N = self.score_dropout((added_ND @ query_D.unsqueeze(-1)).squeeze(-1))
+        share_N = torch.softmax(scores_N, dim=-1).to(added_ND.dtype)
+        mean = (share_N.unsqueeze(-2) @ added_ND).squeeze(-2)
+        return mean if self.fusion_value is None else mean + self.fusion_value(mean)
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach().clone(), requires_grad=False)

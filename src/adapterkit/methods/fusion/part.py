@@ -1,0 +1,64 @@
+"""What a fusion is made of: bottlenecks that were trained before, and that stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adapterkit.errors import RecipeError
+from adapterkit.recipe import BottleneckMethod
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One bottleneck adapter without its head.
+
+    Attributes:
+        name: what the fusion calls it.
+        sha256: digest of its file of tensors, 64 hex digits; the fusion knows it again by this.
+        settings: of the bottleneck.
+        tensors: path of a linear in the trunk -> ending ("bottleneck_down.weight", …) -> tensor.
+    """
+
+    name: str
+    sha256: str
+    settings: BottleneckMethod
+    tensors: Mapping[str, Mapping[str, Tensor]]
+
+
+def check_parts(parts: Sequence[Part]) -> None:
+    """Check that parts can be fused with each other.
+
+    Raises:
+        RecipeError: fewer than two, different placements, or different layers; names both sides.
+    """
+    problems = []
+    if len(parts) < 2:
+        problems.append(f"parts: found {len(parts)}, expected at least 2")
+    for part in parts[1:]:
+        first = parts[0]
+        if part.settings.placement != first.settings.placement:
+            problems.append(
+                f"placement: {first.name} is {first.settings.placement}, {part.name} is {part.settings.placement}"
+            )
+        elif part.tensors.keys() != first.tensors.keys():
+            mine, theirs = (sorted(set(a.tensors) - set(b.tensors)) for a, b in ((first, part), (part, first)))
+            problems.append(
+                f"layers: {_only(first, mine)}{'; ' if mine and theirs else ''}{_only(part, theirs)}, "
+                "expected both at the same places"
+            )
+    if problems:
+        raise RecipeError(
+            "these adapters cannot be fused",
+            problems,
+            "Fuse bottlenecks of one placement, trained on the same layers of one backbone.",
+        )
+
+
+def _only(part: Part, paths: Sequence[str]) -> str:
+    if not paths:
+        return ""
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    return f"only {part.name} is at {', '.join(paths[:2])}{more}"

@@ -103,5 +103,9 @@ class MountError(AdapterkitError, LookupError):
     """A name that is not mounted on a host, or one that is taken."""
 
 
+class GenerationError(AdapterkitError, ValueError):
+    """Settings of a generation that cannot be honoured, or a task that does not generate text."""
+
+
 class HostClosedError(AdapterkitError, RuntimeError):
     """A host that was closed is asked for something."""

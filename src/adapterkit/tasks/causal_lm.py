@@ -113,8 +113,9 @@ class CausalLm(UnlabelledTask, GeneratingTask):
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary, left=True)
         return Batch(inputs, None, features, vocabulary)
 
-    def new_tokens(self, prompts: Batch) -> int:
-        limit, wanted = prompts.vocabulary.max_tokens, self.settings.max_new_tokens
+    def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
+        limit = prompts.vocabulary.max_tokens
+        wanted = self.settings.max_new_tokens if wanted is None else wanted
         if limit is None:
             return wanted
         # The last token that is generated is never read, so it needs no place of its own.

@@ -260,9 +260,13 @@ class GeneratingTask(Task):
     def collate_prompts(self, features: Sequence[Feature], vocabulary: Vocabulary) -> Batch:
         """Inputs for generation from features of `encode(rows, …, "predict")`; decoders are padded on the left."""
 
-    def new_tokens(self, prompts: Batch) -> int:
-        """The most tokens to generate behind a batch of prompts: max_new_tokens, less where the backbone is full."""
-        return self.settings.max_new_tokens
+    @abstractmethod
+    def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
+        """The most tokens to generate behind a batch of prompts, less than wanted where the backbone is full.
+
+        Args:
+            wanted: None for the settings' max_new_tokens.
+        """
 
     def decode(self, token_ids: Sequence[Sequence[int]], vocabulary: Vocabulary) -> list[str]:
         """Generated ids, without the prompt, to text; special tokens and the space around it are dropped."""

@@ -103,8 +103,9 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary)
         return Batch(inputs, None, features, vocabulary)
 
-    def new_tokens(self, prompts: Batch) -> int:
-        limit, wanted = prompts.vocabulary.max_tokens, self.settings.max_new_tokens
+    def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
+        limit = prompts.vocabulary.max_tokens
+        wanted = self.settings.max_new_tokens if wanted is None else wanted
         return wanted if limit is None else min(wanted, limit)
 
     def loss(

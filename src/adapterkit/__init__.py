@@ -22,25 +22,30 @@ if TYPE_CHECKING:
     from adapterkit.artifact import verify as verify
     from adapterkit.backbone import Backbone as Backbone
     from adapterkit.evaluation import evaluate as evaluate
+    from adapterkit.host import Host as Host
     from adapterkit.recipe import Recipe as Recipe
     from adapterkit.recipe import load_recipe as load_recipe
+    from adapterkit.sweeping import sweep as sweep
     from adapterkit.training import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Backbone": "adapterkit.backbone",
+    "Host": "adapterkit.host",
     "Recipe": "adapterkit.recipe",
     "evaluate": "adapterkit.evaluation",
     "import_peft": "adapterkit.artifact",
     "load": "adapterkit.artifact",
     "load_recipe": "adapterkit.recipe",
+    "sweep": "adapterkit.sweeping",
     "train": "adapterkit.training",
     "verify": "adapterkit.artifact",
 }
 
 __all__ = [
     "Backbone",
+    "Host",
     "Recipe",
     "__version__",
     "errors",
@@ -48,6 +53,7 @@ __all__ = [
     "import_peft",
     "load",
     "load_recipe",
+    "sweep",
     "train",
     "verify",
 ]

@@ -8,7 +8,7 @@ from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from adapterkit.cli import console
 from adapterkit.cli.evaluate import evaluate
@@ -17,6 +17,7 @@ from adapterkit.cli.inspect import inspect
 from adapterkit.cli.predict import predict
 from adapterkit.cli.recipes import recipes
 from adapterkit.cli.schema import schema
+from adapterkit.cli.sweep import ManyWords, sweep
 from adapterkit.cli.train import train
 from adapterkit.cli.verify import verify
 from adapterkit.errors import AdapterkitError
@@ -83,6 +84,7 @@ def adapterkit(
 
 VERBS: dict[str, Callable[..., None]] = {
     "train": train,
+    "sweep": sweep,
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
@@ -92,9 +94,12 @@ VERBS: dict[str, Callable[..., None]] = {
     "schema": schema,
 }
 
+PARSED_BY: dict[str, type[TyperCommand]] = {"sweep": ManyWords}
+"""Verbs whose words are read in a way of their own."""
+
 for name, verb in VERBS.items():
     what, *commands = cleandoc(verb.__doc__ or "").split("\n$ ")
-    app.command(name, help=what, epilog=console.examples(*commands))(verb)
+    app.command(name, help=what, epilog=console.examples(*commands), cls=PARSED_BY.get(name))(verb)
 
 
 def main() -> None:

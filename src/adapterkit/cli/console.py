@@ -30,7 +30,8 @@ def is_main_process() -> bool:
 
 def examples(*commands: str) -> str:
     """Commands as the last lines of a help text."""
-    lines = "\n".join(f"[dim]$[/dim] {command.strip()}" for command in commands)
+    shown = (command.strip().replace("[", r"\[") for command in commands)
+    lines = "\n".join(f"[dim]$[/dim] {command}" for command in shown)
     return f"[bold]Examples[/bold]\n\n{lines}"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.data import shard
-from adapterkit.errors import TrainingError
+from adapterkit.errors import DivergedError
 from adapterkit.recipe import TrainingSettings
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches, Position
@@ -72,7 +72,7 @@ def training_steps(
         position: where the run stands.
 
     Raises:
-        TrainingError: the loss, a gradient or a weight is not finite; names the step, the rows and the rate.
+        DivergedError: the loss, a gradient or a weight is not finite; names the step, the rows and the rate.
     """
     adapted.train()
     device = adapted.backbone.device
@@ -99,9 +99,8 @@ def training_steps(
         if not math.isfinite(total):
             raise _not_finite("loss of", total, number, batches.line_numbers(features), rate)
         # Processes' gradients were averaged, and every loss was divided by the number of features.
-        gradients = [parameter.grad for parameter in learner.parameters.values() if parameter.grad is not None]
-        torch._foreach_mul_(gradients, len(features) * accelerator.num_processes / max(weight, 1e-12))
-        norm = learner.step(settings.clip)
+        factor = len(features) * accelerator.num_processes / max(weight, 1e-12)
+        norm = learner.step(settings.clip, factor)
         if not math.isfinite(norm) and not learner.scaler.is_enabled():
             raise _not_finite("gradient of", norm, number, batches.line_numbers(features), rate)
         if not math.isfinite(size := learner.size()):
@@ -124,9 +123,9 @@ def _micro_batches(features: Sequence[Feature], parts: int) -> list[Sequence[Fea
     return [features[start : start + size] for start in range(0, len(features), size)]
 
 
-def _not_finite(what: str, value: float, number: int, lines: Sequence[int], rate: float) -> TrainingError:
+def _not_finite(what: str, value: float, number: int, lines: Sequence[int], rate: float) -> DivergedError:
     shown = ", ".join(str(line) for line in lines[:32]) + (" …" if len(lines) > 32 else "")
-    return TrainingError(
+    return DivergedError(
         f"training stopped: the {what} step {number} is {value}",
         [f"learning rate: {rate:g}", f"lines of the training data in this step: {shown}"],
         "Lower training.learning_rate, raise training.warmup, or look at these rows. The last checkpoint is kept.",

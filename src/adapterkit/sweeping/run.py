@@ -1,0 +1,205 @@
+"""A sweep: every point of a grid is trained, compared on validation rows, and the best is kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapterkit.artifact import open_artifact
+from adapterkit.artifact.atomic import write_folder
+from adapterkit.artifact.folder import MAX_BYTES, read_folder
+from adapterkit.errors import DeviceError, SweepError
+from adapterkit.recipe import resolve
+from adapterkit.sweeping.checks import check_points
+from adapterkit.sweeping.console import SweepConsole, outcome
+from adapterkit.sweeping.grid import Axis, axes_of, parse_grid
+from adapterkit.sweeping.halving import Halving, Rung, promoted
+from adapterkit.sweeping.ledger import BEST, DEFINITION, LOCK, PICTURE, Ledger
+from adapterkit.sweeping.picture import plot_sweep
+from adapterkit.sweeping.points import Point, Source, make_points
+from adapterkit.sweeping.runner import Runner
+from adapterkit.sweeping.summary import Group, best_point, group_results
+from adapterkit.training import output_of
+from adapterkit.training.shelf import backbone_key, rows_key
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep gave.
+
+    Attributes:
+        folder: where everything of it stands.
+        metric: points were compared by it, on validation rows.
+        points: name -> its line in results.jsonl.
+        groups: settings with all their seeds, the best first.
+        best: name of the best point.
+        artifact: its copy.
+        metrics: of the best: split -> metric -> value with its interval.
+        picture: the plot.
+    """
+
+    folder: Path
+    metric: str
+    points: Mapping[str, Mapping[str, Any]]
+    groups: tuple[Group, ...]
+    best: str
+    artifact: Path
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
+    picture: Path
+
+
+def sweep(
+    recipe: Source,
+    grid: Mapping[str, Iterable[Any]] | Sequence[str],
+    *,
+    halving: Halving | bool = False,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> SweepResult:
+    """Train every point of a grid, compare them on validation rows, and keep the best.
+
+    Points are trained one after the other in this process, where they share the backbone, the encoded rows and, as the
+    recipe's `training.cache` says, the cached trunk. A sweep that was stopped, however, goes on when it is started
+    again: finished points are not trained again, and the one that was stopped goes on from its checkpoint.
+
+    Args:
+        recipe: as `train` takes it.
+        grid: path -> values, or "path=value,value" words. "seed" is short for "training.seed".
+        halving: thin the settings out while they are trained (successive halving). True: with its defaults.
+        overrides: "path=value" each, set on top of the recipe for all points. "output=DIR" is the sweep's own folder;
+            else it is the recipe's output with "-sweep" behind it.
+        overwrite: begin anew where a sweep stands.
+        quiet: show no progress.
+
+    Raises:
+        SweepError: the grid cannot be used, the folder holds another sweep, or every point failed.
+        AdapterkitError: as `train` raises them; points that cannot be trained are found before any is.
+        KeyboardInterrupt: stopped by the user; what is done is kept.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DeviceError("a sweep runs in one process", remedy="Start it without a launcher.")
+    axes = axes_of(grid) if isinstance(grid, Mapping) else parse_grid(grid)
+    resolved = resolve(recipe, overrides)
+    given = any(word.partition("=")[0].strip() == "output" for word in overrides)
+    output = output_of(resolved)
+    folder = output if given else output.with_name(f"{output.name}-sweep")
+    chosen = (Halving() if halving else None) if isinstance(halving, bool) else halving
+    points = make_points(recipe, axes, overrides, folder)
+    ledger = Ledger(folder)
+    with ledger.held(), SweepConsole(quiet=quiet) as console:
+        if overwrite:
+            _clear(folder)
+        definition = _definition(resolved.recipe.to_dict(), axes, chosen)
+        ledger.check(definition)
+        for note in resolved.notes:
+            console.say(f"Note: {note}", "yellow")
+        runner = Runner(recipe, ledger)
+        ordered = _ordered(points)
+        check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.shelf)
+        ledger.begin(definition)
+        if chosen is None:
+            _train_all(ordered, runner, console)
+        else:
+            _train_halving(ordered, runner, console, chosen)
+        return _finish(folder, points, runner.results, f"sweep over {', '.join(axis.path for axis in axes)}")
+
+
+def _definition(recipe: dict[str, Any], axes: Sequence[Axis], halving: Halving | None) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "recipe": {**recipe, "output": None},
+        "grid": {axis.path: list(axis.values) for axis in axes},
+        "halving": None if halving is None else halving.to_dict(),
+    }
+
+
+def _clear(folder: Path) -> None:
+    """Remove the sweep that stands in a folder; what is no sweep stays."""
+    if (folder / DEFINITION).is_file():
+        for entry in folder.iterdir():
+            if entry.name == LOCK:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _ordered(points: Sequence[Point]) -> list[Point]:
+    """Points that share a backbone, and then rows, next to each other; else in their order."""
+    keys = [(backbone_key(point.recipe), rows_key(point.recipe)) for point in points]
+    first: dict[Any, int] = {}
+    for place, (backbone, rows) in enumerate(keys):
+        first.setdefault(backbone, place)
+        first.setdefault((backbone, rows), place)
+    places = sorted(range(len(points)), key=lambda place: (first[keys[place][0]], first[keys[place]], place))
+    return [points[place] for place in places]
+
+
+def _train_all(points: Sequence[Point], runner: Runner, console: SweepConsole) -> None:
+    console.begin(len(points), sum(point.name in runner.results for point in points))
+    for point in points:
+        if point.name not in runner.results:
+            console.running(point.name)
+            console.done(point.name, outcome(runner.finish(point)))
+
+
+def _train_halving(points: Sequence[Point], runner: Runner, console: SweepConsole, halving: Halving) -> None:
+    """Rung by rung; see `halving`."""
+    alive = list(dict.fromkeys(point.group for point in points))
+    for rung in halving.rungs(len(alive)):
+        running = [point for point in points if point.group in alive]
+        if rung.budget is None:
+            _train_all(running, runner, console)
+            return
+        console.say(f"rung {rung.number + 1}: {len(alive)} settings up to {_shown(rung)}")
+        console.begin(len(running), sum((rung.number, point.name) in runner.rungs for point in running))
+        for point in running:
+            if (rung.number, point.name) not in runner.rungs:
+                console.running(point.name)
+                console.done(point.name, outcome(runner.climb(point, rung)))
+        scores: dict[str, list[float | None]] = {group: [] for group in alive}
+        for point in running:
+            scores[point.group].append(runner.rungs[rung.number, point.name]["value"])
+        left = max(1, rung.groups // halving.eta)
+        alive = promoted(scores, left, higher_is_better=runner.higher_is_better)
+        for point in running:
+            if point.group not in alive:
+                runner.drop(point, rung)
+
+
+def _shown(rung: Rung) -> str:
+    budget = rung.budget
+    if budget is None:
+        return "the end"
+    return f"{budget.amount:.0%} of the run" if budget.unit == "share" else f"{budget.amount:g} {budget.unit}"
+
+
+def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping[str, Any]], title: str) -> SweepResult:
+    some = next(iter(results.values()))
+    metric, higher = str(some["metric"]), bool(some["higher_is_better"])
+    groups = group_results(points, results, higher_is_better=higher)
+    best = best_point(groups, results, higher_is_better=higher)
+    if best is None:
+        raise SweepError(
+            "no point of the sweep has a score",
+            [f"{name}: {line.get('reason') or line['status']}" for name, line in results.items()],
+            "Lower training.learning_rate, or look at the rows that the runs name.",
+        )
+    artifact = folder / BEST
+    there = next(point.output for point in points if point.name == best)
+    write_folder(artifact, {name: read_folder(there).content[name] for name in MAX_BYTES}, overwrite=True)
+    plot_sweep(groups, folder / PICTURE, metric, title, higher_is_better=higher)
+    metrics = {
+        split: {name: {"value": m.value, "low": m.low, "high": m.high} for name, m in scores.items()}
+        for split, scores in open_artifact(artifact).manifest.metrics.items()
+    }
+    in_order = {point.name: results[point.name] for point in points if point.name in results}
+    return SweepResult(folder, metric, in_order, groups, best, artifact, metrics, folder / PICTURE)

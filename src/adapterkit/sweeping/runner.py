@@ -1,0 +1,195 @@
+"""Train one point of a sweep, to its end or up to a budget, and write down what it gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapterkit.artifact import open_artifact
+from adapterkit.artifact.folder import MANIFEST
+from adapterkit.errors import DivergedError, SweepError, TrainingError
+from adapterkit.sweeping.halving import Rung
+from adapterkit.sweeping.ledger import Ledger
+from adapterkit.sweeping.points import Point, Source
+from adapterkit.sweeping.summary import DONE, FAILED, HALVED
+from adapterkit.training import Paused, train
+from adapterkit.training.checkpoint import read_progress, remove_checkpoint
+from adapterkit.training.datasets import RecipeRows
+from adapterkit.training.job import RUN_FOLDER, checkpoint_of
+from adapterkit.training.journal import read_journal
+from adapterkit.training.run import folder_of
+from adapterkit.training.shelf import Shelf, backbone_key, rows_key
+
+
+class Runner:
+    """Trains points, and keeps the books.
+
+    Attributes:
+        shelf: what the points share.
+        results: point -> its line, of all that are done.
+        rungs: (rung, point) -> its line.
+    """
+
+    def __init__(self, source: Source, ledger: Ledger) -> None:
+        self.shelf = Shelf()
+        self.results = ledger.results()
+        self.rungs = ledger.rungs()
+        self._source, self._ledger = source, ledger
+        self._digests = {line["rows_key"]: line["digests"] for line in self.results.values()}
+        self._fingerprints = {line["backbone_key"]: line["fingerprint"] for line in self.results.values()}
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether larger scores are better; known once a point was scored."""
+        return bool(next(iter([*self.rungs.values(), *self.results.values()]))["higher_is_better"])
+
+    def finish(self, point: Point) -> dict[str, Any]:
+        """Train a point to its end. Returns its line in results.jsonl."""
+        rows = self._rows(point)
+        try:
+            if not _is_whole(point):
+                self._train(point, None)
+        except DivergedError as error:
+            return self._add_result(point, rows, FAILED, reason=f"{error.summary}")
+        return self._add_result(point, rows, DONE)
+
+    def climb(self, point: Point, rung: Rung) -> dict[str, Any]:
+        """Train a point up to a rung's budget. Returns its line in rungs.jsonl.
+
+        A point whose run ends earlier, by its patience or because it failed, is done with that.
+        """
+        rows = self._rows(point)
+        line = self.results.get(point.name)
+        if line is None:
+            try:
+                if not _is_whole(point):
+                    self._train(point, rung)
+                line = self._add_result(point, rows, DONE)
+            except Paused:
+                line = {**self._facts(point, rows), "value": _validated(point, rows.metric)}
+            except DivergedError as error:
+                line = self._add_result(point, rows, FAILED, reason=error.summary)
+        kept = {name: line.get(name) for name in ("value", "metric", "higher_is_better", "steps", "seconds", "reason")}
+        entry = {"rung": rung.number, "point": point.name, **kept}
+        self._ledger.add_rung(entry)
+        self.rungs[rung.number, point.name] = entry
+        return entry
+
+    def drop(self, point: Point, rung: Rung) -> None:
+        """A point goes no further: its last score is its result, and its checkpoint is removed."""
+        if point.name not in self.results:
+            value = self.rungs[rung.number, point.name]["value"]
+            self._add_result(point, self._rows(point), HALVED, value=value)
+        remove_checkpoint(checkpoint_of(point.output))
+
+    def _train(self, point: Point, rung: Rung | None) -> None:
+        budget = None if rung is None else rung.budget
+        checkpoint = checkpoint_of(point.output)
+        try:
+            begun = read_progress(checkpoint) is not None
+        except TrainingError:  # damaged: begin this point anew
+            begun = False
+        train(
+            self._source,
+            overrides=point.overrides,
+            resume=begun,
+            overwrite=not begun,
+            quiet=True,
+            shelf=self.shelf,
+            pause_after=None if budget is None else budget.steps,
+        )
+
+    def _rows(self, point: Point) -> RecipeRows:
+        """The point's rows. Raises SweepError where rows or backbone are others than when the sweep was begun."""
+        rows = self.shelf.rows(point.recipe, folder_of(self._source))
+        key, digests = rows_key(point.recipe), rows.facts.digests
+        if self._digests.setdefault(key, digests) != digests:
+            parts = [part for part in digests if self._digests[key].get(part) != digests[part]]
+            raise SweepError(
+                "the rows have changed since this sweep was begun",
+                [f"data.{part}: others than the finished points had" for part in parts],
+                "Put the rows back, or begin anew: --overwrite.",
+            )
+        return rows
+
+    def _facts(self, point: Point, rows: RecipeRows) -> dict[str, Any]:
+        steps, seconds = _spent(point)
+        return {
+            "point": point.name,
+            "settings": dict(point.settings),
+            "metric": rows.metric,
+            "higher_is_better": rows.task.higher_is_better(rows.metric),
+            "steps": steps,
+            "seconds": round(seconds, 3),
+        }
+
+    def _add_result(
+        self, point: Point, rows: RecipeRows, status: str, *, value: float | None = None, reason: str = ""
+    ) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
+        size_bytes, fingerprint = None, self._fingerprints.get(backbone_key(point.recipe))
+        if status == DONE:
+            manifest = open_artifact(point.output).manifest
+            metrics = {
+                split: {name: metric.model_dump(mode="json") for name, metric in scores.items()}
+                for split, scores in manifest.metrics.items()
+            }
+            value, size_bytes, fingerprint = (
+                metrics["validation"][rows.metric]["value"],
+                manifest.size_bytes,
+                manifest.backbone.fingerprint,
+            )
+            self._check_backbone(point, fingerprint)
+        line = {
+            **self._facts(point, rows),
+            "status": status,
+            "value": value if value is None or math.isfinite(value) else None,
+            "metrics": metrics,
+            "size_bytes": size_bytes,
+            "artifact": f"{point.output.parent.name}/{point.name}" if status == DONE else None,
+            "rows_key": rows_key(point.recipe),
+            "digests": rows.facts.digests,
+            "backbone_key": backbone_key(point.recipe),
+            "fingerprint": fingerprint,
+            **({"reason": reason} if reason else {}),
+        }
+        self._ledger.add_result(line)
+        self.results[point.name] = line
+        return line
+
+    def _check_backbone(self, point: Point, fingerprint: str) -> None:
+        key = backbone_key(point.recipe)
+        before = self._fingerprints.get(key)
+        if before is not None and before != fingerprint:
+            raise SweepError(
+                "the backbone has changed since this sweep was begun",
+                [f"fingerprint: begun with {before}, found {fingerprint}"],
+                "Put it back, or begin anew: --overwrite.",
+            )
+        self._fingerprints[key] = fingerprint
+
+
+def _is_whole(point: Point) -> bool:
+    """Whether the point's artifact was written, and a crash came before its result was written down."""
+    return (point.output / MANIFEST).is_file() and not checkpoint_of(point.output).exists()
+
+
+def _validated(point: Point, metric: str) -> float | None:
+    """The score of the state that a paused run would keep: the best, or the last."""
+    events = [event for event in _journal(point) if event["event"] == "validation"]
+    best = [event for event in events if event["best"]] if point.recipe.training.keep_best else events
+    value: float | None = best[-1]["metrics"].get(metric) if best else None
+    return value
+
+
+def _spent(point: Point) -> tuple[int, float]:
+    """Optimizer steps that were taken, and their seconds; without validation and saving."""
+    steps = [event for event in _journal(point) if event["event"] == "step"]
+    return (steps[-1]["step"] if steps else 0), sum(event["seconds"] or 0.0 for event in steps)
+
+
+def _journal(point: Point) -> list[Mapping[str, Any]]:
+    path: Path = point.output / RUN_FOLDER / "journal.jsonl"
+    return list(read_journal(path)) if path.is_file() else []

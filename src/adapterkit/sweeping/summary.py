@@ -1,0 +1,94 @@
+"""What a sweep found: points by group, mean and spread over seeds, and the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from adapterkit.sweeping.grid import SEED
+from adapterkit.sweeping.points import Point
+
+DONE, FAILED, HALVED = "done", "failed", "halved"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One setting with all its seeds.
+
+    Attributes:
+        name: the settings, readable.
+        settings: path -> value, without the seed.
+        status: "done" where every point is, else "halved" or "failed".
+        points: names of its points.
+        values: their scores on validation rows; None where a point has none.
+        mean: of the scores that there are; None without any.
+        spread: their standard deviation (of a sample, n - 1); None below two.
+        seconds: of all its training steps.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    status: str
+    points: tuple[str, ...]
+    values: tuple[float | None, ...]
+    mean: float | None
+    spread: float | None
+    seconds: float
+
+
+def group_results(
+    points: Sequence[Point], results: Mapping[str, Mapping[str, Any]], *, higher_is_better: bool
+) -> tuple[Group, ...]:
+    """The groups, the best first; those that are not done come after all that are."""
+    members: dict[str, list[Point]] = {}
+    for point in points:
+        if point.name in results:
+            members.setdefault(point.group, []).append(point)
+    found = [_group(name, inside, results) for name, inside in members.items()]
+    order = {DONE: 0, HALVED: 1, FAILED: 2}
+
+    def rank(group: Group) -> tuple[int, int, float]:
+        # Of halved groups those come first that got further.
+        steps = sum(results[name]["steps"] or 0 for name in group.points) if group.status == HALVED else 0
+        value = group.mean if group.mean is not None else (float("-inf") if higher_is_better else float("inf"))
+        return order[group.status], -steps, -value if higher_is_better else value
+
+    return tuple(sorted(found, key=rank))
+
+
+def best_point(
+    groups: Sequence[Group], results: Mapping[str, Mapping[str, Any]], *, higher_is_better: bool
+) -> str | None:
+    """The best point of the best group: the setting is chosen by its mean, so that no lucky seed chooses it.
+
+    None where no point is done. Where every group has a point that failed, the best of those that are left.
+    """
+    sign = 1 if higher_is_better else -1
+    for group in groups:
+        there = [
+            (sign * value, name)
+            for name, value in zip(group.points, group.values, strict=True)
+            if value is not None and results[name]["status"] == DONE
+        ]
+        if there:
+            return max(there, key=lambda pair: pair[0])[1]
+    return None
+
+
+def _group(name: str, points: Sequence[Point], results: Mapping[str, Mapping[str, Any]]) -> Group:
+    lines = [results[point.name] for point in points]
+    values = tuple(line["value"] for line in lines)
+    there = [value for value in values if value is not None]
+    statuses = {line["status"] for line in lines}
+    return Group(
+        name=name,
+        settings={path: value for path, value in points[0].settings.items() if path != SEED},
+        status=next(status for status in (FAILED, HALVED, DONE) if status in statuses),
+        points=tuple(point.name for point in points),
+        values=values,
+        mean=mean(there) if there else None,
+        spread=stdev(there) if len(there) > 1 else None,
+        seconds=sum(line["seconds"] for line in lines),
+    )

@@ -1,0 +1,231 @@
+"""Sweeps from a grid to the best artifact: what they share, what they keep, and how they go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+
+import adapterkit as ak
+from adapterkit.errors import OutputError, RecipeError, SweepError
+from adapterkit.training import shelf as shelves
+from adapterkit.training.interrupt import Interrupt
+from tests.training.worlds import bytes_of, recipe, rows_of, train, write_rows
+
+GRID = {"training.learning_rate": [0.002, 0.02], "seed": [0, 1]}
+
+
+def swept(plan: Any, grid: Any = None, **arguments: Any) -> Any:
+    return ak.sweep(plan, grid or GRID, quiet=True, **arguments)
+
+
+def lines(folder: Path, name: str = "results.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+@pytest.fixture
+def plan(tmp_path: Path, tiny_folders: Mapping[str, Path]) -> dict[str, Any]:
+    return recipe(tmp_path, tiny_folders["bert"])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, tiny_folders: Mapping[str, Path]) -> tuple[dict[str, Any], Any]:
+    """A finished sweep, to look at."""
+    plan = recipe(tmp_path_factory.mktemp("sweep"), tiny_folders["bert"])
+    return plan, swept(plan)
+
+
+def test_every_point_is_the_artifact_that_training_it_alone_gives(done: tuple[Any, Any], tmp_path: Path) -> None:
+    plan, result = done
+    assert len(result.points) == 4
+    name = "learning_rate=0.02,seed=1"
+    overrides = ["training.learning_rate=0.02", "training.seed=1", f"output={tmp_path / 'alone'}"]
+    alone = train(plan, overrides=overrides)
+    assert bytes_of(result.folder / "points" / name) == bytes_of(alone.artifact)
+    assert result.points[name]["value"] == alone.metrics["validation"]["accuracy"].value
+    assert result.points[name]["metrics"]["test"]["mcc"]["value"] == alone.metrics["test"]["mcc"].value
+
+
+def test_seeds_of_a_setting_are_averaged_and_the_best_setting_gives_the_best_artifact(done: tuple[Any, Any]) -> None:
+    _, result = done
+    by_setting: dict[float, list[float]] = {}
+    for line in lines(result.folder):
+        by_setting.setdefault(line["settings"]["training.learning_rate"], []).append(line["value"])
+    assert len(result.groups) == len(by_setting) == 2
+    for group in result.groups:
+        values = by_setting[group.settings["training.learning_rate"]]
+        assert group.mean == pytest.approx(mean(values))
+        assert group.spread == pytest.approx(stdev(values))
+    first = result.groups[0]
+    assert first.mean == max(mean(values) for values in by_setting.values())
+    assert result.best in first.points
+    assert result.points[result.best]["value"] == max(first.values)
+    assert bytes_of(result.artifact) == bytes_of(result.folder / "points" / result.best)
+    assert ak.verify(result.artifact, ak.Backbone.load(result_backbone(result), dtype="float32"))
+    assert set(result.metrics) == {"validation", "test"}
+    assert result.picture.read_bytes().startswith(b"\x89PNG")
+
+
+def result_backbone(result: Any) -> str:
+    name: str = json.loads((result.artifact / "adapterkit.json").read_text())["backbone"]["name"]
+    return name
+
+
+def test_the_backbone_is_loaded_once_and_rows_are_encoded_once_for_each_seed(
+    plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("load_backbone", "read_recipe_rows", "encode_splits"):
+        real = getattr(shelves, name)
+        monkeypatch.setattr(
+            shelves, name, lambda *given, real=real, name=name, **more: (calls.append(name), real(*given, **more))[1]
+        )
+    swept(plan, {"method.rank": [1, 2], "seed": [0, 1]}, overrides=["training.max_steps=1"])
+    assert calls.count("load_backbone") == 1
+    assert calls.count("encode_splits") == 2  # validation rows are drawn by the seed
+    assert calls.count("read_recipe_rows") == 3  # and the check before has read those of the first seed
+
+
+def test_a_finished_sweep_trains_nothing_again(done: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, result = done
+    monkeypatch.setattr("adapterkit.sweeping.runner.train", lambda *_, **__: pytest.fail("trained again"))
+    again = swept(plan)
+    assert again.points == result.points
+    assert again.best == result.best
+
+
+def test_a_stopped_sweep_goes_on_and_ends_as_if_it_had_never_stopped(
+    done: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, whole = done
+    stopping = f"output={tmp_path / 'stopped'}"
+    asked = iter([*[False] * 12, True])  # 8 steps a point: in the middle of the second
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "wished", lambda self: next(asked))
+        with pytest.raises(KeyboardInterrupt):
+            swept(plan, overrides=[stopping])
+    assert len(lines(tmp_path / "stopped")) == 1
+    again = swept(plan, overrides=[stopping])
+    assert {name: line["value"] for name, line in again.points.items()} == {
+        name: line["value"] for name, line in whole.points.items()
+    }
+    for name in whole.points:
+        assert bytes_of(again.folder / "points" / name) == bytes_of(whole.folder / "points" / name)
+    assert all(line["steps"] == 8 for line in again.points.values())
+
+
+def test_a_sweep_that_was_killed_goes_on(done: tuple[Any, Any], tmp_path: Path) -> None:
+    plan, whole = done
+    file, folder = tmp_path / "plan.json", tmp_path / "killed"
+    file.write_text(json.dumps({**plan, "output": str(folder)}))
+    code = f"import adapterkit as ak; ak.sweep({str(file)!r}, {GRID!r}, overrides=['output={folder}'], quiet=True)"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        results = folder / "results.jsonl"
+        while process.poll() is None and not (results.is_file() and results.read_bytes().count(b"\n") >= 1):
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with results.open("a") as torn:
+        torn.write('{"point": "learn')  # as a crash in the middle of writing leaves it
+    again = swept(plan, overrides=[f"output={folder}"])
+    assert again.best == whole.best
+    for name in whole.points:
+        assert bytes_of(again.folder / "points" / name) == bytes_of(whole.folder / "points" / name)
+
+
+def test_a_point_that_was_saved_and_not_written_down_is_not_trained_again(
+    done: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, whole = done
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    kept = (folder / "results.jsonl").read_text().splitlines(keepends=True)
+    (folder / "results.jsonl").write_text("".join(kept[:-1]))
+    monkeypatch.setattr("adapterkit.sweeping.runner.train", lambda *_, **__: pytest.fail("trained again"))
+    assert swept(plan, overrides=[f"output={folder}"]).points.keys() == whole.points.keys()
+
+
+def test_another_sweep_in_the_folder_is_refused_naming_what_differs_and_replaced_on_demand(plan: Any) -> None:
+    few = ["training.max_steps=1"]
+    first = swept(plan, {"method.rank": [1, 2]}, overrides=few)
+    with pytest.raises(SweepError) as caught:
+        swept(plan, {"method.rank": [1, 3]}, overrides=[*few, "training.batch_size=4"])
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "grid.method.rank",
+        "recipe.training.batch_size",
+    ]
+    second = swept(plan, {"method.rank": [1, 3]}, overrides=few, overwrite=True)
+    assert second.folder == first.folder
+    assert set(second.points) == {"rank=1", "rank=3"}
+    assert sorted(path.name for path in (second.folder / "points").iterdir()) == ["rank=1", "rank=3"]
+
+
+def test_rows_that_changed_in_between_are_refused(plan: Any, tmp_path: Path) -> None:
+    result = swept(plan, {"method.rank": [1, 2]}, overrides=["training.max_steps=1"])
+    results = result.folder / "results.jsonl"
+    results.write_text(results.read_text().splitlines(keepends=True)[0])
+    shutil.rmtree(result.folder / "points" / "rank=2")
+    write_rows(tmp_path / "text-classification.jsonl", rows_of("text-classification", 39))
+    with pytest.raises(SweepError, match="rows have changed"):
+        swept(plan, {"method.rank": [1, 2]}, overrides=["training.max_steps=1"])
+
+
+def test_a_folder_that_is_no_sweep_is_left_alone(plan: Any, tmp_path: Path) -> None:
+    (tmp_path / "out-sweep").mkdir()
+    (tmp_path / "out-sweep" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="holds no sweep"):
+            swept(plan, overwrite=overwrite)
+    assert (tmp_path / "out-sweep" / "thesis.txt").read_text() == "years of work"
+
+
+def test_points_that_cannot_be_trained_are_all_found_before_any_is(plan: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        swept(plan, {"method.rank": [0, 2], "training.learning_rate": [-1.0, 0.1]})
+    assert "3 of 4 points" in caught.value.summary
+    assert "method.rank" in caught.value.problems[0]
+    assert "rank=0,learning_rate=-1" in caught.value.problems[0]
+    assert "training.learning_rate" in caught.value.problems[1]
+    with pytest.raises(RecipeError) as caught:
+        swept(plan, {"method.sites": ["auto", ["nowhere"], ["layer.output"]], "seed": [0, 1]})
+    assert "4 of 6 points" in caught.value.summary
+    assert [problem.partition(" [")[0] for problem in caught.value.problems] == [
+        "site 'nowhere': not in this backbone",
+        "site 'layer.output': not a linear, which LoRA needs",
+    ]
+    assert not (tmp_path / "out-sweep" / "points").exists()
+    assert not (tmp_path / "out-sweep" / "sweep.json").exists()
+
+
+def test_a_point_that_diverges_is_noted_and_the_others_go_on(plan: Any) -> None:
+    result = swept(plan, {"training.learning_rate": [1e30, 0.01]}, overrides=["training.max_steps=2"])
+    failed = result.points["learning_rate=1e+30"]
+    assert failed["status"] == "failed"
+    assert failed["value"] is None
+    assert "step 1 is inf" in failed["reason"]
+    assert result.best == "learning_rate=0.01"
+    with pytest.raises(SweepError, match="no point of the sweep has a score"):
+        swept(plan, {"training.learning_rate": [1e30]}, overrides=["output=" + str(result.folder) + "-2"])
+
+
+def test_a_sweep_without_validation_rows_is_refused(plan: Any) -> None:
+    with pytest.raises(SweepError, match=r"data\.validation"):
+        swept({**plan, "data": {**plan["data"], "validation": None}})
+
+
+def test_two_processes_do_not_work_on_one_sweep(plan: Any, tmp_path: Path) -> None:
+    from adapterkit.sweeping.ledger import Ledger
+
+    with Ledger(tmp_path / "out-sweep").held(), pytest.raises(OutputError, match="another process"):
+        swept(plan)

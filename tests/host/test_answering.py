@@ -34,7 +34,7 @@ def states_of(adapted: Adapted, inputs: Mapping[str, Tensor], reads: str) -> Sta
     """What the trunk computes for a batch, by calling it as transformers' classes do."""
     backbone = adapted.backbone
     flat = {name: tensor.flatten(0, -2) for name, tensor in inputs.items()}
-    with torch.inference_mode(), adapted._autocast():
+    with torch.inference_mode(), adapted.autocast():
         if reads == "encoder":
             output = backbone.trunk.get_submodule("encoder")(**flat)
         else:
@@ -53,7 +53,7 @@ def both(backbone: Any, kind: str, head: HeadSettings) -> tuple[Tensor, Tensor]:
         templates = Templates(backbone, bare_view(backbone.trunk))
         answering = templates.head(kind, adapted.task.classes, adapted.head, adapted.state())
         states = states_of(adapted, batch.inputs, answering.template.reads)
-        with torch.inference_mode(), adapted._autocast():
+        with torch.inference_mode(), adapted.autocast():
             return expected, answering.logits(states, batch.inputs)
 
 

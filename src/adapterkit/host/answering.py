@@ -42,14 +42,14 @@ class States:
     """What the trunk computed for some rows.
 
     Attributes:
-        last_BTD: the trunk's last hidden states; the decoder's, or the encoder's where it ran alone.
-        encoder_BTD: the encoder's last hidden states where a decoder ran above it.
-        pooled_BD: what the trunk's own pooler made of them, where it has one.
+        last: the trunk's last hidden states; the decoder's, or the encoder's where it ran alone.
+        encoder: the encoder's last hidden states where a decoder ran above it.
+        pooled: what the trunk's own pooler made of them, where it has one.
     """
 
-    last_BTD: Tensor
-    encoder_BTD: Tensor | None = None
-    pooled_BD: Tensor | None = None
+    last: Tensor
+    encoder: Tensor | None = None
+    pooled: Tensor | None = None
 
     @classmethod
     def of(cls, output: Any) -> States:
@@ -59,9 +59,9 @@ class States:
 
     def rows(self, places: slice | Tensor) -> States:
         """The states of some of the rows: views for a slice, copies for indices."""
-        encoder, pooled = self.encoder_BTD, self.pooled_BD
+        encoder, pooled = self.encoder, self.pooled
         return States(
-            self.last_BTD[places],
+            self.last[places],
             None if encoder is None else encoder[places],
             None if pooled is None else pooled[places],
         )
@@ -81,15 +81,15 @@ class StandIn(nn.Module):
         if states is None:
             raise RuntimeError("a stand-in was asked before the trunk had computed anything")
         if self.role == "encoder":
-            encoder = states.last_BTD if states.encoder_BTD is None else states.encoder_BTD
+            encoder = states.last if states.encoder is None else states.encoder
             return BaseModelOutput(last_hidden_state=_float(encoder))
-        if self.role == "trunk" and states.encoder_BTD is not None:
+        if self.role == "trunk" and states.encoder is not None:
             return Seq2SeqModelOutput(
-                last_hidden_state=_float(states.last_BTD), encoder_last_hidden_state=_float(states.encoder_BTD)
+                last_hidden_state=_float(states.last), encoder_last_hidden_state=_float(states.encoder)
             )
-        pooled = states.pooled_BD if self.pooler is None else self.pooler(states.last_BTD)
+        pooled = states.pooled if self.pooler is None else self.pooler(states.last)
         return BaseModelOutputWithPoolingAndCrossAttentions(
-            last_hidden_state=_float(states.last_BTD), pooler_output=_float(pooled)
+            last_hidden_state=_float(states.last), pooler_output=_float(pooled)
         )
 
 

@@ -1,0 +1,216 @@
+"""Mixed batches: one forward of the trunk for rows of many adapters, and each head on its own rows.
+
+Axes: B rows, T tokens, K choices, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterkit.backbone import Backbone
+from adapterkit.errors import DataError
+from adapterkit.host.answering import AnsweringHead, States
+from adapterkit.host.engine import Engine
+from adapterkit.host.route import Layers
+
+Inputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Rows of one batch that one head answers.
+
+    Attributes:
+        layers: what each of these rows carries through the trunk.
+        head: the head.
+        inputs: (B, T), or (B, K, T) for multiple choice; padded to the length of the batch.
+    """
+
+    layers: Layers
+    head: AnsweringHead
+    inputs: Inputs
+
+
+class Forwards:
+    """Runs batches on an engine. Holds nothing of a batch; any number of threads may share it."""
+
+    def __init__(self, engine: Engine, backbone: Backbone) -> None:
+        self._engine = engine
+        self._backbone = backbone
+        self._start = int(getattr(backbone.config, "decoder_start_token_id", None) or 0)
+        self._cached = backbone.is_decoder or backbone.is_encoder_decoder
+
+    def logits(self, pieces: Sequence[Piece]) -> list[Tensor]:
+        """Logits of every piece, shaped as `Headed.logits` gives them. Pieces with the same inputs share a forward."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, piece in enumerate(pieces):
+            inputs = piece.inputs
+            shape = tuple((name, inputs[name].shape[-1]) for name in sorted(inputs))
+            groups.setdefault((piece.head.template.reads, shape), []).append(place)
+        found: dict[int, Tensor] = {}
+        for (reads, _), places in groups.items():
+            found.update(zip(places, self._together([pieces[place] for place in places], reads), strict=True))
+        return [found[place] for place in range(len(pieces))]
+
+    def states(self, layers: Sequence[Layers], inputs: Inputs) -> States:
+        """What the trunk computes for a batch; of an encoder-decoder the encoder alone.
+
+        Args:
+            layers: what each row carries, in any order.
+            inputs: (B, T).
+        """
+        reads = "encoder" if self._backbone.is_encoder_decoder else "trunk"
+        order = self._engine.order(layers)
+        places = torch.tensor(order)
+        states = self._run([layers[row] for row in order], {n: t[places] for n, t in inputs.items()}, reads)
+        return states.rows(torch.argsort(places).to(states.last.device))
+
+    def narrow(self) -> torch.autocast:
+        """Above a trunk in a narrow format heads compute as they do in training: under autocast."""
+        dtype = self._backbone.dtype
+        is_narrow = dtype != torch.float32
+        return torch.autocast(self._backbone.device.type, dtype if is_narrow else None, enabled=is_narrow)
+
+    def _together(self, pieces: Sequence[Piece], reads: str) -> list[Tensor]:
+        rows = _Rows(pieces)
+        order = self._engine.order(rows.layers)
+        inputs = rows.inputs(order, self._backbone.device)
+        states = self._run([rows.layers[row] for row in order], inputs, reads)
+        found = []
+        for piece, places in zip(pieces, rows.places(order), strict=True):
+            own = {name: inputs[name][places].view(*tensor.shape) for name, tensor in piece.inputs.items()}
+            with self.narrow():
+                found.append(piece.head.logits(states.rows(places), own))
+        return found
+
+    def _run(self, layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+        device = self._backbone.device
+        given = {name: tensor.to(device) for name, tensor in inputs.items()}
+        with self._engine.routed(layers) as trunk:
+            run: nn.Module = trunk
+            if reads == "encoder":
+                run = trunk.get_submodule("encoder")
+                given = {name: tensor for name, tensor in given.items() if not name.startswith("decoder_")}
+            elif self._backbone.is_encoder_decoder and "decoder_input_ids" not in given:
+                given["decoder_input_ids"] = self._shifted(given["input_ids"])
+            if self._cached and reads != "encoder":
+                return States.of(run(**given, use_cache=False))
+            return States.of(run(**given))
+
+    def _shifted(self, ids_BT: Tensor) -> Tensor:
+        """What transformers' classes without a target give the decoder: the source, one to the right."""
+        return torch.cat([torch.full_like(ids_BT[:, :1], self._start), ids_BT[:, :-1]], dim=1)
+
+
+class _Rows:
+    """The rows that the trunk reads for some pieces. Rows that are equal in everything are read once.
+
+    Attributes:
+        layers: what each row carries.
+    """
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.layers: list[Layers] = []
+        flat = [{name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()} for piece in pieces]
+        sharing: dict[Layers, list[int]] = {}
+        for place, piece in enumerate(pieces):
+            sharing.setdefault(piece.layers, []).append(place)
+        self._chunks: list[Inputs] = []
+        self._of: dict[int, slice | list[int]] = {}
+        for layers, places in sharing.items():
+            if len(places) == 1:
+                (place,) = places
+                self._of[place] = slice(len(self.layers), len(self.layers) + len(flat[place]["input_ids"]))
+                self._add(layers, flat[place])
+            else:
+                self._add_once(layers, places, flat)
+
+    def _add(self, layers: Layers, inputs: Inputs) -> None:
+        self._chunks.append(inputs)
+        self.layers += [layers] * len(inputs["input_ids"])
+
+    def _add_once(self, layers: Layers, places: Sequence[int], flat: Sequence[Inputs]) -> None:
+        seen: dict[bytes, int] = {}
+        for place in places:
+            whole = torch.cat([flat[place][name] for name in sorted(flat[place])], dim=1).cpu().numpy()
+            fresh: list[int] = []
+            found: list[int] = []
+            for row, ids in enumerate(whole):
+                key = ids.tobytes()
+                if key not in seen:
+                    seen[key] = len(self.layers) + len(fresh)
+                    fresh.append(row)
+                found.append(seen[key])
+            self._of[place] = slice(found[0], found[-1] + 1) if _is_run(found) else found
+            if fresh:
+                chosen = flat[place] if len(fresh) == len(whole) else {n: t[fresh] for n, t in flat[place].items()}
+                self._add(layers, chosen)
+
+    def inputs(self, order: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+        """The inputs of all rows in this order, on the device."""
+        whole = {
+            name: torch.cat([chunk[name] for chunk in self._chunks]) if len(self._chunks) > 1 else self._chunks[0][name]
+            for name in self._chunks[0]
+        }
+        if not _is_run(order):
+            places = torch.tensor(order)
+            whole = {name: tensor[places] for name, tensor in whole.items()}
+        return {name: tensor.to(device) for name, tensor in whole.items()}
+
+    def places(self, order: Sequence[int]) -> list[slice | Tensor]:
+        """Where the rows of each piece stand once they are in this order: a slice where they stand together."""
+        if _is_run(order):
+            moved = list(order)
+        else:
+            moved = [0] * len(order)
+            for place, row in enumerate(order):
+                moved[row] = place
+        found: list[slice | Tensor] = []
+        for piece in range(len(self._of)):
+            of = self._of[piece]
+            now = moved[of] if isinstance(of, slice) else [moved[row] for row in of]
+            found.append(slice(now[0], now[-1] + 1) if _is_run(now) else torch.tensor(now))
+        return found
+
+
+def _is_run(numbers: Sequence[int]) -> bool:
+    """Whether numbers count up by one."""
+    return all(number == numbers[0] + step for step, number in enumerate(numbers))
+
+
+def checked_batch(batch: Mapping[str, Any], rows: int, backbone: Backbone) -> dict[str, Tensor]:
+    """The tensors of a batch, checked before a device sees them: a bad token id would spoil an accelerator's context.
+
+    Raises:
+        DataError: with every problem found.
+    """
+    given = dict(batch.items())
+    problems = [f"{name}: found {type(value).__name__}, expected a tensor" for name, value in given.items()
+                if not isinstance(value, Tensor)]  # fmt: skip
+    if "input_ids" not in given:
+        problems.append("input_ids: missing")
+    tensors: dict[str, Tensor] = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    limit, vocabulary = backbone.max_tokens, int(backbone.config.vocab_size)
+    for name, tensor in tensors.items():
+        if tensor.dim() not in (2, 3):
+            problems.append(f"{name}: {tensor.dim()} dimensions, expected 2, or 3 for multiple choice")
+            continue
+        if len(tensor) != rows:
+            problems.append(f"{name}: {len(tensor)} rows, expected one per name, and there are {rows} names")
+        if limit is not None and tensor.shape[-1] > limit:
+            problems.append(f"{name}: {tensor.shape[-1]} tokens, and the backbone takes at most {limit}")
+        if tensor.numel() == 0 and rows:
+            problems.append(f"{name}: shape {tuple(tensor.shape)} has no tokens")
+        elif name.endswith("input_ids") and rows:
+            flat = tensor.flatten(1)
+            bad = ((flat < 0) | (flat >= vocabulary)).any(1).nonzero().flatten().tolist()
+            problems += [f"{name}: row {row} holds a token id outside 0 to {vocabulary - 1}" for row in bad[:10]]
+    if problems:
+        raise DataError("this batch cannot be answered", problems)
+    ids = tensors["input_ids"]
+    return {"attention_mask": torch.ones_like(ids), **tensors}

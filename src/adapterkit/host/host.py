@@ -1,0 +1,421 @@
+"""The host: one backbone that answers with many adapters, each row of a batch with its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.artifact import Artifact
+from adapterkit.artifact.load import as_parts
+from adapterkit.backbone import Backbone
+from adapterkit.data import plan_batches
+from adapterkit.errors import AdapterkitError, ArtifactError, HostClosedError, MountError
+from adapterkit.host.answering import Templates, bare_view
+from adapterkit.host.batching import Forwards, Piece, checked_batch
+from adapterkit.host.composed import Composed, of_artifact
+from adapterkit.host.engine import Engine
+from adapterkit.host.generating import generate
+from adapterkit.host.jobs import Job, answers_of, encode, jobs_of
+from adapterkit.host.mounted import Mounted, MountedHead, Status, Statuses, rank_of, words_for
+from adapterkit.host.pack import pack
+from adapterkit.host.residency import Bank, Loaded
+from adapterkit.host.route import Layers
+from adapterkit.host.sources import Source, open_source
+from adapterkit.recipe.nearest import nearest
+from adapterkit.tasks.encoding import encode_texts, pad_inputs
+from adapterkit.tasks.parts import DEFAULT_MAX_TOKENS
+from adapterkit.tasks.protocol import Row, Vocabulary
+
+
+class Host:
+    """One backbone with many adapters mounted. All methods may be called from many threads at once.
+
+    A call answers with what was mounted when it began, whatever is mounted, swapped or unmounted meanwhile.
+
+    Attributes:
+        backbone: the backbone; nothing is ever attached to it, and it may be trained on meanwhile.
+        slots: how many adapters are in memory at most; the others wait on disk, or in RAM beside an accelerator.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        slots: int = 64,
+        *,
+        compile: bool = False,  # noqa: A002
+        folder: str | Path | None = None,
+    ) -> None:
+        """
+        Args:
+            backbone: a bare backbone.
+            slots: how many adapters are in memory at most, at least 1.
+            compile: let torch compile the forward.
+            folder: where adapters wait that left RAM; None for the system's folder of temporary files.
+
+        Raises:
+            SiteError: an adapter is attached to the backbone.
+            ValueError: no slot at all.
+        """
+        self.backbone = backbone
+        self.slots = slots
+        self._engine = Engine(backbone, compile=compile)
+        self._templates = Templates(backbone, bare_view(backbone.trunk))
+        self._forwards = Forwards(self._engine, backbone)
+        self._bank = Bank(slots, backbone.device, folder)
+        self._vocabulary = Vocabulary.of(
+            backbone.tokenizer, backbone.max_tokens, getattr(backbone.config, "decoder_start_token_id", None)
+        )
+        self._table: dict[str, Mounted] = {}
+        self._changing = Lock()
+        self._closed = False
+
+    # -- what is mounted
+
+    def mount(self, name: str, source: Source) -> Status:
+        """Mount an adapter under a name.
+
+        Args:
+            name: what rows are addressed to; any text that is not empty.
+            source: an artifact's folder, a hub id (owner/name, or owner/name@revision), an opened artifact, a training
+                result, or a plan of `adapterkit.compose`.
+
+        Raises:
+            MountError: the name is taken.
+            ContractError: the artifact was trained on another backbone.
+            ArtifactError: there is no such artifact, or it is refused.
+            HeadError: the backbone's family does not have its head.
+        """
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"an adapter is mounted under a name, which is a text that is not empty, not {name!r}")
+        self._check_open()
+        if name in self._table:
+            raise _taken(name)
+        fresh = self._prepare(name, source, version=1)
+        with self._changing:
+            if name not in self._table and not self._closed:
+                self._table[name] = fresh
+                return Status.of(fresh)
+        self._bank.release(fresh.seat)
+        self._check_open()
+        raise _taken(name)
+
+    def swap(self, name: str, source: Source) -> Status:
+        """Put another version in the place of what is mounted under a name. Raises as `mount`, and where nothing is.
+
+        Calls that have begun are answered by the version that they began with.
+        """
+        self._find(name)
+        fresh = self._prepare(name, source, version=0)
+        with self._changing:
+            old = self._table.get(name)
+            if old is not None:
+                fresh = replace(fresh, version=old.version + 1)
+                self._table[name] = fresh
+        self._bank.release(fresh.seat if old is None else old.seat)
+        if old is None:
+            raise self._unknown([name])
+        return Status.of(fresh)
+
+    def unmount(self, name: str) -> None:
+        """Take an adapter off. Calls that use it finish with it. Raises MountError where nothing is mounted there."""
+        with self._changing:
+            old = self._table.pop(name, None)
+        if old is None:
+            raise self._unknown([name])
+        self._bank.release(old.seat)
+
+    def status(self) -> Statuses:
+        """What is mounted: one entry per name, sorted; prints as a table."""
+        return Statuses(Status.of(mounted) for _, mounted in sorted(self._table.items()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def close(self) -> None:
+        """Forget every adapter and give back memory and disk. The backbone stays."""
+        with self._changing:
+            self._closed = True
+            self._table = {}
+        self._bank.close()
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- answering
+
+    def predict(self, rows: Iterable[tuple[str, Row | str]], *, batch_size: int = 64) -> list[Any]:
+        """Answer rows of any mounted adapters, mixed.
+
+        Args:
+            rows: (name, row) pairs; a row is a dict with the task's columns, or text where one column is enough.
+            batch_size: rows per forward.
+
+        Returns:
+            One JSON-able answer per row, in row order, as `Adapted.predict` gives it. Of an adapter with several heads
+            {head: answer}.
+
+        Raises:
+            MountError: a name that is not mounted; all of them are named.
+            DataError: rows that their tasks cannot use; all of them are named.
+        """
+        given = [_pair(number, item) for number, item in enumerate(rows, 1)]
+        table = self._snapshot([name for name, _ in given])
+        jobs = jobs_of([(table[name], row) for name, row in given])
+        encode(jobs, self._vocabulary)
+        with torch.inference_mode():
+            self._answer([job for job in jobs if not job.generates], batch_size)
+            generate(
+                [job for job in jobs if job.generates],
+                backbone=self.backbone,
+                engine=self._engine,
+                forwards=self._forwards,
+                vocabulary=self._vocabulary,
+                take=lambda asked, rows: self._take([(job.mounted, n) for job, n in zip(asked, rows, strict=True)]),
+                batch_size=batch_size,
+            )
+        return answers_of(jobs, len(given))
+
+    def predict_all(
+        self, row: Row | str | Sequence[Row | str], tasks: Sequence[str] | None = None, *, batch_size: int = 64
+    ) -> Any:
+        """Ask many adapters about one row, or about each of a list of rows.
+
+        Args:
+            tasks: mounted names; None for all that are mounted.
+
+        Returns:
+            {name: answer}, or a list of them for a list of rows.
+
+        Raises:
+            MountError, DataError: as `predict`.
+        """
+        names = sorted(self._table) if tasks is None else list(tasks)
+        one = isinstance(row, str | Mapping)
+        rows: list[Any] = [row] if one else list(row)
+        answers = iter(self.predict([(name, item) for item in rows for name in names], batch_size=batch_size))
+        found = [{name: next(answers) for name in names} for _ in rows]
+        return found[0] if one else found
+
+    def logits(self, batch: Mapping[str, Tensor], tasks: Sequence[str]) -> list[Tensor]:
+        """Logits of a batch of tensors, each row by its own adapter.
+
+        Args:
+            batch: as the tokenizer gives it: input_ids, attention_mask, …, each (B, T); (B, K, T) for multiple choice.
+            tasks: one mounted name per row.
+
+        Returns:
+            One tensor per row: (C,), (T, C), (T, 2), (K,) or (T, V) by the kind of its task.
+
+        Raises:
+            MountError: names that are not mounted, or adapters with several heads.
+            DataError: tensors that do not fit the names or the backbone.
+        """
+        table = self._snapshot(tasks)
+        given = checked_batch(batch, len(tasks), self.backbone)
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(tasks):
+            places.setdefault(name, []).append(place)
+        several = [name for name in places if len(table[name].heads) > 1]
+        if several:
+            raise MountError(
+                "an adapter with several heads has no one tensor of logits", [f"{name!r}" for name in several]
+            )
+        with torch.inference_mode():
+            loaded = self._take([(table[name], len(rows)) for name, rows in places.items()])
+            pieces = [
+                Piece(held.layers, next(iter(held.heads.values())), {key: t[rows] for key, t in given.items()})
+                for rows, held in zip(places.values(), loaded, strict=True)
+            ]
+            computed = self._forwards.logits(pieces)
+        found: dict[int, Tensor] = {}
+        for rows, logits in zip(places.values(), computed, strict=True):
+            found.update(zip(rows, logits.clone(), strict=True))  # tensors that autograd may use
+        return [found[place] for place in range(len(tasks))]
+
+    def features(self, texts: Sequence[str], adapter: str | None = None, *, batch_size: int = 64) -> list[Tensor]:
+        """Last hidden states of texts, (T, D) each without padding; of an encoder-decoder the encoder's.
+
+        Args:
+            texts: cut to what the backbone takes.
+            adapter: a mounted name; None for the bare backbone.
+
+        Raises:
+            MountError: nothing is mounted under that name.
+        """
+        if isinstance(texts, str):
+            raise TypeError("features takes a list of texts, found one text: write features([text])")
+        layers: Layers = ()
+        if adapter is not None:
+            layers = self._take([(self._find(adapter), len(texts))])[0].layers
+        limit = self._vocabulary.max_tokens or DEFAULT_MAX_TOKENS
+        encoded = [tokens for tokens, _ in encode_texts(self._vocabulary, list(texts), None, limit)]
+        found: dict[int, Tensor] = {}
+        lengths = [len(tokens["input_ids"]) for tokens in encoded]
+        for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
+            inputs = pad_inputs([encoded[index] for index in part], self._vocabulary)
+            with torch.inference_mode():
+                states = self._forwards.states([layers] * len(part), inputs)
+            for row, index in enumerate(part):
+                found[index] = states.last[row, : lengths[index]].clone()
+        return [found[index] for index in range(len(texts))]
+
+    # -- inside
+
+    def _answer(self, jobs: Sequence[Job], batch_size: int) -> None:
+        """Fill in the outputs of jobs that do not generate."""
+        asked = [(job, index) for job in jobs for index in range(len(job.features))]
+        lengths = [job.features[index].length_tokens for job, index in asked]
+        batches = [
+            _by_job([asked[place] for place in sorted(part)])
+            for part in plan_batches(lengths, batch_size=batch_size, shuffle=False)
+        ]
+        for number, batch in enumerate(batches):
+            loaded = self._take([(job.mounted, len(indices)) for job, indices in batch.items()])
+            if number + 1 < len(batches):
+                self._bank.prefetch(dict.fromkeys(job.mounted.seat for job in batches[number + 1]))
+            longest = max(job.features[index].length_tokens for job, indices in batch.items() for index in indices)
+            collated = [
+                job.head.task.collate([job.features[i] for i in indices], self._vocabulary, multiple=longest)
+                for job, indices in batch.items()
+            ]
+            pieces = [
+                Piece(held.layers, held.heads[job.name], part.inputs)
+                for job, held, part in zip(batch, loaded, collated, strict=True)
+            ]
+            computed = self._forwards.logits(pieces)
+            for (job, indices), part, logits in zip(batch.items(), collated, computed, strict=True):
+                part = part.to(self.backbone.device)
+                for index, output in zip(indices, job.head.task.outputs(logits, part), strict=True):
+                    job.outputs[index] = output
+
+    def _take(self, asked: Sequence[tuple[Mounted, int]]) -> list[Loaded]:
+        return self._bank.take([mounted.seat for mounted, _ in asked], [rows for _, rows in asked])
+
+    def _prepare(self, name: str, source: Source, version: int) -> Mounted:
+        """Everything that mounting needs and that may fail, before anything is changed."""
+        opened = open_source(source)
+        if isinstance(opened, Artifact):
+            opened.check_backbone(self.backbone)
+            composed = of_artifact(opened)
+        else:
+            composed = opened.build(self._artifact, self.backbone)
+        heads = {
+            key: MountedHead(part.task, self._templates.get(part.task.kind, part.task.classes, part.head), part.facts)
+            for key, part in composed.heads.items()
+        }
+        methods = [part.method for part in composed.parts]
+        seat = self._bank.admit(self._load(composed), _Again(self, name, heads))
+        rank = rank_of(methods, self.backbone.hidden_size)
+        return Mounted(name, version, heads, words_for(methods), rank, seat, composed.report)
+
+    def _load(self, composed: Composed) -> Loaded:
+        packed = [
+            pack(part.method, part.config, part.state, self.backbone, as_parts(part.parts, self.backbone))
+            for part in composed.parts
+        ]
+        heads = {
+            key: self._templates.head(part.task.kind, part.task.classes, part.head, part.state)
+            for key, part in composed.heads.items()
+        }
+        return Loaded(tuple(layer for layer in packed if layer is not None), heads)
+
+    def _artifact(self, place: str) -> Artifact:
+        """What a plan means by a member: a mounted name first, then a folder or a hub id."""
+        mounted = self._table.get(place)
+        opened = open_source(place if mounted is None else _facts(mounted.heads).source)
+        if not isinstance(opened, Artifact):
+            raise ArtifactError(f"{place!r} is no artifact, and a composition is made of artifacts")
+        if mounted is not None and opened.manifest.sha256 != _facts(mounted.heads).sha256:
+            raise _changed(place, mounted.heads)
+        opened.check_backbone(self.backbone)
+        return opened
+
+    def _find(self, name: str) -> Mounted:
+        return self._snapshot([name])[name]
+
+    def _snapshot(self, names: Iterable[str]) -> dict[str, Mounted]:
+        self._check_open()
+        wanted = dict.fromkeys(names)
+        found = {name: mounted for name in wanted if (mounted := self._table.get(name)) is not None}
+        if len(found) < len(wanted):
+            raise self._unknown([name for name in wanted if name not in found])
+        return found
+
+    def _unknown(self, names: Sequence[str]) -> MountError:
+        mounted = sorted(self._table)
+        problems = []
+        for name in names:
+            near = nearest(name, mounted) if isinstance(name, str) else None
+            problems.append(f"{name!r} is not mounted" + (f"; did you mean {near!r}?" if near else ""))
+        shown = ", ".join(map(repr, mounted[:20])) + (f" and {len(mounted) - 20} more" if len(mounted) > 20 else "")
+        return MountError(
+            f"{len(names)} name{'s are' if len(names) > 1 else ' is'} not mounted on this host",
+            problems,
+            f"Mounted: {shown or 'nothing yet'}. Mount an adapter with host.mount(name, folder).",
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise HostClosedError("this host was closed", remedy="Make a new one: Host(backbone).")
+
+
+class _Again:
+    """Loads a mounted artifact anew, should the file be lost in which it waits."""
+
+    def __init__(self, host: Host, name: str, heads: Mapping[str, MountedHead]) -> None:
+        self._host, self._name, self._heads = host, name, heads
+
+    def __call__(self) -> Loaded:
+        facts = _facts(self._heads)
+        try:
+            opened = open_source(facts.source) if facts.sha256 else None
+        except AdapterkitError as error:
+            raise _changed(self._name, self._heads) from error
+        if not isinstance(opened, Artifact) or opened.manifest.sha256 != facts.sha256:
+            raise _changed(self._name, self._heads)
+        return self._host._load(of_artifact(opened))
+
+
+def _facts(heads: Mapping[str, MountedHead]) -> Any:
+    return next(iter(heads.values())).facts
+
+
+def _changed(name: str, heads: Mapping[str, MountedHead]) -> ArtifactError:
+    facts = _facts(heads)
+    return ArtifactError(
+        f"{name!r} is mounted and cannot be read again",
+        [f"{facts.source or 'a composition'}: expected the version {facts.sha256[:12] or 'that was composed'}…"],
+        f"Swap it for what is there now: host.swap({name!r}, …).",
+    )
+
+
+def _taken(name: str) -> MountError:
+    return MountError(
+        f"{name!r} is mounted already", remedy=f"Take its place with host.swap({name!r}, …), or unmount it first."
+    )
+
+
+def _pair(number: int, item: Any) -> tuple[str, Any]:
+    if isinstance(item, str | Mapping) or not isinstance(item, Sequence) or len(item) != 2:
+        raise TypeError(f"row {number}: expected (name, row), found {type(item).__name__}")
+    name, row = item
+    return name, row
+
+
+def _by_job(asked: Sequence[tuple[Job, int]]) -> dict[Job, list[int]]:
+    found: dict[Job, list[int]] = {}
+    for job, index in asked:
+        found.setdefault(job, []).append(index)
+    return found

@@ -15,7 +15,7 @@ from adapterkit.artifact.config import check_config
 from adapterkit.artifact.contents import check_contents, check_state, dtype_problems
 from adapterkit.artifact.folder import CARD, CONFIG, MANIFEST, TENSORS, Files, read_folder
 from adapterkit.artifact.manifest import Manifest, parse_manifest
-from adapterkit.artifact.parts import REMEDY, as_part, check_part, places_of_parts
+from adapterkit.artifact.parts import REMEDY, as_part, part_problems, places_of_parts
 from adapterkit.artifact.strict_json import parse_object
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
@@ -109,14 +109,26 @@ class Artifact:
             ArtifactError: a part is missing, damaged or another one; names both sides.
             ContractError: a part belongs to another backbone.
         """
+        opened = self.open_parts()
+        for artifact in opened.values():
+            artifact.check_backbone(backbone)
+        return as_parts(opened, backbone)
+
+    def open_parts(self) -> dict[str, Artifact]:
+        """The artifacts of a fusion's parts, by name; {} for every other method.
+
+        Raises:
+            ArtifactError: a part is missing, damaged or another one; names both sides.
+        """
         facts = self.manifest.parts
         places = places_of_parts(self.folder, facts, self.part_places)
-        parts = _read_parts(places, backbone)
-        pairs = zip(parts, facts, strict=True)
-        problems = [problem for part, fact in pairs for problem in check_part(part, places[fact.name], fact)]
+        opened = {name: open_artifact(place) for name, place in places.items()}
+        problems = [
+            problem for fact in facts for problem in part_problems(fact, places[fact.name], opened[fact.name].manifest)
+        ]
         if problems:
             raise ArtifactError(f"the parts of {self.folder} are not those it was trained with", problems, REMEDY)
-        return parts
+        return opened
 
 
 def read_parts(method: Method, backbone: Backbone) -> tuple[Part, ...]:
@@ -128,16 +140,15 @@ def read_parts(method: Method, backbone: Backbone) -> tuple[Part, ...]:
     """
     if not isinstance(method, FusionMethod):
         return ()
-    return _read_parts({part_name(place): Path(place) for place in method.parts}, backbone)
-
-
-def _read_parts(places: Mapping[str, Path], backbone: Backbone) -> tuple[Part, ...]:
-    parts = []
-    for name, folder in places.items():
-        artifact = open_artifact(folder)
+    opened = {part_name(place): open_artifact(place) for place in method.parts}
+    for artifact in opened.values():
         artifact.check_backbone(backbone)
-        parts.append(as_part(name, artifact.folder, artifact.manifest, artifact.state, backbone))
-    return tuple(parts)
+    return as_parts(opened, backbone)
+
+
+def as_parts(opened: Mapping[str, Artifact], backbone: Backbone) -> tuple[Part, ...]:
+    """Artifacts as the parts of a fusion, by name. Raises ArtifactError where one is no bottleneck."""
+    return tuple(as_part(name, each.folder, each.manifest, each.state, backbone) for name, each in opened.items())
 
 
 def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None = None) -> Artifact:

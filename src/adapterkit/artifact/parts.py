@@ -92,13 +92,15 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
     return Part(name, manifest.files[TENSORS].sha256, settings, tensors)
 
 
-def check_part(part: Part, folder: Path, facts: PartFacts) -> list[str]:
-    """How a part differs from the one that the fusion was trained with; names both sides."""
-    if part.sha256 != facts.sha256:
+def part_problems(facts: PartFacts, folder: Path, manifest: Manifest) -> list[str]:
+    """How the artifact in a folder differs from the part that a fusion was trained with; names both sides."""
+    found, settings = manifest.files[TENSORS].sha256, manifest.method
+    if found != facts.sha256 or not isinstance(settings, BottleneckMethod):
         ours = f"trained with tensors {_short(facts.sha256)} ({_shown(facts.method)})"
-        return [f"{facts.name}: {ours}, {folder} holds {_short(part.sha256)} ({_shown(part.settings)})"]
-    if _working(part.settings) != _working(facts.method):
-        return [f"{facts.name}: trained as {_shown(facts.method)}, {folder} says {_shown(part.settings)}"]
+        theirs = _shown(settings) if isinstance(settings, BottleneckMethod) else settings.kind
+        return [f"{facts.name}: {ours}, {folder} holds {_short(found)} ({theirs})"]
+    if _working(settings) != _working(facts.method):
+        return [f"{facts.name}: trained as {_shown(facts.method)}, {folder} says {_shown(settings)}"]
     return []
 
 

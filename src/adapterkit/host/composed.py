@@ -43,11 +43,13 @@ class Part:
         method: the method's settings.
         config: the content of adapter_config.json.
         state: the method's tensors by their names in an artifact (`base_model.model.…`); no tensor of a head.
+        parts: the artifacts that a fusion is made of, by name.
     """
 
     method: Method
     config: Mapping[str, Any]
     state: Mapping[str, Tensor]
+    parts: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,5 +107,5 @@ def of_artifact(artifact: Artifact) -> Composed:
     method = {name: tensor for name, tensor in artifact.state.items() if name not in heads}
     head = {name: tensor for name, tensor in artifact.state.items() if name in heads}
     facts = Facts(str(artifact.folder), manifest.version, manifest.sha256)
-    part = Part(manifest.method, artifact.config, method)
+    part = Part(manifest.method, artifact.config, method, artifact.open_parts())
     return Composed((part,), {"": HeadPart(artifact.task, manifest.head, head, facts)})

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.host import route
+from adapterkit.host.fusing import FusionStep
 from adapterkit.host.hosted import bare, host_module, owns_output, view_of
 from adapterkit.host.products import AffineStep, BottleneckStep, LoraStep, Shrunk, Step, Weights, Work
 from adapterkit.host.route import Layers, Segment
-from adapterkit.host.structure import AffinePiece, LoraPiece, Piece
+from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, Piece
 
 
 class View:
@@ -72,7 +73,10 @@ class View:
                 residual = partial(self._residuals.__getitem__, piece.residual)
             if piece.norm is not None:
                 norm = partial(bare, self._hosted(piece.norm))
-            yield piece.path, 1, BottleneckStep(low, high, weights, first, piece, residual, norm)
+            if isinstance(piece, BottleneckPiece):
+                yield piece.path, 1, BottleneckStep(low, high, weights, first, piece, residual, norm)
+            else:
+                yield piece.path, 1, FusionStep(low, high, weights, first, piece, residual, norm)
 
     def _hosted(self, path: str) -> nn.Module:
         module: nn.Module = self._modules[path]

@@ -6,7 +6,7 @@ Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -19,8 +19,10 @@ from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Site
 from adapterkit.errors import ArtifactError, SiteError
 from adapterkit.host.assemble import Affine, Bottleneck, Packed, Update, assemble
+from adapterkit.host.pack_fusion import pack_fusion
 from adapterkit.methods.attachment import BELOW_ALL_LAYERS
 from adapterkit.methods.bottleneck.layer import hidden_width
+from adapterkit.methods.fusion import Part
 from adapterkit.methods.lora import choose, pattern_value, splits
 from adapterkit.methods.reach import lowest_layers
 from adapterkit.methods.splitting import is_transposed
@@ -31,7 +33,13 @@ __all__ = ["Packed", "pack"]
 _REMEDY = "Load the backbone that the artifact was trained on, or fetch the artifact again."
 
 
-def pack(method: Method, config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: Backbone) -> Packed | None:
+def pack(
+    method: Method,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    backbone: Backbone,
+    parts: Sequence[Part] = (),
+) -> Packed | None:
     """Read a method's tensors.
 
     Args:
@@ -39,6 +47,7 @@ def pack(method: Method, config: Mapping[str, Any], state: Mapping[str, Tensor],
         config: the content of its adapter_config.json; it says which modules the adapter's model holds.
         state: the artifact's tensors by name; those of the head are passed over.
         backbone: which the artifact fits.
+        parts: of a fusion.
 
     Returns:
         None for the method `none`.
@@ -54,7 +63,7 @@ def pack(method: Method, config: Mapping[str, Any], state: Mapping[str, Tensor],
     if method.kind == "lora":
         return _pack_lora(method, config, names, backbone)
     if method.kind == "fusion":
-        raise ArtifactError("a fusion is not a method by itself", remedy="Mount it as a composition of its parts.")
+        return pack_fusion(method, names, parts, backbone)
     return _pack_bottleneck(method, config, names, backbone)
 
 

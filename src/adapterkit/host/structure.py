@@ -93,7 +93,38 @@ class BottleneckPiece:
         return (self.width, self.hidden), (self.width,), (self.width + 1, self.hidden)
 
 
-Piece = LoraPiece | AffinePiece | BottleneckPiece
+@dataclass(frozen=True)
+class FusionPiece:
+    """Attention over several bottlenecks on the output h of one linear; see `methods.fusion.layer`.
+
+    Attributes:
+        path: the linear, by path in the trunk.
+        hidden: width of h.
+        parts: width and activation of each bottleneck.
+        query_width: in which queries and keys are compared.
+        value: whether there is a matrix W_Δ.
+        placement: of all the bottlenecks.
+        residual, norm: as for a bottleneck.
+    """
+
+    path: str
+    hidden: int
+    parts: tuple[tuple[int, str], ...]
+    query_width: int
+    value: bool
+    placement: str
+    residual: str | None
+    norm: str | None
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Three for every bottleneck, as above; then W_Q (Q, D), b_Q (Q,), W_K (Q, D), and W_Δ (D, D) if any."""
+        hidden, width = self.hidden, self.query_width
+        necks = [shape for middle, _ in self.parts for shape in ((middle, hidden), (middle,), (middle + 1, hidden))]
+        return (*necks, (width, hidden), (width,), (width, hidden), *((hidden, hidden),) * self.value)
+
+
+Piece = LoraPiece | AffinePiece | BottleneckPiece | FusionPiece
 
 
 @dataclass(frozen=True, eq=False)

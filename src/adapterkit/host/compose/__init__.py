@@ -3,6 +3,7 @@
     ak.compose.weighted({"a": 0.7, "b": 0.3})      Σ w·ΔW of LoRA adapters, exactly or approximated
     ak.compose.average("a", "b")                   the mean of parameters of adapters that are built alike
     ak.compose.stack("language", "task")           one on top of the other
+    ak.compose.fuse(["runs/a", "runs/b"], recipe)  attention over bottlenecks: a recipe, to be trained first
 
 A member is what the host has mounted under that name, or a folder or hub id.
 """
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from adapterkit.errors import CompositionError
 from adapterkit.host.compose.average import Average
+from adapterkit.host.compose.fuse import fuse
 from adapterkit.host.compose.plan_file import load_plan, plan_schema
 from adapterkit.host.compose.save import save
 from adapterkit.host.compose.stack import Stack, Stackable, offered_by
@@ -25,6 +27,7 @@ __all__ = [
     "Stackable",
     "Weighted",
     "average",
+    "fuse",
     "load_plan",
     "plan_schema",
     "save",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.attention import attention_configs, attention_for_training
 from adapterkit.data import plan_batches
 from adapterkit.errors import ArtifactError, DataError, DetachedError
 from adapterkit.heads import Headed, build_head, resolve
+from adapterkit.heads.unpadded import UnpaddedHeaded
 from adapterkit.methods import Attachment, attach
 from adapterkit.methods.fusion import Part
 from adapterkit.recipe import HeadSettings, Method
@@ -36,6 +36,8 @@ class Adapted(nn.Module):
         parts: what a fusion is made of; empty for every other method.
         vocabulary: what the task needs to know of the backbone to encode text.
         compute_dtype: the format of matrix products: the backbone's, unless a training run asks for a narrower one.
+        shortcut: another way from a batch to its logits, over states that were computed before; None for a batch
+            that it cannot answer.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Adapted(nn.Module):
         self.parts = tuple(parts)
         self.module = headed.module
         self.compute_dtype = backbone.dtype
+        self.shortcut: Callable[[dict[str, Tensor]], Tensor | None] | None = None
         self._attached = True
         self._head_modules = tuple(_outside(headed.module, backbone.trunk))
         self._upper_layers = tuple(_above(backbone, headed.module, attachment.lowest_layer))
-        self._configs = attention_configs(backbone.trunk)
+        self._answers = UnpaddedHeaded(headed, task.kind, encoder_decoder=backbone.is_encoder_decoder)
         start = getattr(backbone.config, "decoder_start_token_id", None)
         self.vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens, start)
 
@@ -70,15 +73,11 @@ class Adapted(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits of a batch: shapes as `Headed.logits` gives them. Raises DetachedError after `detach`."""
         self._check_attached()
-        with self._autocast(), self._attention(inputs["input_ids"].shape[-1]):
-            return self.headed.logits(inputs)
+        with self.autocast():
+            logits = None if self.shortcut is None else self.shortcut(inputs)
+            return self._answers.logits(inputs) if logits is None else logits
 
-    def _attention(self, tokens: int) -> AbstractContextManager[None]:
-        if not (self.training and torch.is_grad_enabled()):
-            return nullcontext()
-        return attention_for_training(self._configs, self.backbone.device, self.compute_dtype, tokens)
-
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """In a narrow format the adapter's fp32 tensors are cast for each product, not stored narrow."""
         narrow = self.compute_dtype != torch.float32
         return torch.autocast(self.backbone.device.type, self.compute_dtype if narrow else None, enabled=narrow)
@@ -186,7 +185,7 @@ class Adapted(nn.Module):
         if not isinstance(task, GeneratingTask):
             raise TypeError(f"{task.kind} does not generate text")
         found: dict[int, str] = {}
-        with self._answering(), self._autocast():
+        with self._answering(), self.autocast():
             for new_tokens, group in self._by_room(task, features).items():
                 lengths = [features[index].length_tokens for index in group]
                 for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):

@@ -88,21 +88,27 @@ class OwnModel(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits: (B, C) pooled, (B, T, C) per token, (B, K) for multiple choice."""
-        if self.kind == "multiple-choice":
-            rows, choices = inputs["input_ids"].shape[:2]
-            flat = {name: value.reshape(rows * choices, *value.shape[2:]) for name, value in inputs.items()}
-            return self._pooled(flat).view(rows, choices)
-        return self._pooled(inputs) if self.kind in POOLED_KINDS else self._tokens(inputs)
+        if self.kind in POOLED_KINDS:
+            return self.answer(self.vectors(inputs), inputs)
+        return self._tokens(inputs)
+
+    def vectors(self, inputs: dict[str, Tensor]) -> Tensor:
+        """What the head's pooling makes of every text, (B, D), or (B·K, D) for multiple choice."""
+        flat = {name: value.flatten(0, -2) for name, value in inputs.items()}
+        head: Any = getattr(self, HEAD_NAME)
+        vectors_BD: Tensor = head["pooling"](self._states(flat), flat["attention_mask"])
+        return vectors_BD
+
+    def answer(self, vectors_BD: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Logits from pooled texts, (B, C), or (B, K) for multiple choice."""
+        head: Any = getattr(self, HEAD_NAME)
+        logits: Tensor = head["output"](vectors_BD)
+        return logits.view(inputs["input_ids"].shape[:2]) if self.kind == "multiple-choice" else logits
 
     def _states(self, inputs: dict[str, Tensor]) -> Tensor:
         trunk: Any = getattr(self, self.prefix)
         states: Tensor = trunk(**inputs).last_hidden_state
         return states.float()
-
-    def _pooled(self, inputs: dict[str, Tensor]) -> Tensor:
-        head: Any = getattr(self, HEAD_NAME)
-        logits: Tensor = head["output"](head["pooling"](self._states(inputs), inputs["attention_mask"]))
-        return logits
 
     def _tokens(self, inputs: dict[str, Tensor]) -> Tensor:
         head: Any = getattr(self, HEAD_NAME)

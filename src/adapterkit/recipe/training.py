@@ -59,6 +59,9 @@ class TrainingSettings(Settings):
     """Number format in the artifact. bfloat16: half the size. auto: the format of the computation."""
     evaluation_batch_size: Positive = 64
     """Rows per batch where nothing trains. Higher: faster up to a point, more memory."""
+    cache: Annotated[str, Field(min_length=1)] = "auto"
+    """Keep on disk what the frozen layers below the lowest adapted one make of each text: auto (where it pays), off, or
+    a folder to keep it in. Less computing in every epoch after the first, more space on the disk."""
     golden_rows: Annotated[int, Field(ge=1, le=64)] = 4
     """Rows whose answers are kept in the artifact as a proof. Higher: a stronger proof, a larger manifest."""
 

@@ -30,6 +30,7 @@ from adapterkit.training.loop import Step, training_steps
 from adapterkit.training.place import check_device, compute_dtype, make_accelerator
 from adapterkit.training.shelf import Shelf
 from adapterkit.training.trackers import begin_tracking
+from adapterkit.training.trunk_cache import use_cache
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
     there = pause <= progress.steps < batches.total_steps and not progress.is_enough(settings.patience)
     if there and _due(settings.evaluate_every, progress.steps, batches):
         raise Paused(progress.steps)
+    use_cache(job, batches)
     learner = make_learner(adapted, settings, batches.total_steps)
     model = accelerator.prepare(adapted, device_placement=[False])
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())

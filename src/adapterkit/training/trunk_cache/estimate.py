@@ -1,0 +1,89 @@
+"""Whether keeping states pays: arithmetic over layers, epochs and bytes.
+
+A layer's forward takes 2 operations per parameter and token. Going back through a frozen layer takes as many, since
+only its input has a gradient. So an epoch costs L + (L - a) passes through a layer per token, and with the states below
+layer a kept 2·(L - a), or nothing where only a head learns, and the reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OPERATIONS_PER_SECOND = {"cpu": 1e11, "mps": 2e12, "cuda": 2e13}
+"""Roughly, of one device; only the balance of computing and reading depends on it."""
+READ_BYTES_PER_SECOND = 1e9
+LEAST_GAIN = 1.05
+MOST_OF_FREE_SPACE = 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What keeping states would cost and save.
+
+    Attributes:
+        layer: the layer that they enter.
+        layers: how many there are, a decoder's included.
+        adapted: whether a method trains in the layers above.
+        layer_parameters: of one layer.
+        device: "cpu", "cuda", "mps".
+        epoch_tokens, epoch_bytes: what an epoch reads.
+        new_tokens, new_bytes: what is not kept yet.
+        free_bytes: on the disk.
+        epochs: of the run.
+    """
+
+    layer: int
+    layers: int
+    adapted: bool
+    layer_parameters: int
+    device: str
+    epoch_tokens: int
+    epoch_bytes: int
+    new_tokens: int
+    new_bytes: int
+    free_bytes: int
+    epochs: float
+
+    @property
+    def plain_seconds(self) -> float:
+        """An epoch without kept states."""
+        back = self.layers - self.layer if self.adapted else 0
+        return self._pass_seconds(self.epoch_tokens) * (self.layers + back)
+
+    @property
+    def kept_seconds(self) -> float:
+        """An epoch with them."""
+        passes = (self.layers - self.layer) * (2 if self.adapted else 1)
+        return self._pass_seconds(self.epoch_tokens) * passes + self.epoch_bytes / READ_BYTES_PER_SECOND
+
+    @property
+    def filling_seconds(self) -> float:
+        """Computing and writing what is not kept yet."""
+        return self._pass_seconds(self.new_tokens) * self.layer + self.new_bytes / READ_BYTES_PER_SECOND
+
+    @property
+    def gain(self) -> float:
+        """How much shorter an epoch gets, as a factor."""
+        return self.plain_seconds / max(self.kept_seconds, 1e-9)
+
+    def objection(self) -> str:
+        """Why not to keep states; "" where it pays."""
+        if self.new_bytes > MOST_OF_FREE_SPACE * self.free_bytes:
+            return f"it would take {readable(self.new_bytes)} of {readable(self.free_bytes)} that are free on the disk"
+        whole = self.epochs * self.kept_seconds + self.filling_seconds
+        if self.epochs * self.plain_seconds < LEAST_GAIN * whole:
+            return f"over {self.epochs:.3g} epochs it would not pay: {self.layer} of {self.layers} layers are below"
+        return ""
+
+    def _pass_seconds(self, tokens: int) -> float:
+        return tokens * 2.0 * self.layer_parameters / OPERATIONS_PER_SECOND.get(self.device, 1e11)
+
+
+def readable(size_bytes: int) -> str:
+    """A size for people."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

@@ -1,0 +1,57 @@
+"""Keys of the rows of a batch: digests of what the model reads, so that any change of it is another row.
+
+Axes: B rows (of several choices: one for each choice), T tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from adapterkit.training.trunk_cache.segment import KEY_BYTES
+
+_MASK = "attention_mask"
+
+
+class Keyed(NamedTuple):
+    """The rows of a batch.
+
+    Attributes:
+        keys: one per row.
+        lengths: tokens of each row.
+    """
+
+    keys: list[bytes]
+    lengths: list[int]
+
+
+def flat_inputs(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's inputs of a batch, each (B, T), whatever stands before the last axis."""
+    return {name: value.flatten(0, -2) for name, value in inputs.items() if not name.startswith("decoder_")}
+
+
+def keys_of(inputs: Mapping[str, Tensor]) -> Keyed | None:
+    """Keys of the rows of a batch; None where rows are not padded on the right, or nothing says where they end.
+
+    Args:
+        inputs: as `flat_inputs` gives them.
+    """
+    if _MASK not in inputs:
+        return None
+    mask_BT = inputs[_MASK].cpu().numpy()
+    lengths_B = mask_BT.sum(1)
+    if not ((np.arange(mask_BT.shape[1]) < lengths_B[:, None]) == mask_BT).all():
+        return None
+    names = sorted(inputs.keys() - {_MASK})
+    read = np.stack([inputs[name].cpu().numpy() for name in names], axis=1).astype("<i4")
+    start = hashlib.blake2b(" ".join(names).encode(), digest_size=KEY_BYTES)
+    keys, lengths = [], lengths_B.tolist()
+    for row, length in enumerate(lengths):
+        digest = start.copy()
+        digest.update(read[row, :, :length].tobytes())
+        keys.append(digest.digest())
+    return Keyed(keys, lengths)

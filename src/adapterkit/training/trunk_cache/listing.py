@@ -1,0 +1,87 @@
+"""What is kept on the disk, and how to make room."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterkit.training.trunk_cache.segment import SUFFIX, count_rows
+from adapterkit.training.trunk_cache.store import DESCRIPTION
+
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The kept states of one backbone below one layer.
+
+    Attributes:
+        folder: where they are.
+        backbone: its name.
+        layer: the layer that they enter.
+        pooling: how they were pooled, or "".
+        dtype: of the numbers.
+        rows: how many texts.
+        size_bytes: on the disk.
+        used: when they were last used, in seconds since 1970.
+    """
+
+    folder: Path
+    backbone: str
+    layer: int
+    pooling: str
+    dtype: str
+    rows: int
+    size_bytes: int
+    used: float
+
+
+def entries(root: Path) -> list[Entry]:
+    """Everything that is kept under `root`, last used first."""
+    return sorted(_entries(root), key=lambda entry: -entry.used)
+
+
+def _entries(root: Path) -> Iterator[Entry]:
+    for description in root.glob(f"*/{DESCRIPTION}"):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # another run may be removing it
+            facts = json.loads(description.read_text(encoding="utf-8"))
+            files = [path for path in description.parent.iterdir() if path.is_file()]
+            yield Entry(
+                folder=description.parent,
+                backbone=str(facts["backbone"]),
+                layer=int(facts["layer"]),
+                pooling=str(facts["pooling"]),
+                dtype=str(facts["dtype"]),
+                rows=sum(count_rows(path) for path in files if path.suffix == SUFFIX),
+                size_bytes=sum(path.stat().st_size for path in files),
+                used=description.stat().st_mtime,
+            )
+
+
+def prune(
+    root: Path, *, older_than_days: float | None = None, max_bytes: int | None = None, everything: bool = False
+) -> list[Entry]:
+    """Remove what was not used for so long, then what was used longest ago until the rest is small enough.
+
+    A run that reads it meanwhile keeps what it has opened.
+
+    Returns:
+        What was removed.
+    """
+    kept, removed = entries(root), []
+    now = time.time()
+    for entry in list(kept):
+        old = older_than_days is not None and now - entry.used > older_than_days * DAY_SECONDS
+        if everything or old:
+            kept.remove(entry)
+            removed.append(entry)
+    while max_bytes is not None and kept and sum(entry.size_bytes for entry in kept) > max_bytes:
+        removed.append(kept.pop())
+    for entry in removed:
+        shutil.rmtree(entry.folder)
+    return removed

@@ -1,0 +1,239 @@
+"""Decide whether a run keeps states, compute those that are not kept yet, and let the adapter use them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from adapterkit.backbone import cache_folder
+from adapterkit.backbone.split import layers_of
+from adapterkit.data import RowStream, plan_batches
+from adapterkit.tasks.protocol import Feature
+from adapterkit.training.batches import Batches
+from adapterkit.training.job import Job
+from adapterkit.training.trunk_cache.cut import Cut, NoCut, answers_alike, cut_of
+from adapterkit.training.trunk_cache.estimate import Estimate, readable
+from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
+from adapterkit.training.trunk_cache.shortcut import Shortcut
+from adapterkit.training.trunk_cache.space import space_of
+from adapterkit.training.trunk_cache.store import MISSING, Store
+
+FILL_TOKENS = 4096
+"""Tokens per batch while states are computed; they are sorted by length, so that little is padding."""
+PROBED_ROWS = 4
+TOLD_GAIN = 50.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run reads.
+
+    Attributes:
+        batches: features, longest first.
+        epoch_tokens, epoch_rows: of the training rows.
+        tokens: key -> tokens of every distinct row, of all splits.
+    """
+
+    batches: list[list[Feature]]
+    epoch_tokens: int
+    epoch_rows: int
+    tokens: dict[bytes, int]
+
+
+def cache_root(setting: str = "auto") -> Path:
+    """Where states are kept: the folder of the recipe, else one in adapterkit's cache folder."""
+    return cache_folder() / "trunk" if setting in ("auto", "off") else Path(setting).expanduser()
+
+
+def use_cache(job: Job, batches: Batches) -> None:
+    """Let a run's adapter answer from kept states, if the recipe allows it and it pays. Says what was decided."""
+    setting = job.recipe.training.cache
+    if setting == "off":
+        return
+    shortcut = _shortcut(job, batches)
+    if isinstance(shortcut, NoCut):
+        job.console.say(f"trunk cache: not used, {shortcut.reason}")
+    else:
+        job.adapted.shortcut = shortcut
+
+
+def _shortcut(job: Job, batches: Batches) -> Shortcut | NoCut:
+    adapted = job.adapted
+    if isinstance(job.rows.train, RowStream):
+        return NoCut("streamed rows are not known before they are read")
+    cut = cut_of(adapted)
+    if isinstance(cut, NoCut):
+        return cut
+    probed = _probe(job, cut)
+    if isinstance(probed, NoCut):
+        return probed
+    space = space_of(adapted, cut.layer, cut.pooling, probed)
+    store = Store(cache_root(job.recipe.training.cache), space)
+    wanted = _wanted(job)
+    missing = {key for key, row in zip(wanted.tokens, store.find(list(wanted.tokens)), strict=True) if row == MISSING}
+    if len(missing) < len(wanted.tokens) and not _still_right(job, cut, store, wanted):
+        return NoCut(f"{store.folder} holds other states than this backbone gives: was it changed in memory?")
+    estimate = _estimate(job, cut, store, wanted, missing, batches)
+    objection = estimate.objection() if job.recipe.training.cache == "auto" else ""
+    objection = _agreed(job, objection)
+    if objection:
+        return NoCut(objection)
+    job.console.say(_decided(cut, estimate, len(wanted.tokens), len(missing), store.folder))
+    _fill(job, cut, store, wanted)
+    found = sum(row != MISSING for row in store.find(list(wanted.tokens)))
+    if store.refusal:
+        job.console.warn(f"the trunk cache cannot be written, {store.refusal}")
+    if not found:
+        return NoCut("nothing could be kept")
+    if found < len(wanted.tokens):
+        job.console.warn(f"{len(wanted.tokens) - found:,} texts are not kept and will be computed each time")
+    return Shortcut(cut, store, adapted.backbone.device)
+
+
+def _decided(cut: Cut, estimate: Estimate, texts: int, new: int, folder: Path) -> str:
+    where = f"above {cut.pooling} pooling" if cut.pooling else f"below layer {cut.layer} of {estimate.layers}"
+    gain = f"{TOLD_GAIN:.0f} times or more" if estimate.gain > TOLD_GAIN else f"{estimate.gain:.1f} times"
+    return (
+        f"trunk cache: {texts:,} texts {where}, {new:,} of them new ({readable(estimate.new_bytes)}), "
+        f"an epoch {gain} faster; in {folder}"
+    )
+
+
+def _wanted(job: Job) -> Wanted:
+    tokens: dict[bytes, int] = {}
+    epoch_tokens = epoch_rows = 0
+    planned: list[list[Feature]] = []
+    for split, features in job.features.items():
+        for batch in _plan(features):
+            planned.append(batch)
+            keyed = keys_of(_inputs(job, batch))
+            if keyed is None:
+                continue
+            tokens.update(zip(keyed.keys, keyed.lengths, strict=True))
+            if split == "train":
+                epoch_tokens += sum(keyed.lengths)
+                epoch_rows += len(keyed.keys)
+    return Wanted(planned, epoch_tokens, epoch_rows, tokens)
+
+
+def _plan(features: Sequence[Feature]) -> Iterator[list[Feature]]:
+    for part in plan_batches([f.length_tokens for f in features], batch_tokens=FILL_TOKENS, shuffle=False):
+        yield [features[index] for index in part]
+
+
+def _inputs(job: Job, features: Sequence[Feature]) -> dict[str, Tensor]:
+    """The encoder's inputs, on the CPU."""
+    return flat_inputs(job.adapted.task.collate(features, job.adapted.vocabulary).inputs)
+
+
+def _lower(job: Job, cut: Cut, inputs: dict[str, Tensor]) -> Tensor:
+    device = job.adapted.backbone.device
+    with torch.inference_mode(), job.adapted.autocast():
+        return cut.lower({name: value.to(device) for name, value in inputs.items()})
+
+
+def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
+    """The type of the states, once both halves were seen to answer as the whole does."""
+    adapted = job.adapted
+    device = adapted.backbone.device
+    shortest = sorted(job.features["train"], key=lambda feature: feature.length_tokens)[:PROBED_ROWS]
+    if not shortest:
+        return NoCut("there are no rows")
+    inputs = adapted.task.collate(shortest, adapted.vocabulary).to(device).inputs
+    if keys_of(flat_inputs(inputs)) is None:
+        return NoCut("its rows are not padded on the right")
+    with torch.inference_mode(), adapted.autocast():
+        kept = cut.lower(flat_inputs(inputs))
+        if not answers_alike(cut.upper(inputs, kept), adapted.headed.logits(inputs)):
+            return NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
+    return kept.dtype
+
+
+def _still_right(job: Job, cut: Cut, store: Store, wanted: Wanted) -> bool:
+    """Compute a few kept rows again, in case the backbone in memory is not the one on the disk."""
+    for batch in reversed(wanted.batches):  # the shortest first
+        inputs = _inputs(job, batch[:PROBED_ROWS])
+        keyed = keys_of(inputs)
+        rows = [] if keyed is None else store.find(keyed.keys)
+        known = [place for place, row in enumerate(rows) if row != MISSING]
+        if keyed is None or not known:
+            continue
+        tokens = 1 if cut.pooling else inputs["input_ids"].shape[1]
+        kept = store.gather([rows[place] for place in known], tokens)
+        fresh = _lower(job, cut, {name: value[known] for name, value in inputs.items()}).cpu()
+        for place, (one, other) in enumerate(zip(kept, fresh, strict=True)):
+            length = 1 if cut.pooling else keyed.lengths[known[place]]
+            scale = max(1.0, float(other[:length].abs().max()))
+            tolerance = scale * (1e-3 if other.dtype == torch.float32 else 0.1)
+            if not torch.allclose(one[:length], other[:length], rtol=0.0, atol=tolerance):
+                return False
+        return True
+    return True
+
+
+def _estimate(job: Job, cut: Cut, store: Store, wanted: Wanted, missing: set[bytes], batches: Batches) -> Estimate:
+    adapted = job.adapted
+    _, layers = layers_of(adapted.module)
+    row_bytes = store.space.width * store.space.itemsize
+    new_tokens = sum(wanted.tokens[key] for key in missing)
+    others = adapted.backbone.contract.layers - len(layers) if adapted.headed.source == "family" else 0
+    return Estimate(
+        layer=cut.layer,
+        layers=len(layers) + others,
+        adapted=bool(adapted.attachment.lowest_layer),
+        layer_parameters=sum(parameter.numel() for parameter in layers.parameters()) // len(layers),
+        device=adapted.backbone.device.type,
+        epoch_tokens=wanted.epoch_tokens,
+        epoch_bytes=row_bytes * (wanted.epoch_rows if cut.pooling else wanted.epoch_tokens),
+        new_tokens=new_tokens,
+        new_bytes=row_bytes * (len(missing) if cut.pooling else new_tokens),
+        free_bytes=_free_bytes(store.folder),
+        epochs=batches.total_steps / max(1, batches.steps_per_epoch or 1),
+    )
+
+
+def _free_bytes(folder: Path) -> int:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def _agreed(job: Job, objection: str) -> str:
+    """What the main process decided: the others may have found the disk in another state."""
+    decided = [objection]
+    if job.accelerator.num_processes > 1:
+        broadcast_object_list(decided)
+    return decided[0]
+
+
+def _fill(job: Job, cut: Cut, store: Store, wanted: Wanted) -> None:
+    """Compute the rows that are not kept, each process its share."""
+    accelerator, started = job.accelerator, time.perf_counter()
+    done: set[bytes] = set()
+    for batch in wanted.batches[accelerator.process_index :: accelerator.num_processes]:
+        if store.refusal:
+            break
+        inputs = _inputs(job, batch)
+        keyed = keys_of(inputs)
+        if keyed is None:
+            continue
+        rows = store.find(keyed.keys)
+        places = {key: place for place, key in enumerate(keyed.keys) if rows[place] == MISSING and key not in done}
+        if not places:
+            continue
+        chosen = list(places.values())
+        states = _lower(job, cut, {name: value[chosen] for name, value in inputs.items()})
+        for place, (key, index) in enumerate(places.items()):
+            store.add(key, states[place, : 1 if cut.pooling else keyed.lengths[index]])
+        done.update(places)
+    store.flush()
+    accelerator.wait_for_everyone()
+    store.refresh()
+    if done:
+        job.console.say(f"trunk cache: filled in {time.perf_counter() - started:.1f} s")

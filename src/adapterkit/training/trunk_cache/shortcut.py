@@ -1,0 +1,38 @@
+"""From a batch straight to its logits, over states that are kept.
+
+Axes: B rows (of several choices: one for each choice), T tokens, D hidden width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adapterkit.training.trunk_cache.cut import Cut
+from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
+from adapterkit.training.trunk_cache.store import MISSING, Store
+
+
+class Shortcut:
+    """Answers batches from a store; rows that it lacks are computed, and not kept."""
+
+    def __init__(self, cut: Cut, store: Store, device: torch.device) -> None:
+        self.cut, self.store = cut, store
+        self._device = device
+
+    def __call__(self, inputs: dict[str, Tensor]) -> Tensor | None:
+        """The logits of a batch; None where no row of it is kept, so that the whole trunk may as well run."""
+        flat = flat_inputs(inputs)
+        keyed = keys_of(flat)
+        if keyed is None:
+            return None
+        rows = self.store.find(keyed.keys)
+        missing = [place for place, row in enumerate(rows) if row == MISSING]
+        if len(missing) == len(rows):
+            return None
+        tokens = 1 if self.cut.pooling else flat["input_ids"].shape[1]
+        kept_BTD = self.store.gather(rows, tokens).to(self._device)
+        if missing:
+            with torch.no_grad():
+                kept_BTD[missing] = self.cut.lower({name: value[missing] for name, value in flat.items()})
+        return self.cut.upper(inputs, kept_BTD)

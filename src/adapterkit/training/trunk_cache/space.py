@@ -1,0 +1,93 @@
+"""What kept states are states of. Two runs share rows only where all of this is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from adapterkit.adapted import Adapted
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Space:
+    """What rows of one folder have in common.
+
+    Attributes:
+        backbone: its name, for people; does not count.
+        fingerprint: of its config, tokenizer and weights.
+        tokenizer: digest of how its tokenizer reads text.
+        layer: the layer that the states enter, or the number of layers.
+        pooling: "mean", "first" or "last" where a row is pooled to one vector, else "".
+        width: D.
+        dtype: of the kept numbers.
+        computed_in: formats of weights and of products.
+        attention: which attention computed them.
+        device: "cpu", "cuda", "mps".
+    """
+
+    backbone: str
+    fingerprint: str
+    tokenizer: str
+    layer: int
+    pooling: str
+    width: int
+    dtype: str
+    computed_in: tuple[str, str]
+    attention: str
+    device: str
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits over all that counts, and over the versions of what computed it."""
+        content = {
+            **asdict(self),
+            "backbone": None,
+            "format": FORMAT,
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def numpy_dtype(self) -> str:
+        """An unsigned integer of the numbers' size: numpy has no bfloat16."""
+        return f"<u{self.itemsize}"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per number."""
+        return self.torch_dtype.itemsize
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The numbers' type."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for the folder's own description."""
+        return asdict(self)
+
+
+def space_of(adapted: Adapted, layer: int, pooling: str, dtype: torch.dtype) -> Space:
+    """The space of an adapter's states below `layer`."""
+    backbone = adapted.backbone
+    return Space(
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        tokenizer=backbone.contract.tokenizer,
+        layer=layer,
+        pooling=pooling,
+        width=backbone.hidden_size,
+        dtype=str(dtype).removeprefix("torch."),
+        computed_in=(str(backbone.dtype), str(adapted.compute_dtype)),
+        attention=str(getattr(backbone.config, "_attn_implementation", "")),
+        device=backbone.device.type,
+    )

@@ -15,7 +15,7 @@ from adapterkit.adapted import PREFIX, Adapted
 from adapterkit.artifact import load
 from adapterkit.errors import MergeError
 from adapterkit.recipe import TrainingSettings
-from adapterkit.training.learner import make_optimizer
+from adapterkit.training.learner import make_learner
 from tests.laws.cases import CASES, HEADS, METHODS, Case
 from tests.laws.worlds import adapter, batch_of, disturb, logits_of, write
 from tests.methods.cases import bits
@@ -71,12 +71,11 @@ def test_training_steps_change_all_of_the_adapter_and_no_bit_of_the_backbone(
     with built(tiny_backbones, case) as adapted:
         before = {name: bits(parameter) for name, parameter in frozen(adapted).items()}
         start = {name: parameter.detach().clone() for name, parameter in trained(adapted).items()}
-        optimizer = make_optimizer(adapted, TrainingSettings(learning_rate=1e-2))
+        learner = make_learner(adapted, TrainingSettings(learning_rate=1e-2), total_steps=2)
         adapted.train()
         for _ in range(2):  # what lies below a zero matrix gets its first gradient in the second step
             backward(adapted)
-            optimizer.step()
-            optimizer.zero_grad()
+            learner.step(clip=None)
         after = trained(adapted)
         assert {name: bits(parameter) for name, parameter in frozen(adapted).items()} == before
         # A key's bias moves all scores of a query alike; the softmax ignores it, and AdamW does not decay it.

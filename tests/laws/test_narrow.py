@@ -12,7 +12,7 @@ import torch
 from adapterkit.artifact import load
 from adapterkit.backbone import Backbone
 from adapterkit.recipe import HeadSettings, TrainingSettings
-from adapterkit.training.learner import make_optimizer
+from adapterkit.training.learner import make_learner
 from tests import tiny
 from tests.laws.cases import KINDS, METHODS
 from tests.laws.worlds import adapter, batch_of, disturb, logits_of, write
@@ -69,13 +69,12 @@ def test_training_changes_no_bit_of_the_backbone_and_the_adapter_stays_in_float3
     backbone = narrow(family)
     before = {name: bits(tensor) for name, tensor in backbone.trunk.state_dict().items()}
     with adapter(backbone, kind, METHODS[method].settings, AUTO) as adapted:
-        optimizer = make_optimizer(adapted, TrainingSettings(learning_rate=1e-2))
+        learner = make_learner(adapted, TrainingSettings(learning_rate=1e-2), total_steps=2)
         adapted.train()
         for _ in range(2):
             batch = batch_of(adapted)
             adapted.task.loss(adapted(batch.inputs), batch).mean.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            learner.step(clip=None)
         adapted.eval()
         parameters = {**adapted.method_parameters(), **adapted.head_parameters()}
         assert {parameter.dtype for parameter in parameters.values()} == {torch.float32}

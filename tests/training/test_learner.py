@@ -28,19 +28,63 @@ def test_every_trained_parameter_has_its_rate_and_vectors_do_not_decay(tiny_back
     with adapted_on(tiny_backbones["bert"], method) as adapted:
         learner = make_learner(adapted, settings, total_steps=10)
         found = {
-            id(parameter): (group["lr"], group["weight_decay"])
+            name: (group["lr"], group["weight_decay"])
+            for name, parameter in learner.parameters.items()
             for group in learner.optimizer.param_groups
-            for parameter in group["params"]
+            for part in group["params"]
+            if part.data_ptr() <= parameter.data_ptr() < part.data_ptr() + part.nbytes
         }
         expected = {
-            id(parameter): (pytest.approx(rate), 0.3 if parameter.ndim > 1 else 0.0)
+            name: (pytest.approx(rate), 0.3 if parameter.ndim > 1 else 0.0)
             for rate, parameters in ((0.01, adapted.method_parameters()), (0.05, adapted.head_parameters()))
-            for parameter in parameters.values()
+            for name, parameter in parameters.items()
         }
         assert found == expected
         assert {parameter.ndim > 1 for parameter in learner.parameters.values()} == {True, False}
         trainable = {id(parameter) for parameter in adapted.parameters() if parameter.requires_grad}
-        assert trainable == found.keys()
+        assert trainable == {id(parameter) for parameter in learner.parameters.values()}
+        assert len([part for group in learner.optimizer.param_groups for part in group["params"]]) <= 4
+
+
+def test_steps_are_those_of_an_optimizer_over_each_tensor(tiny_backbones: Any) -> None:
+    settings = TrainingSettings(learning_rate=0.01, weight_decay=0.3, schedule="constant", warmup=0)
+    with adapted_on(tiny_backbones["bert"], LoraMethod(dora=True, bias="lora_only")) as adapted:
+        learner = make_learner(adapted, settings, total_steps=10)
+        biases = set(adapted.attachment.biases())
+        assert biases
+        copies = {name: p.detach().clone().requires_grad_() for name, p in learner.parameters.items()}
+        plain = torch.optim.AdamW(
+            [
+                {
+                    "params": [copy],
+                    "lr": 0.01 if name in adapted.method_parameters() else 0.05,
+                    "weight_decay": 0.3 if copy.ndim > 1 else 0.0,
+                }
+                for name, copy in copies.items()
+            ]
+        )
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            for name, parameter in learner.parameters.items():
+                gradient = torch.randn(parameter.shape, generator=generator)
+                parameter.grad, copies[name].grad = gradient.clone(), 0.5 * gradient
+            expected = torch.nn.utils.clip_grad_norm_(copies.values(), 1.0)
+            plain.step()
+            assert learner.step(clip=1.0, factor=0.5) == pytest.approx(float(expected), rel=1e-5)
+        for name, parameter in learner.parameters.items():
+            # The norm is summed in another order.
+            assert torch.allclose(parameter, copies[name], rtol=1e-5, atol=1e-7), name
+        assert learner.size() == pytest.approx(
+            sum(float((copy.detach().double() ** 2).sum()) for copy in copies.values()) ** 0.5, rel=1e-5
+        )
+
+
+def test_the_trunks_own_biases_stay_where_they_are(tiny_backbones: Any) -> None:
+    with adapted_on(tiny_backbones["bert"], LoraMethod(bias="all")) as adapted:
+        biases = adapted.attachment.biases()
+        before = {name: bias.data_ptr() for name, bias in biases.items()}
+        learner = make_learner(adapted, TrainingSettings(), total_steps=10)
+        assert {name: learner.parameters[name].data_ptr() for name in biases} == before
 
 
 def test_a_head_may_have_a_rate_of_its_own(tiny_backbones: Any) -> None:

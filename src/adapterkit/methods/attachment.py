@@ -50,11 +50,11 @@ class Attachment:
         config: Mapping[str, Any],
         lowest_layer: Mapping[str, int],
         before: Before | None,
-        sources: Mapping[str, Hashable] | None = None,
+        sites: Mapping[str, Site] | None = None,
     ) -> None:
-        """Used by `attach`, with what each layer reads, by path."""
+        """Used by `attach`, with the sites of LoRA's layers by path."""
         self.lowest_layer = dict(lowest_layer)
-        self._sources = dict(sources or {})
+        self._sites = dict(sites or {})
         self._layers = dict(layers)
         self._biases = dict(biases)
         self._config = dict(config)
@@ -66,6 +66,10 @@ class Attachment:
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by path in the model without the adapter's name, as PEFT's files have it."""
         return {path: parameter for path, parameter in self._saved().items() if parameter.requires_grad}
+
+    def biases(self) -> dict[str, nn.Parameter]:
+        """The trunk's own biases that are trained too, by path in the model."""
+        return dict(self._biases)
 
     def state(self) -> dict[str, Tensor]:
         """Copies of everything that makes the adapter, by path in the model as PEFT's files have it."""
@@ -123,7 +127,7 @@ class Attachment:
         lora_layers = {path: layer for path, layer in self._layers.items() if isinstance(layer, LoraLayer)}
         take_away(lora_layers)
         if on:
-            put_under(lora_layers, self._sources)
+            put_under(lora_layers, self._sites)
 
     def merge(self) -> None:
         """Fold the adapter into the backbone's weights.
@@ -226,19 +230,7 @@ def _attach_lora(
     if settings.bias == "all":
         lowest = dict.fromkeys(lowest, BELOW_ALL_LAYERS)
     content = {**config.to_dict(), "target_modules": sorted(targets), "inference_mode": True}
-    return Attachment(layers, trained, content, lowest, before, {path: source(site) for path, site in targets.items()})
-
-
-def source(site: Site) -> Hashable:
-    """What a site reads. Queries, keys and values of one attention read the same, so do a gate and what it gates.
-
-    The queries of a cross attention read the decoder, its keys and values the encoder.
-    """
-    block, _, role = site.name.rpartition(".")
-    together = ("gate", "input") if block == "feedforward" else ("query", "key", "value")
-    if block == "cross_attention":
-        together = ("key", "value")
-    return site.stack, site.layer, block, together if role in together else role
+    return Attachment(layers, trained, content, lowest, before, targets)
 
 
 def _attach_bottleneck(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -15,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from adapterkit.adapted import Adapted
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import TrainingSettings
+from adapterkit.training.flat import Flat
 
 HEAD_RATE_FACTOR = 5.0
 """A head starts from nothing while the adapter corrects something good, so it learns this much faster by default."""
@@ -26,34 +26,53 @@ class Learner:
 
     Attributes:
         parameters: of method and head, by path.
-        optimizer: over these parameters.
+        optimizer: over these parameters, most of them flat.
         schedule: of its rates.
         scaler: lifts fp16's small gradients; switched off in every other format.
+        flat: the parameters that lie in one buffer.
+        loose: those that cannot: the trunk's own biases, and other formats than fp32.
     """
 
     parameters: dict[str, nn.Parameter]
     optimizer: Optimizer
     schedule: LRScheduler
     scaler: GradScaler
+    flat: Flat
+    loose: list[nn.Parameter]
 
-    def step(self, clip: float | None) -> float:
-        """Clip the gradients, take one step and clear them. Returns the gradient's norm before clipping.
+    def step(self, clip: float | None, factor: float = 1.0) -> float:
+        """Multiply the gradients by a factor, clip them, take one step and clear them.
 
         A gradient that is not finite changes nothing; fp16's scaler then lowers its scale.
+
+        Returns:
+            The gradient's norm after the factor and before clipping.
         """
+        gradients = [self.flat.gather(), *(loose.grad for loose in self.loose if loose.grad is not None)]
         self.scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), clip or math.inf))
+        norm = factor * _norm(gradients)
         if math.isfinite(norm) or self.scaler.is_enabled():
+            # As in torch.nn.utils.clip_grad_norm_.
+            shrink = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
+            torch._foreach_mul_(gradients, factor * shrink)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for loose in self.loose:
+            loose.grad = None
         return norm
 
     def size(self) -> float:
-        """The sum of the parameters' norms: not finite as soon as one value is not."""
-        with torch.no_grad():
-            return float(torch.stack(torch._foreach_norm(list(self.parameters.values()))).sum())
+        """The norm of all parameters: not finite as soon as one value is not."""
+        return _norm([self.flat.values, *(loose.detach() for loose in self.loose)])
+
+
+def _norm(tensors: list[Tensor]) -> float:
+    """The norm of all values together, with one wait for the device.
+
+    Squares are summed pairwise; torch's norm sums them one by one, and is off by 1e-4 at 300,000 values.
+    """
+    return float(torch.stack([tensor.float().square().sum() for tensor in tensors]).sum().sqrt())
 
 
 def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int) -> Learner:
@@ -69,30 +88,43 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int)
             [f"method.kind: found {adapted.method.kind}, and the head of {adapted.task.kind} is the checkpoint's own"],
             "Take method.kind=lora or bottleneck.",
         )
-    optimizer = make_optimizer(adapted, settings)
+    groups = _groups(adapted, settings)
+    loose = [parameter for group in groups.values() for parameter in group if not _may_move(adapted, parameter)]
+    held = {id(parameter) for parameter in loose}
+    flat = Flat([[parameter for parameter in group if id(parameter) not in held] for group in groups.values()])
+    # AdamW (Loshchilov & Hutter 2019).
+    optimizer = AdamW(
+        [
+            {
+                "params": [*[part] * bool(len(part)), *(p for p in group if id(p) in held)],
+                "lr": rate,
+                "weight_decay": decay,
+            }
+            for part, ((rate, decay), group) in zip(flat.groups, groups.items(), strict=True)
+        ],
+        lr=settings.learning_rate,
+        fused=True,
+    )
     device = adapted.backbone.device.type
     scaler = GradScaler(device, enabled=adapted.compute_dtype == torch.float16)
-    return Learner(parameters, optimizer, make_schedule(optimizer, settings, total_steps), scaler)
+    return Learner(parameters, optimizer, make_schedule(optimizer, settings, total_steps), scaler, flat, loose)
 
 
-def make_optimizer(adapted: Adapted, settings: TrainingSettings) -> AdamW:
-    """AdamW (Loshchilov & Hutter 2019) over the adapter's and the head's parameters; norms and biases do not decay."""
+def _groups(adapted: Adapted, settings: TrainingSettings) -> dict[tuple[float, float], list[nn.Parameter]]:
+    """What trains, by rate and weight decay: matrices decay; norms, biases and scales do not."""
     head_rate = settings.head_learning_rate or HEAD_RATE_FACTOR * settings.learning_rate
-    groups = [
-        *_groups(adapted.method_parameters().values(), settings.learning_rate, settings.weight_decay),
-        *_groups(adapted.head_parameters().values(), head_rate, settings.weight_decay),
-    ]
-    return AdamW(groups, lr=settings.learning_rate, fused=True)
+    rated = [(parameter, settings.learning_rate) for parameter in adapted.method_parameters().values()]
+    rated += [(parameter, head_rate) for parameter in adapted.head_parameters().values()]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter, rate in rated:
+        groups.setdefault((rate, settings.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return groups
 
 
-def _groups(parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, object]]:
-    """Matrices decay; vectors and scalars, which are norms, biases and scales, do not."""
-    every = list(parameters)
-    matrices = [parameter for parameter in every if parameter.ndim > 1]
-    vectors = [parameter for parameter in every if parameter.ndim <= 1]
-    groups = [{"params": matrices, "lr": rate, "weight_decay": decay}]
-    groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
+def _may_move(adapted: Adapted, parameter: nn.Parameter) -> bool:
+    """The trunk's own tensors stay where they are, as others may hold them; and a buffer has one format."""
+    own = {id(bias) for bias in adapted.attachment.biases().values()}
+    return id(parameter) not in own and parameter.dtype == torch.float32
 
 
 def warmup_steps(settings: TrainingSettings, total_steps: int) -> int:

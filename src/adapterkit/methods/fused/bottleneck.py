@@ -25,16 +25,19 @@ class Bottleneck:
     """f(z) = scale · (W_up · act(W_down · z + b_down) + b_up).
 
     Attributes:
-        down_MD, down_M, up_DM, up_D: W_down, b_down, W_up, b_up.
+        down_weight: (M, D).
+        down_bias: (M,).
+        up_weight: (D, M).
+        up_bias: (D,).
         scale: a number, or the learned one as a tensor of one element.
         activation: elementwise.
         dropout: probability, on f.
     """
 
-    down_MD: Tensor
-    down_M: Tensor
-    up_DM: Tensor
-    up_D: Tensor
+    down_weight: Tensor
+    down_bias: Tensor
+    up_weight: Tensor
+    up_bias: Tensor
     scale: float | Tensor
     activation: Callable[[Tensor], Tensor]
     dropout: float
@@ -56,9 +59,7 @@ def add_bottleneck(h: Tensor, z: Tensor, bottleneck: Bottleneck) -> Tensor:
     seed = draw_seed() if b.dropout else 0
     fixed = _Fixed(number, b.activation, b.dropout, seed)
     own_z = None if z is h else z
-    result: Tensor = _AddBottleneck.apply(  # type: ignore[no-untyped-call]
-        h, own_z, b.down_MD, b.down_M, b.up_DM, b.up_D, scale, fixed
-    )
+    result: Tensor = _AddBottleneck.apply(h, own_z, b.down_weight, b.down_bias, b.up_weight, b.up_bias, scale, fixed)
     return result
 
 
@@ -74,7 +75,7 @@ class _Fixed:
 
 class _AddBottleneck(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         h: Tensor,
         own_z: Tensor | None,
@@ -101,7 +102,7 @@ class _AddBottleneck(torch.autograd.Function):
         return sum_ND.view(h.shape)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         z_ND, a_NM, down_MD, down_M, up_DM, up_D, scale = ctx.saved_tensors
         fixed, dtype, of_h, of_z = ctx.fixed, z_ND.dtype, None, None

@@ -16,7 +16,7 @@ Initialisations play no part: PiSSA and OLoRA change the weight before the first
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.lora.layer import Linear as PeftLinear
@@ -27,12 +27,15 @@ from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.fused.dtype import product_dtype
 from adapterkit.methods.fused.lora import LoraLinear, lora_linears
 
+if TYPE_CHECKING:
+    from adapterkit.backbone import Site
+
 
 class Readers:
     """LoRA layers that read the same x: the first one that is called computes all, the others take what is theirs.
 
-    Whether x is the same is asked by identity, call by call, so a layer that is given another x is still right, and only
-    slower. Every member has to be called once for each x, as the linears of an attention are.
+    Whether x is the same is asked by identity, call by call, so a layer that is given another x is still right, and
+    only slower. Every member has to be called once for each x, as the linears of an attention are.
     """
 
     def __init__(self) -> None:
@@ -104,17 +107,17 @@ class FusedLora:
         )
 
 
-def put_under(layers: Mapping[str, Any], sources: Mapping[str, Hashable]) -> None:
+def put_under(layers: Mapping[str, Any], sites: Mapping[str, Site]) -> None:
     """Give every layer that it fits a fused forward.
 
     Args:
         layers: PEFT's layers by path.
-        sources: what each layer reads, by path; layers with equal values are given the same x and share one product.
+        sites: of the layers, by path; those that are given the same x share a product.
     """
     readers: dict[tuple[Hashable, int], Readers] = {}
     for path, layer in layers.items():
         if _fits(layer):
-            shared = readers.setdefault((sources[path], layer.in_features), Readers())
+            shared = readers.setdefault((_source(sites[path]), layer.in_features), Readers())
             layer.forward = FusedLora(layer, shared)
 
 
@@ -122,6 +125,18 @@ def take_away(layers: Mapping[str, Any]) -> None:
     """Leave every layer with its class's own forward."""
     for layer in layers.values():
         vars(layer).pop("forward", None)
+
+
+def _source(site: Site) -> Hashable:
+    """What a site reads. Queries, keys and values of one attention read the same, so do a gate and what it gates.
+
+    The queries of a cross attention read the decoder, its keys and values the encoder.
+    """
+    block, _, role = site.name.rpartition(".")
+    together = ("gate", "input") if block == "feedforward" else ("query", "key", "value")
+    if block == "cross_attention":
+        together = ("key", "value")
+    return site.stack, site.layer, block, together if role in together else role
 
 
 def _fits(layer: Any) -> bool:

@@ -28,15 +28,15 @@ class LoraLinear:
 
     Attributes:
         base: torch's Linear, or GPT-2's Conv1D.
-        a_RI: the shrinking matrix.
-        b_OR: the expanding matrix.
+        a: the shrinking matrix (R, I).
+        b: the expanding matrix (O, R).
         scaling: factor of the update.
         dropout: probability, on the update's own input.
     """
 
     base: Any
-    a_RI: nn.Parameter
-    b_OR: nn.Parameter
+    a: nn.Parameter
+    b: nn.Parameter
     scaling: float
     dropout: float
 
@@ -55,14 +55,14 @@ def lora_linears(x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype) -
         (…, O) for each linear.
     """
     seeds = [draw_seed() if linear.dropout else 0 for linear in linears]
-    factors = [factor for linear in linears for factor in (linear.a_RI, linear.b_OR)]
+    factors = [factor for linear in linears for factor in (linear.a, linear.b)]
     outputs: tuple[Tensor, ...] = _LoraLinears.apply(x, linears, dtype, seeds, *factors)  # type: ignore[no-untyped-call]
     return outputs
 
 
 class _LoraLinears(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype, seeds: list[int], *factors: Tensor
     ) -> tuple[Tensor, ...]:
         x_NI = x.to(dtype).reshape(-1, x.shape[-1])
@@ -79,7 +79,7 @@ class _LoraLinears(torch.autograd.Function):
         return tuple(outputs)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         x_NI, s_QN, *factors = ctx.saved_tensors
         linears, dtype = ctx.linears, x_NI.dtype
@@ -150,7 +150,7 @@ def _stack(factors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 def _of_each(stacked: Tensor, linears: Sequence[LoraLinear]) -> tuple[Tensor, ...]:
     """The rows of every linear."""
-    return stacked.split([len(linear.a_RI) for linear in linears])
+    return torch.split(stacked, [len(linear.a) for linear in linears])
 
 
 def _base(base: Any, x_NI: Tensor) -> Tensor:

@@ -1,20 +1,35 @@
-"""Which attention a trunk computes with while it trains on a CPU.
+"""The attention that trunks compute with: transformers' own fused one, but where another is faster.
 
-Axes: B rows, H heads, T tokens, D head width.
+It is registered with transformers under a name, and a trunk is told this name once, when it is loaded. What a call does
+follows from its arguments alone, so nothing is switched while a trunk is in use.
+
+- For use it is transformers' `sdpa`, every bit.
+- While something trains on a CPU, it is `plain_attention` where the fused kernel's backward is slow, or where the kernel
+  cannot be used at all because weights are dropped.
+- With `packed_rows` the rows of a batch come one behind the other, without padding: see `unpadded`.
+
+Axes: B rows, H heads, T queries, S keys, D head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-LONGEST_EAGER: Mapping[torch.dtype, int] = {torch.float32: 64, torch.bfloat16: 256}
-"""Up to how many tokens plain attention trains at least as fast as the fused one on a CPU, by number format.
+from adapterkit.backbone.plain_attention import plain_attention
+
+NAME = "adapterkit"
+"""What transformers' configs call this attention."""
+
+LONGEST_PLAIN: Mapping[torch.dtype, int] = {torch.float32: 64, torch.bfloat16: 256}
+"""Up to how many keys plain attention trains at least as fast as the fused one on a CPU, where nothing is dropped.
 
 The fused kernel's backward, milliseconds against the plain one's, one core of a Zen 4, torch 2.13, (B, H, T, D):
 bf16 (64, 12, 16, 32) 85 / 1.6; (32, 12, 64, 32) 76 / 10; (16, 12, 128, 32) 56 / 27; (8, 12, 256, 32) 45 / 34;
@@ -22,29 +37,134 @@ bf16 (64, 12, 16, 32) 85 / 1.6; (32, 12, 64, 32) 76 / 10; (16, 12, 128, 32) 56 /
 """
 
 
-def attention_configs(trunk: nn.Module) -> list[Any]:
-    """The configs that a trunk's attention layers read: one, or one per stack of an encoder-decoder."""
-    configs = {id(module.config): module.config for module in trunk.modules() if isinstance(module, PreTrainedModel)}
-    return list(configs.values())
+def use_own_attention(trunk: nn.Module) -> None:
+    """Tell a trunk that was loaded with transformers' `sdpa` to attend as this module says."""
+    for module in trunk.modules():
+        if isinstance(module, PreTrainedModel) and module.config._attn_implementation == "sdpa":
+            module.config._attn_implementation = NAME
 
 
-@contextmanager
-def attention_for_training(configs: list[Any], device: torch.device, dtype: torch.dtype, tokens: int) -> Iterator[None]:
-    """Inside, rows of this length attend in the way that trains fastest here. The answers differ by rounding only.
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    packed_rows: Any = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer; its arguments are those of `sdpa_attention_forward`.
 
     Args:
-        configs: of the trunk, from `attention_configs`.
-        dtype: the format of the matrix products.
-        tokens: T, padding included.
+        packed_rows: the `unpadded.Rows` of a batch without padding.
+
+    Returns:
+        (B, T, H, D), and no weights.
     """
-    fused = [config for config in configs if config._attn_implementation == "sdpa"]
-    if device.type != "cpu" or tokens > LONGEST_EAGER.get(dtype, 0) or not fused:
-        yield
-        return
-    for config in fused:
-        config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        for config in fused:
-            config._attn_implementation = "sdpa"
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    if packed_rows is not None:
+        window = kwargs.get("sliding_window")
+        return packed_rows.attend(query, key, value, dropout, scaling, causal, window, position_bias), None
+    if attention_mask is None or attention_mask.dtype == torch.bool:
+        attended = _plain(query, key, value, attention_mask, dropout, scaling, causal, position_bias)
+        if attended is not None:
+            return attended.transpose(1, 2), None
+    found: tuple[Tensor, None] = sdpa_attention_forward(
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        dropout=dropout,
+        scaling=scaling,
+        is_causal=is_causal,
+        position_bias=position_bias,
+        **kwargs,
+    )
+    return found
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    causal: bool,
+    position_bias: Tensor | None = None,
+) -> Tensor:
+    """Attention of (B, H, T, D) over (B, H', S, D), where H' divides H. Returns (B, H, T, D).
+
+    Args:
+        mask: True where a query sees a key, broadcast to (B, H, T, S); None for all, or for all before with `causal`.
+        causal: whether a query sees itself and what is before it, where there is no mask.
+        position_bias: added to the scores.
+    """
+    attended = _plain(query, key, value, mask, dropout, scaling, causal, position_bias)
+    if attended is not None:
+        return attended
+    if position_bias is not None:
+        mask, causal = _bias(query, key, mask, causal, position_bias), False
+    return nn.functional.scaled_dot_product_attention(
+        query,
+        _for_every_head(key, query),
+        _for_every_head(value, query),
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=causal and mask is None,
+        scale=scaling,
+    )
+
+
+def _plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    causal: bool,
+    position_bias: Tensor | None,
+) -> Tensor | None:
+    """`attend` without the fused kernel; None where that one is better."""
+    trains = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    if not trains or query.device.type != "cpu" or (position_bias is not None and position_bias.requires_grad):
+        return None
+    device = query.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    if not dropout and key.shape[2] > LONGEST_PLAIN.get(dtype, 0):
+        return None
+    bias = _bias(query, key, mask, causal, position_bias)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    key, value = _for_every_head(key, query), _for_every_head(value, query)
+    return plain_attention(query, key, value, bias, scale, dropout)
+
+
+def _bias(
+    query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, position_bias: Tensor | None
+) -> Tensor | None:
+    """What is added to the scores: the smallest number where a key is hidden. None where that is nothing."""
+    queries, keys = query.shape[2], key.shape[2]
+    if mask is None and causal and queries > 1:
+        mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril()[None, None]
+    if mask is None:
+        return position_bias
+    if mask.dim() == 4 and not mask.stride(2):
+        mask = mask[:, :, :1]  # every query sees the same keys
+    hidden = query.new_zeros(mask.shape).masked_fill_(mask.logical_not(), torch.finfo(query.dtype).min)
+    return hidden if position_bias is None else hidden + position_bias
+
+
+def _for_every_head(key: Tensor, query: Tensor) -> Tensor:
+    """Keys or values that several heads share, once for each of them."""
+    repeated: Tensor = repeat_kv(key, query.shape[1] // key.shape[1])
+    return repeated
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attention_forward)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)

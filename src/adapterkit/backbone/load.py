@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from adapterkit.backbone import limits
+from adapterkit.backbone.attention import use_own_attention
 from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
 from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract
@@ -105,6 +106,7 @@ class Backbone:
             # transformers' classification heads on decoders find a row's last token by this number.
             trunk.config.pad_token_id = tokenizer.pad_token_id
         trunk.requires_grad_(False).eval().to(on)
+        use_own_attention(trunk)
         try:
             found: Sites | SiteError = find_sites(trunk)
         except SiteError as error:

@@ -21,6 +21,7 @@ BELONGS: dict[str, tuple[Kind, ...]] = {
     "mask_probability": ("masked-lm",),
     "block_tokens": ("masked-lm", "causal-lm"),
     "completions_only": ("causal-lm",),
+    "pack_documents": ("causal-lm",),
     "max_target_tokens": ("seq2seq-lm",),
     "prefix": ("seq2seq-lm",),
     "beams": ("causal-lm", "seq2seq-lm"),
@@ -59,6 +60,9 @@ class TaskSettings(Settings):
     null: the longest that max_tokens and the backbone allow."""
     completions_only: bool = False
     """Whether the loss reads the completion only. true: the prompt is context, not a target."""
+    pack_documents: bool = False
+    """Whether short documents share a block in training; none sees another. true: steps of more equal size, and fewer
+    of them for the same batch_size. Nothing is computed for padding either way."""
     max_target_tokens: Annotated[int, Field(ge=1)] | None = None
     """Longest target in tokens. Lower: faster, more text cut off. null: as long as the source may be."""
     prefix: str = ""

@@ -1,7 +1,7 @@
 """Causal language modelling: predict every next token of texts, completions or chats; continue a prompt.
 
-No feature mixes two documents, so that none can attend to another: a document becomes one feature, or several blocks
-where it is longer than a block. Batches by length keep short documents from wasting padding.
+A document becomes one feature, or several blocks where it is longer than a block. With `pack_documents` short ones share
+a block in training (see `packing`); the loss of each is what it would be alone.
 """
 
 # Axes: B blocks of a batch, T tokens, V vocabulary.
@@ -20,6 +20,7 @@ from adapterkit.tasks.documents import document_problem, encode_documents, encod
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import next_token_cross_entropy
+from adapterkit.tasks.packing import pack
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
@@ -57,7 +58,8 @@ class CausalLm(UnlabelledTask, GeneratingTask):
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         """Blocks of at most block_tokens.
 
-        train: every token is predicted once; a block starts with the last token of the block before.
+        train: every token is predicted once; a block starts with the last token of the block before. Blocks of several
+            documents have `position_ids`, which begin at 0 in each.
         score: every token is predicted once, after at least half a block of context (but at the document's start).
         predict: one prompt per row, cut on its left to leave room for max_new_tokens, or for half of what the backbone
             takes where that is less.
@@ -94,6 +96,8 @@ class CausalLm(UnlabelledTask, GeneratingTask):
                     new = not features or features[-1].row != index
                     extras = {"characters": document.characters if new else 0}
                     features.append(Feature(index, len(features), tokens, labels, len(labels), extras))
+        if purpose == "train" and self.settings.pack_documents:
+            features = pack(features, size)
         return cuts.encoded(features)
 
     def collate(

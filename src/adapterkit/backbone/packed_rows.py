@@ -1,0 +1,204 @@
+"""How the rows of a batch stand one behind the other, and how they attend.
+
+Axes: B rows, T tokens of the longest row, N tokens of all rows, P places of the packed batch (N, and little padding),
+D any width, H heads, d head width, G rows of a group, L tokens of its longest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from adapterkit.backbone.attention import attend
+
+SPARE_PLACES: Mapping[str, int] = {"cpu": 16, "cuda": 4096}
+"""Places that may stay padding before another group is opened, by device: what a group costs in every layer beside the
+work of a token. On a GPU a token costs next to nothing; its number was not measured."""
+
+Run = tuple[int, int]
+"""A row as (first, tokens): where it begins in the flattened batch, and how many tokens follow each other there."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of nearly the same length, as one rectangle.
+
+    Attributes:
+        start: its first place.
+        rows: G.
+        tokens: L.
+        seen_GL: False where there is padding; None where there is none.
+    """
+
+    start: int
+    rows: int
+    tokens: int
+    seen_GL: Tensor | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The groups of a packed batch, in the order of their places."""
+
+    groups: tuple[Group, ...]
+    _masks: dict[tuple[int, int | None, bool], Tensor | None] = field(default_factory=dict)
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        dropout: float,
+        scaling: float | None,
+        causal: bool,
+        window: int | None,
+        position_bias: Tensor | None,
+    ) -> Tensor:
+        """Every row attends to itself.
+
+        Args:
+            query: (1, H, P, d), as are key and value, which may have fewer heads.
+            causal: whether a token sees itself and what is before it only.
+            window: a token sees those that are less than this far away; None for all.
+            position_bias: (1, H, L, L) for the longest row.
+
+        Returns:
+            (1, P, H, d).
+        """
+        attended = []
+        for number, group in enumerate(self.groups):
+            places = slice(group.start, group.start + group.rows * group.tokens)
+            q, k, v = (
+                packed[0, :, places].unflatten(1, (group.rows, group.tokens)).transpose(0, 1)
+                for packed in (query, key, value)
+            )
+            bias = None if position_bias is None else position_bias[:, :, : group.tokens, : group.tokens]
+            mask = self._mask(number, window, causal, query.device)
+            found_GHLd = attend(q, k, v, mask, dropout, scaling, causal, bias)
+            attended.append(found_GHLd.transpose(1, 2).flatten(0, 1))
+        return (attended[0] if len(attended) == 1 else torch.cat(attended))[None]
+
+    def _mask(self, number: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:
+        """True where a token is seen, (G or 1, 1, L or 1, L); None where `causal` says it all. The same in all layers."""
+        group = self.groups[number]
+        if window is not None and window >= group.tokens:
+            window = None
+        key = number, window, causal
+        if key not in self._masks:
+            # Padding stands behind a row's tokens, where a causal one does not look.
+            seen = None if group.seen_GL is None or causal else group.seen_GL[:, None, None, :]
+            if window is not None:
+                place_L = torch.arange(group.tokens, device=device)
+                away_LL = place_L[:, None] - place_L
+                near = (away_LL < window) & ((away_LL >= 0) if causal else (away_LL > -window))
+                seen = near[None, None] if seen is None else seen & near
+            self._masks[key] = seen
+        return self._masks[key]
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a padded batch (B, T) go in the packed one.
+
+    Attributes:
+        shape: (B, T).
+        rows: the groups.
+        longest: L of the longest row.
+        positions: (1, P): the number of a token in its row.
+        source_P: the place in the flattened batch that each packed place takes; any where there is padding.
+        place_N, target_N: every token's place in the packed batch and in the flattened one.
+    """
+
+    shape: tuple[int, int]
+    rows: Rows
+    longest: int
+    positions: Tensor
+    source_P: Tensor
+    place_N: Tensor
+    target_N: Tensor
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], shape: tuple[int, int], device: torch.device, spare: int | None = None) -> Layout:
+        """The layout of rows that stand at `runs` in a batch of this shape.
+
+        Args:
+            spare: places of padding that a group may have, instead of `SPARE_PLACES`.
+        """
+        spare = SPARE_PLACES.get(device.type, SPARE_PLACES["cuda"]) if spare is None else spare
+        runs = sorted((run for run in runs if run[1]), key=lambda run: -run[1])
+        groups, start = [], 0
+        sources, positions, places = [], [], []
+        for members in _grouped(runs, spare):
+            tokens = members[0][1]
+            first_G1 = torch.tensor([first for first, _ in members], device=device)[:, None]
+            length_G1 = torch.tensor([length for _, length in members], device=device)[:, None]
+            place_L = torch.arange(tokens, device=device)
+            seen_GL = place_L < length_G1
+            sources.append(torch.where(seen_GL, first_G1 + place_L, first_G1).flatten())
+            positions.append(torch.where(seen_GL, place_L, 0).flatten())
+            places.append(seen_GL.flatten())
+            full = members[-1][1] == tokens
+            groups.append(Group(start, len(members), tokens, None if full else seen_GL))
+            start += len(members) * tokens
+        source_P, seen_P = torch.cat(sources), torch.cat(places)
+        place_N = seen_P.nonzero()[:, 0]
+        longest = runs[0][1]
+        return cls(
+            shape, Rows(tuple(groups)), longest, torch.cat(positions)[None], source_P, place_N, source_P[place_N]
+        )
+
+    @property
+    def share(self) -> float:
+        """Packed places for each place of the padded batch, from 0 to 1."""
+        return len(self.source_P) / (self.shape[0] * self.shape[1])
+
+    def packed(self, padded_BT: Tensor) -> Tensor:
+        """(B, T, …) as (1, P, …)."""
+        return padded_BT.flatten(0, 1).index_select(0, self.source_P)[None]
+
+    def padded(self, packed_1P: Tensor) -> Tensor:
+        """(1, P, …) as (B, T, …), zero where there is padding."""
+        found = packed_1P[0]
+        if len(self.place_N) < len(self.source_P):
+            found = found.index_select(0, self.place_N)
+        rows, tokens = self.shape
+        flat = found.new_zeros(rows * tokens, *found.shape[1:])
+        return flat.index_copy(0, self.target_N, found).unflatten(0, (rows, tokens))
+
+
+def _grouped(runs: Sequence[Run], spare: int) -> list[list[Run]]:
+    """Rows, sorted from long to short, cut into groups with at most `spare` places of padding each."""
+    groups: list[list[Run]] = []
+    left = 0
+    for run in runs:
+        if groups and (missing := groups[-1][0][1] - run[1]) <= left:
+            groups[-1].append(run)
+            left -= missing
+        else:
+            groups.append([run])
+            left = spare
+    return groups
+
+
+def runs_of(inputs: Mapping[str, Tensor]) -> list[Run] | None:
+    """Where the rows of a batch stand; with `position_ids`, where its documents stand. None for padding on the left.
+
+    Args:
+        inputs: attention_mask (…, T) and, for documents that share rows, position_ids (…, T), which begin at 0 in each.
+    """
+    mask_BT = inputs["attention_mask"].flatten(0, -2).bool()
+    tokens = mask_BT.shape[1]
+    length_B = mask_BT.sum(1)
+    if not torch.equal(mask_BT, torch.arange(tokens, device=mask_BT.device) < length_B[:, None]):
+        return None
+    lengths = length_B.tolist()
+    if "position_ids" not in inputs:
+        return [(row * tokens, length) for row, length in enumerate(lengths)]
+    begins = ((inputs["position_ids"].flatten(0, -2) == 0) & mask_BT).flatten().nonzero()[:, 0].tolist()
+    ends = [row * tokens + length for row, length in enumerate(lengths)]
+    return [
+        (begin, min(behind, ends[begin // tokens]) - begin)
+        for begin, behind in zip(begins, [*begins[1:], len(lengths) * tokens], strict=True)
+    ]

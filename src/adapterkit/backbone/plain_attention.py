@@ -1,0 +1,124 @@
+"""Attention whose backward is fast on a CPU: plain products, a chunk of rows at a time, and cheap dropout.
+
+softmax(scale·q·kᵀ + bias)·v. Where the weights of a batch fit into one chunk they are kept for the backward; beyond
+that they are computed again, chunk by chunk, so that they stay in the processor's cache and cost no memory.
+
+Torch draws a dropout mask on a CPU with one Mersenne twister call per element, which takes longer than both products;
+and with dropout its fused kernel is not used at all. Here a draw is 16 bits of a small fast counter-based generator,
+which starts from one draw of torch's own generator: a run that is resumed draws the same masks.
+
+Axes: B rows, H heads, T queries, S keys, D head width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_BYTES = 8 << 20
+"""Scores that are in work at once. Smaller: more calls; larger: they leave the cache."""
+
+_DRAWS = 1 << 16
+
+
+def plain_attention(
+    q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias: Tensor | None, scale: float, dropout: float
+) -> Tensor:
+    """Attend, in the number format of autocast where that is on, else of q. Returns (B, H, T, D).
+
+    Args:
+        bias: added to the scores, broadcast to (B, H, T, S); gets no gradient.
+        dropout: the probability that a weight is zero, in steps of 2⁻¹⁶.
+    """
+    device = q_BHTD.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q_BHTD.dtype
+    if bias is not None:
+        bias = bias.to(dtype)
+    q_BHTD, k_BHSD, v_BHSD = (tensor.to(dtype) for tensor in (q_BHTD, k_BHSD, v_BHSD))
+    # Drawn whether a mask is needed or not, torch's state would differ between models with and without dropout.
+    seed = int(torch.randint(2**62, ())) if dropout else 0
+    attended: Tensor = _PlainAttention.apply(q_BHTD, k_BHSD, v_BHSD, bias, scale, dropout, seed)
+    return attended
+
+
+class _PlainAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float, seed: int
+    ) -> Tensor:
+        ctx.settings = scale, dropout, seed
+        parts = _chunks(q, k)
+        rows, heads, queries, width = q.shape
+        # Laid out as the next layer reads it: (B, T, H, D).
+        out = q.new_empty(rows, queries, heads, width).transpose(1, 2)
+        masks = _Masks(dropout, seed)
+        with torch.autocast(q.device.type, enabled=False):
+            for part in parts:
+                weights, kept = _weights(q[part], k[part], _rows_of(bias, part), scale), masks.next(q[part], k)
+                out[part] = torch.matmul(weights if kept is None else kept.mul_(weights), v[part])
+        ctx.save_for_backward(q, k, v, bias, weights if len(parts) == 1 else None)
+        return out
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, saved = ctx.saved_tensors
+        scale, dropout, seed = ctx.settings
+        dq, dk, dv = (torch.empty_like(tensor) for tensor in (q, k, v))
+        masks = _Masks(dropout, seed)
+        with torch.autocast(q.device.type, enabled=False):
+            for part in _chunks(q, k):
+                weights = _weights(q[part], k[part], _rows_of(bias, part), scale) if saved is None else saved
+                kept = masks.next(q[part], k)
+                d_weights = torch.matmul(grad[part], v[part].transpose(-1, -2))
+                used = weights
+                if kept is not None:
+                    d_weights.mul_(kept)
+                    used = kept.mul_(weights)
+                dv[part] = torch.matmul(used.transpose(-1, -2), grad[part])
+                d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype).mul_(scale)
+                dq[part] = torch.matmul(d_scores, k[part])
+                dk[part] = torch.matmul(d_scores.transpose(-1, -2), q[part])
+        return dq, dk, dv, None, None, None, None
+
+
+def _weights(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    scores = torch.matmul(q * scale, k.transpose(-1, -2))
+    if bias is not None:
+        scores += bias
+    return torch.softmax(scores, -1)
+
+
+def _chunks(q: Tensor, k: Tensor) -> list[slice]:
+    """Rows whose scores are computed together."""
+    rows, heads, queries, _ = q.shape
+    step = max(1, CHUNK_BYTES // max(1, heads * queries * k.shape[2] * q.element_size()))
+    return [slice(start, start + step) for start in range(0, rows, step)]
+
+
+def _rows_of(bias: Tensor | None, part: slice) -> Tensor | None:
+    return bias if bias is None or bias.shape[0] == 1 else bias[part]
+
+
+class _Masks:
+    """Dropout masks of consecutive chunks, the same whenever they are drawn from the same seed."""
+
+    def __init__(self, dropout: float, seed: int) -> None:
+        self._dropped = round(dropout * _DRAWS)
+        self._generator = np.random.Generator(np.random.SFC64(seed))
+
+    def next(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """(B, H, T, S): 0 for weights that are dropped, 1 / (1 - dropout) for the others; None without dropout."""
+        if not self._dropped:
+            return None
+        shape = (*q.shape[:3], k.shape[2])
+        count = int(np.prod(shape))
+        draws = self._generator.integers(0, 2**64, -(-count // 4), dtype=np.uint64).view(np.int16)[:count]
+        kept = torch.empty(shape, dtype=q.dtype)
+        torch.ge(torch.from_numpy(draws).view(shape), self._dropped - _DRAWS // 2, out=kept)
+        # Where everything is dropped there is nothing to make up for.
+        return kept.mul_(_DRAWS / max(1, _DRAWS - self._dropped))

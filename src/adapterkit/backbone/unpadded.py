@@ -1,0 +1,187 @@
+"""Trunks without padding: everything but attention runs on the tokens of a batch, one row behind the other.
+
+The rows are sorted by length and cut into groups of nearly the same length, so that attention reads each group as one
+rectangle, (rows, tokens), with no copy. Positions count from 0 in every row and no row sees another, so the answers are
+those of the padded batch up to the order of additions.
+
+A trunk is not changed. A view of the model is made for one batch, in which the stack of layers that reads the text is
+replaced by a stand-in; what the batch looks like travels with the call, to `attention.attention_forward`.
+
+Axes: B rows, T tokens of the longest row, N tokens of all rows, P places of the packed batch (N, and little padding),
+D hidden width, H heads, G rows of a group, L tokens of its longest row.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterkit.backbone.attention import NAME
+from adapterkit.backbone.packed_rows import Layout
+
+STACKS: Mapping[str, str] = {
+    "BertModel": "counted",
+    "RobertaModel": "by token",
+    "XLMRobertaModel": "by token",
+    "DistilBertModel": "counted",
+    "ModernBertModel": "counted",
+    "GPT2Model": "counted",
+    "LlamaModel": "counted",
+    "MistralModel": "counted",
+    "Qwen2Model": "counted",
+    "BartEncoder": "embedded",
+    "T5Stack": "relative",
+}
+"""Classes whose layers can run unpadded -> how they come to know positions. Every other one is given padded batches.
+
+counted: from 0, or as `position_ids` says. by token: RoBERTa's, counted over tokens that are not the pad token.
+embedded: BART's, whose encoder counts places by itself. relative: T5's bias, by the distance of two tokens.
+"""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where in a model the stack of layers stands that reads the text.
+
+    Attributes:
+        path: in the model; "" for the model itself.
+        positions: how it comes to know positions; see `STACKS`.
+    """
+
+    path: str
+    positions: str
+
+
+def find_stack(model: nn.Module) -> Stack | None:
+    """The stack of a model that can run unpadded: the encoder of an encoder-decoder. None where there is none."""
+    for path, module in model.named_modules():
+        positions = STACKS.get(type(module).__name__)
+        config: Any = getattr(module, "config", None)
+        if positions is None or getattr(config, "_attn_implementation", None) != NAME:
+            continue
+        # T5's two stacks are of one class.
+        if not (positions == "relative" and getattr(module, "is_decoder", False)):
+            return Stack(path, positions)
+    return None
+
+
+def unpadded(model: nn.Module, stack: Stack, layout: Layout, *, states_padded: bool = True) -> nn.Module:
+    """A view of a model, for one forward over the batch that `layout` describes, with the batch's own padded inputs.
+
+    Args:
+        model: a trunk, or a model that holds one.
+        stack: from `find_stack`.
+        states_padded: whether the stack gives (B, T, D), zero where there is padding, so that any head can follow. Else
+            it gives (1, P, D) as packed, for heads that look at each token by itself; `layout.padded` undoes that.
+    """
+    whole = model.get_submodule(stack.path)
+    stand_in = _copied(whole)
+    stand_in.__dict__["forward"] = partial(_forward, whole, stack.positions, layout, states_padded)
+    return stand_in if not stack.path else _with(model, stack.path, stand_in)
+
+
+def _forward(
+    whole: nn.Module,
+    positions: str,
+    layout: Layout,
+    states_padded: bool,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    **inputs: Any,
+) -> Any:
+    """The forward of a stand-in: as the stack's own, with padded inputs, of which it reads the tokens only."""
+    stack = _copied(whole)
+    pooler = stack._modules.get("pooler")
+    if pooler is not None:
+        stack._modules["pooler"] = None
+    given = {name: layout.packed(value) if _per_token(value, input_ids) else value for name, value in inputs.items()}
+    accepted = _accepted(type(whole))
+    if "use_cache" in accepted:
+        given["use_cache"] = False
+    if positions == "counted":
+        given["position_ids"] = layout.positions
+    elif positions == "by token":
+        given["position_ids"] = layout.packed(_positions_by_token(stack, input_ids))
+    elif positions == "embedded":
+        stack._modules["embed_positions"] = _Embedded(stack.get_submodule("embed_positions"), layout.positions)
+    else:
+        stack = _with_short_bias(stack, layout.longest)
+    output: Any = type(whole).forward(
+        stack,
+        input_ids=layout.packed(input_ids),
+        # A mask of four axes is handed on as it is. The attention does not read it.
+        attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
+        packed_rows=layout.rows,
+        **given,
+    )
+    if states_padded:
+        states_BTD = layout.padded(output.last_hidden_state)
+        output.last_hidden_state = states_BTD
+        if pooler is not None:
+            output.pooler_output = pooler(states_BTD)
+    return output
+
+
+def _per_token(value: Any, input_ids: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == input_ids.shape
+
+
+@cache
+def _accepted(kind: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
+def _positions_by_token(stack: Any, input_ids: Tensor) -> Tensor:
+    embeddings = stack.embeddings
+    positions: Tensor = embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
+    return positions
+
+
+class _Embedded(nn.Module):
+    """BART's learned positions, for tokens whose places do not tell them."""
+
+    def __init__(self, embed: nn.Module, positions_1P: Tensor) -> None:
+        super().__init__()
+        self.embed = embed
+        self.positions_1P = positions_1P
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        embedded_1PD: Tensor = self.embed(input_ids, position_ids=self.positions_1P[0])
+        return embedded_1PD
+
+
+def _with_short_bias(stack: nn.Module, longest: int) -> nn.Module:
+    """T5's bias between the tokens of the longest row, (1, H, L, L): every row begins in its first corner."""
+    for path, module in stack.named_modules():
+        if getattr(module, "has_relative_attention_bias", False):
+            attention: Any = _copied(module)
+            attention.__dict__["compute_bias"] = partial(_short_bias, module, longest)
+            return _with(stack, path, attention)
+    return stack
+
+
+def _short_bias(attention: Any, longest: int, *lengths: int, **settings: Any) -> Tensor:
+    bias: Tensor = attention.compute_bias(longest, longest, **settings)
+    return bias
+
+
+def _with(model: nn.Module, path: str, module: nn.Module) -> nn.Module:
+    """A view of a model in which another module stands at `path`."""
+    name, _, rest = path.partition(".")
+    view = _copied(model)
+    view._modules[name] = _with(model.get_submodule(name), rest, module) if rest else module
+    return view
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy that shares every child, tensor and hook, and may be given other children."""
+    view = copy.copy(module)
+    view.__dict__["_modules"] = dict(module._modules)
+    return view

@@ -1,0 +1,71 @@
+"""Logits of a batch, by way of its tokens alone where much of it is padding.
+
+Axes: B rows, T tokens, K choices, C classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from adapterkit.backbone.packed_rows import Layout, Run, runs_of
+from adapterkit.backbone.unpadded import find_stack, unpadded
+from adapterkit.heads.headed import Headed, logits_of
+
+MOST_PLACES = 0.9
+"""Share of a batch's places that may be left for the detour to pay: it costs about as much as a tenth of a small trunk,
+and a batch of rows of one length is never made to take it."""
+
+TOKEN_BY_TOKEN = ("token-classification", "question-answering", "masked-lm", "causal-lm")
+"""Kinds whose heads look at each token by itself, so that they too can leave the padding out."""
+
+
+class UnpaddedHeaded:
+    """Answers as `Headed.logits` does, up to the order of additions; logits of padding are zero where it was left out."""
+
+    def __init__(self, headed: Headed, kind: str, *, encoder_decoder: bool) -> None:
+        self._headed = headed
+        self._stack = find_stack(headed.module)
+        # The head of an encoder-decoder may follow its decoder, which reads whole rows of the encoder's states.
+        self._states_padded = encoder_decoder or kind not in TOKEN_BY_TOKEN
+
+    @property
+    def supported(self) -> bool:
+        """Whether this trunk can leave padding out."""
+        return self._stack is not None
+
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Answer a batch; see `Headed.logits`.
+
+        Args:
+            inputs: as the task gives them. `position_ids` that begin again in a row separate the documents in it: none
+                sees another, whatever the trunk.
+        """
+        several = "position_ids" in inputs
+        runs = runs_of(inputs) if "attention_mask" in inputs else None
+        if runs is None or not any(length for _, length in runs):
+            return self._headed.logits(inputs)
+        shape = inputs["input_ids"].flatten(0, -2).shape
+        tokens = sum(length for _, length in runs)
+        if not several and (self._stack is None or tokens > MOST_PLACES * shape.numel()):
+            return self._headed.logits(inputs)
+        if self._stack is None:
+            return self._apart(inputs, runs)
+        layout = Layout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device)
+        model = unpadded(self._headed.module, self._stack, layout, states_padded=self._states_padded)
+        logits = logits_of(model(**inputs))
+        return logits if self._states_padded else layout.padded(logits)
+
+    def _apart(self, inputs: dict[str, Tensor], runs: Sequence[Run]) -> Tensor:
+        """Every document as a row of its own, for trunks that can do no better."""
+        rows, tokens = inputs["input_ids"].shape
+        layout = Layout.of(runs, (rows, tokens), inputs["input_ids"].device, spare=rows * tokens * tokens)
+        (group,) = layout.rows.groups
+        size = (group.rows, group.tokens)
+        apart = {name: layout.packed(value)[0].unflatten(0, size) for name, value in inputs.items()}
+        apart["position_ids"] = layout.positions[0].unflatten(0, size)
+        if group.seen_GL is not None:
+            apart["attention_mask"] = group.seen_GL.to(inputs["attention_mask"].dtype)
+        return layout.padded(torch.flatten(self._headed.logits(apart), 0, 1)[None])

@@ -16,17 +16,19 @@ from adapterkit.errors import CompositionError
 from adapterkit.host.compose.average import Average
 from adapterkit.host.compose.fuse import fuse
 from adapterkit.host.compose.plan_file import load_plan, plan_schema
-from adapterkit.host.compose.save import save
+from adapterkit.host.compose.save import Result, compose_file, save
 from adapterkit.host.compose.stack import Stack, Stackable, offered_by
 from adapterkit.host.compose.weighted import How, Weighted
 
 __all__ = [
     "Average",
     "How",
+    "Result",
     "Stack",
     "Stackable",
     "Weighted",
     "average",
+    "compose_file",
     "fuse",
     "load_plan",
     "plan_schema",

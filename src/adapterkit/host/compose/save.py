@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -56,6 +57,60 @@ def save(
     owner = find(dict(checked.members)[checked.heads[0]])
     backbone = find_backbone(owner, backbone)
     return write(checked.build(find, backbone), checked, owner, folder, backbone, overwrite=overwrite, dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a plan file came to.
+
+    Attributes:
+        words: the plan in one line.
+        composed: what is mounted.
+        use: what to do with it.
+    """
+
+    words: str
+    composed: Composed
+    use: str
+
+
+def compose_file(
+    file: str | Path,
+    folder: str | Path | None = None,
+    *,
+    backbone: Backbone | str | Path | None = None,
+    find: Find = open_artifact,
+    overwrite: bool = False,
+    dtype: SaveDtype = "float32",
+) -> Result:
+    """Compose after a plan file, and write the result where a folder is given.
+
+    The arguments and errors are those of `save`; without a folder any plan will do.
+    """
+    plan = load_plan(file)
+    use = f'Mount it: host.mount("name", "{file}").'
+    if folder is not None:
+        check_savable(plan)
+        artifacts.check_output(folder, overwrite=overwrite, keep=artifacts.KEPT)
+    elif not isinstance(plan, Stack) and len(plan.heads) == 1:
+        use += " Or write it: --output DIR."
+    else:
+        what = "A stack" if isinstance(plan, Stack) else "A composition with several heads"
+        use = f"{what} is mounted from its plan and is no artifact. {use}"
+    owner = find(_first_source(plan))
+    loaded = find_backbone(owner, backbone)
+    composed = plan.build(find, loaded)
+    if folder is not None:
+        checked = check_savable(plan)
+        owner = find(dict(checked.members)[checked.heads[0]])
+        write(composed, checked, owner, folder, loaded, overwrite=overwrite, dtype=dtype)
+    return Result(plan.words(), composed, use)
+
+
+def _first_source(plan: Any) -> str:
+    """What the first member of a plan, or of the plan inside it, is looked for under."""
+    source = plan.members[0][1]
+    return source if isinstance(source, str) else _first_source(source)
 
 
 def check_savable(plan: AnyPlan) -> Weighted | Average:

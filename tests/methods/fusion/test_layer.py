@@ -75,11 +75,14 @@ class Fusion(equations.Adapter):
         return sum((share[n][..., None] * (one @ value.T) for n, one in enumerate(added)), zero)
 
 
-@placements
 @pytest.mark.parametrize("family", REFERENCES)
-@pytest.mark.parametrize("more", [{}, {"query_width": 5, "value": False}], ids=["full", "narrow-static"])
-def test_hidden_states_follow_the_equations(fresh_backbone: Any, family: str, placement: str, more: Any) -> None:
-    backbone = fresh_backbone(family)
+def test_hidden_states_follow_the_equations(fresh_backbone: Any, family: str) -> None:
+    for placement in PLACEMENTS:
+        more: Any = {"query_width": 5, "value": False} if placement == "parallel" else {}
+        check_hidden_states(fresh_backbone(family), family, placement, more)
+
+
+def check_hidden_states(backbone: Any, family: str, placement: str, more: Any) -> None:
     # The reference has one activation, relu.
     settings = [method.model_copy(update={"activation": "relu"}) for method in settings_of(placement, 3)]
     parts = parts_on(backbone, settings)

@@ -121,7 +121,8 @@ def assemble(
     tensors: list[Tensor] = []
     places: list[Site | Sublayer] = []
     for affine in affines:
-        parts = [part for part in (affine.gain, affine.shift) if part is not None]
+        gain = None if affine.gain is None else affine.gain - 1
+        parts = [part for part in (gain, affine.shift) if part is not None]
         pieces.append(AffinePiece(affine.path, len(parts[0]), affine.gain is not None, affine.shift is not None))
         tensors += parts
     for group in _groups(updates):

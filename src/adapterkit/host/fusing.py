@@ -5,12 +5,10 @@ Axes: u adapters, N tokens of one adapter's rows, P parts, D hidden width, M bot
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from adapterkit.host.products import Step, Weights
+from adapterkit.host.products import Norm, Step, Weights
 from adapterkit.host.structure import FusionPiece
 from adapterkit.methods.bottleneck.config import ACTIVATIONS
 from adapterkit.methods.bottleneck.equations import bottleneck_input
@@ -24,33 +22,23 @@ class FusionStep(Step):
     """
 
     def __init__(
-        self,
-        low: int,
-        high: int,
-        weights: Weights,
-        first: int,
-        piece: FusionPiece,
-        residual: Callable[[], Tensor] | None,
-        norm: Callable[[Tensor], Tensor] | None,
+        self, rows: tuple[int, int] | None, weights: Weights, first: int, piece: FusionPiece, norm: Norm | None
     ) -> None:
         """
         Args:
-            residual: gives r, for all rows.
             norm: the model's own, as it is in the bare backbone.
         """
-        super().__init__(low, high, weights, first)
+        super().__init__(rows, weights, first)
         self._piece = piece
-        self._residual = residual
+        self._alone = weights.alone
         self._norm = norm
 
-    def apply(self, x: Tensor, y: Tensor, copies: int) -> None:
-        piece, low, high = self._piece, self.low * copies, self.high * copies
-        h = y[low:high]
-        residual = None if self._residual is None else self._residual()[low:high].to(y.dtype)
-        z = bottleneck_input(piece.placement, h, residual, self._norm)
-        h_uND = h.view(self.weights.count, -1, h.shape[-1])
-        z_uND = z.reshape(h_uND.shape)
-        for h_ND, z_ND, own in zip(h_uND, z_uND, self.weights.alone(y.dtype), strict=True):
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        piece = self._piece
+        h_uND = self.cut(y, copies)
+        residual_uND = None if residual is None else self.cut(residual, copies).to(y.dtype)
+        z_uND = bottleneck_input(piece.placement, h_uND, residual_uND, self._norm)
+        for h_ND, z_ND, own in zip(h_uND, z_uND, self._alone(y.dtype), strict=True):
             self._add(h_ND, z_ND, own[self.first : self.first + len(piece.shapes)])
 
     def _add(self, h_ND: Tensor, z_ND: Tensor, tensors: list[Tensor]) -> None:

@@ -18,24 +18,26 @@ from adapterkit.host.products import Work
 
 
 class Hosted:
-    """What a view's module does more than its class: hand its output, and its input, to the batch's work.
+    """What a view's module does more than its class: hand its input and its output to the batch's work.
 
     Attributes:
         work: what is to be done with the output of this module in the batch at hand.
-        residuals: where to put this module's first input, under its path, for those who need it later in the call.
+        records: whether others need this module's first input later in the call.
+        residuals: where such inputs are, by path; the view's own.
         path: of this module in the trunk.
     """
 
-    work: Work | None = None
-    residuals: dict[str, Tensor] | None = None
-    path: str = ""
+    work: Work | None
+    records: bool
+    residuals: dict[str, Tensor]
+    path: str
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The class's own forward; with work, what the work makes of it."""
-        if self.residuals is not None:
+        if self.records:
             self.residuals[self.path] = _first(args, kwargs)
         y = super().forward(*args, **kwargs)  # type: ignore[misc]
-        return y if self.work is None else self.work.apply(_first(args, kwargs), y)
+        return y if self.work is None else self.work.apply(_first(args, kwargs), y, self.residuals)
 
 
 def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -51,7 +53,7 @@ def bare(module: Any, x: Tensor) -> Tensor:
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 
 
-def host_module(module: nn.Module, path: str) -> None:
+def host_module(module: nn.Module, path: str, residuals: dict[str, Tensor]) -> None:
     """Let a view's module do a batch's work. Its class keeps its name, and the module everything it has."""
     kind = type(module)
     if issubclass(kind, Hosted):
@@ -61,7 +63,7 @@ def host_module(module: nn.Module, path: str) -> None:
         names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
         hosted = _CLASSES.setdefault(kind, type(kind.__name__, (Hosted, kind), names))
     module.__class__ = hosted
-    module.__dict__["path"] = path
+    module.__dict__.update(path=path, residuals=residuals, work=None, records=False)
 
 
 def owns_output(module: nn.Module) -> bool:

@@ -1,10 +1,14 @@
-"""What the host adds to the output of one module for a run of rows: two batched products, or a few plain ones.
+"""What the host adds to the output of one module for a run of rows: two batched products.
+
+Both products are taken with the tokens last: a · xᵀ, then y += hᵀ · b. So the narrow result h (R, N) lies with its long
+axis together, which matrix libraries like up to twice as much in fp32 and five times in bf16 as h (N, R).
 
 Axes: u adapters, N tokens of one adapter's rows, I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,10 +19,7 @@ from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, S
 from adapterkit.methods.bottleneck.config import ACTIVATIONS
 
 Key = tuple[int, int]
-
-FEW_ADAPTERS = 4
-MANY_TOKENS = 512
-"""Up to so many adapters with at least so many tokens each are computed one after the other."""
+Norm = Callable[[Tensor], Tensor]
 
 
 class Weights:
@@ -29,28 +30,47 @@ class Weights:
     """
 
     def __init__(self, structure: Structure, flats: Sequence[Tensor]) -> None:
-        """Nothing is copied before it is needed."""
+        """Nothing is copied before it is needed, and the tensors of one adapter never are."""
         self.count = len(flats)
         self._structure = structure
         self._flats = flats
-        self._together: dict[torch.dtype, list[Tensor]] = {}
-        self._alone: dict[torch.dtype, list[list[Tensor]]] = {}
+        self._split: dict[torch.dtype, list[Tensor]] = {}
 
-    def together(self, dtype: torch.dtype) -> list[Tensor]:
+    def of(self, dtype: torch.dtype) -> list[Tensor]:
         """Every tensor of the structure for all adapters, with a leading axis u."""
-        found = self._together.get(dtype)
+        found = self._split.get(dtype)
         if found is None:
             flats = self._flats
             stacked = flats[0][None] if len(flats) == 1 else torch.stack(list(flats))
-            found = self._together[dtype] = self._structure.split(stacked.to(dtype))
+            found = self._split[dtype] = self._structure.split(stacked.to(dtype))
         return found
 
     def alone(self, dtype: torch.dtype) -> list[list[Tensor]]:
-        """Every tensor of the structure, for each adapter."""
-        found = self._alone.get(dtype)
-        if found is None:
-            found = self._alone[dtype] = [self._structure.split(flat.to(dtype)) for flat in self._flats]
-        return found
+        """Every tensor of the structure, adapter by adapter; nothing is copied."""
+        return [self._structure.split(flat.to(dtype)) for flat in self._flats]
+
+
+class Stack:
+    """The tensors of one structure for every row of a batch, zeros where a row has other ones: for compiled forwards.
+
+    Attributes:
+        flats: (u, P), one for each row; another tensor for every batch.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        self.flats = torch.empty(0)
+        self._lengths, self._shapes = structure.lengths, structure.shapes
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return self.flats.shape[0]
+
+    def of(self, dtype: torch.dtype) -> list[Tensor]:
+        """As `Weights.of`; the compiler makes the views free."""
+        flats = self.flats.to(dtype)
+        parts = torch.split_with_sizes(flats, self._lengths, dim=1)
+        return [part.view(flats.shape[0], *shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
 
 class Shrunk:
@@ -58,95 +78,96 @@ class Shrunk:
 
     def __init__(self) -> None:
         self._x: Tensor | None = None
-        self._kept: dict[Key, list[Tensor] | Tensor] = {}
+        self._kept: dict[Key, Tensor] = {}
 
-    def get(self, x: Tensor, key: Key) -> list[Tensor] | Tensor | None:
+    def get(self, x: Tensor, key: Key) -> Tensor | None:
         """What was kept under this key for this very x."""
         return self._kept.get(key) if x is self._x else None
 
-    def keep(self, x: Tensor, key: Key, value: list[Tensor] | Tensor) -> None:
+    def keep(self, x: Tensor, key: Key, value: Tensor) -> None:
         """Keep a value for x; everything of other inputs is forgotten."""
         if x is not self._x:
             self._x, self._kept = x, {}
         self._kept[key] = value
 
 
-class Step:
-    """What one piece of one run of rows adds at one module.
+class Step(ABC):
+    """What one piece of one run of rows adds at one module."""
 
-    Attributes:
-        low, high: its rows in the batch, before any repetition.
-    """
-
-    def __init__(self, low: int, high: int, weights: Weights, first: int) -> None:
-        """Used by the subclasses.
-
+    def __init__(self, rows: tuple[int, int] | None, weights: Weights | Stack, first: int) -> None:
+        """
         Args:
+            rows: the run in the batch, before any repetition; None for the whole batch.
             first: number of the piece's first tensor in its structure.
         """
-        self.low = low
-        self.high = high
+        self.rows = rows
         self.weights = weights
         self.first = first
 
-    def apply(self, x: Tensor, y: Tensor, copies: int) -> None:
-        """Change this run's rows of y in place; every row stands there `copies` times in a row."""
-        raise NotImplementedError
+    @abstractmethod
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        """Change this run's rows of y in place; every row of the batch stands there `copies` times in a row."""
+
+    def cut(self, tensor: Tensor, copies: int) -> Tensor:
+        """This run's rows of a tensor as (u, N, width)."""
+        if self.rows is not None:
+            low, high = self.rows
+            tensor = tensor[low * copies : high * copies]
+        return tensor.reshape(self.weights.count, -1, tensor.shape[-1])
 
 
 class LoraStep(Step):
     """y + b · a · x. The shrink is shared by all linears of the piece that are given the same x."""
 
     def __init__(
-        self, low: int, high: int, weights: Weights, first: int, piece: LoraPiece, member: int, shrunk: Shrunk
+        self,
+        rows: tuple[int, int] | None,
+        weights: Weights | Stack,
+        first: int,
+        piece: LoraPiece,
+        member: int,
+        shrunk: Shrunk | None,
     ) -> None:
-        super().__init__(low, high, weights, first)
+        """
+        Args:
+            member: number of this linear in the piece.
+            shrunk: where the shrink is shared; None shares nothing.
+        """
+        super().__init__(rows, weights, first)
         self._b = first + 1 + member
         start = sum(piece.ranks[:member])
-        self._columns = start, start + piece.ranks[member]
-        self._shared = len(piece.paths) > 1
+        self._own = slice(start, start + piece.ranks[member])
+        self._shrunk = shrunk if len(piece.paths) > 1 else None
         self._key = id(weights), first
-        self._shrunk = shrunk
 
-    def apply(self, x: Tensor, y: Tensor, copies: int) -> None:
-        weights = self.weights
-        count = weights.count
-        low, high = self.low * copies, self.high * copies
-        whole = high - low == len(y)
-        y_uNO = (y if whole else y[low:high]).view(count, -1, y.shape[-1])
-        start, end = self._columns
-        plain = count == 1 or (count <= FEW_ADAPTERS and y_uNO.shape[1] >= MANY_TOKENS)
-        h = self._shrunk.get(x, self._key) if self._shared else None
-        if h is None:
-            x_uNI = (x if whole else x[low:high]).reshape(count, -1, x.shape[-1])
-            if plain:
-                h = [
-                    torch.mm(x_NI, own[self.first].t()) for x_NI, own in zip(x_uNI, weights.alone(y.dtype), strict=True)
-                ]
-            else:
-                h = torch.bmm(x_uNI, weights.together(y.dtype)[self.first].transpose(1, 2))
-            if self._shared:
-                self._shrunk.keep(x, self._key, h)
-        if isinstance(h, list):
-            for y_NO, h_NR, own in zip(y_uNO, h, weights.alone(y.dtype), strict=True):
-                y_NO.addmm_(h_NR[:, start:end] if self._shared else h_NR, own[self._b])
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        tensors = self.weights.of(y.dtype)
+        a_uRI, b_uRO = tensors[self.first], tensors[self._b]
+        shrunk = self._shrunk
+        if shrunk is None:
+            h_uRN = torch.bmm(a_uRI[:, self._own], self.cut(x, copies).transpose(1, 2))
         else:
-            y_uNO.baddbmm_(h[:, :, start:end] if self._shared else h, weights.together(y.dtype)[self._b])
+            found = shrunk.get(x, self._key)
+            if found is None:
+                found = torch.bmm(a_uRI, self.cut(x, copies).transpose(1, 2))
+                shrunk.keep(x, self._key, found)
+            h_uRN = found[:, self._own]
+        self.cut(y, copies).baddbmm_(h_uRN.transpose(1, 2), b_uRO)
 
 
 class AffineStep(Step):
-    """gain · y + shift."""
+    """gain · y + shift, where the gain is kept as what it differs from 1: zeros change nothing."""
 
-    def __init__(self, low: int, high: int, weights: Weights, first: int, piece: AffinePiece) -> None:
-        super().__init__(low, high, weights, first)
+    def __init__(self, rows: tuple[int, int] | None, weights: Weights | Stack, first: int, piece: AffinePiece) -> None:
+        super().__init__(rows, weights, first)
         self._gain = piece.gain
         self._shift = piece.shift
 
-    def apply(self, x: Tensor, y: Tensor, copies: int) -> None:
-        y_uNO = y[self.low * copies : self.high * copies].view(self.weights.count, -1, y.shape[-1])
-        tensors = self.weights.together(y.dtype)
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        tensors = self.weights.of(y.dtype)
+        y_uNO = self.cut(y, copies)
         if self._gain:
-            y_uNO.mul_(tensors[self.first][:, None])
+            y_uNO.addcmul_(y_uNO, tensors[self.first][:, None])
         if self._shift:
             y_uNO.add_(tensors[self.first + self._gain][:, None])
 
@@ -156,71 +177,71 @@ class BottleneckStep(Step):
 
     def __init__(
         self,
-        low: int,
-        high: int,
-        weights: Weights,
+        rows: tuple[int, int] | None,
+        weights: Weights | Stack,
         first: int,
         piece: BottleneckPiece,
-        residual: Callable[[], Tensor] | None,
-        norm: Callable[[Tensor], Tensor] | None,
+        norm: Norm | None,
     ) -> None:
         """
         Args:
-            residual: gives r, for all rows.
-            norm: the model's own, as it is in the bare backbone.
+            norm: the model's own, as it is in the bare backbone; pfeiffer in post-norm models needs it.
         """
-        super().__init__(low, high, weights, first)
+        super().__init__(rows, weights, first)
         self._placement = piece.placement
         self._activate = ACTIVATIONS[piece.activation]
-        self._residual = residual
         self._norm = norm
 
-    def apply(self, x: Tensor, y: Tensor, copies: int) -> None:
-        count = self.weights.count
-        low, high = self.low * copies, self.high * copies
-        y_uND = y[low:high].view(count, -1, y.shape[-1])
-        z = y_uND
-        if self._residual is not None:
-            z = self._residual()[low:high].reshape(y_uND.shape).to(y.dtype)
-            if self._placement == "pfeiffer":
-                z = y_uND + z
-                if self._norm is not None:
-                    z = self._norm(z)
-        down_uMD, down_uM, up_uMD = self.weights.together(y.dtype)[self.first : self.first + 3]
-        middle_uNM = self._activate(torch.baddbmm(down_uM[:, None], z, down_uMD.transpose(1, 2)))
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        y_uND = z_uND = self.cut(y, copies)
+        if residual is not None and self._placement == "parallel":
+            z_uND = self.cut(residual, copies).to(y.dtype)
+        elif residual is not None and self._placement == "pfeiffer":
+            z_uND = y_uND + self.cut(residual, copies)
+            z_uND = (z_uND if self._norm is None else self._norm(z_uND)).to(y.dtype)
+        down_uMD, down_uM, up_uMD = self.weights.of(y.dtype)[self.first : self.first + 3]
+        middle_uMN = self._activate(torch.baddbmm(down_uM[:, :, None], down_uMD, z_uND.transpose(1, 2)))
         # b_up is the last row of W_up: one product instead of another pass over y.
-        ones = middle_uNM.new_ones(()).expand(*middle_uNM.shape[:-1], 1)
-        y_uND.baddbmm_(torch.cat([middle_uNM, ones], dim=-1), up_uMD)
+        ones = middle_uMN.new_ones(()).expand(len(middle_uMN), 1, middle_uMN.shape[2])
+        y_uND.baddbmm_(torch.cat([middle_uMN, ones], dim=1).transpose(1, 2), up_uMD)
 
 
 class Work:
     """All steps at one module for one batch."""
 
-    def __init__(self, rows: int, steps: Sequence[Step], *, in_place: bool) -> None:
+    def __init__(self, rows: int | None, steps: Sequence[Step], *, in_place: bool, residual: str | None) -> None:
         """
         Args:
-            rows: of the batch, before any repetition.
+            rows: of the batch, before any repetition; None where every step is for the whole batch.
             in_place: whether the module's output is its own, so that it may be written to.
+            residual: path of the module whose first input the steps need.
         """
         self._rows = rows
         self._steps = tuple(steps)
         self._in_place = in_place
+        self._residual = residual
 
-    def apply(self, x: Tensor, y: Tensor) -> Tensor:
+    def apply(self, x: Tensor, y: Tensor, residuals: dict[str, Tensor]) -> Tensor:
         """The module's output y with what the adapters make of it.
+
+        Args:
+            residuals: first inputs by path; the one that is needed is taken out.
 
         Raises:
             RoutingError: the batch has another number of rows than was announced.
         """
-        copies, rest = divmod(len(y), self._rows)
-        if rest or not copies:
-            raise RoutingError(
-                "the batch is not the one that was announced",
-                [f"rows: found {len(y)}, expected {self._rows}, or each of them repeated in place"],
-                "Give every row its adapter, and the view exactly those rows.",
-            )
+        copies = 1
+        if self._rows is not None:
+            copies, rest = divmod(len(y), self._rows)
+            if rest or not copies:
+                raise RoutingError(
+                    "the batch is not the one that was announced",
+                    [f"rows: found {len(y)}, expected {self._rows}, or each of them repeated in place"],
+                    "Give every row its adapter, and the view exactly those rows.",
+                )
+        residual = None if self._residual is None else residuals.pop(self._residual)
         if not self._in_place or not y.is_contiguous():
             y = y.clone(memory_format=torch.contiguous_format)
         for step in self._steps:
-            step.apply(x, y, copies)
+            step.apply(x, y, residual, copies)
         return y

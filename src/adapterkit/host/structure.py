@@ -50,7 +50,7 @@ class AffinePiece:
     Attributes:
         path: the module, by path in the trunk.
         width: of its output.
-        gain: whether there is a gain (O,).
+        gain: whether there is a gain (O,); kept as what it differs from 1.
         shift: whether there is a shift (O,).
     """
 

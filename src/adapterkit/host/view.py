@@ -1,0 +1,158 @@
+"""A view of the trunk that carries one batch at a time: every module gets its work, and loses it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from adapterkit.errors import RoutingError
+from adapterkit.host.fusing import FusionStep
+from adapterkit.host.hosted import bare, host_module, owns_output
+from adapterkit.host.products import AffineStep, BottleneckStep, LoraStep, Shrunk, Stack, Step, Weights, Work
+from adapterkit.host.route import Layers, Segment
+from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, Structure
+
+Rows = tuple[int, int] | None
+Placed = tuple[int, Structure]
+"""A structure, and its place among what a row carries."""
+
+
+class View:
+    """A view of the trunk.
+
+    Attributes:
+        trunk: an instance of the trunk's own class.
+    """
+
+    def __init__(self, trunk: nn.Module) -> None:
+        """
+        Args:
+            trunk: the view's modules, not hosted yet.
+        """
+        self.trunk = trunk
+        self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
+        self._busy: set[str] = set()
+        self._residuals: dict[str, Tensor] = {}
+
+    def take_up(self, segments: Sequence[Segment], rows: int) -> None:
+        """Give every module its work for a batch of so many rows."""
+        shrunk = Shrunk()
+        runs = (
+            ((segment.low, segment.high), structure, weights)
+            for segment in segments
+            for structure, weights in segment.layers
+        )
+        self.give(runs, rows, shrunk)
+
+    def give(
+        self, runs: Iterable[tuple[Rows, Structure, Weights | Stack]], rows: int | None, shrunk: Shrunk | None
+    ) -> None:
+        """Give every module the steps of these runs of rows, in place of those that it had."""
+        self.lay_down()
+        steps: dict[str, list[tuple[int, Step]]] = {}
+        residual_of: dict[str, str] = {}
+        for run, structure, weights in runs:
+            first = 0
+            for piece in structure.pieces:
+                if isinstance(piece, LoraPiece):
+                    for member, path in enumerate(piece.paths):
+                        steps.setdefault(path, []).append((0, LoraStep(run, weights, first, piece, member, shrunk)))
+                elif isinstance(piece, AffinePiece):
+                    steps.setdefault(piece.path, []).append((0, AffineStep(run, weights, first, piece)))
+                else:
+                    norm = None if piece.norm is None else partial(bare, self._hosted(piece.norm))
+                    behind: Step
+                    if isinstance(piece, BottleneckPiece):
+                        behind = BottleneckStep(run, weights, first, piece, norm)
+                    elif isinstance(weights, Weights):
+                        behind = FusionStep(run, weights, first, piece, norm)
+                    else:
+                        raise RoutingError("a compiled host cannot carry a fusion", remedy="Use compile=False.")
+                    steps.setdefault(piece.path, []).append((1, behind))
+                    if piece.residual is not None:
+                        residual_of[piece.path] = piece.residual
+                first += len(piece.shapes)
+        for path, found in steps.items():
+            residual = residual_of.get(path)
+            if residual is not None:
+                self._hosted(residual).__dict__["records"] = True
+            module = self._hosted(path)
+            # Stable: all updates of a linear first, in order, then what stands behind it.
+            ordered = [step for _, step in sorted(found, key=lambda pair: pair[0])]
+            module.__dict__["work"] = Work(rows, ordered, in_place=owns_output(module), residual=residual)
+
+    def lay_down(self) -> None:
+        """Forget the batch: nothing of it is left, whatever happened in between."""
+        for path in self._busy:
+            self._modules[path].__dict__.update(work=None, records=False)
+        self._busy.clear()
+        self._residuals.clear()
+
+    def _hosted(self, path: str) -> nn.Module:
+        module = self._modules[path]
+        host_module(module, path, self._residuals)
+        self._busy.add(path)
+        return module
+
+
+class CompiledView:
+    """A view whose forwards torch compiles.
+
+    What is compiled depends on which structures there are, and not on which rows have them: every structure is applied
+    to every row, with zeros for the rows that have another one. So mixes, mounts and swaps compile nothing again.
+
+    Attributes:
+        trunk: an instance of the trunk's own class.
+    """
+
+    def __init__(self, trunk: nn.Module, compile_module: Callable[[nn.Module], None]) -> None:
+        """
+        Args:
+            compile_module: compiles a module in place.
+        """
+        self._view = View(trunk)
+        self.trunk = trunk
+        self._stacks: dict[Placed, Stack] = {}
+        self._zeros: dict[Structure, Tensor] = {}
+        parts = [part for name in ("encoder", "decoder") if (part := getattr(trunk, name, None)) is not None]
+        encoder_decoder = bool(getattr(trunk.config, "is_encoder_decoder", False))
+        for module in [trunk, *(parts if encoder_decoder else [])]:
+            compile_module(module)
+
+    def take_up(self, adapters: Sequence[Layers], known: Sequence[Placed], like: Tensor) -> None:
+        """Give every module its work.
+
+        Args:
+            adapters: what each row carries.
+            known: all structures that the host has seen.
+            like: a tensor of the dtype and on the device of the backbone.
+        """
+        if tuple(self._stacks) != tuple(known):
+            self._stacks = {placed: Stack(placed[1]) for placed in known}
+            self._zeros = {structure: like.new_zeros(structure.size) for _, structure in known}
+            self._view.give(((None, structure, stack) for (_, structure), stack in self._stacks.items()), None, None)
+        for (place, structure), stack in self._stacks.items():
+            stack.flats = torch.stack([self._flat(layers, place, structure) for layers in adapters])
+
+    def _flat(self, layers: Layers, place: int, structure: Structure) -> Tensor:
+        if len(layers) > place and layers[place].structure is structure:
+            return layers[place].flat
+        return self._zeros[structure]
+
+    def lay_down(self) -> None:
+        """Forget the batch; the steps stay, for they hold nothing of it."""
+        self._view._residuals.clear()
+        for (_, structure), stack in self._stacks.items():
+            stack.flats = self._zeros[structure][None]
+
+
+def placed(adapters: Iterable[Layers]) -> Iterator[Placed]:
+    """Every structure of these rows with its place, each once."""
+    found: dict[Placed, None] = {}
+    for layers in adapters:
+        for place, packed in enumerate(layers):
+            found[place, packed.structure] = None
+    yield from found

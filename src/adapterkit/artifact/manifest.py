@@ -230,7 +230,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         )
     problems = []
     claimed = value.get("sha256")
-    if claimed != _digest({key: item for key, item in value.items() if key != "sha256"}):
+    if not _is_digest(claimed, raw, value):
         problems.append(f"{MANIFEST}: sha256: it is not the digest of this manifest: it was edited or damaged")
     try:
         manifest = Manifest.model_validate_json(raw)
@@ -252,6 +252,18 @@ def validation_problems(error: ValidationError, place: str) -> list[str]:
         for item in found[:_REPORTED]
     ]
     return lines if len(found) <= _REPORTED else [*lines, f"{place}: and {len(found) - _REPORTED} more"]
+
+
+def _is_digest(claimed: Any, raw: bytes, value: Mapping[str, Any]) -> bool:
+    """Whether a manifest's digest is the one that it claims.
+
+    In the one spelling that is written, the digest is that of the bytes without their own line: no need to spell it all
+    again. A manifest that is spelled otherwise is compared by content.
+    """
+    line = f'\n  "sha256": "{claimed}",'.encode("utf-8", errors="replace")
+    if raw.count(line) == 1 and sha256(raw.replace(line, b"")).hexdigest() == claimed:
+        return True
+    return bool(claimed == _digest({key: item for key, item in value.items() if key != "sha256"}))
 
 
 def _digest(content: Mapping[str, Any]) -> str:

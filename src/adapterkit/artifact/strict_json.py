@@ -39,7 +39,8 @@ def parse_json(raw: bytes, place: str) -> Any:
             parse_int=_bounded,
         )
         _check_depth(value)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if "\\u" in text:  # only an escape can spell half of a surrogate pair in UTF-8
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         reason = f"byte {error.start} is not UTF-8"
     except UnicodeEncodeError:

@@ -40,22 +40,34 @@ def write_folder(
     Raises:
         OutputError: something stands there and `overwrite` is off, it is not a folder, or the disk refuses.
     """
+    with stage_folder(folder, overwrite=overwrite, keep=keep) as stage:
+        for name, content in files.items():
+            _write(stage / name, content)
+
+
+@contextlib.contextmanager
+def stage_folder(folder: Path, *, overwrite: bool = False, keep: Iterable[str] = ()) -> Iterator[Path]:
+    """A hidden folder to write files into, which takes the place of `folder` when the block ends without an exception.
+
+    Args and errors as of `write_folder`; an OSError of the block counts as one of the disk.
+    """
     kept = frozenset(keep)
     _check_free(folder, overwrite, kept)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
         with _staging(folder) as stage:
-            for name, content in files.items():
-                _write(stage / name, content)
+            yield stage
+            for file in sorted(stage.iterdir()):
+                _flush(file)
             for name in sorted(kept):
                 _link(folder / name, stage / name)
-            _flush_folder(stage)
+            _flush(stage)
             _move(stage, folder)
             # The folder stands there, whole. Should the disk refuse now, a power cut could still take the move back,
             # and leave what stood there before; no program sees anything half-written.
             with contextlib.suppress(OSError):
-                _flush_folder(folder.parent)
+                _flush(folder.parent)
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written",
@@ -126,8 +138,6 @@ def _escaped(name: str) -> str:
 def _write(path: Path, content: bytes) -> None:
     with open(path, "xb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _link(source: Path, target: Path) -> None:
@@ -147,8 +157,9 @@ def _link_file(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _flush(place: Path) -> None:
+    """Make the disk keep a file, or the entries of a folder."""
+    handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -39,13 +39,11 @@ def test_ties_with_equal_weights_is_the_papers(scale, share):
     torch.testing.assert_close(ties(deltas, [scale / 3] * 3, share), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_pefts_functions_agree(share):
     deltas, equal = random(3, seed=1), torch.tensor([1 / 3] * 3, dtype=torch.float64)
     torch.testing.assert_close(ties(deltas, [1 / 3] * 3, share), merge_utils.ties(deltas, torch.ones(3), share))
-    torch.testing.assert_close(
-        magnitude(deltas, [1 / 3] * 3, share), merge_utils.magnitude_prune(deltas, equal, share)
-    )
+    torch.testing.assert_close(magnitude(deltas, [1 / 3] * 3, share), merge_utils.magnitude_prune(deltas, equal, share))
 
 
 def test_ties_by_hand():

@@ -13,7 +13,8 @@ SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6))
 def random(rank, outputs, inputs, seed):
     generator = torch.Generator().manual_seed(seed)
     return LowRank(
-        torch.randn(rank, inputs, generator=generator).double(), torch.randn(outputs, rank, generator=generator).double()
+        torch.randn(rank, inputs, generator=generator).double(),
+        torch.randn(outputs, rank, generator=generator).double(),
     )
 
 

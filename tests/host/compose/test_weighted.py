@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
+from adapterkit.artifact import open_artifact
 from adapterkit.errors import CompositionError, ContractError
 from adapterkit.host import compose
 from adapterkit.host.pack import pack
@@ -55,17 +56,21 @@ def test_an_exact_sum_is_what_merging_each_member_would_add(world, weights):
 @given(weights=st.dictionaries(st.sampled_from(["a", "b", "c", "pissa"]), st.floats(-3, 3), min_size=1, max_size=4))
 def test_any_exact_sum_is_the_sum_of_the_members_alone(world, weights):
     find = {name: world.find(name) for name in weights}.__getitem__
-    alone = {name: composed_deltas(compose.weighted({name: 1.0}).build(find, world.backbone), world.backbone) for name in weights}
+    alone = {
+        name: composed_deltas(compose.weighted({name: 1.0}).build(find, world.backbone), world.backbone)
+        for name in weights
+    }
     composed = compose.weighted(weights).build(find, world.backbone)
     expected = summed(*((weight, alone[name]) for name, weight in weights.items()))
     close(composed_deltas(composed, world.backbone), expected, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`", "ignore:Found missing adapter keys")
 def test_peft_concatenates_to_the_same_update(world, tiny_folders):
-    weights = {"a": 0.7, "c": -0.3}
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_folders["bert"], num_labels=3)
-    plain = PeftModel.from_pretrained(model, str(world.path("a")), adapter_name="a")
-    plain.load_adapter(str(world.path("c")), adapter_name="c")
+    weights = {"plain-2": 0.7, "plain-3": -0.3}
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_folders["bert"])
+    plain = PeftModel.from_pretrained(model, str(world.path("plain-2")), adapter_name="plain-2")
+    plain.load_adapter(str(world.path("plain-3")), adapter_name="plain-3")
     # PEFT 0.21's "cat" takes the root of a negative weight's size and keeps its sign, so it can subtract.
     plain.base_model.add_weighted_adapter(list(weights), list(weights.values()), "both", combination_type="cat")
     expected = {}
@@ -85,7 +90,7 @@ def test_a_composed_lora_packs_for_the_host(world):
 
 def test_a_place_that_no_member_adapts_gets_rank_1_of_zeros(world):
     (part,) = compose.weighted({"b": 1.0, "pissa": 1.0}).build(world.find, world.backbone).parts
-    # b: key and feed-forward input in layers 0 and 2; pissa: query and value in layer 2. Its split start has twice the rank.
+    # b: key and feed-forward input in layers 0 and 2; pissa: query and value in layer 2, where it has twice its rank.
     assert part.method.sites == ("attention.query", "attention.key", "attention.value", "feedforward.input")
     assert part.method.layers == (0, 2)
     query = part.state["base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"]
@@ -184,10 +189,9 @@ def test_members_of_another_backbone_are_refused_naming_both(world, tiny_backbon
 
 
 def test_every_member_that_is_missing_is_named(world, tmp_path):
+    plan = compose.weighted({str(tmp_path / "x"): 1.0, str(tmp_path / "y"): 1.0})
     with pytest.raises(CompositionError) as caught:
-        compose.weighted({str(tmp_path / "x"): 1.0, str(tmp_path / "y"): 1.0}).build(
-            lambda name: world.find("a") if name == "a" else compose.save.__globals__["open_artifact"](name), world.backbone
-        )
+        plan.build(open_artifact, world.backbone)
     assert len(caught.value.problems) == 2
 
 
@@ -200,8 +204,16 @@ NAN, INF = float("nan"), float("inf")
         ({}, {}, ["members: none; name at least one"]),
         ({"a": NAN, "b": INF}, {}, ["weights.a: found nan", "weights.b: found inf"]),
         ({"a": True}, {}, ["weights.a: found True"]),
-        ({"intent": 1.0}, {"head": "intend"}, ["head: 'intend' is not a member; members are intent; did you mean intent?"]),
-        ({"a": 1.0}, {"how": "tie"}, ["how: found 'tie', expected exact, svd, ties, dare, magnitude; did you mean ties?"]),
+        (
+            {"intent": 1.0},
+            {"head": "intend"},
+            ["head: 'intend' is not a member; members are intent; did you mean intent?"],
+        ),
+        (
+            {"a": 1.0},
+            {"how": "tie"},
+            ["how: found 'tie', expected exact, svd, ties, dare, magnitude; did you mean ties?"],
+        ),
         ({"a": 1.0}, {"rank": 4}, ["rank: given, and an exact sum"]),
         ({"a": 1.0}, {"how": "svd", "rank": 0}, ["rank: found 0, expected 1 to 4,096"]),
         ({"a": 1.0}, {"how": "ties"}, ["density: missing; ties needs"]),

@@ -24,7 +24,7 @@ from adapterkit.recipe.problems import show, show_path
 from adapterkit.recipe.settings import SettingsError
 from adapterkit.recipe.yaml_text import LARGEST_TEXT_BYTES, YamlError, parse_yaml
 
-REMEDY = "Correct the lines above; `adapterkit schema plan` prints every field with what it does."
+REMEDY = "Correct the lines above; `adapterkit schema composition` prints every field with what it does."
 
 Lines = Mapping[Place, int]
 

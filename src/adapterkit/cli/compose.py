@@ -1,0 +1,83 @@
+"""`adapterkit compose`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import BackboneName, Json
+
+if TYPE_CHECKING:
+    from adapterkit.host.composed import Composed
+
+WORST_SHOWN = 5
+
+
+class Dtype(StrEnum):
+    """The number format of the saved tensors."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+def compose(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a YAML file.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write the result as an artifact.", show_default=False),
+    ] = None,
+    backbone: BackboneName = None,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of the saved tensors.")] = Dtype.FLOAT32,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compose adapters after a plan: say what comes out and how near it is, and write it where it is an artifact.
+
+    $ adapterkit compose plan.yaml
+    $ adapterkit compose plan.yaml --output runs/both
+    $ adapterkit schema composition > plan.schema.json
+    """
+    from adapterkit.host import compose as plans
+
+    result = plans.compose_file(plan, output, backbone=backbone, dtype=dtype.value, overwrite=overwrite)
+    if as_json:
+        console.print_json({**result.composed.report, "artifact": None if output is None else str(output)})
+        return
+    console.print_table(_facts(result.composed), title=result.words)
+    error = result.composed.report.get("error")
+    if error and error["places"]:
+        worst = sorted(error["places"].items(), key=lambda item: -item[1])[:WORST_SHOWN]
+        console.print_table([[place, f"{value:.4f}"] for place, value in worst], ("worst places", "relative error"))
+    if output is not None:
+        console.say(f"Artifact: {output}", style="green")
+        console.say(f"Try: adapterkit verify {output}")
+    else:
+        console.say(result.use)
+
+
+def _facts(composed: Composed) -> list[list[str]]:
+    report: Mapping[str, Any] = composed.report
+    rows = [["composition", str(report["composition"])]]
+    if "how" in report:
+        rows.append(["how", str(report["how"])])
+    rows += [["member", _member(member)] for member in report["members"]]
+    rows += [["head", f"{name}: {head.task.kind}, {head.head.kind}"] for name, head in composed.heads.items()]
+    if "rank" in report:
+        lowest, highest = report["rank"]["lowest"], report["rank"]["highest"]
+        rows.append(["rank", str(lowest) if lowest == highest else f"{lowest} to {highest}"])
+    if "error" in report:
+        rows.append(["relative error", f"{report['error']['overall']:.4f}"])
+    return rows
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    name = str(member["name"])
+    if "weight" in member:
+        return f"{member['weight']:g} × {name}"
+    return f"{name}: {member.get('method') or member.get('words')}"

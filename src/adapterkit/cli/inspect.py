@@ -28,7 +28,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
 
 
 def _facts(manifest: Any) -> list[list[str]]:
-    settings = manifest.method.model_dump(mode="json", exclude={"kind"})
+    settings = manifest.method.model_dump(mode="json", exclude={"kind", "parts"})
     chosen = [f"{name} {_shown(value)}" for name, value in settings.items() if value not in (None, {}, False, 0.0)]
     labels = manifest.labels
     shown = ", ".join(labels[:LABELS_SHOWN]) + (", …" if len(labels) > LABELS_SHOWN else "")
@@ -39,6 +39,7 @@ def _facts(manifest: Any) -> list[list[str]]:
         ["backbone", " @ ".join(filter(None, (manifest.backbone.name, manifest.backbone.revision)))],
         ["fingerprint", manifest.backbone.fingerprint],
         ["method", ", ".join([manifest.method.kind, *chosen])],
+        ["parts", ", ".join(f"{part.name} ({part.sha256[:12]})" for part in manifest.parts)],
         ["head", f"{manifest.head.kind}, pooling {manifest.head.pooling}"],
         ["parameters", f"{parameters.method:,} method + {parameters.head:,} head, {manifest.dtype}"],
         ["size", f"{console.readable_bytes(manifest.size_bytes)}"],

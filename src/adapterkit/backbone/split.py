@@ -184,15 +184,14 @@ class _AbsentWithBias:
     """The same for T5, whose first layer computes the bias of all positions and hands it on from layer to layer."""
 
     _handed: _Handed | None
-    _attention: tuple[Any]
 
     def forward(
-        self, states_BTD: Tensor, mask: Tensor | None = None, bias_1HTT: Tensor | None = None, *_: Any, **__: Any
+        self: Any, states_BTD: Tensor, mask: Tensor | None = None, bias_1HTT: Tensor | None = None, *_: Any, **__: Any
     ) -> Any:
         states_BTD = states_BTD if self._handed is None else self._handed.take()
         if bias_1HTT is None:
             length = states_BTD.shape[1]
-            bias_1HTT = self._attention[0].compute_bias(length, length, device=states_BTD.device)
+            bias_1HTT = _biased(self)[0].compute_bias(length, length, device=states_BTD.device)
         return states_BTD, bias_1HTT, None
 
 
@@ -235,10 +234,12 @@ def _opened(model: nn.Module, path: str) -> tuple[nn.Module, nn.ModuleList]:
 
 
 def _absent(layer: nn.Module, handed: _Handed | None) -> nn.Module:
-    biased = [part for part in layer.modules() if hasattr(part, "compute_bias")]
-    if not biased:
-        return _stand_in(layer, _Absent, {"_handed": handed})
-    return _stand_in(layer, _AbsentWithBias, {"_handed": handed, "_attention": (biased[0],)})
+    return _stand_in(layer, _AbsentWithBias if _biased(layer) else _Absent, {"_handed": handed})
+
+
+def _biased(layer: nn.Module) -> list[Any]:
+    """The attentions of a layer that can compute a bias of positions."""
+    return [part for part in layer.modules() if hasattr(part, "compute_bias")]
 
 
 def _drop_embeddings(view: nn.Module, path: str, handed: _Handed) -> None:

@@ -6,11 +6,13 @@ Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
+from adapterkit.backbone.split import entering
 from adapterkit.backbone.unpadded import find_stack, unpadded
 from adapterkit.heads.headed import Headed, logits_of
 
@@ -36,27 +38,36 @@ class UnpaddedHeaded:
         """Whether this trunk can leave padding out."""
         return self._stack is not None
 
-    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+    def logits(self, inputs: dict[str, Tensor], states_BTD: Tensor | None = None) -> Tensor:
         """Answer a batch; see `Headed.logits`.
 
         Args:
             inputs: as the task gives them. `position_ids` that begin again in a row separate the documents in it: none
                 sees another, whatever the trunk.
+            states_BTD: where the model is the upper part of a split one, the states that enter it.
         """
         several = "position_ids" in inputs
         runs = runs_of(inputs) if "attention_mask" in inputs else None
         if runs is None or not any(length for _, length in runs):
-            return self._headed.logits(inputs)
+            return self._padded(inputs, states_BTD)
         shape = inputs["input_ids"].flatten(0, -2).shape
         tokens = sum(length for _, length in runs)
         if not several and (self._stack is None or tokens > MOST_PLACES * shape.numel()):
-            return self._headed.logits(inputs)
+            return self._padded(inputs, states_BTD)
         if self._stack is None:
             return self._apart(inputs, runs)
         layout = Layout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device)
         model = unpadded(self._headed.module, self._stack, layout, states_padded=self._states_padded)
-        logits = logits_of(model(**inputs))
+        with self._entered(None if states_BTD is None else layout.packed(states_BTD)):
+            logits = logits_of(model(**inputs))
         return logits if self._states_padded else layout.padded(logits)
+
+    def _padded(self, inputs: dict[str, Tensor], states_BTD: Tensor | None) -> Tensor:
+        with self._entered(states_BTD):
+            return self._headed.logits(inputs)
+
+    def _entered(self, states: Tensor | None) -> AbstractContextManager[None]:
+        return nullcontext() if states is None else entering(self._headed.module, states)
 
     def _apart(self, inputs: dict[str, Tensor], runs: Sequence[Run]) -> Tensor:
         """Every document as a row of its own, for trunks that can do no better."""

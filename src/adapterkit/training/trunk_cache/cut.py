@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Stack
-from adapterkit.backbone.split import above, below, entering, layers_of
+from adapterkit.backbone.split import above, below, layers_of
 from adapterkit.errors import SiteError
-from adapterkit.heads.headed import logits_of
+from adapterkit.heads import Headed
 from adapterkit.heads.own import POOLED_KINDS, OwnModel
 from adapterkit.heads.pooling import FixedPooling
+from adapterkit.heads.unpadded import UnpaddedHeaded
 
 Inputs = Mapping[str, Tensor]
 
@@ -46,9 +47,13 @@ class LayerCut:
 
     pooling = ""
 
-    def __init__(self, module: nn.Module, layer: int) -> None:
+    def __init__(self, adapted: Adapted, layer: int) -> None:
         self.layer = layer
-        self._lower, self._upper = below(module, layer), above(module, layer)
+        headed = adapted.headed
+        upper = Headed(above(headed.module, layer), headed.source, headed.trained, headed.loaded)
+        encoder_decoder = adapted.backbone.is_encoder_decoder
+        self._lower = below(headed.module, layer)
+        self._upper = UnpaddedHeaded(upper, adapted.task.kind, encoder_decoder=encoder_decoder)
 
     def lower(self, inputs: Inputs) -> Tensor:
         """See `Cut.lower`."""
@@ -57,8 +62,7 @@ class LayerCut:
 
     def upper(self, inputs: Inputs, kept_BTD: Tensor) -> Tensor:
         """See `Cut.upper`."""
-        with entering(self._upper, kept_BTD):
-            return logits_of(self._upper(**inputs))
+        return self._upper.logits(dict(inputs), kept_BTD)
 
 
 class PoolingCut:
@@ -98,7 +102,7 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
         pooling = _fixed_pooling(module)
         if pooling and isinstance(module, OwnModel):
             return PoolingCut(module, count, pooling)
-        return LayerCut(module, count)
+        return LayerCut(adapted, count)
     encoder_decoder = adapted.backbone.is_encoder_decoder
     stack: Stack = "encoder" if encoder_decoder or not adapted.backbone.is_decoder else "decoder"
     # Above an encoder that is not adapted, its whole decoder may be.
@@ -107,7 +111,7 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
         return NoCut(f"its layers are not one list: {path} holds {count} of them")
     if layer < 1:
         return NoCut("the lowest adapted layer is the first one, so that nothing lies below it")
-    return LayerCut(module, layer)
+    return LayerCut(adapted, layer)
 
 
 def _fixed_pooling(module: nn.Module) -> str:

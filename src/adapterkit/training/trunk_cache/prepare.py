@@ -148,7 +148,7 @@ def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
         return NoCut("there are no rows")
     inputs = adapted.task.collate(shortest, adapted.vocabulary).to(device).inputs
     if keys_of(flat_inputs(inputs)) is None:
-        return NoCut("its rows are not padded on the right")
+        return NoCut("several documents share a row" if "position_ids" in inputs else "its rows are not padded right")
     with torch.inference_mode(), adapted.autocast():
         kept = cut.lower(flat_inputs(inputs))
         if not answers_alike(cut.upper(inputs, kept), adapted.headed.logits(inputs)):

@@ -1,0 +1,99 @@
+"""`adapterkit cache`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import Json
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def cache(
+    act: Annotated[Literal["ls", "prune"], typer.Argument(help="List what is kept, or remove some of it.")] = "ls",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", help="The folder of training.cache. Default: the one of auto.", show_default=False),
+    ] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", metavar="DAYS", min=0, help="Remove what was not used for so many days."),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="Remove what was used longest ago, until so much is left."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show or remove the states of frozen layers that training keeps on the disk.
+
+    $ adapterkit cache ls
+    $ adapterkit cache prune --older-than 30
+    $ adapterkit cache prune --max-size 10GB
+    $ adapterkit cache prune --all
+    """
+    from adapterkit.errors import RecipeError
+    from adapterkit.training.trunk_cache import cache_root, entries, prune
+
+    root = cache_root() if folder is None else folder
+    chosen = older_than is not None or max_size is not None or everything
+    if chosen != (act == "prune"):
+        raise RecipeError(
+            f"adapterkit cache {act} {'removes nothing' if chosen else 'does not know what to remove'}",
+            ["--older-than, --max-size, --all: " + ("found one of them" if chosen else "found none, expected one")],
+            "Write adapterkit cache prune with --older-than DAYS, --max-size SIZE or --all.",
+        )
+    if act == "ls":
+        _show(entries(root), root, as_json)
+        return
+    largest = None if max_size is None else _size(max_size)
+    removed = prune(root, older_than_days=older_than, max_bytes=largest, everything=everything)
+    _show(removed, root, as_json)
+    console.say(f"Removed {console.readable_bytes(sum(entry.size_bytes for entry in removed))}.")
+
+
+def _show(found: list[Any], root: Path, as_json: bool) -> None:
+    from datetime import UTC, datetime
+
+    used = [datetime.fromtimestamp(entry.used, UTC).strftime("%Y-%m-%d %H:%M") for entry in found]
+    if as_json:
+        facts = ("backbone", "layer", "pooling", "dtype", "rows", "size_bytes")
+        rows = [
+            {**{name: getattr(entry, name) for name in facts}, "used": date, "folder": str(entry.folder)}
+            for entry, date in zip(found, used, strict=True)
+        ]
+        console.print_json(rows)
+        return
+    headings = ("size", "backbone", "below layer", "pooling", "numbers", "rows", "last use (UTC)")
+    table = [
+        [
+            console.readable_bytes(entry.size_bytes),
+            "/".join(Path(entry.backbone).parts[-2:]),
+            str(entry.layer),
+            entry.pooling or "-",
+            entry.dtype,
+            f"{entry.rows:,}",
+            date,
+        ]
+        for entry, date in zip(found, used, strict=True)
+    ]
+    console.print_table(table, headings, title=str(root))
+
+
+def _size(text: str) -> int:
+    from adapterkit.errors import RecipeError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    factor = None if found is None else _UNITS.get(found[2].upper())
+    if found is None or factor is None:
+        raise RecipeError(
+            "--max-size cannot be read", [f"--max-size: found {text!r}, expected a size"], "As in --max-size 10GB"
+        )
+    return int(float(found[1]) * factor)

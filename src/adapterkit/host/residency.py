@@ -186,8 +186,13 @@ class Bank:
     def admit(self, loaded: Loaded, again: Callable[[], Loaded]) -> Seat:
         """Give a newly mounted adapter a seat, and let others leave where that is too many."""
         seat = Seat(loaded, again)
+        self._shrink(self.slots - 1)
         self._enter(seat)
-        self._shrink()
+        try:
+            self._shrink(self.slots)  # somebody else may have entered meanwhile
+        except BaseException:
+            self.release(seat)
+            raise
         return seat
 
     def release(self, seat: Seat) -> None:
@@ -239,6 +244,7 @@ class Bank:
                 continue
 
     def _bring_back(self, seat: Seat) -> Loaded:
+        self._shrink(self.slots - 1)
         with seat.moving:
             loaded = seat.loaded
             if loaded is not None:
@@ -248,7 +254,7 @@ class Bank:
             loaded = seat.away.fetch()
             seat.loaded = loaded
             self._enter(seat)
-        self._shrink()
+        self._shrink(self.slots)
         return loaded
 
     def _enter(self, seat: Seat) -> None:
@@ -269,11 +275,11 @@ class Bank:
                 heapq.heappush(self._free, seat.slot)
             seat.slot = None
 
-    def _shrink(self) -> None:
-        """Let the least recently used leave until at most `slots` are there. No lock is held when this is called."""
+    def _shrink(self, most: int) -> None:
+        """Let the least recently used leave until at most so many are there. No lock is held when this is called."""
         while True:
             with self._lock:
-                if len(self._used) <= self.slots:
+                if len(self._used) <= most:
                     return
                 victim = next(iter(self._used))
                 self._vacate(victim)

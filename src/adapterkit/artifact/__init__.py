@@ -2,6 +2,7 @@
 
 from adapterkit.artifact.atomic import check_output
 from adapterkit.artifact.convert.peft import import_peft
+from adapterkit.artifact.convert.transformers import export
 from adapterkit.artifact.load import Artifact, load, open_artifact, read_parts
 from adapterkit.artifact.manifest import CompositionFacts, DataFacts, Manifest
 from adapterkit.artifact.save import KEPT, round_weights, save
@@ -16,6 +17,7 @@ __all__ = [
     "Manifest",
     "Report",
     "check_output",
+    "export",
     "import_peft",
     "load",
     "open_artifact",

@@ -51,7 +51,7 @@ def export(
     written = artifact.export(
         folder,
         output,
-        to=to.value,  # type: ignore[arg-type]  (peft is refused there, with the reason)
+        to=to.value,
         backbone=backbone,
         trunk_only=trunk_only,
         dtype=dtype.value,

@@ -14,6 +14,7 @@ from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.artifact.folder import MAX_BYTES
 from adapterkit.backbone.fingerprint import cache_folder
 from adapterkit.errors import ArtifactError
+from adapterkit.host.compose.plan_file import load_plan
 from adapterkit.host.composed import Plan
 
 
@@ -27,6 +28,9 @@ class Trained(Protocol):
 
 Source = str | os.PathLike[str] | Artifact | Trained | Plan
 
+PLANS = (".yaml", ".yml")
+"""How the file of a plan ends."""
+
 _HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _FAILURES = (hub_errors.HfHubHTTPError, hub_errors.HFValidationError, OSError, ValueError)
 
@@ -36,7 +40,7 @@ def open_source(source: Any) -> Artifact | Plan:
 
     Args:
         source: an artifact's folder; a hub id as owner/name or owner/name@revision, taken only where no such folder is
-            there; an opened artifact; a training result; or a plan, given back as it is.
+            there; an opened artifact; a training result; the YAML file of a plan; or a plan, given back as it is.
 
     Raises:
         ArtifactError: there is no such artifact, or it is refused.
@@ -45,6 +49,8 @@ def open_source(source: Any) -> Artifact | Plan:
     if isinstance(source, Artifact):
         return source
     if isinstance(source, str | os.PathLike):
+        if Path(source).suffix in PLANS and Path(source).is_file():
+            return load_plan(Path(source))
         return open_artifact(find_folder(os.fspath(source)))
     if hasattr(source, "build"):
         plan: Plan = source

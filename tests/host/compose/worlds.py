@@ -19,6 +19,7 @@ METHODS: dict[str, Any] = {
         rank=2, rank_pattern={"attention.query@1": 4, "attention.value": 1}, alpha_pattern={"attention.query": 3.0}
     ),
     "plain-2": LoraMethod(rank=2, alpha=5.0),
+    "plain-2-too": LoraMethod(rank=2, alpha=5.0),
     "plain-3": LoraMethod(rank=3, alpha=1.5, rslora=True),
     "pissa": LoraMethod(rank=2, initialization="pissa", top=1, rslora=True),
     "dora": LoraMethod(rank=2, dora=True),

@@ -59,7 +59,7 @@ def export(
     artifact: str | Path | Artifact,
     out: str | Path,
     *,
-    to: Literal["transformers"] = "transformers",
+    to: str = "transformers",
     backbone: Backbone | str | Path | None = None,
     trunk_only: bool = False,
     dtype: ExportDtype = "float32",

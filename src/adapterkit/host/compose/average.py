@@ -142,7 +142,7 @@ def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
         found = _build_of(artifact, backbone)
         problems += [
             f"{place}: {name} has {found.get(place, 'nothing')}, {first} has {expected.get(place, 'nothing')}"
-            for place in sorted(found.keys() | expected.keys())
+            for place in sorted(found.keys() | expected.keys(), key=_settings_first)
             if found.get(place) != expected.get(place)
         ]
     if problems:
@@ -151,6 +151,10 @@ def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
             shortened(problems),
             "weighted() sums LoRA adapters of any shape; stack() puts any members one on top of the other.",
         )
+
+
+def _settings_first(place: str) -> tuple[bool, str]:
+    return not place.startswith("method."), place
 
 
 def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:

@@ -11,6 +11,8 @@ from adapterkit.errors import AdapterkitError, CompositionError, ContractError
 from adapterkit.host.composed import Facts, Find, HeadPart, Part, of_artifact
 from adapterkit.recipe.nearest import did_you_mean
 
+FOREIGN = "Adapters of different backbones cannot be composed: train them on one backbone."
+
 
 def open_members(sources: Mapping[str, str], find: Find) -> dict[str, Artifact]:
     """Find every member.
@@ -20,18 +22,24 @@ def open_members(sources: Mapping[str, str], find: Find) -> dict[str, Artifact]:
 
     Raises:
         CompositionError: with every member that cannot be found or read.
+        ContractError: with every member of another backbone, where all can be read.
     """
     found: dict[str, Artifact] = {}
     problems: list[str] = []
+    foreign: list[str] = []
     for name, source in sources.items():
         try:
             found[name] = find(source)
+        except ContractError as error:
+            foreign += [f"{name}: {problem}" for problem in error.problems]
         except AdapterkitError as error:
             reasons = "; ".join(error.problems)
             hint = f" {error.remedy}" if error.remedy else ""
             problems.append(f"{name}: {error.summary}{f' ({reasons})' if reasons else ''}{hint}")
     if problems:
         raise CompositionError(f"{count(problems)} of this composition cannot be found", problems)
+    if foreign:
+        raise ContractError("this composition does not fit this backbone", foreign, FOREIGN)
     return found
 
 
@@ -54,7 +62,7 @@ def check_together(members: Mapping[str, Artifact], backbone: Backbone) -> None:
         problems += [
             f"{name}: was trained on {facts.fingerprint[:12]}… ({facts.name})" for name, facts in trained_on.items()
         ]
-        remedy = "Adapters of different backbones cannot be composed: train them on one backbone."
+        remedy = FOREIGN
     else:
         remedy = "Load the backbone that the members name."
     raise ContractError("this composition does not fit this backbone", problems, remedy)

@@ -162,7 +162,7 @@ class Weighted:
         if self.rank is not None and (type(self.rank) is not int or not 1 <= self.rank <= MAX_RANK):
             problems.append(f"rank: found {self.rank!r}, expected 1 to {MAX_RANK:,}")
         elif self.rank is not None and self.how == "exact":
-            problems.append("rank: given, and an exact sum has the sum of the ranks; leave it out, or how=svd")
+            problems.append("rank: given, and an exact sum has the sum of the ranks; leave it out")
         if self.how in SPARSE and self.density is None:
             problems.append(f"density: missing; {self.how} needs the share of the entries that it keeps")
         elif self.how not in SPARSE and self.density is not None:

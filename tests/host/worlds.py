@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.adapted import build
+from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
 from adapterkit.host.engine import Engine
 from adapterkit.host.pack import Packed, pack
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod
+from adapterkit.recipe import BottleneckMethod, LoraMethod
 from tests import tiny
-from tests.laws.worlds import disturb, prepared
+from tests.methods.cases import attached
 
 ALL: dict[str, Any] = {"sites": "all-linear"}
 METHODS: dict[str, Any] = {
@@ -96,11 +96,13 @@ def states(trunk: Any, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def make(backbone: Backbone, family: str, method: Any, seed: int = 0, size: float = 0.1) -> Mounted:
-    """An adapter with random tensors, and the reference's answers: those of `Adapted`."""
-    kind = "masked-lm" if family in tiny.ENCODERS else "causal-lm" if family in tiny.DECODERS else "seq2seq-lm"
-    with build(backbone, prepared(kind), method, HeadSettings(kind="family"), seed) as adapted:
-        disturb(adapted, size, seed + 1)
-        state, config = adapted.state(), adapted.attachment.config()
+    """An adapter with random tensors, and what the method itself answers on the trunk."""
+    with attached(backbone, method, seed) as attachment:
+        noise = torch.Generator().manual_seed(seed + 1)
+        own = {n: t + size * torch.randn(t.shape, generator=noise) for n, t in attachment.state().items()}
+        attachment.load(own)
+        state = {PREFIX + name: tensor for name, tensor in attachment.state().items()}
+        config = attachment.config()
         alone = [states(backbone.trunk, batch([row], family))[0] for row in range(ROWS)]
     return Mounted(pack(method, config, state, backbone), state, alone)
 

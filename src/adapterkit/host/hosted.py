@@ -60,7 +60,8 @@ def host_module(module: nn.Module, path: str, residuals: dict[str, Tensor]) -> N
         return
     hosted = _CLASSES.get(kind)
     if hosted is None:
-        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        # Not torch's own __module__: Dynamo takes every tensor below torch's classes for one of a fixed shape.
+        names = {"__module__": __name__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
         hosted = _CLASSES.setdefault(kind, type(kind.__name__, (Hosted, kind), names))
     module.__class__ = hosted
     module.__dict__.update(path=path, residuals=residuals, work=None, records=False)

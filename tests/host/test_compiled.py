@@ -1,0 +1,34 @@
+"""A compiled engine: new mixes, adapters, lengths and views compile nothing again."""
+
+from __future__ import annotations
+
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from adapterkit.host.engine import Engine
+from tests.host import worlds
+
+
+def test_new_mixes_and_adapters_and_lengths_compile_nothing_again(tiny_backbones):
+    backbone = tiny_backbones["bert"]
+    graphs = CompileCounter()
+    engine, plain = Engine(backbone, compile=True, compiler=graphs), Engine(backbone)
+    lora = [worlds.make(backbone, "bert", worlds.METHODS["lora"], seed) for seed in range(4)]
+    neck = [worlds.make(backbone, "bert", worlds.METHODS["parallel"], seed) for seed in range(2)]
+    none = worlds.Mounted(None, {}, [])
+
+    def differ(*rows: tuple[worlds.Mounted, int]) -> float:
+        pairs = zip(worlds.answers(engine, "bert", rows), worlds.answers(plain, "bert", rows), strict=True)
+        return max(worlds.distance(found, expected) for found, expected in pairs)
+
+    torch._dynamo.reset()
+    assert differ((lora[0], 1), (neck[0], 2), (none, 3)) <= 1e-5
+    compiled = graphs.frame_count
+    assert compiled > 0
+    assert differ((neck[1], 4), (lora[1], 0), (lora[2], 3), (none, 1)) <= 1e-5
+    assert differ((lora[3], 2), (lora[2], 2)) <= 1e-5
+    with engine.routed([lora[0].layers] * 2) as one, engine.routed([lora[1].layers] * 2) as other:
+        for view, mounted in ((one, lora[0]), (other, lora[1])):
+            states = worlds.states(view, worlds.batch([3, 3], "bert"))
+            assert worlds.distance(states[0], mounted.alone[3]) <= 1e-5
+    assert graphs.frame_count == compiled

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from adapterkit import errors
 
 if TYPE_CHECKING:
+    from adapterkit.artifact import export as export
     from adapterkit.artifact import import_peft as import_peft
     from adapterkit.artifact import load as load
     from adapterkit.artifact import verify as verify
     from adapterkit.backbone import Backbone as Backbone
     from adapterkit.evaluation import evaluate as evaluate
     from adapterkit.host import Host as Host
+    from adapterkit.host import compose as compose
     from adapterkit.recipe import Recipe as Recipe
     from adapterkit.recipe import load_recipe as load_recipe
     from adapterkit.sweeping import sweep as sweep
@@ -35,6 +37,7 @@ _HOMES = {
     "Host": "adapterkit.host",
     "Recipe": "adapterkit.recipe",
     "evaluate": "adapterkit.evaluation",
+    "export": "adapterkit.artifact",
     "import_peft": "adapterkit.artifact",
     "load": "adapterkit.artifact",
     "load_recipe": "adapterkit.recipe",
@@ -43,13 +46,18 @@ _HOMES = {
     "verify": "adapterkit.artifact",
 }
 
+_PACKAGES = {"compose": "adapterkit.host.compose"}
+"""Names on the front door that are packages themselves."""
+
 __all__ = [
     "Backbone",
     "Host",
     "Recipe",
     "__version__",
+    "compose",
     "errors",
     "evaluate",
+    "export",
     "import_peft",
     "load",
     "load_recipe",
@@ -61,15 +69,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
-    if home is None:
+    if home is None and name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = import_module(_PACKAGES[name]) if home is None else getattr(import_module(home), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_PACKAGES})
 
 
 class _AfterPeft(MetaPathFinder):

@@ -45,6 +45,7 @@ ANOTHER_VALUE: dict[str, Any] = {
     "mask_probability": 0.2,
     "block_tokens": 64,
     "completions_only": True,
+    "pack_documents": True,
     "max_target_tokens": 20,
     "prefix": "translate: ",
     "beams": 4,

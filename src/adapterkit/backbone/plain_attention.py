@@ -116,9 +116,10 @@ class _Masks:
         if not self._dropped:
             return None
         shape = (*q.shape[:3], k.shape[2])
+        if self._dropped == _DRAWS:
+            return q.new_zeros(shape)
         count = int(np.prod(shape))
         draws = self._generator.integers(0, 2**64, -(-count // 4), dtype=np.uint64).view(np.int16)[:count]
         kept = torch.empty(shape, dtype=q.dtype)
         torch.ge(torch.from_numpy(draws).view(shape), self._dropped - _DRAWS // 2, out=kept)
-        # Where everything is dropped there is nothing to make up for.
-        return kept.mul_(_DRAWS / max(1, _DRAWS - self._dropped))
+        return kept.mul_(_DRAWS / (_DRAWS - self._dropped))

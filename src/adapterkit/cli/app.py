@@ -11,7 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from adapterkit.cli import console
+from adapterkit.cli.compose import compose
 from adapterkit.cli.evaluate import evaluate
+from adapterkit.cli.export import export
 from adapterkit.cli.import_ import import_
 from adapterkit.cli.inspect import inspect
 from adapterkit.cli.predict import predict
@@ -89,7 +91,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "inspect": inspect,
     "verify": verify,
+    "compose": compose,
     "import": import_,
+    "export": export,
     "recipes": recipes,
     "schema": schema,
 }

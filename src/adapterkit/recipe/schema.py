@@ -134,7 +134,7 @@ class Recipe(Settings):
     backbone: BackboneSettings
     """Which pretrained model stays frozen under the adapter."""
     method: Annotated[Method, Field(discriminator="kind")] = Field(default_factory=LoraMethod)
-    """What is attached to the backbone: lora, bottleneck or none (head only)."""
+    """What is attached to the backbone: lora, bottleneck, fusion (of bottlenecks) or none (head only)."""
     head: HeadSettings = Field(default_factory=HeadSettings)
     """What turns the backbone's output into the task's output."""
     data: DataSettings

@@ -47,8 +47,8 @@ class FusionLayer(nn.Module, BaseTunerLayer):
 
     f_n are the parts' outputs, and z is what they read: LN(h + r) or h + r for pfeiffer, h for houlsby, r for parallel
     (see `BottleneckLayer`). So the query is the value that AdapterHub takes for each placement; keys and values are
-    made of the parts' outputs (Pfeiffer et al. 2021, section 3.2, equation 3, which reads the query off the sublayer's
-    output; AdapterHub's `BertFusion` with `query_before_ln=False` and without a residual inside).
+    made of the parts' outputs (Pfeiffer et al. 2021, section 3, which reads the query off the sublayer's output;
+    AdapterHub's `BertFusion` with `query_before_ln=False` and without a residual inside).
 
     Three spellings differ, and the function does not:
     - The value matrix is I + W_Δ. Paper and AdapterHub start the matrix at (almost) the identity and pull it there by a

@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "host": 4,
     "host": 4,
     "sweeping": 5,
+    "planning": 5,
     "cli": 7,
     "demo": 7,
     "__init__": 8,

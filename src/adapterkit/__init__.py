@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adapterkit.evaluation import evaluate as evaluate
     from adapterkit.host import Host as Host
     from adapterkit.host import compose as compose
+    from adapterkit.planning import plan as plan
     from adapterkit.recipe import Recipe as Recipe
     from adapterkit.recipe import load_recipe as load_recipe
     from adapterkit.sweeping import sweep as sweep
@@ -41,6 +42,7 @@ _HOMES = {
     "import_peft": "adapterkit.artifact",
     "load": "adapterkit.artifact",
     "load_recipe": "adapterkit.recipe",
+    "plan": "adapterkit.planning",
     "sweep": "adapterkit.sweeping",
     "train": "adapterkit.training",
     "verify": "adapterkit.artifact",
@@ -61,6 +63,7 @@ __all__ = [
     "import_peft",
     "load",
     "load_recipe",
+    "plan",
     "sweep",
     "train",
     "verify",

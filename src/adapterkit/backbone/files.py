@@ -27,10 +27,11 @@ _OFFLINE_REMEDY = (
 )
 
 
-def find_checkpoint(name: str, revision: str | None) -> tuple[Path, str | None]:
+def find_checkpoint(name: str, revision: str | None, *, weights: bool = True) -> tuple[Path, str | None]:
     """The folder of a checkpoint, and the commit that it is at (None for a folder).
 
-    A folder stands for itself. A name is looked for among the local copies (see `local.local_copy`), then on the hub.
+    A folder stands for itself. A name is looked for among the local copies (see `local.local_copy`), then on the hub,
+    from which weights are fetched too, unless `weights` is off.
 
     Raises:
         BackboneError: no such folder, no such hub id or revision, no network, or a revision of a folder.
@@ -52,8 +53,9 @@ def find_checkpoint(name: str, revision: str | None) -> tuple[Path, str | None]:
         return copy.resolve(), None
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or "\\" in name or not name:
         raise BackboneError(f"there is no folder {name!r}", remedy="Name an existing folder, or a hub id (owner/name).")
-    snapshot = Path(_download(name, revision, _WANTED))
-    if not weight_files(snapshot):
+    wanted = tuple(pattern for pattern in _WANTED if weights or not pattern.endswith("safetensors"))
+    snapshot = Path(_download(name, revision, wanted))
+    if weights and not weight_files(snapshot):
         snapshot = Path(_download(name, revision, (*_WANTED, *_PICKLED)))
     return snapshot, snapshot.name
 

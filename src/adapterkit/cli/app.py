@@ -11,11 +11,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from adapterkit.cli import console
+from adapterkit.cli.cache import cache
 from adapterkit.cli.compose import compose
 from adapterkit.cli.evaluate import evaluate
 from adapterkit.cli.export import export
 from adapterkit.cli.import_ import import_
 from adapterkit.cli.inspect import inspect
+from adapterkit.cli.plan import plan
 from adapterkit.cli.predict import predict
 from adapterkit.cli.recipes import recipes
 from adapterkit.cli.schema import schema
@@ -87,6 +89,7 @@ def adapterkit(
 VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "sweep": sweep,
+    "plan": plan,
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
@@ -96,6 +99,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": export,
     "recipes": recipes,
     "schema": schema,
+    "cache": cache,
 }
 
 PARSED_BY: dict[str, type[TyperCommand]] = {"sweep": ManyWords}

@@ -1,0 +1,106 @@
+"""`adapterkit plan`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import DataRoot, Json
+
+
+def plan(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Fields to set on top of the recipe.", show_default=False),
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", help="How many GPUs there will be. Default: what this machine has.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZE", help="Memory of each, as in 80GiB. Default: this one's."),
+    ] = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate what a recipe will need, without loading weights, and the cheapest way to fit it.
+
+    The backbone may be a folder that holds nothing but [cyan]config.json[/cyan]. Rows are read and encoded; without a
+    tokenizer, four characters count as one token.
+
+    $ adapterkit plan recipes/banking77.yaml
+    $ adapterkit plan banking77 backbone.name=models/llama-3-8b training.batch_size=256 --gpus 8 --memory 80GiB
+    """
+    from adapterkit.recipe import resolve
+
+    resolve(recipe, overrides or ())  # before torch is imported, so that a mistake is named at once
+    if data_root is not None:
+        os.environ["ADAPTERKIT_DATA"] = str(data_root)
+    from adapterkit import planning
+
+    found = planning.plan(recipe, gpus=gpus, memory=memory, overrides=overrides or ())
+    if as_json:
+        console.print_json(asdict(found))
+        return
+    for note in found.notes:
+        console.say(f"Note: {note}", style="yellow")
+    console.print_table(_facts(found), title=recipe)
+    parts = {**found.memory.parts(), "all": found.memory.total}
+    rows = [[name, console.readable_bytes(size)] for name, size in parts.items()]
+    console.print_table(rows, ("memory of the largest step", "one device"))
+    headings = ("way, the cheapest first", "time", "per device", "fits", "how")
+    console.print_table([_way(way, way is found.chosen) for way in found.strategies], headings)
+    console.say(*_verdict(found))
+
+
+def _facts(plan: Any) -> list[list[str]]:
+    cache = plan.cache
+    kept = f"{console.readable_bytes(cache.size_bytes)} for {cache.texts:,} texts, below layer {cache.layer}"
+    share = (plan.method_parameters + plan.head_parameters) / max(1, plan.frozen_parameters)
+    return [
+        ["trained", f"{plan.method_parameters:,} method + {plan.head_parameters:,} head ({share:.3%} of the frozen)"],
+        ["frozen", f"{plan.frozen_parameters:,} parameters"],
+        ["rows", f"{plan.rows:,}, {plan.features:,} encoded, {plan.steps:,} steps in {plan.dtype}"],
+        ["largest step", f"{plan.step_rows:,} rows of {plan.step_tokens:,} tokens"],
+        ["operations", f"{_readable(plan.flops)}FLOP in a usual step"],
+        ["trunk cache", f"none: {cache.reason}" if cache.reason else kept],
+        ["artifact", f"{console.readable_bytes(plan.artifact_bytes)} of tensors"],
+        ["machine", f"{plan.devices} × {console.readable_bytes(plan.memory_bytes)}"],
+    ]
+
+
+def _way(way: Any, chosen: bool) -> list[str]:
+    parts = f" in {way.accumulate} parts" if way.accumulate > 1 else ""
+    fits = "yes, taken" if chosen else "yes" if way.fits else "no"
+    return [f"{way.name}{parts}", f"{way.cost:.2f}", console.readable_bytes(way.memory.total), fits, way.how]
+
+
+def _verdict(plan: Any) -> tuple[str, str]:
+    size = console.readable_bytes
+    if plan.chosen is not None:
+        used = plan.chosen.memory
+        limit = f"{plan.limit} ({size(used.parts()[plan.limit])})"
+        share = f"{used.total / plan.memory_bytes:.0%} of what is there"
+        what = f"{plan.chosen.name}: {size(used.total)} per device, {share}"
+        return f"{what}. Most of it: {limit}. Set: {plan.chosen.how}.", "green"
+    least = min((way for way in plan.strategies if way.available), key=lambda way: way.memory.total)
+    limit = f"{plan.limit} ({size(least.memory.parts()[plan.limit])})"
+    needs = f"the least is {size(least.memory.total)} per device ({least.name}), most of it {limit}"
+    others = [way.name for way in plan.strategies if way.fits]
+    would = f" What would fit, and adapterkit has not yet: {others[0]}." if others else ""
+    return f"It does not fit: {needs}; there are {size(plan.memory_bytes)}.{would}", "red"
+
+
+def _readable(count: int) -> str:
+    """1,234,567,890 as "1.23 G"."""
+    for unit, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} "

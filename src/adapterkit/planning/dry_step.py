@@ -1,0 +1,194 @@
+"""One training step on tensors without content: what it computes and what it keeps, without weights and without time.
+
+No formula per family, kind or method stands here: the very code that trains runs, on torch's FakeTensors, which have a
+shape, a format and a device and nothing else. So what a step costs follows the code when the code changes. Tensors that
+come from the batch alone (ids, masks, labels) keep their content: which tokens are padding decides what is computed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from adapterkit.adapted import Adapted
+from adapterkit.backbone.sites import LAYER_OUTPUT
+from adapterkit.tasks.protocol import Batch
+
+
+@dataclass(frozen=True)
+class DryStep:
+    """What one step of forward and backward takes.
+
+    Attributes:
+        forward_flops, backward_flops: multiplications and additions of matrix products, as
+            `torch.utils.flop_counter` counts them (2 per multiply-add).
+        below_flops: of the forward, below the lowest adapted layer.
+        saved_bytes: kept by autograd between forward and backward, without parameters and inputs, each storage once.
+        logits_bytes: of these and of the rest, what is as wide as the classes: logits, their copies, their loss.
+        peak_bytes: most that was allocated at once, without what was there before the step.
+    """
+
+    forward_flops: int
+    backward_flops: int
+    below_flops: int
+    saved_bytes: int
+    logits_bytes: int
+    peak_bytes: int
+
+
+def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
+    """Run a step of a hollow adapter on a batch. The adapter's tensors have no content afterwards.
+
+    Args:
+        adapted: on a hollow backbone; see `hollow`.
+        batch: a collated one; only its shapes count.
+    """
+    adapted.train()
+    below = _paths_below(adapted)
+    with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):
+        resident = _make_fake(adapted) | {_key(value) for value in batch.inputs.values()}
+        counter, backward = FlopCounterMode(display=False), FlopCounterMode(display=False)
+        body: dict[int, int] = {}
+        tail: dict[int, int] = {}
+        with _BatchIsReal(), _Live() as live:  # type: ignore[no-untyped-call]
+            with counter, _saved(resident, body):
+                logits = adapted(batch.inputs)
+            with _saved(resident | body.keys(), tail):
+                loss = adapted.task.loss(logits, batch).total
+            with backward:
+                torch.autograd.backward(loss)
+        wide = {**tail, _key(logits): logits.untyped_storage().nbytes()}
+    counts = counter.get_flop_counts()
+    return DryStep(
+        forward_flops=counter.get_total_flops(),
+        backward_flops=backward.get_total_flops(),
+        below_flops=sum(sum(counts.get(path, {}).values()) for path in below),
+        saved_bytes=sum({**body, **tail}.values()),
+        logits_bytes=sum(wide.values()),
+        peak_bytes=live.peak,
+    )
+
+
+def _paths_below(adapted: Adapted) -> list[str]:
+    """The layers below the lowest adapted one, all of them where nothing is adapted, by the names that are counted."""
+    names = {id(module): f"{type(adapted).__name__}.{path}" for path, module in adapted.named_modules()}
+    lowest = adapted.attachment.lowest_layer
+    found = []
+    for site in adapted.backbone.sites.sites:
+        if site.name != LAYER_OUTPUT:
+            continue
+        path = names.get(id(adapted.backbone.trunk.get_submodule(site.path)))
+        floor = lowest.get(site.stack, 0 if site.stack == "decoder" and "encoder" in lowest else None)
+        if path is not None and (floor is None or site.layer < floor):
+            found.append(path)
+    return found
+
+
+def _make_fake(adapted: Adapted) -> set[int]:
+    """Put a tensor without content in the place of every parameter and buffer. Returns the keys of their storages."""
+    made: dict[int, Tensor] = {}
+    for part in adapted.modules():
+        for table in (part._parameters, part._buffers):
+            entries = cast(dict[str, Tensor | None], table)
+            for name, tensor in list(entries.items()):
+                if tensor is None:
+                    continue
+                if id(tensor) not in made:
+                    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    grown = isinstance(tensor, nn.Parameter)
+                    made[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if grown else empty
+                entries[name] = made[id(tensor)]
+    return {_key(tensor) for tensor in made.values()}
+
+
+def _key(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+@contextmanager
+def _saved(resident: Collection[int], found: dict[int, int]) -> Iterator[None]:
+    """Note every storage that autograd keeps, with its bytes, but for those that are there anyway."""
+
+    def pack(tensor: Tensor) -> Tensor:
+        if _key(tensor) not in resident:
+            found[_key(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that operations have made and nobody has let go of yet."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return out
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor):
+                self._add(tensor.untyped_storage())
+        return out
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = int(storage._cdata)
+        if key not in self._known:
+            self._known.add(key)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._remove, key, storage.nbytes())
+
+    def _remove(self, key: int, size_bytes: int) -> None:
+        self._known.discard(key)
+        self.now -= size_bytes
+
+
+class _BatchIsReal(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside FakeTensorMode, computes for real what comes from real tensors alone."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if any(isinstance(tensor, FakeTensor) for tensor in tensors):
+            if func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default):
+                args = (args[0], _as_numbers(args[1]), *args[2:])
+            return func(*args, **kwargs)
+        if not tensors and _makes_floats(func, args, kwargs):
+            return func(*args, **kwargs)
+        with _disable_current_modes():
+            return func(*args, **kwargs)
+
+
+def _makes_floats(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a function that is given no tensor gives one of floats."""
+    if (dtype := kwargs.get("dtype")) is not None:
+        return bool(dtype.is_floating_point)
+    aten, kind = torch.ops.aten, func.overloadpacket
+    return kind not in (aten.arange, aten.randint, aten.randperm) or any(isinstance(arg, float) for arg in args)
+
+
+def _as_numbers(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Masks as the numbers of what they pick, so that how much is picked is known."""
+    found: list[Tensor | None] = []
+    for index in indices:
+        if index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor):
+            with _disable_current_modes():
+                found.extend(index.nonzero(as_tuple=True))
+        else:
+            found.append(index)
+    return found

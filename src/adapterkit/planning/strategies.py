@@ -1,0 +1,208 @@
+"""What a step needs by part, the ways to make it need less, and the cheapest of them that fits.
+
+All formulas of the planner stand here; what they work on is counted, not derived (see `dry_step`):
+
+    resident   = weights + adapter + gradients + optimizer
+    step       = activations + logits + working
+    plain      = resident + step / (devices · accumulate)
+    checkpoint = resident + (boundaries + one layer's activations + logits + working) / (devices · accumulate)
+    FSDP       = (resident + 2 layers' weights · (devices - 1)) / devices + step / (devices · accumulate)
+
+Gradient checkpointing keeps what enters each layer and computes the rest again (Chen et al. 2016): one more forward
+through the layers that learn. FSDP keeps 1 / devices of every tensor and gathers a layer while it is used and the next
+meanwhile (Zhao et al. 2023). AdamW keeps two moments for every trained number (Loshchilov & Hutter 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+FSDP_OVERHEAD = 1.25
+"""Assumed cost of gathering weights in every step, as a factor on the step's time."""
+USABLE = 0.9
+"""Share of a device's memory that a plan may fill: the rest is for the driver, fragments and the plan's own error."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device, by part.
+
+    Attributes:
+        weights: of the frozen backbone, and of a borrowed head.
+        adapter: what is trained, method and head.
+        gradients: of what is trained.
+        optimizer: its moments.
+        activations: what autograd keeps for the backward, but for what belongs to `logits`.
+        logits: what is as wide as the classes or the vocabulary.
+        working: what lives for a moment only, at the step's fullest.
+    """
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    working: int
+
+    @property
+    def resident(self) -> int:
+        """What is there all the time."""
+        return self.weights + self.adapter + self.gradients + self.optimizer
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.resident + self.activations + self.logits + self.working
+
+    def parts(self) -> dict[str, int]:
+        """Part -> bytes."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def largest(self) -> str:
+        """The part that takes most."""
+        parts = self.parts()
+        return max(parts, key=lambda name: parts[name])
+
+    def shared(self, ways: int) -> Memory:
+        """With a step's rows cut into so many parts."""
+        return replace(
+            self,
+            activations=math.ceil(self.activations / ways),
+            logits=math.ceil(self.logits / ways),
+            working=math.ceil(self.working / ways),
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What strategies are made from.
+
+    Attributes:
+        memory: of one device that does a whole step at once.
+        rows: features in the step, the most parts into which it can be cut.
+        flops: forward and backward.
+        below_flops: of the forward below the lowest adapted layer.
+        above_flops: of the forward from there up.
+        layers: how many learn, or lie above one that does.
+        layer_bytes: weights of the largest layer.
+        boundary_bytes: what enters one layer.
+        cacheable: "" where the states below can be kept, else why not.
+    """
+
+    memory: Memory
+    rows: int
+    flops: int
+    below_flops: int
+    above_flops: int
+    layers: int
+    layer_bytes: int
+    boundary_bytes: int
+    cacheable: str
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to do a step.
+
+    Attributes:
+        name: as in "DDP, cached trunk".
+        memory: of one device.
+        accumulate: parts into which a device's rows are cut, one after the other.
+        cost: the step's time, the plain step on one device being 1.
+        fits: whether `memory` does.
+        how: what to set, or why it cannot be had here.
+        available: whether adapterkit can do it.
+    """
+
+    name: str
+    memory: Memory
+    accumulate: int
+    cost: float
+    fits: bool
+    how: str
+    available: bool
+
+
+def strategies(step: Step, *, devices: int, memory_bytes: int) -> tuple[Strategy, ...]:
+    """Every way there is, the cheapest first; those that adapterkit cannot do come last among equals."""
+    found = sorted(_all(step, devices, memory_bytes), key=lambda way: (way.cost, not way.available))
+    return tuple(found)
+
+
+def choose(ways: tuple[Strategy, ...]) -> Strategy | None:
+    """The cheapest that fits and that adapterkit can do; None where there is none."""
+    return next((way for way in ways if way.fits and way.available), None)
+
+
+def _all(step: Step, devices: int, memory_bytes: int) -> Iterator[Strategy]:
+    usable = int(USABLE * memory_bytes)
+    for cached in (False, True):
+        if cached and (step.cacheable or not step.below_flops):
+            continue
+        saved = step.below_flops if cached else 0
+        for checkpointed in (False, True):
+            if checkpointed and step.layers < 2:
+                continue
+            again = step.above_flops if checkpointed else 0
+            for sharded in (False, True):
+                if sharded and devices < 2:
+                    continue
+                cost = (step.flops - saved + again) / max(1, step.flops) / devices
+                whole = _checkpointed(step) if checkpointed else step.memory
+                whole = _sharded(whole, step, devices) if sharded else whole
+                most = max(1, math.ceil(step.rows / devices))
+                accumulate = _accumulate(whole, devices, most, usable)
+                memory = whole.shared(devices * accumulate)
+                yield Strategy(
+                    name=_name(devices, cached, checkpointed, sharded),
+                    memory=memory,
+                    accumulate=accumulate,
+                    cost=cost * (FSDP_OVERHEAD if sharded else 1.0),
+                    fits=memory.total <= usable,
+                    how=_how(devices, cached, checkpointed, sharded, accumulate),
+                    available=not checkpointed and not sharded,
+                )
+
+
+def _accumulate(whole: Memory, devices: int, most: int, usable: int) -> int:
+    """The fewest parts that fit, or all that there can be."""
+    room = usable - whole.resident
+    needed = (whole.total - whole.resident) / devices
+    return most if room <= 0 else min(most, max(1, math.ceil(needed / room)))
+
+
+def _checkpointed(step: Step) -> Memory:
+    memory = step.memory
+    kept = step.layers * step.boundary_bytes + math.ceil(memory.activations / max(1, step.layers))
+    return replace(memory, activations=min(memory.activations, kept))
+
+
+def _sharded(memory: Memory, step: Step, devices: int) -> Memory:
+    weights = math.ceil((memory.weights + 2 * step.layer_bytes * (devices - 1)) / devices)
+    return replace(
+        memory,
+        weights=min(memory.weights, weights),
+        adapter=math.ceil(memory.adapter / devices),
+        gradients=math.ceil(memory.gradients / devices),
+        optimizer=math.ceil(memory.optimizer / devices),
+    )
+
+
+def _name(devices: int, cached: bool, checkpointed: bool, sharded: bool) -> str:
+    first = "FSDP" if sharded else "DDP" if devices > 1 else "one device"
+    more = [", cached trunk"] if cached else []
+    more += [", gradient checkpointing"] if checkpointed else []
+    return first + "".join(more)
+
+
+def _how(devices: int, cached: bool, checkpointed: bool, sharded: bool, accumulate: int) -> str:
+    missing = [word for word, wanted in (("gradient checkpointing", checkpointed), ("FSDP", sharded)) if wanted]
+    if missing:
+        return f"adapterkit has no {' and no '.join(missing)} yet"
+    words = [f"accelerate launch --num_processes {devices}"] if devices > 1 else []
+    words += ["training.cache=auto"] if cached else []
+    words += [f"training.accumulate={accumulate}"] if accumulate > 1 else []
+    return ", ".join(words) or "nothing to set"

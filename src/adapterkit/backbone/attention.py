@@ -4,8 +4,8 @@ It is registered with transformers under a name, and a trunk is told this name o
 follows from its arguments alone, so nothing is switched while a trunk is in use.
 
 - For use it is transformers' `sdpa`, every bit.
-- While something trains on a CPU, it is `plain_attention` where the fused kernel's backward is slow, or where the kernel
-  cannot be used at all because weights are dropped.
+- While something trains on a CPU, it is `plain_attention` where the fused kernel's backward is slow, or where the
+  kernel cannot be used at all because weights are dropped.
 - With `packed_rows` the rows of a batch come one behind the other, without padding: see `unpadded`.
 
 Axes: B rows, H heads, T queries, S keys, D head width.
@@ -145,9 +145,7 @@ def _plain(
     return plain_attention(query, key, value, bias, scale, dropout)
 
 
-def _bias(
-    query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, position_bias: Tensor | None
-) -> Tensor | None:
+def _bias(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, position_bias: Tensor | None) -> Tensor | None:
     """What is added to the scores: the smallest number where a key is hidden. None where that is nothing."""
     queries, keys = query.shape[2], key.shape[2]
     if mask is None and causal and queries > 1:

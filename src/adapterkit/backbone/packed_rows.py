@@ -30,13 +30,13 @@ class Group:
         start: its first place.
         rows: G.
         tokens: L.
-        seen_GL: False where there is padding; None where there is none.
+        seen: (G, L), False where there is padding; None where there is none.
     """
 
     start: int
     rows: int
     tokens: int
-    seen_GL: Tensor | None
+    seen: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Rows:
         for number, group in enumerate(self.groups):
             places = slice(group.start, group.start + group.rows * group.tokens)
             q, k, v = (
-                packed[0, :, places].unflatten(1, (group.rows, group.tokens)).transpose(0, 1)
+                packed[0, :, places].reshape(-1, group.rows, group.tokens, packed.shape[-1]).transpose(0, 1)
                 for packed in (query, key, value)
             )
             bias = None if position_bias is None else position_bias[:, :, : group.tokens, : group.tokens]
@@ -82,14 +82,14 @@ class Rows:
         return (attended[0] if len(attended) == 1 else torch.cat(attended))[None]
 
     def _mask(self, number: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:
-        """True where a token is seen, (G or 1, 1, L or 1, L); None where `causal` says it all. The same in all layers."""
+        """True where a token is seen, (G or 1, 1, L or 1, L), the same in all layers; None where `causal` says it."""
         group = self.groups[number]
         if window is not None and window >= group.tokens:
             window = None
         key = number, window, causal
         if key not in self._masks:
             # Padding stands behind a row's tokens, where a causal one does not look.
-            seen = None if group.seen_GL is None or causal else group.seen_GL[:, None, None, :]
+            seen = None if group.seen is None or causal else group.seen[:, None, None, :]
             if window is not None:
                 place_L = torch.arange(group.tokens, device=device)
                 away_LL = place_L[:, None] - place_L
@@ -97,6 +97,7 @@ class Rows:
                 seen = near[None, None] if seen is None else seen & near
             self._masks[key] = seen
         return self._masks[key]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -107,17 +108,17 @@ class Layout:
         rows: the groups.
         longest: L of the longest row.
         positions: (1, P): the number of a token in its row.
-        source_P: the place in the flattened batch that each packed place takes; any where there is padding.
-        place_N, target_N: every token's place in the packed batch and in the flattened one.
+        source: (P,), the place in the flattened batch that each packed place takes; any where there is padding.
+        place, target: (N,), every token's place in the packed batch and in the flattened one.
     """
 
     shape: tuple[int, int]
     rows: Rows
     longest: int
     positions: Tensor
-    source_P: Tensor
-    place_N: Tensor
-    target_N: Tensor
+    source: Tensor
+    place: Tensor
+    target: Tensor
 
     @classmethod
     def of(cls, runs: Sequence[Run], shape: tuple[int, int], device: torch.device, spare: int | None = None) -> Layout:
@@ -152,20 +153,20 @@ class Layout:
     @property
     def share(self) -> float:
         """Packed places for each place of the padded batch, from 0 to 1."""
-        return len(self.source_P) / (self.shape[0] * self.shape[1])
+        return len(self.source) / (self.shape[0] * self.shape[1])
 
     def packed(self, padded_BT: Tensor) -> Tensor:
         """(B, T, …) as (1, P, …)."""
-        return padded_BT.flatten(0, 1).index_select(0, self.source_P)[None]
+        return padded_BT.flatten(0, 1).index_select(0, self.source)[None]
 
     def padded(self, packed_1P: Tensor) -> Tensor:
         """(1, P, …) as (B, T, …), zero where there is padding."""
         found = packed_1P[0]
-        if len(self.place_N) < len(self.source_P):
-            found = found.index_select(0, self.place_N)
+        if len(self.place) < len(self.source):
+            found = found.index_select(0, self.place)
         rows, tokens = self.shape
         flat = found.new_zeros(rows * tokens, *found.shape[1:])
-        return flat.index_copy(0, self.target_N, found).unflatten(0, (rows, tokens))
+        return flat.index_copy(0, self.target, found).reshape(rows, tokens, *found.shape[1:])
 
 
 def _grouped(runs: Sequence[Run], spare: int) -> list[list[Run]]:

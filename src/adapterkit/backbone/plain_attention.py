@@ -41,7 +41,9 @@ def plain_attention(
     q_BHTD, k_BHSD, v_BHSD = (tensor.to(dtype) for tensor in (q_BHTD, k_BHSD, v_BHSD))
     # Drawn whether a mask is needed or not, torch's state would differ between models with and without dropout.
     seed = int(torch.randint(2**62, ())) if dropout else 0
-    attended: Tensor = _PlainAttention.apply(q_BHTD, k_BHSD, v_BHSD, bias, scale, dropout, seed)
+    attended: Tensor = _PlainAttention.apply(  # type: ignore[no-untyped-call]
+        q_BHTD, k_BHSD, v_BHSD, bias, scale, dropout, seed
+    )
     return attended
 
 
@@ -64,7 +66,7 @@ class _PlainAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, saved = ctx.saved_tensors
         scale, dropout, seed = ctx.settings

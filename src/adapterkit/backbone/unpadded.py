@@ -17,7 +17,7 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,10 +53,12 @@ class Stack:
     Attributes:
         path: in the model; "" for the model itself.
         positions: how it comes to know positions; see `STACKS`.
+        keeps: whether it would keep keys and values for generation unless it is told not to.
     """
 
     path: str
     positions: str
+    keeps: bool
 
 
 def find_stack(model: nn.Module) -> Stack | None:
@@ -68,7 +70,7 @@ def find_stack(model: nn.Module) -> Stack | None:
             continue
         # T5's two stacks are of one class.
         if not (positions == "relative" and getattr(module, "is_decoder", False)):
-            return Stack(path, positions)
+            return Stack(path, positions, "use_cache" in inspect.signature(module.forward).parameters)
     return None
 
 
@@ -83,13 +85,13 @@ def unpadded(model: nn.Module, stack: Stack, layout: Layout, *, states_padded: b
     """
     whole = model.get_submodule(stack.path)
     stand_in = _copied(whole)
-    stand_in.__dict__["forward"] = partial(_forward, whole, stack.positions, layout, states_padded)
+    stand_in.__dict__["forward"] = partial(_forward, whole, stack, layout, states_padded)
     return stand_in if not stack.path else _with(model, stack.path, stand_in)
 
 
 def _forward(
     whole: nn.Module,
-    positions: str,
+    told: Stack,
     layout: Layout,
     states_padded: bool,
     input_ids: Tensor,
@@ -102,14 +104,13 @@ def _forward(
     if pooler is not None:
         stack._modules["pooler"] = None
     given = {name: layout.packed(value) if _per_token(value, input_ids) else value for name, value in inputs.items()}
-    accepted = _accepted(type(whole))
-    if "use_cache" in accepted:
+    if told.keeps:
         given["use_cache"] = False
-    if positions == "counted":
+    if told.positions == "counted":
         given["position_ids"] = layout.positions
-    elif positions == "by token":
+    elif told.positions == "by token":
         given["position_ids"] = layout.packed(_positions_by_token(stack, input_ids))
-    elif positions == "embedded":
+    elif told.positions == "embedded":
         stack._modules["embed_positions"] = _Embedded(stack.get_submodule("embed_positions"), layout.positions)
     else:
         stack = _with_short_bias(stack, layout.longest)
@@ -131,11 +132,6 @@ def _forward(
 
 def _per_token(value: Any, input_ids: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == input_ids.shape
-
-
-@cache
-def _accepted(kind: type[nn.Module]) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def _positions_by_token(stack: Any, input_ids: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ TOKEN_BY_TOKEN = ("token-classification", "question-answering", "masked-lm", "ca
 
 
 class UnpaddedHeaded:
-    """Answers as `Headed.logits` does, up to the order of additions; logits of padding are zero where it was left out."""
+    """Answers as `Headed.logits`, up to the order of additions. Logits of padding are zero where it was left out."""
 
     def __init__(self, headed: Headed, kind: str, *, encoder_decoder: bool) -> None:
         self._headed = headed
@@ -75,8 +75,8 @@ class UnpaddedHeaded:
         layout = Layout.of(runs, (rows, tokens), inputs["input_ids"].device, spare=rows * tokens * tokens)
         (group,) = layout.rows.groups
         size = (group.rows, group.tokens)
-        apart = {name: layout.packed(value)[0].unflatten(0, size) for name, value in inputs.items()}
-        apart["position_ids"] = layout.positions[0].unflatten(0, size)
-        if group.seen_GL is not None:
-            apart["attention_mask"] = group.seen_GL.to(inputs["attention_mask"].dtype)
+        apart = {name: layout.packed(value).reshape(size) for name, value in inputs.items()}
+        apart["position_ids"] = layout.positions.reshape(size)
+        if group.seen is not None:
+            apart["attention_mask"] = group.seen.to(inputs["attention_mask"].dtype)
         return layout.padded(torch.flatten(self._headed.logits(apart), 0, 1)[None])

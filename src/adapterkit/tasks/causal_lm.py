@@ -1,7 +1,7 @@
 """Causal language modelling: predict every next token of texts, completions or chats; continue a prompt.
 
-A document becomes one feature, or several blocks where it is longer than a block. With `pack_documents` short ones share
-a block in training (see `packing`); the loss of each is what it would be alone.
+A document becomes one feature, or several blocks where it is longer than a block. With `pack_documents` short ones
+share a block in training (see `packing`); the loss of each is what it would be alone.
 """
 
 # Axes: B blocks of a batch, T tokens, V vocabulary.

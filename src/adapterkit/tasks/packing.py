@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from adapterkit.tasks.parts import Feature
 
 OPEN_BLOCKS = 64
-"""Blocks that are filled at the same time. More: less room is left over; documents that share a block are farther apart."""
+"""Blocks that are filled at the same time. More: less room is left over, and more of the rows are looked at."""
 
 
 def pack(features: Sequence[Feature], size: int) -> list[Feature]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import adapterkit as ak
 from adapterkit.adapted import build
+from adapterkit.artifact import load
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine import Engine
 from adapterkit.host.pack import pack
@@ -149,3 +150,24 @@ def test_a_fusion_whose_part_was_exchanged_is_not_mounted(tiny_backbones: Any, t
             host.mount("fused", tmp_path / "fused")
         assert "part1" in str(caught.value)
         assert len(host.status()) == 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_fusion_continues_a_text_token_by_token_as_the_reference(
+    tiny_backbones: Mapping[str, Any], tmp_path: Path, family: str
+) -> None:
+    backbone = tiny_backbones[family]
+    case = Case("causal-lm", family, "parallel", "family")
+    method = write_parts(tmp_path, backbone, case.kind, case.placement)
+    with built(backbone, case, method) as adapted:
+        disturb(adapted, 0.1)
+        write(tmp_path / "fused", adapted)
+    with load(tmp_path / "fused", backbone) as adapted:
+        expected = [adapted.predict([text])[0] for text in TEXTS]
+    with ak.Host(backbone) as host:
+        for name in ("fused", "part0"):
+            host.mount(name, tmp_path / name)
+        rows = [(name, text) for text in TEXTS for name in ("part0", "fused")]
+        answers = host.predict(rows)
+    assert [answer for (name, _), answer in zip(rows, answers, strict=True) if name == "fused"] == expected
+    assert any(answer["text"] for answer in expected)

@@ -30,12 +30,12 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def arm(steps: int) -> None:
         taken = 0
 
-        def step(self: Learner, clip: float | None) -> float:
+        def step(self: Learner, clip: float | None, factor: float) -> float:
             nonlocal taken
             taken += 1
             if taken == steps:
                 signal.raise_signal(signal.SIGINT)
-            return take(self, clip)
+            return take(self, clip, factor)
 
         monkeypatch.setattr(Learner, "step", step)
 
@@ -102,11 +102,11 @@ def test_a_crash_loses_no_more_than_the_steps_after_the_checkpoint_and_the_journ
     plan = plan_of(tmp_path, backbone)
     take, taken = Learner.step, []
 
-    def crash(self: Learner, clip: float | None) -> float:
+    def crash(self: Learner, clip: float | None, factor: float) -> float:
         taken.append(clip)
         if len(taken) == 8:
             raise MemoryError
-        return take(self, clip)
+        return take(self, clip, factor)
 
     monkeypatch.setattr(Learner, "step", crash)
     with pytest.raises(MemoryError):

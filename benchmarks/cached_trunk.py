@@ -2,10 +2,10 @@
 
     python benchmarks/cached_trunk.py [--rounds 7] [--threads 1] [--json FILE]
 
-BANKING77 on all-MiniLM-L6-v2 (6 layers, d=384), LoRA of rank 8 on query and value, 64 rows a step. One process; in each round
-every variant takes the same batch, one after the other, and medians over the rounds are shown. Before that, the losses of
-each cached variant are compared with those of the same variant without the cache. Times are CPU seconds of the process, which
-other programs on the machine change less than wall time.
+BANKING77 on all-MiniLM-L6-v2 (6 layers, d=384), LoRA of rank 8 on query and value, 64 rows a step. One process; in each
+round every variant takes the same batch, one after the other, and medians over the rounds are shown. Before that, the
+losses of each cached variant are compared with those of the same one without the cache. Times are CPU seconds of the
+process, which other programs on the machine change less than wall time.
 """
 
 from __future__ import annotations

@@ -91,6 +91,21 @@ class Shrunk:
         self._kept[key] = value
 
 
+def shrink(a_uRI: Tensor, x_uNI: Tensor) -> Tensor:
+    """a · xᵀ for every adapter: (u, R, N). One adapter alone takes the plain product, which is twice as fast."""
+    if len(a_uRI) == 1:
+        return torch.mm(a_uRI[0], x_uNI[0].t())[None]
+    return torch.bmm(a_uRI, x_uNI.transpose(1, 2))
+
+
+def expand(y_uNO: Tensor, h_uRN: Tensor, b_uRO: Tensor) -> None:
+    """y += hᵀ · b for every adapter, in place."""
+    if len(h_uRN) == 1:
+        y_uNO[0].addmm_(h_uRN[0].t(), b_uRO[0])
+    else:
+        y_uNO.baddbmm_(h_uRN.transpose(1, 2), b_uRO)
+
+
 class Step(ABC):
     """What one piece of one run of rows adds at one module."""
 
@@ -145,14 +160,14 @@ class LoraStep(Step):
         a_uRI, b_uRO = tensors[self.first], tensors[self._b]
         shrunk = self._shrunk
         if shrunk is None:
-            h_uRN = torch.bmm(a_uRI[:, self._own], self.cut(x, copies).transpose(1, 2))
+            h_uRN = shrink(a_uRI[:, self._own], self.cut(x, copies))
         else:
             found = shrunk.get(x, self._key)
             if found is None:
-                found = torch.bmm(a_uRI, self.cut(x, copies).transpose(1, 2))
+                found = shrink(a_uRI, self.cut(x, copies))
                 shrunk.keep(x, self._key, found)
             h_uRN = found[:, self._own]
-        self.cut(y, copies).baddbmm_(h_uRN.transpose(1, 2), b_uRO)
+        expand(self.cut(y, copies), h_uRN, b_uRO)
 
 
 class AffineStep(Step):
@@ -200,10 +215,10 @@ class BottleneckStep(Step):
             z_uND = y_uND + self.cut(residual, copies)
             z_uND = (z_uND if self._norm is None else self._norm(z_uND)).to(y.dtype)
         down_uMD, down_uM, up_uMD = self.weights.of(y.dtype)[self.first : self.first + 3]
-        middle_uMN = self._activate(torch.baddbmm(down_uM[:, :, None], down_uMD, z_uND.transpose(1, 2)))
+        middle_uMN = self._activate(shrink(down_uMD, z_uND).add_(down_uM[:, :, None]))
         # b_up is the last row of W_up: one product instead of another pass over y.
         ones = middle_uMN.new_ones(()).expand(len(middle_uMN), 1, middle_uMN.shape[2])
-        y_uND.baddbmm_(torch.cat([middle_uMN, ones], dim=1).transpose(1, 2), up_uMD)
+        expand(y_uND, torch.cat([middle_uMN, ones], dim=1), up_uMD)
 
 
 class Work:

@@ -42,8 +42,21 @@ def test_a_truncation_is_the_best_one_there_is(shape, rank, kept, seed):
     for found in (truncated(whole, kept), nearest_of_rank(whole.matrix(), kept)):
         # Eckart and Young: no matrix of that rank is nearer than the singular values that are left out.
         missed = torch.linalg.norm(found.matrix() - whole.matrix())
-        assert float(missed) == pytest.approx(float(torch.linalg.norm(values[kept:])), abs=1e-8)
+        assert float(missed) == pytest.approx(float(torch.linalg.norm(values[kept:])), abs=1e-6)
         assert found.rank <= kept
+
+
+def test_a_wide_matrix_keeps_its_leading_part():
+    matrix = torch.randn(60, 90, generator=torch.Generator().manual_seed(0)).double()
+    for whole in (matrix, matrix.T.contiguous()):
+        u, s, v = torch.linalg.svd(whole)
+        expected = u[:, :4] * s[:4] @ v[:4]
+        torch.testing.assert_close(nearest_of_rank(whole, 4).matrix(), expected, rtol=0, atol=1e-9)
+
+
+def test_nothing_stays_nothing():
+    assert not nearest_of_rank(torch.zeros(3, 4).double(), 2).matrix().any()
+    assert not truncated(LowRank(torch.zeros(2, 4).double(), torch.zeros(3, 2).double()), 1).matrix().any()
 
 
 def test_zeros_make_it_wider_and_change_nothing():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -62,16 +63,25 @@ def truncated(whole: LowRank, rank: int) -> LowRank:
     q_b, r_b = torch.linalg.qr(whole.b)
     q_a, r_a = torch.linalg.qr(whole.a.T)
     u, s, v = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
-    return _from_svd(q_b @ u, s, v @ q_a.T, rank)
+    root = s[:rank].sqrt()
+    return LowRank(root[:, None] * (v[:rank] @ q_a.T), (q_b @ u[:, :rank]) * root)
 
 
 def nearest_of_rank(matrix_OI: Tensor, rank: int) -> LowRank:
-    """The nearest low-rank update to any matrix (Eckart & Young 1936)."""
-    u, s, v = torch.linalg.svd(matrix_OI, full_matrices=False)
-    return _from_svd(u, s, v, rank)
+    """The nearest low-rank update to any matrix (Eckart & Young 1936): U·Uᵀ·ΔW with the leading singular vectors.
 
-
-def _from_svd(u: Tensor, s: Tensor, v: Tensor, rank: int) -> LowRank:
-    """Each factor takes the square root of a singular value, so both stay of one size."""
-    root = s[:rank].sqrt()
-    return LowRank(root[:, None] * v[:rank], u[:, :rank] * root)
+    These are the leading eigenvectors of ΔW·ΔWᵀ, of which only `rank` are computed: on wide matrices some ten times
+    faster than a whole SVD.
+    """
+    outputs, inputs = matrix_OI.shape
+    if outputs > inputs:
+        turned = nearest_of_rank(matrix_OI.T, rank)
+        return LowRank(turned.b.T, turned.a.T)
+    kept = min(rank, outputs)
+    gram_OO = (matrix_OI @ matrix_OI.T).numpy()
+    _, vectors = scipy.linalg.eigh(gram_OO, subset_by_index=[outputs - kept, outputs - 1])
+    u_OR = torch.from_numpy(vectors).flip(-1)
+    a_RI = u_OR.T @ matrix_OI
+    # Each factor takes the square root of a singular value, so both stay of one size.
+    root = torch.linalg.norm(a_RI, dim=1).sqrt().clamp(min=torch.finfo(a_RI.dtype).tiny)
+    return LowRank(a_RI / root[:, None], u_OR * root)

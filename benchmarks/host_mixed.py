@@ -1,6 +1,6 @@
 """What does it cost that every row of a batch carries another adapter? Against the bare backbone and against PEFT.
 
-    OMP_NUM_THREADS=1 python benchmarks/host_mixed.py            # some 5 minutes on one core
+    OMP_NUM_THREADS=1 python benchmarks/host_mixed.py            # some 10 minutes on one busy core
 
 Backbones are random BERTs of 6 layers, the batch has 32 rows, adapters are LoRA on every linear. Before anything is
 timed, the host's states must equal PEFT's (`adapter_names`) to 1e-5 in fp32. Variants take turns. Times are CPU seconds

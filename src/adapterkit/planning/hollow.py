@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from adapterkit.backbone import Backbone, find_sites
+from adapterkit.backbone.attention import use_own_attention
 from adapterkit.backbone.checkpoint import check_known, silence
 from adapterkit.backbone.classes import is_causal
 from adapterkit.backbone.files import find_checkpoint, weight_files
@@ -73,6 +74,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
     if causal:
         trunk.config.pad_token_id = tokenizer.pad_token_id
     trunk.requires_grad_(False).eval()
+    use_own_attention(trunk)
     try:
         found: Sites | SiteError = find_sites(trunk)
     except SiteError as error:

@@ -1,0 +1,112 @@
+"""A step without content against the same step on real tensors: parameters, operations, kept bytes, peak."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from adapterkit.adapted import Adapted, build
+from adapterkit.planning.dry_step import DryStep, dry_step
+from adapterkit.planning.hollow import hollow_backbone, unfilled
+from adapterkit.recipe import BackboneSettings
+from tests import tiny
+from tests.laws.cases import CASES, HEADS, KINDS, METHODS, Case
+from tests.laws.worlds import batch_of, prepared
+
+
+def chosen() -> list[Case]:
+    """So few cases of the laws' table that every kind, family and kind of method is there."""
+    found: list[Case] = []
+    seen: set[Any] = set()
+    for case in CASES:
+        method = METHODS[case.method].settings.kind
+        if method == "none" and case.kind.endswith("-lm"):
+            continue  # nothing would train
+        new = {case.kind, case.family, (case.kind, method)} - seen
+        if new and not case.method.startswith(("lora-pissa", "lora-olora")):
+            seen |= new
+            found.append(case)
+    return found
+
+
+def hollow_case(case: Case, folder: Any) -> tuple[Adapted, DryStep]:
+    with unfilled():
+        backbone = hollow_backbone(BackboneSettings(name=str(folder)), torch.float32).backbone
+        method, head = METHODS[case.method].settings, HEADS[case.head]
+        adapted = build(backbone, prepared(case.kind), method, head, 0)
+    return adapted, dry_step(adapted, batch_of(adapted))
+
+
+def saved_bytes(adapted: Adapted, batch: Any) -> tuple[torch.Tensor, int]:
+    """The loss of a real batch, and the bytes of what autograd keeps for it."""
+    there = {tensor.untyped_storage()._cdata for tensor in (*adapted.parameters(), *adapted.buffers())}
+    there |= {tensor.untyped_storage()._cdata for tensor in batch.inputs.values()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in there:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = adapted.task.loss(adapted(batch.inputs), batch).total
+    return loss, sum(kept.values())
+
+
+def test_every_kind_family_and_method_is_compared() -> None:
+    cases = chosen()
+    assert {case.kind for case in cases} == set(KINDS)
+    assert {case.family for case in cases} == set(tiny.FAMILIES)
+    assert {METHODS[case.method].settings.kind for case in cases} == {"lora", "bottleneck", "none"}
+
+
+@pytest.mark.parametrize("case", chosen(), ids=str)
+def test_a_step_without_content_costs_what_a_real_step_costs(
+    case: Case, tiny_folders: Any, tiny_backbones: Any
+) -> None:
+    hollow, step = hollow_case(case, tiny_folders[case.family])
+    backbone = tiny_backbones[case.family]
+    with build(backbone, prepared(case.kind), METHODS[case.method].settings, HEADS[case.head], 0) as real:
+        batch = batch_of(real)
+        real.train()
+        assert {name: p.shape for name, p in hollow.method_parameters().items()} == {
+            name: p.shape for name, p in real.method_parameters().items()
+        }
+        if not case.kind.endswith("-lm"):  # whether a checkpoint brings its head is decided by the plan
+            assert {name: p.shape for name, p in hollow.head_parameters().items()} == {
+                name: p.shape for name, p in real.head_parameters().items()
+            }
+        forward, backward = FlopCounterMode(display=False), FlopCounterMode(display=False)
+        with forward:
+            loss, kept = saved_bytes(real, batch)
+        with backward:
+            loss.backward()
+    assert step.forward_flops == pytest.approx(forward.get_total_flops(), rel=0.15)
+    assert step.saved_bytes == pytest.approx(kept, rel=0.15)
+    if not case.kind.endswith("-lm"):
+        assert step.backward_flops == pytest.approx(backward.get_total_flops(), rel=0.15)
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck"])
+def test_the_peak_of_a_step_is_that_of_torchs_own_memory_profile(
+    method: str, tiny_folders: Any, tiny_backbones: Any
+) -> None:
+    name = next(name for name, case in METHODS.items() if case.settings.kind == method)
+    case = Case("text-classification", "bert", name, "linear-mean")
+    _, step = hollow_case(case, tiny_folders["bert"])
+    with build(tiny_backbones["bert"], prepared(case.kind), METHODS[name].settings, HEADS[case.head], 0) as real:
+        batch = batch_of(real)
+        real.train()
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+            real.task.loss(real(batch.inputs), batch).total.backward()
+    now = peak = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    assert step.peak_bytes == pytest.approx(peak, rel=0.15)

@@ -330,6 +330,8 @@ def test_a_plan_with_several_heads_gives_an_answer_of_each(host: ak.Host) -> Non
     both, intent = host.predict([("both", {"text": "a fox"}), ("intent", {"text": "a fox"})])
     assert both.keys() == {"intent", "tags"}
     assert differences(both["intent"], intent) == []
+    with pytest.raises(ArtifactError, match="made of artifacts"):
+        host._mounting.artifact("both")
     with pytest.raises(MountError, match="several heads"):
         host.logits({"input_ids": torch.ones(1, 3, dtype=torch.long)}, tasks=["both"])
 
@@ -352,5 +354,5 @@ def test_the_trunk_exists_once_and_stays_as_it_was(tiny_backbones: Mapping[str, 
 
     with host._engine.routed([]) as view:
         assert {tensor.data_ptr() for tensor in view.parameters()} <= own
-    assert {tensor.data_ptr() for tensor in host._templates._trunk.parameters()} <= own
+    assert {tensor.data_ptr() for tensor in host._mounting.templates._trunk.parameters()} <= own
     assert all(torch.equal(tensor, before[name]) for name, tensor in trunk.state_dict().items())

@@ -101,7 +101,11 @@ class Plan(Protocol):
 
 
 def of_artifact(artifact: Artifact) -> Composed:
-    """An artifact as the plain composition: its method and its head."""
+    """An artifact as the plain composition: its method and its head.
+
+    Raises:
+        ArtifactError: it is a fusion, and one of its parts is missing, damaged or another one.
+    """
     manifest = artifact.manifest
     heads = {f"{PREFIX}{name}" for name in manifest.head_tensors}
     method = {name: tensor for name, tensor in artifact.state.items() if name not in heads}

@@ -11,22 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.artifact import Artifact
-from adapterkit.artifact.load import as_parts
 from adapterkit.backbone import Backbone
 from adapterkit.data import plan_batches
-from adapterkit.errors import AdapterkitError, ArtifactError, HostClosedError, MountError
-from adapterkit.host.answering import Templates, bare_view
+from adapterkit.errors import HostClosedError, MountError
 from adapterkit.host.batching import Forwards, Piece, checked_batch
-from adapterkit.host.composed import Composed, of_artifact
 from adapterkit.host.engine import Engine
 from adapterkit.host.generating import generate
 from adapterkit.host.jobs import Job, answers_of, encode, jobs_of
-from adapterkit.host.mounted import Mounted, MountedHead, Status, Statuses, rank_of, words_for
-from adapterkit.host.pack import pack
+from adapterkit.host.mounted import Mounted, Status, Statuses
+from adapterkit.host.mounting import Mounting
 from adapterkit.host.residency import Bank, Loaded
 from adapterkit.host.route import Layers
-from adapterkit.host.sources import Source, open_source
+from adapterkit.host.sources import Source
 from adapterkit.recipe.nearest import nearest
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.parts import DEFAULT_MAX_TOKENS
@@ -65,13 +61,13 @@ class Host:
         self.backbone = backbone
         self.slots = slots
         self._engine = Engine(backbone, compile=compile)
-        self._templates = Templates(backbone, bare_view(backbone.trunk))
         self._forwards = Forwards(self._engine, backbone)
         self._bank = Bank(slots, backbone.device, folder)
         self._vocabulary = Vocabulary.of(
             backbone.tokenizer, backbone.max_tokens, getattr(backbone.config, "decoder_start_token_id", None)
         )
         self._table: dict[str, Mounted] = {}
+        self._mounting = Mounting(backbone, self._bank, self._table)
         self._changing = Lock()
         self._closed = False
 
@@ -96,7 +92,7 @@ class Host:
         self._check_open()
         if name in self._table:
             raise _taken(name)
-        fresh = self._prepare(name, source, version=1)
+        fresh = self._mounting.prepare(name, source, version=1)
         with self._changing:
             if name not in self._table and not self._closed:
                 self._table[name] = fresh
@@ -111,7 +107,7 @@ class Host:
         Calls that have begun are answered by the version that they began with.
         """
         self._find(name)
-        fresh = self._prepare(name, source, version=0)
+        fresh = self._mounting.prepare(name, source, version=0)
         with self._changing:
             old = self._table.get(name)
             if old is not None:
@@ -144,7 +140,7 @@ class Host:
         """Forget every adapter and give back memory and disk. The backbone stays."""
         with self._changing:
             self._closed = True
-            self._table = {}
+            self._table.clear()
         self._bank.close()
 
     def __enter__(self) -> Host:
@@ -303,45 +299,6 @@ class Host:
     def _take(self, asked: Sequence[tuple[Mounted, int]]) -> list[Loaded]:
         return self._bank.take([mounted.seat for mounted, _ in asked], [rows for _, rows in asked])
 
-    def _prepare(self, name: str, source: Source, version: int) -> Mounted:
-        """Everything that mounting needs and that may fail, before anything is changed."""
-        opened = open_source(source)
-        if isinstance(opened, Artifact):
-            opened.check_backbone(self.backbone)
-            composed = of_artifact(opened)
-        else:
-            composed = opened.build(self._artifact, self.backbone)
-        heads = {
-            key: MountedHead(part.task, self._templates.get(part.task.kind, part.task.classes, part.head), part.facts)
-            for key, part in composed.heads.items()
-        }
-        methods = [part.method for part in composed.parts]
-        seat = self._bank.admit(self._load(composed), _Again(self, name, heads))
-        rank = rank_of(methods, self.backbone.hidden_size)
-        return Mounted(name, version, heads, words_for(methods), rank, seat, composed.report)
-
-    def _load(self, composed: Composed) -> Loaded:
-        packed = [
-            pack(part.method, part.config, part.state, self.backbone, as_parts(part.parts, self.backbone))
-            for part in composed.parts
-        ]
-        heads = {
-            key: self._templates.head(part.task.kind, part.task.classes, part.head, part.state)
-            for key, part in composed.heads.items()
-        }
-        return Loaded(tuple(layer for layer in packed if layer is not None), heads)
-
-    def _artifact(self, place: str) -> Artifact:
-        """What a plan means by a member: a mounted name first, then a folder or a hub id."""
-        mounted = self._table.get(place)
-        opened = open_source(place if mounted is None else _facts(mounted.heads).source)
-        if not isinstance(opened, Artifact):
-            raise ArtifactError(f"{place!r} is no artifact, and a composition is made of artifacts")
-        if mounted is not None and opened.manifest.sha256 != _facts(mounted.heads).sha256:
-            raise _changed(place, mounted.heads)
-        opened.check_backbone(self.backbone)
-        return opened
-
     def _find(self, name: str) -> Mounted:
         return self._snapshot([name])[name]
 
@@ -369,36 +326,6 @@ class Host:
     def _check_open(self) -> None:
         if self._closed:
             raise HostClosedError("this host was closed", remedy="Make a new one: Host(backbone).")
-
-
-class _Again:
-    """Loads a mounted artifact anew, should the file be lost in which it waits."""
-
-    def __init__(self, host: Host, name: str, heads: Mapping[str, MountedHead]) -> None:
-        self._host, self._name, self._heads = host, name, heads
-
-    def __call__(self) -> Loaded:
-        facts = _facts(self._heads)
-        try:
-            opened = open_source(facts.source) if facts.sha256 else None
-        except AdapterkitError as error:
-            raise _changed(self._name, self._heads) from error
-        if not isinstance(opened, Artifact) or opened.manifest.sha256 != facts.sha256:
-            raise _changed(self._name, self._heads)
-        return self._host._load(of_artifact(opened))
-
-
-def _facts(heads: Mapping[str, MountedHead]) -> Any:
-    return next(iter(heads.values())).facts
-
-
-def _changed(name: str, heads: Mapping[str, MountedHead]) -> ArtifactError:
-    facts = _facts(heads)
-    return ArtifactError(
-        f"{name!r} is mounted and cannot be read again",
-        [f"{facts.source or 'a composition'}: expected the version {facts.sha256[:12] or 'that was composed'}…"],
-        f"Swap it for what is there now: host.swap({name!r}, …).",
-    )
 
 
 def _taken(name: str) -> MountError:

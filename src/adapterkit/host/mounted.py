@@ -20,12 +20,10 @@ class MountedHead:
     Attributes:
         task: what it answers.
         template: its modules.
-        facts: the artifact that it comes from.
     """
 
     task: Task
     template: Template
-    facts: Facts
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,6 +33,7 @@ class Mounted:
     Attributes:
         name: the name that rows are addressed to.
         version: 1 for what was mounted, one more for every swap since.
+        facts: the artifact; nothing for a composition.
         heads: name -> head; one usually, under any name.
         method: what is attached, in words.
         rank: the LoRA's rank or the bottleneck's width; None without either.
@@ -44,6 +43,7 @@ class Mounted:
 
     name: str
     version: int
+    facts: Facts
     heads: Mapping[str, MountedHead]
     method: str
     rank: int | None
@@ -90,7 +90,7 @@ class Status:
         size_bytes: of its tensors, packed method and head.
         hits: rows that were asked of it.
         resident: whether its tensors are where the backbone is.
-        source: the artifact's folder.
+        source: the artifact's folder; nothing for a composition.
         report: what a composition says of itself.
     """
 
@@ -111,7 +111,7 @@ class Status:
     def of(cls, mounted: Mounted) -> Status:
         """The state of what is mounted, at this moment."""
         seat = mounted.seat
-        facts = next(iter(mounted.heads.values())).facts
+        facts = mounted.facts
         return cls(
             mounted.name,
             mounted.version,

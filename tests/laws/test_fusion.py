@@ -143,6 +143,25 @@ def test_a_fusion_keeps_the_laws(tiny_backbones: Any, tmp_path: Path, case: Case
     assert verify(tmp_path / "first", backbone)
 
 
+def test_on_a_backbone_in_bf16_a_fusion_stays_in_float32_and_its_parts_stay_as_they_are(
+    fresh_backbone: Any, tmp_path: Path
+) -> None:
+    backbone = fresh_backbone("bert", dtype="bfloat16")
+    case = Case("text-classification", "bert", "pfeiffer", "linear-mean")
+    method = write_parts(tmp_path, backbone, case.kind, case.placement)
+    with built(backbone, case, method) as adapted:
+        disturb(adapted, 0.1)
+        adapted.train()
+        backward(adapted)
+        adapted.eval()
+        assert {parameter.dtype for parameter in trained(adapted).values()} == {torch.float32}
+        assert all(parameter.grad is not None for parameter in trained(adapted).values())
+        write(tmp_path / "fused", adapted)
+        expected = logits_of(adapted)
+    with load(tmp_path / "fused", backbone) as loaded:
+        assert torch.equal(logits_of(loaded), expected)
+
+
 def test_a_part_of_another_backbone_is_refused_naming_both_sides(tiny_backbones: Any, tmp_path: Path) -> None:
     mine, theirs = tiny_backbones["bert"], tiny_backbones["bert-plain"]
     method = write_parts(tmp_path, mine, "text-classification", "pfeiffer")

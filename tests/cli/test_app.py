@@ -43,7 +43,9 @@ def test_what_needs_no_model_imports_nothing_heavy(statement: str) -> None:
 def test_help_names_every_verb_and_teaches_by_example() -> None:
     shown = runner.invoke(app, ["--help"])
     assert shown.exit_code == 0
-    assert list(VERBS) == ["train", "sweep", "plan", "evaluate", "predict", "inspect", "verify", "import", "recipes", "schema"]
+    first, *others = VERBS
+    assert first == "train"
+    assert {"evaluate", "predict", "inspect", "verify", "compose", "import", "export", "schema"} <= set(others)
     assert all(f" {verb} " in shown.stdout for verb in VERBS)
     assert "$ adapterkit train recipes/banking77.yaml" in shown.stdout
 

@@ -18,14 +18,14 @@ from tests.laws.worlds import batch_of, prepared
 
 
 def chosen() -> list[Case]:
-    """So few cases of the laws' table that every kind, family and kind of method is there."""
+    """Cases of the laws' table, so few that every kind, family and kind of method is there."""
     found: list[Case] = []
     seen: set[Any] = set()
     for case in CASES:
         method = METHODS[case.method].settings.kind
         if method == "none" and case.kind.endswith("-lm"):
             continue  # nothing would train
-        new = {case.kind, case.family, (case.kind, method)} - seen
+        new = {case.kind, case.family, method} - seen
         if new and not case.method.startswith(("lora-pissa", "lora-olora")):
             seen |= new
             found.append(case)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import statistics
 import tempfile
 import time
@@ -281,32 +281,32 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--only", help="cases whose name begins so")
+    parser.add_argument("--only", help="cases whose name begins so; 'saved' for the activations")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     narrow = NARROW if bfloat16_is_fast(torch.device("cpu")) else []
-    wanted = [case for case in [*FULL_SIZE, *narrow] if case.name.startswith(arguments.only or "")]
-    steps = []
-    for case in wanted:
-        steps.append(measure(case, arguments.repeats))
-        print(json.dumps(steps[-1]), flush=True)
-    kept = []
-    for case in MEMORY if arguments.only is None else []:
-        kept.append(memory(case))
-        print(json.dumps(kept[-1]), flush=True)
-    result = {
-        "processor": platform.processor() or platform.machine(),
-        "bf16 in hardware": bool(narrow),
+    file = arguments.out / "training_step.json"
+    for case in [*FULL_SIZE, *narrow]:
+        if case.name.startswith(arguments.only or ""):
+            record(file, "steps", measure(case, arguments.repeats))
+    for case in MEMORY if (arguments.only or "saved") == "saved" else []:
+        record(file, "saved activations in bf16", memory(case))
+
+
+def record(file: Path, table: str, row: dict[str, Any]) -> None:
+    """Print a row and put it into the results in the place of an older one, so that a run that is cut loses nothing."""
+    print(json.dumps(row), flush=True)
+    row["machine"] = {
+        "bf16 in hardware": bfloat16_is_fast(torch.device("cpu")),
         "threads": torch.get_num_threads(),
+        "processes waiting": round(os.getloadavg()[0], 1),
         "versions": {module.__name__: module.__version__ for module in (torch, transformers, peft)},
-        "steps": steps,
-        "saved activations in bf16": kept,
     }
-    if arguments.only is None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        file = arguments.out / "training_step.json"
-        file.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"Written: {file}")
+    result = json.loads(file.read_text()) if file.exists() else {}
+    rows = [old for old in result.get(table, []) if old["case"] != row["case"]]
+    result[table] = [*rows, row]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def add_bottleneck(h: Tensor, z: Tensor, bottleneck: Bottleneck) -> Tensor:
     seed = draw_seed() if b.dropout else 0
     fixed = _Fixed(number, b.activation, b.dropout, seed)
     own_z = None if z is h else z
-    result: Tensor = _AddBottleneck.apply(h, own_z, b.down_weight, b.down_bias, b.up_weight, b.up_bias, scale, fixed)
+    tensors = (b.down_weight, b.down_bias, b.up_weight, b.up_bias)
+    result: Tensor = _AddBottleneck.apply(h, own_z, *tensors, scale, fixed)  # type: ignore[no-untyped-call]
     return result
 
 

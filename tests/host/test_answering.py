@@ -13,15 +13,16 @@ from adapterkit.adapted import PREFIX, Adapted
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.host.answering import States, Templates, bare_view
 from adapterkit.recipe import HeadSettings
-from tests import tiny
 from tests.laws import cases, worlds
 
+OWN = ("bert", "llama", "t5")
+"""Own heads read states in the same way everywhere: one family of each build is enough."""
 CASES = [
     (kind, family, head)
     for kind, row in cases.KINDS.items()
     for family in row.families
     for head in dict.fromkeys(row.heads)
-    if head != "family" or family not in row.own_only
+    if (family in OWN if head != "family" else family not in row.own_only)
 ]
 
 
@@ -44,12 +45,20 @@ def states_of(adapted: Adapted, inputs: Mapping[str, Tensor], reads: str) -> Sta
     return States.of(output)
 
 
+def narrow(backbone: Any) -> torch.autocast:
+    """The formats in which adapters answer above a trunk in bfloat16."""
+    is_narrow = backbone.dtype != torch.float32
+    return torch.autocast("cpu", backbone.dtype if is_narrow else None, enabled=is_narrow)
+
+
 def both(backbone: Any, kind: str, head: HeadSettings) -> tuple[Tensor, Tensor]:
     """Logits of a random head: from the headed model, and from computed states."""
     with worlds.adapter(backbone, kind, None, head) as adapted:
         worlds.disturb(adapted, size=0.3)
         batch = worlds.batch_of(adapted)
-        expected = worlds.logits_of(adapted, batch)
+        with torch.inference_mode(), narrow(adapted.backbone):
+            # Padding included: without it the trunk's products round otherwise.
+            expected = adapted.headed.logits(batch.inputs)
         templates = Templates(backbone, bare_view(backbone.trunk))
         answering = templates.head(kind, adapted.task.classes, adapted.head, adapted.state())
         states = states_of(adapted, batch.inputs, answering.template.reads)
@@ -83,7 +92,7 @@ def test_other_checkpoints_of_a_family_do_too(variant: str, kind: str, tiny_back
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", ["bert", "modernbert", "llama", "t5"])
 def test_heads_compute_in_float32_above_a_trunk_in_bfloat16(family: str, fresh_backbone: Any) -> None:
     backbone = fresh_backbone(family, dtype="bfloat16")
 

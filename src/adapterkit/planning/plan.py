@@ -176,10 +176,19 @@ def _build(hollow: Hollow, rows: RecipeRows, recipe: Recipe) -> Adapted:
     with unfilled():
         adapted = build(hollow.backbone, rows.task, method, recipe.head, recipe.training.seed)
     if recipe.task.kind in LANGUAGE_MODEL_KINDS and hollow.has_head:
-        for parameter in adapted.headed.trained.values():
-            parameter.requires_grad_(False)
-        adapted.headed.trained.clear()
+        _borrow(adapted)
     return adapted
+
+
+def _borrow(adapted: Adapted) -> None:
+    """Make the head the checkpoint's own: frozen, and in the trunk's number format instead of float32."""
+    trained = adapted.headed.trained
+    for path in {name.rpartition(".")[0] for name in trained}:
+        adapted.module.get_submodule(path).__dict__.pop("forward", None)  # which computed in float32
+    for parameter in trained.values():
+        parameter.requires_grad_(False)
+        parameter.data = torch.zeros((), dtype=adapted.backbone.dtype).expand(parameter.shape)
+    trained.clear()
 
 
 def _check_trains(adapted: Adapted) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
 from adapterkit.host.answering import AnsweringHead, States
 from adapterkit.host.engine import Engine
 from adapterkit.host.route import Layers
+from adapterkit.host.sharing import Stretch, lowest_layer, plan, run
 
 Inputs = Mapping[str, Tensor]
 
@@ -80,7 +82,12 @@ class Forwards:
         rows = _Rows(pieces)
         order = self._engine.order(rows.layers)
         inputs = rows.inputs(order, self._backbone.device)
-        states = self._run([rows.layers[row] for row in order], inputs, reads)
+        layers = [rows.layers[row] for row in order]
+        stretches = self._stretches([rows.texts[row] for row in order], layers)
+        if len(stretches) > 1:
+            states = self._share(stretches, layers, inputs, reads)
+        else:
+            states = self._run(layers, inputs, reads)
         found = []
         for piece, places in zip(pieces, rows.places(order), strict=True):
             own = {name: inputs[name][places].view(*tensor.shape) for name, tensor in piece.inputs.items()}
@@ -88,23 +95,47 @@ class Forwards:
                 found.append(piece.head.logits(states.rows(places), own))
         return found
 
-    def _run(self, layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+    def _run(self, layers: Sequence[Layers], inputs: Inputs, reads: str, encoded: Tensor | None = None) -> States:
+        """Every row by itself.
+
+        Args:
+            encoded: what the encoder has computed already.
+        """
         device = self._backbone.device
-        given = {name: tensor.to(device) for name, tensor in inputs.items()}
+        given: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
+        if reads == "encoder":
+            given = _of_encoder(given)
+        elif self._backbone.is_encoder_decoder and "decoder_input_ids" not in given:
+            given["decoder_input_ids"] = self._shifted(given["input_ids"])
+        if encoded is not None:
+            given["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
         with self._engine.routed(layers) as trunk:
-            run: nn.Module = trunk
-            if reads == "encoder":
-                run = trunk.get_submodule("encoder")
-                given = {name: tensor for name, tensor in given.items() if not name.startswith("decoder_")}
-            elif self._backbone.is_encoder_decoder and "decoder_input_ids" not in given:
-                given["decoder_input_ids"] = self._shifted(given["input_ids"])
+            model: nn.Module = trunk.get_submodule("encoder") if reads == "encoder" else trunk
             if self._cached and reads != "encoder":
-                return States.of(run(**given, use_cache=False))
-            return States.of(run(**given))
+                return States.of(model(**given, use_cache=False))
+            return States.of(model(**given))
+
+    def _share(self, stretches: Sequence[Stretch], layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+        """Rows with one text share what no adapter has touched. The decoder above a shared encoder runs row by row."""
+        if not self._backbone.is_encoder_decoder:
+            more = {"use_cache": False} if self._cached else {}
+            return run(self._engine, stretches, layers, inputs, "", **more)
+        encoded = run(self._engine, stretches, layers, _of_encoder(inputs), "encoder")
+        return encoded if reads == "encoder" else self._run(layers, inputs, reads, encoded.last)
+
+    def _stretches(self, texts: Sequence[int], layers: Sequence[Layers]) -> list[Stretch]:
+        """How the rows run; one stretch where no text is read twice, or the engine cannot split."""
+        if len(set(texts)) == len(texts) or not self._engine.splits:
+            return []
+        return plan(texts, [lowest_layer(self._engine, own) for own in layers])
 
     def _shifted(self, ids_BT: Tensor) -> Tensor:
         """What transformers' classes without a target give the decoder: the source, one to the right."""
         return torch.cat([torch.full_like(ids_BT[:, :1], self._start), ids_BT[:, :-1]], dim=1)
+
+
+def _of_encoder(inputs: Inputs) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in inputs.items() if not name.startswith("decoder_")}
 
 
 class _Rows:
@@ -112,44 +143,32 @@ class _Rows:
 
     Attributes:
         layers: what each row carries.
+        texts: a number for each row, the same for rows with the same inputs.
     """
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self.layers: list[Layers] = []
-        flat = [{name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()} for piece in pieces]
-        sharing: dict[Layers, list[int]] = {}
-        for place, piece in enumerate(pieces):
-            sharing.setdefault(piece.layers, []).append(place)
+        self.texts: list[int] = []
         self._chunks: list[Inputs] = []
-        self._of: dict[int, slice | list[int]] = {}
-        for layers, places in sharing.items():
-            if len(places) == 1:
-                (place,) = places
-                self._of[place] = slice(len(self.layers), len(self.layers) + len(flat[place]["input_ids"]))
-                self._add(layers, flat[place])
-            else:
-                self._add_once(layers, places, flat)
-
-    def _add(self, layers: Layers, inputs: Inputs) -> None:
-        self._chunks.append(inputs)
-        self.layers += [layers] * len(inputs["input_ids"])
-
-    def _add_once(self, layers: Layers, places: Sequence[int], flat: Sequence[Inputs]) -> None:
-        seen: dict[bytes, int] = {}
-        for place in places:
-            whole = torch.cat([flat[place][name] for name in sorted(flat[place])], dim=1).cpu().numpy()
+        self._of: list[list[int]] = []
+        numbers: dict[bytes, int] = {}
+        known: dict[tuple[Layers, int], int] = {}
+        for piece in pieces:
+            flat = {name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()}
+            whole = torch.cat([flat[name] for name in sorted(flat)], dim=1).cpu().numpy()
             fresh: list[int] = []
             found: list[int] = []
             for row, ids in enumerate(whole):
-                key = ids.tobytes()
-                if key not in seen:
-                    seen[key] = len(self.layers) + len(fresh)
+                text = numbers.setdefault(ids.tobytes(), len(numbers))
+                place = known.setdefault((piece.layers, text), len(self.layers))
+                if place == len(self.layers):
                     fresh.append(row)
-                found.append(seen[key])
-            self._of[place] = slice(found[0], found[-1] + 1) if _is_run(found) else found
+                    self.layers.append(piece.layers)
+                    self.texts.append(text)
+                found.append(place)
+            self._of.append(found)
             if fresh:
-                chosen = flat[place] if len(fresh) == len(whole) else {n: t[fresh] for n, t in flat[place].items()}
-                self._add(layers, chosen)
+                self._chunks.append(flat if len(fresh) == len(whole) else {n: t[fresh] for n, t in flat.items()})
 
     def inputs(self, order: Sequence[int], device: torch.device) -> dict[str, Tensor]:
         """The inputs of all rows in this order, on the device."""
@@ -171,9 +190,8 @@ class _Rows:
             for place, row in enumerate(order):
                 moved[row] = place
         found: list[slice | Tensor] = []
-        for piece in range(len(self._of)):
-            of = self._of[piece]
-            now = moved[of] if isinstance(of, slice) else [moved[row] for row in of]
+        for of in self._of:
+            now = [moved[row] for row in of]
             found.append(slice(now[0], now[-1] + 1) if _is_run(now) else torch.tensor(now))
         return found
 

@@ -11,16 +11,21 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.sites import Stack
+from adapterkit.backbone.split import layers_of
+from adapterkit.errors import SiteError
 from adapterkit.host import route
 from adapterkit.host.hosted import view_of
+from adapterkit.host.part import Part
 from adapterkit.host.route import Layers
-from adapterkit.host.view import CompiledView, Placed, View, placed
+from adapterkit.host.view import CompiledView, Placed, Span, View, placed
 
 
 class Engine:
@@ -68,13 +73,45 @@ class Engine:
             with self._routed_compiled(adapters) as trunk:
                 yield trunk
             return
+        with self._leased(adapters) as view:
+            yield view.trunk
+
+    @contextmanager
+    def routed_part(self, adapters: Sequence[Layers], span: Span) -> Iterator[Part]:
+        """Some layers of such a trunk, for one batch that changes between two layers. Only where it `splits`."""
+        with self._leased(adapters) as view:
+            yield view.part(span)
+
+    @cached_property
+    def splits(self) -> bool:
+        """Whether some layers of the trunk can run alone. A compiled one would be compiled anew for each part."""
+        if self._compile:
+            return False
+        try:
+            _, layers = layers_of(self._pristine)
+        except SiteError:
+            return False
+        return len(layers) == self.layer_count
+
+    @property
+    def stack(self) -> Stack:
+        """The stack that reads the text."""
+        return "encoder" if "encoder" in self.backbone.sites.layer_count else "decoder"
+
+    @property
+    def layer_count(self) -> int:
+        """How many layers that stack has."""
+        return self.backbone.sites.layer_count[self.stack]
+
+    @contextmanager
+    def _leased(self, adapters: Sequence[Layers]) -> Iterator[View]:
         try:
             view = self._free.pop()
         except IndexError:
             view = View(view_of(self._pristine))
         try:
             view.take_up(list(route.segments(adapters)), len(adapters))
-            yield view.trunk
+            yield view
         finally:
             view.lay_down()
             self._free.append(view)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adapterkit.errors import RoutingError
 from adapterkit.host.fusing import FusionStep
 from adapterkit.host.hosted import bare, host_module, owns_output
+from adapterkit.host.part import Part
 from adapterkit.host.products import AffineStep, BottleneckStep, LoraStep, Shrunk, Stack, Step, Weights, Work
 from adapterkit.host.route import Layers, Segment
 from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, Structure
@@ -18,6 +19,8 @@ from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, S
 Rows = tuple[int, int] | None
 Placed = tuple[int, Structure]
 """A structure, and its place among what a row carries."""
+Span = tuple[str, int, int | None]
+"""The path of a model in the trunk ("" for the trunk itself), its first layer, and the layer before which it ends."""
 
 
 class View:
@@ -36,6 +39,15 @@ class View:
         self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
         self._busy: set[str] = set()
         self._residuals: dict[str, Tensor] = {}
+        self._parts: dict[Span, Part] = {}
+
+    def part(self, span: Span) -> Part:
+        """Some of the view's layers, which do the work that the view was given."""
+        found = self._parts.get(span)
+        if found is None:
+            stack, low, high = span
+            found = self._parts[span] = Part(self.trunk.get_submodule(stack), low, high)
+        return found
 
     def take_up(self, segments: Sequence[Segment], rows: int) -> None:
         """Give every module its work for a batch of so many rows."""

@@ -37,11 +37,17 @@ class World:
     engine: Engine
     vocabulary: Vocabulary
     prompts: dict[tuple[str, str], Prompt]
+    adapters: dict[str, Any]
     alone: dict[tuple[str, str], str]
 
     def texts(self, pairs: Sequence[tuple[str, str]], decoding: Decoding, batch_size: int = 64) -> list[str]:
-        prompts = [self.prompts[pair] for pair in pairs]
-        return generate(self.engine, prompts, self.vocabulary, decoding, batch_size=batch_size)
+        return self.run([self.prompts[pair] for pair in pairs], decoding, batch_size)
+
+    def run(self, prompts: Sequence[Prompt], decoding: Decoding, batch_size: int = 64) -> list[str]:
+        def take(asked: Sequence[Prompt]) -> Any:
+            return [(self.adapters[str(prompt.source)], {}) for prompt in asked]
+
+        return generate(self.engine, prompts, self.vocabulary, take, decoding, batch_size=batch_size)
 
 
 def world(backbone: Backbone, beams: int = 1) -> World:
@@ -51,20 +57,21 @@ def world(backbone: Backbone, beams: int = 1) -> World:
     head = HeadSettings(kind="family")
     template = Templates(backbone, bare_view(backbone.trunk)).get(kind, 0, head)
     talk: Any = template._module
-    prompts, alone = {}, {}
+    prompts, adapters, alone = {}, {}, {}
     for name, method in METHODS.items():
         with build(backbone, task, method, head, 0) as adapted:
             disturb(adapted, 0.3)
             make_talkative(adapted)
             talk.generation_config = adapted.module.generation_config
             packed = pack(method, adapted.attachment.config(), adapted.state(), backbone)
+            adapters[name] = () if packed is None else (packed,)
             column = next(iter(task.columns))
             features = task.encode([{column: text} for text in TEXTS], adapted.vocabulary, "predict").features
             for text, feature in zip(TEXTS, features, strict=True):
                 alone[name, text] = adapted.generate([feature])[0]
-                prompts[name, text] = Prompt(task, feature, () if packed is None else (packed,), template, {})
+                prompts[name, text] = Prompt(task, feature, template, name)
             vocabulary = adapted.vocabulary
-    return World(Engine(backbone), vocabulary, prompts, alone)
+    return World(Engine(backbone), vocabulary, prompts, adapters, alone)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,7 +90,7 @@ def test_every_row_has_its_own_length(tiny_backbones, family):
     prompt = found.prompts[pair]
     lengths = [1, 8, 3]
     prompts = [Prompt(**{**vars(prompt), "new_tokens": length}) for length in lengths]
-    texts = generate(found.engine, prompts, found.vocabulary, Decoding())
+    texts = found.run(prompts, Decoding())
     assert texts[1] == found.alone[pair]
     tokenizer = found.vocabulary.tokenizer
     assert [text.replace(" ", "") for text in texts] == [
@@ -100,7 +107,7 @@ def test_a_row_ends_before_its_own_stop_and_no_other_row_does(tiny_backbones):
     whole, prompt = found.alone[pair], found.prompts[pair]
     stop = whole[len(whole) // 2 :][:2]
     prompts = [Prompt(**{**vars(prompt), "stop": (stop,)}), prompt, Prompt(**{**vars(prompt), "stop": ("\x00", stop)})]
-    texts = generate(found.engine, prompts, found.vocabulary, Decoding())
+    texts = found.run(prompts, Decoding())
     assert texts == [whole[: whole.find(stop)].strip(), whole, whole[: whole.find(stop)].strip()]
 
 
@@ -144,21 +151,21 @@ def test_settings_that_cannot_be_honoured_are_refused_all_at_once(tiny_backbones
     prompt = found.prompts["lora", TEXTS[0]]
     bad = [Prompt(**{**vars(prompt), "new_tokens": 0}), Prompt(**{**vars(prompt), "stop": ("",)})]
     with pytest.raises(GenerationError, match="cannot be continued") as caught:
-        generate(found.engine, bad, found.vocabulary, Decoding())
+        found.run(bad, Decoding())
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["row 1", "row 2"]
 
 
 def test_a_long_prompt_beside_it_does_not_cut_a_short_one(tiny_backbones):
     found = world(tiny_backbones["gpt2"])
     short = found.prompts["lora", TEXTS[1]]
-    task, vocabulary = short.task, found.vocabulary
-    long = task.encode([{"text": "the quick brown fox " * 100}], vocabulary, "predict").features[0]
+    text = {"text": "the quick brown fox " * 100}
+    long = short.task.encode([text], found.vocabulary, "predict").features[0]
     prompts = [
         Prompt(**{**vars(short), "feature": long, "new_tokens": 40}),
         Prompt(**{**vars(short), "new_tokens": 40}),
     ]
-    mixed = generate(found.engine, prompts, vocabulary, Decoding())
-    alone = [generate(found.engine, [prompt], vocabulary, Decoding())[0] for prompt in prompts]
+    mixed = found.run(prompts, Decoding())
+    alone = [found.run([prompt], Decoding())[0] for prompt in prompts]
     assert mixed == alone
     assert len(alone[1]) > len(alone[0]) > 0
 

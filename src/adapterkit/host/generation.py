@@ -10,7 +10,8 @@ Axes: B rows, K beams, N = B·K sequences, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,20 +44,22 @@ class Prompt:
     Attributes:
         task: says how a prompt is laid out and how tokens become text.
         feature: the encoded prompt.
-        layers: the adapter.
         template: the model class's modules.
-        tensors: the head's own tensors; none where the checkpoint's head is borrowed.
+        source: whose it is: where `Take` finds its adapter. Prompts of one source share the adapter.
         new_tokens: the most tokens to generate. None: what the task says.
         stop: texts at which the row ends; they are not part of the answer.
     """
 
     task: GeneratingTask
     feature: Feature
-    layers: Layers
     template: Template
-    tensors: Mapping[str, Tensor]
+    source: Hashable
     new_tokens: int | None = None
     stop: tuple[str, ...] = ()
+
+
+Take = Callable[[Sequence[Prompt]], Sequence[tuple[Layers, Mapping[str, Tensor]]]]
+"""Prompts that are about to be continued -> for each its adapter, and its head's own tensors."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,19 @@ class Decoding:
 
 
 def generate(
-    engine: Engine, prompts: Sequence[Prompt], vocabulary: Vocabulary, decoding: Decoding, *, batch_size: int = 64
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    vocabulary: Vocabulary,
+    take: Take,
+    decoding: Decoding,
+    *,
+    batch_size: int = 64,
+    narrow: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[str]:
     """Continue prompts, many adapters in one batch.
+
+    Args:
+        narrow: the context that heads above a trunk in a narrow number format compute in.
 
     Returns:
         One text per prompt, in their order, without the prompt.
@@ -113,53 +126,59 @@ def generate(
     _check(prompts)
     seeds = _seeds(decoding, len(prompts))
     texts: dict[int, str] = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), narrow():
         for (beams, *_), group in _groups(prompts, vocabulary, decoding).items():
             lengths = [prompts[index].feature.length_tokens for index in group]
             for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
                 rows = [group[place] for place in part]
-                order = engine.order([prompts[index].layers for index in rows])
+                taken = dict(zip(rows, take([prompts[index] for index in rows]), strict=True))
+                order = engine.order([taken[index][0] for index in rows])
                 rows = [rows[place] for place in order]
-                batch = _Continuation([prompts[index] for index in rows], vocabulary, engine)
-                found = batch.texts(beams, decoding, [seeds[index] for index in rows])
+                batch = _Batch([prompts[index] for index in rows], [taken[index] for index in rows], vocabulary, engine)
+                found = batch.continued(beams, decoding, [seeds[index] for index in rows])
                 texts.update(zip(rows, found, strict=True))
     return [texts[index] for index in range(len(prompts))]
 
 
-class _Continuation:
-    """One batch of prompts that share a model class."""
+class _Batch:
+    """Prompts that share a model class, in the engine's order."""
 
-    def __init__(self, prompts: Sequence[Prompt], vocabulary: Vocabulary, engine: Engine) -> None:
-        self._prompts, self._vocabulary, self._engine = prompts, vocabulary, engine
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        adapters: Sequence[tuple[Layers, Mapping[str, Tensor]]],
+        vocabulary: Vocabulary,
+        engine: Engine,
+    ) -> None:
+        self._prompts, self._adapters, self._vocabulary, self._engine = prompts, adapters, vocabulary, engine
         self._task = prompts[0].task
-        batch = self._task.collate_prompts([prompt.feature for prompt in prompts], vocabulary)
-        self._batch = batch.to(engine.backbone.device)
-        decoder_only = not engine.backbone.is_encoder_decoder
-        self._start = self._batch.inputs["input_ids"].shape[1] if decoder_only else 1
         self._limits = [_new_tokens(prompt, vocabulary, prompt.new_tokens) for prompt in prompts]
 
-    def texts(self, beams: int, decoding: Decoding, seeds: Sequence[int]) -> list[str]:
-        prompts, tokenizer = self._prompts, self._vocabulary.tokenizer
-        device = self._engine.backbone.device
-        criteria: list[StoppingCriteria] = [RowLengths(self._limits, self._start)]
-        stops = tuple(dict.fromkeys(prompt.stop for prompt in prompts if prompt.stop))
-        for stop in stops:
-            rows = torch.tensor([prompt.stop == stop for prompt in prompts], device=device)
-            criteria.append(RowStops(StopStringCriteria(tokenizer, list(stop)), rows))
-        with self._engine.routed([prompt.layers for prompt in prompts]) as trunk:
-            model: Any = prompts[0].template.model(prompts[0].tensors, trunk)
+    def continued(self, beams: int, decoding: Decoding, seeds: Sequence[int]) -> list[str]:
+        prompts, engine = self._prompts, self._engine
+        device, decoder_only = engine.backbone.device, not engine.backbone.is_encoder_decoder
+        inputs = self._task.collate_prompts([p.feature for p in prompts], self._vocabulary).to(device).inputs
+        start = inputs["input_ids"].shape[1] if decoder_only else 1
+        with engine.routed([layers for layers, _ in self._adapters]) as trunk:
+            model: Any = prompts[0].template.model(self._adapters[0][1], trunk)
             ids_BT: Tensor = model.generate(
-                **self._batch.inputs,
+                **inputs,
                 max_new_tokens=max(self._limits),
                 num_beams=beams,
                 do_sample=False,
-                stopping_criteria=StoppingCriteriaList(criteria),
+                stopping_criteria=self._criteria(start, device),
                 logits_processor=_processors(decoding, seeds, device),
             )
-        new = [ids[: self._start + limit] for ids, limit in zip(ids_BT.tolist(), self._limits, strict=True)]
-        skipped = self._start if not self._engine.backbone.is_encoder_decoder else 0
-        decoded = self._task.decode([ids[skipped:] for ids in new], self._vocabulary)
-        return [until(text, prompt.stop) for text, prompt in zip(decoded, prompts, strict=True)]
+        new = [ids[start : start + limit] for ids, limit in zip(ids_BT.tolist(), self._limits, strict=True)]
+        texts = self._task.decode(new, self._vocabulary)
+        return [until(text, prompt.stop) for text, prompt in zip(texts, prompts, strict=True)]
+
+    def _criteria(self, start: int, device: torch.device) -> StoppingCriteriaList:
+        criteria: list[StoppingCriteria] = [RowLengths(self._limits, start)]
+        for stop in dict.fromkeys(prompt.stop for prompt in self._prompts if prompt.stop):
+            rows_B = torch.tensor([prompt.stop == stop for prompt in self._prompts], device=device)
+            criteria.append(RowStops(StopStringCriteria(self._vocabulary.tokenizer, list(stop)), rows_B))
+        return StoppingCriteriaList(criteria)
 
 
 class RowLengths(StoppingCriteria):  # type: ignore[misc]
@@ -229,7 +248,8 @@ def _groups(prompts: Sequence[Prompt], vocabulary: Vocabulary, decoding: Decodin
         beams = prompt.task.settings.beams if decoding.beams is None else decoding.beams
         if decoding.temperature:
             beams = 1
-        head = id(prompt.tensors) if prompt.tensors else None
+        # A head that is trained belongs to one adapter, a borrowed one to all.
+        head = prompt.source if prompt.template.shapes else None
         key = beams, min(room, longest), type(prompt.task), id(prompt.template), head
         groups.setdefault(key, []).append(index)
     return groups

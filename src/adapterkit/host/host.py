@@ -16,8 +16,9 @@ from adapterkit.data import plan_batches
 from adapterkit.errors import HostClosedError, MountError
 from adapterkit.host.batching import Forwards, Piece, checked_batch
 from adapterkit.host.engine import Engine
-from adapterkit.host.generating import generate
-from adapterkit.host.jobs import Job, answers_of, encode, jobs_of
+from adapterkit.host.generating import Generation, New, Stop
+from adapterkit.host.generation import Decoding
+from adapterkit.host.jobs import Job, answers_of, encode, jobs_of, problem_of
 from adapterkit.host.mounted import Mounted, Status, Statuses
 from adapterkit.host.mounting import Mounting
 from adapterkit.host.residency import Bank, Loaded
@@ -66,6 +67,7 @@ class Host:
         self._vocabulary = Vocabulary.of(
             backbone.tokenizer, backbone.max_tokens, getattr(backbone.config, "decoder_start_token_id", None)
         )
+        self._generation = Generation(self._engine, self._forwards, self._bank, self._vocabulary)
         self._table: dict[str, Mounted] = {}
         self._mounting = Mounting(backbone, self._bank, self._table)
         self._changing = Lock()
@@ -172,15 +174,7 @@ class Host:
         encode(jobs, self._vocabulary)
         with torch.inference_mode():
             self._answer([job for job in jobs if not job.generates], batch_size)
-            generate(
-                [job for job in jobs if job.generates],
-                backbone=self.backbone,
-                engine=self._engine,
-                forwards=self._forwards,
-                vocabulary=self._vocabulary,
-                take=lambda asked, rows: self._take([(job.mounted, n) for job, n in zip(asked, rows, strict=True)]),
-                batch_size=batch_size,
-            )
+            self._generation.fill([job for job in jobs if job.generates], Decoding(), batch_size=batch_size)
         return answers_of(jobs, len(given))
 
     def predict_all(
@@ -203,6 +197,55 @@ class Host:
         answers = iter(self.predict([(name, item) for item in rows for name in names], batch_size=batch_size))
         found = [{name: next(answers) for name in names} for _ in rows]
         return found[0] if one else found
+
+    def generate(
+        self,
+        rows: Iterable[tuple[str, Row | str]],
+        *,
+        max_new_tokens: New = None,
+        stop: Stop = None,
+        num_beams: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        batch_size: int = 64,
+    ) -> list[str]:
+        """Continue prompts, another adapter in every row.
+
+        Args:
+            rows: (name, prompt) pairs; as in `predict`, of kinds that generate.
+            max_new_tokens: the most new tokens, for every row or one number per row. None: what each task says. Less
+                where the backbone is full.
+            stop: texts at which a row ends, one or several for all rows, or a list of them per row.
+            num_beams: sequences that are followed per row. None: what each task says.
+            temperature: 0 takes the likeliest token; higher draws more evenly.
+            top_k: draw among so many likeliest tokens only.
+            top_p: draw among the likeliest tokens that together have this probability.
+            seed: of the draws; a row draws the same whatever stands beside it. None: new draws every time.
+            batch_size: rows per forward.
+
+        Returns:
+            One text per row, in row order, without the prompt.
+
+        Raises:
+            MountError, DataError: as `predict`.
+            GenerationError: settings that cannot be honoured, or an adapter that does not generate.
+        """
+        decoding = Decoding(num_beams, temperature, top_k, top_p, seed)
+        given = [_pair(number, item) for number, item in enumerate(rows, 1)]
+        table = self._snapshot([name for name, _ in given])
+        jobs = jobs_of([(table[name], row) for name, row in given])
+        encode(jobs, self._vocabulary)
+        self._generation.fill(jobs, decoding, max_new_tokens, stop, batch_size=batch_size)
+        texts: dict[int, str] = {}
+        for job in jobs:
+            texts.update(zip(job.places, job.outputs, strict=True))
+        return [texts[place] for place in range(len(given))]
+
+    def problem_of(self, name: str, row: Row | str) -> str | None:
+        """Why an adapter cannot answer a row; None where it can. Raises MountError where nothing is mounted there."""
+        return problem_of(self._find(name), row)
 
     def logits(self, batch: Mapping[str, Tensor], tasks: Sequence[str]) -> list[Tensor]:
         """Logits of a batch of tensors, each row by its own adapter.

@@ -64,7 +64,7 @@ def jobs_of(rows: Sequence[tuple[Mounted, Row | str]]) -> list[Job]:
         for name, head in mounted.heads.items():
             named = [_named(rows[place][1], head) for place in places]
             for place, row in zip(places, named, strict=True):
-                reason = row if isinstance(row, str) else head.task.problem_of(row, "predict")
+                reason = _reason(row, head)
                 if reason is not None:
                     problems.append((place, f"row {place + 1} ({mounted.name}): {reason}"))
             usable = [row for row in named if not isinstance(row, str)]
@@ -102,6 +102,16 @@ def answers_of(jobs: Sequence[Job], count: int) -> list[Any]:
             else:
                 found[place] = answer
     return found
+
+
+def problem_of(mounted: Mounted, row: Any) -> str | None:
+    """Why an adapter cannot answer a row, or None where it can."""
+    reasons = (_reason(_named(row, head), head) for head in mounted.heads.values())
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _reason(row: Row | str, head: MountedHead) -> str | None:
+    return row if isinstance(row, str) else head.task.problem_of(row, "predict")
 
 
 def _named(row: Any, head: MountedHead) -> dict[str, Any] | str:

@@ -15,6 +15,7 @@ from adapterkit.cli.cache import cache
 from adapterkit.cli.compose import compose
 from adapterkit.cli.evaluate import evaluate
 from adapterkit.cli.export import export
+from adapterkit.cli.host import host
 from adapterkit.cli.import_ import import_
 from adapterkit.cli.inspect import inspect
 from adapterkit.cli.plan import plan
@@ -92,6 +93,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "evaluate": evaluate,
     "predict": predict,
+    "host": host,
     "inspect": inspect,
     "verify": verify,
     "compose": compose,

@@ -27,7 +27,7 @@ from adapterkit.host.sources import Source
 from adapterkit.recipe.nearest import nearest
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.parts import DEFAULT_MAX_TOKENS
-from adapterkit.tasks.protocol import Row, Vocabulary
+from adapterkit.tasks.protocol import Column, Row, Vocabulary
 
 
 class Host:
@@ -242,6 +242,11 @@ class Host:
         for job in jobs:
             texts.update(zip(job.places, job.outputs, strict=True))
         return [texts[place] for place in range(len(given))]
+
+    def columns(self, name: str) -> dict[str, Column]:
+        """The columns that an adapter reads to answer. Raises MountError where nothing is mounted under the name."""
+        heads = self._find(name).heads.values()
+        return {key: column for head in heads for key, column in head.task.columns.items() if not column.target}
 
     def problem_of(self, name: str, row: Row | str) -> str | None:
         """Why an adapter cannot answer a row; None where it can. Raises MountError where nothing is mounted there."""

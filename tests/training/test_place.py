@@ -100,9 +100,9 @@ def test_a_run_in_bf16_saves_bf16_and_trains_in_fp32(fresh_backbone: Any, tmp_pa
     seen = set()
     take = Learner.step
 
-    def step(self: Learner, clip: float | None) -> float:
+    def step(self: Learner, clip: float | None, factor: float) -> float:
         seen.update(parameter.dtype for parameter in self.parameters.values())
-        return take(self, clip)
+        return take(self, clip, factor)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "step", step)

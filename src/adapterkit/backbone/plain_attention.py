@@ -52,16 +52,18 @@ class _PlainAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float, seed: int
     ) -> Tensor:
-        ctx.settings = scale, dropout, seed
+        # Not contiguous: heads are a view of a linear's output, which reads its gradient in the same order.
+        ctx.settings, ctx.tokens_first = (scale, dropout, seed), not q.is_contiguous()
+        # Products want every head's tokens one behind the other; the copies are kept, so that they are made once.
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         parts = _chunks(q, k)
-        rows, heads, queries, width = q.shape
         # Laid out as the next layer reads it: (B, T, H, D).
-        out = q.new_empty(rows, queries, heads, width).transpose(1, 2)
+        out = _empty_like(q, tokens_first=True)
         masks = _Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
             for part in parts:
                 weights, kept = _weights(q[part], k[part], _rows_of(bias, part), scale), masks.next(q[part], k)
-                out[part] = torch.matmul(weights if kept is None else kept.mul_(weights), v[part])
+                out[part] = _product(weights if kept is None else kept.mul_(weights), v[part])
         ctx.save_for_backward(q, k, v, bias, weights if len(parts) == 1 else None)
         return out
 
@@ -70,29 +72,45 @@ class _PlainAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, saved = ctx.saved_tensors
         scale, dropout, seed = ctx.settings
-        dq, dk, dv = (torch.empty_like(tensor) for tensor in (q, k, v))
+        dq, dk, dv = (_empty_like(tensor, tokens_first=ctx.tokens_first) for tensor in (q, k, v))
         masks = _Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
             for part in _chunks(q, k):
                 weights = _weights(q[part], k[part], _rows_of(bias, part), scale) if saved is None else saved
-                kept = masks.next(q[part], k)
-                d_weights = torch.matmul(grad[part], v[part].transpose(-1, -2))
+                kept, g = masks.next(q[part], k), grad[part].contiguous()
+                d_weights = _product(g, v[part].transpose(-1, -2))
                 used = weights
                 if kept is not None:
                     d_weights.mul_(kept)
                     used = kept.mul_(weights)
-                dv[part] = torch.matmul(used.transpose(-1, -2), grad[part])
-                d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype).mul_(scale)
-                dq[part] = torch.matmul(d_scores, k[part])
-                dk[part] = torch.matmul(d_scores.transpose(-1, -2), q[part])
+                dv[part] = _product(used.transpose(-1, -2), g)
+                d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+                dq[part] = _product(d_scores, k[part], scale)
+                dk[part] = _product(d_scores.transpose(-1, -2), q[part], scale)
         return dq, dk, dv, None, None, None, None
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    scores = torch.matmul(q * scale, k.transpose(-1, -2))
+    scores = _product(q, k.transpose(-1, -2), scale)
     if bias is not None:
         scores += bias
     return torch.softmax(scores, -1)
+
+
+def _product(left: Tensor, right: Tensor, scale: float = 1.0) -> Tensor:
+    """scale · left @ right, of (B, H, …)."""
+    shape = (*left.shape[:-1], right.shape[-1])
+    left, right = left.flatten(0, 1), right.flatten(0, 1)
+    if scale == 1.0:
+        return torch.bmm(left, right).view(shape)
+    nothing = left.new_empty(1)
+    return torch.baddbmm(nothing, left, right, beta=0.0, alpha=scale).view(shape)
+
+
+def _empty_like(x: Tensor, *, tokens_first: bool) -> Tensor:
+    """(B, H, T, D), which lies in memory as (B, T, H, D) or as it is."""
+    rows, heads, tokens, width = x.shape
+    return x.new_empty(rows, tokens, heads, width).transpose(1, 2) if tokens_first else torch.empty_like(x)
 
 
 def _chunks(q: Tensor, k: Tensor) -> list[slice]:

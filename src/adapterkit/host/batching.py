@@ -89,9 +89,9 @@ class Forwards:
         else:
             states = self._run(layers, inputs, reads)
         found = []
-        for piece, places in zip(pieces, rows.places(order), strict=True):
-            own = {name: inputs[name][places].view(*tensor.shape) for name, tensor in piece.inputs.items()}
-            with self.narrow():
+        with self.narrow():
+            for piece, places in zip(pieces, rows.places(order), strict=True):
+                own = {name: inputs[name][places].view(*tensor.shape) for name, tensor in piece.inputs.items()}
                 found.append(piece.head.logits(states.rows(places), own))
         return found
 

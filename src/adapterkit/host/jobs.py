@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterkit.data import Rows
 from adapterkit.errors import DataError
 from adapterkit.host.mounted import Mounted, MountedHead
+from adapterkit.host.reading import ReadingOnce
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Row, Vocabulary
 
 Answer = dict[str, Any]
@@ -86,6 +87,8 @@ def jobs_of(rows: Sequence[tuple[Mounted, Row | str]]) -> list[Job]:
 
 def encode(jobs: Sequence[Job], vocabulary: Vocabulary) -> None:
     """Give every job its features."""
+    if len(jobs) > 1:
+        vocabulary = replace(vocabulary, tokenizer=ReadingOnce(vocabulary.tokenizer))
     for job in jobs:
         job.features = job.head.task.encode(job.rows, vocabulary, "predict").features
         job.outputs = [None] * len(job.features)

@@ -131,7 +131,7 @@ def _read(handle: int, name: str, limit_bytes: int) -> bytes:
             raise ArtifactError(
                 f"{name} cannot be read", [f"{name}: {size_bytes:,} bytes, expected at most {limit_bytes:,}"]
             )
-        raw = file.read(limit_bytes + 1)
+        raw = file.read(size_bytes + 1)
     if len(raw) != size_bytes:
         raise ArtifactError(f"{name} cannot be read", [f"{name}: it changed while it was read"])
     return raw

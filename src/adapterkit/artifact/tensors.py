@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +22,6 @@ from adapterkit.errors import ArtifactError
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 METADATA = {"format": "pt"}
-_EXPONENTS: Mapping[torch.dtype, tuple[Any, int]] = {
-    torch.float32: (np.uint32, 0x7F800000),
-    torch.bfloat16: (np.uint16, 0x7F80),
-    torch.float16: (np.uint16, 0x7C00),
-}
 
 MAX_HEADER_BYTES = 4 << 20
 MAX_TENSORS = 16_384
@@ -108,35 +102,38 @@ def parse_header(raw: bytes, place: str) -> Header:
 
 
 def read_tensors(raw: bytes, header: Header, place: str) -> dict[str, Tensor]:
-    """Make the tensors of a checked header. Raises ArtifactError where a value is not finite."""
-    tensors: dict[str, Tensor] = {}
-    problems: list[str] = []
+    """Make the tensors of a checked header. Those of one dtype share their memory.
+
+    Raises:
+        ArtifactError: a value is not finite.
+    """
     # One copy for all: torch wants memory that it may write to, and `bytes` is not.
-    memory = bytearray(raw)
-    all_finite = _all_finite(memory, header)
-    for name, entry in header.entries.items():
-        count = math.prod(entry.shape)
-        flat = torch.frombuffer(memory, dtype=entry.dtype, count=count, offset=header.data_start + entry.begin)
-        tensor = flat.clone().view(entry.shape)
-        if not all_finite and not bool(torch.isfinite(tensor).all()):
-            problems.append(f"{place}: {name!r} holds values that are not finite")
-        tensors[name] = tensor
+    memory = bytearray(memoryview(raw)[header.data_start :])
+    dtypes = {entry.dtype for entry in header.entries.values()}
+    if len(dtypes) == 1:
+        dtype = dtypes.pop()
+        # Without gaps between them, tensors of one dtype are one tensor, cut.
+        counts = [math.prod(entry.shape) for entry in header.entries.values()]
+        whole = torch.frombuffer(memory, dtype=dtype)
+        parts = whole.split_with_sizes(counts)
+        tensors = {name: part.view(e.shape) for part, (name, e) in zip(parts, header.entries.items(), strict=True)}
+        if all(math.isfinite(end) for end in torch.aminmax(whole)):  # a NaN anywhere is both
+            return tensors
+    else:
+        tensors = {
+            name: torch.frombuffer(memory, dtype=e.dtype, count=math.prod(e.shape), offset=e.begin)
+            .clone()
+            .view(e.shape)
+            for name, e in header.entries.items()
+        }
+    problems = [
+        f"{place}: {name!r} holds values that are not finite"
+        for name, tensor in tensors.items()
+        if not bool(torch.isfinite(tensor).all())
+    ]
     if problems:
         raise ArtifactError(f"{place} cannot be used", shortened(problems))
     return tensors
-
-
-def _all_finite(memory: bytearray, header: Header) -> bool:
-    """Whether every value of a file is finite, seen at one glance; False as well where the dtypes differ.
-
-    An infinity or a NaN is what has every bit of its exponent set.
-    """
-    dtypes = {entry.dtype for entry in header.entries.values()}
-    if len(dtypes) != 1:
-        return False
-    word, exponent = _EXPONENTS[dtypes.pop()]
-    bits = np.frombuffer(memory, dtype=word, offset=header.data_start)
-    return not bool(((bits & word(exponent)) == word(exponent)).any())
 
 
 def dump_tensors(tensors: Mapping[str, Tensor]) -> bytes:
@@ -194,7 +191,7 @@ def _problem(name: str, field: Any, data_bytes: int) -> str | None:
 
 
 def _are_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+    return isinstance(value, list) and (not value or ({*map(type, value)} == {int} and min(value) >= 0))
 
 
 def _layout_problems(entries: Mapping[str, Entry], data_bytes: int, place: str) -> list[str]:

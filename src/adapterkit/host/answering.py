@@ -11,7 +11,7 @@ Axes: B rows, T tokens, K choices, D hidden width, C classes, V vocabulary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -29,8 +29,8 @@ from transformers.modeling_outputs import (
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads.family import build_family
-from adapterkit.heads.headed import Headed, logits_of, run_in_float32
-from adapterkit.heads.own import build_own
+from adapterkit.heads.headed import Headed, in_float32, logits_of
+from adapterkit.heads.own import HEAD_NAME, POOLED_KINDS, OwnModel, build_own
 from adapterkit.host.composed import PREFIX
 from adapterkit.recipe import HeadSettings
 
@@ -119,6 +119,7 @@ class Template:
     Attributes:
         reads: "encoder" where the head reads the encoder of an encoder-decoder alone, else "trunk".
         shapes: the tensors that an adapter brings, by path in the head's module.
+        pools_alike: whether every adapter makes the same vector of a text, above which its own tensors stand.
     """
 
     def __init__(self, headed: Headed, trunk: nn.Module) -> None:
@@ -135,6 +136,9 @@ class Template:
                 self._branch.at(owner).parameters[name] = names[id(parameter)]
                 headed.module.get_submodule(owner)._parameters[name] = None  # the initial values are nobody's
         headed.module.eval()
+        pooling = f"{HEAD_NAME}.pooling."
+        is_pooled = isinstance(headed.module, OwnModel) and headed.module.kind in POOLED_KINDS
+        self.pools_alike = is_pooled and not any(path.startswith(pooling) for path in self.shapes)
 
     def _put_stand_ins(self, module: nn.Module, trunk: nn.Module, path: str) -> set[Role]:
         """Replace the trunk, or its pieces, by stand-ins. Returns their roles."""
@@ -191,7 +195,7 @@ def _grown(
     if branch.role is not None and trunk is not None:
         return trunk if branch.role == "trunk" else trunk.get_submodule(branch.role)
     grown = object.__new__(type(module))
-    grown.__dict__ = dict(module.__dict__)
+    grown.__dict__.update(module.__dict__)
     for table, changes in (
         ("_parameters", {name: tensors[path] for name, path in branch.parameters.items()}),
         (
@@ -207,8 +211,7 @@ def _grown(
     if branch.role is not None:
         grown.__dict__["states"] = states
     if "forward" in grown.__dict__:  # it computes in fp32, and is bound to the template's own tensors
-        del grown.__dict__["forward"]
-        run_in_float32(grown)
+        grown.__dict__["forward"] = in_float32(type(grown).forward.__get__(grown))
     return grown
 
 
@@ -239,6 +242,17 @@ class AnsweringHead:
             inputs: of these rows as the task collates them; multiple choice: (B, K, T).
         """
         return logits_of(self.template.module(self.tensors, states)(**inputs))
+
+
+def logits_together(heads: Sequence[AnsweringHead], states: States, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """Logits of several heads with one template above the same rows, which are pooled once where all pool alike."""
+    template = heads[0].template
+    if len(heads) == 1 or not template.pools_alike:
+        return [head.logits(states, inputs) for head in heads]
+    given = dict(inputs)
+    modules: list[Any] = [template.module(head.tensors, states) for head in heads]
+    vectors_BD = modules[0].vectors(given)
+    return [logits_of(module.answer(vectors_BD, given)) for module in modules]
 
 
 class Templates:
@@ -279,8 +293,9 @@ class Templates:
         named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
         _check(named, template.shapes)
         device = self._backbone.device
+        # Copies: what was read from one file shares its memory, and a host lets go of the file.
         return AnsweringHead(
-            template, {name: named[name].detach().to(device, torch.float32) for name in template.shapes}
+            template, {name: named[name].detach().to(device, torch.float32, copy=True) for name in template.shapes}
         )
 
     def _build(self, kind: str, classes: int, settings: HeadSettings) -> Template:

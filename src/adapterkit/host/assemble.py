@@ -8,7 +8,7 @@ Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,12 +56,14 @@ class Update:
     Attributes:
         site: where.
         a: the projection down, (R, I).
-        b: the projection up, (O, R), with the scaling and DoRA's gain folded in.
+        b: the projection up, (O, R), with DoRA's gain folded in.
+        scaling: what b is still to be multiplied by.
     """
 
     site: Site
     a: Tensor
     b: Tensor
+    scaling: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def assemble(
     """
     pieces: list[AffinePiece | LoraPiece | BottleneckPiece] = []
     tensors: list[Tensor] = []
+    scaled: list[tuple[int, float]] = []
     places: list[Site | Sublayer] = []
     for affine in affines:
         gain = None if affine.gain is None else affine.gain - 1
@@ -134,7 +137,9 @@ def assemble(
                 tuple(len(update.b) for update in group),
             )
         )
-        tensors += [torch.cat([update.a for update in group]), *(update.b.T for update in group)]
+        tensors += [update.a for update in group]
+        scaled += [(len(tensors) + place, update.scaling) for place, update in enumerate(group)]
+        tensors += [update.b.T for update in group]
         places += [update.site for update in group]
     for neck in bottlenecks:
         sublayer = neck.sublayer
@@ -150,11 +155,24 @@ def assemble(
                 norm=sublayer.norm if neck.placement == "pfeiffer" else None,
             )
         )
-        tensors += [neck.down, neck.down_bias, torch.cat([neck.up.T, neck.up_bias[None]])]
+        tensors += [neck.down, neck.down_bias, neck.up.T, neck.up_bias]
         places.append(sublayer)
-    flat = torch.cat([tensor.to(backbone.device, backbone.dtype).flatten() for tensor in tensors])
+    flat = _flat(tensors, scaled).to(backbone.device, backbone.dtype)
     lowest = lowest_layers(places) if lowest_layer is None else dict(lowest_layer)
     return Packed(Structure.of(pieces), flat, lowest, flat.numel() * flat.element_size())
+
+
+def _flat(tensors: Sequence[Tensor], scaled: Iterable[tuple[int, float]]) -> Tensor:
+    """All numbers one after the other in fp32 on the CPU, some tensors multiplied: the dtype is changed only once."""
+    lengths = [tensor.numel() for tensor in tensors]
+    flat = torch.empty(sum(lengths))
+    places = [place.view(tensor.shape) for place, tensor in zip(flat.split_with_sizes(lengths), tensors, strict=True)]
+    for place, tensor in zip(places, tensors, strict=True):
+        place.copy_(tensor)
+    for number, scaling in scaled:
+        if scaling != 1:
+            places[number].mul_(scaling)
+    return flat
 
 
 def _groups(updates: Iterable[Update]) -> list[list[Update]]:

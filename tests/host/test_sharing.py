@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import BatchEncoding
 
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone.split import layers_of
+from adapterkit.host.reading import ReadingOnce
 from adapterkit.host.sharing import plan
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+from adapterkit.tasks.protocol import Vocabulary
 from tests import tiny
 from tests.host import artifacts
 from tests.host.artifacts import differences
@@ -194,3 +198,52 @@ def test_every_row_passes_every_layer_once_and_carries_its_adapter_where_it_coun
         for number in range(LAYERS)
     )
     assert cost == least
+
+
+@pytest.mark.parametrize("kind", cases.KINDS)
+def test_what_is_read_to_predict_does_not_depend_on_what_was_learned(
+    kind: str, tiny_backbones: Mapping[str, Any]
+) -> None:
+    backbone = tiny_backbones[cases.KINDS[kind].families[0]]
+    vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens)
+    rows = [artifacts.row_of(kind, artifacts.WORDS[:length]) for length in (3, 9)]
+    learned = laws.prepared(kind)
+    other = replace(learned, labels=tuple(f"other {label}" for label in learned.labels)) if learned.labels else learned
+    found = [task.encode(rows, vocabulary, "predict").features for task in (learned, other)]
+
+    assert found[0] == found[1]
+    batches = [task.collate(features, vocabulary) for task, features in zip((learned, other), found, strict=True)]
+    assert all(torch.equal(tensor, batches[1].inputs[name]) for name, tensor in batches[0].inputs.items())
+
+
+def test_one_call_reads_a_text_once_and_no_asker_changes_what_others_get() -> None:
+    asked: list[Any] = []
+
+    def tokenizer(text: Any, text_pair: Any = None, **_: Any) -> BatchEncoding:
+        asked.append(text)
+        return BatchEncoding({"input_ids": [[1, 2]], "offset_mapping": [[(0, 1), (1, 2)]]})
+
+    once = ReadingOnce(tokenizer)
+    first = once(["ab"], truncation=False)
+    first.pop("offset_mapping")
+    again = once(["ab"], truncation=False)
+    once(["ab"], truncation=True)
+    assert set(again) == {"input_ids", "offset_mapping"}
+    assert asked == [["ab"], ["ab"]]
+
+
+def test_tasks_with_other_limits_share_only_what_they_read_alike(
+    tmp_path: Path, tiny_backbones: Mapping[str, Any]
+) -> None:
+    backbone, made = tiny_backbones["bert"], {}
+    for seed, limit in enumerate((None, 6, 6)):
+        task = laws.prepared("text-classification", max_tokens=limit)
+        with laws.adapter(backbone, "text-classification", METHODS["lora-top"], task=task, seed=seed) as adapted:
+            laws.disturb(adapted, size=0.2, seed=seed)
+            made[str(seed)] = laws.write(tmp_path / str(seed), adapted)
+    with mounted(backbone, made) as host:
+        counts = count_rows(host)
+        found = host.predict_all(TEXT)
+    assert counts == {0: 2, 1: 2, 2: 3}
+    for name, folder in made.items():
+        assert differences([found[name]], artifacts.alone(folder, backbone, [TEXT])) == [], name

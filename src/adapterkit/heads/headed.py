@@ -5,6 +5,7 @@ Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +57,15 @@ def run_in_float32(module: nn.Module) -> None:
     for leaf in module.modules():
         if any(True for _ in leaf.children()) or not any(True for _ in leaf.parameters(recurse=False)):
             continue
-        leaf.forward = _float32_forward(leaf.forward)
+        leaf.forward = in_float32(leaf.forward)
 
 
-def _float32_forward(forward: Any) -> Any:
+def in_float32(forward: Any) -> Any:
+    """A module's forward, in fp32 whatever the dtype of its input and of autocast."""
+
     def run(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(x.device.type, enabled=False):
+        kind = x.device.type
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             return forward(x.float() if x.is_floating_point() else x, *args, **kwargs)
 
     return run

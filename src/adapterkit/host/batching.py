@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
-from adapterkit.host.answering import AnsweringHead, States
+from adapterkit.host.answering import AnsweringHead, States, logits_together
 from adapterkit.host.engine import Engine
 from adapterkit.host.route import Layers
 from adapterkit.host.sharing import Stretch, lowest_layer, plan, run
@@ -88,12 +88,19 @@ class Forwards:
             states = self._share(stretches, layers, inputs, reads)
         else:
             states = self._run(layers, inputs, reads)
-        found = []
+        alike: dict[Any, list[int]] = {}
+        for number, (piece, places) in enumerate(zip(pieces, rows.places(order), strict=True)):
+            shape = piece.inputs["input_ids"].shape
+            alike.setdefault((piece.head.template, shape, places), []).append(number)
+        found: dict[int, Tensor] = {}
         with self.narrow():
-            for piece, places in zip(pieces, rows.places(order), strict=True):
-                own = {name: inputs[name][places].view(*tensor.shape) for name, tensor in piece.inputs.items()}
-                found.append(piece.head.logits(states.rows(places), own))
-        return found
+            for (_, _, places), numbers in alike.items():
+                picked = slice(places[0], places[-1] + 1) if _is_run(places) else torch.tensor(places)
+                shapes = {name: tensor.shape for name, tensor in pieces[numbers[0]].inputs.items()}
+                own = {name: inputs[name][picked].view(shape) for name, shape in shapes.items()}
+                heads = [pieces[number].head for number in numbers]
+                found.update(zip(numbers, logits_together(heads, states.rows(picked), own), strict=True))
+        return [found[number] for number in range(len(pieces))]
 
     def _run(self, layers: Sequence[Layers], inputs: Inputs, reads: str, encoded: Tensor | None = None) -> States:
         """Every row by itself.
@@ -153,13 +160,17 @@ class _Rows:
         self._of: list[list[int]] = []
         numbers: dict[bytes, int] = {}
         known: dict[tuple[Layers, int], int] = {}
+        read: dict[int, tuple[Inputs, list[int]]] = {}
         for piece in pieces:
-            flat = {name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()}
-            whole = torch.cat([flat[name] for name in sorted(flat)], dim=1).cpu().numpy()
+            # Pieces may share their tensors.
+            if id(piece.inputs) not in read:
+                flat = {name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()}
+                whole = torch.cat([flat[name] for name in sorted(flat)], dim=1).cpu().numpy()
+                read[id(piece.inputs)] = flat, [numbers.setdefault(ids.tobytes(), len(numbers)) for ids in whole]
+            flat, texts = read[id(piece.inputs)]
             fresh: list[int] = []
             found: list[int] = []
-            for row, ids in enumerate(whole):
-                text = numbers.setdefault(ids.tobytes(), len(numbers))
+            for row, text in enumerate(texts):
                 place = known.setdefault((piece.layers, text), len(self.layers))
                 if place == len(self.layers):
                     fresh.append(row)
@@ -168,7 +179,7 @@ class _Rows:
                 found.append(place)
             self._of.append(found)
             if fresh:
-                self._chunks.append(flat if len(fresh) == len(whole) else {n: t[fresh] for n, t in flat.items()})
+                self._chunks.append(flat if len(fresh) == len(texts) else {n: t[fresh] for n, t in flat.items()})
 
     def inputs(self, order: Sequence[int], device: torch.device) -> dict[str, Tensor]:
         """The inputs of all rows in this order, on the device."""
@@ -181,19 +192,12 @@ class _Rows:
             whole = {name: tensor[places] for name, tensor in whole.items()}
         return {name: tensor.to(device) for name, tensor in whole.items()}
 
-    def places(self, order: Sequence[int]) -> list[slice | Tensor]:
-        """Where the rows of each piece stand once they are in this order: a slice where they stand together."""
-        if _is_run(order):
-            moved = list(order)
-        else:
-            moved = [0] * len(order)
-            for place, row in enumerate(order):
-                moved[row] = place
-        found: list[slice | Tensor] = []
-        for of in self._of:
-            now = [moved[row] for row in of]
-            found.append(slice(now[0], now[-1] + 1) if _is_run(now) else torch.tensor(now))
-        return found
+    def places(self, order: Sequence[int]) -> list[tuple[int, ...]]:
+        """Where the rows of each piece stand once all rows are in this order."""
+        moved = [0] * len(order)
+        for place, row in enumerate(order):
+            moved[row] = place
+        return [tuple(moved[row] for row in of) for of in self._of]
 
 
 def _is_run(numbers: Sequence[int]) -> bool:

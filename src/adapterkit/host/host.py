@@ -18,7 +18,7 @@ from adapterkit.host.batching import Forwards, Piece, checked_batch
 from adapterkit.host.engine import Engine
 from adapterkit.host.generating import Generation, New, Stop
 from adapterkit.host.generation import Decoding
-from adapterkit.host.jobs import Job, answers_of, encode, jobs_of, problem_of
+from adapterkit.host.jobs import Job, answers_of, collate, encode, jobs_of, problem_of
 from adapterkit.host.mounted import Mounted, Status, Statuses
 from adapterkit.host.mounting import Mounting
 from adapterkit.host.residency import Bank, Loaded
@@ -174,7 +174,9 @@ class Host:
         encode(jobs, self._vocabulary)
         with torch.inference_mode():
             self._answer([job for job in jobs if not job.generates], batch_size)
-            self._generation.fill([job for job in jobs if job.generates], Decoding(), batch_size=batch_size)
+            generating = [job for job in jobs if job.generates]
+            if generating:
+                self._generation.fill(generating, Decoding(), batch_size=batch_size)
         return answers_of(jobs, len(given))
 
     def predict_all(
@@ -329,11 +331,7 @@ class Host:
             loaded = self._take([(job.mounted, len(indices)) for job, indices in batch.items()])
             if number + 1 < len(batches):
                 self._bank.prefetch(dict.fromkeys(job.mounted.seat for job in batches[number + 1]))
-            longest = max(job.features[index].length_tokens for job, indices in batch.items() for index in indices)
-            collated = [
-                job.head.task.collate([job.features[i] for i in indices], self._vocabulary, multiple=longest)
-                for job, indices in batch.items()
-            ]
+            collated = collate(batch, self._vocabulary)
             pieces = [
                 Piece(held.layers, held.heads[job.name], part.inputs)
                 for job, held, part in zip(batch, loaded, collated, strict=True)

@@ -10,7 +10,7 @@ from adapterkit.data import Rows
 from adapterkit.errors import DataError
 from adapterkit.host.mounted import Mounted, MountedHead
 from adapterkit.host.reading import ReadingOnce
-from adapterkit.tasks.protocol import Feature, GeneratingTask, Row, Vocabulary
+from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Vocabulary
 
 Answer = dict[str, Any]
 
@@ -86,12 +86,37 @@ def jobs_of(rows: Sequence[tuple[Mounted, Row | str]]) -> list[Job]:
 
 
 def encode(jobs: Sequence[Job], vocabulary: Vocabulary) -> None:
-    """Give every job its features."""
+    """Give every job its features. Jobs that read the same rows in the same way share them.
+
+    What is read to predict depends on the kind of a task and on its settings, and not on what it has learned.
+    """
     if len(jobs) > 1:
         vocabulary = replace(vocabulary, tokenizer=ReadingOnce(vocabulary.tokenizer))
+    known: dict[tuple[type, str], list[Job]] = {}
     for job in jobs:
-        job.features = job.head.task.encode(job.rows, vocabulary, "predict").features
+        task = job.head.task
+        alike = known.setdefault((type(task), repr(list(job.rows))), []) if len(jobs) > 1 else []
+        twin = next((other for other in alike if other.head.task.settings == task.settings), None)
+        if twin is None:
+            alike.append(job)
+            job.features = task.encode(job.rows, vocabulary, "predict").features
+        else:
+            job.features = twin.features
         job.outputs = [None] * len(job.features)
+
+
+def collate(batch: Mapping[Job, Sequence[int]], vocabulary: Vocabulary) -> list[Batch]:
+    """Some features of each job as tensors, all of one length. What jobs share is made once."""
+    longest = max(job.features[index].length_tokens for job, indices in batch.items() for index in indices)
+    known: dict[tuple[int, tuple[int, ...]], Batch] = {}
+    found = []
+    for job, indices in batch.items():
+        key = id(job.features), tuple(indices)
+        if key not in known:
+            chosen = [job.features[index] for index in indices]
+            known[key] = job.head.task.collate(chosen, vocabulary, multiple=longest)
+        found.append(known[key])
+    return found
 
 
 def answers_of(jobs: Sequence[Job], count: int) -> list[Any]:

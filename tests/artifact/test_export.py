@@ -15,7 +15,7 @@ from adapterkit.artifact.convert import transformers as exporting
 from adapterkit.artifact.convert.samples import sample_rows
 from adapterkit.artifact.convert.transformers import export
 from adapterkit.errors import ContractError, ExportError, MergeError, OutputError
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod, TaskSettings
+from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod, TaskSettings
 from adapterkit.tasks.table import TASKS
 from tests import tiny
 from tests.artifact.conftest import FAMILY, ROWS, logits, make, write
@@ -25,6 +25,7 @@ METHODS = {
     "dora": LoraMethod(rank=2, dora=True, rslora=True),
     "bias": LoraMethod(rank=2, bias="all"),
     "pissa": LoraMethod(rank=2, initialization="pissa", sites="all-linear"),
+    "ia3": Ia3Method(),
     "none": NoMethod(),
 }
 

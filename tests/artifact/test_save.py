@@ -9,7 +9,7 @@ import torch
 from adapterkit.artifact import check_output, load, open_artifact, round_weights
 from adapterkit.artifact.save import KEPT, whole_modules
 from adapterkit.errors import ArtifactError, OutputError
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod
 from tests.artifact.conftest import FAMILY, LORA, ROWS, logits, make, write
 
 METHODS = {
@@ -18,6 +18,7 @@ METHODS = {
     "ranks": LoraMethod(rank=2, rank_pattern={"attention.query": 3}, alpha_pattern={"attention.value@1": 2.5}),
     "bias": LoraMethod(rank=2, bias="lora_only"),
     "pissa": LoraMethod(rank=2, initialization="pissa"),
+    "ia3": Ia3Method(sites=("attention.key", "attention.output"), inputs=("attention.output",)),
     "pfeiffer": BottleneckMethod(width=3),
     "parallel": BottleneckMethod(placement="parallel", width=3, scale_learned=True),
     "houlsby": BottleneckMethod(placement="houlsby", width=3),

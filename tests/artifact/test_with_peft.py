@@ -8,12 +8,12 @@ import shutil
 import pytest
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, TaskType, get_peft_model
 
 import adapterkit.methods  # noqa: F401  (registers the bottleneck with PEFT)
 from adapterkit.artifact import import_peft, load, open_artifact, verify
 from adapterkit.errors import ArtifactError
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod
 from tests import tiny
 from tests.artifact.conftest import ROWS, logits, make, write
 
@@ -66,6 +66,7 @@ def test_plain_peft_loads_a_family_head_with_the_same_logits(tmp_path, tiny_back
         LoraMethod(rank=2, bias="lora_only"),
         BottleneckMethod(placement="houlsby", width=3),
         BottleneckMethod(placement="parallel", width=3),
+        Ia3Method(),
     ],
     ids=str,
 )
@@ -96,8 +97,12 @@ def peft_folder(
 ):
     """A folder that plain PEFT writes, every tensor of it random, and the model that wrote it."""
     given = {"task_type": TaskType.SEQ_CLS, "r": 4, "lora_alpha": 8, "target_modules": ["query", "value"], **settings}
+    return written(tmp_path, plain_model(checkpoint, labels, model_class), LoraConfig(**given))
+
+
+def written(tmp_path, model, config):
     torch.manual_seed(0)
-    model = get_peft_model(plain_model(checkpoint, labels, model_class), LoraConfig(**given)).eval()
+    model = get_peft_model(model, config).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -159,6 +164,33 @@ def test_every_family_can_be_imported(tmp_path, tiny_backbones, tiny_folders, fa
     folder, model = peft_folder(tmp_path, tiny_folders[family], target_modules=targets, **settings)
     out = import_peft(folder, tmp_path / "out", backbone, labels=LABELS)
     model.config.pad_token_id = model.base_model.model.config.pad_token_id = backbone.tokenizer.pad_token_id
+    with load(out, backbone) as adapted:
+        torch.testing.assert_close(logits(adapted), plain_logits(model, backbone), rtol=0, atol=1e-5)
+
+
+IA3 = {
+    "bert": {},  # what PEFT takes by itself: keys, values, and what both output linears read
+    "roberta": {"target_modules": ["query", "intermediate.dense"], "feedforward_modules": []},
+    "gpt2": {},
+    "llama": {},
+    "t5": {},
+    "bart": {
+        "target_modules": r".*(k_proj|fc2)",
+        "feedforward_modules": r".*fc2",
+        "modules_to_save": ["classification_head"],
+    },
+}
+
+
+@pytest.mark.parametrize("family", IA3)
+def test_an_imported_ia3_gives_the_same_logits(tmp_path, tiny_backbones, tiny_folders, family):
+    backbone = tiny_backbones[family]
+    settings = {"modules_to_save": ["classification_head"], **IA3[family]} if family == "t5" else IA3[family]
+    config = IA3Config(task_type=TaskType.SEQ_CLS, **settings)
+    folder, model = written(tmp_path, plain_model(tiny_folders[family]), config)
+    out = import_peft(folder, tmp_path / "out", backbone, labels=LABELS)
+    assert open_artifact(out).manifest.method.kind == "ia3"
+    assert verify(out, backbone), str(verify(out, backbone))
     with load(out, backbone) as adapted:
         torch.testing.assert_close(logits(adapted), plain_logits(model, backbone), rtol=0, atol=1e-5)
 
@@ -234,7 +266,9 @@ def test_missing_facts_are_asked_for(tmp_path, tiny_backbones, folder):
 @pytest.mark.parametrize(
     ("changes", "options", "words"),
     [
-        ({"peft_type": "IA3"}, {}, "peft_type: found 'IA3', expected 'LORA'"),
+        ({"peft_type": "LOHA"}, {}, "peft_type: found 'LOHA', expected 'LORA' or 'IA3'"),
+        ({"peft_type": "IA3"}, {}, "lora_alpha: a field that ia3 does not have"),
+        ({"feedforward_modules": ["value"]}, {}, "feedforward_modules: a field that lora does not have"),
         ({"init_lora_weights": "pissa"}, {}, "trained on a changed backbone"),
         ({"layer_replication": [[0, 2]]}, {}, "'layer_replication'"),
         ({"trainable_token_indices": [1]}, {}, "'trainable_token_indices'"),

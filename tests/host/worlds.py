@@ -13,7 +13,7 @@ from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
 from adapterkit.host.engine import Engine
 from adapterkit.host.pack import Packed, pack
-from adapterkit.recipe import BottleneckMethod, LoraMethod
+from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod
 from tests import tiny
 from tests.methods.cases import attached
 
@@ -32,6 +32,7 @@ METHODS: dict[str, Any] = {
     "parallel": BottleneckMethod(placement="parallel", width=4, activation="tanh", scale_learned=True),
     "biases": LoraMethod(**ALL, rank=2, bias="lora_only"),
     "dora-biases": LoraMethod(**ALL, rank=2, bias="lora_only", dora=True),
+    "ia3": Ia3Method(),
     "all-biases": LoraMethod(rank=2, bias="all"),
 }
 """Every method that an artifact can hold, by name."""

@@ -16,7 +16,7 @@ def test_every_kind_every_family_and_every_method_is_in_the_table() -> None:
     assert tuple(KINDS) == recipe.KINDS
     assert {case.kind for case in CASES} == set(recipe.KINDS)
     assert {case.family for case in CASES} == set(tiny.FAMILIES)
-    assert {METHODS[case.method].settings.kind for case in CASES} == {"lora", "bottleneck", "none"}
+    assert {METHODS[case.method].settings.kind for case in CASES} == {"lora", "bottleneck", "ia3", "none"}
     placements = {getattr(METHODS[case.method].settings, "placement", None) for case in CASES}
     assert placements == {None, "houlsby", "pfeiffer", "parallel"}
     assert {HEADS[case.head].kind for case in CASES} == {"family", "linear", "mlp", "attention"}

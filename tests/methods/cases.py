@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.methods import Attachment, attach
-from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod, NoMethod
 from tests import tiny
 
 
@@ -44,6 +44,7 @@ CASES = {
     "parallel": Case(
         BottleneckMethod(placement="parallel", width=4, activation="tanh", scale_learned=True), merges=False
     ),
+    "ia3": Case(Ia3Method()),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -231,7 +232,8 @@ def test_a_bf16_backbone_takes_adapters_of_either_dtype(fresh_backbone: Any, nam
         bare = hidden(backbone.trunk, family)
         attachment = attach(backbone.trunk, backbone, CASES[name].settings, seed=0, dtype=dtype)
         assert {p.dtype for p in attachment.parameters().values()} <= {dtype}
-        untrained = hidden(backbone.trunk, family)
+        with torch.no_grad():  # where x carries a gradient, torch takes other bf16 kernels for a bare linear too
+            untrained = hidden(backbone.trunk, family)
         assert untrained.dtype == bare.dtype
         assert CASES[name].untrained or torch.equal(untrained, bare)
         disturb(attachment)
@@ -265,7 +267,7 @@ def test_the_same_seed_gives_the_same_adapter_and_leaves_the_generators_alone(ti
         assert torch.equal(torch.random.get_rng_state(), before)
     same, again, other = states
     assert all(torch.equal(same[path], again[path]) for path in same)
-    drawn = name not in ("none", "lora-pissa")  # a decomposition draws nothing
+    drawn = name not in ("none", "lora-pissa", "ia3")  # neither a decomposition nor ones draw anything
     assert any(not torch.equal(same[path], other[path]) for path in same) == drawn
 
 
@@ -273,11 +275,11 @@ def test_the_same_seed_gives_the_same_adapter_and_leaves_the_generators_alone(ti
 def test_the_config_is_plain_json_and_names_every_module(tiny_backbones: Any, name: str) -> None:
     with attached(tiny_backbones["bert"], CASES[name].settings) as attachment:
         config = attachment.config()
-        modules = {path.partition(".lora_")[0].partition(".bottleneck_")[0] for path in attachment.state()}
+        modules = {re.split(r"\.(lora|bottleneck|ia3)_", path)[0] for path in attachment.state()}
     assert json.loads(json.dumps(config)) == config
     if config:
         assert config["target_modules"] == sorted(modules)
-        assert config["peft_type"] == {"lora": "LORA", "bottleneck": "BOTTLENECK"}[CASES[name].settings.kind]
+        assert config["peft_type"] == CASES[name].settings.kind.upper()
         assert config["task_type"] is None
         assert config["base_model_name_or_path"] is None
 

@@ -12,6 +12,8 @@ from adapterkit.methods.before import Before
 from adapterkit.methods.splitting import Split
 from tests.methods.cases import CASES, snapshot
 
+MADE = ("peft.tuners.lora.layer", "peft.tuners.ia3.layer", BottleneckLayer.__module__)
+
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "none"])
 @pytest.mark.parametrize("moment", ["while injecting", "afterwards"])
@@ -31,7 +33,7 @@ def test_a_failure_leaves_nothing_behind(
         real = torch.nn.Module.__setattr__
 
         def set_some(self: Any, key: str, value: Any) -> None:
-            if type(value).__module__.startswith(("peft.tuners.lora.layer", BottleneckLayer.__module__)):
+            if type(value).__module__.startswith(MADE):
                 made.append(value)
                 if len(made) == 2:
                     fail()

@@ -61,7 +61,7 @@ def test_every_kind_family_and_method_is_compared() -> None:
     cases = chosen()
     assert {case.kind for case in cases} == set(KINDS)
     assert {case.family for case in cases} == set(tiny.FAMILIES)
-    assert {METHODS[case.method].settings.kind for case in cases} == {"lora", "bottleneck", "none"}
+    assert {METHODS[case.method].settings.kind for case in cases} == {"lora", "bottleneck", "ia3", "none"}
 
 
 @pytest.mark.parametrize("case", chosen(), ids=str)

@@ -245,6 +245,8 @@ def _method(content: Mapping[str, Any]) -> str:
     method = content["method"]
     if method["kind"] == "lora":
         return f"rank-{method['rank']} LoRA"
+    if method["kind"] == "ia3":
+        return "IA3"
     if method["kind"] == "fusion":
         return f"{len(method['parts'])}-part fusion"
     return f"bottleneck ({method['placement']})" if method["kind"] == "bottleneck" else "head-only"

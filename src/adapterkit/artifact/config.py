@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from adapterkit.artifact.folder import CONFIG
@@ -25,7 +26,13 @@ TASK_TYPES: Mapping[str, str | None] = {
 }
 """Kind -> PEFT's task type, where it has one."""
 
-METHODS: Mapping[str, str] = {"lora": "LORA", "bottleneck": "BOTTLENECK", "fusion": "ADAPTER_FUSION", "none": "LORA"}
+METHODS: Mapping[str, str] = {
+    "lora": "LORA",
+    "bottleneck": "BOTTLENECK",
+    "ia3": "IA3",
+    "fusion": "ADAPTER_FUSION",
+    "none": "LORA",
+}
 """Method -> PEFT's type. An adapter without a method is, to PEFT, a LoRA that targets nothing. PEFT knows no fusion,
 and says so instead of loading one without its parts."""
 
@@ -39,7 +46,13 @@ _MAX_NAMES = 16_384
 
 def is_module_name(value: object) -> bool:
     """Whether a value is a plain dotted name, which means the same as a name and as a pattern."""
-    return isinstance(value, str) and len(value) <= 512 and _MODULE.fullmatch(value) is not None
+    return isinstance(value, str) and len(value) <= 512 and _is_dotted(value)
+
+
+@lru_cache(maxsize=8192)
+def _is_dotted(name: str) -> bool:
+    """Every adapter of a backbone has the same names."""
+    return _MODULE.fullmatch(name) is not None
 
 
 def task_type(kind: str, own_head: bool) -> str | None:
@@ -61,7 +74,7 @@ def make_config(
 
     Args:
         kind: the task's.
-        method: "lora", "bottleneck", "fusion" or "none".
+        method: "lora", "bottleneck", "ia3", "fusion" or "none".
         content: the method's own part, as `Attachment.config` gives it.
         name: the backbone's.
         revision: the backbone's.
@@ -98,7 +111,7 @@ def check_config(config: Mapping[str, Any], kind: str, method: str, *, own_head:
         for key, (fits, expected) in fields.items()
         if key in config and not fits(config[key])
     ]
-    needed = ("peft_type", "target_modules")
+    needed = ("peft_type", "target_modules", *(("feedforward_modules",) if method == "ia3" else ()))
     problems += [f"{CONFIG}: {key}: missing" for key in needed if key not in config]
     for key, expected in (("peft_type", METHODS[method]), ("task_type", task_type(kind, own_head))):
         if key in config and config[key] != expected:
@@ -183,6 +196,13 @@ _BOTTLENECK: Mapping[str, Check] = {
     "scale_learned": _FLAG,
     "dropout": _SHARE,
 }
+_IA3: Mapping[str, Check] = {
+    **_SHARED,
+    "target_modules": _NAMES,
+    "feedforward_modules": (lambda value: value == [] or _are_names(value), "a list of module names, maybe empty"),
+    "fan_in_fan_out": _FLAG,
+    "init_ia3_weights": _FLAG,
+}
 _FUSION: Mapping[str, Check] = {
     **_SHARED,
     "target_modules": _NAMES,
@@ -202,6 +222,7 @@ _NONE: Mapping[str, Check] = {
 _FIELDS: Mapping[str, Mapping[str, Check]] = {
     "lora": _LORA,
     "bottleneck": _BOTTLENECK,
+    "ia3": _IA3,
     "fusion": _FUSION,
     "none": _NONE,
 }

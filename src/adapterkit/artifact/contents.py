@@ -15,7 +15,7 @@ from adapterkit.artifact.folder import CONFIG, MANIFEST, TENSORS
 from adapterkit.artifact.manifest import Manifest
 from adapterkit.artifact.tensors import NAMES, shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.recipe import FusionMethod, LoraMethod
+from adapterkit.recipe import FusionMethod, Ia3Method, LoraMethod
 
 PREFIX = "base_model.model."
 OWN_HEAD = "adapterkit_head"
@@ -29,6 +29,7 @@ _ENDINGS: Mapping[str, tuple[str, ...]] = {
         "bottleneck_up.bias",
         "bottleneck_scale",
     ),
+    "ia3": ("ia3_l",),
     "fusion": ("fusion_query.weight", "fusion_query.bias", "fusion_key.weight", "fusion_value.weight"),
     "none": (),
 }
@@ -55,8 +56,13 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
     targets = targets_of(config)
     heads = frozenset(manifest.head_tensors)
     problems = _head_place_problems(manifest, config, targets)
+    problems += [
+        f"{CONFIG}: feedforward_modules: {module!r} is not one of target_modules"
+        for module in sorted(set(config.get("feedforward_modules") or ()) - targets)
+    ]
     problems += [f"{TENSORS}: {PREFIX + path!r}: missing" for path in sorted(heads) if PREFIX + path not in shapes]
     by_target: dict[str, dict[str, tuple[int, ...]]] = {target: {} for target in targets}
+    stated = _stated(manifest.method) if isinstance(manifest.method, LoraMethod) else ([], [])
     for name, shape in shapes.items():
         path = name.removeprefix(PREFIX)
         if path == name or not is_module_name(path):
@@ -71,7 +77,7 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
             )
     for target, tensors in sorted(by_target.items()):
         problems += [
-            f"{TENSORS}: {target}: {problem}" for problem in _method_problems(manifest, config, target, tensors)
+            f"{TENSORS}: {target}: {problem}" for problem in _method_problems(manifest, config, target, tensors, stated)
         ]
     hidden = manifest.head.hidden
     if hidden is not None and not any(
@@ -144,7 +150,11 @@ def _is_trained_bias(path: str, manifest: Manifest) -> bool:
 
 
 def _method_problems(
-    manifest: Manifest, config: Mapping[str, Any], target: str, tensors: Mapping[str, tuple[int, ...]]
+    manifest: Manifest,
+    config: Mapping[str, Any],
+    target: str,
+    tensors: Mapping[str, tuple[int, ...]],
+    stated: tuple[list[int], list[float]],
 ) -> list[str]:
     """What is wrong with the tensors at one target. Only the first size is compared: the others need the backbone."""
     if isinstance(manifest.method, LoraMethod):
@@ -153,9 +163,12 @@ def _method_problems(
         problems += _size_problems(tensors, "lora_B.weight", 2, 1, rank)
         if manifest.method.dora != ("lora_magnitude_vector" in tensors):
             problems.append("lora_magnitude_vector: it must be there with DoRA, and only then")
-        return problems + _strength_problems(manifest.method, config, target, rank)
+        return problems + _strength_problems(stated, config, target, rank)
     if isinstance(manifest.method, FusionMethod):
         return _fusion_problems(manifest, manifest.method, config, tensors)
+    if isinstance(manifest.method, Ia3Method):
+        # A row on what is read, a column on what is given.
+        return _size_problems(tensors, "ia3_l", 2, 0 if target in config["feedforward_modules"] else 1, 1)
     width = config.get("width")
     problems = _size_problems(tensors, "bottleneck_down.weight", 2, 0, width)
     return problems + _size_problems(tensors, "bottleneck_up.weight", 2, 1, width)
@@ -176,14 +189,21 @@ def _fusion_problems(
     return problems
 
 
-def _strength_problems(method: LoraMethod, config: Mapping[str, Any], target: str, rank: int | None) -> list[str]:
-    """Rank and alpha that are not the manifest's. What starts from the weights is saved with both halves: see
+def _stated(method: LoraMethod) -> tuple[list[int], list[float]]:
+    """Ranks and alphas that a LoRA may have. What starts from the weights is saved with both halves: see
     `methods.splitting`."""
     halves = 2 if method.initialization in ("pissa", "olora") else 1
     factor = math.sqrt(halves) if method.rslora else halves
-    alpha = config.get("alpha_pattern", {}).get(target, config.get("lora_alpha"))
     ranks = sorted({halves * stated for stated in (method.rank, *method.rank_pattern.values())})
-    alphas = sorted({factor * stated for stated in (method.alpha, *method.alpha_pattern.values())})
+    return ranks, sorted({factor * stated for stated in (method.alpha, *method.alpha_pattern.values())})
+
+
+def _strength_problems(
+    stated: tuple[list[int], list[float]], config: Mapping[str, Any], target: str, rank: int | None
+) -> list[str]:
+    """Rank and alpha that are not the manifest's."""
+    ranks, alphas = stated
+    alpha = config.get("alpha_pattern", {}).get(target, config.get("lora_alpha"))
     problems = []
     if rank not in ranks:
         problems.append(f"rank {rank} is none of the manifest's ({', '.join(map(str, ranks))})")

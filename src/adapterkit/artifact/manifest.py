@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from adapterkit.artifact.folder import MANIFEST, MAX_BYTES
 from adapterkit.artifact.strict_json import dump_json, parse_object
 from adapterkit.errors import ArtifactError
-from adapterkit.recipe import BottleneckMethod, FusionMethod, HeadSettings, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, FusionMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod
 
 FORMAT = 1
 MAX_RANK = 4096
@@ -166,7 +166,7 @@ class Manifest(Facts):
 
     format: Literal[1]
     task: Object
-    method: Annotated[LoraMethod | BottleneckMethod | FusionMethod | NoMethod, Field(discriminator="kind")]
+    method: Annotated[LoraMethod | BottleneckMethod | Ia3Method | FusionMethod | NoMethod, Field(discriminator="kind")]
     parts: Annotated[tuple[PartFacts, ...], Field(max_length=64)] = ()
     head: HeadSettings
     head_tensors: Annotated[tuple[Name, ...], Field(max_length=1024)]

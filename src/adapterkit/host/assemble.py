@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Site, Sublayer
-from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, Structure
+from adapterkit.host.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Piece, Structure
 from adapterkit.methods.reach import lowest_layers
 
 SHARING = {
@@ -82,6 +82,19 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """A factor on what one linear reads.
+
+    Attributes:
+        path: the linear, by path in the trunk.
+        factor: (I,).
+    """
+
+    path: str
+    factor: Tensor
+
+
+@dataclass(frozen=True)
 class Bottleneck:
     """A bottleneck after or beside one sublayer.
 
@@ -109,6 +122,7 @@ def assemble(
     updates: Iterable[Update] = (),
     affines: Iterable[Affine] = (),
     bottlenecks: Iterable[Bottleneck] = (),
+    scaled: Iterable[Scaled] = (),
     lowest_layer: Mapping[str, int] | None = None,
 ) -> Packed:
     """Put pieces together, wherever they come from.
@@ -117,17 +131,21 @@ def assemble(
         updates: at most one per linear.
         affines: at most one per module.
         bottlenecks: at most one per sublayer.
+        scaled: at most one per linear.
         lowest_layer: None takes it from the updates and bottlenecks.
     """
-    pieces: list[AffinePiece | LoraPiece | BottleneckPiece] = []
+    pieces: list[Piece] = []
     tensors: list[Tensor] = []
-    scaled: list[tuple[int, float]] = []
+    scalings: list[tuple[int, float]] = []
     places: list[Site | Sublayer] = []
     for affine in affines:
         gain = None if affine.gain is None else affine.gain - 1
         parts = [part for part in (gain, affine.shift) if part is not None]
         pieces.append(AffinePiece(affine.path, len(parts[0]), affine.gain is not None, affine.shift is not None))
         tensors += parts
+    for one in scaled:
+        pieces.append(InputPiece(one.path, len(one.factor)))
+        tensors.append(one.factor - 1)
     for group in _groups(updates):
         pieces.append(
             LoraPiece(
@@ -138,7 +156,7 @@ def assemble(
             )
         )
         tensors += [update.a for update in group]
-        scaled += [(len(tensors) + place, update.scaling) for place, update in enumerate(group)]
+        scalings += [(len(tensors) + place, update.scaling) for place, update in enumerate(group)]
         tensors += [update.b.T for update in group]
         places += [update.site for update in group]
     for neck in bottlenecks:
@@ -157,7 +175,7 @@ def assemble(
         )
         tensors += [neck.down, neck.down_bias, neck.up.T, neck.up_bias]
         places.append(sublayer)
-    flat = _flat(tensors, scaled).to(backbone.device, backbone.dtype)
+    flat = _flat(tensors, scalings).to(backbone.device, backbone.dtype)
     lowest = lowest_layers(places) if lowest_layer is None else dict(lowest_layer)
     return Packed(Structure.of(pieces), flat, lowest, flat.numel() * flat.element_size())
 

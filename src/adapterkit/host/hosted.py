@@ -50,6 +50,14 @@ def bare(module: Any, x: Tensor) -> Tensor:
     return y
 
 
+def product(module: Any, x: Tensor) -> Tensor:
+    """What a hosted linear makes of x without its bias."""
+    if owns_output(module):
+        return x @ module.weight if isinstance(module, Conv1D) else nn.functional.linear(x, module.weight)
+    y = bare(module, x)
+    return y if module.bias is None else y - module.bias
+
+
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 
 

@@ -18,15 +18,16 @@ from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Site
 from adapterkit.errors import ArtifactError, SiteError
-from adapterkit.host.assemble import Affine, Bottleneck, Packed, Update, assemble
+from adapterkit.host.assemble import Affine, Bottleneck, Packed, Scaled, Update, assemble
 from adapterkit.host.pack_fusion import pack_fusion
+from adapterkit.methods import ia3
 from adapterkit.methods.attachment import BELOW_ALL_LAYERS
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.fusion import Part
 from adapterkit.methods.lora import choose, pattern_value, splits
 from adapterkit.methods.reach import lowest_layers
 from adapterkit.methods.splitting import is_transposed
-from adapterkit.recipe import BottleneckMethod, LoraMethod, Method
+from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod, Method
 
 __all__ = ["Packed", "pack"]
 
@@ -63,6 +64,8 @@ def pack(
     names = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     if method.kind == "lora":
         return _pack_lora(method, config, names, backbone)
+    if method.kind == "ia3":
+        return _pack_ia3(method, config, names, backbone)
     if method.kind == "fusion":
         return pack_fusion(method, names, parts, backbone)
     return _pack_bottleneck(method, config, names, backbone)
@@ -179,6 +182,24 @@ def _refuse_adapted(trunk: nn.Module) -> None:
             [f"{path}: adapted" for path in adapted[:4]],
             "Detach the other adapter first, or load the backbone twice.",
         )
+
+
+# -- IA3
+
+
+def _pack_ia3(method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone) -> Packed:
+    targets = _targets(config, {site.path: site for site in ia3.choose(backbone.sites, method)})
+    reader = _Reader(names)
+    affines, scaled = [], []
+    for path, (site, target) in targets.items():
+        outputs, inputs = _sizes(backbone, path)
+        if ia3.scales_input(site, method):
+            scaled.append(Scaled(path, reader.take(f"{target}.ia3_l", (1, inputs)).flatten()))
+        else:
+            affines.append(Affine(path, reader.take(f"{target}.ia3_l", (outputs, 1)).flatten(), None))
+    reader.finish(ending=(".ia3_l",))
+    lowest = lowest_layers(site for site, _ in targets.values())
+    return reader.checked(assemble(backbone, affines=affines, scaled=scaled, lowest_layer=lowest))
 
 
 # -- bottleneck

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import RoutingError
-from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, Structure
+from adapterkit.host.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
 from adapterkit.methods.bottleneck.config import ACTIVATIONS
 
 Key = tuple[int, int]
 Norm = Callable[[Tensor], Tensor]
+Product = Callable[[Tensor], Tensor]
 
 
 class Weights:
@@ -185,6 +186,29 @@ class AffineStep(Step):
             y_uNO.addcmul_(y_uNO, tensors[self.first][:, None])
         if self._shift:
             y_uNO.add_(tensors[self.first + self._gain][:, None])
+
+
+class InputStep(Step):
+    """y + W · (factor ⊙ x), where the factor is kept as what it differs from 1: zeros change nothing."""
+
+    def __init__(
+        self,
+        rows: tuple[int, int] | None,
+        weights: Weights | Stack,
+        first: int,
+        piece: InputPiece,
+        product: Product,
+    ) -> None:
+        """
+        Args:
+            product: the linear's own, without its bias.
+        """
+        super().__init__(rows, weights, first)
+        self._product = product
+
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        factor_uI = self.weights.of(y.dtype)[self.first]
+        self.cut(y, copies).add_(self._product(self.cut(x, copies) * factor_uI[:, None]))
 
 
 class BottleneckStep(Step):

@@ -45,7 +45,7 @@ class LoraPiece:
 
 @dataclass(frozen=True)
 class AffinePiece:
-    """gain · y + shift on the output y of one module: DoRA's magnitudes and trained biases.
+    """gain · y + shift on the output y of one module: DoRA's magnitudes, IA3's factors and trained biases.
 
     Attributes:
         path: the module, by path in the trunk.
@@ -63,6 +63,24 @@ class AffinePiece:
     def shapes(self) -> tuple[Shape, ...]:
         """The gain, the shift: those that are there."""
         return ((self.width,),) * (self.gain + self.shift)
+
+
+@dataclass(frozen=True)
+class InputPiece:
+    """W · (factor ⊙ x) instead of W · x in one linear: IA3's factors on what it reads.
+
+    Attributes:
+        path: the linear, by path in the trunk.
+        width: of its input.
+    """
+
+    path: str
+    width: int
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The factor (I,), kept as what it differs from 1."""
+        return ((self.width,),)
 
 
 @dataclass(frozen=True)
@@ -124,7 +142,7 @@ class FusionPiece:
         return (*necks, (width, hidden), (width,), (width, hidden), *((hidden, hidden),) * self.value)
 
 
-Piece = LoraPiece | AffinePiece | BottleneckPiece | FusionPiece
+Piece = LoraPiece | AffinePiece | InputPiece | BottleneckPiece | FusionPiece
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from adapterkit.errors import RoutingError
 from adapterkit.host.fusing import FusionStep
-from adapterkit.host.hosted import bare, host_module, owns_output
+from adapterkit.host.hosted import bare, host_module, owns_output, product
 from adapterkit.host.part import Part
-from adapterkit.host.products import AffineStep, BottleneckStep, LoraStep, Shrunk, Stack, Step, Weights, Work
+from adapterkit.host.products import AffineStep, BottleneckStep, InputStep, LoraStep, Shrunk, Stack, Step, Weights, Work
 from adapterkit.host.route import Layers, Segment
-from adapterkit.host.structure import AffinePiece, BottleneckPiece, LoraPiece, Structure
+from adapterkit.host.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
 
 Rows = tuple[int, int] | None
 Placed = tuple[int, Structure]
@@ -74,6 +74,9 @@ class View:
                         steps.setdefault(path, []).append((0, LoraStep(run, weights, first, piece, member, shrunk)))
                 elif isinstance(piece, AffinePiece):
                     steps.setdefault(piece.path, []).append((0, AffineStep(run, weights, first, piece)))
+                elif isinstance(piece, InputPiece):
+                    bare_product = partial(product, self._hosted(piece.path))
+                    steps.setdefault(piece.path, []).append((0, InputStep(run, weights, first, piece, bare_product)))
                 else:
                     norm = None if piece.norm is None else partial(bare, self._hosted(piece.norm))
                     behind: Step

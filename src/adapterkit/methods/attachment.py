@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from adapterkit.errors import ArtifactError, MergeError, SiteError
-from adapterkit.methods import lora
+from adapterkit.methods import ia3, lora
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.before import Before
 from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
@@ -27,7 +27,7 @@ from adapterkit.methods.splitting import Split
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone, Site
-    from adapterkit.recipe import BottleneckMethod, FusionMethod, LoraMethod, Method
+    from adapterkit.recipe import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, Method
 
 BELOW_ALL_LAYERS = -1
 
@@ -203,6 +203,8 @@ def attach(
     reach = Reach(model, backbone.trunk)
     if settings.kind == "lora":
         return _attach_lora(model, backbone, settings, reach, seed, dtype)
+    if settings.kind == "ia3":
+        return _attach_ia3(model, backbone, settings, reach, seed, dtype)
     if settings.kind == "fusion":
         return _attach_fusion(model, backbone, settings, parts, reach, seed, dtype)
     return _attach_bottleneck(model, backbone, settings, reach, seed, dtype)
@@ -231,6 +233,19 @@ def _attach_lora(
         lowest = dict.fromkeys(lowest, BELOW_ALL_LAYERS)
     content = {**config.to_dict(), "target_modules": sorted(targets), "inference_mode": True}
     return Attachment(layers, trained, content, lowest, before, targets)
+
+
+def _attach_ia3(
+    model: nn.Module, backbone: Backbone, settings: Ia3Method, reach: Reach, seed: int, dtype: torch.dtype
+) -> Attachment:
+    targets = reach.keep({site.path: site for site in ia3.choose(backbone.sites, settings)})
+    config = ia3.ia3_config(model, targets, settings)
+    with _attaching(model, backbone.trunk) as before:
+        _inject(model, config, backbone.device, seed, dtype)
+        layers = ia3.check_injected(model, targets, settings)
+        before.train_only({})
+    content = {**config.to_dict(), "target_modules": sorted(targets), "inference_mode": True}
+    return Attachment(layers, {}, content, lowest_layers(targets.values()), before)
 
 
 def _attach_bottleneck(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.integrations import dequantize_module_weight
@@ -87,6 +87,16 @@ def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMet
     if settings.initialization != "default":
         # Afterwards, because PEFT warns here of a conversion of split weights that is not used.
         config.init_lora_weights = settings.initialization
+    match_only(config, modules, targets)
+    return config
+
+
+def match_only(config: PeftConfig, modules: Mapping[str, nn.Module], targets: Collection[str]) -> None:
+    """Exclude what PEFT's matching by suffix would adapt beside the targets.
+
+    Raises:
+        SiteError: it cannot tell them from others.
+    """
     matched = _matched(config, modules)
     if matched != set(targets):
         config.exclude_modules = matched - set(targets)
@@ -96,7 +106,6 @@ def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMet
                 [f"{name}: matched too" for name in sorted(matched - set(targets))[:4]],
                 "Choose other sites.",
             )
-    return config
 
 
 def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> dict[str, Any]:
@@ -152,7 +161,7 @@ def splits(initialization: str) -> bool:
     return initialization.startswith(SPLITTING)
 
 
-def _matched(config: LoraConfig, modules: Mapping[str, nn.Module]) -> set[str]:
+def _matched(config: PeftConfig, modules: Mapping[str, nn.Module]) -> set[str]:
     return {name for name in modules if name and check_target_module_exists(config, name)}
 
 

@@ -1,19 +1,20 @@
-"""Fold LoRA layers into the weights below them, and take them out again without leaving a trace."""
+"""Fold LoRA and IA3 layers into the weights below them, and take them out again without leaving a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from peft.tuners.ia3 import IA3Layer
 from torch import Tensor, nn
 
 from adapterkit.errors import MergeError
 
 
 class Merge:
-    """LoRA layers folded into their weights, and the untouched originals.
+    """LoRA or IA3 layers folded into their weights and biases, and the untouched originals.
 
-    PEFT's own unmerging subtracts what was added, which rounds; this puts the very tensors back.
+    PEFT's own unmerging subtracts or divides, which rounds; this puts the very tensors back.
     """
 
     def __init__(self, layers: Mapping[str, Any]) -> None:
@@ -22,11 +23,11 @@ class Merge:
         Raises:
             MergeError: values that are not finite; nothing is folded then.
         """
-        self._originals: list[tuple[Any, nn.Parameter, Tensor]] = []
+        self._originals: list[tuple[Any, str, nn.Parameter, Tensor]] = []
         broken = []
         for path, layer in layers.items():
-            weight = layer.get_base_layer().weight
-            self._originals.append((layer, weight, weight.data))
+            for name, own in layer.get_base_layer().named_parameters(recurse=False):
+                self._originals.append((layer, name, own, own.data))
             try:
                 # The safe way works on a copy, so the original tensor stays as it is.
                 layer.merge(safe_merge=True)
@@ -38,9 +39,11 @@ class Merge:
 
     def undo(self) -> None:
         """Put the original weights back, bit for bit."""
-        for layer, weight, data in self._originals:
-            if layer.merged:
+        for layer, name, own, data in self._originals:
+            if isinstance(layer, IA3Layer):
+                layer.merged_adapters.clear()  # unmerging would divide, with a warning
+            elif layer.merged:
                 layer.unmerge()
-            layer.get_base_layer().weight = weight
-            weight.data = data
+            setattr(layer.get_base_layer(), name, own)
+            own.data = data
         self._originals.clear()

@@ -2,7 +2,7 @@
 
 from adapterkit.recipe.kinds import KINDS, Kind
 from adapterkit.recipe.load import Resolved, load_recipe, recipe_schema, resolve
-from adapterkit.recipe.method import BottleneckMethod, FusionMethod, LoraMethod, Method, NoMethod
+from adapterkit.recipe.method import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, Method, NoMethod
 from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe
 from adapterkit.recipe.shipped import ShippedRecipe, shipped_recipes
 from adapterkit.recipe.task import TaskSettings
@@ -15,6 +15,7 @@ __all__ = [
     "DataSettings",
     "FusionMethod",
     "HeadSettings",
+    "Ia3Method",
     "Kind",
     "LoraMethod",
     "Method",

@@ -109,6 +109,40 @@ class BottleneckMethod(Settings):
         return self
 
 
+class Ia3Method(Settings):
+    """Vectors that scale what linears give or read (IA3, Liu et al. 2022), through PEFT."""
+
+    kind: Literal["ia3"] = "ia3"
+    """One factor for every channel: the smallest artifacts."""
+    sites: Many[Annotated[str, Field(min_length=1)]] | Literal["auto"] = "auto"
+    """Where to scale, by name. More sites: slightly more accurate, larger. auto: as in the paper, keys, values (or the
+    fused qkv, as PEFT does on GPT-2) and the inner activations of the feed-forward (feedforward.output)."""
+    inputs: Many[Annotated[str, Field(min_length=1)]] | Literal["auto"] = "auto"
+    """Those of the sites whose input is scaled instead of the output. auto: feedforward.output."""
+    layers: Many[Layer] | None = None
+    """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
+    top: Annotated[int, Field(ge=1)] | None = None
+    """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Ia3Method:
+        problems = _layer_problems(self.layers, self.top)
+        if isinstance(self.sites, tuple):
+            problems += _twice("sites", self.sites)
+            if not self.sites:
+                problems.append(("sites", 'is empty; name at least one site, or write "auto", or method.kind: none'))
+        if isinstance(self.inputs, tuple):
+            problems += _twice("inputs", self.inputs)
+            if isinstance(self.sites, tuple):
+                problems += [
+                    ("inputs", f"names {name!r}, which is not one of sites")
+                    for name in self.inputs
+                    if name not in self.sites
+                ]
+        refuse(problems)
+        return self
+
+
 class FusionMethod(Settings):
     """Attention over the outputs of several frozen bottlenecks (AdapterFusion, Pfeiffer et al. 2021)."""
 
@@ -158,11 +192,12 @@ class NoMethod(Settings):
     """Head only."""
 
 
-Method = LoraMethod | BottleneckMethod | FusionMethod | NoMethod
+Method = LoraMethod | BottleneckMethod | Ia3Method | FusionMethod | NoMethod
 
-METHODS: dict[str, type[LoraMethod] | type[BottleneckMethod] | type[FusionMethod] | type[NoMethod]] = {
+METHODS: dict[str, type[Method]] = {
     "lora": LoraMethod,
     "bottleneck": BottleneckMethod,
+    "ia3": Ia3Method,
     "fusion": FusionMethod,
     "none": NoMethod,
 }

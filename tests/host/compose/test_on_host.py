@@ -11,7 +11,7 @@ from adapterkit.errors import CompositionError, ContractError
 from adapterkit.host import Host, compose
 from adapterkit.host.composed import of_artifact
 from adapterkit.recipe import NoMethod
-from tests.host.compose.worlds import summed
+from tests.host.compose.worlds import METHODS, summed
 
 TEXTS = ["my card was lost", "Ada lived in London and wrote the first program", "add 12 eggs"]
 
@@ -171,6 +171,26 @@ def test_dora_beside_another_change_of_its_linear_is_refused(host, world):
         host.mount("both", compose.stack("b", "dora-key"))
     host.mount("fine", compose.stack("a", "dora-key", "neck"))
     assert len(answers(host, "fine")) == len(TEXTS)
+
+
+def test_ia3_is_stacked_where_nothing_else_rescales_or_updates_its_linears(host, world, fresh_backbone):
+    for name in ("vectors", "a", "neck"):
+        host.mount(name, world.path(name))
+    with pytest.raises(CompositionError, match=r"vectors: IA3 on .*value and 2 more, which a changes too"):
+        host.mount("both", compose.stack("vectors", "a"))
+    host.mount("both", compose.stack("vectors", "neck"))
+    backbone, neck = fresh_backbone("bert"), world.find("neck")
+    with torch.no_grad():
+        for name, factors in world.find("vectors").state.items():
+            if name.endswith(".ia3_l"):
+                linear = backbone.trunk.get_submodule(name[len("base_model.model.bert.") : -len(".ia3_l")])
+                linear.weight *= factors  # (1, inputs) or (outputs, 1)
+                if factors.shape[1] == 1:
+                    linear.bias *= factors[:, 0]
+    head = of_artifact(neck).heads[""]
+    with build(backbone, head.task, METHODS["neck"], head.head, seed=0) as adapted, torch.inference_mode():
+        adapted.load_state(dict(neck.state))
+        equal(answers(host, "both"), adapted(tokens(backbone)))
 
 
 def test_another_backbones_member_is_refused_naming_both(world, tiny_backbones):

@@ -171,6 +171,7 @@ def test_the_same_seed_drops_the_same_entries(world):
         (["a", "dora"], "dora: lora of rank 2 with DoRA: its magnitudes rescale the whole weight"),
         (["bias", "a"], "bias: lora of rank 2 with trained biases: its biases are whole values"),
         (["a", "houlsby"], r"houlsby: bottleneck \(houlsby\): its network has a bend"),
+        (["a", "vectors"], "vectors: IA3: its factors rescale whole weights"),
         (["none"], "none: no method, a head alone: it has no ΔW"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from adapterkit.artifact import Artifact, load, open_artifact
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod
 from tests.artifact.conftest import make, write
 
 LINEAR = HeadSettings(kind="linear")
@@ -31,6 +31,7 @@ METHODS: dict[str, Any] = {
     "houlsby": BottleneckMethod(placement="houlsby", width=2, activation="gelu"),
     "parallel": BottleneckMethod(placement="parallel", width=2, scale_learned=True),
     "none": NoMethod(),
+    "vectors": Ia3Method(),
 }
 HEADS = {"b": LINEAR, "neck": LINEAR, "plain-2": LINEAR, "plain-3": LINEAR}
 LABELS = {"b": ("left", "right"), "neck": ("cold", "mild", "warm", "hot")}

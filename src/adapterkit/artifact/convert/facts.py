@@ -1,4 +1,4 @@
-"""What a PEFT config says of a LoRA, and what in it adapterkit cannot honour."""
+"""What a PEFT config says of a LoRA or an IA3, and what in it adapterkit cannot honour."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig
+from peft import IA3Config, LoraConfig
 
 from adapterkit.artifact.config import is_module_name
 from adapterkit.artifact.folder import CONFIG
@@ -28,6 +28,7 @@ _USED = frozenset(
         "init_lora_weights",
     }
 )
+_SHARED = frozenset({"task_type", "base_model_name_or_path", "revision"})
 _TOLD_BY_TENSORS = frozenset(
     {
         "r",
@@ -37,6 +38,7 @@ _TOLD_BY_TENSORS = frozenset(
         "layers_to_transform",
         "layers_pattern",
         "modules_to_save",
+        "feedforward_modules",
     }
 )
 _WITHOUT_EFFECT = frozenset(
@@ -46,6 +48,7 @@ _WITHOUT_EFFECT = frozenset(
         "auto_mapping",
         "inference_mode",
         "fan_in_fan_out",
+        "init_ia3_weights",
         "megatron_core",
         "qalora_group_size",
         "runtime_config",
@@ -65,6 +68,7 @@ class Facts:
     """What is taken from a PEFT config.
 
     Attributes:
+        method: "lora" or "ia3". What follows `revision` is LoRA's.
         task_type: PEFT's word for the kind, or None.
         base_model: name of the backbone, or "".
         revision: its revision, or None.
@@ -74,6 +78,7 @@ class Facts:
         rslora, dora, bias: as in a recipe.
     """
 
+    method: str
     task_type: str | None
     base_model: str
     revision: str | None
@@ -99,9 +104,12 @@ def read_facts(config: Mapping[str, Any], src: Path) -> Facts:
         ArtifactError: with every field that is of another type, or asks for something that adapterkit does not have.
     """
     problems = []
-    if config.get("peft_type") != "LORA":
-        problems.append(f"peft_type: found {config.get('peft_type')!r:.40}, expected 'LORA'")
-    defaults = LoraConfig().to_dict()
+    if config.get("peft_type") not in ("LORA", "IA3"):
+        problems.append(f"peft_type: found {config.get('peft_type')!r:.40}, expected 'LORA' or 'IA3'")
+    method = "ia3" if config.get("peft_type") == "IA3" else "lora"
+    foreign = _USED - _SHARED if method == "ia3" else {"feedforward_modules"}
+    problems += [f"{key}: a field that {method} does not have" for key in sorted(foreign & config.keys())]
+    defaults = {**IA3Config().to_dict(), **LoraConfig().to_dict()}
     for key, value in config.items():
         if key in _USED | _TOLD_BY_TENSORS | _WITHOUT_EFFECT or value in (None, False, [], {}):
             continue
@@ -131,6 +139,7 @@ def read_facts(config: Mapping[str, Any], src: Path) -> Facts:
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened([f"{CONFIG}: {problem}" for problem in problems]))
     return Facts(
+        method=method,
         task_type=config.get("task_type"),
         base_model=config.get("base_model_name_or_path") or "",
         revision=config.get("revision"),

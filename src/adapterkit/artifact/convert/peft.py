@@ -1,6 +1,7 @@
-"""A LoRA folder that plain PEFT wrote, head included, turned into an artifact with the same answers.
+"""A LoRA or IA3 folder that plain PEFT wrote, head included, turned into an artifact with the same answers.
 
-The tensors say what was adapted: their names are the modules, their shapes the ranks. So `target_modules` is never
+The tensors say what was adapted: their names are the modules, their shapes the ranks, or the side that IA3
+scales. So `target_modules` is never
 run, be it a list, a regular expression or "all-linear".
 """
 
@@ -45,7 +46,7 @@ def import_peft(
     overwrite: bool = False,
     dtype: SaveDtype | None = None,
 ) -> Path:
-    """Turn a LoRA folder of plain PEFT into an artifact.
+    """Turn a LoRA or IA3 folder of plain PEFT into an artifact.
 
     Args:
         src: the folder, with adapter_config.json and adapter_model.safetensors.
@@ -75,7 +76,7 @@ def import_peft(
     kind = _kind(facts, kind, src)
     if not isinstance(backbone, Backbone):
         backbone = _load_backbone(facts, backbone, src)
-    made = make_task(kind, labels, task or {}, src, _head_sizes(tensors))
+    made = make_task(kind, labels, task or {}, src, _head_sizes(tensors, facts.method))
     head = HeadSettings(kind="family")
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
     method = find_method(facts, {name: tuple(t.shape) for name, t in tensors.items()}, bare.module, backbone, src)
@@ -145,9 +146,9 @@ def _load_backbone(facts: Facts, given: str | Path | None, src: Path) -> Backbon
     return Backbone.load(facts.base_model, revision=facts.revision)
 
 
-def _head_sizes(tensors: Mapping[str, Tensor]) -> list[int]:
-    """First sizes of what is not LoRA's: one of them is the number of classes."""
-    return sorted({int(t.shape[0]) for name, t in tensors.items() if method_target(name, "lora") is None and t.dim()})
+def _head_sizes(tensors: Mapping[str, Tensor], method: str) -> list[int]:
+    """First sizes of what is not the method's: one of them is the number of classes."""
+    return sorted({int(t.shape[0]) for name, t in tensors.items() if method_target(name, method) is None and t.dim()})
 
 
 def _without_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""From the tensors of a LoRA to the settings of a recipe that attaches the same LoRA."""
+"""From the tensors of a LoRA or an IA3 to the settings of a recipe that attaches the same."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from adapterkit.artifact.manifest import MAX_RANK
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
-from adapterkit.recipe import LoraMethod, Method, NoMethod
+from adapterkit.recipe import Ia3Method, LoraMethod, Method, NoMethod
 
 N = TypeVar("N", int, float)
 
 
 def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path) -> Method:
-    """The method whose LoRA has exactly these tensors.
+    """The method that has exactly these tensors.
 
     Args:
         facts: of PEFT's config.
@@ -30,13 +30,15 @@ def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backb
         module: the family's class around the backbone's trunk, in which the names are paths.
 
     Raises:
-        ArtifactError: a module that is no site, a choice of modules that no recipe can describe, or a bad rank.
+        ArtifactError: a module that is no site, a choice of modules that no recipe can describe, or a bad rank or
+            shape.
     """
     places = _places(module, backbone)
     problems: list[str] = []
     ranks: dict[str, int] = {}
+    inputs: dict[str, bool] = {}
     for name, shape in sorted(shapes.items()):
-        target = method_target(name, "lora")
+        target = method_target(name, facts.method)
         if not name.startswith(PREFIX):
             problems.append(f"{TENSORS}: {name[:200]!r}: expected a name that begins with {PREFIX!r}")
         elif target is not None and target not in places:
@@ -45,16 +47,21 @@ def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backb
             if not 1 <= shape[0] <= MAX_RANK:
                 problems.append(f"{TENSORS}: {name[:200]!r}: rank {shape[0]:,}, expected 1 to {MAX_RANK:,}")
             ranks[target] = shape[0]
+        elif target is not None and facts.method == "ia3":
+            if len(shape) != 2 or 1 not in shape:
+                problems.append(f"{TENSORS}: {name[:200]!r}: shape {shape}, expected one row or one column")
+            inputs[target] = shape[0] == 1
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened(problems), backbone.sites.describe())
-    if not ranks:
+    if not ranks and not inputs:
         return NoMethod()
-    chosen = {target: places[target] for target in ranks}
+    chosen = {target: places[target] for target in (*ranks, *inputs)}
     names = tuple(dict.fromkeys(site.name for site in backbone.sites.sites if site in chosen.values()))
-    layers = sorted({site.layer for site in chosen.values()})
-    wanted = {path for path, site in places.items() if site.name in names and site.layer in layers}
-    if wanted != set(ranks):
-        missing = sorted(wanted - set(ranks))
+    numbers = sorted({site.layer for site in chosen.values()})
+    layers = None if len(numbers) == max(backbone.sites.layer_count.values()) else tuple(numbers)
+    wanted = {path for path, site in places.items() if site.name in names and site.layer in numbers}
+    if wanted != set(chosen):
+        missing = sorted(wanted - set(chosen))
         raise ArtifactError(
             f"{src} cannot be imported",
             shortened(
@@ -62,6 +69,8 @@ def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backb
             ),
             "A recipe adapts every chosen site in every chosen layer.",
         )
+    if inputs:
+        return Ia3Method(sites=names, inputs=_inputs(inputs, chosen, names, src), layers=layers)
     rank, rank_pattern = _pattern({target: ranks[target] for target in ranks}, chosen, src)
     alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen, src)
     return LoraMethod(
@@ -69,7 +78,7 @@ def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backb
         alpha=alpha,
         dropout=facts.dropout,
         sites=names,
-        layers=None if len(layers) == max(backbone.sites.layer_count.values()) else tuple(layers),
+        layers=layers,
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
         rslora=facts.rslora,
@@ -87,6 +96,18 @@ def _places(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
         if site.linear and path is not None:
             found[path] = site
     return found
+
+
+def _inputs(
+    inputs: Mapping[str, bool], chosen: Mapping[str, Site], names: tuple[str, ...], src: Path
+) -> tuple[str, ...]:
+    """The sites whose input is scaled."""
+    sides = {name: {inputs[target] for target, site in chosen.items() if site.name == name} for name in names}
+    torn = [f"{name}: scales what it reads in one layer, and what it gives in another" for name in names]
+    torn = [problem for problem, name in zip(torn, names, strict=True) if len(sides[name]) > 1]
+    if torn:
+        raise ArtifactError(f"{src} cannot be imported", torn, "A recipe scales one side of a site.")
+    return tuple(name for name in names if sides[name] == {True})
 
 
 def _pattern(values: Mapping[str, N], chosen: Mapping[str, Site], src: Path) -> tuple[N, dict[str, N]]:

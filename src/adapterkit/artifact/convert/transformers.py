@@ -68,7 +68,7 @@ def export(
     """Write a checkpoint that transformers loads without adapterkit, and that answers as the adapter does.
 
     Args:
-        artifact: a LoRA (DoRA, rsLoRA and trained biases too), or a head alone.
+        artifact: a LoRA (DoRA, rsLoRA and trained biases too), an IA3, or a head alone.
         out: the folder to write.
         to: "transformers": a checkpoint with the adapter merged into the weights.
         backbone: whose checkpoint is read, or where it is; None takes what the artifact names. A loaded one is left

@@ -104,6 +104,8 @@ def method_words(artifact: Artifact) -> str:
     if method.kind == "lora":
         extra = [word for word, there in (("DoRA", method.dora), ("trained biases", method.bias != "none")) if there]
         return " with ".join([f"lora of rank {method.rank}", *extra])
+    if method.kind == "ia3":
+        return "IA3"
     if method.kind == "none":
         return "no method, a head alone"
     return f"bottleneck ({method.placement})" if method.kind == "bottleneck" else str(method.kind)

@@ -11,7 +11,7 @@ from adapterkit.errors import CompositionError
 from adapterkit.host.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
 from adapterkit.host.compose.updates import prefix_of
 from adapterkit.host.composed import Composed, Find, HeadPart, Part
-from adapterkit.recipe import LoraMethod
+from adapterkit.recipe import Ia3Method, LoraMethod
 
 
 class Stackable(Protocol):
@@ -66,7 +66,7 @@ class Stack:
         """The members' methods in order, with the chosen heads.
 
         Raises:
-            CompositionError: a member that is not found, or DoRA where another member changes the same linear.
+            CompositionError: a member that is not found, or DoRA or IA3 where another member changes the same linear.
             ContractError: a member of another backbone.
         """
         simple = {name: source for name, source in self.members if isinstance(source, str)}
@@ -110,29 +110,38 @@ def _report(name: str, artifact: Artifact) -> dict[str, Any]:
 
 
 def _check_order_free(parts: list[tuple[str, Part]], backbone: Backbone) -> None:
-    """DoRA rescales what a linear gives, so beside another change of that linear it would matter which comes first.
+    """DoRA and IA3 rescale a linear, so beside another change of that linear it would matter which comes first.
 
     Raises:
         CompositionError: with every such pair of members.
     """
     problems = []
-    changed = [(name, part, _changed(part, backbone)) for name, part in parts if isinstance(part.method, LoraMethod)]
+    linear = LoraMethod | Ia3Method
+    changed = [(name, part, _changed(part, backbone)) for name, part in parts if isinstance(part.method, linear)]
     for place, (name, part, paths) in enumerate(changed):
         for other, _, others in changed[:place] + changed[place + 1 :]:
             both = sorted(paths & others)
-            if isinstance(part.method, LoraMethod) and part.method.dora and both:
+            word = _rescaling(part)
+            if word and both:
                 more = f" and {len(both) - 1} more" if len(both) > 1 else ""
-                problems.append(f"{name}: DoRA on {both[0]}{more}, which {other} changes too")
+                problems.append(f"{name}: {word} on {both[0]}{more}, which {other} changes too")
     if problems:
+        words = " and ".join(word for word in ("DoRA", "IA3") if any(f": {word} on " in line for line in problems))
         raise CompositionError(
-            "DoRA cannot share a linear with another LoRA",
+            f"{words} cannot share a linear with another change of it",
             problems,
-            "Its magnitudes were trained for its own direction alone. Stack adapters of other sites, or plain LoRA.",
+            "What rescales a linear was trained with that linear alone. Stack adapters of other sites, or plain LoRA.",
         )
 
 
+def _rescaling(part: Part) -> str:
+    if isinstance(part.method, Ia3Method):
+        return "IA3"
+    return "DoRA" if isinstance(part.method, LoraMethod) and part.method.dora else ""
+
+
 def _changed(part: Part, backbone: Backbone) -> set[str]:
-    """Linears that a LoRA changes, by update or by bias."""
+    """Linears that a LoRA or an IA3 changes, by update or by bias."""
     prefix = prefix_of(part, backbone)
     biases = {
         name.removeprefix("base_model.model.").removesuffix(".bias") for name in part.state if name.endswith(".bias")

@@ -220,6 +220,8 @@ def _check_additive(members: Mapping[str, Artifact]) -> None:
             reason = "its network has a bend between two linears, so it is no ΔW that could be added"
         elif method.kind == "none":
             reason = "it has no ΔW"
+        elif method.kind == "ia3":
+            reason = "its factors rescale whole weights, so its ΔW has full rank and depends on what else is added"
         elif method.kind == "fusion":
             reason = "it chooses among its parts anew for every token, so it is no ΔW that could be added"
         elif isinstance(method, LoraMethod) and method.dora:

@@ -84,5 +84,6 @@ def test_the_running_mean_is_over_the_last_steps() -> None:
 
 def test_a_run_leaves_a_picture(tiny_backbones: Any, tmp_path: Path) -> None:
     backbone = tiny_backbones["bert"]
-    artifact = train(recipe(tmp_path, backbone, training={"max_steps": 2}), backbone=backbone).artifact
+    plan = recipe(tmp_path, backbone, training={"max_steps": 2})
+    artifact = train(plan, backbone=backbone, picture=True).artifact
     assert size_of(artifact / "training" / "training.png")[0] > 600

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
 import socket
 import subprocess
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone import Backbone
+from adapterkit.training.trunk_cache import entries as kept_states
 from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
 
 
@@ -76,6 +79,52 @@ def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path
     manifests = [open_artifact(folder).manifest for folder in (one.artifact, two)]
     assert manifests[0].metrics == manifests[1].metrics
     assert entries(two / "training") == entries(one.artifact / "training")
+
+
+def forked(rank: int, port: int, plans: list[dict[str, Any]]) -> None:
+    """In a child process: one of two that train together, without starting Python anew."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ.update(
+        ACCELERATE_USE_CPU="true", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2",
+        RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2",
+    )  # fmt: skip
+    for plan in plans:
+        train(plan)
+
+
+# Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    "method", [{"kind": "lora", "rank": 4, "top": 1}, {"kind": "none"}], ids=lambda method: method["kind"]
+)
+def test_two_processes_over_kept_states_train_as_one_that_keeps_none(
+    still_folder: Path, tmp_path: Path, method: dict[str, Any]
+) -> None:
+    plan = {**plan_of(tmp_path, still_folder), "method": method, "head": {"kind": "linear"}}
+    plan["training"]["cache"] = "off"
+    one = train(plan, backbone=Backbone.load(str(still_folder), dtype="float32", device="cpu"))
+    kept = {**plan["training"], "cache": str(tmp_path / "cache")}
+    plans = [{**plan, "training": kept, "output": str(tmp_path / name)} for name in ("filling", "reading")]
+    fork, port = multiprocessing.get_context("fork"), free_port()
+    children = [fork.Process(target=forked, args=(rank, port, plans)) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(timeout=120)
+    assert [child.exitcode for child in children] == [0, 0]
+    (entry,) = kept_states(tmp_path / "cache")
+    assert entry.rows == 52
+    # Each process has written its share, and the second run nothing.
+    assert len([*(tmp_path / "cache").rglob("*.rows")]) == 2
+    for name in ("filling", "reading"):
+        two = tmp_path / name
+        assert [event["processes"] for event in events(two, "begin")] == [2]
+        assert losses(two) == pytest.approx(losses(one.artifact), abs=1e-5)
+        for ours, theirs in zip(events(two, "score"), events(one.artifact, "score"), strict=True):
+            assert ours["metrics"]["accuracy"] == theirs["metrics"]["accuracy"]
+    assert losses(tmp_path / "filling") == losses(tmp_path / "reading")
 
 
 def test_micro_batches_add_up_to_the_same_step(still_folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import adapterkit as ak
+from adapterkit.training import finish
 
 NOUNS = ("card", "boat", "train", "bank", "dog", "fox", "moth", "list", "log", "sugar")
 FAMILY = {
@@ -85,9 +88,12 @@ def recipe(folder: Path, backbone: Any, kind: str = "text-classification", /, **
     return made
 
 
-def train(recipe: Any, **arguments: Any) -> Any:
-    """Train quietly."""
-    return ak.train(recipe, quiet=True, **arguments)
+def train(recipe: Any, *, picture: bool = False, quiet: bool = True, **arguments: Any) -> Any:
+    """Train. Without a picture, whose drawing takes longer than a tiny training, an empty file stands there."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not picture:
+            patch.setattr(finish, "plot_run", lambda journal, path, *_: path.touch())
+        return ak.train(recipe, quiet=quiet, **arguments)
 
 
 def events(artifact: Path, event: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from pathlib import Path
 
 import torch
@@ -31,7 +32,15 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     # one program can train on a GPU first and on the CPU next.
     several = get_cpu_distributed_information().world_size > 1
     on_cpu = several and pick_device(recipe.backbone.device).type == "cpu"
+    if several:
+        atexit.register(_part)
     return Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
+
+
+def _part() -> None:
+    """Processes stay together until the program ends, since it may train again."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:

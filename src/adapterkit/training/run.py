@@ -29,7 +29,7 @@ from adapterkit.training.learner import make_learner
 from adapterkit.training.loop import Step, training_steps
 from adapterkit.training.place import check_device, compute_dtype, make_accelerator
 from adapterkit.training.shelf import Shelf
-from adapterkit.training.trackers import begin_tracking
+from adapterkit.training.trackers import begin_tracking, end_tracking
 from adapterkit.training.trunk_cache import use_cache
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def train(
             try:
                 return _run(job, resume=resume, overwrite=overwrite, pause_after=pause_after)
             finally:
-                accelerator.end_training()
+                end_tracking(accelerator)
 
 
 def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batches], int] | None = None) -> Result:

@@ -43,6 +43,12 @@ def begin_tracking(accelerator: Accelerator, recipe: Recipe, steps_done: int) ->
         accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": purge})
 
 
+def end_tracking(accelerator: Accelerator) -> None:
+    """Finish the accelerator's trackers. Accelerate's own end would part the processes, which may train again."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for name, item in value.items():
         if isinstance(item, Mapping):

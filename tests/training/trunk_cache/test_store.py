@@ -181,9 +181,10 @@ def test_a_row_whose_bytes_changed_is_written_anew(tmp_path: Path) -> None:
     assert_right(store, range(8))
 
 
-def write_until_killed(root: Path) -> None:
+def write_until_killed(root: Path, begun: int) -> None:
     """In a child process: a store that writes a segment for every three rows, without end."""
     store = Store(root, space())
+    os.write(begun, b".")
     for number in range(10**9):
         store.add(key(number), states(number))
         if number % 3 == 2:
@@ -192,16 +193,20 @@ def write_until_killed(root: Path) -> None:
 
 def test_killed_fifty_times_while_writing_no_row_is_wrong(tmp_path: Path) -> None:
     chance = random.Random(0)
+    ready, begun = os.pipe()
     for _ in range(50):
         child = os.fork()
         if child == 0:
             try:
-                write_until_killed(tmp_path)
+                write_until_killed(tmp_path, begun)
             finally:
                 os._exit(1)
+        os.read(ready, 1)
         time.sleep(chance.uniform(0.0, 0.03))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+    os.close(ready)
+    os.close(begun)
     store = Store(tmp_path, space())
     numbers = range(200)
     assert found(store, numbers)

@@ -15,31 +15,31 @@ import adapterkit as ak
 from adapterkit.errors import TrainingError
 from adapterkit.training.trunk_cache import cut, entries, prepare, segment, store
 from adapterkit.training.trunk_cache.shortcut import Shortcut
-from tests.training.worlds import losses, recipe, rows_of, train, write_rows
+from tests.training.worlds import bytes_of, losses, recipe, rows_of, train, write_rows
 
 TOP_1 = {"kind": "lora", "rank": 4, "top": 1}
-STEPS = 50
+STEPS, FEW = 50, 8
 
-CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
-    ("bert", "text-classification", {"kind": "none"}, {"kind": "linear", "pooling": "mean"}),
-    ("bert", "text-classification", {"kind": "none"}, {"kind": "attention"}),
-    ("roberta", "text-classification", {"kind": "none"}, {"kind": "family"}),
-    ("roberta", "multiple-choice", {"kind": "none"}, {"kind": "linear", "pooling": "first"}),
-    ("bert", "text-classification", TOP_1, {}),
-    ("bert", "text-classification", {"kind": "lora", "rank": 4, "top": 2, "sites": "all-linear"}, {}),
-    ("modernbert", "token-classification", {"kind": "lora", "rank": 4, "top": 2}, {}),
-    ("distilbert", "question-answering", {"kind": "bottleneck", "placement": "houlsby", "width": 4, "top": 1}, {}),
-    ("gpt2", "causal-lm", TOP_1, {}),
-    ("qwen2", "causal-lm", {"kind": "bottleneck", "placement": "parallel", "width": 4, "top": 1}, {}),
-    ("t5", "seq2seq-lm", TOP_1, {}),
-    ("bart", "seq2seq-lm", {"kind": "bottleneck", "placement": "houlsby", "width": 4, "top": 1}, {}),
-    ("t5", "text-classification", {"kind": "none"}, {"kind": "linear"}),
+CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], int]] = [
+    ("bert", "text-classification", {"kind": "none"}, {"kind": "linear", "pooling": "mean"}, STEPS),
+    ("bert", "text-classification", {"kind": "none"}, {"kind": "attention"}, FEW),
+    ("roberta", "text-classification", {"kind": "none"}, {"kind": "family"}, FEW),
+    ("roberta", "multiple-choice", {"kind": "none"}, {"kind": "linear", "pooling": "first"}, FEW),
+    ("bert", "text-classification", TOP_1, {}, FEW),
+    ("bert", "text-classification", {"kind": "lora", "rank": 4, "top": 2, "sites": "all-linear"}, {}, STEPS),
+    ("modernbert", "token-classification", {"kind": "lora", "rank": 4, "top": 2}, {}, FEW),
+    ("distilbert", "question-answering", {"kind": "bottleneck", "placement": "houlsby", "width": 4, "top": 1}, {}, FEW),
+    ("gpt2", "causal-lm", TOP_1, {}, FEW),
+    ("qwen2", "causal-lm", {"kind": "bottleneck", "placement": "parallel", "width": 4, "top": 1}, {}, FEW),
+    ("t5", "seq2seq-lm", TOP_1, {}, FEW),
+    ("bart", "seq2seq-lm", {"kind": "bottleneck", "placement": "houlsby", "width": 4, "top": 1}, {}, FEW),
+    ("t5", "text-classification", {"kind": "none"}, {"kind": "linear"}, FEW),
 ]
-"""Family, kind, method, head: every kind of stack, cut at every kind of place."""
+"""Family, kind, method, head: every kind of stack, cut at every kind of place; and the steps."""
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    return {"epochs": 100, "max_steps": STEPS, "evaluate_every": STEPS, "learning_rate": 5e-3, **changes}
+def settings(steps: int) -> dict[str, Any]:
+    return {"epochs": 100, "max_steps": steps, "evaluate_every": steps, "learning_rate": 5e-3}
 
 
 def plan(folder: Path, backbone: Any, cache: Any, **blocks: Any) -> dict[str, Any]:
@@ -64,19 +64,29 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
-@pytest.mark.parametrize(("family", "kind", "method", "head"), CASES, ids=lambda value: str(value).replace(" ", ""))
+@pytest.mark.parametrize(
+    ("family", "kind", "method", "head", "steps"), CASES, ids=lambda value: str(value).replace(" ", "")
+)
 def test_losses_are_those_of_a_run_that_keeps_nothing(
-    tiny_backbones: Any, tmp_path: Path, answered: list[bool], family: str, kind: str, method: Any, head: Any
+    tiny_backbones: Any,
+    tmp_path: Path,
+    answered: list[bool],
+    family: str,
+    kind: str,
+    method: Any,
+    head: Any,
+    steps: int,
 ) -> None:
     backbone = tiny_backbones[family]
-    blocks = {"kind": kind, "method": method, "head": head, "training": settings()}
+    few = write_rows(tmp_path / "few.jsonl", rows_of(kind, 4))
+    blocks = {"kind": kind, "method": method, "head": head, "training": settings(steps), "data": {"test": few}}
     plain = train(plan(tmp_path, backbone, "off", output=str(tmp_path / "off"), **blocks), backbone=backbone)
     assert answered == []
     kept = train(plan(tmp_path, backbone, tmp_path / "c", output=str(tmp_path / "on"), **blocks), backbone=backbone)
-    assert len(answered) >= STEPS
+    assert len(answered) >= steps
     assert all(answered)
     expected, found = losses(plain.artifact), losses(kept.artifact)
-    assert len(found) == STEPS
+    assert len(found) == steps
     assert found == pytest.approx(expected, abs=1e-5)
     for name, metric in plain.metrics["test"].items():
         assert kept.metrics["test"][name].value == pytest.approx(metric.value, rel=1e-5)
@@ -94,6 +104,7 @@ def test_the_second_run_computes_nothing_anew(tiny_backbones: Any, tmp_path: Pat
     monkeypatch.setattr(store, "write_segment", refuse)
     again = train(plan(tmp_path, backbone, cache, output=str(tmp_path / "again")), backbone=backbone)
     assert losses(again.artifact) == losses(first.artifact)
+    assert bytes_of(again.artifact) == bytes_of(first.artifact)
 
 
 def test_another_seed_task_or_length_uses_what_is_kept_of_the_same_texts(tiny_backbones: Any, tmp_path: Path) -> None:
@@ -160,11 +171,11 @@ def test_a_backbone_that_was_changed_in_memory_does_not_read_the_states_of_anoth
     fresh_backbone: Any, tmp_path: Path, capsys: Any, answered: list[bool]
 ) -> None:
     backbone = fresh_backbone("bert")
-    train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone)
+    train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone, quiet=False)
     answered.clear()
     with torch.no_grad():
         backbone.trunk.encoder.layer[0].output.dense.weight.neg_()
-    ak.train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone, overwrite=True)
+    train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone, overwrite=True, quiet=False)
     assert "not used" in capsys.readouterr().err
     assert answered == []
 
@@ -183,7 +194,7 @@ def test_a_full_disk_does_not_stop_the_run(
     plain = train(plan(tmp_path, backbone, "off", output=str(tmp_path / "off")), backbone=backbone)
     monkeypatch.setattr(store, "write_segment", nearly_full)
     monkeypatch.setattr(store, "SEGMENT_BYTES", 10_000)
-    kept = ak.train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone)
+    kept = train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone, quiet=False)
     said = capsys.readouterr().err
     assert "cannot be written" in said
     assert "No space left on device" in said
@@ -196,7 +207,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_run(
 ) -> None:
     backbone = tiny_backbones["bert"]
     (tmp_path / "file").write_text("in the way")
-    ak.train(plan(tmp_path, backbone, tmp_path / "file"), backbone=backbone)
+    train(plan(tmp_path, backbone, tmp_path / "file"), backbone=backbone, quiet=False)
     said = capsys.readouterr().err
     assert "cannot be written" in said
     assert "nothing could be kept" in said
@@ -216,7 +227,7 @@ def test_where_nothing_can_be_kept_the_run_says_why(
     tiny_backbones: Any, tmp_path: Path, capsys: Any, blocks: dict[str, Any], reason: str
 ) -> None:
     backbone = tiny_backbones["bert"]
-    ak.train(plan(tmp_path, backbone, tmp_path / "cache", **blocks), backbone=backbone)
+    train(plan(tmp_path, backbone, tmp_path / "cache", **blocks), backbone=backbone, quiet=False)
     assert reason in capsys.readouterr().err
     assert entries(tmp_path / "cache") == []
 
@@ -225,12 +236,12 @@ def test_auto_says_what_it_expects_and_off_says_nothing(
     tiny_backbones: Any, tmp_path: Path, capsys: Any, cache_folder: Path
 ) -> None:
     backbone = tiny_backbones["bert"]
-    ak.train(plan(tmp_path, backbone, "auto", training={"epochs": 20}), backbone=backbone)
+    train(plan(tmp_path, backbone, "auto", training={"epochs": 20}), backbone=backbone, quiet=False)
     said = capsys.readouterr().err
     assert "trunk cache: 52 texts below layer 2 of 3" in said
     assert "an epoch 1.5 times faster" in said
     assert str(cache_folder / "trunk") in said
-    ak.train(plan(tmp_path, backbone, "off"), backbone=backbone, overwrite=True)
+    train(plan(tmp_path, backbone, "off"), backbone=backbone, overwrite=True, quiet=False)
     assert "trunk cache" not in capsys.readouterr().err
 
 
@@ -240,7 +251,7 @@ def test_a_family_that_answers_otherwise_when_split_is_not_split(
     backbone = tiny_backbones["bert"]
     halves = cut.LayerCut.lower
     monkeypatch.setattr(cut.LayerCut, "lower", lambda self, inputs: halves(self, inputs) + 0.1)
-    ak.train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone)
+    train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone, quiet=False)
     assert "answers otherwise when it is split" in capsys.readouterr().err
     assert answered == []
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from adapterkit.backbone import cache_folder
@@ -47,6 +47,20 @@ class Wanted:
     tokens: dict[bytes, int]
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A store, and what is to be done with it.
+
+    Attributes:
+        missing: how many of the wanted rows it lacks.
+    """
+
+    store: Store
+    wanted: Wanted
+    estimate: Estimate
+    missing: int
+
+
 def cache_root(setting: str = "auto") -> Path:
     """Where states are kept: the folder of the recipe, else one in adapterkit's cache folder."""
     return cache_folder() / "trunk" if setting in ("auto", "off") else Path(setting).expanduser()
@@ -71,21 +85,13 @@ def _shortcut(job: Job, batches: Batches) -> Shortcut | NoCut:
     cut = cut_of(adapted)
     if isinstance(cut, NoCut):
         return cut
-    probed = _probe(job, cut)
-    if isinstance(probed, NoCut):
-        return probed
-    space = space_of(adapted, cut.layer, cut.pooling, probed)
-    store = Store(cache_root(job.recipe.training.cache), space)
-    wanted = _wanted(job)
-    missing = {key for key, row in zip(wanted.tokens, store.find(list(wanted.tokens)), strict=True) if row == MISSING}
-    if len(missing) < len(wanted.tokens) and not _still_right(job, cut, store, wanted):
-        return NoCut(f"{store.folder} holds other states than this backbone gives: was it changed in memory?")
-    estimate = _estimate(job, cut, store, wanted, missing, batches)
-    objection = estimate.objection() if job.recipe.training.cache == "auto" else ""
-    objection = _agreed(job, objection)
-    if objection:
+    opened = _open(job, cut, batches)
+    # The disk may look otherwise to every process, and all of them have to fill or none.
+    objection = _agreed(job, opened.reason if isinstance(opened, NoCut) else "")
+    if objection or isinstance(opened, NoCut):
         return NoCut(objection)
-    job.console.say(_decided(cut, estimate, len(wanted.tokens), len(missing), store.folder))
+    store, wanted = opened.store, opened.wanted
+    job.console.say(_decided(cut, opened.estimate, len(wanted.tokens), opened.missing, store.folder))
     _fill(job, cut, store, wanted)
     found = sum(row != MISSING for row in store.find(list(wanted.tokens)))
     if store.refusal:
@@ -95,6 +101,22 @@ def _shortcut(job: Job, batches: Batches) -> Shortcut | NoCut:
     if found < len(wanted.tokens):
         job.console.warn(f"{len(wanted.tokens) - found:,} texts are not kept and will be computed each time")
     return Shortcut(cut, store, adapted.backbone.device)
+
+
+def _open(job: Job, cut: Cut, batches: Batches) -> Opened | NoCut:
+    """The states that there are, as this process sees them, and what the recipe's setting makes of them."""
+    probed = _probe(job, cut)
+    if isinstance(probed, NoCut):
+        return probed
+    setting = job.recipe.training.cache
+    store = Store(cache_root(setting), space_of(job.adapted, cut.layer, cut.pooling, probed))
+    wanted = _wanted(job)
+    missing = {key for key, row in zip(wanted.tokens, store.find(list(wanted.tokens)), strict=True) if row == MISSING}
+    if len(missing) < len(wanted.tokens) and not _still_right(job, cut, store, wanted):
+        return NoCut(f"{store.folder} holds other states than this backbone gives: was it changed in memory?")
+    estimate = _estimate(job, cut, store, wanted, missing, batches)
+    objection = estimate.objection() if setting == "auto" else ""
+    return NoCut(objection) if objection else Opened(store, wanted, estimate, len(missing))
 
 
 def _decided(cut: Cut, estimate: Estimate, texts: int, new: int, folder: Path) -> str:
@@ -205,11 +227,10 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _agreed(job: Job, objection: str) -> str:
-    """What the main process decided: the others may have found the disk in another state."""
-    decided = [objection]
+    """What the first process that objects says."""
     if job.accelerator.num_processes > 1:
-        broadcast_object_list(decided)
-    return decided[0]
+        return next(filter(None, gather_object([objection])), "")
+    return objection
 
 
 def _fill(job: Job, cut: Cut, store: Store, wanted: Wanted) -> None:

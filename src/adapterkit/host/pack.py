@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -77,18 +79,15 @@ def pack(
 def _pack_lora(
     method: LoraMethod, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone
 ) -> Packed:
-    chosen = {site.path: site for site in choose(backbone.sites, method)}
-    targets = _targets(config, chosen)
     reader = _Reader(names)
-    halves = 2 if splits(method.initialization) else 1
+    places = _lora_places(method, config, backbone)
     found: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
-    for path, (site, target) in targets.items():
-        rank = halves * pattern_value(method.rank_pattern, site, method.rank)
-        outputs, inputs = _sizes(backbone, path)
-        a_RI = reader.take(f"{target}.lora_A.weight", (rank, inputs))
-        b_OR = reader.take(f"{target}.lora_B.weight", (outputs, rank))
-        magnitude_O = reader.take(f"{target}.lora_magnitude_vector", (outputs,)) if method.dora else None
-        found[path] = a_RI, b_OR, magnitude_O
+    for place in places:
+        a_RI = reader.take(f"{place.target}.lora_A.weight", (place.rank, place.inputs))
+        b_OR = reader.take(f"{place.target}.lora_B.weight", (place.outputs, place.rank))
+        magnitude_O = reader.take(f"{place.target}.lora_magnitude_vector", (place.outputs,)) if method.dora else None
+        found[place.site.path] = a_RI, b_OR, magnitude_O
+    targets = {place.site.path: (place.site, place.target) for place in places}
     biases = _take_biases(method, backbone, targets, reader)
     reader.finish(
         ending=(".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"),
@@ -97,20 +96,73 @@ def _pack_lora(
         _refuse_adapted(backbone.trunk)
     updates: list[Update] = []
     affines: list[Affine] = []
-    for path, (a_RI, b_OR, magnitude_O) in found.items():
-        site = targets[path][0]
-        scaling = _scaling(method, site)
+    for place, (path, (a_RI, b_OR, magnitude_O)) in zip(places, found.items(), strict=True):
+        scaling = place.scaling
         if magnitude_O is not None:
             b_OR, scaling = scaling * b_OR.float(), 1.0
             gain_O = _gain(backbone.trunk.get_submodule(path), a_RI.float(), b_OR, magnitude_O.float())
             affines.append(Affine(path, gain_O, _shift(backbone.trunk, path, gain_O, biases.pop(path, None))))
             b_OR = gain_O[:, None] * b_OR
-        updates.append(Update(site, a_RI, b_OR, scaling))
+        updates.append(Update(place.site, a_RI, b_OR, scaling))
     affines += [Affine(path, None, _shift(backbone.trunk, path, None, bias)) for path, bias in biases.items()]
     lowest = lowest_layers(update.site for update in updates)
     if method.bias == "all":
         lowest = dict.fromkeys(lowest, BELOW_ALL_LAYERS)
     return reader.checked(assemble(backbone, updates, affines, lowest_layer=lowest))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A linear that a LoRA updates.
+
+    Attributes:
+        site: where it is in the trunk.
+        target: its path in the adapter's model.
+        rank: of the saved tensors.
+        outputs, inputs: widths.
+        scaling: what b · a is multiplied by.
+    """
+
+    site: Site
+    target: str
+    rank: int
+    outputs: int
+    inputs: int
+    scaling: float
+
+
+_Known = dict[tuple[str, tuple[str, ...]], tuple[_Place, ...]]
+_KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+_MOST_KNOWN = 64
+
+
+def _lora_places(method: LoraMethod, config: Mapping[str, Any], backbone: Backbone) -> tuple[_Place, ...]:
+    """Where a LoRA stands. Kept for every backbone: adapters of one recipe stand in the same places.
+
+    Raises:
+        SiteError, ArtifactError: as `pack`.
+    """
+    known = _KNOWN.setdefault(backbone.trunk, {})
+    listed = config.get("target_modules")
+    key = method.model_dump_json(), tuple(map(str, listed)) if isinstance(listed, list | tuple | set) else ()
+    found = known.get(key)
+    if found is None:
+        chosen = {site.path: site for site in choose(backbone.sites, method)}
+        halves = 2 if splits(method.initialization) else 1
+        found = tuple(
+            _Place(
+                site,
+                target,
+                halves * pattern_value(method.rank_pattern, site, method.rank),
+                *_sizes(backbone, path),
+                _scaling(method, site),
+            )
+            for path, (site, target) in _targets(config, chosen).items()
+        )
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[key] = found
+    return found
 
 
 def _scaling(method: LoraMethod, site: Site) -> float:
@@ -187,7 +239,9 @@ def _refuse_adapted(trunk: nn.Module) -> None:
 # -- IA3
 
 
-def _pack_ia3(method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone) -> Packed:
+def _pack_ia3(
+    method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone
+) -> Packed:
     targets = _targets(config, {site.path: site for site in ia3.choose(backbone.sites, method)})
     reader = _Reader(names)
     affines, scaled = [], []
@@ -282,9 +336,7 @@ def _in_trunk(target: str, known: Mapping[str, Any]) -> str | None:
 
 def _sizes(backbone: Backbone, path: str) -> tuple[int, int]:
     """Outputs and inputs of a linear of the trunk."""
-    linear: Any = backbone.trunk
-    for name in path.split("."):  # `get_submodule` takes twenty times as long
-        linear = linear._modules[name]
+    linear: Any = backbone.trunk.get_submodule(path)
     if isinstance(linear, BaseTunerLayer):
         linear = linear.get_base_layer()
     return hidden_width(linear), int(linear.nx if is_transposed(linear) else linear.in_features)
@@ -301,7 +353,9 @@ class _Reader:
         """The tensor on the CPU, as it is; zeros where it cannot be used, which `finish` then reports."""
         self._shapes[name] = shape
         tensor = self.names.get(name)
-        return torch.zeros(shape) if tensor is None or tensor.shape != shape else tensor.detach().cpu()
+        if tensor is None or tensor.shape != shape:
+            return torch.zeros(shape)
+        return tensor.detach().cpu() if tensor.requires_grad or not tensor.is_cpu else tensor
 
     def finish(self, ending: tuple[str, ...]) -> None:
         """Refuse what was missing, misshapen, or belongs to the method at a place that it does not adapt."""

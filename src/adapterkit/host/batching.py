@@ -164,7 +164,7 @@ class _Rows:
         for piece in pieces:
             # Pieces may share their tensors.
             if id(piece.inputs) not in read:
-                flat = {name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()}
+                flat: Inputs = {name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()}
                 whole = torch.cat([flat[name] for name in sorted(flat)], dim=1).cpu().numpy()
                 read[id(piece.inputs)] = flat, [numbers.setdefault(ids.tobytes(), len(numbers)) for ids in whole]
             flat, texts = read[id(piece.inputs)]

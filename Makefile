@@ -8,10 +8,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs clean
+.PHONY: help setup demo test check format docs bench-training clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv with everything that the other targets need; made again when the pins change
 
@@ -45,6 +45,9 @@ format: $(READY)  ## format the code and repair what the linter can
 
 docs: $(READY)  ## build the site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench-training: $(READY)  ## measure training against PEFT and full fine-tuning in some 8 minutes; data from ADAPTERKIT_DATA
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(ARGS)
 
 clean:  ## remove what was built: caches, site and environment; runs/ stays
 	rm -rf .venv site dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -43,8 +43,10 @@ ASKED = {
 }
 
 
-def steps_of(method: dict[str, Any], cache: str, folder: Path, precision: str, limit: int | None) -> Iterator[Any]:
-    """Training steps of one variant, on a backbone of its own."""
+def run_of(
+    method: dict[str, Any], cache: str, folder: Path, precision: str, limit: int | None, **training: Any
+) -> tuple[Any, Iterator[Any]]:
+    """An adapter on a backbone of its own, and its training steps. What is not kept yet is computed when they begin."""
     from adapterkit.adapted import build
     from adapterkit.recipe import resolve
     from adapterkit.training.batches import HeldBatches
@@ -57,8 +59,8 @@ def steps_of(method: dict[str, Any], cache: str, folder: Path, precision: str, l
     from adapterkit.training.trunk_cache import use_cache
 
     data = {**RECIPE["data"], "limit": limit}
-    training = {**RECIPE["training"], "cache": cache, "precision": precision}
-    recipe = resolve({**RECIPE, "method": method, "data": data, "training": training}, ()).recipe
+    chosen = {**RECIPE["training"], "cache": cache, "precision": precision, **training}
+    recipe = resolve({**RECIPE, "method": method, "data": data, "training": chosen}, ()).recipe
     shelf, accelerator, console = Shelf(), make_accelerator(recipe, folder), RunConsole(quiet=True)
     rows, backbone = shelf.rows(recipe, None), shelf.backbone(recipe, accelerator)
     adapted = build(backbone, rows.task, recipe.method, recipe.head, 0)
@@ -66,10 +68,19 @@ def steps_of(method: dict[str, Any], cache: str, folder: Path, precision: str, l
     features = shelf.features(rows, adapted, console)
     job = Job(recipe, rows, features, adapted, accelerator, console, folder)
     batches = HeldBatches(features["train"], rows.train.numbers, recipe.training)
-    use_cache(job, batches)
-    learner = make_learner(adapted, recipe.training, batches.total_steps)
-    model = accelerator.prepare(adapted, device_placement=[False])
-    return training_steps(model, adapted, batches, learner, recipe.training, accelerator)
+
+    def steps() -> Iterator[Any]:
+        use_cache(job, batches)
+        learner = make_learner(adapted, recipe.training, batches.total_steps)
+        model = accelerator.prepare(adapted, device_placement=[False])
+        yield from training_steps(model, adapted, batches, learner, recipe.training, accelerator)
+
+    return adapted, steps()
+
+
+def steps_of(method: dict[str, Any], cache: str, folder: Path, precision: str, limit: int | None) -> Iterator[Any]:
+    """Training steps of one variant."""
+    return run_of(method, cache, folder, precision, limit)[1]
 
 
 def peft_steps(precision: str, limit: int | None) -> Iterator[Any]:

@@ -56,19 +56,24 @@ class FullyTrained(Adapted):
                 parameter.copy_(snapshot[name])
 
 
+def fully_trained(recipe: Recipe, task: Any) -> FullyTrained:
+    """The recipe's backbone in fp32 under its head, all of it trainable."""
+    backbone = Backbone.load(recipe.backbone.name, dtype="float32")
+    adapted: Any = build(backbone, task, NoMethod(), recipe.head, recipe.training.seed)
+    adapted.__class__ = FullyTrained
+    adapted.compute_dtype = torch.float32
+    adapted.module.requires_grad_(True)
+    found: FullyTrained = adapted
+    return found
+
+
 def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     """Train every weight as the recipe says. Returns split -> metric -> value with its interval."""
     settings = recipe.training
     torch.manual_seed(settings.seed)
     rows = read_recipe_rows(recipe)
-    computing = Backbone.load(recipe.backbone.name, dtype=recipe.backbone.dtype).dtype
-    backbone = Backbone.load(recipe.backbone.name, dtype="float32")
-    adapted = build(backbone, rows.task, NoMethod(), recipe.head, settings.seed)
-    adapted.__class__ = FullyTrained
-    assert isinstance(adapted, FullyTrained)
-    adapted.compute_dtype = computing
-    for parameter in adapted.module.parameters():
-        parameter.requires_grad_(True)
+    adapted = fully_trained(recipe, rows.task)
+    adapted.compute_dtype = Backbone.load(recipe.backbone.name, dtype=recipe.backbone.dtype).dtype
     task, accelerator = rows.task, Accelerator()
     batches = HeldBatches(task.encode(rows.train, adapted.vocabulary, "train").features, rows.train.numbers, settings)  # type: ignore[arg-type, union-attr]
     learner = make_learner(adapted, settings, batches.total_steps)

@@ -172,7 +172,9 @@ def random_bert(width: int, layers: int) -> nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    repeats, results = chosen.repeats, chosen.out
     torch.set_num_threads(1)
     minilm = Backbone.load(MINILM, dtype="float32", device="cpu")
     trunks = {"MiniLM, 6 layers": minilm.trunk, "BERT d=256, 4 layers": random_bert(256, 4)}
@@ -184,8 +186,8 @@ def main() -> None:
         ratio = {other: round(seconds["plain"] / value, 3) for other, value in seconds.items()}
         found.append({"model": name, "what": what, "padding": share, "seconds": seconds, "times_faster": ratio})
         facts = {"rows": ROWS, "tokens": TOKENS, "threads": 1, "dtype": "float32", "repeats": repeats}
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({**facts, "torch": torch.__version__, "results": found}, indent=1) + "\n")
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps({**facts, "torch": torch.__version__, "results": found}, indent=1) + "\n")
         shown = ", ".join(f"{other} {value:.2f}" for other, value in ratio.items())
         print(f"{name}, {what}, {share:.0%} padding: {shown} times as fast as plain", flush=True)
 

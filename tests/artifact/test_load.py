@@ -8,6 +8,7 @@ import torch
 from adapterkit.artifact import load, open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError, ContractError
+from adapterkit.recipe import Ia3Method
 from tests.artifact.conftest import LABELS, logits, make, write
 from tests.artifact.mutations import CONFIG, MANIFEST, TENSORS, pack, resign, unpack
 
@@ -153,6 +154,27 @@ def test_a_backbone_tensor_that_calls_itself_a_head_is_refused_by_the_backbone(s
 def test_patterns_paths_and_sizes_in_the_peft_config_are_refused(saved, changes, words):
     edit(saved, CONFIG, **changes)
     assert words in refused(saved)
+
+
+@pytest.mark.parametrize(
+    ("edited", "words"),
+    [
+        (lambda modules: [], "ia3_l: shape (1, 64), expected 1 on axis 1 of 2"),
+        (lambda modules: [*modules, "bert.pooler.dense"], "'bert.pooler.dense' is not one of target_modules"),
+        (lambda modules: "(a+)+$", "expected a list of module names"),
+        (None, "feedforward_modules: missing"),
+    ],
+)
+def test_an_ia3_whose_config_is_not_that_of_its_tensors_is_refused(tmp_path, tiny_backbones, edited, words):
+    with make(tiny_backbones["bert"], Ia3Method()) as adapted:
+        folder = write(tmp_path / "out", adapted)
+    config = json.loads((folder / "adapter_config.json").read_bytes())
+    modules = config.pop("feedforward_modules")
+    if edited is not None:
+        config["feedforward_modules"] = edited(modules)
+    (folder / "adapter_config.json").write_bytes(json.dumps(config).encode())
+    resign(folder)
+    assert words in refused(folder)
 
 
 def test_trust_in_an_artifacts_recipe_has_no_effect(saved, monkeypatch):

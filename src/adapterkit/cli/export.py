@@ -41,7 +41,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Merge a LoRA into a copy of its backbone: a plain checkpoint, proven to answer as the adapter does.
+    """Merge a LoRA or IA3 into a copy of its backbone: a plain checkpoint, proven to answer as the adapter does.
 
     $ adapterkit export runs/wnut17 models/wnut17 --format transformers
     $ adapterkit export runs/banking77 models/banking77-trunk --trunk-only

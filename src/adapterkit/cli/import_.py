@@ -44,7 +44,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a LoRA folder made by plain PEFT, its head included, into an artifact that answers the same.
+    """Turn a LoRA or IA3 folder made by plain PEFT, its head included, into an artifact that answers the same.
 
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes

@@ -1,8 +1,7 @@
 """A LoRA or IA3 folder that plain PEFT wrote, head included, turned into an artifact with the same answers.
 
 The tensors say what was adapted: their names are the modules, their shapes the ranks, or the side that IA3
-scales. So `target_modules` is never
-run, be it a list, a regular expression or "all-linear".
+scales. So `target_modules` is never run, be it a list, a regular expression or "all-linear".
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs bench-training clean
+.PHONY: help setup demo test check format docs bench-host bench-training clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ format: $(READY)  ## format the code and repair what the linter can
 
 docs: $(READY)  ## build the site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench-host: $(READY)  ## measure the host against the bare backbone, PEFT and AdapterHub in some 5 minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/host.py $(ARGS)
 
 bench-training: $(READY)  ## measure training against PEFT and full fine-tuning in some 8 minutes; data from ADAPTERKIT_DATA
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(ARGS)

@@ -37,7 +37,7 @@ def saved(folder: Path, backbone: ak.Backbone, method: LoraMethod, head: HeadSet
     """So many artifacts of 77 labels, with eight golden rows each, as a training on BANKING77 leaves them."""
     rows = [{"text": f"some words, number {place}", "label": label} for place, label in enumerate(LABELS)]
     task = TASKS["text-classification"].prepare(TaskSettings(kind="text-classification"), rows)
-    facts = DataFacts(source="random", label_counts={"train": {label: 100 for label in LABELS}})
+    facts = DataFacts(source="random", label_counts={"train": dict.fromkeys(LABELS, 100)})
     places = []
     with build(backbone, task, method, head, 0) as adapted:
         state = adapted.state()
@@ -50,7 +50,7 @@ def saved(folder: Path, backbone: ak.Backbone, method: LoraMethod, head: HeadSet
 
 
 def alternating(variants: Mapping[str, Any], repeats: int) -> dict[str, float]:
-    """Each variant's median in CPU seconds of this process, the variants taking turns; the first turn does not count."""
+    """Each variant's median in CPU seconds of this process; they take turns, and the first turn does not count."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(repeats + 1):
         for name, run in variants.items():

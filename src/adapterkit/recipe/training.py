@@ -40,7 +40,7 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the computation. auto: bf16 where the hardware is fast at it, else fp32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of every random choice. The same seed, data and machine give the same bytes."""
+    """Seed of every random choice. The same seed, data, machine and kept states (see cache) give the same bytes."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread over all classes. Higher: less sure of itself, often better calibrated."""
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None

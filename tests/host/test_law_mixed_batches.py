@@ -23,12 +23,14 @@ WORLDS = {
         Recipe("multiple-choice", "pfeiffer", "attention"),
         Recipe("masked-lm", "lora-dora"),
         Recipe("text-classification", "none", "linear-mean"),
+        Recipe("token-classification", "ia3"),
     ],
     "llama": [
         Recipe("text-classification", "lora-all-linear"),
         Recipe("token-classification", "parallel", "linear"),
         Recipe("causal-lm", "lora"),
         Recipe("causal-lm", "houlsby", seed=5),
+        Recipe("causal-lm", "ia3"),
         Recipe("multiple-choice", "none", "linear-last"),
     ],
     "bart": [
@@ -37,6 +39,7 @@ WORLDS = {
         Recipe("token-classification", "lora", "mlp"),
         Recipe("seq2seq-lm", "lora"),
         Recipe("seq2seq-lm", "parallel", seed=5),
+        Recipe("seq2seq-lm", "ia3"),
     ],
 }
 LENGTHS = (1, 2, 6, 13)

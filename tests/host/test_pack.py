@@ -10,7 +10,7 @@ import torch
 from adapterkit.adapted import PREFIX
 from adapterkit.errors import ArtifactError, SiteError
 from adapterkit.host.pack import pack
-from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod, NoMethod
 from tests.host import worlds
 from tests.methods.cases import attached
 
@@ -26,7 +26,7 @@ def test_a_head_alone_needs_nothing(tiny_backbones):
     assert pack(NoMethod(), {}, {}, tiny_backbones["bert"]) is None
 
 
-@pytest.mark.parametrize("name", ["lora", "lora-all", "pissa", "houlsby", "parallel"])
+@pytest.mark.parametrize("name", ["lora", "lora-all", "pissa", "houlsby", "parallel", "ia3"])
 def test_an_adapter_takes_the_bytes_of_its_own_numbers(tiny_backbones, name):
     method = worlds.METHODS[name]
     config, state = saved(tiny_backbones["bert"], method)
@@ -45,6 +45,24 @@ def test_the_scaling_is_folded_into_the_projection_up(tiny_backbones):
     assert packed is not None
     assert torch.equal(packed.flat, torch.cat([a.flatten(), 3 * b.T.flatten()]))
     assert packed.lowest_layer == {"encoder": 0}
+
+
+def test_factors_of_ia3_are_kept_as_what_they_differ_from_one_exactly_and_the_head_is_left_alone(tiny_backbones):
+    method = Ia3Method(sites=("attention.query", "feedforward.output"), layers=(0,))
+    config, _ = saved(tiny_backbones["bert"], method)
+    gives = torch.linspace(-0.3, 0.3, 32).to(torch.bfloat16)  # less 1, no bf16 would hold it
+    reads = torch.linspace(-3, 3, 64).to(torch.bfloat16)
+    output = QUERY.replace("attention.self.query", "output.dense")
+    state = {f"{PREFIX}{QUERY}.ia3_l": gives[:, None], f"{PREFIX}{output}.ia3_l": reads[None]}
+    packed = pack(method, config, state | {f"{PREFIX}classifier.weight": torch.ones(2, 32)}, tiny_backbones["bert"])
+    assert packed is not None
+    assert torch.equal(packed.flat, torch.cat([gives.float() - 1, reads.float() - 1]))
+    with pytest.raises(ArtifactError) as caught:
+        pack(method, config, {f"{PREFIX}{QUERY}.ia3_l": gives[None]}, tiny_backbones["bert"])
+    assert caught.value.problems == (
+        f"{QUERY}.ia3_l: shape (1, 32), expected (32, 1)",
+        f"{output}.ia3_l: missing",
+    )
 
 
 def test_adapters_that_are_built_alike_share_a_structure(tiny_backbones):

@@ -139,13 +139,13 @@ def assemble(
     scalings: list[tuple[int, float]] = []
     places: list[Site | Sublayer] = []
     for affine in affines:
-        gain = None if affine.gain is None else affine.gain - 1
+        gain = None if affine.gain is None else affine.gain.float() - 1  # bf16 would round the difference
         parts = [part for part in (gain, affine.shift) if part is not None]
         pieces.append(AffinePiece(affine.path, len(parts[0]), affine.gain is not None, affine.shift is not None))
         tensors += parts
     for one in scaled:
         pieces.append(InputPiece(one.path, len(one.factor)))
-        tensors.append(one.factor - 1)
+        tensors.append(one.factor.float() - 1)
     for group in _groups(updates):
         pieces.append(
             LoraPiece(

@@ -239,9 +239,7 @@ def _refuse_adapted(trunk: nn.Module) -> None:
 # -- IA3
 
 
-def _pack_ia3(
-    method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone
-) -> Packed:
+def _pack_ia3(method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone) -> Packed:
     targets = _targets(config, {site.path: site for site in ia3.choose(backbone.sites, method)})
     reader = _Reader(names)
     affines, scaled = [], []

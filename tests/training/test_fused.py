@@ -82,7 +82,7 @@ def losses_of(backbone: Any, method: Method, *, fused: bool) -> Iterator[float]:
         ("modernbert", "pfeiffer", FEW),
     ],
 )
-def test_fifty_losses_equal_those_of_plain_layers_and_a_plain_optimizer(
+def test_losses_equal_those_of_plain_layers_and_a_plain_optimizer(
     tiny_backbones: Any, family: str, name: str, steps: int
 ) -> None:
     fused, plain = (

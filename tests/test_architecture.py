@@ -32,7 +32,6 @@ FLOORS: dict[str, int] = {
     "training": 4,
     "evaluation": 4,
     "host": 4,
-    "host": 4,
     "sweeping": 5,
     "planning": 5,
     "cli": 7,

@@ -82,7 +82,9 @@ def compare(found: dict[str, Any]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--no-adapterhub", action="store_true")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, by comma; none compares what was measured before")
+    parser.add_argument(
+        "--only", default=",".join(PARTS), help="parts, by comma; none compares what was measured before"
+    )
     options = parser.parse_args()
     skipped = {"", "adapterhub"} if options.no_adapterhub else {""}
     chosen = [part for part in options.only.split(",") if part not in skipped]

@@ -1,14 +1,15 @@
 """What do many tasks on one input cost, once what no adapter has touched is computed once for all of them?
 
-    OMP_NUM_THREADS=1 python benchmarks/host_sharing.py            # two minutes on one busy core
+    OMP_NUM_THREADS=1 python benchmarks/host_sharing.py            # minutes on one busy core; --tokens 128 is shorter
 
-Eight classifiers of four labels on one text, on all-MiniLM-L6-v2 in fp32 (6 layers, d=384). Their LoRAs (rank 8, queries
-and values) stand in the top third of the layers, in the top one, or there are heads alone. A plain pass is transformers'
-trunk on token ids that are there already; a host's times hold all that `predict_all` does, from the text to the answers.
-The limit counts layers: 8 tasks that share 4 of 6 layers run 4 + 8 · 2 of 8 · 6, so at most 2.4 times as fast.
+Eight classifiers of four labels on one text, on all-MiniLM-L6-v2 in fp32 (6 layers, d=384). Their LoRAs (rank 8,
+queries and values) stand in the top third of the layers, in the top one, or there are heads alone. A plain pass is
+transformers' trunk on token ids that are there already; a host's times hold all that `predict_all` does, from the text
+to the answers. The limit counts layers: 8 tasks that share 4 of 6 layers run 4 + 8 · 2 of 8 · 6, so at most 2.4 times
+as fast.
 
-Before anything is timed, `predict_all` must equal each adapter alone to 1e-5. Variants take turns. Times are CPU seconds
-of the process on one thread, medians, so that other work on the machine counts little. Writes
+Before anything is timed, `predict_all` must equal each adapter alone to 1e-5. Variants take turns. Times are CPU
+seconds of the process on one thread, medians, so that other work on the machine counts little. Writes
 benchmarks/results/host_sharing.json.
 """
 
@@ -53,7 +54,7 @@ HEADS = {
 
 def text_of(backbone: Any, tokens: int) -> str:
     """A text that is read as exactly so many tokens, special ones included."""
-    words = "my card was lost and the bank will send a new one".split()
+    words = ("my", "card", "was", "lost", "and", "the", "bank", "will", "send", "a", "new", "one")
     text = " ".join(words[place % len(words)] for place in range(tokens - 2))
     if len(backbone.tokenizer(text)["input_ids"]) != tokens:
         raise SystemExit("the words of this benchmark are not one token each")
@@ -74,7 +75,9 @@ def hosted(backbone: Any, folder: Path, method: Method, head: HeadSettings, text
             alone.append(adapted.predict([{"text": text}])[0]["probabilities"])
             place = folder / str(seed)
             facts = DataFacts(source="random")
-            save(place, adapted, recipe={}, data=facts, metrics={}, seed=seed, golden=[], dtype="float32", overwrite=True)
+            save(
+                place, adapted, recipe={}, data=facts, metrics={}, seed=seed, golden=[], dtype="float32", overwrite=True
+            )
         host.mount(str(seed), place)
     found = host.predict_all(text)
     largest = max(
@@ -154,7 +157,9 @@ def main() -> None:
             for name in options.methods
         ]
     if not options.no_results:
-        machine = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, 1 thread"
+        machine = (
+            f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, 1 thread"
+        )
         RESULTS.write_text(json.dumps({"machine": machine, "cells": cells}, indent=1) + "\n")
 
 

@@ -36,14 +36,16 @@ def figures_picture(figures: list[dict[str, Any]], path: Path) -> None:
     """Each figure as a share of what is asked: left of the line is better."""
     shown = [row for row in figures if not row["what"].startswith("losses")]
     figure, axes = plt.subplots(figsize=(8.5, 0.6 + 0.24 * len(shown)))
+    widest = 1.0
     for place, row in enumerate(reversed(shown)):
         sign, limit = row["asked"].split()
         share = row["measured"] / float(limit) if sign == "≤" else float(limit) / row["measured"]
+        widest = max(widest, share)
         axes.barh(place, share, color="#4878a8" if row["met"] else "#c0504d", height=0.65)
         axes.text(share + 0.01, place, f"{row['measured']:g} (asked {row['asked']})", va="center", fontsize=7)
-    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.axvline(1.0, color="black", linewidth=0.6, zorder=0)
     axes.set_yticks(range(len(shown)), [row["what"] for row in reversed(shown)], fontsize=7)
-    axes.set(xlabel="cost as a share of what is asked; left of the line is better", xlim=(0, 1.6))
+    axes.set(xlabel="cost as a share of what is asked; left of the line is better", xlim=(0, widest + 0.4))
     axes.spines[["top", "right"]].set_visible(False)
     _write(figure, path)
 

@@ -67,3 +67,9 @@ def answer(model: Any, kind: str, batch: Batch) -> tuple[Tensor, Tensor]:
 def trunk_values(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all tensors by name."""
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def of_tokens(logits: Tensor, batch: Batch) -> Tensor:
+    """Logits without those of padding, where they are per token: nobody computes what nobody reads."""
+    mask = batch.inputs["attention_mask"]
+    return logits[mask.bool()] if logits.shape[:2] == mask.shape and logits.dim() == 3 else logits

@@ -186,7 +186,7 @@ def test_an_override_does_not_change_the_mapping_it_was_given() -> None:
         ("trainig.seed=1", "trainig (command line): is not a known name; did you mean training?"),
         ("head.pooling=maen", "found 'maen', expected auto, mean, first or last; did you mean mean?"),
         ("task.kind=causal_lm", "did you mean causal-lm?"),
-        ("method.kind=lroa", "found 'lroa', expected lora, bottleneck, fusion or none; did you mean lora?"),
+        ("method.kind=lroa", "found 'lroa', expected lora, bottleneck, ia3, fusion or none; did you mean lora?"),
         ("method=null", "method (command line): found null, expected a block of settings"),
         ("data=3", "data (command line): found 3, expected a block of settings"),
         ("training.seed=[1", "training.seed (command line): '[1' cannot be read"),
@@ -267,7 +267,7 @@ def test_the_schema_describes_every_field_and_refuses_what_is_unknown() -> None:
     schema = recipe_schema()
     blocks = [schema, *schema["$defs"].values()]
     objects = [block for block in blocks if block.get("type") == "object"]
-    assert len(objects) == 10
+    assert len(objects) == 11
     assert all(block["additionalProperties"] is False for block in objects)
     assert [
         name

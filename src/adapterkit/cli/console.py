@@ -97,7 +97,10 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=bool(headings), pad_edge=False, title=title or None, title_justify="left")
+    if title:
+        # Not as the table's own: a narrow table would break it.
+        typer.secho(title, bold=True)
+    table = Table(box=None, show_header=bool(headings), pad_edge=False)
     columns = max(map(len, [*rows, headings]))
     for column in headings or [""] * columns:
         table.add_column(column, overflow="fold")
@@ -108,7 +111,7 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
         console.print(table)
         return
     widest = sum(max(len(row[place]) for row in [*rows, headings] if place < len(row)) for place in range(columns))
-    console = Console(highlight=False, width=max(80, widest + 2 * columns, len(title)))
+    console = Console(highlight=False, width=max(80, widest + 2 * columns))
     with console.capture() as captured:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -22,12 +22,19 @@ from adapterkit.evaluation import score
 from adapterkit.recipe import NoMethod, Recipe, resolve
 from adapterkit.tasks import Metric
 from adapterkit.training.batches import HeldBatches
-from adapterkit.training.datasets import read_recipe_rows
+from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import make_learner
 from adapterkit.training.loop import training_steps
 
+LEARNING_RATES = {"t5-mini-en": 1e-3, "stories260K": 1e-3}
+"""By backbone, for those far smaller than the usual encoder."""
 LEARNING_RATE = 1e-4
-"""For small encoders; an override sets another."""
+"""For every other backbone; an override sets another."""
+
+
+def rate_for(recipe: Recipe) -> list[str]:
+    """The override that sets the rate for the recipe's backbone."""
+    return [f"training.learning_rate={LEARNING_RATES.get(recipe.backbone.name, LEARNING_RATE)}"]
 
 
 class FullyTrained(Adapted):
@@ -67,6 +74,13 @@ def fully_trained(recipe: Recipe, task: Any) -> FullyTrained:
     return found
 
 
+def score_untrained(recipe: Recipe) -> dict[str, dict[str, Metric]]:
+    """The checkpoint with its own head, as it is. Returns split -> metric -> value with its interval."""
+    rows = read_recipe_rows(recipe)
+    backbone = Backbone.load(recipe.backbone.name, dtype=recipe.backbone.dtype)
+    return _scores(build(backbone, rows.task, NoMethod(), recipe.head, recipe.training.seed), rows)
+
+
 def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     """Train every weight as the recipe says. Returns split -> metric -> value with its interval."""
     settings = recipe.training
@@ -82,20 +96,23 @@ def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     for step in training_steps(adapted, adapted, batches, learner, settings, accelerator):
         if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:
             continue
-        if rows.validation is not None:
+        if rows.validation is not None and settings.keep_best:
             value = sign * score(adapted, rows.validation, resamples=0, generated=False)[task.main_metric].value
             if best is None or value > best[0]:
                 best = (value, adapted.snapshot())
             print(f"step {step.number} loss {step.loss:.4f} validation {sign * value:.4f}", file=sys.stderr)
     if best is not None:
         adapted.restore(best[1])
+    return _scores(adapted, rows)
+
+
+def _scores(adapted: Adapted, rows: RecipeRows) -> dict[str, dict[str, Metric]]:
     parts = {"validation": rows.validation, "test": rows.test}
     return {split: score(adapted, held) for split, held in parts.items() if held is not None}
 
 
 if __name__ == "__main__":
-    overrides = [f"training.learning_rate={LEARNING_RATE}", *sys.argv[2:]]
-    scores = train_fully(resolve(sys.argv[1], overrides).recipe)
+    scores = train_fully(resolve(sys.argv[1], [*rate_for(resolve(sys.argv[1]).recipe), *sys.argv[2:]]).recipe)
     print(
         json.dumps({split: {name: metric.value for name, metric in found.items()} for split, found in scores.items()})
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from full_finetuning import LEARNING_RATE, train_fully
+from full_finetuning import rate_for, score_untrained, train_fully
 
 from adapterkit.recipe import resolve
 from adapterkit.training import train
@@ -28,6 +28,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "recipes.jsonl"
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 VARIANTS = ("lora", *PLACEMENTS, "none", "full")
+OWN_HEADS = ("masked-lm", "causal-lm", "seq2seq-lm")
+"""Kinds whose head is the checkpoint's own: nothing trains without a method, so `none` scores the bare checkpoint."""
 
 
 def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
@@ -38,13 +40,12 @@ def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
         overrides.append(f"method.placement={variant}")
     if variant == "none":
         overrides.append("method.kind=none")
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     size_bytes = None
     if variant == "full":
-        rate = [] if any(item.startswith("training.learning_rate") for item in extra) else [LEARNING_RATE]
-        metrics = train_fully(
-            resolve(file, [*overrides, *(f"training.learning_rate={value}" for value in rate)]).recipe
-        )
+        metrics = train_fully(resolve(file, [*rate_for(resolve(file).recipe), *overrides]).recipe)
+    elif variant == "none" and resolve(file).recipe.task.kind in OWN_HEADS:
+        metrics = score_untrained(resolve(file, overrides).recipe)
     else:
         with tempfile.TemporaryDirectory() as folder:
             result = train(file, overrides=[*overrides, f"output={folder}/run"])
@@ -59,6 +60,7 @@ def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
             split: {metric: [m.value, m.low, m.high] for metric, m in found.items()} for split, found in metrics.items()
         },
         "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - started_cpu, 1),
         "artifact_bytes": size_bytes,
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -86,7 +88,8 @@ def main() -> None:
                     file.write(json.dumps(found) + "\n")
                 test = found["metrics"].get("test") or found["metrics"]["validation"]
                 shown = ", ".join(f"{metric} {value[0]:.4f}" for metric, value in test.items())
-                print(f"{name} {variant} seed {seed}: {shown} ({found['seconds']} s)", file=sys.stderr)
+                spent = f"{found['cpu_seconds']} CPU s of {found['seconds']}"
+                print(f"{name} {variant} seed {seed}: {shown} ({spent})", file=sys.stderr)
 
 
 if __name__ == "__main__":

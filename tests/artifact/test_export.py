@@ -16,6 +16,7 @@ from adapterkit.artifact.convert.samples import sample_rows
 from adapterkit.artifact.convert.transformers import export
 from adapterkit.errors import ContractError, ExportError, MergeError, OutputError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod, TaskSettings
+from adapterkit.recipe.kinds import AUTO_CLASSES
 from adapterkit.tasks.table import TASKS
 from tests import tiny
 from tests.artifact.conftest import FAMILY, ROWS, logits, make, write
@@ -97,7 +98,7 @@ def test_every_kind_can_be_exported(tmp_path, tiny_backbones, kind, family):
         with torch.inference_mode():
             expected = adapted(inputs)
     export(tmp_path / "in", tmp_path / "out")
-    model = getattr(transformers, exporting.CLASSES[kind]).from_pretrained(tmp_path / "out").eval()
+    model = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(tmp_path / "out").eval()
     with torch.inference_mode():
         found = model(**inputs)
     found = torch.stack([found.start_logits, found.end_logits], -1) if "start_logits" in found else found.logits

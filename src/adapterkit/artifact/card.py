@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from adapterkit.artifact.folder import MANIFEST
+from adapterkit.recipe.kinds import AUTO_CLASSES
 from adapterkit.tasks import TASKS
 
 _PIPELINES: Mapping[str, str] = {
@@ -22,15 +23,6 @@ _PIPELINES: Mapping[str, str] = {
     "masked-lm": "fill-mask",
     "causal-lm": "text-generation",
     "seq2seq-lm": "text2text-generation",
-}
-_PEFT_CLASSES: Mapping[str, str] = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "multiple-choice": "AutoModelForMultipleChoice",
-    "masked-lm": "AutoModelForMaskedLM",
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
 }
 _SHOWN_LABELS = 100
 _SPECIAL = "\\`*_{}[]()#+-!|~$@:"
@@ -137,10 +129,10 @@ def _usage(content: Mapping[str, Any]) -> str:
     family = content["head"]["kind"] == "family"
     peft = [
         "from peft import PeftModel",
-        f"from transformers import {_PEFT_CLASSES[kind]}",
+        f"from transformers import {AUTO_CLASSES[kind]}",
         "",
         *(["import adapterkit.methods", ""] if content["method"]["kind"] == "bottleneck" else []),
-        f"model = {_PEFT_CLASSES[kind]}.from_pretrained({_code(name)}{_labels_argument(content)})",
+        f"model = {AUTO_CLASSES[kind]}.from_pretrained({_code(name)}{_labels_argument(content)})",
         'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
     ]
     note = "With plain PEFT:" if family else "With plain PEFT, which loads the method and leaves out the head:"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from adapterkit.adapted import PREFIX
 from adapterkit.artifact.config import is_module_name, targets_of
 from adapterkit.artifact.folder import CONFIG, MANIFEST, TENSORS
 from adapterkit.artifact.manifest import Manifest
@@ -17,7 +18,6 @@ from adapterkit.artifact.tensors import NAMES, shortened
 from adapterkit.errors import ArtifactError
 from adapterkit.recipe import FusionMethod, Ia3Method, LoraMethod
 
-PREFIX = "base_model.model."
 OWN_HEAD = "adapterkit_head"
 
 _ENDINGS: Mapping[str, tuple[str, ...]] = {

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from adapterkit.artifact.contents import PREFIX, method_target
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact.contents import method_target
 from adapterkit.artifact.folder import MANIFEST, TENSORS
 from adapterkit.artifact.manifest import Manifest, PartFacts
 from adapterkit.artifact.tensors import shortened

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
+from adapterkit.adapted import PREFIX
 from adapterkit.artifact.atomic import write_folder
 from adapterkit.artifact.card import render_card
 from adapterkit.artifact.config import make_config
-from adapterkit.artifact.contents import PREFIX
 from adapterkit.artifact.folder import CARD, CONFIG, IGNORED_FILES, IGNORED_FOLDERS, MANIFEST, TENSORS
 from adapterkit.artifact.golden import choose_rows, compute_golden
 from adapterkit.artifact.load import open_artifact

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from adapterkit.data import Rows
     from adapterkit.tasks.protocol import Task
 
+ROWS_AT_ONCE = 512
+"""Rows that are answered before the first of them are shown."""
+
 
 def lines_that_come_in() -> list[str]:
     """The lines of standard input; at a terminal, with a word on how to end them."""

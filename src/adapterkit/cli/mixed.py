@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterkit.cli import console
-from adapterkit.cli.incoming import lines_that_come_in, rows_of_objects
+from adapterkit.cli.incoming import ROWS_AT_ONCE, lines_that_come_in, rows_of_objects
 from adapterkit.cli.mounts import mounted, sources_of
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 TASK = "task"
 """The column that says which adapter answers a row."""
-
-ROWS_AT_ONCE = 512
 
 
 def mixed_answers(data: Path | None, mounts: Sequence[str], slots: int | None, backbone: str | None) -> Iterator[Any]:

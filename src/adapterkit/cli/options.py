@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", show_default=False)
+]
+
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The artifact's folder.", show_default=False)]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]

@@ -9,13 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import DataRoot, Json
+from adapterkit.cli.options import DataRoot, Json, RecipeName
 
 
 def plan(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", show_default=False)
-    ],
+    recipe: RecipeName,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Fields to set on top of the recipe.", show_default=False),

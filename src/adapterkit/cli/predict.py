@@ -10,12 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.incoming import lines_that_come_in, refuse_unusable, rows_of_file, rows_of_lines
+from adapterkit.cli.incoming import ROWS_AT_ONCE, lines_that_come_in, refuse_unusable, rows_of_file, rows_of_lines
 from adapterkit.cli.mixed import mixed_answers
 from adapterkit.cli.mounts import Mounts, Slots
 from adapterkit.cli.options import BackboneName, Json, Parts, named
-
-ROWS_AT_ONCE = 512
 
 
 def predict(

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from adapterkit.cli import console
-from adapterkit.cli.options import DataRoot, Json
+from adapterkit.cli.options import DataRoot, Json, RecipeName
 
 GRID = "--grid"
 
@@ -34,9 +34,7 @@ class ManyWords(TyperCommand):
 
 
 def sweep(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", show_default=False)
-    ],
+    recipe: RecipeName,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(

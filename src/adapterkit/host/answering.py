@@ -26,12 +26,12 @@ from transformers.modeling_outputs import (
     Seq2SeqModelOutput,
 )
 
+from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads.family import build_family
 from adapterkit.heads.headed import Headed, in_float32, logits_of
 from adapterkit.heads.own import HEAD_NAME, POOLED_KINDS, OwnModel, build_own
-from adapterkit.host.composed import PREFIX
 from adapterkit.recipe import HeadSettings
 
 Role = Literal["trunk", "encoder", "decoder"]

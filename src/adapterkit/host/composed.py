@@ -11,13 +11,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.recipe import HeadSettings, Method
 from adapterkit.tasks.protocol import Task
-
-PREFIX = "base_model.model."
-"""What an artifact puts before the path of every tensor."""
 
 
 @dataclass(frozen=True)

@@ -125,17 +125,19 @@ def generate(
     """
     _check(prompts)
     seeds = _seeds(decoding, len(prompts))
+    rooms = [_room(prompt, vocabulary) for prompt in prompts]
+    limits = [min(_wanted(prompt), room) for prompt, room in zip(prompts, rooms, strict=True)]
     texts: dict[int, str] = {}
     with torch.inference_mode(), narrow():
-        for (beams, *_), group in _groups(prompts, vocabulary, decoding).items():
+        for (beams, *_), group in _groups(prompts, rooms, max(limits, default=0), decoding).items():
             lengths = [prompts[index].feature.length_tokens for index in group]
             for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
                 rows = [group[place] for place in part]
                 taken = dict(zip(rows, take([prompts[index] for index in rows]), strict=True))
                 order = engine.order([taken[index][0] for index in rows])
                 rows = [rows[place] for place in order]
-                batch = _Batch([prompts[index] for index in rows], [taken[index] for index in rows], vocabulary, engine)
-                found = batch.continued(beams, decoding, [seeds[index] for index in rows])
+                batch = _Batch([prompts[i] for i in rows], [taken[i] for i in rows], [limits[i] for i in rows])
+                found = batch.continued(engine, vocabulary, beams, decoding, [seeds[i] for i in rows])
                 texts.update(zip(rows, found, strict=True))
     return [texts[index] for index in range(len(prompts))]
 
@@ -147,17 +149,16 @@ class _Batch:
         self,
         prompts: Sequence[Prompt],
         adapters: Sequence[tuple[Layers, Mapping[str, Tensor]]],
-        vocabulary: Vocabulary,
-        engine: Engine,
+        limits: Sequence[int],
     ) -> None:
-        self._prompts, self._adapters, self._vocabulary, self._engine = prompts, adapters, vocabulary, engine
-        self._task = prompts[0].task
-        self._limits = [_new_tokens(prompt, vocabulary, prompt.new_tokens) for prompt in prompts]
+        self._prompts, self._adapters, self._limits = prompts, adapters, limits
 
-    def continued(self, beams: int, decoding: Decoding, seeds: Sequence[int]) -> list[str]:
-        prompts, engine = self._prompts, self._engine
+    def continued(
+        self, engine: Engine, vocabulary: Vocabulary, beams: int, decoding: Decoding, seeds: Sequence[int]
+    ) -> list[str]:
+        prompts, task = self._prompts, self._prompts[0].task
         device, decoder_only = engine.backbone.device, not engine.backbone.is_encoder_decoder
-        inputs = self._task.collate_prompts([p.feature for p in prompts], self._vocabulary).to(device).inputs
+        inputs = task.collate_prompts([p.feature for p in prompts], vocabulary).to(device).inputs
         start = inputs["input_ids"].shape[1] if decoder_only else 1
         with engine.routed([layers for layers, _ in self._adapters]) as trunk:
             model: Any = prompts[0].template.model(self._adapters[0][1], trunk)
@@ -166,18 +167,18 @@ class _Batch:
                 max_new_tokens=max(self._limits),
                 num_beams=beams,
                 do_sample=False,
-                stopping_criteria=self._criteria(start, device),
+                stopping_criteria=self._criteria(start, device, vocabulary),
                 logits_processor=_processors(decoding, seeds, device),
             )
         new = [ids[start : start + limit] for ids, limit in zip(ids_BT.tolist(), self._limits, strict=True)]
-        texts = self._task.decode(new, self._vocabulary)
+        texts = task.decode(new, vocabulary)
         return [until(text, prompt.stop) for text, prompt in zip(texts, prompts, strict=True)]
 
-    def _criteria(self, start: int, device: torch.device) -> StoppingCriteriaList:
+    def _criteria(self, start: int, device: torch.device, vocabulary: Vocabulary) -> StoppingCriteriaList:
         criteria: list[StoppingCriteria] = [RowLengths(self._limits, start)]
         for stop in dict.fromkeys(prompt.stop for prompt in self._prompts if prompt.stop):
             rows_B = torch.tensor([prompt.stop == stop for prompt in self._prompts], device=device)
-            criteria.append(RowStops(StopStringCriteria(self._vocabulary.tokenizer, list(stop)), rows_B))
+            criteria.append(RowStops(StopStringCriteria(vocabulary.tokenizer, list(stop)), rows_B))
         return StoppingCriteriaList(criteria)
 
 
@@ -235,14 +236,14 @@ def _processors(decoding: Decoding, seeds: Sequence[int], device: torch.device) 
     return chosen
 
 
-def _groups(prompts: Sequence[Prompt], vocabulary: Vocabulary, decoding: Decoding) -> dict[tuple[Any, ...], list[int]]:
+def _groups(
+    prompts: Sequence[Prompt], rooms: Sequence[int], longest: int, decoding: Decoding
+) -> dict[tuple[Any, ...], list[int]]:
     """Prompts that can share a batch, by position: those with the same number of beams, model class and head.
 
     A batch goes on until its last row has ended, and the others are fed padding meanwhile. A prompt that leaves no
     place for that in the backbone shares a batch with prompts that leave as little.
     """
-    rooms = [_new_tokens(prompt, vocabulary, ENDLESS) for prompt in prompts]
-    longest = max((_new_tokens(prompt, vocabulary, prompt.new_tokens) for prompt in prompts), default=0)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, (prompt, room) in enumerate(zip(prompts, rooms, strict=True)):
         beams = prompt.task.settings.beams if decoding.beams is None else decoding.beams
@@ -255,9 +256,13 @@ def _groups(prompts: Sequence[Prompt], vocabulary: Vocabulary, decoding: Decodin
     return groups
 
 
-def _new_tokens(prompt: Prompt, vocabulary: Vocabulary, wanted: int | None) -> int:
-    """The most new tokens of a row by itself: what is wanted, less where the backbone is full."""
-    return prompt.task.new_tokens(prompt.task.collate_prompts([prompt.feature], vocabulary), wanted)
+def _room(prompt: Prompt, vocabulary: Vocabulary) -> int:
+    """The most new tokens that the backbone has room for behind a prompt by itself."""
+    return prompt.task.new_tokens(prompt.task.collate_prompts([prompt.feature], vocabulary), ENDLESS)
+
+
+def _wanted(prompt: Prompt) -> int:
+    return prompt.task.settings.max_new_tokens if prompt.new_tokens is None else prompt.new_tokens
 
 
 def _seeds(decoding: Decoding, rows: int) -> list[int]:

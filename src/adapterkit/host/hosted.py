@@ -9,12 +9,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterkit.errors import SiteError
 from adapterkit.host.products import Work
+from adapterkit.methods.reach import adapted_paths
 
 
 class Hosted:
@@ -89,7 +89,7 @@ def view_of(trunk: nn.Module) -> nn.Module:
     Raises:
         SiteError: an adapter is attached to the trunk.
     """
-    adapted = [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
+    adapted = adapted_paths(trunk)
     if adapted:
         raise SiteError(
             "a host needs the bare backbone, and an adapter is attached to it",

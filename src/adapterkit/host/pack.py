@@ -27,7 +27,7 @@ from adapterkit.methods.attachment import BELOW_ALL_LAYERS
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.fusion import Part
 from adapterkit.methods.lora import choose, pattern_value, splits
-from adapterkit.methods.reach import lowest_layers
+from adapterkit.methods.reach import adapted_paths, lowest_layers
 from adapterkit.methods.splitting import is_transposed
 from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod, Method
 
@@ -227,7 +227,7 @@ def _bias(module: Any) -> tuple[int, ...]:
 
 
 def _refuse_adapted(trunk: nn.Module) -> None:
-    adapted = [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
+    adapted = adapted_paths(trunk)
     if adapted:
         raise SiteError(
             "this adapter is packed with the backbone's weights, and another adapter is attached to them",

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterkit.errors import SiteError
-from adapterkit.methods.lora import match_only, unique
+from adapterkit.methods.lora import match_only, misplaced, unique
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Site, Sites
@@ -74,8 +74,7 @@ def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: Ia3M
         SiteError: other modules than asked for, or one that is scaled on its other side.
     """
     layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, IA3Layer)}
-    problems = [f"{path}: adapted, and not asked for" for path in sorted(set(layers) - set(targets))]
-    problems += [f"{path}: asked for, and not adapted" for path in sorted(set(targets) - set(layers))]
+    problems = misplaced(layers, targets)
     problems += [
         f"{path}: scaled on its other side"
         for path in sorted(set(layers) & set(targets))

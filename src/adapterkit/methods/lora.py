@@ -108,6 +108,12 @@ def match_only(config: PeftConfig, modules: Mapping[str, nn.Module], targets: Co
             )
 
 
+def misplaced(layers: Mapping[str, Any], targets: Mapping[str, Site]) -> list[str]:
+    """Where PEFT attached something that was not asked for, or did not attach what was."""
+    problems = [f"{path}: adapted, and not asked for" for path in sorted(set(layers) - set(targets))]
+    return problems + [f"{path}: asked for, and not adapted" for path in sorted(set(targets) - set(layers))]
+
+
 def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> dict[str, Any]:
     """The LoRA layers that PEFT made, by path, after a check that they are the ones that were asked for.
 
@@ -115,8 +121,7 @@ def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: Lora
         SiteError: other modules, ranks or alphas than asked for.
     """
     layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, LoraLayer)}
-    problems = [f"{path}: adapted, and not asked for" for path in sorted(set(layers) - set(targets))]
-    problems += [f"{path}: asked for, and not adapted" for path in sorted(set(targets) - set(layers))]
+    problems = misplaced(layers, targets)
     for path in sorted(set(layers) & set(targets)):
         site = targets[path]
         found: tuple[float, float] = (layers[path].r[ADAPTER], layers[path].lora_alpha[ADAPTER])

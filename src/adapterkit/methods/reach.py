@@ -11,6 +11,11 @@ from torch import nn
 from adapterkit.errors import SiteError
 
 
+def adapted_paths(trunk: nn.Module) -> list[str]:
+    """Where in a trunk an adapter is attached."""
+    return [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
+
+
 class Place(Protocol):
     """A site or a sublayer: something at a numbered layer of a stack."""
 
@@ -38,7 +43,7 @@ class Reach:
         """
         self._trunk = trunk
         self._paths = {id(module): path for path, module in model.named_modules()}
-        adapted = [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
+        adapted = adapted_paths(trunk)
         if adapted or hasattr(model, "peft_config"):
             raise SiteError(
                 "this backbone carries an adapter already",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 Kind = Literal[
@@ -23,6 +24,17 @@ KINDS: tuple[Kind, ...] = (
     "causal-lm",
     "seq2seq-lm",
 )
+
+AUTO_CLASSES: Mapping[str, str] = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "multiple-choice": "AutoModelForMultipleChoice",
+    "masked-lm": "AutoModelForMaskedLM",
+    "causal-lm": "AutoModelForCausalLM",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+}
+"""The class of transformers whose head a kind corresponds to."""
 
 LANGUAGE_MODEL_KINDS: tuple[Kind, ...] = ("masked-lm", "causal-lm", "seq2seq-lm")
 """Kinds whose head belongs to the checkpoint: it is borrowed, frozen and never saved."""

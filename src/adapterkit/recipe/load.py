@@ -15,7 +15,7 @@ from adapterkit.recipe.nearest import nearest
 from adapterkit.recipe.overrides import COMMAND_LINE, override
 from adapterkit.recipe.schema import Recipe
 from adapterkit.recipe.shipped import shipped_recipes
-from adapterkit.recipe.yaml_text import DEEPEST, LARGEST_TEXT_BYTES, YamlError, parse_yaml
+from adapterkit.recipe.yaml_text import DEEPEST, read_yaml
 
 MANIFEST = "adapterkit.json"
 LARGEST_MANIFEST_BYTES = 64_000_000
@@ -109,16 +109,7 @@ def _read(source: str | Path | Mapping[str, Any] | Recipe) -> _Raw:
 
 
 def _of_file(path: Path, name: str) -> _Raw:
-    try:
-        if path.stat().st_size > LARGEST_TEXT_BYTES:
-            raise RecipeError(f"{name} is larger than {LARGEST_TEXT_BYTES:,} bytes; a recipe has a few thousand")
-        parsed = parse_yaml(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise RecipeError(f"{name} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{name} is not UTF-8 text (byte {error.start})", (), "Save it as UTF-8.") from error
-    except YamlError as error:
-        raise RecipeError(f"{name} is not the YAML of a recipe", [str(error)], "Correct that place.") from error
+    parsed = read_yaml(path, name, "recipe", RecipeError)
     if not isinstance(parsed.value, dict):
         what = "is empty" if parsed.value is None else f"holds {problems.show(parsed.value)}"
         raise RecipeError(f"{name} {what}; expected the blocks task, backbone and data", (), problems.REMEDY)

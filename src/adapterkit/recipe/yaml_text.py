@@ -12,11 +12,14 @@ What differs from PyYAML's own loader, and why:
 from __future__ import annotations
 
 import math
+import pathlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+
+from adapterkit.errors import AdapterkitError
 
 LARGEST_TEXT_BYTES = 1_000_000
 DEEPEST = 32
@@ -50,6 +53,26 @@ class _Open:
     value: dict[str, Any] | list[Any]
     path: Path
     key: str | None = None
+
+
+def read_yaml(path: pathlib.Path, name: str, what: str, refused: type[AdapterkitError]) -> Parsed:
+    """Read a file that holds one YAML document.
+
+    Args:
+        name: what errors call the file.
+        what: what it should hold: "recipe".
+        refused: the error to raise: too large, not readable, not UTF-8, or not such YAML.
+    """
+    try:
+        if path.stat().st_size > LARGEST_TEXT_BYTES:
+            raise refused(f"{name} is larger than {LARGEST_TEXT_BYTES:,} bytes; a {what} has a few thousand at most")
+        return parse_yaml(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise refused(f"{name} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise refused(f"{name} is not UTF-8 text (byte {error.start})", (), "Save it as UTF-8.") from error
+    except YamlError as error:
+        raise refused(f"{name} is not the YAML of a {what}", [str(error)], "Correct that place.") from error
 
 
 def parse_yaml(text: str) -> Parsed:

@@ -89,7 +89,10 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int)
             "Take method.kind=lora or bottleneck.",
         )
     groups = _groups(adapted, settings)
-    loose = [parameter for group in groups.values() for parameter in group if not _may_move(adapted, parameter)]
+    # The trunk's own tensors stay where they are, as others may hold them; and a buffer has one format.
+    own = {id(bias) for bias in adapted.attachment.biases().values()}
+    every = [parameter for group in groups.values() for parameter in group]
+    loose = [parameter for parameter in every if id(parameter) in own or parameter.dtype != torch.float32]
     held = {id(parameter) for parameter in loose}
     flat = Flat([[parameter for parameter in group if id(parameter) not in held] for group in groups.values()])
     # AdamW (Loshchilov & Hutter 2019).
@@ -119,12 +122,6 @@ def _groups(adapted: Adapted, settings: TrainingSettings) -> dict[tuple[float, f
     for parameter, rate in rated:
         groups.setdefault((rate, settings.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     return groups
-
-
-def _may_move(adapted: Adapted, parameter: nn.Parameter) -> bool:
-    """The trunk's own tensors stay where they are, as others may hold them; and a buffer has one format."""
-    own = {id(bias) for bias in adapted.attachment.biases().values()}
-    return id(parameter) not in own and parameter.dtype == torch.float32
 
 
 def warmup_steps(settings: TrainingSettings, total_steps: int) -> int:

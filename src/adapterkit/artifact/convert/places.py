@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from adapterkit.artifact.contents import PREFIX, Shapes, method_target
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact.contents import Shapes, method_target
 from adapterkit.artifact.convert.facts import Facts
 from adapterkit.artifact.folder import TENSORS
 from adapterkit.artifact.manifest import MAX_RANK

@@ -24,19 +24,10 @@ from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError, MergeError
 from adapterkit.heads.headed import logits_of
-from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
+from adapterkit.recipe.kinds import AUTO_CLASSES, LANGUAGE_MODEL_KINDS
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]
 
-CLASSES: Mapping[str, str] = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "multiple-choice": "AutoModelForMultipleChoice",
-    "masked-lm": "AutoModelForMaskedLM",
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-}
 _PROBLEMS: Mapping[str, str] = {
     "single-label": "single_label_classification",
     "multi-label": "multi_label_classification",
@@ -137,7 +128,7 @@ def _check_expressible(artifact: Artifact, trunk_only: bool) -> None:
     if head.kind != "family" and not trunk_only:
         raise ExportError(
             f"{artifact.folder} has a {head.kind} head of our own, which no transformers class has",
-            [f"head: {head.kind}, expected family: the head of {CLASSES[artifact.task.kind]}"],
+            [f"head: {head.kind}, expected family: the head of {AUTO_CLASSES[artifact.task.kind]}"],
             "Export the merged trunk alone (trunk_only=True, --trunk-only), train with head.kind=family, or serve it "
             "with ak.Host or ak.load.",
         )
@@ -209,7 +200,7 @@ def _answer(model: nn.Module, inputs: dict[str, Tensor], trunk_only: bool) -> Te
 
 def _loaded(folder: Path, artifact: Artifact, trunk_only: bool, dtype: str) -> Any:
     """The checkpoint as transformers alone loads it. Raises ExportError where names are missing or left over."""
-    auto = "AutoModel" if trunk_only else CLASSES[artifact.task.kind]
+    auto = "AutoModel" if trunk_only else AUTO_CLASSES[artifact.task.kind]
     loaded, info = getattr(transformers, auto).from_pretrained(
         folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
     )
@@ -234,7 +225,7 @@ def _check_answers(summary: str, found: Sequence[Tensor], expected: Sequence[Ten
 def _card(artifact: Artifact, trunk_only: bool) -> str:
     """A short README with the hub's metadata."""
     manifest = artifact.manifest
-    auto = "AutoModel" if trunk_only else CLASSES[artifact.task.kind]
+    auto = "AutoModel" if trunk_only else AUTO_CLASSES[artifact.task.kind]
     what = "the merged trunk, without the adapter's head," if trunk_only else f"a {artifact.task.kind} model"
     lines = ["---"]
     if not Path(manifest.backbone.name).is_absolute():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
@@ -21,7 +22,7 @@ from adapterkit.host.compose.lowrank import LowRank, concatenated
 from adapterkit.host.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
 from adapterkit.host.compose.updates import on_trunk, prefix_of, updates_of
 from adapterkit.host.compose.weighted import is_finite
-from adapterkit.host.composed import PREFIX, Composed, Find, Part
+from adapterkit.host.composed import Composed, Find, Part
 from adapterkit.recipe import LoraMethod
 
 FARTHEST = 0.5

@@ -22,7 +22,7 @@ from adapterkit.recipe.nearest import did_you_mean
 from adapterkit.recipe.problems import Path as Place
 from adapterkit.recipe.problems import show, show_path
 from adapterkit.recipe.settings import SettingsError
-from adapterkit.recipe.yaml_text import LARGEST_TEXT_BYTES, YamlError, parse_yaml
+from adapterkit.recipe.yaml_text import read_yaml
 
 REMEDY = "Correct the lines above; `adapterkit schema composition` prints every field with what it does."
 
@@ -43,16 +43,7 @@ def load_plan(source: str | Path | Mapping[str, Any]) -> Weighted | Average | St
     if isinstance(source, Mapping):
         return _checked(dict(source), "the plan", {})
     path = Path(source)
-    try:
-        if path.stat().st_size > LARGEST_TEXT_BYTES:
-            raise CompositionError(f"{path} is larger than {LARGEST_TEXT_BYTES:,} bytes; a plan has a few hundred")
-        parsed = parse_yaml(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise CompositionError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CompositionError(f"{path} is not UTF-8 text (byte {error.start})", (), "Save it as UTF-8.") from error
-    except YamlError as error:
-        raise CompositionError(f"{path} is not the YAML of a plan", [str(error)], "Correct that place.") from error
+    parsed = read_yaml(path, str(path), "plan", CompositionError)
     if not isinstance(parsed.value, dict):
         raise CompositionError(f"{path} holds {show(parsed.value)}; expected {_or(BLOCKS)}", (), REMEDY)
     return _checked(parsed.value, str(path), parsed.lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import CompositionError
@@ -143,7 +144,5 @@ def _rescaling(part: Part) -> str:
 def _changed(part: Part, backbone: Backbone) -> set[str]:
     """Linears that a LoRA or an IA3 changes, by update or by bias."""
     prefix = prefix_of(part, backbone)
-    biases = {
-        name.removeprefix("base_model.model.").removesuffix(".bias") for name in part.state if name.endswith(".bias")
-    }
+    biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in part.state if name.endswith(".bias")}
     return {path.removeprefix(prefix) for path in {*part.config["target_modules"], *biases}}

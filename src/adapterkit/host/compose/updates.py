@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.config import make_config
 from adapterkit.artifact.manifest import MAX_RANK
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import CompositionError
 from adapterkit.host.compose.lowrank import LowRank
-from adapterkit.host.composed import PREFIX, Part
+from adapterkit.host.composed import Part
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.lora import choose, pattern_value, plain
 from adapterkit.methods.splitting import is_transposed

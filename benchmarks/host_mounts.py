@@ -4,14 +4,16 @@
 
 LoRA of rank 8 with a head of 77 labels on all-MiniLM-L6-v2, from artifacts on disk (a few folders, mounted under many
 names), every check included. The machine's work on other things is left out: times are CPU seconds of the process, with
-wall seconds beside them for the thousand. Memory is what the process grew by, over the bytes of the adapters' own
-numbers in the host's formats (fp32 here). PEFT loads the same artifacts with `load_adapter`, after its logits were
-compared with the host's.
+wall seconds beside them for the thousand. A swap does the same work in memory that the process already has, so that
+the difference is what the system takes for fresh memory. Memory is what the process grew by, over the bytes of the
+adapters' own numbers in the host's formats (fp32 here). PEFT loads the same artifacts with `load_adapter`, after its
+logits were compared with the host's.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import statistics
 import tempfile
@@ -33,7 +35,9 @@ TEXTS = [f"my card was lost, {number} times" for number in range(4)]
 
 
 def resident_bytes() -> int:
+    """What the process holds; memory that it freed and kept for later is given back first."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     lines = Path("/proc/self/status").read_text().splitlines()
     # What the system moved out meanwhile is the process's all the same.
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmSwap")))
@@ -53,11 +57,17 @@ def thousand(backbone: ak.Backbone, folder: Path, method: LoraMethod, count: int
         wall = time.perf_counter() - begin
         grown = resident_bytes() - before
         own = sum(status.size_bytes for status in host.status() if status.name != "warm")
+        swaps = []
+        for number in range(200):
+            start = time.process_time()
+            host.swap(f"adapter {number}", places[(number + 1) % FOLDERS])
+            swaps.append(time.process_time() - start)
     return {
         "mounts": count,
         "ms, median": round(1000 * statistics.median(cpu), 2),
         "ms, first 50": round(1000 * statistics.median(cpu[:50]), 2),
         "ms, last 50": round(1000 * statistics.median(cpu[-50:]), 2),
+        "ms, swap": round(1000 * statistics.median(swaps), 2),
         "CPU seconds, all": round(sum(cpu), 2),
         "wall seconds, all": round(wall, 2),
         "parameters' bytes of one": own // count,

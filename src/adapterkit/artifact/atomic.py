@@ -27,7 +27,7 @@ _RENAME_EXCHANGE = 2
 
 
 def write_folder(
-    folder: Path, files: Mapping[str, bytes], *, overwrite: bool = False, keep: Iterable[str] = ()
+    folder: Path, files: Mapping[str, bytes | bytearray], *, overwrite: bool = False, keep: Iterable[str] = ()
 ) -> None:
     """Write a folder with exactly these files.
 
@@ -135,7 +135,7 @@ def _escaped(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | bytearray) -> None:
     with open(path, "xb") as file:
         file.write(content)
 

@@ -43,7 +43,7 @@ class Files:
     """
 
     folder: Path
-    content: Mapping[str, bytes]
+    content: Mapping[str, bytes | bytearray]
 
     def sha256(self, name: str) -> str:
         """The digest of one file, 64 hex digits."""
@@ -67,7 +67,7 @@ def read_folder(folder: str | Path) -> Files:
             summary, [f"{folder}: {_reason(error)}, expected a folder"], "Give the folder of an artifact."
         ) from error
     problems: list[str] = []
-    content: dict[str, bytes] = {}
+    content: dict[str, bytes | bytearray] = {}
     try:
         problems += _strangers(handle)
         for name, limit in MAX_BYTES.items():
@@ -86,7 +86,7 @@ def read_folder(folder: str | Path) -> Files:
     return Files(folder, content)
 
 
-def read_file(path: Path, limit_bytes: int) -> bytes:
+def read_file(path: Path, limit_bytes: int) -> bytearray:
     """Read one plain file of at most `limit_bytes`, without following a link at its end.
 
     Raises:
@@ -118,7 +118,7 @@ def _strangers(handle: int) -> list[str]:
     return problems
 
 
-def _read(handle: int, name: str, limit_bytes: int) -> bytes:
+def _read(handle: int, name: str, limit_bytes: int) -> bytearray:
     mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
     if not stat.S_ISREG(mode):
         what = "a link" if stat.S_ISLNK(mode) else "no plain file"
@@ -131,9 +131,12 @@ def _read(handle: int, name: str, limit_bytes: int) -> bytes:
             raise ArtifactError(
                 f"{name} cannot be read", [f"{name}: {size_bytes:,} bytes, expected at most {limit_bytes:,}"]
             )
-        raw = file.read(size_bytes + 1)
-    if len(raw) != size_bytes:
+        # Memory that may be written to, so that tensors can be made of it without another copy.
+        raw = bytearray(size_bytes + 1)
+        found_bytes = file.readinto(raw)
+    if found_bytes != size_bytes:
         raise ArtifactError(f"{name} cannot be read", [f"{name}: it changed while it was read"])
+    del raw[size_bytes:]
     return raw
 
 

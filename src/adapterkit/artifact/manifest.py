@@ -210,7 +210,7 @@ def dump_manifest(content: Mapping[str, Any]) -> bytes:
     return raw
 
 
-def parse_manifest(raw: bytes) -> Manifest:
+def parse_manifest(raw: bytes | bytearray) -> Manifest:
     """Read and check a manifest.
 
     Raises:
@@ -254,7 +254,7 @@ def validation_problems(error: ValidationError, place: str) -> list[str]:
     return lines if len(found) <= _REPORTED else [*lines, f"{place}: and {len(found) - _REPORTED} more"]
 
 
-def _is_digest(claimed: Any, raw: bytes, value: Mapping[str, Any]) -> bool:
+def _is_digest(claimed: Any, raw: bytes | bytearray, value: Mapping[str, Any]) -> bool:
     """Whether a manifest's digest is the one that it claims.
 
     In the one spelling that is written, the digest is that of the bytes without their own line: no need to spell it all

@@ -16,7 +16,7 @@ class _RefusedError(ValueError):
     """Why a JSON text is refused."""
 
 
-def parse_json(raw: bytes, place: str) -> Any:
+def parse_json(raw: bytes | bytearray, place: str) -> Any:
     """Read one JSON value.
 
     Refused besides broken JSON: anything but UTF-8, a byte order mark, duplicate keys, NaN and infinities, integers
@@ -58,7 +58,7 @@ def parse_json(raw: bytes, place: str) -> Any:
     raise ArtifactError(f"{place} cannot be read", [f"{place}: {reason}"])
 
 
-def parse_object(raw: bytes, place: str) -> dict[str, Any]:
+def parse_object(raw: bytes | bytearray, place: str) -> dict[str, Any]:
     """Read a JSON value that must be an object. Raises ArtifactError."""
     value = parse_json(raw, place)
     if not isinstance(value, dict):

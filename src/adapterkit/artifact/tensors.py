@@ -11,6 +11,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ MAX_TENSORS = 16_384
 MAX_DIMENSIONS = 4
 MAX_NAME_LENGTH = 512
 _REPORTED = 20
+_MOST_REMEMBERED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Header:
     data_start: int
 
 
-def parse_header(raw: bytes, place: str) -> Header:
+def parse_header(raw: bytes | bytearray, place: str) -> Header:
     """Check the header of a whole safetensors file.
 
     Args:
@@ -78,14 +81,21 @@ def parse_header(raw: bytes, place: str) -> Header:
     if length > min(MAX_HEADER_BYTES, len(raw) - 8):
         bound = min(MAX_HEADER_BYTES, len(raw) - 8)
         raise ArtifactError(summary, [f"{place}: a header of {length:,} bytes, expected at most {bound:,}"])
-    fields = parse_object(raw[8 : 8 + length], f"{place} (header)")
+    read = _read_header if length <= _MOST_REMEMBERED_BYTES else _read_header.__wrapped__
+    return read(bytes(raw[8 : 8 + length]), len(raw) - 8 - length, place)
+
+
+@lru_cache(maxsize=64)
+def _read_header(text: bytes, data_bytes: int, place: str) -> Header:
+    """As `parse_header`. Remembered: artifacts of one recipe have the same header, byte for byte."""
+    summary = f"{place} is not a safetensors file that can be read"
+    fields = parse_object(text, f"{place} (header)")
     metadata = fields.pop("__metadata__", {})
     problems: list[str] = []
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         problems.append(f"{place}: __metadata__ is not an object of texts")
     if len(fields) > MAX_TENSORS:
         raise ArtifactError(summary, [f"{place}: {len(fields):,} tensors, expected at most {MAX_TENSORS:,}"])
-    data_bytes = len(raw) - 8 - length
     entries: dict[str, Entry] = {}
     for name, field in fields.items():
         reason = _problem(name, field, data_bytes)
@@ -98,30 +108,34 @@ def parse_header(raw: bytes, place: str) -> Header:
     if problems:
         raise ArtifactError(summary, shortened(problems))
     ordered = sorted(entries, key=lambda name: entries[name].begin)
-    return Header({name: entries[name] for name in ordered}, 8 + length)
+    return Header(MappingProxyType({name: entries[name] for name in ordered}), 8 + len(text))
 
 
-def read_tensors(raw: bytes, header: Header, place: str) -> dict[str, Tensor]:
+def read_tensors(raw: bytes | bytearray, header: Header, place: str) -> dict[str, Tensor]:
     """Make the tensors of a checked header. Those of one dtype share their memory.
+
+    Args:
+        raw: the file's bytes; a bytearray becomes the tensors' memory, nothing is copied.
 
     Raises:
         ArtifactError: a value is not finite.
     """
-    # One copy for all: torch wants memory that it may write to, and `bytes` is not.
-    memory = bytearray(memoryview(raw)[header.data_start :])
+    memory, start = raw, header.data_start
+    if isinstance(raw, bytes) or start % 8:  # torch wants memory that it may write to, and aligned
+        memory, start = bytearray(memoryview(raw)[start:]), 0
     dtypes = {entry.dtype for entry in header.entries.values()}
     if len(dtypes) == 1:
         dtype = dtypes.pop()
         # Without gaps between them, tensors of one dtype are one tensor, cut.
         counts = [math.prod(entry.shape) for entry in header.entries.values()]
-        whole = torch.frombuffer(memory, dtype=dtype)
+        whole = torch.frombuffer(memory, dtype=dtype, offset=start)
         parts = whole.split_with_sizes(counts)
         tensors = {name: part.view(e.shape) for part, (name, e) in zip(parts, header.entries.items(), strict=True)}
-        if all(math.isfinite(end) for end in torch.aminmax(whole)):  # a NaN anywhere is both
+        if all_finite(whole):
             return tensors
     else:
         tensors = {
-            name: torch.frombuffer(memory, dtype=e.dtype, count=math.prod(e.shape), offset=e.begin)
+            name: torch.frombuffer(memory, dtype=e.dtype, count=math.prod(e.shape), offset=start + e.begin)
             .clone()
             .view(e.shape)
             for name, e in header.entries.items()
@@ -129,11 +143,16 @@ def read_tensors(raw: bytes, header: Header, place: str) -> dict[str, Tensor]:
     problems = [
         f"{place}: {name!r} holds values that are not finite"
         for name, tensor in tensors.items()
-        if not bool(torch.isfinite(tensor).all())
+        if not all_finite(tensor)
     ]
     if problems:
         raise ArtifactError(f"{place} cannot be used", shortened(problems))
     return tensors
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is an infinity or a NaN: a NaN anywhere is both the lowest and the highest."""
+    return all(math.isfinite(end) for end in torch.aminmax(tensor))
 
 
 def dump_tensors(tensors: Mapping[str, Tensor]) -> bytes:

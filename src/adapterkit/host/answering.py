@@ -27,6 +27,7 @@ from transformers.modeling_outputs import (
 )
 
 from adapterkit.adapted import PREFIX
+from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads.family import build_family
@@ -330,7 +331,7 @@ def _check(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]])
     for name in expected.keys() & found.keys():
         if tuple(found[name].shape) != expected[name]:
             problems.append(f"{name}: shape {tuple(found[name].shape)}, expected {expected[name]}")
-        elif not bool(torch.isfinite(found[name]).all()):
+        elif not all_finite(found[name]):
             problems.append(f"{name}: holds values that are not finite")
     if problems:
         raise ArtifactError("these tensors do not fit the head", sorted(problems))

@@ -187,9 +187,12 @@ def _flat(tensors: Sequence[Tensor], scaled: Iterable[tuple[int, float]]) -> Ten
     places = [place.view(tensor.shape) for place, tensor in zip(flat.split_with_sizes(lengths), tensors, strict=True)]
     for place, tensor in zip(places, tensors, strict=True):
         place.copy_(tensor)
+    by_scaling: dict[float, list[Tensor]] = {}
     for number, scaling in scaled:
+        by_scaling.setdefault(scaling, []).append(places[number])
+    for scaling, scaled_places in by_scaling.items():
         if scaling != 1:
-            places[number].mul_(scaling)
+            torch._foreach_mul_(scaled_places, scaling)
     return flat
 
 

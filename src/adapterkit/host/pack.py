@@ -17,6 +17,7 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from adapterkit.adapted import PREFIX
+from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Site
 from adapterkit.errors import ArtifactError, SiteError
@@ -368,8 +369,7 @@ class _Reader:
 
     def checked(self, packed: Packed) -> Packed:
         """What was made of the tensors, if it is finite: an infinity or a NaN in any of them is one in it."""
-        lowest, highest = torch.aminmax(packed.flat)
-        if not math.isfinite(lowest) or not math.isfinite(highest):
+        if not all_finite(packed.flat):
             outside = [f"once scaled, they are out of the range of {packed.flat.dtype}"]
             raise ArtifactError(_REFUSED, self._problems() or outside, _REMEDY)
         return packed
@@ -383,6 +383,6 @@ class _Reader:
                 problems.append(f"{name}: missing")
             elif tensor.shape != shape:
                 problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
-            elif not bool(torch.isfinite(tensor).all()):
+            elif not all_finite(tensor):
                 problems.append(f"{name}: holds values that are not finite")
         return problems

@@ -100,7 +100,7 @@ def import_peft(
         adapted.detach()
 
 
-def _read(src: Path, name: str) -> bytes:
+def _read(src: Path, name: str) -> bytearray:
     path = src / name
     if not path.exists():
         pickled = (src / "adapter_model.bin").exists() and name == TENSORS

@@ -28,9 +28,9 @@ from adapterkit.backbone.hardware import bfloat16_is_fast
 HERE = Path(__file__).resolve().parent
 PARTS: dict[str, tuple[str, ...]] = {
     "mixed": ("--threads", "1"),
-    "sharing": ("--tokens", "128", "--repeats", "9"),
+    "sharing": ("--tokens", "128", "--repeats", "11"),
     "mounts": (),
-    "swaps": ("--rounds", "3", "--calls", "15", "--slots", "16"),
+    "swaps": ("--rounds", "4", "--calls", "25", "--slots", "16"),
     "compiled": (),
     "adapterhub": (),
 }

@@ -22,6 +22,7 @@ from adapterkit.evaluation import score
 from adapterkit.recipe import NoMethod, Recipe, resolve
 from adapterkit.tasks import Metric
 from adapterkit.training.batches import HeldBatches
+from adapterkit.training.checkpoint import Progress
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import make_learner
 from adapterkit.training.loop import training_steps
@@ -91,18 +92,19 @@ def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     task, accelerator = rows.task, Accelerator()
     batches = HeldBatches(task.encode(rows.train, adapted.vocabulary, "train").features, rows.train.numbers, settings)  # type: ignore[arg-type, union-attr]
     learner = make_learner(adapted, settings, batches.total_steps)
-    best: tuple[float, Any] | None = None
-    sign = 1 if task.higher_is_better(task.main_metric) else -1
+    kept: Any = None
+    progress = Progress("")
     for step in training_steps(adapted, adapted, batches, learner, settings, accelerator):
         if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:
             continue
         if rows.validation is not None and settings.keep_best:
-            value = sign * score(adapted, rows.validation, resamples=0, generated=False)[task.main_metric].value
-            if best is None or value > best[0]:
-                best = (value, adapted.snapshot())
-            print(f"step {step.number} loss {step.loss:.4f} validation {sign * value:.4f}", file=sys.stderr)
-    if best is not None:
-        adapted.restore(best[1])
+            found = score(adapted, rows.validation, resamples=200, generated=False)[task.main_metric]
+            progress.steps = step.number
+            if progress.keeps(found):
+                kept = adapted.snapshot()
+            print(f"step {step.number} loss {step.loss:.4f} validation {found.value:.4f}", file=sys.stderr)
+    if kept is not None:
+        adapted.restore(kept)
     return _scores(adapted, rows)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 
@@ -273,28 +271,6 @@ def test_an_exception_in_the_middle_of_a_batch_leaves_the_host_answering(
             host.predict(rows)
     assert host.predict(rows) == before
     assert host.features(["a fox"])[0].isfinite().all()
-
-
-def test_a_hub_id_is_fetched_as_plain_files(
-    host: ak.Host, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[tuple[str, Any]] = []
-
-    def snapshot(name: str, *, revision: Any, allow_patterns: list[str], local_dir: str) -> str:
-        asked.append((name, revision))
-        folder = Path(local_dir)
-        folder.mkdir(parents=True)
-        for pattern in allow_patterns:
-            (folder / pattern).write_bytes((shelf("bert", OTHER) / pattern).read_bytes())
-        return local_dir
-
-    monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    host.mount("hub", "me/intent-lora@v2")
-
-    assert asked == [("me/intent-lora", "v2")]
-    expected = artifacts.alone(shelf("bert", OTHER), host.backbone, ["a fox"])
-    assert differences(host.predict([("hub", "a fox")]), expected) == []
 
 
 def test_a_hub_that_does_not_answer_is_an_error_of_the_artifact(host: ak.Host) -> None:

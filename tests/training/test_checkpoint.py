@@ -8,29 +8,40 @@ from pathlib import Path
 import pytest
 
 from adapterkit.errors import TrainingError
+from adapterkit.tasks import Metric
 from adapterkit.training.checkpoint import INDEX, Progress, begin, read_progress
 
 
-def values(progress: Progress, found: list[float], *, higher_is_better: bool) -> list[bool]:
-    better = []
+def kept(progress: Progress, found: list[float], *, higher_is_better: bool = True, error: float = 0.0) -> list[bool]:
+    """Which states are kept, when these scores come one after the other, all with this standard error."""
+    answers = []
     for step, value in enumerate(found, start=1):
         progress.steps = step
-        better.append(progress.is_best(value, higher_is_better=higher_is_better))
-    return better
+        answers.append(progress.keeps(Metric(value, value - 2 * error, value + 2 * error, higher_is_better)))
+    return answers
 
 
-def test_the_best_is_the_first_of_the_highest_or_of_the_lowest() -> None:
+def test_the_best_is_kept_and_of_equal_ones_the_latest() -> None:
     progress = Progress("run")
-    assert values(progress, [1.0, 3.0, 3.0, 2.0], higher_is_better=True) == [True, True, False, False]
-    assert (progress.best_value, progress.best_step, progress.since_best) == (3.0, 2, 2)
-    assert values(Progress("run"), [3.0, 1.0, 2.0], higher_is_better=False) == [True, True, False]
+    assert kept(progress, [1.0, 3.0, 3.0, 2.0]) == [True, True, True, False]
+    assert (progress.best_value, progress.kept_step, progress.since_best) == (3.0, 3, 2)
+    assert kept(Progress("run"), [3.0, 1.0, 2.0], higher_is_better=False) == [True, True, False]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_latest_within_a_standard_error_of_the_best_is_kept(sign: int) -> None:
+    progress = Progress("run")
+    found = [sign * value for value in (1.0, 3.0, 2.75, 2.4, 2.5, 2.0)]
+    assert kept(progress, found, higher_is_better=sign > 0, error=0.5) == [True, True, True, False, True, False]
+    assert (progress.best_value, progress.kept_step, progress.since_best) == (sign * 3.0, 5, 4)
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_a_state_that_scored_nan_is_never_the_best(higher_is_better: bool) -> None:
+def test_a_state_that_scored_nan_is_never_kept(higher_is_better: bool) -> None:
     progress = Progress("run")
-    assert values(progress, [math.nan, 1.0, math.nan], higher_is_better=higher_is_better) == [False, True, False]
-    assert (progress.best_value, progress.best_step) == (1.0, 2)
+    found = [math.nan, 1.0, math.nan]
+    assert kept(progress, found, higher_is_better=higher_is_better) == [False, True, False]
+    assert (progress.best_value, progress.kept_step) == (1.0, 2)
 
 
 def test_patience_counts_validations_without_a_better_one() -> None:

@@ -37,7 +37,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, where: io.StringIO, *, quiet: bool = 
         for number in range(1, 21):
             if validate and number % validate == 0:
                 metrics = {"f1": Metric(0.5, 0.5, 0.5)}
-                console.validation(step_of(number), metrics, "f1", best=number == validate)
+                console.validation(step_of(number), metrics, "f1", kept=number == validate)
             console.step(step_of(number), 10)
         console.finish()
     return where.getvalue()
@@ -51,14 +51,14 @@ def test_without_a_terminal_there_are_ten_lines(monkeypatch: pytest.MonkeyPatch)
 
 def test_validations_are_the_lines_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = watch(monkeypatch, io.StringIO(), validate=2).splitlines()
-    assert lines[1] == "step      2  loss 0.2500  validation f1 0.5000  (best)"
+    assert lines[1] == "step      2  loss 0.2500  validation f1 0.5000  (kept)"
     assert lines[2] == "step      4  loss 0.2500  validation f1 0.5000"
     assert len(lines) == 11
 
 
 def test_a_terminal_has_a_bar_with_loss_and_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = watch(monkeypatch, Terminal(), validate=10)
-    for part in ("training", "━", "20/20", "loss 0.2500", "f1 0.5000", "(best)"):
+    for part in ("training", "━", "20/20", "loss 0.2500", "f1 0.5000", "(kept)"):
         assert part in shown
 
 

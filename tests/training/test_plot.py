@@ -22,7 +22,7 @@ def journal_of(path: Path, steps: int, every: int | None, value: float = 0.5) ->
         for step in range(1, steps + 1):
             journal.write("step", step=step, loss=1.0 / step)
             if every and step % every == 0:
-                journal.write("validation", step=step, metrics={"accuracy": value}, best=step == every)
+                journal.write("validation", step=step, metrics={"accuracy": value}, kept=step == every)
     return path
 
 

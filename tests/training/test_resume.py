@@ -124,7 +124,7 @@ def test_early_stopping_counts_on_after_a_stop(
     tiny_backbones: Any, tmp_path: Path, stop_after: Callable[[int], None], steps: int
 ) -> None:
     backbone = tiny_backbones["bert"]
-    # At this rate no answer changes: the validation at step 2 is the best, and those at 4, 6 and 8 are no better.
+    # At this rate no answer changes: those at 4, 6 and 8 are no better than the validation at step 2, and as good.
     still = {"learning_rate": 1e-9, "evaluate_every": 2, "patience": 3}
     plan = plan_of(tmp_path, backbone, training=still)
     stop_after(steps)
@@ -132,11 +132,11 @@ def test_early_stopping_counts_on_after_a_stop(
         train(plan, backbone=backbone)
     resumed = train(plan, backbone=backbone, resume=True)
     assert resumed.steps == 8
-    assert [(event["step"], event["best"]) for event in events(resumed.artifact, "validation")] == [
+    assert [(event["step"], event["kept"]) for event in events(resumed.artifact, "validation")] == [
         (2, True),
-        (4, False),
-        (6, False),
-        (8, False),
+        (4, True),
+        (6, True),
+        (8, True),
     ]
 
 
@@ -186,7 +186,7 @@ class TestWhatDoesNotFit:
         assert train(plan, backbone=backbone, overwrite=True).steps == STEPS
 
     @pytest.mark.parametrize(
-        "name", ["progress.json", "adapter.safetensors", "learning.pt", "generators.pt", "best.safetensors"]
+        "name", ["progress.json", "adapter.safetensors", "learning.pt", "generators.pt", "kept.safetensors"]
     )
     @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
     def test_a_damaged_checkpoint_is_refused(

@@ -10,6 +10,7 @@ import pytest
 
 from adapterkit.artifact import open_artifact
 from adapterkit.errors import RecipeError
+from adapterkit.training.checkpoint import Progress
 from tests.training.worlds import entries, events, losses, recipe, train
 
 Trained = Any
@@ -63,21 +64,22 @@ def test_without_any_rows_to_score_there_are_no_metrics(run: Any) -> None:
     assert run(data={"validation": None, "test": None}).metrics == {}
 
 
-def test_the_best_state_is_kept_unless_the_last_is_wanted(run: Any) -> None:
-    # At this rate no answer changes, so that the first validation, at step 2, stays the best.
-    still = {"learning_rate": 1e-9, "evaluate_every": 2}
-    best, last = (run(str(keep), **still, keep_best=keep).artifact for keep in (True, False))
-    assert [event["best"] for event in events(best, "validation")] == [True, False, False, False]
-    states = [open_artifact(folder).state for folder in (best, last)]
+def test_a_validated_state_is_kept_unless_the_last_is_wanted(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "keeps", lambda progress, score: progress.steps == 2)
+    kept, last = (run(str(keep), evaluate_every=2, keep_best=keep).artifact for keep in (True, False))
+    assert [event["kept"] for event in events(kept, "validation")] == [True, False, False, False]
+    states = [open_artifact(folder).state for folder in (kept, last)]
     assert any(not states[0][name].equal(states[1][name]) for name in states[0])
 
 
-def test_the_kept_state_is_the_one_that_scored_best(run: Any) -> None:
+def test_the_kept_state_is_the_one_that_is_scored_and_saved(run: Any) -> None:
     result = run(learning_rate=0.05, evaluate_every=1, epochs=3)
     scored = events(result.artifact, "validation")
-    best = max(event["metrics"]["accuracy"] for event in scored)
-    assert result.metrics["validation"]["accuracy"].value == best
-    assert [event for event in scored if event["best"]][-1]["metrics"]["accuracy"] == best
+    found = [event["metrics"]["accuracy"] for event in scored]
+    kept = [event["metrics"]["accuracy"] for event in scored if event["kept"]]
+    assert result.metrics["validation"]["accuracy"].value == kept[-1]
+    # A score as high as any before it is kept.
+    assert all(event["kept"] for place, event in enumerate(scored) if found[place] >= max(found[: place + 1]))
 
 
 def test_patience_stops_early(run: Any) -> None:
@@ -156,5 +158,5 @@ def test_a_lower_loss_metric_can_pick_the_best(tiny_backbones: Any, tmp_path: Pa
     found = events(train(plan, backbone=backbone).artifact, "validation")
     lowest = float("inf")
     for event in found:
-        assert event["best"] == (event["metrics"]["perplexity"] < lowest)
+        assert event["kept"] or event["metrics"]["perplexity"] > lowest
         lowest = min(lowest, event["metrics"]["perplexity"])

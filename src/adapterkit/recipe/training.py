@@ -52,7 +52,8 @@ class TrainingSettings(Settings):
     checkpoint_every: Positive | Literal["epoch"] = "epoch"
     """Steps between resumable checkpoints. Lower: less is lost when a run is stopped, more writing."""
     keep_best: bool = True
-    """Whether the artifact is the best validated state. false: the last one."""
+    """Whether the artifact is the state that validated best; of those within a standard error of it, the latest. false:
+    the last one, whatever it scored."""
     trackers: Many[Annotated[str, Field(min_length=1)]] | Literal["auto"] = "auto"
     """Trackers by Accelerate's names (tensorboard, wandb, mlflow). auto: tensorboard where installed. []: none."""
     save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -177,10 +177,10 @@ def _is_whole(point: Point) -> bool:
 
 
 def _validated(point: Point, metric: str) -> float | None:
-    """The score of the state that a paused run would keep: the best, or the last."""
+    """The score of the state that a paused run would keep."""
     events = [event for event in _journal(point) if event["event"] == "validation"]
-    best = [event for event in events if event["best"]] if point.recipe.training.keep_best else events
-    value: float | None = best[-1]["metrics"].get(metric) if best else None
+    kept = [event for event in events if event["kept"]] if point.recipe.training.keep_best else events
+    value: float | None = kept[-1]["metrics"].get(metric) if kept else None
     return value
 
 

@@ -9,6 +9,7 @@ product; no metric is computed from texts twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,12 @@ class Metric:
     low: float
     high: float
     higher_is_better: bool = True
+
+    @property
+    def standard_error(self) -> float:
+        """A fourth of the interval's width, as of a normal distribution; 0 where there is no interval."""
+        width = (self.high - self.low) / 4
+        return width if math.isfinite(width) else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

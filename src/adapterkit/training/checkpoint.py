@@ -21,6 +21,7 @@ from torch import Tensor
 
 from adapterkit.artifact.atomic import write_folder
 from adapterkit.errors import OutputError, TrainingError
+from adapterkit.tasks import Metric
 from adapterkit.training.batches import Position
 from adapterkit.training.learner import Learner
 
@@ -31,36 +32,45 @@ ANEW = "Start again without it: adapterkit train … --overwrite"
 
 @dataclass
 class Progress:
-    """How far a run is, and which of its states was the best.
+    """How far a run is, and which of its states is kept.
+
+    Validation rows are few, so that the highest score is often the luckiest. The state that is kept is the latest of
+    those within one standard error of the best score: Breiman's rule (Breiman, Friedman, Olshen and Stone 1984, section
+    3.4.3), with the latest for the simplest, as the learning rate falls to its end.
 
     Attributes:
         run: digest of recipe, rows and backbone; a checkpoint only fits the run that wrote it.
         steps: optimizer steps done.
         position: where in the data the run stands.
-        best_value: of the metric that picks the best state; None before the first validation that gave a number.
-        best_step: the step of the best state.
-        since_best: validations without a better one.
+        best_value: the best score of the metric that picks the state; None before the first validation with a number.
+        best_error: its standard error.
+        kept_step: the step of the state that is kept.
+        since_best: validations without a better score.
     """
 
     run: str
     steps: int = 0
     position: Position = field(default_factory=Position)
     best_value: float | None = None
-    best_step: int | None = None
+    best_error: float = 0.0
+    kept_step: int | None = None
     since_best: int = 0
 
-    def is_best(self, value: float, *, higher_is_better: bool) -> bool:
-        """Take note of a validation. Returns whether its state is the best so far; one that scored NaN never is."""
-        best = self.best_value
-        better = not math.isnan(value) and (best is None or (value > best if higher_is_better else value < best))
-        if better:
-            self.best_value, self.best_step, self.since_best = value, self.steps, 0
-        else:
-            self.since_best += 1
-        return better
+    def keeps(self, score: Metric) -> bool:
+        """Take note of a validation. Returns whether its state is kept for now; one that scored NaN never is."""
+        value, best = score.value, self.best_value
+        self.since_best += 1
+        if math.isnan(value):
+            return False
+        if best is None or (value > best if score.higher_is_better else value < best):
+            self.best_value, self.best_error, self.since_best = value, score.standard_error, 0
+        elif abs(value - best) > self.best_error:
+            return False
+        self.kept_step = self.steps
+        return True
 
     def is_enough(self, patience: int | None) -> bool:
-        """Whether so many validations passed without a better one."""
+        """Whether so many validations passed without a better score."""
         return patience is not None and self.since_best >= patience
 
 
@@ -97,12 +107,12 @@ def begin(folder: Path, run: str, *, resume: bool, overwrite: bool) -> Progress:
 
 
 def save_checkpoint(
-    folder: Path, progress: Progress, learner: Learner, best: Mapping[str, Tensor] | None, accelerator: Accelerator
+    folder: Path, progress: Progress, learner: Learner, kept: Mapping[str, Tensor] | None, accelerator: Accelerator
 ) -> None:
     """Write a checkpoint in the place of the one before; all of it or nothing. Every process calls this.
 
     Args:
-        best: the best validated state so far, as `Adapted.state` gives it.
+        kept: the validated state that is kept so far, as `Adapted.state` gives it.
     """
     generators = gather_object([_generators()])
     if accelerator.is_main_process:
@@ -117,8 +127,8 @@ def save_checkpoint(
             "learning.pt": _dump(learning),
             "generators.pt": _dump(generators),
         }
-        if best is not None:
-            files["best.safetensors"] = save_tensors({name: tensor.contiguous() for name, tensor in best.items()})
+        if kept is not None:
+            files["kept.safetensors"] = save_tensors({name: tensor.contiguous() for name, tensor in kept.items()})
         digests = {name: sha256(content).hexdigest() for name, content in files.items()}
         index = json.dumps({"progress": asdict(progress), "files": digests}, indent=1)
         write_folder(folder, {**files, INDEX: index.encode()}, overwrite=True)
@@ -141,7 +151,7 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def load_checkpoint(folder: Path, learner: Learner, accelerator: Accelerator) -> dict[str, Tensor] | None:
-    """Put a run back to where its checkpoint was written. Returns the best state so far.
+    """Put a run back to where its checkpoint was written. Returns the state that is kept so far.
 
     Raises:
         TrainingError: the checkpoint is damaged, or was written by another number of processes.
@@ -165,7 +175,7 @@ def load_checkpoint(folder: Path, learner: Learner, accelerator: Accelerator) ->
     learner.schedule.load_state_dict(learning["schedule"])
     learner.scaler.load_state_dict(learning["scaler"])
     _restore_generators(generators[accelerator.process_index])
-    return load_tensors(files["best.safetensors"]) if "best.safetensors" in files else None
+    return load_tensors(files["kept.safetensors"]) if "kept.safetensors" in files else None
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

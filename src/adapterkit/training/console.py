@@ -69,11 +69,11 @@ class RunConsole:
         self._last_line = step.number
         self.say(f"step {step.number:>6}  loss {step.loss:.4f}{more}")
 
-    def validation(self, step: Step, metrics: dict[str, Metric], main: str, *, best: bool) -> None:
+    def validation(self, step: Step, metrics: dict[str, Metric], main: str, *, kept: bool) -> None:
         """A validation was done after this step."""
         shown = "  ".join(f"{name} {metric.value:.4f}" for name, metric in metrics.items())
         self._bar.update(self._task, metric=f"{main} {metrics[main].value:.4f}")
-        self._line(step, f"  validation {shown}{'  (best)' if best else ''}")
+        self._line(step, f"  validation {shown}{'  (kept)' if kept else ''}")
 
     def finish(self) -> None:
         """Training has ended; what follows is evaluation and saving."""

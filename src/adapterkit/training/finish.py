@@ -1,4 +1,4 @@
-"""The end of a run: the best state is taken, rounded, scored on every split, saved and drawn."""
+"""The end of a run: the state that is kept is taken, rounded, scored on every split, saved and drawn."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from adapterkit.training.plot import plot_run
 
 
 def finish(
-    job: Job, best: Mapping[str, Tensor] | None, steps: int, journal: Journal, *, overwrite: bool
+    job: Job, kept: Mapping[str, Tensor] | None, steps: int, journal: Journal, *, overwrite: bool
 ) -> dict[str, dict[str, Metric]]:
-    """Take the best state, round it to the artifact's format, score it on every split, and save.
+    """Take the state that is kept, round it to the artifact's format, score it on every split, and save.
 
     Args:
-        best: as `Adapted.state` gave it; None keeps the last one.
+        kept: as `Adapted.state` gave it; None takes the last one.
 
     Returns:
         split -> metric -> value with its interval.
@@ -33,8 +33,8 @@ def finish(
         OutputError: the artifact cannot be written; nothing is left half-written.
     """
     adapted = job.adapted
-    if best is not None:
-        adapted.load_state(best)
+    if kept is not None:
+        adapted.load_state(kept)
     dtype = _save_dtype(job)
     round_weights(adapted, dtype)
     metrics: dict[str, dict[str, Metric]] = {}

@@ -27,13 +27,13 @@ def plot_run(journal: Path, picture: Path, metric: str, title: str) -> None:
         for event in validations
         if event["metrics"].get(metric) is not None  # a metric that was NaN
     ]
-    best = next((event["step"] for event in reversed(validations) if event["best"]), None)
+    kept = next((event["step"] for event in reversed(validations) if event["kept"]), None)
     figure = Figure(figsize=(9 if scores else 5.5, 3.6), layout="constrained")
     panels = figure.subplots(1, 2 if scores else 1, squeeze=False)[0]
     figure.suptitle(title, fontsize=11)
     _draw_losses(panels[0], losses)
     if scores:
-        _draw_scores(panels[1], scores, best, metric)
+        _draw_scores(panels[1], scores, kept, metric)
     last = max([step for step, _ in losses + scores], default=1)
     for axes in panels:
         axes.set(xlabel="step", xlim=(0, last * 1.02 + 0.5))
@@ -54,15 +54,15 @@ def _draw_losses(axes: Any, losses: list[tuple[int, float]]) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_scores(axes: Any, scores: list[tuple[int, float]], best: int | None, metric: str) -> None:
+def _draw_scores(axes: Any, scores: list[tuple[int, float]], kept: int | None, metric: str) -> None:
     steps, values = [step for step, _ in scores], [value for _, value in scores]
     axes.plot(steps, values, color="#a34a28", marker="o", markersize=4)
     axes.set(ylabel=f"validation {metric.replace('_', ' ')}")
     axes.margins(y=0.15)
-    chosen = dict(scores).get(best) if best is not None else None
+    chosen = dict(scores).get(kept) if kept is not None else None
     if chosen is not None:
-        axes.plot([best], [chosen], "o", markersize=10, fillstyle="none", color="#a34a28")
-        axes.set_title(f"best: {chosen:.4g} at step {best}", fontsize=9, loc="right", color="#a34a28")
+        axes.plot([kept], [chosen], "o", markersize=10, fillstyle="none", color="#a34a28")
+        axes.set_title(f"kept: {chosen:.4g} at step {kept}", fontsize=9, loc="right", color="#a34a28")
 
 
 def _smooth(values: list[float]) -> list[float]:

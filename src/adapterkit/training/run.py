@@ -34,6 +34,9 @@ from adapterkit.training.trunk_cache import use_cache
 
 logger = logging.getLogger(__name__)
 
+_RESAMPLES = 200
+"""Of the validation rows, for the standard error of a score."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -130,7 +133,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
     model = accelerator.prepare(adapted, device_placement=[False])
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
     torch.manual_seed(settings.seed + accelerator.process_index)
-    best = load_checkpoint(job.checkpoint, learner, accelerator) if resume else None
+    kept = load_checkpoint(job.checkpoint, learner, accelerator) if resume else None
     if accelerator.is_main_process and not resume:
         remove_checkpoint(job.checkpoint)
     begin_tracking(accelerator, job.recipe, progress.steps)
@@ -155,12 +158,12 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
                 last = step.number == batches.total_steps
                 validating = last or _due(settings.evaluate_every, step.number, batches)
                 if validating and _validate(job, step, progress, journal):
-                    best = {name: tensor.cpu() for name, tensor in adapted.state().items()}
+                    kept = {name: tensor.cpu() for name, tensor in adapted.state().items()}
                 job.console.step(step, batches.steps_per_epoch)
                 enough, stopped = progress.is_enough(settings.patience), interrupt.wished()
                 paused = validating and step.number >= pause and not (last or enough)
                 if last or enough or stopped or paused or _due(settings.checkpoint_every, step.number, batches):
-                    save_checkpoint(job.checkpoint, progress, learner, best, accelerator)
+                    save_checkpoint(job.checkpoint, progress, learner, kept, accelerator)
                 if stopped:
                     raise KeyboardInterrupt
                 if paused:
@@ -169,13 +172,14 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
                     job.console.say(f"No better validation in {settings.patience}: stopped early.")
                     break
         job.console.finish()
-        kept = best if settings.keep_best else None
-        scores = finish(job, kept, progress.steps, journal, overwrite=overwrite or resume)
+        scores = finish(
+            job, kept if settings.keep_best else None, progress.steps, journal, overwrite=overwrite or resume
+        )
     return Result(job.output, scores, progress.steps)
 
 
 def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> bool:
-    """Score the validation rows, if there are any. Returns whether this is the best state so far."""
+    """Score the validation rows, if there are any. Returns whether this state is kept for now."""
     task, rows = job.adapted.task, job.rows.validation
     if rows is None:
         return False
@@ -184,18 +188,18 @@ def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> boo
         rows,
         job.features["validation"],
         batch_size=job.recipe.training.evaluation_batch_size,
-        resamples=0,
+        resamples=_RESAMPLES,
         # Generation is slow, so that it waits for the end of the run unless it picks the best state.
         generated=isinstance(task, GeneratingTask) and job.rows.metric in task.generated_metrics,
         accelerator=job.accelerator,
     )
     main = job.rows.metric
-    better = progress.is_best(metrics[main].value, higher_is_better=task.higher_is_better(main))
+    kept = progress.keeps(metrics[main])
     plain = {name: metric.value for name, metric in metrics.items()}
-    journal.write("validation", step=step.number, metrics=plain, best=better)
+    journal.write("validation", step=step.number, metrics=plain, kept=kept)
     job.accelerator.log({f"validation/{name}": value for name, value in plain.items()}, step=step.number)
-    job.console.validation(step, metrics, main, best=better)
-    return better
+    job.console.validation(step, metrics, main, kept=kept)
+    return kept
 
 
 def _report(job: Job, step: Step, journal: Journal) -> None:

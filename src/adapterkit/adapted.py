@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterkit.backbone import Backbone
 from adapterkit.data import plan_batches
@@ -97,6 +100,16 @@ class Adapted(nn.Module):
         self.attachment.train(mode)
         return self
 
+    def checkpoint_layers(self, on: bool = True) -> None:
+        """Keep for the backward only what enters each layer that trains, and compute the rest again (Chen et al. 2016,
+        arXiv 1604.06174). What is learned stays the same, dropout included: random states are put back.
+        """
+        for layer in self._upper_layers:
+            for part in layer.modules():
+                if isinstance(part, GradientCheckpointingLayer):
+                    part.gradient_checkpointing = on
+                    part._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
     # -- parameters
 
     def method_parameters(self) -> dict[str, nn.Parameter]:
@@ -153,6 +166,7 @@ class Adapted(nn.Module):
         if self._attached:
             self._attached = False
             self.eval()
+            self.checkpoint_layers(False)
             self.attachment.detach()
 
     def _check_attached(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,15 @@ def test_ways_to_fit_are_counted_by_the_formulas_that_the_planner_states() -> No
     # Half of everything, and two gathered layers instead of their halves.
     assert ways["FSDP"].memory.weights == (1000 + 2 * 100) / 2
     assert ways["FSDP"].memory.optimizer == 10
+
+
+def test_a_recipe_that_computes_layers_again_is_planned_with_that() -> None:
+    ways = strategies(replace(STEP, checkpointed=True), devices=1, memory_bytes=10**6)
+    assert {way.name for way in ways} == {
+        "one device, gradient checkpointing",
+        "one device, cached trunk, gradient checkpointing",
+    }
+    assert all("training.gradient_checkpointing=true" in way.how for way in ways)
 
 
 def test_the_cheapest_way_that_fits_and_can_be_had_is_taken() -> None:

@@ -139,6 +139,7 @@ def plan(
             layer_bytes=layer_bytes,
             boundary_bytes=boundary,
             cacheable=cache.reason,
+            checkpointed=found.training.gradient_checkpointing,
         ),
         devices=devices,
         memory_bytes=memory_bytes,

@@ -90,6 +90,7 @@ class Step:
         layer_bytes: weights of the largest layer.
         boundary_bytes: what enters one layer.
         cacheable: "" where the states below can be kept, else why not.
+        checkpointed: whether the recipe asks for gradient checkpointing, so that no way without it counts.
     """
 
     memory: Memory
@@ -101,6 +102,7 @@ class Step:
     layer_bytes: int
     boundary_bytes: int
     cacheable: str
+    checkpointed: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _all(step: Step, devices: int, memory_bytes: int) -> Iterator[Strategy]:
         if cached and (step.cacheable or not step.below_flops):
             continue
         saved = step.below_flops if cached else 0
-        for checkpointed in (False, True):
+        for checkpointed in (True,) if step.checkpointed else (False, True):
             if checkpointed and step.layers < 2:
                 continue
             again = step.above_flops if checkpointed else 0
@@ -163,7 +165,7 @@ def _all(step: Step, devices: int, memory_bytes: int) -> Iterator[Strategy]:
                     cost=cost * (FSDP_OVERHEAD if sharded else 1.0),
                     fits=memory.total <= usable,
                     how=_how(devices, cached, checkpointed, sharded, accumulate),
-                    available=not checkpointed and not sharded,
+                    available=not sharded,
                 )
 
 
@@ -199,10 +201,10 @@ def _name(devices: int, cached: bool, checkpointed: bool, sharded: bool) -> str:
 
 
 def _how(devices: int, cached: bool, checkpointed: bool, sharded: bool, accumulate: int) -> str:
-    missing = [word for word, wanted in (("gradient checkpointing", checkpointed), ("FSDP", sharded)) if wanted]
-    if missing:
-        return f"adapterkit has no {' and no '.join(missing)} yet"
+    if sharded:
+        return "adapterkit has no FSDP yet"
     words = [f"accelerate launch --num_processes {devices}"] if devices > 1 else []
     words += ["training.cache=auto"] if cached else []
+    words += ["training.gradient_checkpointing=true"] if checkpointed else []
     words += [f"training.accumulate={accumulate}"] if accumulate > 1 else []
     return ", ".join(words) or "nothing to set"

@@ -60,6 +60,8 @@ class TrainingSettings(Settings):
     """Number format in the artifact. bfloat16: half the size. auto: the format of the computation."""
     evaluation_batch_size: Positive = 64
     """Rows per batch where nothing trains. Higher: faster up to a point, more memory."""
+    gradient_checkpointing: bool = False
+    """Whether layers are computed again in the backward. true: far less memory, about a third slower."""
     cache: Annotated[str, Field(min_length=1)] = "auto"
     """Keep on disk what the frozen layers below the lowest adapted one make of each text: auto (where it pays), off, or
     a folder to keep it in. Less computing in every epoch after the first, more space on the disk."""

@@ -130,6 +130,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
         raise Paused(progress.steps)
     use_cache(job, batches)
     learner = make_learner(adapted, settings, batches.total_steps)
+    adapted.checkpoint_layers(settings.gradient_checkpointing)
     model = accelerator.prepare(adapted, device_placement=[False])
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
     torch.manual_seed(settings.seed + accelerator.process_index)

@@ -1,0 +1,39 @@
+"""Computing layers again in the backward changes neither losses nor gradients: every kind, family, head and method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from tests.laws.test_padding import Cell, cells, trained
+from tests.laws.test_unpadded import learned
+from tests.laws.worlds import batch_of, disturb
+from tests.planning.test_estimates import saved_bytes
+from tests.tasks.conftest import ROWS
+
+
+@pytest.mark.parametrize("cell", cells(), ids=str)
+def test_losses_and_gradients_are_those_of_kept_layers(tiny_backbones: Mapping[str, Any], cell: Cell) -> None:
+    backbone = tiny_backbones[cell.family]
+    with trained(backbone, cell) as adapted:
+        disturb(adapted)
+        adapted.train()
+        batch = batch_of(adapted, ROWS[cell.kind])
+        found = []
+        for again in (False, True):
+            adapted.checkpoint_layers(again)
+            torch.manual_seed(0)  # dropout acts, and the second computation must draw as the first
+            found.append((*learned(adapted, batch, adapted(batch.inputs)), saved_bytes(adapted, batch)[1]))
+        kept, computed_again = found
+    assert computed_again[0] == pytest.approx(kept[0], rel=1e-6)
+    assert computed_again[1].keys() == kept[1].keys()
+    for name, gradient in kept[1].items():
+        torch.testing.assert_close(computed_again[1][name], gradient, rtol=1e-5, atol=1e-6)
+    assert computed_again[2] < kept[2]
+    layers = [part for part in backbone.trunk.modules() if isinstance(part, GradientCheckpointingLayer)]
+    assert layers
+    assert not any(layer.gradient_checkpointing for layer in layers)

@@ -160,3 +160,11 @@ def test_a_lower_loss_metric_can_pick_the_best(tiny_backbones: Any, tmp_path: Pa
     for event in found:
         assert event["kept"] or event["metrics"]["perplexity"] > lowest
         lowest = min(lowest, event["metrics"]["perplexity"])
+
+
+def test_computing_layers_again_changes_no_loss(run: Any) -> None:
+    losses = [
+        [event["loss"] for event in events(run(str(again), gradient_checkpointing=again).artifact, "step")]
+        for again in (False, True)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)

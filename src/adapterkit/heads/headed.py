@@ -5,8 +5,10 @@ Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,7 +38,16 @@ class Headed:
             (B, C) for text classification, (B, T, C) for token classification, (B, T, 2) start and end for question
             answering, (B, K) for multiple choice, (B, T, V) for language models.
         """
-        return logits_of(self.module(**inputs))
+        return logits_of(self.module(**inputs, **self._settings))
+
+    @cached_property
+    def _settings(self) -> dict[str, bool]:
+        return without_cache(self.module)
+
+
+def without_cache(model: nn.Module) -> dict[str, bool]:
+    """What tells a model that nothing is generated: keys and values need not be kept for tokens to come."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
 def logits_of(output: Any) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
-from adapterkit.heads.headed import Headed, run_in_float32
+from adapterkit.heads.headed import Headed, run_in_float32, without_cache
 from adapterkit.heads.pooling import AttentionPooling, FixedPooling
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class OwnModel(nn.Module):
         setattr(self, prefix, trunk)
         self.prefix = prefix
         self.kind = kind
+        self._settings = without_cache(trunk)
         self.add_module(HEAD_NAME, nn.ModuleDict({"pooling": pooling, "output": output}))
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class OwnModel(nn.Module):
 
     def _states(self, inputs: dict[str, Tensor]) -> Tensor:
         trunk: Any = getattr(self, self.prefix)
-        states: Tensor = trunk(**inputs).last_hidden_state
+        states: Tensor = trunk(**inputs, **self._settings).last_hidden_state
         return states.float()
 
     def _tokens(self, inputs: dict[str, Tensor]) -> Tensor:

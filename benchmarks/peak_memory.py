@@ -16,7 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,14 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def with_adapterkit(dropout: float) -> int:
+def with_adapterkit(dropout: float, *, again: bool = False) -> int:
+    """`again` computes layers again in the backward."""
     from cached_trunk import run_of
 
     method = {"kind": "lora", "rank": 8, "alpha": 16, "sites": "all-linear", "dropout": dropout}
     with tempfile.TemporaryDirectory() as folder:
-        _, steps = run_of(method, "off", Path(folder), "fp32", ROWS, epochs=STEPS)
+        adapted, steps = run_of(method, "off", Path(folder), "fp32", ROWS, epochs=STEPS)
+        adapted.checkpoint_layers(again)
         forget_peak()
         before = resident_bytes("VmRSS")
         taken = sum(1 for _ in steps)
@@ -102,6 +105,13 @@ def with_peft(dropout: float) -> int:
     return peak[1] - peak[0]
 
 
+VARIANTS: Mapping[str, Callable[[float], int]] = {
+    "adapterkit": with_adapterkit,
+    "adapterkit, gradient checkpointing": partial(with_adapterkit, again=True),
+    "peft": with_peft,
+}
+
+
 def measure(dropouts: Sequence[float] = (0.0, 0.1)) -> list[dict[str, Any]]:
     """One row for each dropout."""
     # Freed memory goes back at once, so that the peak is what is in use and not what the allocator keeps.
@@ -109,7 +119,7 @@ def measure(dropouts: Sequence[float] = (0.0, 0.1)) -> list[dict[str, Any]]:
     table = []
     for dropout in dropouts:
         found = {}
-        for name in ("adapterkit", "peft"):
+        for name in VARIANTS:
             command = [sys.executable, __file__, "--child", name, "--dropout", str(dropout)]
             ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
             found[name] = int(ran.stdout.split()[-1])
@@ -121,13 +131,13 @@ def measure(dropouts: Sequence[float] = (0.0, 0.1)) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--child", choices=["adapterkit", "peft"])
+    parser.add_argument("--child", choices=list(VARIANTS))
     parser.add_argument("--dropout", type=float, default=0.0)
     chosen = parser.parse_args()
     if chosen.child is None:
         measure()
     else:
-        print((with_adapterkit if chosen.child == "adapterkit" else with_peft)(chosen.dropout))
+        print(VARIANTS[chosen.child](chosen.dropout))
 
 
 if __name__ == "__main__":

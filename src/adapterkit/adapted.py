@@ -67,6 +67,7 @@ class Adapted(nn.Module):
         self._attached = True
         self._head_modules = tuple(_outside(headed.module, backbone.trunk))
         self._upper_layers = tuple(_above(backbone, headed.module, attachment.lowest_layer))
+        self._checkpointed: list[Any] = []
         self._answers = UnpaddedHeaded(headed, task.kind, encoder_decoder=backbone.is_encoder_decoder)
         start = getattr(backbone.config, "decoder_start_token_id", None)
         self.vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens, start)
@@ -104,11 +105,13 @@ class Adapted(nn.Module):
         """Keep for the backward only what enters each layer that trains, and compute the rest again (Chen et al. 2016,
         arXiv 1604.06174). What is learned stays the same, dropout included: random states are put back.
         """
-        for layer in self._upper_layers:
-            for part in layer.modules():
-                if isinstance(part, GradientCheckpointingLayer):
-                    part.gradient_checkpointing = on
-                    part._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        for layer in self._checkpointed:
+            del layer.gradient_checkpointing, layer._gradient_checkpointing_func
+        layers = [layer for layer in self._upper_layers if isinstance(layer, GradientCheckpointingLayer)]
+        self._checkpointed = [layer for layer in layers if on and not layer.gradient_checkpointing]
+        for layer in self._checkpointed:
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
     # -- parameters
 

@@ -117,6 +117,23 @@ class Bottleneck:
     up_bias: Tensor
 
 
+@dataclass(frozen=True)
+class Laid:
+    """Pieces in the order in which they are packed, and their tensors where they still are.
+
+    Attributes:
+        pieces: the structure's.
+        tensors: one for each of its shapes.
+        factors: number of a tensor and what it is still to be multiplied by.
+        places: what updates and bottlenecks touch.
+    """
+
+    pieces: Sequence[Piece]
+    tensors: Sequence[Tensor]
+    factors: Sequence[tuple[int, float]]
+    places: Sequence[Site | Sublayer]
+
+
 def assemble(
     backbone: Backbone,
     updates: Iterable[Update] = (),
@@ -134,9 +151,22 @@ def assemble(
         scaled: at most one per linear.
         lowest_layer: None takes it from the updates and bottlenecks.
     """
+    laid = lay_out(updates, affines, bottlenecks, scaled)
+    flat = flatten(laid.tensors, laid.factors).to(backbone.device, backbone.dtype)
+    lowest = lowest_layers(laid.places) if lowest_layer is None else dict(lowest_layer)
+    return Packed(Structure.of(laid.pieces), flat, lowest, flat.numel() * flat.element_size())
+
+
+def lay_out(
+    updates: Iterable[Update] = (),
+    affines: Iterable[Affine] = (),
+    bottlenecks: Iterable[Bottleneck] = (),
+    scaled: Iterable[Scaled] = (),
+) -> Laid:
+    """The order in which pieces are packed; arguments as for `assemble`."""
     pieces: list[Piece] = []
     tensors: list[Tensor] = []
-    scalings: list[tuple[int, float]] = []
+    factors: list[tuple[int, float]] = []
     places: list[Site | Sublayer] = []
     for affine in affines:
         gain = None if affine.gain is None else affine.gain.float() - 1  # bf16 would round the difference
@@ -156,7 +186,7 @@ def assemble(
             )
         )
         tensors += [update.a for update in group]
-        scalings += [(len(tensors) + place, update.scaling) for place, update in enumerate(group)]
+        factors += [(len(tensors) + place, update.scaling) for place, update in enumerate(group)]
         tensors += [update.b.T for update in group]
         places += [update.site for update in group]
     for neck in bottlenecks:
@@ -175,24 +205,19 @@ def assemble(
         )
         tensors += [neck.down, neck.down_bias, neck.up.T, neck.up_bias]
         places.append(sublayer)
-    flat = _flat(tensors, scalings).to(backbone.device, backbone.dtype)
-    lowest = lowest_layers(places) if lowest_layer is None else dict(lowest_layer)
-    return Packed(Structure.of(pieces), flat, lowest, flat.numel() * flat.element_size())
+    return Laid(pieces, tensors, factors, places)
 
 
-def _flat(tensors: Sequence[Tensor], scaled: Iterable[tuple[int, float]]) -> Tensor:
+def flatten(tensors: Sequence[Tensor], factors: Iterable[tuple[int, float]] = ()) -> Tensor:
     """All numbers one after the other in fp32 on the CPU, some tensors multiplied: the dtype is changed only once."""
     lengths = [tensor.numel() for tensor in tensors]
     flat = torch.empty(sum(lengths))
     places = [place.view(tensor.shape) for place, tensor in zip(flat.split_with_sizes(lengths), tensors, strict=True)]
     for place, tensor in zip(places, tensors, strict=True):
         place.copy_(tensor)
-    by_scaling: dict[float, list[Tensor]] = {}
-    for number, scaling in scaled:
-        by_scaling.setdefault(scaling, []).append(places[number])
-    for scaling, scaled_places in by_scaling.items():
-        if scaling != 1:
-            torch._foreach_mul_(scaled_places, scaling)
+    for number, factor in factors:
+        if factor != 1:
+            places[number].mul_(factor)
     return flat
 
 

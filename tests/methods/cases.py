@@ -46,6 +46,13 @@ CASES = {
     ),
     "ia3": Case(Ia3Method()),
 }
+PAIRS = [
+    (family, name)
+    for row, family in enumerate(tiny.FAMILIES)
+    for column, name in enumerate(CASES)
+    if (row + column) % 3 == 0
+]
+"""Every third pair: each family with four methods, each method with three families."""
 
 
 def inputs(family: str) -> dict[str, Tensor]:

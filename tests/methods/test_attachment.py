@@ -18,20 +18,11 @@ from adapterkit.errors import ArtifactError, MergeError, SiteError
 from adapterkit.methods import attach
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from tests import tiny
-from tests.methods.cases import CASES, Case, attached, bits, disturb, hidden, inputs, snapshot
+from tests.methods.cases import CASES, PAIRS, Case, attached, bits, disturb, hidden, inputs, snapshot
 
 families = pytest.mark.parametrize("family", tiny.FAMILIES)
 methods = pytest.mark.parametrize("name", CASES)
-pairs = pytest.mark.parametrize(
-    ("family", "name"),
-    [
-        (family, name)
-        for row, family in enumerate(tiny.FAMILIES)
-        for column, name in enumerate(CASES)
-        if (row + column) % 3 == 0
-    ],
-)
-"""Every third pair: each family with four methods, each method with three families."""
+pairs = pytest.mark.parametrize(("family", "name"), PAIRS)
 
 
 @pytest.fixture

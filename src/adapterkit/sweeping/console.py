@@ -1,46 +1,19 @@
-"""What a person sees of a sweep: a bar over all points on a terminal, and a line for each point that is done."""
+"""What a person sees of a sweep: a bar over all points, and a line for each point that is done."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from adapterkit.training.progress import ProgressConsole
 
 
-class SweepConsole:
-    """Shows a sweep's progress on standard error. Made quiet, it says nothing."""
+class SweepConsole(ProgressConsole):
+    """Shows a sweep's runs."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("<"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=None)
+        super().__init__(quiet=quiet)
         self._done, self._total = 0, 0
-
-    def __enter__(self) -> SweepConsole:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def say(self, text: str, style: str = "") -> None:
-        """One line."""
-        self._console.print(text, style=style, markup=False, soft_wrap=True)
 
     def begin(self, total: int, done: int) -> None:
         """So many runs are ahead, of which some were done earlier."""

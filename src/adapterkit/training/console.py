@@ -1,50 +1,19 @@
-"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere, all on standard error."""
+"""What a person sees of a run."""
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from adapterkit.tasks.confidence import Metric
 from adapterkit.training.loop import Step
+from adapterkit.training.progress import ProgressConsole
 
 
-class RunConsole:
-    """Shows a run's progress. Made quiet, it says nothing."""
+class RunConsole(ProgressConsole):
+    """Shows a run's steps and validations."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("[cyan]{task.fields[loss]}"),
-            TextColumn("[green]{task.fields[metric]}"),
-            TimeElapsedColumn(),
-            TextColumn("<"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=None, loss="", metric="")
+        super().__init__(quiet=quiet, fields={"loss": "cyan", "metric": "green"})
         self._total = 0
         self._last_line = 0
-
-    def __enter__(self) -> RunConsole:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def say(self, text: str, style: str = "") -> None:
-        """One line."""
-        self._console.print(text, style=style, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line that the user should read."""

@@ -53,6 +53,21 @@ def test_averaged_factors_say_how_far_they_are_from_averaged_updates(near, world
     assert 0 < expected < 0.1
 
 
+def test_factors_of_ia3_are_averaged(world, tmp_path):
+    for name, seed in (("x", 1), ("y", 2)):
+        with load(world.path("vectors"), world.backbone) as adapted:
+            noise = torch.Generator().manual_seed(seed)
+            adapted.load_state({n: t + torch.randn(t.shape, generator=noise) for n, t in adapted.state().items()})
+            write(tmp_path / name, adapted, dtype="float32")
+    composed = compose.average("x", "y", weights=[3, 1]).build(lambda n: open_artifact(tmp_path / n), world.backbone)
+    x, y = (open_artifact(tmp_path / name).state for name in "xy")
+    (part,) = composed.parts
+    assert part.state
+    assert all(name.endswith("ia3_l") for name in part.state)
+    for name, tensor in part.state.items():
+        torch.testing.assert_close(tensor, 0.75 * x[name] + 0.25 * y[name], rtol=0, atol=1e-6)
+
+
 def test_loras_from_unrelated_starts_are_refused(world):
     with pytest.raises(CompositionError, match=r"relative error of ΔW: 0\.\d+, expected at most 0\.5"):
         compose.average("plain-2", "plain-2-too").build(world.find, world.backbone)

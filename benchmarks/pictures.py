@@ -25,7 +25,15 @@ def curves_picture(variants: list[dict[str, Any]], path: Path) -> None:
     right = max(second for _, second, _, _ in ends)
     for height, _, name, colour in sorted(ends):
         least = max(height, least + 5)  # names do not lie on each other
-        axes.annotate(name, (right, least), xytext=(8, 0), textcoords="offset points", color=colour, va="center")
+        axes.annotate(
+            name,
+            (right, least),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+        )
     axes.set(xlabel="CPU seconds, filling the cache included", ylabel="test accuracy, %", ylim=(0, 100))
     axes.set_xlim(0, None)
     axes.spines[["top", "right"]].set_visible(False)

@@ -36,9 +36,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For each call of the fused LoRA function, how many linears it computed."""
     found: list[int] = []
 
-    def count(x: Tensor, linears: Any, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    def count(x: Tensor, linears: Any, *more: Any) -> tuple[Tensor, ...]:
         found.append(len(linears))
-        return plain(x, linears, dtype)
+        return plain(x, linears, *more)
 
     plain = fused_layers.lora_linears
     monkeypatch.setattr(fused_layers, "lora_linears", count)

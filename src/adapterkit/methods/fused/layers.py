@@ -25,10 +25,42 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.fused.dtype import product_dtype
-from adapterkit.methods.fused.lora import LoraLinear, lora_linears
+from adapterkit.methods.fused.lora import Gelu, LoraLinear, lora_linears
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Site
+
+
+class Widened:
+    """What the first linear of a feed-forward gave last, until the second one has read what a GELU made of it.
+
+    Attributes:
+        wanted: whether the second one is fused, and will ask.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._output: Tensor | None = None
+
+    def keep(self, output: Tensor) -> None:
+        """Take note of an output of the first linear."""
+        if self.wanted:
+            self._output = output
+
+    def maker_of(self, x: Tensor) -> Gelu | None:
+        """The GELU that made x of that output, as the graph of gradients says; None for any other x."""
+        output, self._output = self._output, None
+        node = x.grad_fn
+        if output is None or node is None or node.name() != "GeluBackward0":
+            return None
+        source, number = node.next_functions[0]
+        if source is not output.grad_fn or number != output.output_nr:
+            return None
+        return Gelu(output, node._saved_approximate)  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is in flight belongs to one model.
+        return {"wanted": self.wanted, "_output": None}
 
 
 class Readers:
@@ -38,8 +70,13 @@ class Readers:
     only slower. Every member has to be called once for each x, as the linears of an attention are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, widened: Widened) -> None:
+        """
+        Args:
+            widened: of the members' feed-forward.
+        """
         self.members: list[FusedLora] = []
+        self.widened = widened
         self._x: Tensor | None = None
         self._waiting: dict[int, Tensor] = {}
 
@@ -54,21 +91,30 @@ class Readers:
 
     def _compute(self, x: Tensor) -> None:
         able = [other for other in self.members if other.applies(x)]
-        outputs = lora_linears(x, [other.linear() for other in able], product_dtype(x, able[0].base.weight))
+        maker = self.widened.maker_of(x) if able[0].role == "feedforward.output" else None
+        outputs = lora_linears(x, [other.linear() for other in able], product_dtype(x, able[0].base.weight), maker)
+        for other, output in zip(able, outputs, strict=True):
+            if other.role == "feedforward.input":
+                self.widened.keep(output)
         self._x = x
         self._waiting = {id(other): output for other, output in zip(able, outputs, strict=True)}
 
     def __getstate__(self) -> dict[str, Any]:
         # What waits belongs to a call in flight: copies and pickles begin empty.
-        return {"members": self.members, "_x": None, "_waiting": {}}
+        return {"members": self.members, "widened": self.widened, "_x": None, "_waiting": {}}
 
 
 class FusedLora:
     """The forward of one LoRA layer. An object and not a closure, so that a copied model calls its own layers."""
 
-    def __init__(self, layer: Any, readers: Readers) -> None:
-        """Made by `put_under`."""
+    def __init__(self, layer: Any, readers: Readers, role: str) -> None:
+        """Made by `put_under`.
+
+        Args:
+            role: the site's name.
+        """
         self.layer = layer
+        self.role = role
         self.base = layer.get_base_layer()
         self.readers = readers
         readers.members.append(self)
@@ -115,10 +161,14 @@ def put_under(layers: Mapping[str, Any], sites: Mapping[str, Site]) -> None:
         sites: of the layers, by path; those that are given the same x share a product.
     """
     readers: dict[tuple[Hashable, int], Readers] = {}
+    widened: dict[Hashable, Widened] = {}
     for path, layer in layers.items():
         if _fits(layer):
-            shared = readers.setdefault((_source(sites[path]), layer.in_features), Readers())
-            layer.forward = FusedLora(layer, shared)
+            site = sites[path]
+            block = widened.setdefault((site.stack, site.layer), Widened())
+            block.wanted |= site.name == "feedforward.output"
+            shared = readers.setdefault((_source(site), layer.in_features), Readers(block))
+            layer.forward = FusedLora(layer, shared, site.name)
 
 
 def take_away(layers: Mapping[str, Any]) -> None:

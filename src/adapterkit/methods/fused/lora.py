@@ -2,7 +2,8 @@
 
 Plain autograd keeps x once for every cast and every dropout, beside the masks and A·x; it adds the update into a
 second output, and adds up the gradients of x that the linears give one by one. This function keeps x once for all
-linears that read it, and A·x, which is R / I of its size.
+linears that read it, and A·x, which is R / I of its size. An x that a GELU has made is not kept at all: the GELU
+keeps what it was made of, and makes it once more for the gradient.
 
 Axes: N rows and tokens, I inputs, O outputs, R rank of one linear, Q ranks of all linears together.
 """
@@ -41,7 +42,26 @@ class LoraLinear:
     dropout: float
 
 
-def lora_linears(x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype) -> tuple[Tensor, ...]:
+@dataclass(frozen=True, eq=False)
+class Gelu:
+    """What made an x.
+
+    Attributes:
+        source: what the GELU has read; its own backward keeps it.
+        approximate: "none" or "tanh", as torch has it.
+    """
+
+    source: Tensor
+    approximate: str
+
+    def again(self, source: Tensor) -> Tensor:
+        """The x that a kept source gives."""
+        return F.gelu(source, approximate=self.approximate)
+
+
+def lora_linears(
+    x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype, made_by: Gelu | None = None
+) -> tuple[Tensor, ...]:
     """y = W·x + b + scaling·B·A·dropout(x) of linears that read the same x.
 
     Gradients flow to A, to B, and to x where it wants one; never to W or b. Every linear draws a mask of its own, and
@@ -50,20 +70,27 @@ def lora_linears(x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype) -
     Args:
         x: (…, I).
         dtype: of the products; W and b have it already, and all else is cast.
+        made_by: what x can be computed from again.
 
     Returns:
         (…, O) for each linear.
     """
     seeds = [draw_seed() if linear.dropout else 0 for linear in linears]
     factors = [factor for linear in linears for factor in (linear.a, linear.b)]
-    outputs: tuple[Tensor, ...] = _LoraLinears.apply(x, linears, dtype, seeds, *factors)  # type: ignore[no-untyped-call]
+    outputs: tuple[Tensor, ...] = _LoraLinears.apply(x, made_by, linears, dtype, seeds, *factors)  # type: ignore[no-untyped-call]
     return outputs
 
 
 class _LoraLinears(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype, seeds: list[int], *factors: Tensor
+        ctx: Any,
+        x: Tensor,
+        made_by: Gelu | None,
+        linears: Sequence[LoraLinear],
+        dtype: torch.dtype,
+        seeds: list[int],
+        *factors: Tensor,
     ) -> tuple[Tensor, ...]:
         x_NI = x.to(dtype).reshape(-1, x.shape[-1])
         s_QN = _shrink(x_NI, linears, seeds, factors[::2])
@@ -73,8 +100,9 @@ class _LoraLinears(torch.autograd.Function):
             s_RN.mul_(linear.scaling)
             y_NO.addmm_(s_RN.T, b_OR.to(dtype).T)
             outputs.append(y_NO.view(*x.shape[:-1], y_NO.shape[-1]))
-        ctx.save_for_backward(x_NI, s_QN, *factors)
+        ctx.save_for_backward(x_NI if made_by is None else made_by.source.detach(), s_QN, *factors)
         ctx.linears, ctx.seeds, ctx.shape, ctx.dtype = linears, seeds, x.shape, x.dtype
+        ctx.again, ctx.products = None if made_by is None else made_by.again, dtype
         ctx.set_materialize_grads(False)
         return tuple(outputs)
 
@@ -82,7 +110,9 @@ class _LoraLinears(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         x_NI, s_QN, *factors = ctx.saved_tensors
-        linears, dtype = ctx.linears, x_NI.dtype
+        linears, dtype = ctx.linears, ctx.products
+        if ctx.again is not None:
+            x_NI = ctx.again(x_NI).to(dtype).reshape(-1, ctx.shape[-1])
         g_QN = torch.zeros_like(s_QN)
         grad_x_NI: Tensor | None = None
         of_b: list[Tensor | None] = []
@@ -103,7 +133,7 @@ class _LoraLinears(torch.autograd.Function):
             for factor in pair
         ]
         grad_x = None if grad_x_NI is None else grad_x_NI.view(ctx.shape).to(ctx.dtype)
-        return grad_x, None, None, None, *of_factors
+        return grad_x, None, None, None, None, *of_factors
 
 
 def _shrink(x_NI: Tensor, linears: Sequence[LoraLinear], seeds: Sequence[int], factors: Sequence[Tensor]) -> Tensor:

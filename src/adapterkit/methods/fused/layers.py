@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft.tuners.lora.layer import Linear as PeftLinear
 from torch import Tensor, nn
+from torch.utils.weak import TensorWeakRef
 from transformers.pytorch_utils import Conv1D
 
 from adapterkit.methods.adapter_name import ADAPTER
@@ -40,16 +41,19 @@ class Widened:
 
     def __init__(self) -> None:
         self.wanted = False
-        self._output: Tensor | None = None
+        self._output: TensorWeakRef | None = (
+            None  # weak: gradient checkpointing stops before the second linear is called
+        )
 
     def keep(self, output: Tensor) -> None:
         """Take note of an output of the first linear."""
         if self.wanted:
-            self._output = output
+            self._output = TensorWeakRef(output)
 
     def maker_of(self, x: Tensor) -> Gelu | None:
         """The GELU that made x of that output, as the graph of gradients says; None for any other x."""
-        output, self._output = self._output, None
+        output = None if self._output is None else self._output()
+        self._output = None
         node = x.grad_fn
         if output is None or node is None or node.name() != "GeluBackward0":
             return None

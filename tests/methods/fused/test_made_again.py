@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import TensorWeakRef
 
 from adapterkit.methods.fused.layers import Widened
 from adapterkit.methods.fused.lora import LoraLinear, lora_linears
@@ -98,3 +99,21 @@ def test_a_copy_of_a_model_in_the_middle_of_a_forward_begins_empty() -> None:
     widened.wanted = True
     widened.keep(torch.ones(2, requires_grad=True) * 2)
     assert copy.deepcopy(widened)._output is None
+
+
+def test_what_is_made_again_does_not_outlive_the_backward() -> None:
+    linear = LoraLinear(
+        nn.Linear(6, 4).requires_grad_(False), nn.Parameter(torch.ones(2, 6)), nn.Parameter(torch.ones(4, 2)), 1.0, 0.0
+    )
+    widened = Widened()
+    widened.wanted = True
+    output = torch.ones(3, 6, requires_grad=True) * 2
+    there = TensorWeakRef(output)
+    widened.keep(output)
+    x = F.gelu(output)
+    (y,) = lora_linears(x, [linear], torch.float32, widened.maker_of(x))
+    loss = y.sum()
+    del output, x, y
+    assert there() is not None
+    loss.backward()
+    assert there() is None

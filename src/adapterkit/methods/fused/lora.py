@@ -54,10 +54,6 @@ class Gelu:
     source: Tensor
     approximate: str
 
-    def again(self, source: Tensor) -> Tensor:
-        """The x that a kept source gives."""
-        return F.gelu(source, approximate=self.approximate)
-
 
 def lora_linears(
     x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype, made_by: Gelu | None = None
@@ -102,7 +98,8 @@ class _LoraLinears(torch.autograd.Function):
             outputs.append(y_NO.view(*x.shape[:-1], y_NO.shape[-1]))
         ctx.save_for_backward(x_NI if made_by is None else made_by.source.detach(), s_QN, *factors)
         ctx.linears, ctx.seeds, ctx.shape, ctx.dtype = linears, seeds, x.shape, x.dtype
-        ctx.again, ctx.products = None if made_by is None else made_by.again, dtype
+        # Not `made_by` itself: its source would outlive what autograd lets go of.
+        ctx.approximate, ctx.products = None if made_by is None else made_by.approximate, dtype
         ctx.set_materialize_grads(False)
         return tuple(outputs)
 
@@ -111,8 +108,8 @@ class _LoraLinears(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         x_NI, s_QN, *factors = ctx.saved_tensors
         linears, dtype = ctx.linears, ctx.products
-        if ctx.again is not None:
-            x_NI = ctx.again(x_NI).to(dtype).reshape(-1, ctx.shape[-1])
+        if ctx.approximate is not None:
+            x_NI = F.gelu(x_NI, approximate=ctx.approximate).to(dtype).reshape(-1, ctx.shape[-1])
         g_QN = torch.zeros_like(s_QN)
         grad_x_NI: Tensor | None = None
         of_b: list[Tensor | None] = []

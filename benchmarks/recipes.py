@@ -30,18 +30,6 @@ PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 VARIANTS = ("lora", *PLACEMENTS, "none", "full")
 OWN_HEADS = ("masked-lm", "causal-lm", "seq2seq-lm")
 """Kinds whose head is the checkpoint's own: nothing trains without a method, so `none` scores the bare checkpoint."""
-SHORT = {
-    "banking77": "training.epochs=2",
-    "wnut17": "training.epochs=3",
-    "ud_ewt_upos": "training.epochs=1",
-    "squad_small": "training.max_steps=75",
-    "commonsenseqa": "training.max_steps=120",
-    "wikitext2": "training.max_steps=80",
-    "tinyshakespeare": "training.epochs=1",
-    "e2e_small": "training.epochs=5",
-    "scan_simple": "training.epochs=1",
-}
-"""The budget of --short: two to five minutes of training on one core without bf16, the same for every variant."""
 
 
 def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
@@ -85,19 +73,17 @@ def main() -> None:
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--short", action="store_true", help="a budget of minutes, the same for all variants")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every run")
     asked = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
     done = {(r["recipe"], r["variant"], r["seed"], tuple(r["overrides"])) for r in map(json.loads, lines)}
     for name in asked.recipes:
-        extra = [SHORT[name], *asked.set] if asked.short else asked.set
         for variant in asked.variants:
             for seed in asked.seeds:
-                if (name, variant, seed, tuple(extra)) in done:
+                if (name, variant, seed, tuple(asked.set)) in done:
                     continue
-                found = run(name, variant, seed, extra)
+                found = run(name, variant, seed, asked.set)
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(found) + "\n")
                 test = found["metrics"].get("test") or found["metrics"]["validation"]

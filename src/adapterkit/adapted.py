@@ -63,7 +63,7 @@ class Adapted(nn.Module):
         self.parts = tuple(parts)
         self.module = headed.module
         self.compute_dtype = backbone.dtype
-        self.shortcut: Callable[[dict[str, Tensor]], Tensor | None] | None = None
+        self.shortcut: Callable[[dict[str, Tensor], Tensor | None], Tensor | None] | None = None
         self._attached = True
         self._head_modules = tuple(_outside(headed.module, backbone.trunk))
         self._upper_layers = tuple(_above(backbone, headed.module, attachment.lowest_layer))
@@ -74,12 +74,16 @@ class Adapted(nn.Module):
 
     # -- computing
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits of a batch: shapes as `Headed.logits` gives them. Raises DetachedError after `detach`."""
+    def forward(self, inputs: dict[str, Tensor], at_BT: Tensor | None = None) -> Tensor:
+        """Logits of a batch: shapes as `Headed.logits` gives them. Raises DetachedError after `detach`.
+
+        Args:
+            at_BT: of a language model, whether to answer at a token; everywhere where it is None.
+        """
         self._check_attached()
         with self.autocast():
-            logits = None if self.shortcut is None else self.shortcut(inputs)
-            return self._answers.logits(inputs) if logits is None else logits
+            logits = None if self.shortcut is None else self.shortcut(inputs, at_BT)
+            return self._answers.logits(inputs, at_BT) if logits is None else logits
 
     def autocast(self) -> torch.autocast:
         """In a narrow format the adapter's fp32 tensors are cast for each product, not stored narrow."""
@@ -193,7 +197,8 @@ class Adapted(nn.Module):
         with self._answering():
             for part in plan_batches([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
                 batch = self.task.collate([features[i] for i in part], self.vocabulary).to(self.backbone.device)
-                found.update(zip(part, self.task.outputs(self(batch.inputs), batch), strict=True))
+                logits = self(batch.inputs, self.task.answered(batch))
+                found.update(zip(part, self.task.outputs(logits, batch), strict=True))
         return [found[index] for index in range(len(features))]
 
     def generate(self, features: Sequence[Feature], *, batch_size: int = 64) -> list[str]:

@@ -86,8 +86,10 @@ def test_a_checkpoint_without_weights_and_tokenizer_is_planned_from_its_config(t
     assert planned.chosen.name.startswith("DDP")
     # 2 operations per weight and token forward; backward only what leads to the inputs, 2 more.
     tokens = planned.step_rows * planned.step_tokens
-    linears = 2 * (4096**2 * 2 + 4096 * 1024 * 2 + 3 * 4096 * 14336) + 128256 * 4096
-    assert planned.flops == pytest.approx(4 * linears * tokens, rel=0.15)
+    linears = 2 * (4096**2 * 2 + 4096 * 1024 * 2 + 3 * 4096 * 14336)
+    answered = (planned.flops / 4 - linears * tokens) / (128256 * 4096)
+    # Neither padding nor a row's last token is to predict anything.
+    assert 0.5 * tokens < answered < tokens - planned.step_rows
     little = ak.plan(wanted, gpus=1, memory="2GiB")
     assert little.chosen is None
     assert little.limit == "weights"

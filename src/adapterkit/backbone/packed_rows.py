@@ -159,6 +159,11 @@ class Layout:
         """(B, T, …) as (1, P, …)."""
         return padded_BT.flatten(0, 1).index_select(0, self.source)[None]
 
+    def places(self, at_BT: Tensor) -> Tensor:
+        """The packed places of the tokens where `at_BT` is true, in the order of the padded batch."""
+        place_BT = self.target.new_zeros(at_BT.numel()).index_copy(0, self.target, self.place)
+        return place_BT[at_BT.flatten()]
+
     def padded(self, packed_1P: Tensor) -> Tensor:
         """(1, P, …) as (B, T, …), zero where there is padding."""
         found = packed_1P[0]

@@ -6,13 +6,15 @@ Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 
 @dataclass
@@ -31,18 +33,45 @@ class Headed:
     trained: dict[str, nn.Parameter]
     loaded: frozenset[str] = frozenset()
 
-    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+    def logits(self, inputs: dict[str, Tensor], places_N: Tensor | None = None) -> Tensor:
         """Answer a batch as the tokenizer and the task give it.
+
+        Args:
+            places_N: of a language model, the tokens to answer at, as their numbers in the flattened batch.
 
         Returns:
             (B, C) for text classification, (B, T, C) for token classification, (B, T, 2) start and end for question
-            answering, (B, K) for multiple choice, (B, T, V) for language models.
+            answering, (B, K) for multiple choice, (B, T, V) for language models, of which (N, V) at `places_N`.
         """
-        return logits_of(self.module(**inputs, **self._settings))
+        with answering_at(self.module, places_N) as picked:
+            return picked(logits_of(self.module(**inputs, **self._settings)))
 
     @cached_property
     def _settings(self) -> dict[str, bool]:
         return without_cache(self.module)
+
+
+@contextmanager
+def answering_at(model: nn.Module, places_N: Tensor | None) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Inside, a language model's projection to the vocabulary, most of a small model's work, skips all other tokens.
+
+    Yields what makes (N, V) of the model's logits. Where the projection cannot be told, it is they that are picked.
+    """
+    if places_N is None:
+        yield lambda logits: logits
+        return
+    owner: Any = model
+    projection = owner.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    if projection is None:
+        yield lambda logits_BTV: logits_BTV.flatten(0, -2)[places_N]
+        return
+    handle = projection.register_forward_pre_hook(
+        lambda _, states: (states[0].flatten(0, -2).index_select(0, places_N)[None], *states[1:])
+    )
+    try:
+        yield lambda logits_1NV: logits_1NV[0]
+    finally:
+        handle.remove()
 
 
 def without_cache(model: nn.Module) -> dict[str, bool]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
 from adapterkit.backbone.split import entering
 from adapterkit.backbone.unpadded import find_stack, unpadded
-from adapterkit.heads.headed import Headed, logits_of
+from adapterkit.heads.headed import Headed, answering_at, logits_of
 
 MOST_PLACES = 0.9
 """Share of a batch's places that may be left for the detour to pay: it costs about as much as a tenth of a small trunk,
@@ -38,38 +38,46 @@ class UnpaddedHeaded:
         """Whether this trunk can leave padding out."""
         return self._stack is not None
 
-    def logits(self, inputs: dict[str, Tensor], states_BTD: Tensor | None = None) -> Tensor:
+    def logits(
+        self, inputs: dict[str, Tensor], at_BT: Tensor | None = None, *, states_BTD: Tensor | None = None
+    ) -> Tensor:
         """Answer a batch; see `Headed.logits`.
 
         Args:
             inputs: as the task gives them. `position_ids` that begin again in a row separate the documents in it: none
                 sees another, whatever the trunk.
+            at_BT: of a language model, whether to answer at a token, for (N, V) logits in their order; everywhere
+                where it is None.
             states_BTD: where the model is the upper part of a split one, the states that enter it.
         """
         several = "position_ids" in inputs
         runs = runs_of(inputs) if "attention_mask" in inputs else None
         if runs is None or not any(length for _, length in runs):
-            return self._padded(inputs, states_BTD)
+            return self._padded(inputs, at_BT, states_BTD)
         shape = inputs["input_ids"].flatten(0, -2).shape
         tokens = sum(length for _, length in runs)
         if not several and (self._stack is None or tokens > MOST_PLACES * shape.numel()):
-            return self._padded(inputs, states_BTD)
+            return self._padded(inputs, at_BT, states_BTD)
         if self._stack is None:
-            return self._apart(inputs, runs)
+            return self._apart(inputs, runs, at_BT)
         layout = Layout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device)
         model = unpadded(self._headed.module, self._stack, layout, states_padded=self._states_padded)
-        with self._entered(None if states_BTD is None else layout.packed(states_BTD)):
-            logits = logits_of(model(**inputs))
-        return logits if self._states_padded else layout.padded(logits)
+        places_N = None
+        if at_BT is not None:
+            places_N = _places(at_BT) if self._states_padded else layout.places(at_BT)
+        entered = self._entered(None if states_BTD is None else layout.packed(states_BTD))
+        with entered, answering_at(model, places_N) as picked:
+            logits = picked(logits_of(model(**inputs)))
+        return logits if self._states_padded or at_BT is not None else layout.padded(logits)
 
-    def _padded(self, inputs: dict[str, Tensor], states_BTD: Tensor | None) -> Tensor:
+    def _padded(self, inputs: dict[str, Tensor], at_BT: Tensor | None, states_BTD: Tensor | None) -> Tensor:
         with self._entered(states_BTD):
-            return self._headed.logits(inputs)
+            return self._headed.logits(inputs, None if at_BT is None else _places(at_BT))
 
     def _entered(self, states: Tensor | None) -> AbstractContextManager[None]:
         return nullcontext() if states is None else entering(self._headed.module, states)
 
-    def _apart(self, inputs: dict[str, Tensor], runs: Sequence[Run]) -> Tensor:
+    def _apart(self, inputs: dict[str, Tensor], runs: Sequence[Run], at_BT: Tensor | None) -> Tensor:
         """Every document as a row of its own, for trunks that can do no better."""
         rows, tokens = inputs["input_ids"].shape
         layout = Layout.of(runs, (rows, tokens), inputs["input_ids"].device, spare=rows * tokens * tokens)
@@ -79,4 +87,10 @@ class UnpaddedHeaded:
         apart["position_ids"] = layout.positions.reshape(size)
         if group.seen is not None:
             apart["attention_mask"] = group.seen.to(inputs["attention_mask"].dtype)
+        if at_BT is not None:
+            return self._headed.logits(apart, layout.places(at_BT))
         return layout.padded(torch.flatten(self._headed.logits(apart), 0, 1)[None])
+
+
+def _places(at_BT: Tensor) -> Tensor:
+    return at_BT.flatten().nonzero()[:, 0]

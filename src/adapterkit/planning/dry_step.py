@@ -62,7 +62,7 @@ def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
         tail: dict[int, int] = {}
         with _BatchIsReal(), _Live() as live:  # type: ignore[no-untyped-call]
             with counter, _saved(resident, body):
-                logits = adapted(batch.inputs)
+                logits = adapted(batch.inputs, adapted.task.answered(batch))
             with _saved(resident | body.keys(), tail):
                 loss = adapted.task.loss(logits, batch).total
             with backward:

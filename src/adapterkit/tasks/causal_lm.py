@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from adapterkit.errors import RecipeError
@@ -19,7 +20,7 @@ from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
-from adapterkit.tasks.losses import next_token_cross_entropy
+from adapterkit.tasks.losses import labelled, token_cross_entropy
 from adapterkit.tasks.packing import pack
 from adapterkit.tasks.protocol import (
     IGNORED,
@@ -125,15 +126,18 @@ class CausalLm(UnlabelledTask, GeneratingTask):
         # The last token that is generated is never read, so it needs no place of its own.
         return max(1, min(wanted, limit - prompts.inputs["input_ids"].shape[1] + 1))
 
+    def answered(self, batch: Batch) -> Tensor | None:
+        return None if batch.labels is None else labelled(_next(batch.labels))
+
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> Loss:
         reject_class_weights(self, class_weights)
-        return next_token_cross_entropy(logits, batch.labels, label_smoothing)
+        return token_cross_entropy(logits, _next(batch.labels), label_smoothing)
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature its `Likelihood`."""
-        return list(token_likelihoods(logits[:, :-1], batch.labels[:, 1:]))
+        return list(token_likelihoods(logits, _next(batch.labels)))
 
     def predictions(
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
@@ -175,3 +179,8 @@ class CausalLm(UnlabelledTask, GeneratingTask):
         if size < 2:
             raise RecipeError("a block needs at least two tokens", [f"task.block_tokens: found {size}"])
         return size
+
+
+def _next(labels_BT: Tensor) -> Tensor:
+    """At each token the label of the one after it, which its logits predict."""
+    return F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from adapterkit.tasks.confidence import Formula, Metric, Statistics, bootstrap, ratio
-from adapterkit.tasks.parts import IGNORED, Feature
+from adapterkit.tasks.losses import at_labels, labelled
+from adapterkit.tasks.parts import Feature
 
 DIRECTIONS = {"perplexity": False, "bits_per_character": False, "token_accuracy": True}
 """Metric -> whether higher is better."""
@@ -33,10 +34,11 @@ class Likelihood(NamedTuple):
     right: int
 
 
-def token_likelihoods(logits_BTV: Tensor, labels_BT: Tensor) -> list[Likelihood]:
-    """Sums per batch row; the logit at a position predicts the label at the same position."""
-    counted_BT = labels_BT != IGNORED
-    logits_NV, label_N = logits_BTV.detach()[counted_BT].float(), labels_BT[counted_BT]
+def token_likelihoods(logits: Tensor, labels_BT: Tensor) -> list[Likelihood]:
+    """Sums per batch row; logits as in `losses.at_labels`."""
+    counted_BT = labelled(labels_BT)
+    logits_NV, label_N = at_labels(logits.detach(), labels_BT)
+    logits_NV = logits_NV.float()
     loss_N = torch.nn.functional.cross_entropy(logits_NV, label_N, reduction="none").double()
     right_N = (logits_NV.argmax(dim=-1) == label_N) if len(label_N) else label_N.bool()
     row_N = counted_BT.nonzero()[:, 0]

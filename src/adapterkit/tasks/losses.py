@@ -18,14 +18,8 @@ def cross_entropy(
 
     With class weights w the weight is Σ w[target], and smoothing is torch's, as in `torch.nn.CrossEntropyLoss`.
     """
-    counted_N = target_N != IGNORED
-    logits_NC, target_N = logits_NC[counted_N].float(), target_N[counted_N]
-    if class_weights is not None:
-        class_weights = class_weights.to(logits_NC)
-    total = F.cross_entropy(logits_NC, target_N, weight=class_weights, label_smoothing=label_smoothing, reduction="sum")
-    if class_weights is None:
-        return Loss(total, total.new_tensor(float(len(target_N))))
-    return Loss(total, class_weights[target_N].sum())
+    counted_N = labelled(target_N)
+    return _summed(logits_NC[counted_N], target_N[counted_N], label_smoothing, class_weights)
 
 
 def masked_cross_entropy(logits_BK: Tensor, target_B: Tensor, there_BK: Tensor, label_smoothing: float = 0.0) -> Loss:
@@ -57,11 +51,33 @@ def squared_error(logits_BC: Tensor, target_BC: Tensor) -> Loss:
     return Loss(total, total.new_tensor(float(target_BC.numel())))
 
 
-def token_cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of every labelled token; the logit at a position predicts the label at the same position."""
-    return cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), label_smoothing)
+def labelled(labels: Tensor) -> Tensor:
+    """Where there is something to predict."""
+    return labels != IGNORED
 
 
-def next_token_cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy where the logit at a position predicts the label at the next."""
-    return token_cross_entropy(logits_BTV[:, :-1], labels_BT[:, 1:], label_smoothing)
+def at_labels(logits: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, V) logits and (N,) labels at every labelled token.
+
+    Args:
+        logits: (B, T, V), the logit at a position being for the label at the same position; or what is asked for.
+    """
+    counted_BT = labelled(labels_BT)
+    return logits[counted_BT] if logits.ndim == 3 else logits, labels_BT[counted_BT]
+
+
+def token_cross_entropy(logits: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of every labelled token; see `at_labels`."""
+    return _summed(*at_labels(logits, labels_BT), label_smoothing)
+
+
+def _summed(
+    logits_NC: Tensor, target_N: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Loss:
+    logits_NC = logits_NC.float()
+    if class_weights is not None:
+        class_weights = class_weights.to(logits_NC)
+    total = F.cross_entropy(logits_NC, target_N, weight=class_weights, label_smoothing=label_smoothing, reduction="sum")
+    if class_weights is None:
+        return Loss(total, total.new_tensor(float(len(target_N))))
+    return Loss(total, class_weights[target_N].sum())

@@ -16,7 +16,7 @@ from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
-from adapterkit.tasks.losses import token_cross_entropy
+from adapterkit.tasks.losses import labelled, token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
@@ -113,6 +113,9 @@ class MaskedLm(UnlabelledTask):
             masked.append({**feature.inputs, "input_ids": ids})
             labels.append(label)
         return Batch(pad_inputs(masked, vocabulary, multiple), pad(labels, IGNORED, multiple), features, vocabulary)
+
+    def answered(self, batch: Batch) -> Tensor | None:
+        return None if batch.labels is None else labelled(batch.labels)
 
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None

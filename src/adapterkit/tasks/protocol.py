@@ -182,6 +182,13 @@ class Task(ABC):
             multiple: pad the length to a multiple of this.
         """
 
+    def answered(self, batch: Batch) -> Tensor | None:
+        """(B, T), true at the tokens whose logits `loss` and `outputs` read; None where they read all of them.
+
+        Of a language model only some are read: the hidden ones, those behind a prompt. Logits may then be (N, V).
+        """
+        return None
+
     @abstractmethod
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
@@ -189,7 +196,8 @@ class Task(ABC):
         """The loss of a batch in fp32; total / weight is the loss that transformers' class for the kind gives.
 
         Args:
-            logits: what the kind's model gives: (B, C); (B, T, C); (B, T, 2) for spans; (B, K); (B, T, V).
+            logits: what the kind's model gives: (B, C); (B, T, C); (B, T, 2) for spans; (B, K); (B, T, V),
+                or (N, V) at the tokens that `answered` gives.
             class_weights: (C,), from `class_weights`.
 
         Raises:

@@ -16,7 +16,7 @@ from adapterkit.tasks import text_scores
 from adapterkit.tasks.confidence import Metric
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
-from adapterkit.tasks.losses import token_cross_entropy
+from adapterkit.tasks.losses import labelled, token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
@@ -107,6 +107,9 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
         limit = prompts.vocabulary.max_tokens
         wanted = self.settings.max_new_tokens if wanted is None else wanted
         return wanted if limit is None else min(wanted, limit)
+
+    def answered(self, batch: Batch) -> Tensor | None:
+        return None if batch.labels is None else labelled(batch.labels)
 
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None

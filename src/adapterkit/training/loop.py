@@ -90,8 +90,9 @@ def training_steps(
             batch = adapted.task.collate(own or part[:1], adapted.vocabulary, seed=settings.seed, epoch=after.epoch)
             batch = batch.to(device)
             with accelerator.no_sync(model) if index < len(parts) - 1 else nullcontext():
+                logits = model(batch.inputs, adapted.task.answered(batch))
                 loss = adapted.task.loss(
-                    model(batch.inputs), batch, label_smoothing=settings.label_smoothing, class_weights=class_weights
+                    logits, batch, label_smoothing=settings.label_smoothing, class_weights=class_weights
                 )
                 torch.autograd.backward(learner.scaler.scale(loss.total * (counts / len(features))))
             sums += torch.stack([loss.total.detach().float(), loss.weight.detach().float()]) * counts

@@ -55,8 +55,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     seen: list[bool] = []
     plain = Shortcut.__call__
 
-    def watched(self: Shortcut, inputs: Any) -> Any:
-        logits = plain(self, inputs)
+    def watched(self: Shortcut, inputs: Any, at: Any = None) -> Any:
+        logits = plain(self, inputs, at)
         seen.append(logits is not None)
         return logits
 

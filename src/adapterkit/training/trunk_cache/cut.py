@@ -38,8 +38,8 @@ class Cut(Protocol):
     def lower(self, inputs: Inputs) -> Tensor:
         """What to keep of rows without padding on the left: (B, T, D), with T = 1 where it is pooled."""
 
-    def upper(self, inputs: Inputs, kept_BTD: Tensor) -> Tensor:
-        """Logits from what was kept of the rows of a batch."""
+    def upper(self, inputs: Inputs, kept_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
+        """Logits from what was kept of the rows of a batch; of a language model, at `at_BT` alone."""
 
 
 class LayerCut:
@@ -60,9 +60,9 @@ class LayerCut:
         states_BTD: Tensor = self._lower(**inputs)
         return states_BTD
 
-    def upper(self, inputs: Inputs, kept_BTD: Tensor) -> Tensor:
+    def upper(self, inputs: Inputs, kept_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
         """See `Cut.upper`."""
-        return self._upper.logits(dict(inputs), kept_BTD)
+        return self._upper.logits(dict(inputs), at_BT, states_BTD=kept_BTD)
 
 
 class PoolingCut:
@@ -76,7 +76,7 @@ class PoolingCut:
         """See `Cut.lower`."""
         return self._model.vectors(dict(inputs)).unsqueeze(1)
 
-    def upper(self, inputs: Inputs, kept_BTD: Tensor) -> Tensor:
+    def upper(self, inputs: Inputs, kept_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
         """See `Cut.upper`."""
         return self._model.answer(kept_BTD[:, 0], dict(inputs))
 

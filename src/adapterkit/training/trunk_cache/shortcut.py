@@ -20,8 +20,11 @@ class Shortcut:
         self.cut, self.store = cut, store
         self._device = device
 
-    def __call__(self, inputs: dict[str, Tensor]) -> Tensor | None:
-        """The logits of a batch; None where no row of it is kept, so that the whole trunk may as well run."""
+    def __call__(self, inputs: dict[str, Tensor], at_BT: Tensor | None = None) -> Tensor | None:
+        """The logits of a batch, at `at_BT` alone where it is given.
+
+        None where no row of it is kept, so that the whole trunk may as well run.
+        """
         flat = flat_inputs(inputs)
         keyed = keys_of(flat)
         if keyed is None:
@@ -35,4 +38,4 @@ class Shortcut:
         if missing:
             with torch.no_grad():
                 kept_BTD[missing] = self.cut.lower({name: value[missing] for name, value in flat.items()})
-        return self.cut.upper(inputs, kept_BTD)
+        return self.cut.upper(inputs, kept_BTD, at_BT)

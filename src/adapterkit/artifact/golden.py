@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adapterkit.artifact.manifest import GoldenFacts, GoldenRow
+from adapterkit.backbone.quantise import INT8
 from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
 
 if TYPE_CHECKING:
     from adapterkit.adapted import Adapted
     from adapterkit.tasks.protocol import Task
 
-TOLERANCE: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+TOLERANCE: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """By how much a number may differ, as a share of the largest number of its row (at least of 1).
 
 The coarser of the two dtypes counts. Processors, thread counts and library versions add in another order: in fp32
@@ -73,12 +74,12 @@ def _excerpts(task: Task, row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]
 def compute_golden(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> GoldenFacts:
     """Answer rows with the weights as they are. Rows that encode to nothing are left out."""
     answers = tuple(GoldenRow(row=dict(row), **answer) for row in rows for answer in _answer(adapted, row))
-    return GoldenFacts(dtype=_word(adapted.compute_dtype), rows=answers)  # type: ignore[arg-type]
+    return GoldenFacts(dtype=_word(adapted), rows=answers)  # type: ignore[arg-type]
 
 
 def golden_problems(adapted: Adapted, golden: GoldenFacts) -> list[str]:
     """Answer the golden rows again. Returns every row whose answer is another one."""
-    word = max(golden.dtype, _word(adapted.compute_dtype), key=lambda name: TOLERANCE[name])
+    word = max(golden.dtype, _word(adapted), key=lambda name: TOLERANCE[name])
     tolerance = TOLERANCE[word]
     problems = []
     for number, stored in enumerate(golden.rows, start=1):
@@ -154,8 +155,8 @@ def _alike(found: Any, expected: Any, tolerance: float) -> bool:
     return bool(found == expected)
 
 
-def _word(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _word(adapted: Adapted) -> str:
+    return INT8 if adapted.backbone.quantised else str(adapted.compute_dtype).removeprefix("torch.")
 
 
 def _shown(value: Any) -> str:

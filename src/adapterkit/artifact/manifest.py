@@ -97,9 +97,9 @@ class GoldenRow(Facts):
 
 
 class GoldenFacts(Facts):
-    """Golden rows, with the dtype of the matrix products that computed them."""
+    """Golden rows, with the dtype of the matrix products that computed them; int8 for weights in eight bits."""
 
-    dtype: Dtype
+    dtype: Dtype | Literal["int8"]
     rows: Annotated[tuple[GoldenRow, ...], Field(max_length=64)]
 
 

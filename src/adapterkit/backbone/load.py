@@ -19,6 +19,7 @@ from adapterkit.backbone.files import find_checkpoint, weight_files
 from adapterkit.backbone.fingerprint import fingerprint_checkpoint
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
+from adapterkit.backbone.quantise import INT8, quantise
 from adapterkit.backbone.recognise import find_sites
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer, tokenizer_digest
@@ -40,6 +41,7 @@ class Backbone:
         config: the trunk's config.
         device: the device it is on.
         dtype: the number format it computes in. Modules that transformers keeps in float32 stay so.
+        quantised: whether the linears of its layers hold 8-bit weights.
         uninitialized: names of trunk parameters that the checkpoint lacks (a pooler's); they are the same random
             numbers at every load in one dtype.
         unused_keys: names of checkpoint tensors that the trunk has no place for (language-model heads).
@@ -58,6 +60,7 @@ class Backbone:
     unused_keys: frozenset[str]
     padding_side: str
     _found_sites: Sites | SiteError = field(repr=False)
+    quantised: bool = False
 
     @classmethod
     def load(
@@ -73,17 +76,19 @@ class Backbone:
         Args:
             name: a folder that `save_pretrained` wrote, or a hub id.
             revision: a hub branch, tag or commit.
-            dtype: "float32", "bfloat16", "float16", or "auto" for bfloat16 where the hardware multiplies it fast.
+            dtype: "float32", "bfloat16", "float16", or "auto" for bfloat16 where the hardware multiplies it fast;
+                "int8" for 8-bit weights in the linears of its layers (needs torchao), and "auto" for the rest.
             device: as torch names it, or "auto" for CUDA, then MPS, then the CPU.
             trust_remote_code: run Python code that the checkpoint brings along. Off, such a checkpoint is refused.
 
         Raises:
             BackboneError: not found, not reachable, incomplete, damaged, or of an architecture that is not known.
             DeviceError: a device or a number format that this machine does not have.
+            SiteError: "int8" for a family whose layers are not known.
         """
         name = str(name)
         on = pick_device(device)
-        torch_dtype = pick_dtype(dtype, on)
+        torch_dtype = pick_dtype("auto" if dtype == INT8 else dtype, on)
         folder, commit = find_checkpoint(name, revision)
         check_known(folder, trust_remote_code)
         if not weight_files(folder):
@@ -111,6 +116,10 @@ class Backbone:
             found: Sites | SiteError = find_sites(trunk)
         except SiteError as error:
             found = error
+        if dtype == INT8:
+            if isinstance(found, SiteError):
+                raise found
+            quantise(trunk, found)
         return cls(
             name=name,
             revision=commit,
@@ -124,6 +133,7 @@ class Backbone:
             unused_keys=unused,
             padding_side=str(tokenizer.padding_side),
             _found_sites=found,
+            quantised=dtype == INT8,
         )
 
     @property

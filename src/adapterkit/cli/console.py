@@ -64,7 +64,12 @@ def print_error(error: AdapterkitError) -> None:
 
 
 def show_log() -> Callable[[], None]:
-    """Show what adapterkit logs, from warnings on, as notes on standard error. Returns what ends it."""
+    """Show what adapterkit logs, from warnings on, as notes on standard error. Returns what ends it.
+
+    torchao, where it is installed, is imported by transformers, and logs about parts that only a GPU can use.
+    """
+    for chatty in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     logger, handler = logging.getLogger("adapterkit"), _Notes(logging.WARNING)
     logger.addHandler(handler)
     return lambda: logger.removeHandler(handler)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from adapterkit.backbone.quantise import is_plain
 from adapterkit.errors import SiteError
 from adapterkit.host.products import Work
 from adapterkit.methods.reach import adapted_paths
@@ -77,7 +78,7 @@ def host_module(module: nn.Module, path: str, residuals: dict[str, Tensor]) -> N
 
 def owns_output(module: nn.Module) -> bool:
     """Whether a module's output is a fresh tensor that nobody else sees: so for plain linears, else unknown."""
-    return isinstance(module, nn.Linear | Conv1D) and type(module.weight) is nn.Parameter
+    return isinstance(module, nn.Linear | Conv1D) and is_plain(module)
 
 
 def view_of(trunk: nn.Module) -> nn.Module:

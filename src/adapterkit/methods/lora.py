@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import LoraConfig, PeftConfig
+from peft.tuners.lora import Linear as PeftLinear
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from adapterkit.backbone.quantise import is_plain
 from adapterkit.errors import RecipeError, SiteError
 from adapterkit.methods.adapter_name import ADAPTER
 
@@ -87,6 +89,9 @@ def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMet
     if settings.initialization != "default":
         # Afterwards, because PEFT warns here of a conversion of split weights that is not used.
         config.init_lora_weights = settings.initialization
+    if any(type(modules[path]) is nn.Linear and not is_plain(modules[path]) for path in targets):
+        # PEFT's layer for torchao's weights differs in merging, which is refused here, and takes no trained biases.
+        config._register_custom_module({nn.Linear: PeftLinear})
     match_only(config, modules, targets)
     return config
 
@@ -174,7 +179,7 @@ def _check_initialization(settings: LoraMethod, modules: Mapping[str, Any], rank
     name: str = settings.initialization
     needs: list[tuple[Callable[[Any, int], bool], str]] = []
     if splits(name) or name == "mica":
-        needs.append((lambda m, r: m.weight.is_floating_point(), "weights that are not quantised"))
+        needs.append((lambda m, r: is_plain(m), "weights that are not quantised"))
         needs.append((lambda m, r: r <= min(m.weight.shape), "a rank of at most the layer's narrower side"))
     if name == "olora":
         needs.append((lambda m, r: not isinstance(m, Conv1D), "torch linears, and not GPT-2's Conv1D"))

@@ -8,6 +8,7 @@ from typing import Any
 from peft.tuners.ia3 import IA3Layer
 from torch import Tensor, nn
 
+from adapterkit.backbone.quantise import is_plain
 from adapterkit.errors import MergeError
 
 
@@ -21,8 +22,15 @@ class Merge:
         """Fold every layer into its weight.
 
         Raises:
-            MergeError: values that are not finite; nothing is folded then.
+            MergeError: values that are not finite, or weights in eight bits; nothing is folded then.
         """
+        narrow = [path for path, layer in layers.items() if not is_plain(layer.get_base_layer())]
+        if narrow:
+            raise MergeError(
+                "the adapter cannot be merged into quantised weights, which would round it away",
+                [f"{path}: quantised" for path in narrow[:4]],
+                "Load the backbone in float32 or bfloat16.",
+            )
         self._originals: list[tuple[Any, str, nn.Parameter, Tensor]] = []
         broken = []
         for path, layer in layers.items():

@@ -6,7 +6,7 @@ Axes: B rows, T tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from adapterkit.artifact.save import pick_dtype
 from adapterkit.backbone import pick_device
 from adapterkit.backbone.hardware import DTYPES
 from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
+from adapterkit.backbone.quantise import INT8, linear_weights
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
 from adapterkit.errors import RecipeError
@@ -110,6 +111,7 @@ def plan(
     weights, dtype = _dtypes(found, on_gpu)
     rows = read_recipe_rows(found, folder_of(recipe))
     hollow = hollow_backbone(found.backbone, weights)
+    narrow = [] if found.backbone.dtype != INT8 else linear_weights(hollow.backbone.trunk, hollow.backbone.sites)
     adapted = _build(hollow, rows, found)
     adapted.compute_dtype = dtype
     _check_trains(adapted)
@@ -126,7 +128,7 @@ def plan(
     largest = dry_step(adapted, adapted.task.collate(chosen[1], adapted.vocabulary, seed=0))
     usual = dry_step(adapted, adapted.task.collate(chosen[0], adapted.vocabulary, seed=0))
     count, longest = len(chosen[1]), max(feature.length_tokens for feature in chosen[1])
-    used = _memory(frozen, method + head, largest)
+    used = _memory(_weights_bytes(frozen, narrow), method + head, largest)
     boundary = count * longest * hollow.backbone.hidden_size * dtype.itemsize
     ways = strategies(
         Step(
@@ -202,10 +204,13 @@ def _check_trains(adapted: Adapted) -> None:
 
 
 def _dtypes(recipe: Recipe, on_gpu: bool) -> tuple[torch.dtype, torch.dtype]:
-    """The number formats of frozen weights and of products. On GPUs that are planned for, auto is bfloat16."""
+    """The number formats of frozen weights, of those that are not 8-bit, and of products.
+
+    On GPUs that are planned for, auto is bfloat16.
+    """
     name, precision = backbone_dtype(recipe), recipe.training.precision
-    if name == "auto" and on_gpu:
-        name = "bfloat16"
+    if name in ("auto", INT8):
+        name = "bfloat16" if on_gpu else "auto"
     weights = pick_backbone_dtype(name, torch.device("cpu") if on_gpu else pick_device(recipe.backbone.device))
     return weights, weights if precision == "auto" else DTYPES[FORMATS[precision]]
 
@@ -221,13 +226,20 @@ def _batches(batches: HeldBatches) -> tuple[Sequence[Feature], Sequence[Feature]
     return found[len(found) // 2], found[-1]
 
 
-def _memory(frozen: Sequence[Tensor], trained: int, step: DryStep) -> Memory:
+def _weights_bytes(frozen: Sequence[Tensor], narrow: Collection[Tensor]) -> int:
+    """Of the frozen tensors; narrow ones have a scale and a zero for each output channel beside their integers."""
+    known = {id(weight) for weight in narrow}
+    wide = sum(tensor.numel() * tensor.element_size() for tensor in frozen if id(tensor) not in known)
+    return wide + sum(w.numel() + w.shape[0] * (w.element_size() + 1) for w in narrow)
+
+
+def _memory(weights_bytes: int, trained: int, step: DryStep) -> Memory:
     """See `strategies`. What is trained is kept in float32, with its gradients in one buffer and two moments."""
     adapter = trained * torch.float32.itemsize
     activations = max(0, step.saved_bytes - step.logits_bytes)
     logits = min(step.logits_bytes, step.peak_bytes)
     return Memory(
-        weights=sum(tensor.numel() * tensor.element_size() for tensor in frozen),
+        weights=weights_bytes,
         adapter=adapter,
         gradients=adapter,
         optimizer=ADAM_MOMENTS * adapter,

@@ -11,6 +11,7 @@ from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.hardware import pick_device
+from adapterkit.backbone.quantise import INT8
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.training.trackers import tracker_names
@@ -82,7 +83,7 @@ def backbone_dtype(recipe: Recipe) -> str:
         RecipeError: a backbone in a narrower format than the precision asks for.
     """
     dtype, precision = recipe.backbone.dtype, recipe.training.precision
-    if precision == "auto":
+    if precision == "auto" or dtype == INT8:
         return dtype
     if dtype == "auto":
         return FORMATS[precision]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef
 from transformers.pytorch_utils import Conv1D
 
+from adapterkit.backbone.quantise import is_plain
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.fused.dtype import product_dtype
 from adapterkit.methods.fused.lora import Gelu, LoraLinear, lora_linears
@@ -198,6 +199,7 @@ def _fits(layer: Any) -> bool:
         type(layer) is PeftLinear
         and type(layer.get_base_layer()) in (nn.Linear, Conv1D)
         and layer.base_layer is layer.get_base_layer()
+        and is_plain(layer.base_layer)
         and not layer.lora_variant
         and not any(layer.lora_bias.values())
     )

@@ -168,6 +168,25 @@ def mounted_1000(backbone: Any, engine: Engine, tokens: int, repeats: int) -> di
     return found
 
 
+def owned(backbone: Any, engine: Engine, *, tokens: int, rank: int, repeats: int) -> dict[str, Any]:
+    """One adapter in all rows: two narrow products, or its update folded into the weights first."""
+    inputs, merging = batch(tokens), Engine(backbone, merge=True)
+    adapters = [(packed(backbone, rank, 0),)] * ROWS
+    variants: dict[str, Callable[[], Any]] = {
+        "plain": lambda: plain_states(backbone.trunk, inputs),
+        "host": lambda: host_states(engine, adapters, inputs),
+        "merged": lambda: host_states(merging, adapters, inputs),
+    }
+    difference = float((variants["host"]() - variants["merged"]()).abs().max())
+    if backbone.dtype == torch.float32 and difference > 1e-5:
+        raise SystemExit(f"merged and not, the host's states differ by {difference:.1e}")
+    seconds = ratios(variants, repeats)
+    found: dict[str, Any] = {"adapters": 1, "tokens": ROWS * tokens, "rank": rank, "largest_difference": difference}
+    found |= {f"{name}/plain": round(value / seconds["plain"], 3) for name, value in seconds.items() if name != "plain"}
+    print(json.dumps(found), flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -196,6 +215,9 @@ def main() -> None:
         if not slow:
             section["over adapters"] = [
                 measure(count=count, tokens=32, rank=8, peft=False, **common) for count in (1, 4, 16, 32)
+            ]
+            section["one adapter"] = [
+                owned(backbone, engine, tokens=64, rank=rank, repeats=options.repeats) for rank in (8, 32)
             ]
             section["over tokens"] = [
                 measure(count=32, tokens=length, rank=8, peft=False, **common) for length in (8, 16, 64, 128)

@@ -35,11 +35,19 @@ class Engine:
     backbone does not have.
     """
 
-    def __init__(self, backbone: Backbone, *, compile: bool = False, compiler: str | Any = "inductor") -> None:  # noqa: A002
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        compile: bool = False,  # noqa: A002
+        merge: bool = False,
+        compiler: str | Any = "inductor",
+    ) -> None:
         """
         Args:
             backbone: bare; it is left as it is.
             compile: let torch compile the views' forwards.
+            merge: fold the LoRA of an adapter that owns a batch into copies of the weights, where that is cheaper.
             compiler: torch's name of the backend, or a backend.
 
         Raises:
@@ -47,6 +55,7 @@ class Engine:
         """
         self.backbone = backbone
         self._compile = compile
+        self._merge = merge
         self._compiler = compiler
         self._pristine = view_of(backbone.trunk)
         self._free: deque[View] = deque()
@@ -108,7 +117,7 @@ class Engine:
         try:
             view = self._free.pop()
         except IndexError:
-            view = View(view_of(self._pristine))
+            view = View(view_of(self._pristine), merge=self._merge)
         try:
             view.take_up(list(route.segments(adapters)), len(adapters))
             yield view

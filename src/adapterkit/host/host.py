@@ -46,6 +46,7 @@ class Host:
         slots: int = 64,
         *,
         compile: bool = False,  # noqa: A002
+        merge: bool = False,
         folder: str | Path | None = None,
     ) -> None:
         """
@@ -53,15 +54,21 @@ class Host:
             backbone: a bare backbone.
             slots: how many adapters are in memory at most, at least 1.
             compile: let torch compile the forward.
+            merge: fold the LoRA of an adapter that owns a batch into copies of the weights, where the batch is so large
+                that this is cheaper. It rounds otherwise: by some 1e-6 of an answer in fp32, by some 1e-2 in bf16.
             folder: where adapters wait that left RAM; None for the system's folder of temporary files.
 
         Raises:
             SiteError: an adapter is attached to the backbone.
-            ValueError: no slot at all.
+            ValueError: no slot at all, or `merge` with `compile`.
         """
+        if compile and merge:
+            raise ValueError(
+                "a compiled host has one graph for every batch, and merges nothing: leave one of the two off"
+            )
         self.backbone = backbone
         self.slots = slots
-        self._engine = Engine(backbone, compile=compile)
+        self._engine = Engine(backbone, compile=compile, merge=merge)
         self._forwards = Forwards(self._engine, backbone)
         self._bank = Bank(slots, backbone.device, folder)
         self._vocabulary = Vocabulary.of(

@@ -37,8 +37,13 @@ class Hosted:
         """The class's own forward; with work, what the work makes of it."""
         if self.records:
             self.residuals[self.path] = _first(args, kwargs)
-        y = super().forward(*args, **kwargs)  # type: ignore[misc]
-        return y if self.work is None else self.work.apply(_first(args, kwargs), y, self.residuals)
+        if self.work is None:
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        x = _first(args, kwargs)
+        y = self.work.merged_product(x)
+        if y is not None:
+            return self.work.apply(x, y, self.residuals, merged=True)
+        return self.work.apply(x, super().forward(*args, **kwargs), self.residuals)  # type: ignore[misc]
 
 
 def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from adapterkit.errors import RoutingError
 from adapterkit.host.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
 from adapterkit.methods.bottleneck.config import ACTIVATIONS
+
+MERGE_FROM = 4.0
+"""From how many times as many tokens as equal multiplications a weight is folded: its way through memory costs too."""
 
 Key = tuple[int, int]
 Norm = Callable[[Tensor], Tensor]
@@ -156,6 +161,11 @@ class LoraStep(Step):
         self._shrunk = shrunk if len(piece.paths) > 1 else None
         self._key = id(weights), first
 
+    def factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """a (R, I) and b (R, O) of this linear, of an adapter that owns the batch."""
+        tensors = self.weights.of(dtype)
+        return tensors[self.first][0, self._own], tensors[self._b][0]
+
     def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
         tensors = self.weights.of(y.dtype)
         a_uRI, b_uRO = tensors[self.first], tensors[self._b]
@@ -245,26 +255,79 @@ class BottleneckStep(Step):
         expand(y_uND, torch.cat([middle_uMN, ones], dim=1), up_uMD)
 
 
+class Merged:
+    """The product of a linear with its LoRAs folded into a copy of its weight, for an adapter that owns the batch.
+
+    Folding costs O · I · R multiplications, the products that it saves N · (I + O) · R.
+    """
+
+    def __init__(self, linear: nn.Linear | Conv1D, steps: Sequence[LoraStep], copies: dict[Any, Tensor]) -> None:
+        """
+        Args:
+            copies: memory for the folded weight, by shape and dtype; of one view, whose modules run one by one.
+        """
+        self.steps = len(steps)
+        self._linear = linear
+        self._lora = steps
+        self._copies = copies
+        inputs, outputs = linear.weight.shape
+        self._fewest_tokens = MERGE_FROM * inputs * outputs / (inputs + outputs)
+
+    def product(self, x: Tensor) -> Tensor | None:
+        """The linear's output; None where there are too few tokens for it to pay."""
+        weight, bias = self._linear.weight, self._linear.bias
+        if x.numel() // x.shape[-1] < self._fewest_tokens or x.dtype != weight.dtype:
+            return None
+        key = weight.shape, weight.dtype
+        folded = self._copies.get(key)
+        if folded is None:
+            folded = self._copies[key] = torch.empty_like(weight, requires_grad=False)
+        source: Tensor = weight
+        for step in self._lora:
+            a_RI, b_RO = step.factors(weight.dtype)
+            left, right = (a_RI.t(), b_RO) if isinstance(self._linear, Conv1D) else (b_RO.t(), a_RI)
+            torch.addmm(source, left, right, out=folded)
+            source = folded
+        if not isinstance(self._linear, Conv1D):
+            return nn.functional.linear(x, folded, bias)
+        return torch.addmm(bias, x.reshape(-1, x.shape[-1]), folded).reshape(*x.shape[:-1], -1)
+
+
 class Work:
     """All steps at one module for one batch."""
 
-    def __init__(self, rows: int | None, steps: Sequence[Step], *, in_place: bool, residual: str | None) -> None:
+    def __init__(
+        self,
+        rows: int | None,
+        steps: Sequence[Step],
+        *,
+        in_place: bool,
+        residual: str | None,
+        merged: Merged | None = None,
+    ) -> None:
         """
         Args:
             rows: of the batch, before any repetition; None where every step is for the whole batch.
             in_place: whether the module's output is its own, so that it may be written to.
             residual: path of the module whose first input the steps need.
+            merged: takes the place of the module's own product, and of as many of the first steps as it folds.
         """
         self._rows = rows
+        self._merged = merged
         self._steps = tuple(steps)
         self._in_place = in_place
         self._residual = residual
 
-    def apply(self, x: Tensor, y: Tensor, residuals: dict[str, Tensor]) -> Tensor:
+    def merged_product(self, x: Tensor) -> Tensor | None:
+        """What `apply` then takes for y; None for the module's own output."""
+        return None if self._merged is None else self._merged.product(x)
+
+    def apply(self, x: Tensor, y: Tensor, residuals: dict[str, Tensor], *, merged: bool = False) -> Tensor:
         """The module's output y with what the adapters make of it.
 
         Args:
             residuals: first inputs by path; the one that is needed is taken out.
+            merged: whether y comes from `merged_product`.
 
         Raises:
             RoutingError: the batch has another number of rows than was announced.
@@ -279,8 +342,9 @@ class Work:
                     "Give every row its adapter, and the view exactly those rows.",
                 )
         residual = None if self._residual is None else residuals.pop(self._residual)
-        if not self._in_place or not y.is_contiguous():
+        steps = self._steps[self._merged.steps :] if merged and self._merged is not None else self._steps
+        if steps and not (self._in_place and y.is_contiguous()):
             y = y.clone(memory_format=torch.contiguous_format)
-        for step in self._steps:
+        for step in steps:
             step.apply(x, y, residual, copies)
         return y

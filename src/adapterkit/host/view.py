@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import takewhile
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,18 @@ from adapterkit.errors import RoutingError
 from adapterkit.host.fusing import FusionStep
 from adapterkit.host.hosted import bare, host_module, owns_output, product
 from adapterkit.host.part import Part
-from adapterkit.host.products import AffineStep, BottleneckStep, InputStep, LoraStep, Shrunk, Stack, Step, Weights, Work
+from adapterkit.host.products import (
+    AffineStep,
+    BottleneckStep,
+    InputStep,
+    LoraStep,
+    Merged,
+    Shrunk,
+    Stack,
+    Step,
+    Weights,
+    Work,
+)
 from adapterkit.host.route import Layers, Segment
 from adapterkit.host.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
 
@@ -30,12 +43,15 @@ class View:
         trunk: an instance of the trunk's own class.
     """
 
-    def __init__(self, trunk: nn.Module) -> None:
+    def __init__(self, trunk: nn.Module, *, merge: bool = False) -> None:
         """
         Args:
             trunk: the view's modules, not hosted yet.
+            merge: whether the LoRA of an adapter that owns a batch may be folded into copies of the weights.
         """
         self.trunk = trunk
+        self._merge = merge
+        self._copies: dict[Any, Tensor] = {}
         self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
         self._busy: set[str] = set()
         self._residuals: dict[str, Tensor] = {}
@@ -97,7 +113,22 @@ class View:
             module = self._hosted(path)
             # Stable: all updates of a linear first, in order, then what stands behind it.
             ordered = [step for _, step in sorted(found, key=lambda pair: pair[0])]
-            module.__dict__["work"] = Work(rows, ordered, in_place=owns_output(module), residual=residual)
+            work = Work(
+                rows,
+                ordered,
+                in_place=owns_output(module),
+                residual=residual,
+                merged=self._merged(module, ordered, rows),
+            )
+            module.__dict__["work"] = work
+
+    def _merged(self, module: nn.Module, steps: Sequence[Step], rows: int | None) -> Merged | None:
+        """The updates that a linear may fold into its weight: those that come first and are for all rows."""
+        if not self._merge or not owns_output(module):
+            return None
+        whole = takewhile(lambda step: isinstance(step, LoraStep) and step.rows == (0, rows), steps)
+        found = [step for step in whole if isinstance(step, LoraStep) and step.weights.count == 1]
+        return Merged(cast(Any, module), found, self._copies) if found else None
 
     def lay_down(self) -> None:
         """Forget the batch: nothing of it is left, whatever happened in between."""

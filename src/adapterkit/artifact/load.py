@@ -11,12 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from adapterkit.adapted import Adapted, build
-from adapterkit.artifact.config import check_config
-from adapterkit.artifact.contents import check_contents, check_state, dtype_problems
+from adapterkit.artifact.alike import check_tensors, read_config
+from adapterkit.artifact.contents import check_state
 from adapterkit.artifact.folder import CARD, CONFIG, MANIFEST, TENSORS, Files, read_folder
 from adapterkit.artifact.manifest import Manifest, parse_manifest
 from adapterkit.artifact.parts import REMEDY, as_part, part_problems, places_of_parts
-from adapterkit.artifact.strict_json import parse_object
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
 from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
@@ -168,7 +167,7 @@ def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None 
     with _gathering(problems):
         manifest = parse_manifest(files.content[MANIFEST])
     with _gathering(problems):
-        config = parse_object(files.content[CONFIG], CONFIG)
+        config = read_config(bytes(files.content[CONFIG]))
     with _gathering(problems):
         header = parse_header(files.content[TENSORS], TENSORS)
     if manifest is None or config is None or header is None or problems:
@@ -180,9 +179,8 @@ def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None 
     with _gathering(problems):
         task = _task(manifest)
     with _gathering(problems):
-        check_config(config, manifest.kind, manifest.method.kind, own_head=manifest.head.kind != "family")
-        check_contents(manifest, config, {name: entry.shape for name, entry in header.entries.items()})
-    problems += dtype_problems(manifest, {name: entry.dtype for name, entry in header.entries.items()})
+        described = bytes(files.content[TENSORS][: header.data_start])
+        check_tensors(manifest, config, bytes(files.content[CONFIG]), header, described)
     if contract is None or task is None or problems:
         raise _refused(files, problems)
     state = _state(files, header)

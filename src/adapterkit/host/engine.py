@@ -52,7 +52,12 @@ class Engine:
 
         Raises:
             SiteError: an adapter is attached to the backbone.
+            ValueError: both `compile` and `merge`.
         """
+        if compile and merge:
+            raise ValueError(
+                "a compiled host has one graph for every batch, and merges nothing: leave one of the two off"
+            )
         self.backbone = backbone
         self._compile = compile
         self._merge = merge

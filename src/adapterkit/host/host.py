@@ -62,10 +62,6 @@ class Host:
             SiteError: an adapter is attached to the backbone.
             ValueError: no slot at all, or `merge` with `compile`.
         """
-        if compile and merge:
-            raise ValueError(
-                "a compiled host has one graph for every batch, and merges nothing: leave one of the two off"
-            )
         self.backbone = backbone
         self.slots = slots
         self._engine = Engine(backbone, compile=compile, merge=merge)

@@ -48,6 +48,7 @@ SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
         ("methods", "backbone"),  # a method attaches at a backbone's sites
         ("tasks", "data"),  # a task checks and encodes rows
         ("training", "evaluation"),  # training evaluates as it goes
+        ("demo", "cli"),  # the demo shows notes as the command line does
         ("__main__", "__init__"),
     }
 )

@@ -16,6 +16,9 @@ def main() -> int:
     """Run the demo; an argument names the folder that it writes into."""
     from rich.console import Console
 
+    from adapterkit.cli.console import show_log
+
+    show_log()  # before what is imported next has anything to log
     from adapterkit.demo.run import FOLDER, run
     from adapterkit.errors import AdapterkitError
 

@@ -23,6 +23,7 @@ from adapterkit.backbone.split import layers_of
 from adapterkit.errors import SiteError
 from adapterkit.host import route
 from adapterkit.host.hosted import view_of
+from adapterkit.host.idle import without_idle_work
 from adapterkit.host.part import Part
 from adapterkit.host.route import Layers
 from adapterkit.host.view import CompiledView, Placed, Span, View, placed
@@ -122,7 +123,7 @@ class Engine:
         try:
             view = self._free.pop()
         except IndexError:
-            view = View(view_of(self._pristine), merge=self._merge)
+            view = View(without_idle_work(view_of(self._pristine)), merge=self._merge)
         try:
             view.take_up(list(route.segments(adapters)), len(adapters))
             yield view

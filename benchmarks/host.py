@@ -27,12 +27,12 @@ from adapterkit.backbone.hardware import bfloat16_is_fast
 
 HERE = Path(__file__).resolve().parent
 PARTS: dict[str, tuple[str, ...]] = {
-    "mixed": ("--threads", "1"),
-    "sharing": ("--tokens", "128", "--repeats", "11"),
+    "mixed": ("--threads", "1", "--repeats", "5"),
+    "sharing": ("--tokens", "128", "--repeats", "7"),
     "mounts": (),
-    "swaps": ("--rounds", "4", "--calls", "25", "--slots", "16"),
+    "swaps": ("--rounds", "4", "--calls", "25", "--slots", "8"),
     "compiled": (),
-    "adapterhub": (),
+    "adapterhub": ("--repeats", "5"),
 }
 
 

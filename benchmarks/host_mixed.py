@@ -207,23 +207,26 @@ def main() -> None:
         with torch.inference_mode(), engine.routed([()] * ROWS) as view:
             if not torch.equal(view(**batch(8)).last_hidden_state, backbone.trunk(**batch(8)).last_hidden_state):
                 raise SystemExit("without adapters the host is not the bare backbone")
-        common = {"backbone": backbone, "engine": engine, "repeats": options.repeats}
+        common = {"backbone": backbone, "engine": engine}
         section: dict[str, Any] = {
-            "mixed": measure(count=32, tokens=tokens, rank=8, peft=True, **common),
+            "mixed": measure(count=32, tokens=tokens, rank=8, peft=True, repeats=options.repeats, **common),
             "mounted": mounted_1000(backbone, engine, tokens, 2 * options.repeats) if not slow else None,
         }
         if not slow:
             section["over adapters"] = [
-                measure(count=count, tokens=32, rank=8, peft=False, **common) for count in (1, 4, 16, 32)
+                measure(count=count, tokens=32, rank=8, peft=False, repeats=options.repeats // 2 + 1, **common)
+                for count in (1, 4, 16, 32)
             ]
             section["one adapter"] = [
                 owned(backbone, engine, tokens=64, rank=rank, repeats=options.repeats) for rank in (8, 32)
             ]
             section["over tokens"] = [
-                measure(count=32, tokens=length, rank=8, peft=False, **common) for length in (8, 16, 64, 128)
+                measure(count=32, tokens=length, rank=8, peft=False, repeats=options.repeats // 2 + 1, **common)
+                for length in (8, 16, 64, 128)
             ]
             section["over rank"] = [
-                measure(count=32, tokens=32, rank=rank, peft=False, **common) for rank in (2, 8, 16, 64)
+                measure(count=32, tokens=32, rank=rank, peft=False, repeats=options.repeats // 2 + 1, **common)
+                for rank in (2, 8, 16, 64)
             ]
         report[f"{name}, {options.threads} thread"] = {
             "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/host_swaps.py             # a minute on two cores
 
-LoRA of rank 8 on query and value with a head of 77 labels, on all-MiniLM-L6-v2 in fp32. Swaps: batches of 32 rows for
+LoRA of rank 8 on query and value with a head of 77 labels, on all-MiniLM-L6-v2 in fp32. Swaps: batches of 16 rows for
 32 adapters, in rounds without and with a second thread that swaps one of them after the other, 20 times a second. Wall
 milliseconds of each call, 99th percentile over all rounds: a core for each thread is needed, so that on a busy machine
 the figure says more about the machine. What was loaded is taken out of Python's collector (`gc.freeze`), as the
@@ -32,7 +32,7 @@ from host_adapters import METHODS, MINILM, OWN, alternating, percentile, saved, 
 
 import adapterkit as ak
 
-ROWS, FOLDERS = 32, 32
+ROWS, FOLDERS = 16, 32
 SENTENCE = "my card was lost and the bank will send a new one where is the nearest station when does the train leave"
 WORDS = SENTENCE.split(" ")
 

@@ -299,3 +299,29 @@ def test_a_config_without_a_pad_token_gets_the_tokenizers(fresh_backbone: Callab
     headed = build_head(backbone, "text-classification", 2, FAMILY, seed=0)
     assert headed.module.config.pad_token_id == backbone.tokenizer.pad_token_id  # type: ignore[union-attr]
     assert backbone.config.pad_token_id is None
+
+
+@pytest.mark.parametrize(("kind", "family"), [("masked-lm", "roberta"), ("text-classification", "modernbert")])
+def test_the_checkpoint_is_read_once_and_what_trains_is_nobody_elses(
+    tiny_folders: Mapping[str, Path], kind: str, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Backbone.load(tiny_folders[family], dtype="float32", device="cpu")
+    loads = []
+    plain = transformers.PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def noting(cls: Any, *given: Any, **named: Any) -> Any:
+        loads.append(cls)
+        return plain(cls, *given, **named)
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", classmethod(noting))
+    classes = prepared(kind).classes
+    first, second = (build_head(backbone, kind, classes, FAMILY, seed=0) for _ in range(2))
+    assert len(loads) == 1
+    assert first.loaded == second.loaded
+    assert first.loaded
+    one, two = dict(first.module.named_parameters()), dict(second.module.named_parameters())
+    assert all(torch.equal(one[name], two[name]) for name in first.loaded)
+    shared = [name for name in first.loaded if one[name].data_ptr() == two[name].data_ptr()]
+    # A language model's head is everybody's and never trains; any other begins from a copy.
+    assert bool(shared) == (kind == "masked-lm")
+    assert {one[name].requires_grad for name in first.loaded} == {kind != "masked-lm"}

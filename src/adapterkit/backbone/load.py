@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapterkit.backbone import limits
 from adapterkit.backbone.attention import use_own_attention
@@ -46,6 +46,7 @@ class Backbone:
             numbers at every load in one dtype.
         unused_keys: names of checkpoint tensors that the trunk has no place for (language-model heads).
         padding_side: the side that the tokenizer padded on when it was loaded; the tokenizer's own can be changed.
+        heads: what the checkpoint holds of heads, by what was asked for; filled as heads are built.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Backbone:
     padding_side: str
     _found_sites: Sites | SiteError = field(repr=False)
     quantised: bool = False
+    heads: dict[tuple[Any, ...], dict[str, Tensor]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(

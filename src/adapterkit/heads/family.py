@@ -52,7 +52,7 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
     _put_trunk(module, trunk, backbone)
     module.tie_weights()
     head_names = [name for name, tensor in _tensors(module) if tensor.is_meta]
-    loaded = _fill(module, head_names, backbone, model_class, config)
+    loaded = _fill(module, head_names, backbone, model_class, config, borrow=kind in LANGUAGE_MODEL_KINDS)
     module.tie_weights()
     borrowed = loaded if kind in LANGUAGE_MODEL_KINDS else frozenset()
     trained: dict[str, nn.Parameter] = {}
@@ -114,14 +114,24 @@ def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [*module.named_parameters(), *module.named_buffers()]
 
 
-def _fill(module: Any, names: list[str], backbone: Backbone, model_class: Any, config: Any) -> frozenset[str]:
-    """Give the head's tensors memory and values. Returns the names whose values the checkpoint holds."""
+def _fill(
+    module: Any, names: list[str], backbone: Backbone, model_class: Any, config: Any, *, borrow: bool
+) -> frozenset[str]:
+    """Give the head's tensors memory and values. Returns the names whose values the checkpoint holds.
+
+    Args:
+        borrow: whether the checkpoint's values stay what they are, so that all heads may share them.
+    """
     for path in sorted({name.rpartition(".")[0] for name in names}):
         _initialise(module, module.get_submodule(path), backbone.device)
     # Without keys that the trunk has no place for, the checkpoint holds nothing of a head.
     if not backbone.unused_keys:
         return frozenset()
-    return _copy_from_checkpoint(module, names, backbone, model_class, config)
+    held = _from_checkpoint(names, backbone, model_class, config)
+    target = dict(_tensors(module))
+    for name, tensor in held.items():
+        target[name].data = tensor if borrow else tensor.clone()
+    return frozenset(held)
 
 
 def _initialise(module: Any, owner: nn.Module, device: torch.device) -> None:
@@ -145,29 +155,29 @@ def _initialise(module: Any, owner: nn.Module, device: torch.device) -> None:
     owner._parameters.update(shared)
 
 
-def _copy_from_checkpoint(
-    module: nn.Module, names: list[str], backbone: Backbone, model_class: Any, config: Any
-) -> frozenset[str]:
-    """Take the head's values from the checkpoint where it holds them, through transformers' own loader.
+def _from_checkpoint(names: list[str], backbone: Backbone, model_class: Any, config: Any) -> dict[str, Tensor]:
+    """The head's values where the checkpoint holds them, through transformers' own loader; read once for a backbone.
 
     The loader knows every renamed key of every old checkpoint; the second trunk that it builds is dropped at once.
     """
-    with silence():
-        donor, info = model_class.from_pretrained(
-            backbone.folder,
-            config=copy.deepcopy(config),
-            dtype=backbone.dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    absent = set(info["missing_keys"]) | {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
-    values = dict(_tensors(donor))
-    found = [name for name in names if name in values and name not in absent]
-    target = dict(_tensors(module))
-    with torch.no_grad():
-        for name in found:
-            target[name].data = values[name].detach().to(backbone.device)
-    return frozenset(found)
+    key = model_class, config.num_labels, *names
+    if key not in backbone.heads:
+        with silence():
+            donor, info = model_class.from_pretrained(
+                backbone.folder,
+                config=copy.deepcopy(config),
+                dtype=backbone.dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        absent = set(info["missing_keys"]) | {
+            key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]
+        }
+        values = dict(_tensors(donor))
+        backbone.heads[key] = {
+            name: values[name].detach().to(backbone.device) for name in names if name in values and name not in absent
+        }
+    return backbone.heads[key]
 
 
 def _compute_trained_in_float32(module: nn.Module, trained: dict[str, nn.Parameter]) -> None:

@@ -1,4 +1,4 @@
-"""Laws of every method on every family."""
+"""Laws of every method where it attaches. The table of `tests/laws` has every method on every family, with a head."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from tests import tiny
 from tests.methods.cases import CASES, PAIRS, Case, attached, bits, disturb, hidden, inputs, snapshot
 
-families = pytest.mark.parametrize("family", tiny.FAMILIES)
 methods = pytest.mark.parametrize("name", CASES)
 pairs = pytest.mark.parametrize(("family", "name"), PAIRS)
 
@@ -30,8 +29,7 @@ def case(name: str, family: str) -> Case:
     return CASES[name]
 
 
-@families
-@methods
+@pairs
 def test_an_untrained_adapter_changes_no_bit(tiny_backbones: Any, family: str, case: Case) -> None:
     backbone = tiny_backbones[family]
     with torch.no_grad():
@@ -57,8 +55,7 @@ def test_exactly_the_declared_parameters_are_trained(tiny_backbones: Any, family
     assert all(path.startswith("trunk.") for path in attachment.parameters())
 
 
-@families
-@methods
+@pairs
 def test_a_training_step_changes_the_adapter_and_no_bit_of_the_backbone(
     tiny_backbones: Any, family: str, case: Case
 ) -> None:
@@ -83,8 +80,7 @@ def test_a_training_step_changes_the_adapter_and_no_bit_of_the_backbone(
         assert all(tensor.grad is None for tensor in frozen)
 
 
-@families
-@methods
+@pairs
 def test_a_saved_state_answers_the_same_on_a_fresh_attachment(tiny_backbones: Any, family: str, case: Case) -> None:
     backbone = tiny_backbones[family]
     with torch.no_grad():
@@ -101,8 +97,7 @@ def test_a_saved_state_answers_the_same_on_a_fresh_attachment(tiny_backbones: An
     assert all(torch.equal(state[path], again[path]) for path in state)
 
 
-@families
-@methods
+@pairs
 def test_merged_equals_unmerged_and_unmerging_restores_the_bytes(tiny_backbones: Any, family: str, case: Case) -> None:
     backbone = tiny_backbones[family]
     with attached(backbone, case.settings) as attachment, torch.no_grad():

@@ -40,7 +40,7 @@ def cell(runs: list[dict[str, Any]], metric: str) -> str:
 
 def main() -> None:
     runs = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    print("| recipe | metric | " + " | ".join(VARIANTS) + " | seconds | artifact |")
+    print("| recipe | metric | " + " | ".join(VARIANTS) + " | CPU seconds | artifact |")
     print("|---|---|" + "---|" * (len(VARIANTS) + 2))
     for recipe, metric in MAIN.items():
         own = [run for run in runs if run["recipe"] == recipe and not run["overrides"]]
@@ -48,7 +48,7 @@ def main() -> None:
             continue
         cells = [cell([run for run in own if run["variant"] == variant], metric) for variant in VARIANTS]
         lora = [run for run in own if run["variant"] == "lora"]
-        seconds = f"{statistics.median(run['seconds'] for run in lora):.0f}" if lora else "–"
+        seconds = f"{statistics.median(run['cpu_seconds'] for run in lora):.0f}" if lora else "–"
         size = f"{lora[0]['artifact_bytes'] / 1000:.0f} kB" if lora else "–"
         print(f"| {recipe} | {metric} | " + " | ".join(cells) + f" | {seconds} | {size} |")
 

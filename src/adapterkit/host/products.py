@@ -33,11 +33,13 @@ class Weights:
 
     Attributes:
         count: how many adapters.
+        gather: makes (u, P) of their tensors.
     """
 
     def __init__(self, structure: Structure, flats: Sequence[Tensor]) -> None:
         """Nothing is copied before it is needed, and the tensors of one adapter never are."""
         self.count = len(flats)
+        self.gather: Callable[[Sequence[Tensor]], Tensor] = lambda flats: torch.stack(list(flats))
         self._structure = structure
         self._flats = flats
         self._split: dict[torch.dtype, list[Tensor]] = {}
@@ -47,7 +49,7 @@ class Weights:
         found = self._split.get(dtype)
         if found is None:
             flats = self._flats
-            stacked = flats[0][None] if len(flats) == 1 else torch.stack(list(flats))
+            stacked = flats[0][None] if len(flats) == 1 else self.gather(flats)
             found = self._split[dtype] = self._structure.split(stacked.to(dtype))
         return found
 

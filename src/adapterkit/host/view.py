@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adapterkit.errors import RoutingError
 from adapterkit.host.fusing import FusionStep
+from adapterkit.host.gathering import Gathering
 from adapterkit.host.hosted import bare, host_module, owns_output, product
 from adapterkit.host.part import Part
 from adapterkit.host.products import (
@@ -52,6 +53,7 @@ class View:
         self.trunk = trunk
         self._merge = merge
         self._copies: dict[Any, Tensor] = {}
+        self._gathering = Gathering()
         self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
         self._busy: set[str] = set()
         self._residuals: dict[str, Tensor] = {}
@@ -68,6 +70,9 @@ class View:
     def take_up(self, segments: Sequence[Segment], rows: int) -> None:
         """Give every module its work for a batch of so many rows."""
         shrunk = Shrunk()
+        for segment in segments:
+            for _, weights in segment.layers:
+                weights.gather = self._gathering.stack
         runs = (
             ((segment.low, segment.high), structure, weights)
             for segment in segments
@@ -136,6 +141,7 @@ class View:
             self._modules[path].__dict__.update(work=None, records=False)
         self._busy.clear()
         self._residuals.clear()
+        self._gathering.reset()
 
     def _hosted(self, path: str) -> nn.Module:
         module = self._modules[path]

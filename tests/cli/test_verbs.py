@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from adapterkit.backbone import Backbone
 from adapterkit.cli.app import app
 from adapterkit.cli.predict import one_line
 
@@ -165,6 +166,24 @@ def test_a_whole_artifact_is_verified_with_status_0(world: World) -> None:
     told = json.loads(world.run("verify", str(world.artifact), "--json").stdout)
     assert told["ok"] is True
     assert [check["name"] for check in told["checks"]][-1] == "golden rows"
+
+
+@pytest.mark.parametrize("verb", ["predict", "host", "evaluate", "verify"])
+def test_the_backbone_is_loaded_in_the_format_that_is_asked_for(
+    world: World, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    plain = Backbone.load.__func__  # type: ignore[attr-defined]
+
+    def noting(cls: Any, *given: Any, **named: Any) -> Any:
+        loaded.append(plain(cls, *given, **named))
+        return loaded[-1]
+
+    monkeypatch.setattr(Backbone, "load", classmethod(noting))
+    words = ["--mount", f"a={world.artifact}"] if verb == "host" else [str(world.artifact)]
+    result = world.run(verb, *words, "--backbone-dtype", "bfloat16", given="lost card\n")
+    assert result.exit_code == 0, result.stderr
+    assert [str(backbone.dtype) for backbone in loaded] == ["torch.bfloat16"]
 
 
 def test_a_damaged_artifact_is_refused_with_status_1(world: World, tmp_path: Path) -> None:

@@ -213,14 +213,14 @@ def load(
     return artifact.adapted(find_backbone(artifact, backbone), labels=labels)
 
 
-def find_backbone(artifact: Artifact, backbone: Backbone | str | Path | None) -> Backbone:
-    """The backbone itself, the one at that place, or the one that the artifact names."""
+def find_backbone(artifact: Artifact, backbone: Backbone | str | Path | None, dtype: str = "auto") -> Backbone:
+    """The backbone itself, the one at that place, or the one that the artifact names, loaded in a dtype."""
     if isinstance(backbone, Backbone):
         return backbone
     if backbone is not None:
-        return Backbone.load(str(backbone))
+        return Backbone.load(str(backbone), dtype=dtype)
     named = artifact.manifest.backbone
-    return Backbone.load(named.name, revision=named.revision)
+    return Backbone.load(named.name, revision=named.revision, dtype=dtype)
 
 
 def _task(manifest: Manifest) -> Task:

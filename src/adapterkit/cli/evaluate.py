@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, DataRoot, Folder, Json, Parts, named
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, DataRoot, Folder, Json, Parts, named
 
 
 def evaluate(
@@ -17,6 +17,7 @@ def evaluate(
         typer.Option("--data", help="Rows to score. Default: the recipe's test rows.", show_default=False),
     ] = None,
     backbone: BackboneName = None,
+    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     columns: Annotated[
         list[str] | None,
         typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
@@ -31,14 +32,17 @@ def evaluate(
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json
     """
     from adapterkit import evaluation
+    from adapterkit.artifact import open_artifact
+    from adapterkit.artifact.load import find_backbone
 
+    places = named(parts, "--part", "NAME=FOLDER", "language=runs/language")
     metrics = evaluation.evaluate(
         folder,
         data,
         columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        backbone=backbone,
+        backbone=find_backbone(open_artifact(folder), backbone, backbone_dtype.value),
         data_root=data_root,
-        parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+        parts=places,
     )
     if as_json:
         console.print_json({name: console.metric_facts(metric) for name, metric in metrics.items()})

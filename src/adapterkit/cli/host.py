@@ -12,7 +12,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.mounts import Mounts, Slots, mounted, sources_of
-from adapterkit.cli.options import BackboneName
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName
 from adapterkit.cli.predict import one_line
 from adapterkit.errors import AdapterkitError
 
@@ -28,7 +28,12 @@ A sentence, or a JSON object with a task's columns, is answered by every adapter
 :quit                  leave; so do Ctrl-D and Ctrl-C"""
 
 
-def host(mount: Mounts = None, backbone: BackboneName = None, slots: Slots = None) -> None:
+def host(
+    mount: Mounts = None,
+    backbone: BackboneName = None,
+    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
+    slots: Slots = None,
+) -> None:
     """Ask many adapters on one backbone, at a prompt.
 
     Every sentence is answered by all that is mounted. Adapters can be mounted, swapped and taken off as you go.
@@ -38,7 +43,7 @@ def host(mount: Mounts = None, backbone: BackboneName = None, slots: Slots = Non
     """
     if not mount:
         raise typer.BadParameter("give at least one, as in --mount intent=runs/banking77", param_hint="--mount")
-    with mounted(sources_of(mount), backbone, slots) as opened:
+    with mounted(sources_of(mount), backbone, slots, backbone_dtype.value) as opened:
         if sys.stdin.isatty():
             console.say(f"{len(opened)} mounted on {opened.backbone.name}. :help lists what else can be typed.", "dim")
         for line in _lines():

@@ -20,7 +20,9 @@ TASK = "task"
 """The column that says which adapter answers a row."""
 
 
-def mixed_answers(data: Path | None, mounts: Sequence[str], slots: int | None, backbone: str | None) -> Iterator[Any]:
+def mixed_answers(
+    data: Path | None, mounts: Sequence[str], slots: int | None, backbone: str | None, dtype: str = "auto"
+) -> Iterator[Any]:
     """The answers to mixed rows, in row order; throughput is said at the end.
 
     Args:
@@ -33,7 +35,7 @@ def mixed_answers(data: Path | None, mounts: Sequence[str], slots: int | None, b
 
     sources = sources_of(mounts)
     rows = rows_of_objects(lines_that_come_in()) if data is None else read_rows(data)
-    with mounted(sources, backbone, slots) as host:
+    with mounted(sources, backbone, slots, dtype) as host:
         asked = _asked(rows, host)
         started = time.perf_counter()
         for start in range(0, len(asked), ROWS_AT_ONCE):

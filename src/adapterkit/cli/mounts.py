@@ -42,11 +42,12 @@ def sources_of(mounts: Sequence[str]) -> dict[str, str]:
     return sources
 
 
-def mounted(sources: Mapping[str, str], backbone: str | None, slots: int | None) -> Host:
+def mounted(sources: Mapping[str, str], backbone: str | None, slots: int | None, dtype: str = "auto") -> Host:
     """A host with everything mounted. Plans come last, since their members may be mounted names.
 
     Args:
         slots: None for as many as the host has by default.
+        dtype: of the frozen weights.
 
     Raises:
         DataError: plans alone, and no backbone.
@@ -55,7 +56,7 @@ def mounted(sources: Mapping[str, str], backbone: str | None, slots: int | None)
     from adapterkit.host import Host
 
     artifacts = {name: source for name, source in sources.items() if not is_plan(source)}
-    found = _backbone(list(artifacts.values()), backbone)
+    found = _backbone(list(artifacts.values()), backbone, dtype)
     host = Host(found) if slots is None else Host(found, slots=slots)
     for name in (*artifacts, *(sources.keys() - artifacts.keys())):
         host.mount(name, sources[name])
@@ -67,15 +68,15 @@ def is_plan(source: str) -> bool:
     return Path(source).suffix in PLAN_ENDINGS
 
 
-def _backbone(artifacts: Sequence[str], backbone: str | None) -> Any:
+def _backbone(artifacts: Sequence[str], backbone: str | None, dtype: str) -> Any:
     from adapterkit.artifact.load import find_backbone
     from adapterkit.backbone import Backbone
     from adapterkit.errors import DataError
     from adapterkit.host.sources import open_source
 
     if backbone is not None:
-        return Backbone.load(backbone)
+        return Backbone.load(backbone, dtype=dtype)
     if not artifacts:
         raise DataError("a plan does not name a backbone", remedy="Give one with --backbone PATH_OR_ID.")
     opened: Any = open_source(artifacts[0])
-    return find_backbone(opened, None)
+    return find_backbone(opened, None, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,21 @@ BackboneName = Annotated[
     typer.Option(
         "--backbone", metavar="PATH_OR_ID", help="Another place to load the backbone from.", show_default=False
     ),
+]
+
+
+class BackboneDtype(StrEnum):
+    """The number format of the frozen weights."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
+BackboneFormat = Annotated[
+    BackboneDtype, typer.Option("--backbone-dtype", help="Number format of the frozen weights; int8 needs torchao.")
 ]
 
 Parts = Annotated[

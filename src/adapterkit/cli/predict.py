@@ -13,7 +13,7 @@ from adapterkit.cli import console
 from adapterkit.cli.incoming import ROWS_AT_ONCE, lines_that_come_in, refuse_unusable, rows_of_file, rows_of_lines
 from adapterkit.cli.mixed import mixed_answers
 from adapterkit.cli.mounts import Mounts, Slots
-from adapterkit.cli.options import BackboneName, Json, Parts, named
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, Json, Parts, named
 
 
 def predict(
@@ -30,6 +30,7 @@ def predict(
     mount: Mounts = None,
     slots: Slots = None,
     backbone: BackboneName = None,
+    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     parts: Parts = None,
     as_json: Json = False,
 ) -> None:
@@ -48,13 +49,14 @@ def predict(
             raise typer.BadParameter("takes one FILE and no FOLDER", param_hint="--mount")
         if parts:
             raise typer.BadParameter("belongs to one artifact, and not to --mount", param_hint="--part")
-        answers = mixed_answers(folder, mount, slots, backbone)
+        answers = mixed_answers(folder, mount, slots, backbone, backbone_dtype.value)
     elif slots is not None:
         raise typer.BadParameter("belongs to --mount", param_hint="--slots")
     elif folder is None:
         raise typer.BadParameter("missing; or mount adapters with --mount NAME=FOLDER", param_hint="FOLDER")
     else:
-        answers = _answers(folder, data, backbone, named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
+        places = named(parts, "--part", "NAME=FOLDER", "language=runs/language")
+        answers = _answers(folder, data, backbone, backbone_dtype.value, places)
     for answer in answers:
         if as_json:
             console.print_json(answer, indent=None)
@@ -62,7 +64,9 @@ def predict(
             typer.echo(one_line(answer))
 
 
-def _answers(folder: Path, data: Path | None, backbone: str | None, parts: Mapping[str, str]) -> Iterator[Any]:
+def _answers(
+    folder: Path, data: Path | None, backbone: str | None, dtype: str, parts: Mapping[str, str]
+) -> Iterator[Any]:
     """The answers of one artifact."""
     from adapterkit.artifact import open_artifact
     from adapterkit.artifact.load import find_backbone
@@ -70,7 +74,7 @@ def _answers(folder: Path, data: Path | None, backbone: str | None, parts: Mappi
     artifact = open_artifact(folder, parts=parts)
     rows = rows_of_lines(lines_that_come_in(), artifact.task) if data is None else rows_of_file(data, artifact)
     refuse_unusable(rows, artifact.task)
-    adapted = artifact.adapted(find_backbone(artifact, backbone))
+    adapted = artifact.adapted(find_backbone(artifact, backbone, dtype))
     for start in range(0, len(rows), ROWS_AT_ONCE):
         yield from adapted.predict(rows[start : start + ROWS_AT_ONCE])
 

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Folder, Json, Parts, named
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, Folder, Json, Parts, named
 
 
-def verify(folder: Folder, backbone: BackboneName = None, parts: Parts = None, as_json: Json = False) -> None:
+def verify(
+    folder: Folder,
+    backbone: BackboneName = None,
+    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
+    parts: Parts = None,
+    as_json: Json = False,
+) -> None:
     """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
 
     $ adapterkit verify runs/banking77
     $ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
     """
     from adapterkit import artifact
+    from adapterkit.artifact.load import find_backbone
 
-    report = artifact.verify(folder, backbone, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
+    given: Any = backbone
+    if backbone_dtype is not BackboneDtype.AUTO:
+        given = find_backbone(artifact.open_artifact(folder), backbone, backbone_dtype.value)
+    report = artifact.verify(folder, given, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
     if as_json:
         checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]
         console.print_json({"folder": str(folder), "ok": report.ok, "checks": checks})

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from adapterkit.heads import unpadded as without_padding
 from tests.laws.cases import KINDS, METHODS
-from tests.laws.test_padding import LONG, NEIGHBOURS
-from tests.laws.test_unpadded import TOLERANCE, close, learned
+from tests.laws.test_padding import NEIGHBOURS
+from tests.laws.test_unpadded import SHARED, TOLERANCE, close, learned, packing
 from tests.laws.worlds import adapter, batch_of, disturb, prepared
 from tests.tasks.conftest import ROWS
 
@@ -75,12 +75,9 @@ def test_documents_that_share_blocks(
 ) -> None:
     if not known:
         monkeypatch.setattr(without_padding, "find_stack", lambda module: None)
-    rows = [*ROWS["causal-lm"], {"text": LONG}, {"text": "a fox"}]
-    task = prepared("causal-lm", rows, pack_documents=True, block_tokens=100)
-    with adapter(tiny_backbones[family], "causal-lm", METHODS["lora"].settings, task=task) as adapted:
-        disturb(adapted)
-        batch = batch_of(adapted, rows)
-        at = task.answered(batch)
+    with packing(tiny_backbones[family]) as adapted:
+        batch = batch_of(adapted, SHARED)
+        at = adapted.task.answered(batch)
         torch.testing.assert_close(adapted(batch.inputs, at), adapted(batch.inputs)[at], rtol=0, atol=1e-5)
 
 

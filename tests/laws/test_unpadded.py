@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -66,6 +67,19 @@ def test_a_batch_without_padding_takes_the_ordinary_path(
         assert torch.equal(adapted(batch.inputs), adapted.headed.logits(batch.inputs))
 
 
+SHARED = [*ROWS["causal-lm"], {"text": LONG}, {"text": "a fox"}]
+"""Documents of which several fit a block of 100 tokens."""
+
+
+@contextmanager
+def packing(backbone: Any) -> Iterator[Any]:
+    """An adapter that is learned from documents which share blocks."""
+    task = prepared("causal-lm", SHARED, pack_documents=True, block_tokens=100)
+    with adapter(backbone, "causal-lm", METHODS["lora"].settings, task=task) as adapted:
+        disturb(adapted)
+        yield adapted
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["packed", "a family that cannot"])
 @pytest.mark.parametrize("family", KINDS["causal-lm"].families)
 def test_documents_that_share_blocks_are_learned_as_if_each_were_alone(
@@ -73,11 +87,9 @@ def test_documents_that_share_blocks_are_learned_as_if_each_were_alone(
 ) -> None:
     if not known:
         monkeypatch.setattr(without_padding, "find_stack", lambda module: None)
-    rows = [*ROWS["causal-lm"], {"text": LONG}, {"text": "a fox"}]
-    task = prepared("causal-lm", rows, pack_documents=True, block_tokens=100)
-    alone = prepared("causal-lm", rows, block_tokens=100)
-    with adapter(tiny_backbones[family], "causal-lm", METHODS["lora"].settings, task=task) as adapted:
-        disturb(adapted)
+    alone = prepared("causal-lm", SHARED, block_tokens=100)
+    with packing(tiny_backbones[family]) as adapted:
+        task, rows = adapted.task, SHARED
         blocks = task.encode(rows, adapted.vocabulary).features
         assert any(len(block.extras["rows"]) > 1 for block in blocks)
         batch = task.collate(blocks, adapted.vocabulary)

@@ -62,7 +62,7 @@ def answering_at(model: nn.Module, places_N: Tensor | None) -> Iterator[Callable
         return
     owner: Any = model
     projection = owner.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-    if projection is None:
+    if projection is None or isinstance(projection, nn.Embedding):
         yield lambda logits_BTV: logits_BTV.flatten(0, -2)[places_N]
         return
     handle = projection.register_forward_pre_hook(

@@ -59,7 +59,7 @@ def test_only_what_the_loss_reads_is_answered(
 
 
 def test_a_prompt_is_not_answered(tiny_backbones: Mapping[str, Any]) -> None:
-    task = prepared("causal-lm", PROMPTED)
+    task = prepared("causal-lm", PROMPTED, completions_only=True)
     with adapter(tiny_backbones["llama"], "causal-lm", task=task) as adapted:
         batch = batch_of(adapted, PROMPTED)
         seen = projected(adapted)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapterkit.tasks.parts import IGNORED, Loss
+from adapterkit.tasks.vocabulary_loss import vocabulary_cross_entropy
 
 
 def cross_entropy(
@@ -19,7 +20,13 @@ def cross_entropy(
     With class weights w the weight is Σ w[target], and smoothing is torch's, as in `torch.nn.CrossEntropyLoss`.
     """
     counted_N = labelled(target_N)
-    return _summed(logits_NC[counted_N], target_N[counted_N], label_smoothing, class_weights)
+    logits_NC, target_N = logits_NC[counted_N].float(), target_N[counted_N]
+    if class_weights is not None:
+        class_weights = class_weights.to(logits_NC)
+    total = F.cross_entropy(logits_NC, target_N, weight=class_weights, label_smoothing=label_smoothing, reduction="sum")
+    if class_weights is None:
+        return Loss(total, total.new_tensor(float(len(target_N))))
+    return Loss(total, class_weights[target_N].sum())
 
 
 def masked_cross_entropy(logits_BK: Tensor, target_B: Tensor, there_BK: Tensor, label_smoothing: float = 0.0) -> Loss:
@@ -68,16 +75,6 @@ def at_labels(logits: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
 
 def token_cross_entropy(logits: Tensor, labels_BT: Tensor, label_smoothing: float = 0.0) -> Loss:
     """Cross-entropy of every labelled token; see `at_labels`."""
-    return _summed(*at_labels(logits, labels_BT), label_smoothing)
-
-
-def _summed(
-    logits_NC: Tensor, target_N: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-) -> Loss:
-    logits_NC = logits_NC.float()
-    if class_weights is not None:
-        class_weights = class_weights.to(logits_NC)
-    total = F.cross_entropy(logits_NC, target_N, weight=class_weights, label_smoothing=label_smoothing, reduction="sum")
-    if class_weights is None:
-        return Loss(total, total.new_tensor(float(len(target_N))))
-    return Loss(total, class_weights[target_N].sum())
+    logits_NV, target_N = at_labels(logits, labels_BT)
+    total = vocabulary_cross_entropy(logits_NV, target_N, label_smoothing)
+    return Loss(total, total.new_tensor(float(len(target_N))))

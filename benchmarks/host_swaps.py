@@ -10,7 +10,7 @@ documentation advises for services: a full collection of half a million objects 
 second, and comes once in some hundred calls, with swaps or without. Before anything is timed, a mixed batch must equal
 each row alone to 1e-5.
 
-Residency: calls of 256 rows, adapters drawn by Zipf's law (weight 1 / rank), ten times as many mounted as there are
+Residency: calls of 128 rows, adapters drawn by Zipf's law (weight 1 / rank), ten times as many mounted as there are
 slots, against a host that holds them all; calls in turns, CPU seconds of the process.
 """
 
@@ -33,6 +33,8 @@ from host_adapters import METHODS, MINILM, OWN, alternating, percentile, saved, 
 import adapterkit as ak
 
 ROWS, FOLDERS = 16, 32
+CALL = 128
+"""Rows of a call under Zipf traffic."""
 SENTENCE = "my card was lost and the bank will send a new one where is the nearest station when does the train leave"
 WORDS = SENTENCE.split(" ")
 
@@ -137,7 +139,7 @@ def residency(backbone: ak.Backbone, places: Sequence[Path], slots: int, repeats
 
         def call(host: ak.Host, state: torch.Tensor) -> None:
             generator.set_state(state)
-            drawn = torch.multinomial(weights, 256, replacement=True, generator=generator).tolist()
+            drawn = torch.multinomial(weights, CALL, replacement=True, generator=generator).tolist()
             host.predict([(f"a{number}", text(place)) for place, number in enumerate(drawn)], batch_size=ROWS)
 
         state = [generator.get_state()]
@@ -155,8 +157,8 @@ def residency(backbone: ak.Backbone, places: Sequence[Path], slots: int, repeats
         "slots": slots,
         "adapters": count,
         "largest difference": largest,
-        "rows a second, all resident": round(256 / seconds["all resident"], 1),
-        "rows a second, a tenth": round(256 / seconds["a tenth resident"], 1),
+        "rows a second, all resident": round(CALL / seconds["all resident"], 1),
+        "rows a second, a tenth": round(CALL / seconds["a tenth resident"], 1),
         "throughput / all resident": round(seconds["all resident"] / seconds["a tenth resident"], 3),
     }
 

@@ -92,6 +92,23 @@ def test_losses_are_those_of_a_run_that_keeps_nothing(
         assert kept.metrics["test"][name].value == pytest.approx(metric.value, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["token-classification", "causal-lm"])
+def test_short_rows_of_different_lengths_are_kept_too(
+    tiny_backbones: Any, tmp_path: Path, answered: list[bool], kind: str
+) -> None:
+    """The rows on which a cut is tried out have padding then, whose logits are nobody's."""
+    backbone = tiny_backbones[{"token-classification": "bert", "causal-lm": "gpt2"}[kind]]
+    short = {
+        "token-classification": [{"tokens": ["a"] * number, "tags": ["O"] * number} for number in (1, 1, 1, 6)],
+        "causal-lm": [{"text": " ".join(["a"] * number)} for number in (2, 2, 2, 9)],
+    }[kind]
+    rows = write_rows(tmp_path / "short.jsonl", [*short, *rows_of(kind, 30)])
+    method = {"kind": "lora", "rank": 2, "top": 1}
+    train(plan(tmp_path, backbone, tmp_path / "c", kind=kind, method=method, data={"train": rows}), backbone=backbone)
+    assert answered
+    assert all(answered)
+
+
 def test_the_second_run_computes_nothing_anew(tiny_backbones: Any, tmp_path: Path, monkeypatch: Any) -> None:
     backbone, cache = tiny_backbones["bert"], tmp_path / "cache"
     first = train(plan(tmp_path, backbone, cache), backbone=backbone)

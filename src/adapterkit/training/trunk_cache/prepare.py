@@ -173,7 +173,8 @@ def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
         return NoCut("several documents share a row" if "position_ids" in inputs else "its rows are not padded right")
     with torch.inference_mode(), adapted.autocast():
         kept = cut.lower(flat_inputs(inputs))
-        if not answers_alike(cut.upper(inputs, kept), adapted.headed.logits(inputs)):
+        # Both leave out padding, or neither does: its logits are nobody's.
+        if not answers_alike(cut.upper(inputs, kept), adapted(inputs)):
             return NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
     return kept.dtype
 

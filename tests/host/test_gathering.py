@@ -77,4 +77,4 @@ def test_batches_on_kept_memory_answer_as_each_row_alone(tiny_backbones: Any, mo
     assert max(map(ask, range(12))) <= 1e-5
     with ThreadPoolExecutor(4) as threads:
         assert max(threads.map(ask, range(48))) <= 1e-5
-    assert any(view._gathering._buffers for view in engine._free)
+    assert any(view.gathering._buffers for view in engine._free)

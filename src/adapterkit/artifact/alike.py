@@ -50,9 +50,9 @@ def check_tensors(
     key = raw_config, raw_header, manifest.model_dump_json(include=_CHECKED)
     if key in _passed:
         return
-    check_config(config, manifest.kind, manifest.method.kind, own_head=manifest.head.kind != "family")
     problems: list[str] = []
     try:
+        check_config(config, manifest.kind, manifest.method.kind, own_head=manifest.head.kind != "family")
         check_contents(manifest, config, {name: entry.shape for name, entry in header.entries.items()})
     except ArtifactError as error:
         problems += error.problems

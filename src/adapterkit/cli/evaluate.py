@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, DataRoot, Folder, Json, Parts, named
+from adapterkit.cli.options import (
+    BackboneDtype,
+    BackboneFormat,
+    BackboneName,
+    DataRoot,
+    Folder,
+    Json,
+    Parts,
+    in_format,
+    named,
+)
 
 
 def evaluate(
@@ -32,17 +42,14 @@ def evaluate(
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json
     """
     from adapterkit import evaluation
-    from adapterkit.artifact import open_artifact
-    from adapterkit.artifact.load import find_backbone
 
-    places = named(parts, "--part", "NAME=FOLDER", "language=runs/language")
     metrics = evaluation.evaluate(
         folder,
         data,
         columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        backbone=find_backbone(open_artifact(folder), backbone, backbone_dtype.value),
+        backbone=in_format(folder, backbone, backbone_dtype),
         data_root=data_root,
-        parts=places,
+        parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
     )
     if as_json:
         console.print_json({name: console.metric_facts(metric) for name, metric in metrics.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,6 +57,16 @@ DataRoot = Annotated[
         show_default=False,
     ),
 ]
+
+
+def in_format(folder: Path, backbone: str | None, dtype: BackboneDtype) -> Any:
+    """The backbone as it was named; loaded where a format is asked for."""
+    if dtype is BackboneDtype.AUTO:
+        return backbone
+    from adapterkit.artifact import open_artifact
+    from adapterkit.artifact.load import find_backbone
+
+    return find_backbone(open_artifact(folder), backbone, dtype.value)
 
 
 def named(pairs: list[str] | None, option: str, form: str, example: str) -> dict[str, str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, Folder, Json, Parts, named
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, Folder, Json, Parts, in_format, named
 
 
 def verify(
@@ -23,11 +21,8 @@ def verify(
     $ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
     """
     from adapterkit import artifact
-    from adapterkit.artifact.load import find_backbone
 
-    given: Any = backbone
-    if backbone_dtype is not BackboneDtype.AUTO:
-        given = find_backbone(artifact.open_artifact(folder), backbone, backbone_dtype.value)
+    given = in_format(folder, backbone, backbone_dtype)
     report = artifact.verify(folder, given, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
     if as_json:
         checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]

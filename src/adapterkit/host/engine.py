@@ -125,7 +125,7 @@ class Engine:
         except IndexError:
             view = View(without_idle_work(view_of(self._pristine)), merge=self._merge)
         try:
-            view.take_up(list(route.segments(adapters)), len(adapters))
+            view.take_up(list(route.segments(adapters, view.gathering.stack)), len(adapters))
             yield view
         finally:
             view.lay_down()

@@ -26,6 +26,7 @@ MERGE_FROM = 4.0
 Key = tuple[int, int]
 Norm = Callable[[Tensor], Tensor]
 Product = Callable[[Tensor], Tensor]
+Gather = Callable[[Sequence[Tensor]], Tensor]
 
 
 class Weights:
@@ -33,13 +34,16 @@ class Weights:
 
     Attributes:
         count: how many adapters.
-        gather: makes (u, P) of their tensors.
     """
 
-    def __init__(self, structure: Structure, flats: Sequence[Tensor]) -> None:
-        """Nothing is copied before it is needed, and the tensors of one adapter never are."""
+    def __init__(self, structure: Structure, flats: Sequence[Tensor], gather: Gather) -> None:
+        """Nothing is copied before it is needed, and the tensors of one adapter never are.
+
+        Args:
+            gather: makes (u, P) of several adapters' tensors.
+        """
         self.count = len(flats)
-        self.gather: Callable[[Sequence[Tensor]], Tensor] = lambda flats: torch.stack(list(flats))
+        self._gather = gather
         self._structure = structure
         self._flats = flats
         self._split: dict[torch.dtype, list[Tensor]] = {}
@@ -49,7 +53,7 @@ class Weights:
         found = self._split.get(dtype)
         if found is None:
             flats = self._flats
-            stacked = flats[0][None] if len(flats) == 1 else self.gather(flats)
+            stacked = flats[0][None] if len(flats) == 1 else self._gather(flats)
             found = self._split[dtype] = self._structure.split(stacked.to(dtype))
         return found
 
@@ -283,7 +287,8 @@ class Merged:
         key = weight.shape, weight.dtype
         folded = self._copies.get(key)
         if folded is None:
-            folded = self._copies[key] = torch.empty_like(weight, requires_grad=False)
+            with torch.inference_mode(False):  # so that it may be written to inside and outside of it
+                folded = self._copies[key] = torch.empty_like(weight, requires_grad=False)
         source: Tensor = weight
         for step in self._lora:
             a_RI, b_RO = step.factors(weight.dtype)

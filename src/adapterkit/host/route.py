@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from adapterkit.host.assemble import Packed
-from adapterkit.host.products import Weights
+from adapterkit.host.products import Gather, Weights
 from adapterkit.host.structure import Structure
 
 Layers = tuple[Packed, ...]
@@ -48,8 +48,12 @@ def order(adapters: Sequence[Layers]) -> list[int]:
     return sorted(range(len(adapters)), key=lambda index: keys[adapters[index]])
 
 
-def segments(adapters: Sequence[Layers]) -> Iterator[Segment]:
-    """The segments of rows that stand in `order`; rows without adapters are in none. Any order gives right answers."""
+def segments(adapters: Sequence[Layers], gather: Gather) -> Iterator[Segment]:
+    """The segments of rows that stand in `order`; rows without adapters are in none. Any order gives right answers.
+
+    Args:
+        gather: makes one tensor of several adapters'; see `Weights`.
+    """
     runs: list[tuple[Layers, int, int]] = []
     low = 0
     for layers, same in groupby(adapters):
@@ -64,7 +68,7 @@ def segments(adapters: Sequence[Layers]) -> Iterator[Segment]:
             members[0][1],
             members[-1][2],
             tuple(
-                (structure, Weights(structure, [layers[place].flat for layers, _, _ in members]))
+                (structure, Weights(structure, [layers[place].flat for layers, _, _ in members], gather))
                 for place, structure in enumerate(structures)
             ),
         )

@@ -42,6 +42,7 @@ class View:
 
     Attributes:
         trunk: an instance of the trunk's own class.
+        gathering: memory for the tensors of a batch's adapters.
     """
 
     def __init__(self, trunk: nn.Module, *, merge: bool = False) -> None:
@@ -53,7 +54,7 @@ class View:
         self.trunk = trunk
         self._merge = merge
         self._copies: dict[Any, Tensor] = {}
-        self._gathering = Gathering()
+        self.gathering = Gathering()
         self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
         self._busy: set[str] = set()
         self._residuals: dict[str, Tensor] = {}
@@ -70,9 +71,6 @@ class View:
     def take_up(self, segments: Sequence[Segment], rows: int) -> None:
         """Give every module its work for a batch of so many rows."""
         shrunk = Shrunk()
-        for segment in segments:
-            for _, weights in segment.layers:
-                weights.gather = self._gathering.stack
         runs = (
             ((segment.low, segment.high), structure, weights)
             for segment in segments
@@ -141,7 +139,7 @@ class View:
             self._modules[path].__dict__.update(work=None, records=False)
         self._busy.clear()
         self._residuals.clear()
-        self._gathering.reset()
+        self.gathering.reset()
 
     def _hosted(self, path: str) -> nn.Module:
         module = self._modules[path]

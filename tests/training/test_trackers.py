@@ -30,14 +30,18 @@ def test_a_tracker_that_is_not_there_is_refused_and_leaves_nothing(tiny_backbone
     assert entries(tmp_path / "out") == []
 
 
-def test_tensorboard_gets_losses_and_metrics(tiny_backbones: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("least_seconds", "told"), [(0.0, [1, 2, 3]), (3600.0, [1])])
+def test_tensorboard_gets_losses_not_too_often_and_metrics(
+    tiny_backbones: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least_seconds: float, told: list[int]
+) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setattr(trackers, "LEAST_SECONDS", least_seconds)
     backbone = tiny_backbones["bert"]
     plan = recipe(tmp_path, backbone, training={"trackers": ["tensorboard"], "max_steps": 3})
     artifact = train(plan, backbone=backbone).artifact
     read = accumulator.EventAccumulator(str(artifact / "training" / "trackers"))
     read.Reload()
-    assert [event.step for event in read.Scalars("train/loss")] == [1, 2, 3]
+    assert [event.step for event in read.Scalars("train/loss")] == told
     assert [event.step for event in read.Scalars("validation/accuracy")] == [3]
 
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,13 +122,14 @@ def pad(
     sequences: Sequence[Sequence[int]], value: int, multiple: int = 1, *, left: bool = False, length: int = 0
 ) -> Tensor:
     """(B, T) int64, padded with `value` on the right (or left) to the longest, `length` at least, rounded up."""
-    longest_tokens = max([length, *map(len, sequences)])
+    lengths_B1 = np.fromiter(map(len, sequences), np.int64, len(sequences))[:, None]
+    longest_tokens = max(length, int(lengths_B1.max(initial=0)))
     longest_tokens = -(-longest_tokens // multiple) * multiple
-    rows = []
-    for sequence in sequences:
-        padding = [value] * (longest_tokens - len(sequence))
-        rows.append([*padding, *sequence] if left else [*sequence, *padding])
-    return torch.tensor(rows, dtype=torch.long)
+    place_T = np.arange(longest_tokens)
+    there_BT = place_T >= longest_tokens - lengths_B1 if left else place_T < lengths_B1
+    padded_BT = np.full(there_BT.shape, value, np.int64)
+    padded_BT[there_BT] = np.fromiter(chain.from_iterable(sequences), np.int64, int(lengths_B1.sum()))
+    return torch.from_numpy(padded_BT)
 
 
 def pad_inputs(

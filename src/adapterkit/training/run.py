@@ -29,7 +29,7 @@ from adapterkit.training.learner import make_learner
 from adapterkit.training.loop import Step, training_steps
 from adapterkit.training.place import check_device, compute_dtype, make_accelerator
 from adapterkit.training.shelf import Shelf
-from adapterkit.training.trackers import begin_tracking, end_tracking
+from adapterkit.training.trackers import StepTracking, begin_tracking, end_tracking
 from adapterkit.training.trunk_cache import use_cache
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
     with _journal(job, progress.steps if resume else None) as journal:
         journal.write("begin", step=progress.steps, total_steps=batches.total_steps, **_sizes(job))
         job.console.begin(batches.total_steps, progress.steps)
+        tracking = StepTracking(accelerator)
         steps = training_steps(
             model,
             adapted,
@@ -155,7 +156,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
         with Interrupt(accelerator) as interrupt:
             for step in () if progress.is_enough(settings.patience) else steps:
                 progress.steps, progress.position = step.number, step.position
-                _report(job, step, journal)
+                _report(step, journal, tracking)
                 last = step.number == batches.total_steps
                 validating = last or _due(settings.evaluate_every, step.number, batches)
                 if validating and _validate(job, step, progress, journal):
@@ -203,7 +204,7 @@ def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> boo
     return kept
 
 
-def _report(job: Job, step: Step, journal: Journal) -> None:
+def _report(step: Step, journal: Journal, tracking: StepTracking) -> None:
     values = {
         "loss": step.loss,
         "gradient_norm": step.gradient_norm,
@@ -211,7 +212,7 @@ def _report(job: Job, step: Step, journal: Journal) -> None:
         "seconds": round(step.seconds, 4),
     }
     journal.write("step", step=step.number, **values, rows=step.rows, tokens=step.tokens)
-    job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
+    tracking.tell(values, step.number)
 
 
 def _due(every: int | str, step: int, batches: Batches) -> bool:

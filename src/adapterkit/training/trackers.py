@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +12,9 @@ from accelerate.tracking import get_available_trackers
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import Recipe, TrainingSettings
+
+LEAST_SECONDS = 0.1
+"""Between two steps that are told. A tracker writes and flushes, which may take longer than a step over kept states."""
 
 
 def tracker_names(settings: TrainingSettings) -> list[str]:
@@ -41,6 +46,21 @@ def begin_tracking(accelerator: Accelerator, recipe: Recipe, steps_done: int) ->
         flat = dict(_fields(recipe.to_dict()))
         purge = {"purge_step": steps_done + 1} if steps_done else {}
         accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": purge})
+
+
+class StepTracking:
+    """Tells an accelerator's trackers about steps, the first one and then at most ten a second."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._told = -math.inf
+
+    def tell(self, values: Mapping[str, float], step: int) -> None:
+        """Log the values of a step, unless another one was logged just before."""
+        now = time.monotonic()
+        if now - self._told >= LEAST_SECONDS:
+            self._told = now
+            self._accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step)
 
 
 def end_tracking(accelerator: Accelerator) -> None:

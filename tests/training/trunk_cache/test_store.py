@@ -307,6 +307,6 @@ def test_the_arrays_of_a_segment_are_on_the_disk_and_not_in_memory(tmp_path: Pat
     path = segment_file(filled(tmp_path, range(4)))
     opened = segments.open_segment(path, WIDTH, "<u4")
     assert opened is not None
-    assert isinstance(opened.data, np.memmap)
+    assert isinstance(opened.data.base, np.memmap)
     assert not opened.data.flags.writeable
     assert segments.count_rows(path) == 4

@@ -126,7 +126,7 @@ def open_segment(path: Path, width: int, dtype: str) -> Segment | None:
     tokens = int(lengths.sum())
     if not tokens or size != offset + tokens * width * np.dtype(dtype).itemsize:
         return None
-    data = np.memmap(path, dtype, "r", offset, (tokens, width))
+    data = np.asarray(np.memmap(path, dtype, "r", offset, (tokens, width)))  # a memmap's own slices are slow
     return Segment(path, keys, lengths, np.cumsum(lengths) - lengths, checksums, data)
 
 

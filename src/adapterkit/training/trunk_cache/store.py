@@ -87,15 +87,23 @@ class Store:
     def gather(self, rows: Sequence[int], tokens: int) -> Tensor:
         """Rows in one batch, (B, tokens, D); zeros behind the end of a row, and for a row that is MISSING."""
         batch_BTD = np.zeros((len(rows), tokens, self.space.width), self.space.numpy_dtype)
-        data, of, starts, lengths = [segment.data for segment in self._segments], *self._places()
-        if tokens == 1 and len(data) == 1 and MISSING not in rows:
-            np.take(data[0], [starts[row] for row in rows], axis=0, out=batch_BTD[:, 0])
+        if tokens == 1:
+            self._gather_vectors(rows, batch_BTD[:, 0])
         else:
             for place, row in enumerate(rows):
                 if row != MISSING:
-                    start, length = starts[row], lengths[row]
-                    batch_BTD[place, :length] = data[of[row]][start : start + length]
+                    start, length = self._start[row], self._length[row]
+                    batch_BTD[place, :length] = self._segments[self._segment[row]].data[start : start + length]
         return torch.from_numpy(batch_BTD).view(self.space.torch_dtype)
+
+    def _gather_vectors(self, rows: Sequence[int], batch_BD: Array) -> None:
+        """Rows of one token each, a segment at a time."""
+        row_B = np.asarray(rows)
+        there = (row_B != MISSING).nonzero()[0]
+        segment, start = np.asarray(self._segment)[row_B[there]], np.asarray(self._start)[row_B[there]]
+        for number in np.unique(segment):
+            chosen = segment == number
+            batch_BD[there[chosen]] = self._segments[number].data[start[chosen]]
 
     def add(self, key: bytes, states_TD: Tensor) -> None:
         """Keep a row. It can be found after the next `flush`."""
@@ -122,9 +130,6 @@ class Store:
         self._opened.add(path.name)
         with contextlib.suppress(OSError):
             self._open(path, trusted=True)
-
-    def _places(self) -> tuple[array[int], array[int], array[int]]:
-        return self._segment, self._start, self._length
 
     def _open(self, path: Path, *, trusted: bool = False) -> None:
         segment = open_segment(path, self.space.width, self.space.numpy_dtype)

@@ -15,6 +15,7 @@ from adapterkit.backbone.attention import use_own_attention
 from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
 from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract
+from adapterkit.backbone.dropout import use_quick_dropout
 from adapterkit.backbone.files import find_checkpoint, weight_files
 from adapterkit.backbone.fingerprint import fingerprint_checkpoint
 from adapterkit.backbone.hardware import pick_device, pick_dtype
@@ -114,6 +115,7 @@ class Backbone:
             trunk.config.pad_token_id = tokenizer.pad_token_id
         trunk.requires_grad_(False).eval().to(on)
         use_own_attention(trunk)
+        use_quick_dropout(trunk)
         try:
             found: Sites | SiteError = find_sites(trunk)
         except SiteError as error:

@@ -3,9 +3,8 @@
 softmax(scale·q·kᵀ + bias)·v. Where the weights of a batch fit into one chunk they are kept for the backward; beyond
 that they are computed again, chunk by chunk, so that they stay in the processor's cache and cost no memory.
 
-Torch draws a dropout mask on a CPU with one Mersenne twister call per element, which takes longer than both products;
-and with dropout its fused kernel is not used at all. Here a draw is 16 bits of a small fast counter-based generator,
-which starts from one draw of torch's own generator: a run that is resumed draws the same masks.
+With dropout torch's fused kernel is not used at all, and drawing the mask takes longer than both products; here it is
+drawn as `dropout` says.
 
 Axes: B rows, H heads, T queries, S keys, D head width.
 """
@@ -14,15 +13,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from adapterkit.backbone.dropout import Masks, draw_seed
+
 CHUNK_BYTES = 8 << 20
 """Scores that are in work at once. Smaller: more calls; larger: they leave the cache."""
-
-_DRAWS = 1 << 16
 
 
 def plain_attention(
@@ -40,7 +38,7 @@ def plain_attention(
         bias = bias.to(dtype)
     q_BHTD, k_BHSD, v_BHSD = (tensor.to(dtype) for tensor in (q_BHTD, k_BHSD, v_BHSD))
     # Drawn whether a mask is needed or not, torch's state would differ between models with and without dropout.
-    seed = int(torch.randint(2**62, ())) if dropout else 0
+    seed = draw_seed() if dropout else 0
     attended: Tensor = _PlainAttention.apply(  # type: ignore[no-untyped-call]
         q_BHTD, k_BHSD, v_BHSD, bias, scale, dropout, seed
     )
@@ -59,11 +57,12 @@ class _PlainAttention(torch.autograd.Function):
         parts = _chunks(q, k)
         # Laid out as the next layer reads it: (B, T, H, D).
         out = _empty_like(q, tokens_first=True)
-        masks = _Masks(dropout, seed)
+        masks = Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
             for part in parts:
-                weights, kept = _weights(q[part], k[part], _rows_of(bias, part), scale), masks.next(q[part], k)
-                out[part] = _product(weights if kept is None else kept.mul_(weights), v[part])
+                weights = _weights(q[part], k[part], _rows_of(bias, part), scale)
+                used = masks.next(weights.shape, weights).mul_(weights) if dropout else weights
+                out[part] = _product(used, v[part])
         ctx.save_for_backward(q, k, v, bias, weights if len(parts) == 1 else None)
         return out
 
@@ -73,14 +72,15 @@ class _PlainAttention(torch.autograd.Function):
         q, k, v, bias, saved = ctx.saved_tensors
         scale, dropout, seed = ctx.settings
         dq, dk, dv = (_empty_like(tensor, tokens_first=ctx.tokens_first) for tensor in (q, k, v))
-        masks = _Masks(dropout, seed)
+        masks = Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
             for part in _chunks(q, k):
                 weights = _weights(q[part], k[part], _rows_of(bias, part), scale) if saved is None else saved
-                kept, g = masks.next(q[part], k), grad[part].contiguous()
+                g = grad[part].contiguous()
                 d_weights = _product(g, v[part].transpose(-1, -2))
                 used = weights
-                if kept is not None:
+                if dropout:
+                    kept = masks.next(weights.shape, weights)
                     d_weights.mul_(kept)
                     used = kept.mul_(weights)
                 dv[part] = _product(used.transpose(-1, -2), g)
@@ -122,24 +122,3 @@ def _chunks(q: Tensor, k: Tensor) -> list[slice]:
 
 def _rows_of(bias: Tensor | None, part: slice) -> Tensor | None:
     return bias if bias is None or bias.shape[0] == 1 else bias[part]
-
-
-class _Masks:
-    """Dropout masks of consecutive chunks, the same whenever they are drawn from the same seed."""
-
-    def __init__(self, dropout: float, seed: int) -> None:
-        self._dropped = round(dropout * _DRAWS)
-        self._generator = np.random.Generator(np.random.SFC64(seed))
-
-    def next(self, q: Tensor, k: Tensor) -> Tensor | None:
-        """(B, H, T, S): 0 for weights that are dropped, 1 / (1 - dropout) for the others; None without dropout."""
-        if not self._dropped:
-            return None
-        shape = (*q.shape[:3], k.shape[2])
-        if self._dropped == _DRAWS:
-            return q.new_zeros(shape)
-        count = int(np.prod(shape))
-        draws = self._generator.integers(0, 2**64, -(-count // 4), dtype=np.uint64).view(np.int16)[:count]
-        kept = torch.empty(shape, dtype=q.dtype)
-        torch.ge(torch.from_numpy(draws).view(shape), self._dropped - _DRAWS // 2, out=kept)
-        return kept.mul_(_DRAWS / (_DRAWS - self._dropped))

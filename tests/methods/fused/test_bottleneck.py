@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from adapterkit.backbone.dropout import mask_like
 from adapterkit.methods.bottleneck.config import ACTIVATIONS
 from adapterkit.methods.fused import bottleneck as fused
 from adapterkit.methods.fused.bottleneck import Bottleneck, add_bottleneck
-from adapterkit.methods.fused.dropout import mask_like
 
 
 def parts(**more: Any) -> tuple[list[Tensor], dict[str, Any]]:

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterkit.methods.fused import dropout as masks
+from adapterkit.backbone.dropout import mask_like
 from adapterkit.methods.fused import lora
 from adapterkit.methods.fused.lora import LoraLinear, lora_linears
 
@@ -57,7 +57,7 @@ def test_dropout_is_what_the_equation_says_with_the_same_masks(kind: str, monkey
     monkeypatch.setattr(lora, "draw_seed", lambda: next(seeds))
     linears = [linear_of(kind, 2, 2.0, 0.3), linear_of(kind, 3, 0.5, 0.5)]
     x = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
-    masks_of = [masks.mask_like(x.detach().reshape(-1, 6), p, seed).view_as(x) for p, seed in ((0.3, 11), (0.5, 12))]
+    masks_of = [mask_like(x.detach().reshape(-1, 6), p, seed).view_as(x) for p, seed in ((0.3, 11), (0.5, 12))]
     wanted = [*(factor for linear in linears for factor in (linear.a, linear.b)), x]
     outputs = lora_linears(x, linears, torch.float64)
     loss = sum((output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum() for output in outputs)
@@ -71,24 +71,6 @@ def test_dropout_is_what_the_equation_says_with_the_same_masks(kind: str, monkey
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
     for one, other in zip(found, torch.autograd.grad(expected_loss, wanted), strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
-
-
-def test_masks_drop_their_share_keep_the_mean_and_come_again() -> None:
-    x = torch.empty(200, 500)
-    mask = masks.mask_like(x, 0.25, 5)
-    assert mask.unique().tolist() == [0.0, pytest.approx(4 / 3)]
-    assert float((mask == 0).float().mean()) == pytest.approx(0.25, abs=0.01)  # 7 standard deviations of 100,000 draws
-    assert torch.equal(mask, masks.mask_like(x, 0.25, 5))
-    assert not torch.equal(mask, masks.mask_like(x, 0.25, 6))
-
-
-def test_seeds_follow_the_global_generator() -> None:
-    torch.manual_seed(3)
-    state = torch.get_rng_state()
-    first = [masks.draw_seed() for _ in range(3)]
-    torch.set_rng_state(state)
-    assert [masks.draw_seed() for _ in range(3)] == first
-    assert len(set(first)) == 3
 
 
 def test_nothing_is_kept_but_x_once_and_what_a_makes_of_it() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from adapterkit.methods.fused.dropout import draw_seed, mask_like
+from adapterkit.backbone.dropout import draw_seed, mask_like
 
 
 @dataclass(frozen=True, eq=False)

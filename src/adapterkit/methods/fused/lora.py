@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from adapterkit.methods.fused.dropout import draw_seed, mask_like
+from adapterkit.backbone.dropout import draw_seed, mask_like
 
 
 @dataclass(frozen=True, eq=False)

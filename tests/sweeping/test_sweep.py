@@ -208,6 +208,18 @@ def test_points_that_cannot_be_trained_are_all_found_before_any_is(plan: Any, tm
     assert not (tmp_path / "out-sweep" / "sweep.json").exists()
 
 
+def test_a_rate_that_nothing_learns_at_is_no_axis(plan: Any) -> None:
+    rates = {"training.learning_rate": [0.01, 0.1]}
+    head = ["method.kind=none", "training.head_learning_rate=0.05"]
+    with pytest.raises(RecipeError) as caught:
+        swept(plan, rates, overrides=head)
+    (problem,) = caught.value.problems
+    reason = "has no effect, only the head learns, at training.head_learning_rate [all points]"
+    assert problem == f"training.learning_rate: {reason}"
+    few = ["training.max_steps=1", *head[1:]]
+    assert len(swept(plan, {"method.kind": ["none", "lora"], **rates}, overrides=few).points) == 4
+
+
 def test_a_point_that_diverges_is_noted_and_the_others_go_on(plan: Any) -> None:
     result = swept(plan, {"training.learning_rate": [1e30, 0.01]}, overrides=["training.max_steps=2"])
     failed = result.points["learning_rate=1e+30"]

@@ -9,9 +9,17 @@ import pytest
 import torch
 
 from adapterkit.adapted import build
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, Method, TaskSettings, TrainingSettings
+from adapterkit.recipe import (
+    BottleneckMethod,
+    HeadSettings,
+    LoraMethod,
+    Method,
+    NoMethod,
+    TaskSettings,
+    TrainingSettings,
+)
 from adapterkit.tasks import TASKS
-from adapterkit.training.learner import make_learner, rate_factor, warmup_steps
+from adapterkit.training.learner import idle_rates, make_learner, rate_factor, warmup_steps
 from tests.training.worlds import rows_of
 
 
@@ -92,6 +100,15 @@ def test_a_head_may_have_a_rate_of_its_own(tiny_backbones: Any) -> None:
         settings = TrainingSettings(learning_rate=0.01, head_learning_rate=0.002, warmup=0)
         groups = make_learner(adapted, settings, total_steps=10).optimizer.param_groups
         assert sorted({group["lr"] for group in groups}) == [0.002, 0.01]
+
+
+def test_a_rate_without_learners_is_named(tiny_backbones: Any) -> None:
+    both = TrainingSettings(learning_rate=0.01, head_learning_rate=0.002)
+    with adapted_on(tiny_backbones["bert"], NoMethod()) as adapted:
+        assert list(idle_rates(adapted, both)) == ["training.learning_rate"]
+        assert idle_rates(adapted, TrainingSettings(learning_rate=0.01)) == {}
+    with adapted_on(tiny_backbones["bert"], LoraMethod()) as adapted:
+        assert idle_rates(adapted, both) == {}
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from adapterkit.adapted import build
 from adapterkit.errors import DeviceError, HeadError, RecipeError, SiteError
 from adapterkit.sweeping.points import Point, Source, refuse_points
-from adapterkit.training.learner import make_learner
+from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.place import compute_dtype, make_accelerator
 from adapterkit.training.run import folder_of
 from adapterkit.training.shelf import Shelf, backbone_key, rows_key
 
 
 def check_points(source: Source, points: Sequence[Point], shelf: Shelf) -> None:
-    """Refuse a sweep in which a point's sites, head, number format or task would stop it.
+    """Refuse a sweep in which a point's sites, head, number format or task would stop it, or an axis changes nothing.
 
     Points go backwards, so that the shelf is left with what the first of them needs.
 
@@ -23,14 +24,19 @@ def check_points(source: Source, points: Sequence[Point], shelf: Shelf) -> None:
         RecipeError: every problem, with the points that have it.
         AdapterkitError: rows or a backbone that cannot be read.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, _Found] = {}
     for point in reversed(points):
         if (key := _key(point)) not in found:
-            found[key] = _problems(source, point, shelf)
+            found[key] = _try(source, point, shelf)
     wrong: dict[str, list[str]] = {}
     for point in points:
-        for problem in found[_key(point)]:
+        for problem in found[_key(point)].problems:
             wrong.setdefault(problem, []).append(point.name)
+    for path in points[0].settings if points else ():
+        reasons = [found[_key(point)].idle.get(path) for point in points]
+        # Where a rate does nothing at some points only, another axis decides what learns.
+        if all(reasons):
+            wrong[f"{path}: has no effect, {reasons[0]}"] = [point.name for point in points]
     refuse_points(wrong, len(points))
 
 
@@ -39,10 +45,24 @@ def _key(point: Point) -> str:
     recipe = point.recipe
     data, task, _ = json.loads(rows_key(recipe))
     adapter = [recipe.method.model_dump(mode="json"), recipe.head.model_dump(mode="json")]
-    return json.dumps([backbone_key(recipe), data, task, adapter, recipe.training.class_weights], sort_keys=True)
+    training = [recipe.training.class_weights, recipe.training.head_learning_rate is None]
+    return json.dumps([backbone_key(recipe), data, task, adapter, training], sort_keys=True)
 
 
-def _problems(source: Source, point: Point, shelf: Shelf) -> list[str]:
+@dataclass(frozen=True)
+class _Found:
+    """What was seen of a point.
+
+    Attributes:
+        problems: what would stop it.
+        idle: see `idle_rates`.
+    """
+
+    problems: Sequence[str] = ()
+    idle: Mapping[str, str] = field(default_factory=dict)
+
+
+def _try(source: Source, point: Point, shelf: Shelf) -> _Found:
     recipe = point.recipe
     try:
         rows = shelf.rows(recipe, folder_of(source))
@@ -51,6 +71,6 @@ def _problems(source: Source, point: Point, shelf: Shelf) -> list[str]:
         rows.task.class_weights(recipe.training.class_weights, rows.sample)
         with build(backbone, rows.task, recipe.method, recipe.head, recipe.training.seed) as adapted:
             make_learner(adapted, recipe.training, 1)
+            return _Found(idle=idle_rates(adapted, recipe.training))
     except (RecipeError, SiteError, HeadError, DeviceError) as error:
-        return list(error.problems) or [error.summary]
-    return []
+        return _Found(list(error.problems) or [error.summary])

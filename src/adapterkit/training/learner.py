@@ -124,6 +124,17 @@ def _groups(adapted: Adapted, settings: TrainingSettings) -> dict[tuple[float, f
     return groups
 
 
+def idle_rates(adapted: Adapted, settings: TrainingSettings) -> dict[str, str]:
+    """Rates that the recipe sets and nothing learns at: path -> why."""
+    idle = {}
+    if settings.head_learning_rate is not None:
+        if not adapted.method_parameters():
+            idle["training.learning_rate"] = "only the head learns, at training.head_learning_rate"
+        if not adapted.head_parameters():
+            idle["training.head_learning_rate"] = "no head learns"
+    return idle
+
+
 def warmup_steps(settings: TrainingSettings, total_steps: int) -> int:
     """Steps until the rate is at its highest: `warmup` is a share of all steps below 1, else a number of steps."""
     return math.ceil(settings.warmup * total_steps) if settings.warmup < 1 else int(settings.warmup)

@@ -25,7 +25,7 @@ from adapterkit.training.finish import finish
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import RUN_FOLDER, Job, output_of
 from adapterkit.training.journal import Journal
-from adapterkit.training.learner import make_learner
+from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.loop import Step, training_steps
 from adapterkit.training.place import check_device, compute_dtype, make_accelerator
 from adapterkit.training.shelf import Shelf
@@ -111,6 +111,8 @@ def train(
         parts = read_parts(wanted.method, backbone)
         with build(backbone, rows.task, wanted.method, wanted.head, settings.seed, parts=parts) as adapted:
             adapted.compute_dtype = narrow
+            for path, reason in idle_rates(adapted, settings).items():
+                console.warn(f"{path} has no effect: {reason}")
             features = shelf.features(rows, adapted, console)
             job = Job(wanted, rows, features, adapted, accelerator, console, output)
             try:

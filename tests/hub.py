@@ -26,8 +26,15 @@ def _digest(file: Path) -> str:
 
 
 @contextmanager
-def serving(repositories: Mapping[str, Mapping[str, Path]]) -> Iterator[tuple[str, list[str]]]:
-    """Serve repositories (owner/name -> revision -> folder). Gives the hub's address and the requests that it got."""
+def serving(
+    repositories: Mapping[str, Mapping[str, Path]], nonsense: Mapping[str, bytes] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """Serve repositories (owner/name -> revision -> folder). Gives the hub's address and the requests that it got.
+
+    Args:
+        nonsense: owner/name -> what is answered to every request about it.
+    """
+    nonsense = nonsense or {}
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,6 +64,8 @@ def serving(repositories: Mapping[str, Mapping[str, Path]]) -> Iterator[tuple[st
             """api/models/OWNER/NAME/revision|tree/REVISION, or OWNER/NAME/resolve/REVISION/FILE."""
             about = parts[:2] == ["api", "models"]
             owner, name, verb, revision, *file = [*(parts[2:] if about else parts), "", "", "", ""][:5]
+            if f"{owner}/{name}" in nonsense:
+                return 200, {"Content-Type": "application/json"}, nonsense[f"{owner}/{name}"]
             repository = repositories.get(f"{owner}/{name}")
             if repository is None:
                 return 401, {"X-Error-Code": "RepoNotFound"}, b""

@@ -17,6 +17,7 @@ from tests.host.conftest import Shelf
 from tests.hub import commit_of, serving
 
 OTHER = Recipe("text-classification", "lora", seed=9)
+NONSENSE = (b"", b"<html>", b"[]", b"{}", b"null", b'"lab"', b'{"id": 3, "sha": 4, "siblings": [5]}')
 SCRIPT = """
 import json, sys
 import huggingface_hub
@@ -68,13 +69,15 @@ def test_a_backbone_and_adapters_come_from_a_hub(
         "damaged": "lab/intent@broken",
         "no revision": "lab/intent@v9",
         "nobody": "lab/nothing",
+        **{f"nonsense {number}": f"lab/odd{number}" for number in range(len(NONSENSE))},
     }
 
     served = {
         "lab/tiny-bert": {"main": tiny_folders["bert"]},
         "lab/intent": {"main": good, "v1": good, "broken": damaged},
     }
-    with serving(served) as (address, requests):
+    odd = {f"lab/odd{number}": answer for number, answer in enumerate(NONSENSE)}
+    with serving(served, odd) as (address, requests):
         found = asked_in_a_process(places, HF_ENDPOINT=address, HF_HUB_OFFLINE="0", **cache)
 
     assert found["revision"] == commit_of(tiny_folders["bert"])
@@ -86,6 +89,10 @@ def test_a_backbone_and_adapters_come_from_a_hub(
     assert "RevisionNotFoundError" in found["no revision"]
     assert "lab/intent@v9" in found["no revision"]
     assert "RepositoryNotFoundError" in found["nobody"]
+    for number in range(len(NONSENSE)):
+        assert found[f"nonsense {number}"].startswith(f"ArtifactError: lab/odd{number} is no folder here"), NONSENSE[
+            number
+        ]
     fetched = {request.split("/")[-1] for request in requests if request.startswith("GET /lab/intent/resolve")}
     assert fetched == {"README.md", "adapter_config.json", "adapter_model.safetensors", "adapterkit.json"}
     assert found["offline"] == found["tagged"]

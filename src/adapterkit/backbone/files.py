@@ -16,11 +16,13 @@ from adapterkit.errors import BackboneError
 _WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "model*.safetensors")
 _UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "original/*", "*/*.safetensors", "*.msgpack", "*.h5")
 _PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-_HUB_ERRORS: tuple[type[Exception], ...] = (
+HUB_FAILURES: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
+    *(LookupError, TypeError, AttributeError),  # an answer that is no hub's
     *(found for found in vars(hub_errors).values() if isinstance(found, type) and issubclass(found, Exception)),
 )
+"""What huggingface_hub raises where it cannot give a repository."""
 _OFFLINE_REMEDY = (
     "Download it where there is a network (hf download NAME) and copy the folder, or name a local folder. "
     "HF_HUB_OFFLINE=1 keeps adapterkit off the network; HF_HOME says where downloads are kept."
@@ -83,7 +85,7 @@ def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> str
         raise BackboneError(
             f"{name} has no revision {revision!r}", [_first_line(error)], "Name a branch, a tag or a commit of it."
         ) from error
-    except _HUB_ERRORS as error:
+    except HUB_FAILURES as error:
         raise BackboneError(
             f"{name!r} is no folder here, and the hub cannot be reached for it"
             + (f" at revision {revision!r}" if revision else ""),

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import huggingface_hub
-from huggingface_hub import errors as hub_errors
 
 from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.artifact.folder import MAX_BYTES
+from adapterkit.backbone.files import HUB_FAILURES
 from adapterkit.backbone.fingerprint import cache_folder
 from adapterkit.errors import ArtifactError
 from adapterkit.host.compose.plan_file import load_plan
@@ -32,7 +32,6 @@ PLANS = (".yaml", ".yml")
 """How the file of a plan ends."""
 
 _HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
-_FAILURES = (hub_errors.HfHubHTTPError, hub_errors.HFValidationError, OSError, ValueError)
 
 
 def open_source(source: Any) -> Artifact | Plan:
@@ -84,7 +83,7 @@ def _download(name: str, revision: str | None) -> Path:
                 name, revision=revision, allow_patterns=list(MAX_BYTES), local_dir=str(place)
             )
         )
-    except _FAILURES as error:
+    except HUB_FAILURES as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ArtifactError(
             f"{name}{f'@{revision}' if revision else ''} is no folder here, and no hub gives it",

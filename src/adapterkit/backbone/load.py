@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone import limits
-from adapterkit.backbone.attention import use_own_attention
 from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
 from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract
-from adapterkit.backbone.dropout import use_quick_dropout
 from adapterkit.backbone.files import find_checkpoint, weight_files
 from adapterkit.backbone.fingerprint import fingerprint_checkpoint
+from adapterkit.backbone.frozen import freeze
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
 from adapterkit.backbone.quantise import INT8, quantise
@@ -113,9 +112,8 @@ class Backbone:
         if causal:
             # transformers' classification heads on decoders find a row's last token by this number.
             trunk.config.pad_token_id = tokenizer.pad_token_id
-        trunk.requires_grad_(False).eval().to(on)
-        use_own_attention(trunk)
-        use_quick_dropout(trunk)
+        freeze(trunk)
+        trunk.to(on)
         try:
             found: Sites | SiteError = find_sites(trunk)
         except SiteError as error:

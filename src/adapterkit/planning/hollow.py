@@ -20,11 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from adapterkit.backbone import Backbone, find_sites
-from adapterkit.backbone.attention import use_own_attention
 from adapterkit.backbone.checkpoint import check_known, silence
 from adapterkit.backbone.classes import is_causal
-from adapterkit.backbone.dropout import use_quick_dropout
 from adapterkit.backbone.files import find_checkpoint, weight_files
+from adapterkit.backbone.frozen import freeze
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer
 from adapterkit.errors import BackboneError, SiteError
@@ -74,9 +73,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
             notes.append(f"{folder} holds no tokenizer: {CHARACTERS_PER_TOKEN} characters count as one token")
     if causal:
         trunk.config.pad_token_id = tokenizer.pad_token_id
-    trunk.requires_grad_(False).eval()
-    use_own_attention(trunk)
-    use_quick_dropout(trunk)
+    freeze(trunk)
     try:
         found: Sites | SiteError = find_sites(trunk)
     except SiteError as error:

@@ -65,7 +65,9 @@ class QuickDropout(nn.Dropout):
     """`torch.nn.Dropout`; while it drops on a CPU, with masks of this module."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - its name in torch
-        if not self.training or not 0.0 < self.p < 1.0 or self.inplace or input.device.type != "cpu":
+        if not self.training:
+            return input
+        if not 0.0 < self.p < 1.0 or self.inplace or input.device.type != "cpu":
             return super().forward(input)
         dropped: Tensor = _Dropped.apply(input, self.p, draw_seed())  # type: ignore[no-untyped-call]
         return dropped

@@ -1,9 +1,11 @@
-"""A model hub on this machine: the few requests that a download makes, answered from folders."""
+"""A model hub on this machine: the few requests that downloads and uploads make, answered from folders."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import threading
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha1, sha256
@@ -11,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+TOKEN = "hf_mayWriteHere"
 
 
 def commit_of(folder: Path) -> str:
@@ -27,14 +31,16 @@ def _digest(file: Path) -> str:
 
 @contextmanager
 def serving(
-    repositories: Mapping[str, Mapping[str, Path]], nonsense: Mapping[str, bytes] | None = None
+    repositories: dict[str, dict[str, Path]], nonsense: Mapping[str, bytes] | None = None, store: Path | None = None
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve repositories (owner/name -> revision -> folder). Gives the hub's address and the requests that it got.
 
     Args:
         nonsense: owner/name -> what is answered to every request about it.
+        store: where uploads go, of those who bring `TOKEN`; repositories get what they commit. None takes none.
     """
     nonsense = nonsense or {}
+    objects: dict[str, bytes] = {}
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,10 +55,23 @@ def serving(
         def do_GET(self) -> None:
             self._answer(body=True)
 
+        def do_POST(self) -> None:
+            self._answer(body=True)
+
+        def do_PUT(self) -> None:
+            self._answer(body=True)
+
         def _answer(self, *, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
             asked.append(f"{self.command} {path}")
-            status, headers, raw = self._found(path.strip("/").split("/"))
+            parts = path.strip("/").split("/")
+            if self.command in ("HEAD", "GET"):
+                status, headers, raw = self._found(parts)
+            else:
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                headers = {"Content-Type": "application/json"}
+                status, answer = self._taken(parts, sent)
+                raw = json.dumps(answer).encode()
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(raw))}.items():
                 self.send_header(name, value)
@@ -69,6 +88,10 @@ def serving(
             repository = repositories.get(f"{owner}/{name}")
             if repository is None:
                 return 401, {"X-Error-Code": "RepoNotFound"}, b""
+            if verb == "refs":
+                refs = [{"name": n, "ref": n, "targetCommit": commit_of(at)} for n, at in repository.items()]
+                tags = [ref for ref in refs if ref["name"] != "main"]
+                return 200, {}, json.dumps({"branches": refs[:1], "tags": tags, "converts": []}).encode()
             folder = next((at for known, at in repository.items() if revision in (known, commit_of(at))), None)
             if folder is None:
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b""
@@ -87,6 +110,55 @@ def serving(
                 return 404, {"X-Error-Code": "EntryNotFound"}, b""
             headers = {"ETag": f'"{_digest(folder / file[0])}"', "X-Repo-Commit": commit_of(folder)}
             return 200, headers, (folder / file[0]).read_bytes()
+
+        def _taken(self, parts: list[str], sent: bytes) -> tuple[int, Any]:
+            """What an upload sends: a repository, its card, the kinds of files, a large file, a commit, a tag."""
+            if parts[0] == "large":  # its address is the right to write it
+                objects[parts[1]] = sent
+                return 200, {}
+            if parts == ["api", "validate-yaml"]:
+                return 200, {"errors": [], "warnings": []}
+            if store is None or self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                return 401, {"error": "Invalid credentials"}
+            address = f"http://{self.headers['Host']}"
+            if parts[-3:] == ["lfs", "objects", "batch"]:
+                asked_for = json.loads(sent)["objects"]
+                links = [{"upload": {"href": f"{address}/large/{entry['oid']}"}} for entry in asked_for]
+                made = [{**e, "actions": link} for e, link in zip(asked_for, links, strict=True)]
+                return 200, {"transfer": "basic", "objects": made}
+            if parts == ["api", "repos", "create"]:
+                wanted = json.loads(sent)
+                name = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
+                if name in repositories:
+                    return 409, {"error": "You already created this model repo", "url": f"{address}/{name}"}
+                repositories[name] = {"main": store / name.replace("/", "--") / "0"}
+                repositories[name]["main"].mkdir(parents=True)
+                return 200, {"url": f"{address}/{name}"}
+            repository, verb = repositories[f"{parts[2]}/{parts[3]}"], parts[4]
+            if verb == "preupload":
+                modes = [
+                    {
+                        "path": entry["path"],
+                        "uploadMode": "lfs" if entry["path"].endswith(".safetensors") else "regular",
+                        "shouldIgnore": False,
+                    }
+                    for entry in json.loads(sent)["files"]
+                ]
+                return 200, {"files": modes}
+            if verb == "tag":
+                repository[json.loads(sent)["tag"]] = repository["main"]
+                return 200, {}
+            before = repository["main"]
+            after = Path(shutil.copytree(before, before.with_name(str(int(before.name) + 1))))
+            for line in map(json.loads, sent.splitlines()):
+                value = line["value"]
+                if line["key"] == "file":
+                    (after / value["path"]).write_bytes(b64decode(value["content"]))
+                elif line["key"] == "lfsFile":
+                    (after / value["path"]).write_bytes(objects[value["oid"]])
+            repository["main"] = after
+            url = f"{address}/{parts[2]}/{parts[3]}/commit/{commit_of(after)}"
+            return 200, {"success": True, "commitOid": commit_of(after), "commitUrl": url, "hookOutput": ""}
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from adapterkit.artifact import export as export
     from adapterkit.artifact import import_peft as import_peft
     from adapterkit.artifact import load as load
+    from adapterkit.artifact import pull as pull
+    from adapterkit.artifact import push as push
     from adapterkit.artifact import verify as verify
     from adapterkit.backbone import Backbone as Backbone
     from adapterkit.evaluation import evaluate as evaluate
@@ -43,6 +45,8 @@ _HOMES = {
     "load": "adapterkit.artifact",
     "load_recipe": "adapterkit.recipe",
     "plan": "adapterkit.planning",
+    "pull": "adapterkit.artifact",
+    "push": "adapterkit.artifact",
     "sweep": "adapterkit.sweeping",
     "train": "adapterkit.training",
     "verify": "adapterkit.artifact",
@@ -64,6 +68,8 @@ __all__ = [
     "load",
     "load_recipe",
     "plan",
+    "pull",
+    "push",
     "sweep",
     "train",
     "verify",

@@ -83,6 +83,10 @@ class ArtifactError(AdapterkitError, ValueError):
     """An artifact is damaged, incomplete, unsafe or of an unknown version."""
 
 
+class HubError(ArtifactError):
+    """A model hub does not give or take an artifact."""
+
+
 class OutputError(AdapterkitError, FileExistsError):
     """An output folder is in the way, or cannot be written."""
 

@@ -3,6 +3,7 @@
 from adapterkit.artifact.atomic import check_output
 from adapterkit.artifact.convert.peft import import_peft
 from adapterkit.artifact.convert.transformers import export
+from adapterkit.artifact.hub import Published, pull, push
 from adapterkit.artifact.load import Artifact, load, open_artifact, read_parts
 from adapterkit.artifact.manifest import CompositionFacts, DataFacts, Manifest
 from adapterkit.artifact.save import KEPT, round_weights, save
@@ -15,12 +16,15 @@ __all__ = [
     "CompositionFacts",
     "DataFacts",
     "Manifest",
+    "Published",
     "Report",
     "check_output",
     "export",
     "import_peft",
     "load",
     "open_artifact",
+    "pull",
+    "push",
     "read_parts",
     "round_weights",
     "save",

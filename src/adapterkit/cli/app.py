@@ -20,6 +20,8 @@ from adapterkit.cli.import_ import import_
 from adapterkit.cli.inspect import inspect
 from adapterkit.cli.plan import plan
 from adapterkit.cli.predict import predict
+from adapterkit.cli.pull import pull
+from adapterkit.cli.push import push
 from adapterkit.cli.recipes import recipes
 from adapterkit.cli.schema import schema
 from adapterkit.cli.sweep import ManyWords, sweep
@@ -97,6 +99,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "verify": verify,
     "compose": compose,
+    "push": push,
+    "pull": pull,
     "import": import_,
     "export": export,
     "recipes": recipes,

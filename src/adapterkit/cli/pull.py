@@ -1,0 +1,36 @@
+"""`adapterkit pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import Json
+
+
+def pull(
+    place: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="A place on a model hub.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Argument(metavar="[OUT]", help="The folder to write. Default: one in the cache.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch an artifact from a model hub, and check all that can be checked without its backbone.
+
+    $ adapterkit pull me/banking77-lora@v1 runs/banking77
+    $ adapterkit verify $(adapterkit pull me/banking77-lora --json | jq -r .folder)
+    """
+    from adapterkit.artifact import pull
+
+    folder = pull(place, output, overwrite=overwrite)
+    if as_json:
+        console.print_json({"folder": str(folder)})
+        return
+    console.say(f"Artifact: {folder}", style="green")

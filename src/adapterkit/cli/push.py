@@ -1,0 +1,39 @@
+"""`adapterkit push`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import Folder, Json
+
+
+def push(
+    folder: Folder,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to publish it.", show_default=False)],
+    tag: Annotated[
+        str | None, typer.Option("--tag", help="A name for this version; a tag never moves.", show_default=False)
+    ] = None,
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Of a repository that is made. Default: as its owner's settings say."),
+    ] = None,
+    message: Annotated[str | None, typer.Option("--message", help="Of the commit.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish an artifact on a model hub: its four files, in one commit. The golden rows of its data are among them.
+
+    $ adapterkit push runs/banking77 me/banking77-lora
+    $ adapterkit push runs/banking77 me/banking77-lora --tag v1 --private
+    """
+    from adapterkit.artifact import push
+
+    published = push(folder, repository, tag=tag, private=private, message=message)
+    if as_json:
+        facts = {name: getattr(published, name) for name in ("repository", "commit", "tag", "url", "place")}
+        console.print_json(facts)
+        return
+    console.say(f"Published: {published.url}", style="green")
+    console.say(f"adapterkit pull {published.place}")

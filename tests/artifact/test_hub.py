@@ -1,0 +1,164 @@
+"""Publishing to a hub and fetching from it, against a local server that speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from typer.testing import CliRunner
+
+import adapterkit as ak
+from adapterkit.artifact.folder import MAX_BYTES
+from adapterkit.cli.app import app
+from adapterkit.errors import ArtifactError, HubError, OutputError
+from tests.artifact.conftest import make, write
+from tests.hub import TOKEN, commit_of, serving
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # huggingface_hub's call of httpx
+
+
+@dataclass
+class Hub:
+    repositories: dict[str, dict[str, Path]]
+    requests: list[str]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    repositories: dict[str, dict[str, Path]] = {}
+    constants = huggingface_hub.constants
+    with serving(repositories, store=tmp_path / "store") as (address, requests):
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address),
+        )
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # else large files go to a service of their own
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path / "cache"))
+        yield Hub(repositories, requests)
+
+
+@pytest.fixture
+def other(tmp_path: Path, tiny_backbones: Any) -> Path:
+    with make(tiny_backbones["bert"]) as adapted:
+        return write(tmp_path / "other", adapted, seed=1)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name in MAX_BYTES}
+
+
+def test_what_is_published_is_fetched_bit_for_bit_and_nothing_else_is(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    (saved / "training").mkdir()
+    (saved / "training" / "journal.jsonl").write_text("mine")
+    published = ak.push(saved, "me/intent", tag="v1")
+    assert published.place == "me/intent@v1"
+    assert sorted(entry.name for entry in hub.repositories["me/intent"]["main"].iterdir()) == sorted(MAX_BYTES)
+    for place in ("me/intent", "me/intent@v1", f"me/intent@{published.commit}"):
+        assert bytes_of(ak.pull(place)) == bytes_of(saved)
+    assert ak.pull("me/intent", tmp_path / "mine") == tmp_path / "mine"
+    assert bytes_of(tmp_path / "mine") == bytes_of(saved)
+    assert [request for request in hub.requests if "/commit/" in request] == ["POST /api/models/me/intent/commit/main"]
+
+
+def test_another_version_replaces_main_and_leaves_the_tag(hub: Hub, saved: Path, other: Path) -> None:
+    first = ak.push(saved, "me/intent", tag="v1")
+    second = ak.push(other, "me/intent")
+    assert first.commit != second.commit == commit_of(hub.repositories["me/intent"]["main"])
+    assert bytes_of(ak.pull("me/intent")) == bytes_of(other)
+    assert bytes_of(ak.pull("me/intent@v1")) == bytes_of(saved)
+
+
+def test_a_tag_never_moves(hub: Hub, saved: Path, other: Path) -> None:
+    ak.push(saved, "me/intent", tag="v1")
+    with pytest.raises(HubError, match="a tag never moves"):
+        ak.push(other, "me/intent", tag="v1")
+    assert bytes_of(hub.repositories["me/intent"]["main"]) == bytes_of(saved)
+
+
+def test_a_damaged_artifact_is_not_published(hub: Hub, saved: Path) -> None:
+    (saved / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ArtifactError):
+        ak.push(saved, "me/intent")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag", "what"),
+    [("intent", None, "repository"), ("me/intent@v1", None, "repository"), ("me/x/y", "v 1", "tag"), ("", "-v", "tag")],
+)
+def test_names_that_can_be_none_are_told_at_once(
+    hub: Hub, saved: Path, repository: str, tag: str | None, what: str
+) -> None:
+    with pytest.raises(HubError) as refused:
+        ak.push(saved, repository, tag=tag)
+    assert [problem.partition(":")[0] for problem in refused.value.problems][-1] == what
+    assert hub.requests == []
+
+
+def test_without_the_right_to_write_nothing_is_published(
+    hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_somebody")
+    with pytest.raises(HubError, match="me/intent cannot be written") as refused:
+        ak.push(saved, "me/intent")
+    assert "401" in refused.value.problems[0]
+    assert "HF_TOKEN" in refused.value.remedy
+    assert hub.repositories == {}
+
+
+def test_what_is_not_there_is_named(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    ak.push(saved, "me/intent")
+    for place, reason in (("me/nothing", "RepositoryNotFound"), ("me/intent@v9", "RevisionNotFound")):
+        with pytest.raises(HubError, match=reason):
+            ak.pull(place, tmp_path / "out")
+    with pytest.raises(HubError, match="is no place on a hub"):
+        ak.pull("intent", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_copy_here_is_fetched_again_and_a_damaged_one_there_refused(
+    hub: Hub, saved: Path, tmp_path: Path
+) -> None:
+    ak.push(saved, "me/intent")
+    copy = ak.pull("me/intent")
+    (copy / "adapterkit.json").write_bytes(b"{}")
+    assert bytes_of(ak.pull("me/intent")) == bytes_of(saved)
+    (hub.repositories["me/intent"]["main"] / "adapter_model.safetensors").write_bytes(b"other")
+    with pytest.raises(ArtifactError):
+        ak.pull("me/intent", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_the_way_is_refused_before_anything_is_fetched(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    ak.push(saved, "me/intent")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    before = len(hub.requests)
+    with pytest.raises(OutputError):
+        ak.pull("me/intent", tmp_path / "out")
+    assert len(hub.requests) == before
+    assert bytes_of(ak.pull("me/intent", tmp_path / "out", overwrite=True)) == bytes_of(saved)
+
+
+def test_the_command_line_publishes_and_fetches(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    def run(*words: Any) -> Any:
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    pushed = run("push", saved, "me/intent", "--tag", "v1")
+    assert pushed.exit_code == 0, pushed.output
+    assert "adapterkit pull me/intent@v1" in pushed.output
+    pulled = run("pull", "me/intent@v1", tmp_path / "out")
+    assert pulled.exit_code == 0, pulled.output
+    assert bytes_of(tmp_path / "out") == bytes_of(saved)
+    again = run("push", saved, "me/intent", "--tag", "v1")
+    assert again.exit_code == 1
+    assert "a tag never moves" in again.output
+    assert "Traceback" not in again.output

@@ -14,9 +14,7 @@ from adapterkit.data.arrow import labels_by_name
 from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
 
-_NONSENSE = (LookupError, TypeError, AttributeError)
-"""What an answer that is no hub's is met with."""
-_FAILURES = (OSError, ValueError, RuntimeError, NotImplementedError, datasets.exceptions.DatasetsError, *_NONSENSE)
+_FAILURES = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, datasets.exceptions.DatasetsError)
 
 
 def hub_rows(

@@ -83,6 +83,16 @@ def test_a_tag_never_moves(hub: Hub, saved: Path, other: Path) -> None:
     assert bytes_of(hub.repositories["me/intent"]["main"]) == bytes_of(saved)
 
 
+def test_a_commit_without_its_tag_is_named(hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_tag", fails)
+    with pytest.raises(HubError, match="gone") as refused:
+        ak.push(saved, "me/intent", tag="v1")
+    assert commit_of(hub.repositories["me/intent"]["main"]) in refused.value.summary
+
+
 def test_a_damaged_artifact_is_not_published(hub: Hub, saved: Path) -> None:
     (saved / "adapter_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ArtifactError):
@@ -119,8 +129,9 @@ def test_what_is_not_there_is_named(hub: Hub, saved: Path, tmp_path: Path) -> No
     for place, reason in (("me/nothing", "RepositoryNotFound"), ("me/intent@v9", "RevisionNotFound")):
         with pytest.raises(HubError, match=reason):
             ak.pull(place, tmp_path / "out")
-    with pytest.raises(HubError, match="is no place on a hub"):
-        ak.pull("intent", tmp_path / "out")
+    for nowhere in ("intent", "me/intent@", "me/intent@..", "me/intent@./x", "../intent"):
+        with pytest.raises(HubError, match="is no place on a hub"):
+            ak.pull(nowhere, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

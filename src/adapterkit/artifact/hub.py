@@ -21,7 +21,7 @@ from adapterkit.errors import ArtifactError, HubError
 logger = logging.getLogger(__name__)
 
 _NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-_HUB_ID = re.compile(rf"(?P<name>{_NAME})(@(?P<revision>[\w./-]+))?")
+_HUB_ID = re.compile(rf"(?P<name>{_NAME})(@(?P<revision>[A-Za-z0-9][\w./-]*))?")
 _REPOSITORY = re.compile(_NAME)
 _TAG = re.compile(r"[A-Za-z0-9][\w.-]*")
 _FAILURES: tuple[type[Exception], ...] = (*HUB_FAILURES, RuntimeError)  # of an upload that breaks off
@@ -88,6 +88,7 @@ def push(
     content = read_folder(folder).content
     additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(content[name])) for name in MAX_BYTES]
     hub = HfApi()
+    done = ""
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
         taken = [ref.name for ref in hub.list_repo_refs(repository).tags] if tag is not None else []
@@ -98,13 +99,14 @@ def push(
                 "Choose another tag.",
             )
         committed = hub.create_commit(repository, additions, commit_message=message or _message(artifact))
+        done = f", but for its commit {committed.oid}, which has no tag yet"
         if tag is not None:
             hub.create_tag(repository, tag=tag, revision=committed.oid)
     except HubError:
         raise
     except _FAILURES as error:
         raise HubError(
-            f"{repository} cannot be written",
+            f"{repository} cannot be written{done}",
             [_first_line(reason) for reason in (error, error.__cause__) if reason is not None],
             "Log in with the right to write (hf auth login, or HF_TOKEN). HF_ENDPOINT names another hub, "
             "HF_HUB_OFFLINE=1 forbids them all.",

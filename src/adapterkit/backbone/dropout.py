@@ -1,7 +1,7 @@
 """Dropout whose masks are drawn quickly, and again for the backward instead of being kept: a seed is eight bytes.
 
-Torch draws a mask on a CPU with one Mersenne twister call per element, which takes ten times longer than to apply it.
-Here a draw is 16 bits of a small fast counter-based generator. Its seed is one draw of torch's own generator: a run
+Torch draws a mask on a CPU with one Mersenne twister call per element, which takes ten times longer than here,
+where a draw is 16 bits of a small fast generator (SFC64). Its seed is one draw of torch's own generator: a run
 that is stopped and resumed, and a layer that is checkpointed and run again, draw the same masks.
 """
 

@@ -1,56 +1,75 @@
-"""Weights in eight bits: what is narrow, how far answers move, and what is refused."""
+"""Weights in eight and in four bits: what is narrow, how far answers move, and what is refused."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import adapterkit as ak
-from adapterkit.backbone.quantise import quantised_linears
-from adapterkit.errors import BackboneError, MergeError, RecipeError
+from adapterkit.backbone.quantise import plain_weight, quantised_linears
+from adapterkit.errors import BackboneError, DeviceError, MergeError, RecipeError
 from adapterkit.recipe import Ia3Method, LoraMethod
 from tests.laws.worlds import adapter, batch_of, disturb, logits_of
 from tests.training.worlds import recipe, train
 
-pytest.importorskip("torchao", reason="int8 needs torchao")
-
 FAMILIES = ("bert", "modernbert", "llama", "t5", "bart")
+PACKAGES = {"int8": "torchao", "nf4": "bitsandbytes"}
 
 
-def int8(tiny_backbones: Any, family: str) -> ak.Backbone:
-    return ak.Backbone.load(tiny_backbones[family].folder, dtype="int8", device="cpu")
+@pytest.fixture(params=PACKAGES)
+def form(request: Any) -> str:
+    """How the weights are kept, where what does it is installed."""
+    found = str(request.param)
+    pytest.importorskip(PACKAGES[found], reason=f"{found} needs {PACKAGES[found]}")
+    return found
+
+
+def narrow(tiny_backbones: Any, family: str, form: str, **more: str) -> ak.Backbone:
+    return ak.Backbone.load(tiny_backbones[family].folder, dtype=form, device="cpu", **more)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_linears_of_the_layers_are_narrow_and_nothing_else_is(tiny_backbones: Any, family: str) -> None:
-    backbone, plain = int8(tiny_backbones, family), tiny_backbones[family]
-    assert backbone.quantised
+def test_the_linears_of_the_layers_are_narrow_and_nothing_else_is(tiny_backbones: Any, family: str, form: str) -> None:
+    backbone, plain = narrow(tiny_backbones, family, form), tiny_backbones[family]
+    assert backbone.quantised == form
     assert not plain.quantised
-    narrow = {name for name, tensor in backbone.trunk.named_parameters() if type(tensor) is not nn.Parameter}
+    found = {name for name, tensor in backbone.trunk.named_parameters() if type(tensor) is not nn.Parameter}
     linears = {f"{path}.weight" for path in quantised_linears(plain.trunk, plain.sites)}
-    assert narrow == linears
+    assert found == linears
     assert len(linears) >= 6 * 2
+    assert not any(tensor.requires_grad for tensor in backbone.trunk.parameters())
     for name, weight in plain.trunk.named_parameters():
-        found = backbone.trunk.get_parameter(name)
-        if name in narrow:
+        if name not in found:
+            assert torch.equal(backbone.trunk.get_parameter(name), weight), name
+            continue
+        scaled_back = plain_weight(backbone.trunk.get_submodule(name.removesuffix(".weight")))
+        off = (scaled_back - weight).abs()
+        if form == "int8":
             # A channel's 255 steps reach from minus its largest weight to plus it; a rounding is half of one.
             half_OI = weight.detach().abs().amax(dim=1, keepdim=True) / 127 / 2
-            assert ((found.dequantize() - weight).abs() <= 1.01 * half_OI).all(), name
         else:
-            assert torch.equal(found, weight), name
+            # Of a block's 16 levels from -1 to 1, the widest gap is between -1 and -0.696 (Dettmers et al. 2023,
+            # appendix E); and the block's scale is rounded to eight bits.
+            largest_B = weight.detach().flatten().view(-1, 64).abs().amax(dim=1, keepdim=True)
+            half_OI = (largest_B * (0.304 / 2 + 0.02)).expand(-1, 64).reshape(weight.shape)
+        assert (off <= 1.01 * half_OI).all(), name
+        assert off.any(), name
     assert backbone.fingerprint == plain.fingerprint
     assert backbone.contract == plain.contract
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_adapter_learns_on_them(tiny_backbones: Any, family: str) -> None:
+def test_an_adapter_learns_on_them(tiny_backbones: Any, family: str, form: str) -> None:
     method = LoraMethod(sites="all-linear", rank=4)
-    with adapter(int8(tiny_backbones, family), "text-classification", method) as adapted:
+    with adapter(narrow(tiny_backbones, family, form), "text-classification", method) as adapted:
         batch = batch_of(adapted)
         optimizer = torch.optim.Adam([*adapted.method_parameters().values(), *adapted.head_parameters().values()], 1e-2)
         losses = []
@@ -63,8 +82,45 @@ def test_an_adapter_learns_on_them(tiny_backbones: Any, family: str) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_an_artifact_of_either_weights_verifies_on_the_other(tiny_backbones: Any, tmp_path: Path) -> None:
-    backbone, plain = int8(tiny_backbones, "bert"), tiny_backbones["bert"]
+@pytest.mark.parametrize("family", ["bert", "llama", "t5"])
+def test_answers_and_gradients_are_those_of_the_weights_scaled_back(
+    tiny_backbones: Any, family: str, form: str
+) -> None:
+    backbone, plain = (
+        narrow(tiny_backbones, family, form),
+        ak.Backbone.load(tiny_backbones[family].folder, device="cpu"),
+    )
+    with torch.no_grad():
+        for path in quantised_linears(plain.trunk, plain.sites):
+            plain.trunk.get_submodule(path).weight.copy_(plain_weight(backbone.trunk.get_submodule(path)))  # type: ignore[operator, union-attr]
+    found = []
+    for loaded in (backbone, plain):
+        with adapter(loaded, "text-classification", LoraMethod(sites="all-linear", dora=True)) as adapted:
+            disturb(adapted)
+            batch = batch_of(adapted)
+            loss = adapted.task.loss(adapted(batch.inputs), batch).mean
+            loss.backward()
+            gradients = [parameter.grad for parameter in adapted.method_parameters().values()]
+            found.append([loss.detach(), *gradients])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_everything_else_has_the_compute_dtype(tiny_backbones: Any, form: str) -> None:
+    backbone = narrow(tiny_backbones, "bert", form, compute_dtype="bfloat16")
+    plain = [tensor for tensor in backbone.trunk.parameters() if type(tensor) is nn.Parameter]
+    assert backbone.dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in plain} == {torch.bfloat16}
+    with adapter(backbone, "text-classification", LoraMethod()) as adapted:
+        assert logits_of(adapted).isfinite().all()
+
+
+def test_a_compute_dtype_beside_a_dtype_that_says_it_is_refused(tiny_backbones: Any) -> None:
+    with pytest.raises(DeviceError, match="goes with int8 or nf4, and dtype is 'auto'"):
+        narrow(tiny_backbones, "bert", "auto", compute_dtype="bfloat16")
+
+
+def test_an_artifact_of_either_weights_verifies_on_the_other(tiny_backbones: Any, tmp_path: Path, form: str) -> None:
+    backbone, plain = narrow(tiny_backbones, "bert", form), tiny_backbones["bert"]
     for name, trained_on, tried_on in (("narrow", backbone, plain), ("wide", plain, backbone)):
         wanted = recipe(tmp_path, plain, output=str(tmp_path / name))
         folder = train(wanted, backbone=trained_on).artifact
@@ -73,8 +129,8 @@ def test_an_artifact_of_either_weights_verifies_on_the_other(tiny_backbones: Any
 
 
 @pytest.mark.parametrize("method", [LoraMethod(), Ia3Method()], ids=["lora", "ia3"])
-def test_merging_is_refused_and_changes_nothing(tiny_backbones: Mapping[str, Any], method: Any) -> None:
-    with adapter(int8(tiny_backbones, "bert"), "text-classification", method) as adapted:
+def test_merging_is_refused_and_changes_nothing(tiny_backbones: Mapping[str, Any], method: Any, form: str) -> None:
+    with adapter(narrow(tiny_backbones, "bert", form), "text-classification", method) as adapted:
         disturb(adapted)
         before = logits_of(adapted)
         with pytest.raises(MergeError, match="quantised weights"):
@@ -82,35 +138,114 @@ def test_merging_is_refused_and_changes_nothing(tiny_backbones: Mapping[str, Any
         assert torch.equal(logits_of(adapted), before)
 
 
-def test_initialisations_that_split_the_weight_are_refused(tiny_backbones: Mapping[str, Any]) -> None:
+def test_initialisations_that_split_the_weight_are_refused(tiny_backbones: Mapping[str, Any], form: str) -> None:
     with (
         pytest.raises(RecipeError, match="not quantised"),
-        adapter(int8(tiny_backbones, "bert"), "text-classification", LoraMethod(initialization="pissa")),
+        adapter(narrow(tiny_backbones, "bert", form), "text-classification", LoraMethod(initialization="pissa")),
     ):
         pass
 
 
-def test_the_planner_counts_their_bytes(tiny_backbones: Mapping[str, Any], tmp_path: Path) -> None:
-    backbone, plain = int8(tiny_backbones, "bert"), tiny_backbones["bert"]
-    wanted = recipe(tmp_path, plain, backbone={"name": str(plain.folder), "dtype": "int8"})
+def bytes_of(weight: Any) -> int:
+    """What a weight takes, by the tensors that its package keeps for it."""
+    if type(weight) is nn.Parameter:
+        parts = [weight]
+    elif hasattr(weight, "quant_state"):
+        state = weight.quant_state
+        parts = [weight, state.absmax, state.state2.absmax]
+    else:
+        parts = [weight.qdata, weight.scale, weight.zero_point]
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
+def test_the_planner_counts_their_bytes(tiny_backbones: Mapping[str, Any], tmp_path: Path, form: str) -> None:
+    backbone, plain = narrow(tiny_backbones, "bert", form), tiny_backbones["bert"]
+    wanted = recipe(tmp_path, plain, backbone={"name": str(plain.folder), "dtype": form})
     planned, wide = ak.plan(wanted), ak.plan(recipe(tmp_path, plain))
-    held = 0
-    for tensor in backbone.trunk.parameters():
-        narrow = type(tensor) is not nn.Parameter
-        parts = (tensor.qdata, tensor.scale, tensor.zero_point) if narrow else (tensor,)
-        held += sum(part.numel() * part.element_size() for part in parts)
+    held = sum(bytes_of(tensor) for tensor in backbone.trunk.parameters())
     unused = sum(p.numel() * p.element_size() for p in plain.trunk.parameters()) - wide.memory.weights
     assert planned.memory.weights == pytest.approx(held - unused, rel=0.01)
     assert planned.memory.weights < wide.memory.weights
 
 
-def test_gpt2s_linears_are_refused(tiny_backbones: Any) -> None:
-    with pytest.raises(BackboneError, match="no linears that can be int8") as caught:
-        int8(tiny_backbones, "gpt2")
+def test_gpt2s_linears_are_refused(tiny_backbones: Any, form: str) -> None:
+    with pytest.raises(BackboneError, match="no linears that can be quantised") as caught:
+        narrow(tiny_backbones, "gpt2", form)
     assert "Conv1D" in str(caught.value)
 
 
-def test_a_missing_torchao_is_named(tiny_backbones: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torchao.quantization", None)
-    with pytest.raises(BackboneError, match="need torchao"):
-        int8(tiny_backbones, "bert")
+@pytest.mark.parametrize(("wanted", "module"), [("int8", "torchao.quantization"), ("nf4", "bitsandbytes.functional")])
+def test_a_missing_package_is_named(
+    tiny_backbones: Any, monkeypatch: pytest.MonkeyPatch, wanted: str, module: str
+) -> None:
+    modules = __import__("sys").modules
+    monkeypatch.delitem(modules, "adapterkit.backbone.nf4", raising=False)
+    monkeypatch.setitem(modules, module, None)
+    with pytest.raises(BackboneError, match=f"need {PACKAGES[wanted]}"):
+        narrow(tiny_backbones, "bert", wanted)
+
+
+@pytest.fixture
+def stored(tiny_backbones: Any, tmp_path: Path) -> Any:
+    """A function that has transformers write a tiny Llama through bitsandbytes."""
+    pytest.importorskip("bitsandbytes", reason="such a checkpoint needs bitsandbytes")
+
+    def store(**how: Any) -> Path:
+        source, folder = tiny_backbones["llama"].folder, tmp_path / "stored"
+        configuration = transformers.BitsAndBytesConfig(**how)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            source, quantization_config=configuration, device_map="cpu"
+        )
+        shutil.copytree(source, folder)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder)
+        return folder
+
+    return store
+
+
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+
+
+def test_a_checkpoint_that_is_stored_in_nf4_is_what_loading_in_nf4_gives(tiny_backbones: Any, stored: Any) -> None:
+    found, made = ak.Backbone.load(stored(**NF4), device="cpu"), narrow(tiny_backbones, "llama", "nf4")
+    assert found.quantised == "nf4"
+    assert found.fingerprint != made.fingerprint
+    answers = []
+    for backbone in (found, made):
+        with adapter(backbone, "text-classification", LoraMethod(sites="all-linear")) as adapted:
+            disturb(adapted)
+            answers.append(logits_of(adapted))
+    assert torch.equal(*answers)
+
+
+def test_the_rest_of_a_stored_checkpoint_has_the_compute_dtype(stored: Any) -> None:
+    backbone = ak.Backbone.load(stored(**NF4), dtype="nf4", compute_dtype="bfloat16", device="cpu")
+    assert {tensor.dtype for tensor in backbone.trunk.parameters()} == {torch.bfloat16}
+    with adapter(backbone, "text-classification", LoraMethod()) as adapted:
+        assert logits_of(adapted).isfinite().all()
+
+
+def test_the_planner_knows_a_stored_checkpoint(tiny_backbones: Any, stored: Any, tmp_path: Path) -> None:
+    source = tiny_backbones["llama"]
+    plans = [
+        ak.plan(recipe(tmp_path, source, backbone={"name": str(name), "dtype": dtype}))
+        for name, dtype in ((stored(**NF4), "auto"), (source.folder, "nf4"))
+    ]
+    assert plans[0].memory.weights == plans[1].memory.weights
+
+
+def test_a_stored_checkpoint_in_another_format_is_refused(stored: Any) -> None:
+    folder = stored(**NF4)
+    with pytest.raises(BackboneError, match="stored in nf4, and bfloat16 was asked for"):
+        ak.Backbone.load(folder, dtype="bfloat16", device="cpu")
+    config = json.loads((folder / "config.json").read_text())
+    for change, word in (
+        ({"quant_method": "gptq", "load_in_4bit": False}, "gptq"),
+        ({"bnb_4bit_quant_type": "fp4"}, "fp4"),
+    ):
+        config["quantization_config"].update(change)
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(BackboneError, match=rf"quantised \({word}\)"):
+            ak.Backbone.load(folder, device="cpu")
+        config["quantization_config"].update(load_in_4bit=True)

@@ -1,4 +1,4 @@
-"""A host carries its bank on a backbone whose weights are 8-bit: every method, mixed, as each row alone."""
+"""A host carries its bank on a backbone whose weights are narrow: every method, mixed, as each row alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from tests.host import artifacts, worlds
 from tests.host.artifacts import WORDS, Recipe, differences
 from tests.host.conftest import Shelf
 
-pytest.importorskip("torchao", reason="int8 needs torchao")
-
 TOLERANCE = 1e-5
+PACKAGES = {"int8": "torchao", "nf4": "bitsandbytes"}
 RECIPES = {
     "bert": [
         Recipe("text-classification", "lora"),
@@ -27,8 +26,16 @@ RECIPES = {
 }
 
 
-def int8(tiny_backbones: Any, family: str) -> ak.Backbone:
-    return ak.Backbone.load(tiny_backbones[family].folder, dtype="int8", device="cpu")
+@pytest.fixture(params=PACKAGES)
+def form(request: Any) -> str:
+    """How the weights are kept, where what does it is installed."""
+    found = str(request.param)
+    pytest.importorskip(PACKAGES[found], reason=f"{found} needs {PACKAGES[found]}")
+    return found
+
+
+def narrow(tiny_backbones: Any, family: str, form: str) -> ak.Backbone:
+    return ak.Backbone.load(tiny_backbones[family].folder, dtype=form, device="cpu")
 
 
 def splits(method: Any) -> bool:
@@ -37,8 +44,10 @@ def splits(method: Any) -> bool:
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama", "t5", "bart"])
-def test_a_mixed_batch_answers_as_each_row_alone_under_the_method_itself(tiny_backbones: Any, family: str) -> None:
-    backbone = int8(tiny_backbones, family)
+def test_a_mixed_batch_answers_as_each_row_alone_under_the_method_itself(
+    tiny_backbones: Any, family: str, form: str
+) -> None:
+    backbone = narrow(tiny_backbones, family, form)
     methods = {name: worlds.METHODS[name] for name in worlds.methods_of(family)} | {"none": NoMethod()}
     adapters = {name: worlds.make(backbone, family, method) for name, method in methods.items() if not splits(method)}
     assert len(adapters) >= 8
@@ -55,9 +64,9 @@ def test_a_mixed_batch_answers_as_each_row_alone_under_the_method_itself(tiny_ba
 
 @pytest.mark.parametrize("family", RECIPES)
 def test_artifacts_made_on_full_weights_answer_as_each_does_alone(
-    tiny_backbones: Any, shelf: Shelf, family: str
+    tiny_backbones: Any, shelf: Shelf, family: str, form: str
 ) -> None:
-    backbone = int8(tiny_backbones, family)
+    backbone = narrow(tiny_backbones, family, form)
     asked = {
         recipe.name: (shelf(family, recipe), artifacts.row_of(recipe.kind, WORDS[:6])) for recipe in RECIPES[family]
     }

@@ -11,7 +11,7 @@ import torch
 
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import load_recipe
-from adapterkit.training.place import backbone_dtype, check_device, compute_dtype
+from adapterkit.training.place import backbone_dtypes, check_device, compute_dtype
 from tests.training.worlds import entries, recipe, train
 
 
@@ -22,24 +22,27 @@ def plan_of(tmp_path: Path, precision: str = "auto", **backbone: Any) -> Any:
 @pytest.mark.parametrize(
     ("dtype", "precision", "loaded"),
     [
-        ("auto", "auto", "auto"),
-        ("auto", "bf16", "bfloat16"),
-        ("auto", "fp32", "float32"),
-        ("float32", "bf16", "float32"),
-        ("bfloat16", "auto", "bfloat16"),
-        ("bfloat16", "bf16", "bfloat16"),
+        ("auto", "auto", ("auto", "auto")),
+        ("auto", "bf16", ("bfloat16", "auto")),
+        ("auto", "fp32", ("float32", "auto")),
+        ("float32", "bf16", ("float32", "auto")),
+        ("bfloat16", "auto", ("bfloat16", "auto")),
+        ("bfloat16", "bf16", ("bfloat16", "auto")),
+        ("int8", "auto", ("int8", "auto")),
+        ("int8", "fp32", ("int8", "float32")),
+        ("nf4", "bf16", ("nf4", "bfloat16")),
     ],
 )
 def test_the_backbone_is_loaded_as_the_recipe_says_or_as_the_run_computes(
-    tmp_path: Path, dtype: str, precision: str, loaded: str
+    tmp_path: Path, dtype: str, precision: str, loaded: tuple[str, str]
 ) -> None:
-    assert backbone_dtype(plan_of(tmp_path, precision, dtype=dtype)) == loaded
+    assert backbone_dtypes(plan_of(tmp_path, precision, dtype=dtype)) == loaded
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "fp32"), ("float16", "bf16"), ("bfloat16", "fp16")])
 def test_formats_that_contradict_each_other_are_refused(tmp_path: Path, dtype: str, precision: str) -> None:
     with pytest.raises(RecipeError, match="contradict") as refused:
-        backbone_dtype(plan_of(tmp_path, precision, dtype=dtype))
+        backbone_dtypes(plan_of(tmp_path, precision, dtype=dtype))
     assert dtype in str(refused.value)
     assert precision in str(refused.value)
 

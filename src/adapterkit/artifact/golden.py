@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adapterkit.artifact.manifest import GoldenFacts, GoldenRow
-from adapterkit.backbone.quantise import INT8
 from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
 
 if TYPE_CHECKING:
     from adapterkit.adapted import Adapted
     from adapterkit.tasks.protocol import Task
 
-TOLERANCE: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
+TOLERANCE: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1, "nf4": 0.5}
 """By how much a number may differ, as a share of the largest number of its row (at least of 1).
 
 The coarser of the two dtypes counts. Processors, thread counts and library versions add in another order: in fp32
@@ -156,7 +155,7 @@ def _alike(found: Any, expected: Any, tolerance: float) -> bool:
 
 
 def _word(adapted: Adapted) -> str:
-    return INT8 if adapted.backbone.quantised else str(adapted.compute_dtype).removeprefix("torch.")
+    return adapted.backbone.quantised or str(adapted.compute_dtype).removeprefix("torch.")
 
 
 def _shown(value: Any) -> str:

@@ -97,9 +97,9 @@ class GoldenRow(Facts):
 
 
 class GoldenFacts(Facts):
-    """Golden rows, with the dtype of the matrix products that computed them; int8 for weights in eight bits."""
+    """Golden rows, with the dtype of the matrix products that computed them; int8 or nf4 for narrow weights."""
 
-    dtype: Dtype | Literal["int8"]
+    dtype: Dtype | Literal["int8", "nf4"]
     rows: Annotated[tuple[GoldenRow, ...], Field(max_length=64)]
 
 

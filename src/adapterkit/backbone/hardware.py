@@ -65,7 +65,8 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if bfloat16_is_fast(device) else torch.float32
     if wanted not in DTYPES:
         raise DeviceError(
-            f"{wanted!r} is not a number format for weights", remedy=f"Take one of auto, {', '.join(DTYPES)}, int8."
+            f"{wanted!r} is not a number format for weights",
+            remedy=f"Take one of auto, {', '.join(DTYPES)}, int8, nf4.",
         )
     return DTYPES[wanted]
 

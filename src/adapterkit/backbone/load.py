@@ -14,16 +14,16 @@ from adapterkit.backbone import limits
 from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
 from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract
-from adapterkit.backbone.files import find_checkpoint, weight_files
+from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
 from adapterkit.backbone.fingerprint import fingerprint_checkpoint
 from adapterkit.backbone.frozen import freeze
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
-from adapterkit.backbone.quantise import INT8, quantise
+from adapterkit.backbone.quantise import QUANTISED, Quantised, adopt, kept_form, quantise, stored_form
 from adapterkit.backbone.recognise import find_sites
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer, tokenizer_digest
-from adapterkit.errors import BackboneError, SiteError
+from adapterkit.errors import BackboneError, DeviceError, SiteError
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Backbone:
         config: the trunk's config.
         device: the device it is on.
         dtype: the number format it computes in. Modules that transformers keeps in float32 stay so.
-        quantised: whether the linears of its layers hold 8-bit weights.
+        quantised: how the linears of its layers keep their weights, in eight or four bits; "" for plain numbers.
         uninitialized: names of trunk parameters that the checkpoint lacks (a pooler's); they are the same random
             numbers at every load in one dtype.
         unused_keys: names of checkpoint tensors that the trunk has no place for (language-model heads).
@@ -61,7 +61,7 @@ class Backbone:
     unused_keys: frozenset[str]
     padding_side: str
     _found_sites: Sites | SiteError = field(repr=False)
-    quantised: bool = False
+    quantised: Quantised = ""
     heads: dict[tuple[Any, ...], dict[str, Tensor]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -72,6 +72,7 @@ class Backbone:
         dtype: str = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
+        compute_dtype: str = "auto",
     ) -> Backbone:
         """Load a backbone from a folder or from the hub.
 
@@ -79,18 +80,25 @@ class Backbone:
             name: a folder that `save_pretrained` wrote, or a hub id.
             revision: a hub branch, tag or commit.
             dtype: "float32", "bfloat16", "float16", or "auto" for bfloat16 where the hardware multiplies it fast;
-                "int8" for 8-bit weights in the linears of its layers (needs torchao), and "auto" for the rest.
+                "int8" (needs torchao) or "nf4" (needs bitsandbytes) for narrow weights in the linears of its layers.
             device: as torch names it, or "auto" for CUDA, then MPS, then the CPU.
             trust_remote_code: run Python code that the checkpoint brings along. Off, such a checkpoint is refused.
+            compute_dtype: of everything else, and of the products, where `dtype` is "int8" or "nf4"; as `dtype`.
 
         Raises:
             BackboneError: not found, not reachable, incomplete, damaged, or of an architecture that is not known.
-            DeviceError: a device or a number format that this machine does not have.
-            SiteError: "int8" for a family whose layers are not known.
+            DeviceError: a device or a number format that this machine does not have; or `compute_dtype` beside a
+                `dtype` that says it already.
+            SiteError: narrow weights for a family whose layers are not known.
         """
         name = str(name)
         on = pick_device(device)
-        torch_dtype = pick_dtype("auto" if dtype == INT8 else dtype, on)
+        if compute_dtype != "auto" and dtype not in QUANTISED:
+            raise DeviceError(
+                f"compute_dtype={compute_dtype!r} goes with {' or '.join(QUANTISED)}, and dtype is {dtype!r}",
+                remedy=f"Load with dtype={compute_dtype!r} alone.",
+            )
+        torch_dtype = pick_dtype(compute_dtype if dtype in QUANTISED else dtype, on)
         folder, commit = find_checkpoint(name, revision)
         check_known(folder, trust_remote_code)
         if not weight_files(folder):
@@ -99,6 +107,8 @@ class Backbone:
                 [f"expected model.safetensors or pytorch_model.bin in {folder}"],
                 "Fetch the checkpoint again, with its weights.",
             )
+        config = read_config(folder)
+        form = kept_form(config, dtype)
         with silence():
             trunk, uninitialized, unused = load_trunk(folder, torch_dtype, trust_remote_code)
             causal = is_causal(trunk.config)
@@ -113,15 +123,17 @@ class Backbone:
             # transformers' classification heads on decoders find a row's last token by this number.
             trunk.config.pad_token_id = tokenizer.pad_token_id
         freeze(trunk)
-        trunk.to(on)
         try:
             found: Sites | SiteError = find_sites(trunk)
         except SiteError as error:
             found = error
-        if dtype == INT8:
+        if stored_form(config):
+            adopt(trunk, torch_dtype)
+        elif form:
             if isinstance(found, SiteError):
                 raise found
-            quantise(trunk, found)
+            quantise(trunk, found, form, on)  # before the rest moves, so that a device never holds all weights
+        trunk.to(on)
         return cls(
             name=name,
             revision=commit,
@@ -135,7 +147,7 @@ class Backbone:
             unused_keys=unused,
             padding_side=str(tokenizer.padding_side),
             _found_sites=found,
-            quantised=dtype == INT8,
+            quantised=form,
         )
 
     @property

@@ -1,33 +1,38 @@
-"""Frozen weights in eight bits: an integer for each, and a scale for each output channel (torchao, weights only).
+"""Frozen weights in eight or four bits: `int8` (torchao) and `nf4` (bitsandbytes), weights only.
 
 Products are computed in the backbone's dtype, from weights that are scaled back one product at a time.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from adapterkit.backbone.sites import Sites
 from adapterkit.errors import BackboneError
 
-INT8 = "int8"
-"""What to load a backbone's weights as, besides torch's number formats."""
+Quantised = Literal["", "int8", "nf4"]
+"""How the linears of a backbone's layers are kept; "" in plain numbers."""
+
+NF4_BLOCK = 64
+"""Weights that share a scale; 256 scales share another (Dettmers et al. 2023, section 3)."""
 
 
 def quantised_linears(trunk: nn.Module, sites: Sites) -> list[str]:
     """Paths of the linears in the trunk's layers. Embeddings, norms, a pooler and heads keep their weights.
 
     Raises:
-        BackboneError: the linears are of a class that torchao does not quantise.
+        BackboneError: the linears are of a class that is not quantised.
     """
     paths = {site.path: trunk.get_submodule(site.path) for site in sites.sites}
     found = sorted(path for path, module in paths.items() if type(module) is nn.Linear)
     if not found:
         kinds = {type(module).__name__ for module in paths.values() if hasattr(module, "weight")}
         raise BackboneError(
-            f"{type(trunk).__name__} has no linears that can be {INT8}",
+            f"{type(trunk).__name__} has no linears that can be quantised",
             [f"found {', '.join(sorted(kinds))}, expected Linear"],
             "Load it in bfloat16.",
         )
@@ -39,16 +44,73 @@ def linear_weights(trunk: nn.Module, sites: Sites) -> list[nn.Parameter]:
     return [trunk.get_parameter(f"{path}.weight") for path in quantised_linears(trunk, sites)]
 
 
-def quantise(trunk: nn.Module, sites: Sites) -> None:
-    """Replace the weights of the linears in a trunk's layers by 8-bit ones.
+def quantise(trunk: nn.Module, sites: Sites, form: str, device: torch.device) -> None:
+    """Replace the weights of the linears in a trunk's layers by narrow ones on a device, one linear after the other.
 
     Raises:
-        BackboneError: torchao is not installed, or the linears are of a class that it does not quantise.
+        BackboneError: what quantises is not installed, or the linears are of a class that it does not know.
     """
-    quantize_, configuration = _torchao()
-    chosen = {id(trunk.get_submodule(path)) for path in quantised_linears(trunk, sites)}
-    quantize_(trunk, configuration, filter_fn=lambda module, _: id(module) in chosen)
+    _QUANTISERS[form](trunk, quantised_linears(trunk, sites), device)
     trunk.requires_grad_(False)
+
+
+def stored_form(config: Mapping[str, Any]) -> Quantised:
+    """How a checkpoint keeps its weights, by its config.json.
+
+    Raises:
+        BackboneError: in a way that adapters were not tried on.
+    """
+    stored = config.get("quantization_config")
+    if stored is None:
+        return ""
+    kind = stored.get("bnb_4bit_quant_type") if stored.get("load_in_4bit") else stored.get("quant_method")
+    if kind != "nf4":
+        raise BackboneError(
+            f"the checkpoint's weights are quantised ({kind})",
+            ["quantization_config in config.json: expected none, or bitsandbytes with nf4"],
+            "Name the checkpoint that it was made of, and load it with dtype=int8 or dtype=nf4.",
+        )
+    return "nf4"
+
+
+def kept_form(config: Mapping[str, Any], dtype: str) -> Quantised:
+    """How a backbone that is loaded as `dtype` keeps the weights of a checkpoint with this config.json.
+
+    Raises:
+        BackboneError: it is stored in narrow weights, and others are asked for.
+    """
+    stored = stored_form(config)
+    if stored and dtype not in ("auto", stored):
+        raise BackboneError(
+            f"the checkpoint is stored in {stored}, and {dtype} was asked for",
+            remedy="Load it with dtype=auto, or name the checkpoint that it was made of.",
+        )
+    return stored or (dtype if dtype in _QUANTISERS else "")  # type: ignore[return-value]
+
+
+def adopt(trunk: nn.Module, dtype: torch.dtype) -> None:
+    """Make a trunk that is stored in nf4 the same as `quantise` makes it, with everything else in `dtype`.
+
+    transformers leaves the rest of such a checkpoint in the format that it is stored in.
+    """
+    from adapterkit.backbone import nf4  # transformers has asked for bitsandbytes before
+
+    told: Any = trunk
+    # By these transformers and PEFT would look for linears of their own.
+    del told.config.quantization_config, told.is_loaded_in_4bit
+    stored: Any = told.get_input_embeddings()
+    rest = [p for p in trunk.parameters() if type(p) is nn.Parameter and p.dtype == stored.weight.dtype]
+    for parameter in rest:
+        parameter.data = parameter.data.to(dtype)
+    nf4.adopt(trunk, dtype)
+
+
+def quantised_bytes(weight: Tensor, form: str) -> int:
+    """What a weight (O, I) takes once it is narrow, scales included."""
+    if form == "int8":  # an integer each, and for each output a scale and a zero
+        return weight.numel() + weight.shape[0] * (weight.element_size() + 1)
+    blocks = -(-weight.numel() // NF4_BLOCK)
+    return -(-weight.numel() // 2) + blocks + 4 * -(-blocks // 256)
 
 
 def is_plain(linear: Any) -> bool:
@@ -56,11 +118,38 @@ def is_plain(linear: Any) -> bool:
     return type(linear.weight) is nn.Parameter
 
 
-def _torchao() -> tuple[Any, Any]:
+def plain_weight(linear: Any) -> Tensor:
+    """A linear's weight as a tensor of numbers, as its class has it."""
+    weight: Any = linear.weight
+    if is_plain(linear):
+        return torch.as_tensor(weight)
+    return torch.as_tensor(linear.plain_weight() if hasattr(linear, "plain_weight") else weight.dequantize())
+
+
+def _int8(trunk: nn.Module, paths: list[str], device: torch.device) -> None:
     try:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
     except ImportError as error:
-        raise BackboneError(
-            f"weights in {INT8} need torchao", [str(error)], "pip install 'adapterkit[int8]', or load it in bfloat16."
-        ) from error
-    return quantize_, Int8WeightOnlyConfig()
+        raise _missing("int8", "torchao", error) from error
+    chosen = {id(trunk.get_submodule(path)) for path in paths}
+    quantize_(trunk, Int8WeightOnlyConfig(), filter_fn=lambda module, _: id(module) in chosen, device=device)
+
+
+def _nf4(trunk: nn.Module, paths: list[str], device: torch.device) -> None:
+    try:
+        from adapterkit.backbone.nf4 import narrowed
+    except ImportError as error:
+        raise _missing("nf4", "bitsandbytes", error) from error
+    for path in paths:
+        trunk.set_submodule(path, narrowed(trunk.get_submodule(path), NF4_BLOCK, device))
+
+
+def _missing(form: str, package: str, error: ImportError) -> BackboneError:
+    return BackboneError(
+        f"weights in {form} need {package}", [str(error)], f"pip install 'adapterkit[{form}]', or load it in bfloat16."
+    )
+
+
+_QUANTISERS: dict[str, Callable[[nn.Module, list[str], torch.device], None]] = {"int8": _int8, "nf4": _nf4}
+QUANTISED = tuple(_QUANTISERS)
+"""What to load a backbone's weights as, besides torch's number formats."""

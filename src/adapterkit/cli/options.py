@@ -32,10 +32,12 @@ class BackboneDtype(StrEnum):
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     INT8 = "int8"
+    NF4 = "nf4"
 
 
 BackboneFormat = Annotated[
-    BackboneDtype, typer.Option("--backbone-dtype", help="Number format of the frozen weights; int8 needs torchao.")
+    BackboneDtype,
+    typer.Option("--backbone-dtype", help="Number format of the frozen weights; int8 needs torchao, nf4 bitsandbytes."),
 ]
 
 Parts = Annotated[

@@ -13,11 +13,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.quantise import plain_weight
 from adapterkit.backbone.sites import Site
 from adapterkit.errors import SiteError
 from adapterkit.host.assemble import Affine, Packed, Update, assemble
@@ -148,7 +148,7 @@ def _scaling(method: LoraMethod, site: Site) -> float:
 
 def _gain(linear: nn.Module, a_RI: Tensor, b_OR: Tensor, magnitude_O: Tensor) -> Tensor:
     """magnitude / ‖W + b·a‖ for every output (Liu et al. 2024, eq. 5)."""
-    weight = dequantize_module_weight(linear).detach().float().cpu()
+    weight = plain_weight(linear).detach().float().cpu()
     weight_OI = weight.T if is_transposed(linear) else weight
     norm_O: Tensor = torch.linalg.norm(weight_OI + b_OR @ a_RI, dim=1)
     return magnitude_O / norm_O

@@ -10,11 +10,10 @@ from peft import LoraConfig, PeftConfig
 from peft.tuners.lora import Linear as PeftLinear
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_target_module_exists
-from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterkit.backbone.quantise import is_plain
+from adapterkit.backbone.quantise import is_plain, plain_weight
 from adapterkit.errors import RecipeError, SiteError
 from adapterkit.methods.adapter_name import ADAPTER
 
@@ -151,7 +150,7 @@ def renew_magnitudes(layers: Mapping[str, Any]) -> None:
             dora = layer.lora_magnitude_vector[ADAPTER]
             a, b = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
             with torch.no_grad():
-                weight = dequantize_module_weight(layer.get_base_layer()).to(a.weight.dtype)
+                weight = plain_weight(layer.get_base_layer()).to(a.weight.dtype)
                 update = dora.get_lora_weight(lora_A=a, lora_B=b)
                 dora.weight.copy_(dora.get_weight_norm(weight, update, layer.scaling[ADAPTER]))
 

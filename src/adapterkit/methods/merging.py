@@ -22,7 +22,7 @@ class Merge:
         """Fold every layer into its weight.
 
         Raises:
-            MergeError: values that are not finite, or weights in eight bits; nothing is folded then.
+            MergeError: values that are not finite, or quantised weights; nothing is folded then.
         """
         narrow = [path for path, layer in layers.items() if not is_plain(layer.get_base_layer())]
         if narrow:

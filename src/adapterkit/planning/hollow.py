@@ -22,8 +22,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 from adapterkit.backbone import Backbone, find_sites
 from adapterkit.backbone.checkpoint import check_known, silence
 from adapterkit.backbone.classes import is_causal
-from adapterkit.backbone.files import find_checkpoint, weight_files
+from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
 from adapterkit.backbone.frozen import freeze
+from adapterkit.backbone.quantise import kept_form
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer
 from adapterkit.errors import BackboneError, SiteError
@@ -57,6 +58,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
     folder, commit = find_checkpoint(settings.name, settings.revision, weights=False)
     check_known(folder, settings.trust_remote_code)
     notes = []
+    form = kept_form(read_config(folder), settings.dtype)
     with silence():
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
         with torch.device("meta"):
@@ -94,6 +96,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         unused_keys=frozenset(),
         padding_side=str(tokenizer.padding_side),
         _found_sites=found,
+        quantised=form,
     )
     return Hollow(backbone, has_head, tuple(notes))
 

@@ -19,8 +19,8 @@ from adapterkit.adapted import Adapted, build
 from adapterkit.artifact.save import pick_dtype
 from adapterkit.backbone import pick_device
 from adapterkit.backbone.hardware import DTYPES
-from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
-from adapterkit.backbone.quantise import INT8, linear_weights
+from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtypes
+from adapterkit.backbone.quantise import QUANTISED, linear_weights, quantised_bytes
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
 from adapterkit.errors import RecipeError
@@ -33,7 +33,7 @@ from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import HeldBatches, Position
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
-from adapterkit.training.place import FORMATS, backbone_dtype
+from adapterkit.training.place import FORMATS, backbone_dtypes
 from adapterkit.training.run import folder_of
 
 ADAM_MOMENTS = 2
@@ -111,7 +111,8 @@ def plan(
     weights, dtype = _dtypes(found, on_gpu)
     rows = read_recipe_rows(found, folder_of(recipe))
     hollow = hollow_backbone(found.backbone, weights)
-    narrow = [] if found.backbone.dtype != INT8 else linear_weights(hollow.backbone.trunk, hollow.backbone.sites)
+    form = hollow.backbone.quantised
+    narrow = linear_weights(hollow.backbone.trunk, hollow.backbone.sites) if form else []
     adapted = _build(hollow, rows, found)
     adapted.compute_dtype = dtype
     _check_trains(adapted)
@@ -128,7 +129,7 @@ def plan(
     largest = dry_step(adapted, adapted.task.collate(chosen[1], adapted.vocabulary, seed=0))
     usual = dry_step(adapted, adapted.task.collate(chosen[0], adapted.vocabulary, seed=0))
     count, longest = len(chosen[1]), max(feature.length_tokens for feature in chosen[1])
-    used = _memory(_weights_bytes(frozen, narrow), method + head, largest)
+    used = _memory(_weights_bytes(frozen, narrow, form), method + head, largest)
     boundary = count * longest * hollow.backbone.hidden_size * dtype.itemsize
     ways = strategies(
         Step(
@@ -204,14 +205,16 @@ def _check_trains(adapted: Adapted) -> None:
 
 
 def _dtypes(recipe: Recipe, on_gpu: bool) -> tuple[torch.dtype, torch.dtype]:
-    """The number formats of frozen weights, of those that are not 8-bit, and of products.
+    """The number formats of frozen weights that are not quantised, and of products.
 
     On GPUs that are planned for, auto is bfloat16.
     """
-    name, precision = backbone_dtype(recipe), recipe.training.precision
-    if name in ("auto", INT8):
+    (name, computed_in), precision = backbone_dtypes(recipe), recipe.training.precision
+    if name in QUANTISED:
+        name = computed_in
+    if name == "auto":
         name = "bfloat16" if on_gpu else "auto"
-    weights = pick_backbone_dtype(name, torch.device("cpu") if on_gpu else pick_device(recipe.backbone.device))
+    weights = pick_backbone_dtypes(name, torch.device("cpu") if on_gpu else pick_device(recipe.backbone.device))
     return weights, weights if precision == "auto" else DTYPES[FORMATS[precision]]
 
 
@@ -226,11 +229,11 @@ def _batches(batches: HeldBatches) -> tuple[Sequence[Feature], Sequence[Feature]
     return found[len(found) // 2], found[-1]
 
 
-def _weights_bytes(frozen: Sequence[Tensor], narrow: Collection[Tensor]) -> int:
-    """Of the frozen tensors; narrow ones have a scale and a zero for each output channel beside their integers."""
+def _weights_bytes(frozen: Sequence[Tensor], narrow: Collection[Tensor], form: str) -> int:
+    """Of the frozen tensors, of which the narrow ones are quantised."""
     known = {id(weight) for weight in narrow}
     wide = sum(tensor.numel() * tensor.element_size() for tensor in frozen if id(tensor) not in known)
-    return wide + sum(w.numel() + w.shape[0] * (w.element_size() + 1) for w in narrow)
+    return wide + sum(quantised_bytes(weight, form) for weight in narrow)
 
 
 def _memory(weights_bytes: int, trained: int, step: DryStep) -> Memory:

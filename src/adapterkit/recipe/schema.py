@@ -41,9 +41,10 @@ class BackboneSettings(Settings):
     """A hub id (bert-base-uncased) or a folder."""
     revision: Text | None = None
     """Branch, tag or commit of a hub id. A commit: the run can be repeated exactly. null: the newest."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "nf4"] = "auto"
     """Number format of the frozen weights. bfloat16: half the memory, slightly less exact. int8: half again in the
-    layers' linears, slower (needs torchao). auto: what the hardware is fast at."""
+    layers' linears, slower (needs torchao); nf4: a quarter, less exact (needs bitsandbytes). auto: what the hardware
+    is fast at."""
     device: Text = "auto"
     """cpu, cuda, cuda:1, mps. auto: the best that this machine has."""
     trust_remote_code: bool = False

@@ -13,7 +13,7 @@ from typing import Any
 from adapterkit.errors import RecipeError, SweepError
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.sweeping.grid import SEED, Axis, as_override, combinations
-from adapterkit.training.place import backbone_dtype
+from adapterkit.training.place import backbone_dtypes
 
 Source = str | Path | Mapping[str, Any] | Recipe
 
@@ -62,7 +62,7 @@ def make_points(source: Source, axes: Sequence[Axis], overrides: Sequence[str], 
         words = (*words, as_override("output", str(output)))
         try:
             recipe = resolve(source, words).recipe
-            backbone_dtype(recipe)  # raises where it contradicts the precision
+            backbone_dtypes(recipe)  # raises where it contradicts the precision
         except RecipeError as error:
             for problem in error.problems or (error.summary,):
                 wrong.setdefault(problem, []).append(name)

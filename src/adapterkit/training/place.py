@@ -11,7 +11,7 @@ from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.hardware import pick_device
-from adapterkit.backbone.quantise import INT8
+from adapterkit.backbone.quantise import QUANTISED
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.training.trackers import tracker_names
@@ -52,12 +52,14 @@ def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:
         DeviceError: a device that this machine does not have.
     """
     wanted = recipe.backbone
+    dtype, computed_in = backbone_dtypes(recipe)
     return Backbone.load(
         wanted.name,
         revision=wanted.revision,
-        dtype=backbone_dtype(recipe),
+        dtype=dtype,
         device=_name(accelerator.device) if wanted.device == "auto" else wanted.device,
         trust_remote_code=wanted.trust_remote_code,
+        compute_dtype=computed_in,
     )
 
 
@@ -76,24 +78,26 @@ def _name(device: torch.device) -> str:
     return "cpu" if device.type == "cpu" else str(device)
 
 
-def backbone_dtype(recipe: Recipe) -> str:
-    """The dtype to load the backbone in: the recipe's, else the one that its precision computes in.
+def backbone_dtypes(recipe: Recipe) -> tuple[str, str]:
+    """The dtype and the compute dtype to load the backbone with: the recipe's, else what its precision computes in.
 
     Raises:
         RecipeError: a backbone in a narrower format than the precision asks for.
     """
     dtype, precision = recipe.backbone.dtype, recipe.training.precision
-    if precision == "auto" or dtype == INT8:
-        return dtype
+    if precision == "auto":
+        return dtype, "auto"
+    if dtype in QUANTISED:
+        return dtype, FORMATS[precision]
     if dtype == "auto":
-        return FORMATS[precision]
+        return FORMATS[precision], "auto"
     if dtype not in ("float32", FORMATS[precision]):
         raise RecipeError(
             "backbone.dtype and training.precision contradict each other",
             [f"backbone.dtype: found {dtype}, expected float32 or {FORMATS[precision]} with precision {precision}"],
             "Leave one of the two at auto.",
         )
-    return dtype
+    return dtype, "auto"
 
 
 def compute_dtype(recipe: Recipe, backbone: Backbone) -> torch.dtype:

@@ -14,7 +14,7 @@ from adapterkit.tasks.protocol import Feature
 from adapterkit.training.console import RunConsole
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.job import encode_splits
-from adapterkit.training.place import backbone_dtype, load_backbone
+from adapterkit.training.place import backbone_dtypes, load_backbone
 
 
 class Shelf:
@@ -56,7 +56,7 @@ class Shelf:
 
 def backbone_key(recipe: Recipe) -> str:
     """Equal for recipes that load the same backbone in the same number format."""
-    return json.dumps([recipe.backbone.model_dump(mode="json"), backbone_dtype(recipe)], sort_keys=True)
+    return json.dumps([recipe.backbone.model_dump(mode="json"), backbone_dtypes(recipe)], sort_keys=True)
 
 
 def rows_key(recipe: Recipe) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from adapterkit.adapted import Adapted
-from adapterkit.backbone.quantise import INT8
 
 FORMAT = 1
 
@@ -88,7 +87,7 @@ def space_of(adapted: Adapted, layer: int, pooling: str, dtype: torch.dtype) -> 
         pooling=pooling,
         width=backbone.hidden_size,
         dtype=str(dtype).removeprefix("torch."),
-        computed_in=(INT8 if backbone.quantised else str(backbone.dtype), str(adapted.compute_dtype)),
+        computed_in=(backbone.quantised or str(backbone.dtype), str(adapted.compute_dtype)),
         attention=str(getattr(backbone.config, "_attn_implementation", "")),
         device=backbone.device.type,
     )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+import adapterkit as ak
 from adapterkit.host.engine import Engine
 from tests.host import worlds
 
 
-def test_new_mixes_and_adapters_and_lengths_compile_nothing_again(tiny_backbones):
-    backbone = tiny_backbones["bert"]
+@pytest.mark.parametrize("dtype", ["float32", "nf4"])
+def test_new_mixes_and_adapters_and_lengths_compile_nothing_again(tiny_backbones, dtype):
+    if dtype == "nf4":
+        pytest.importorskip("bitsandbytes", reason="nf4 needs bitsandbytes")
+    backbone = ak.Backbone.load(tiny_backbones["bert"].folder, dtype=dtype, device="cpu")
     graphs = CompileCounter()
     engine, plain = Engine(backbone, compile=True, compiler=graphs), Engine(backbone)
     lora = [worlds.make(backbone, "bert", worlds.METHODS["lora"], seed) for seed in range(4)]

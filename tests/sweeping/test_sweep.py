@@ -19,7 +19,7 @@ import adapterkit as ak
 from adapterkit.errors import OutputError, RecipeError, SweepError
 from adapterkit.training import shelf as shelves
 from adapterkit.training.interrupt import Interrupt
-from tests.training.worlds import bytes_of, recipe, rows_of, train, write_rows
+from tests.training.worlds import bytes_of, events, recipe, rows_of, train, write_rows
 
 GRID = {"training.learning_rate": [0.002, 0.02], "seed": [0, 1]}
 
@@ -93,6 +93,25 @@ def test_the_backbone_is_loaded_once_and_rows_are_encoded_once_for_each_seed(
     assert calls.count("load_backbone") == 1
     assert calls.count("encode_splits") == 2  # validation rows are drawn by the seed
     assert calls.count("read_recipe_rows") == 3  # and the check before has read those of the first seed
+
+
+def test_states_are_kept_for_all_points_where_one_alone_would_not_pay(
+    tmp_path: Path,
+    tiny_folders: Mapping[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One epoch of 3 layers, the last one adapted: 4 passes a token without, 2 with and 2 to compute what is kept."""
+    monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path / "cache"))
+    plan = recipe(tmp_path, tiny_folders["bert"], method={"kind": "lora", "top": 1}, training={"epochs": 1})
+    alone = train(plan, overrides=[f"output={tmp_path / 'alone'}"])
+    (begun,) = events(alone.artifact, "begin")
+    assert begun["trunk_cache"] == "not used, over 1 epochs it would not pay: 2 of 3 layers are below"
+    result = ak.sweep(plan, GRID)
+    decisions = [point["trunk_cache"] for point in result.points.values()]
+    assert all("texts below layer 2 of 3" in decision for decision in decisions)
+    assert [" 0 of them new" in decision for decision in decisions] == [False, True, True, True]
+    assert capsys.readouterr().err.count("trunk cache: ") == 1
 
 
 def test_a_finished_sweep_trains_nothing_again(done: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:

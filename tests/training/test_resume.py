@@ -212,7 +212,10 @@ def test_a_run_that_has_ended_has_nothing_to_go_on_from(tiny_backbones: Any, uns
     assert entries(tmp_path / "out") == []
 
 
-def test_a_signal_to_the_command_leaves_a_checkpoint_and_says_how_to_go_on(tiny_folders: Any, tmp_path: Path) -> None:
+def test_a_signal_to_the_command_leaves_a_checkpoint_and_says_how_to_go_on(
+    tiny_folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ADAPTERKIT_DATA", raising=False)
     plan = plan_of(tmp_path, tiny_folders["bert"], training={"epochs": 2000, "evaluate_every": 10})
     file = tmp_path / "plan.yaml"
     file.write_text(json.dumps(plan))

@@ -14,6 +14,7 @@ class SweepConsole(ProgressConsole):
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(quiet=quiet)
         self._done, self._total = 0, 0
+        self._decisions: set[str] = set()
 
     def begin(self, total: int, done: int) -> None:
         """So many runs are ahead, of which some were done earlier."""
@@ -27,14 +28,19 @@ class SweepConsole(ProgressConsole):
         """A run begins, or goes on."""
         self._bar.update(self._task, description=name)
 
-    def done(self, name: str, what: str) -> None:
-        """A run has ended, or pauses."""
+    def done(self, name: str, line: Mapping[str, Any]) -> None:
+        """A run has ended, or pauses. What it decided on the trunk cache is told once for each place to keep states."""
         self._done += 1
         self._bar.advance(self._task)
-        self.say(f"[{self._done}/{self._total}] {name}  {what}")
+        self.say(f"[{self._done}/{self._total}] {name}  {_outcome(line)}")
+        decision = line.get("trunk_cache")
+        place = str(decision).rpartition("; in ")[2]
+        if decision and place not in self._decisions:
+            self._decisions.add(place)
+            self.say(f"trunk cache: {decision}")
 
 
-def outcome(line: Mapping[str, Any]) -> str:
+def _outcome(line: Mapping[str, Any]) -> str:
     """A result in a few words."""
     if line["value"] is None:
         return f"failed: {line['reason']}" if line.get("reason") else "no score"

@@ -15,7 +15,7 @@ from adapterkit.artifact.folder import MAX_BYTES, read_folder
 from adapterkit.errors import DeviceError, SweepError
 from adapterkit.recipe import resolve
 from adapterkit.sweeping.checks import check_points
-from adapterkit.sweeping.console import SweepConsole, outcome
+from adapterkit.sweeping.console import SweepConsole
 from adapterkit.sweeping.grid import Axis, axes_of, parse_grid
 from adapterkit.sweeping.halving import Halving, Rung, promoted
 from adapterkit.sweeping.ledger import BEST, DEFINITION, LOCK, PICTURE, Ledger
@@ -100,8 +100,8 @@ def sweep(
         ledger.check(definition)
         for note in resolved.notes:
             console.say(f"Note: {note}", "yellow")
-        runner = Runner(recipe, ledger)
         ordered = _ordered(points)
+        runner = Runner(recipe, ledger, ordered)
         check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.shelf)
         ledger.begin(definition)
         if chosen is None:
@@ -148,7 +148,7 @@ def _train_all(points: Sequence[Point], runner: Runner, console: SweepConsole) -
     for point in points:
         if point.name not in runner.results:
             console.running(point.name)
-            console.done(point.name, outcome(runner.finish(point)))
+            console.done(point.name, runner.finish(point))
 
 
 def _train_halving(points: Sequence[Point], runner: Runner, console: SweepConsole, halving: Halving) -> None:
@@ -164,7 +164,7 @@ def _train_halving(points: Sequence[Point], runner: Runner, console: SweepConsol
         for point in running:
             if (rung.number, point.name) not in runner.rungs:
                 console.running(point.name)
-                console.done(point.name, outcome(runner.climb(point, rung)))
+                console.done(point.name, runner.climb(point, rung))
         scores: dict[str, list[float | None]] = {group: [] for group in alive}
         for point in running:
             scores[point.group].append(runner.rungs[rung.number, point.name]["value"])

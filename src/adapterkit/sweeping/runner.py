@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ class Runner:
         rungs: (rung, point) -> its line.
     """
 
-    def __init__(self, source: Source, ledger: Ledger) -> None:
-        self.shelf = Shelf()
+    def __init__(self, source: Source, ledger: Ledger, points: Sequence[Point]) -> None:
         self.results = ledger.results()
+        self.shelf = Shelf([point.recipe for point in points if point.name not in self.results])
         self.rungs = ledger.rungs()
         self._source, self._ledger = source, ledger
         self._digests = {line["rows_key"]: line["digests"] for line in self.results.values()}
@@ -71,7 +71,8 @@ class Runner:
                 line = {**self._facts(point, rows), "value": _validated(point, rows.metric)}
             except DivergedError as error:
                 line = self._add_result(point, rows, FAILED, reason=error.summary)
-        kept = {name: line.get(name) for name in ("value", "metric", "higher_is_better", "steps", "seconds", "reason")}
+        names = ("value", "metric", "higher_is_better", "steps", "seconds", "reason", "trunk_cache")
+        kept = {name: line.get(name) for name in names}
         entry = {"rung": rung.number, "point": point.name, **kept}
         self._ledger.add_rung(entry)
         self.rungs[rung.number, point.name] = entry
@@ -116,6 +117,7 @@ class Runner:
 
     def _facts(self, point: Point, rows: RecipeRows) -> dict[str, Any]:
         steps, seconds = _spent(point)
+        begun = [event for event in _journal(point) if event["event"] == "begin"]
         return {
             "point": point.name,
             "settings": dict(point.settings),
@@ -123,6 +125,7 @@ class Runner:
             "higher_is_better": rows.task.higher_is_better(rows.metric),
             "steps": steps,
             "seconds": round(seconds, 3),
+            "trunk_cache": begun[0].get("trunk_cache") if begun else None,
         }
 
     def _add_result(

@@ -44,6 +44,7 @@ class Job:
         accelerator: the processes that take part.
         console: where a person looks on.
         output: folder of the artifact.
+        runs: how many runs are to come, this one included, that read the same texts below the same layer.
     """
 
     recipe: Recipe
@@ -53,6 +54,7 @@ class Job:
     accelerator: Accelerator
     console: RunConsole
     output: Path
+    runs: int = 1
 
     @property
     def folder(self) -> Path:

@@ -114,7 +114,7 @@ def train(
             for path, reason in idle_rates(adapted, settings).items():
                 console.warn(f"{path} has no effect: {reason}")
             features = shelf.features(rows, adapted, console)
-            job = Job(wanted, rows, features, adapted, accelerator, console, output)
+            job = Job(wanted, rows, features, adapted, accelerator, console, output, shelf.runs_like(wanted))
             try:
                 return _run(job, resume=resume, overwrite=overwrite, pause_after=pause_after)
             finally:
@@ -130,7 +130,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
     there = pause <= progress.steps < batches.total_steps and not progress.is_enough(settings.patience)
     if there and _due(settings.evaluate_every, progress.steps, batches):
         raise Paused(progress.steps)
-    use_cache(job, batches)
+    kept_states = use_cache(job, batches)
     learner = make_learner(adapted, settings, batches.total_steps)
     adapted.checkpoint_layers(settings.gradient_checkpointing)
     model = accelerator.prepare(adapted, device_placement=[False])
@@ -141,7 +141,9 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
         remove_checkpoint(job.checkpoint)
     begin_tracking(accelerator, job.recipe, progress.steps)
     with _journal(job, progress.steps if resume else None) as journal:
-        journal.write("begin", step=progress.steps, total_steps=batches.total_steps, **_sizes(job))
+        journal.write(
+            "begin", step=progress.steps, total_steps=batches.total_steps, trunk_cache=kept_states, **_sizes(job)
+        )
         job.console.begin(batches.total_steps, progress.steps)
         tracking = StepTracking(accelerator)
         steps = training_steps(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -23,7 +25,9 @@ class Shelf:
     One of each, so that memory does not grow with the number of runs: put runs that share them next to each other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, expected: Sequence[Recipe] = ()) -> None:
+        """Make an empty shelf. `expected`: of all runs that are to come, as far as they are known."""
+        self._expected = Counter(map(_trunk_key, expected))
         self._backbone: tuple[str, Backbone] | None = None
         self._rows: tuple[str, RecipeRows] | None = None
         self._features: tuple[RecipeRows, Backbone, dict[str, list[Feature]]] | None = None
@@ -53,10 +57,22 @@ class Shelf:
             self._features = kept
         return dict(kept[2])
 
+    def runs_like(self, recipe: Recipe) -> int:
+        """How many of the expected runs read the same texts below the same layer, this one included."""
+        return max(1, self._expected[_trunk_key(recipe)])
+
 
 def backbone_key(recipe: Recipe) -> str:
     """Equal for recipes that load the same backbone in the same number format."""
     return json.dumps([recipe.backbone.model_dump(mode="json"), backbone_dtypes(recipe)], sort_keys=True)
+
+
+def _trunk_key(recipe: Recipe) -> str:
+    """Equal for recipes whose runs can share a cached trunk; it is the same whatever share of the rows validates."""
+    places = recipe.method.model_dump(mode="json", include={"kind", "sites", "placement", "layers", "top"})
+    seed = None if recipe.data.limit is None else recipe.training.seed
+    rows = [recipe.data.model_dump(mode="json"), recipe.task.model_dump(mode="json"), seed]
+    return json.dumps([backbone_key(recipe), rows, places], sort_keys=True)
 
 
 def rows_key(recipe: Recipe) -> str:

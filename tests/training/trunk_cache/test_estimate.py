@@ -19,6 +19,8 @@ def estimate(**changes: Any) -> Estimate:
         "device": "cpu",
         "epoch_tokens": 1000,
         "epoch_bytes": 1_000_000,
+        "scored_tokens": 0,
+        "scored_bytes": 0,
         "new_tokens": 1000,
         "new_bytes": 1_000_000,
         "free_bytes": 10**12,
@@ -49,6 +51,20 @@ def test_one_epoch_does_not_pay_and_two_do() -> None:
 
 def test_one_epoch_pays_where_everything_is_kept_already() -> None:
     assert estimate(epochs=1.0, new_tokens=0, new_bytes=0).objection() == ""
+
+
+def test_rows_that_are_scored_once_neither_pay_nor_cost() -> None:
+    """Four times as many test rows: 24 s without, or 4 s with and 20 s to compute them, and their bytes twice."""
+    scored = {"scored_tokens": 4000, "scored_bytes": 4_000_000, "new_tokens": 5000, "new_bytes": 5_000_000}
+    assert estimate(epochs=2.0, **scored).objection() == ""
+    assert estimate(epochs=1.0, **scored).objection() != ""
+
+
+def test_a_sweep_counts_all_its_runs() -> None:
+    """One epoch alone takes 7 s; with the states kept 2 s, and 5 s to compute them once."""
+    assert estimate(epochs=1.0, runs=2).objection() == ""
+    sparse = estimate(epochs=0.1, runs=3).objection()
+    assert sparse == "over 0.1 epochs of 3 runs it would not pay: 5 of 6 layers are below"
 
 
 def test_more_than_half_of_the_free_space_is_too_much() -> None:

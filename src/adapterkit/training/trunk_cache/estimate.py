@@ -2,7 +2,7 @@
 
 A layer's forward takes 2 operations per parameter and token. Going back through a frozen layer takes as many, since
 only its input has a gradient. So an epoch costs L + (L - a) passes through a layer per token, and with the states below
-layer a kept 2·(L - a), or nothing where only a head learns, and the reading.
+layer a kept 2·(L - a), or nothing where only a head learns, and the reading. Scored rows take L passes, or L - a.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ class Estimate:
         layer_parameters: of one layer.
         device: "cpu", "cuda", "mps".
         epoch_tokens, epoch_bytes: what an epoch reads.
+        scored_tokens, scored_bytes: what scoring reads in a whole run.
         new_tokens, new_bytes: what is not kept yet.
         free_bytes: on the disk.
-        epochs: of the run.
+        epochs: of a run.
+        runs: how many runs read these states.
     """
 
     layer: int
@@ -39,10 +41,13 @@ class Estimate:
     device: str
     epoch_tokens: int
     epoch_bytes: int
+    scored_tokens: int
+    scored_bytes: int
     new_tokens: int
     new_bytes: int
     free_bytes: int
     epochs: float
+    runs: int = 1
 
     @property
     def plain_seconds(self) -> float:
@@ -70,9 +75,13 @@ class Estimate:
         """Why not to keep states; "" where it pays."""
         if self.new_bytes > MOST_OF_FREE_SPACE * self.free_bytes:
             return f"it would take {readable(self.new_bytes)} of {readable(self.free_bytes)} that are free on the disk"
-        whole = self.epochs * self.kept_seconds + self.filling_seconds
-        if self.epochs * self.plain_seconds < LEAST_GAIN * whole:
-            return f"over {self.epochs:.3g} epochs it would not pay: {self.layer} of {self.layers} layers are below"
+        one_layer = self._pass_seconds(self.scored_tokens)
+        reading = self.scored_bytes / READ_BYTES_PER_SECOND
+        plain = self.runs * (self.epochs * self.plain_seconds + one_layer * self.layers)
+        kept = self.runs * (self.epochs * self.kept_seconds + one_layer * (self.layers - self.layer) + reading)
+        if plain < LEAST_GAIN * (kept + self.filling_seconds):
+            of = f" of {self.runs} runs" if self.runs > 1 else ""
+            return f"over {self.epochs:.3g} epochs{of} it would not pay: {self.layer} of {self.layers} layers are below"
         return ""
 
     def _pass_seconds(self, tokens: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -37,13 +38,12 @@ class Wanted:
 
     Attributes:
         batches: features, longest first.
-        epoch_tokens, epoch_rows: of the training rows.
+        read: split -> tokens and rows that are read of it at a time.
         tokens: key -> tokens of every distinct row, of all splits.
     """
 
     batches: list[list[Feature]]
-    epoch_tokens: int
-    epoch_rows: int
+    read: dict[str, tuple[int, int]]
     tokens: dict[bytes, int]
 
 
@@ -66,19 +66,24 @@ def cache_root(setting: str = "auto") -> Path:
     return cache_folder() / "trunk" if setting in ("auto", "off") else Path(setting).expanduser()
 
 
-def use_cache(job: Job, batches: Batches) -> None:
-    """Let a run's adapter answer from kept states, if the recipe allows it and it pays. Says what was decided."""
-    setting = job.recipe.training.cache
-    if setting == "off":
-        return
-    shortcut = _shortcut(job, batches)
-    if isinstance(shortcut, NoCut):
-        job.console.say(f"trunk cache: not used, {shortcut.reason}")
-    else:
-        job.adapted.shortcut = shortcut
+def use_cache(job: Job, batches: Batches) -> str:
+    """Let a run's adapter answer from kept states, if the recipe allows it and it pays.
+
+    Returns:
+        What was decided; the job's console says it too, unless the recipe has decided.
+    """
+    if job.recipe.training.cache == "off":
+        return "off"
+    found = _shortcut(job, batches)
+    if isinstance(found, NoCut):
+        decision = f"not used, {found.reason}"
+        job.console.say(f"trunk cache: {decision}")
+        return decision
+    job.adapted.shortcut, decision = found
+    return decision
 
 
-def _shortcut(job: Job, batches: Batches) -> Shortcut | NoCut:
+def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
     adapted = job.adapted
     if isinstance(job.rows.train, RowStream):
         return NoCut("streamed rows are not known before they are read")
@@ -91,7 +96,8 @@ def _shortcut(job: Job, batches: Batches) -> Shortcut | NoCut:
     if objection or isinstance(opened, NoCut):
         return NoCut(objection)
     store, wanted = opened.store, opened.wanted
-    job.console.say(_decided(cut, opened.estimate, len(wanted.tokens), opened.missing, store.folder))
+    decision = _decided(cut, opened.estimate, len(wanted.tokens), opened.missing, store.folder)
+    job.console.say(f"trunk cache: {decision}")
     _fill(job, cut, store, wanted)
     found = sum(row != MISSING for row in store.find(list(wanted.tokens)))
     if store.refusal:
@@ -100,7 +106,7 @@ def _shortcut(job: Job, batches: Batches) -> Shortcut | NoCut:
         return NoCut("nothing could be kept")
     if found < len(wanted.tokens):
         job.console.warn(f"{len(wanted.tokens) - found:,} texts are not kept and will be computed each time")
-    return Shortcut(cut, store, adapted.backbone.device)
+    return Shortcut(cut, store, adapted.backbone.device), decision
 
 
 def _open(job: Job, cut: Cut, batches: Batches) -> Opened | NoCut:
@@ -123,14 +129,14 @@ def _decided(cut: Cut, estimate: Estimate, texts: int, new: int, folder: Path) -
     where = f"above {cut.pooling} pooling" if cut.pooling else f"below layer {cut.layer} of {estimate.layers}"
     gain = f"{TOLD_GAIN:.0f} times or more" if estimate.gain > TOLD_GAIN else f"{estimate.gain:.1f} times"
     return (
-        f"trunk cache: {texts:,} texts {where}, {new:,} of them new ({readable(estimate.new_bytes)}), "
+        f"{texts:,} texts {where}, {new:,} of them new ({readable(estimate.new_bytes)}), "
         f"an epoch {gain} faster; in {folder}"
     )
 
 
 def _wanted(job: Job) -> Wanted:
     tokens: dict[bytes, int] = {}
-    epoch_tokens = epoch_rows = 0
+    read: dict[str, tuple[int, int]] = {}
     planned: list[list[Feature]] = []
     for split, features in job.features.items():
         for batch in _plan(features):
@@ -139,10 +145,9 @@ def _wanted(job: Job) -> Wanted:
             if keyed is None:
                 continue
             tokens.update(zip(keyed.keys, keyed.lengths, strict=True))
-            if split == "train":
-                epoch_tokens += sum(keyed.lengths)
-                epoch_rows += len(keyed.keys)
-    return Wanted(planned, epoch_tokens, epoch_rows, tokens)
+            before = read.get(split, (0, 0))
+            read[split] = (before[0] + sum(keyed.lengths), before[1] + len(keyed.keys))
+    return Wanted(planned, read, tokens)
 
 
 def _plan(features: Sequence[Feature]) -> Iterator[list[Feature]]:
@@ -207,18 +212,28 @@ def _estimate(job: Job, cut: Cut, store: Store, wanted: Wanted, missing: set[byt
     row_bytes = store.space.width * store.space.itemsize
     new_tokens = sum(wanted.tokens[key] for key in missing)
     others = adapted.backbone.contract.layers - len(layers) if adapted.headed.source == "family" else 0
+    every = job.recipe.training.evaluate_every
+    between = (batches.steps_per_epoch or batches.total_steps) if every == "epoch" else every
+    times = {"validation": math.ceil(batches.total_steps / between) + 1, "test": 1}  # once more at the end
+    epoch_tokens, epoch_rows = wanted.read.get("train", (0, 0))
+    scored_tokens, scored_rows = (
+        sum(count * wanted.read.get(split, (0, 0))[place] for split, count in times.items()) for place in (0, 1)
+    )
     return Estimate(
         layer=cut.layer,
         layers=len(layers) + others,
         adapted=bool(adapted.attachment.lowest_layer),
         layer_parameters=sum(parameter.numel() for parameter in layers.parameters()) // len(layers),
         device=adapted.backbone.device.type,
-        epoch_tokens=wanted.epoch_tokens,
-        epoch_bytes=row_bytes * (wanted.epoch_rows if cut.pooling else wanted.epoch_tokens),
+        epoch_tokens=epoch_tokens,
+        epoch_bytes=row_bytes * (epoch_rows if cut.pooling else epoch_tokens),
+        scored_tokens=scored_tokens,
+        scored_bytes=row_bytes * (scored_rows if cut.pooling else scored_tokens),
         new_tokens=new_tokens,
         new_bytes=row_bytes * (len(missing) if cut.pooling else new_tokens),
         free_bytes=_free_bytes(store.folder),
         epochs=batches.total_steps / max(1, batches.steps_per_epoch or 1),
+        runs=job.runs,
     )
 
 

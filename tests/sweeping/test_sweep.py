@@ -114,6 +114,14 @@ def test_states_are_kept_for_all_points_where_one_alone_would_not_pay(
     assert capsys.readouterr().err.count("trunk cache: ") == 1
 
 
+def test_a_note_on_the_recipe_is_told_once(
+    plan: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    ak.sweep(plan, {"training.head_learning_rate": [0.01, 0.1]}, overrides=["method.kind=none"])
+    said = capsys.readouterr().err + caplog.text
+    assert said.count("method.kind=none: left out") == 1
+
+
 def test_a_finished_sweep_trains_nothing_again(done: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     plan, result = done
     monkeypatch.setattr("adapterkit.sweeping.runner.train", lambda *_, **__: pytest.fail("trained again"))

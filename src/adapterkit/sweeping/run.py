@@ -98,10 +98,10 @@ def sweep(
             _clear(folder)
         definition = _definition(resolved.recipe.to_dict(), axes, chosen)
         ledger.check(definition)
-        for note in resolved.notes:
-            console.say(f"Note: {note}", "yellow")
         ordered = _ordered(points)
         runner = Runner(recipe, ledger, ordered)
+        for note in filter(runner.shelf.is_news, resolved.notes):
+            console.say(f"Note: {note}", "yellow")
         check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.shelf)
         ledger.begin(definition)
         if chosen is None:

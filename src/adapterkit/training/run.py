@@ -97,7 +97,8 @@ def train(
     resolved = resolve(recipe, overrides)
     wanted, settings, output = resolved.recipe, resolved.recipe.training, output_of(resolved)
     for note in resolved.notes:
-        logger.warning(note)
+        if shelf.is_news(note):
+            logger.warning(note)
     check_output(output, overwrite=overwrite or resume, keep=KEPT)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
     devices = list(range(torch.cuda.device_count()))

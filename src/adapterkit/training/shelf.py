@@ -28,6 +28,7 @@ class Shelf:
     def __init__(self, expected: Sequence[Recipe] = ()) -> None:
         """Make an empty shelf. `expected`: of all runs that are to come, as far as they are known."""
         self._expected = Counter(map(_trunk_key, expected))
+        self._notes: set[str] = set()
         self._backbone: tuple[str, Backbone] | None = None
         self._rows: tuple[str, RecipeRows] | None = None
         self._features: tuple[RecipeRows, Backbone, dict[str, list[Feature]]] | None = None
@@ -60,6 +61,12 @@ class Shelf:
     def runs_like(self, recipe: Recipe) -> int:
         """How many of the expected runs read the same texts below the same layer, this one included."""
         return max(1, self._expected[_trunk_key(recipe)])
+
+    def is_news(self, note: str) -> bool:
+        """Whether a note on a recipe was not asked for before: the runs of a sweep have the same notes."""
+        known = note in self._notes
+        self._notes.add(note)
+        return not known
 
 
 def backbone_key(recipe: Recipe) -> str:

@@ -52,6 +52,7 @@ ANOTHER_VALUE: dict[str, Any] = {
     "pack_documents": True,
     "max_target_tokens": 20,
     "prefix": "translate: ",
+    "spelling": {"_": "-"},
     "beams": 4,
     "max_new_tokens": 20,
 }

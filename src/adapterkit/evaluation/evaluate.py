@@ -55,6 +55,6 @@ def evaluate(
         logger.warning(unusable_note(rows.source, len(rows), checked.problems))
     with opened.adapted(find_backbone(opened, backbone)) as adapted:
         encoded = adapted.task.encode(checked.rows, adapted.vocabulary, "score")
-        if encoded.truncation.rows:
-            logger.warning("%s", encoded.truncation)
+        for note in encoded.notes:
+            logger.warning("%s", note)
         return score(adapted, checked.rows, encoded.features, batch_size=batch_size, resamples=resamples)

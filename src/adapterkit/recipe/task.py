@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from adapterkit.recipe.kinds import Kind
 from adapterkit.recipe.settings import Many, Settings, refuse
 
+Piece = Annotated[str, Field(min_length=1, max_length=200)]
 Unanswerable = Literal["auto", True, False]
 
 BELONGS: dict[str, tuple[Kind, ...]] = {
@@ -24,6 +25,7 @@ BELONGS: dict[str, tuple[Kind, ...]] = {
     "pack_documents": ("causal-lm",),
     "max_target_tokens": ("seq2seq-lm",),
     "prefix": ("seq2seq-lm",),
+    "spelling": ("seq2seq-lm",),
     "beams": ("causal-lm", "seq2seq-lm"),
     "max_new_tokens": ("causal-lm", "seq2seq-lm"),
 }
@@ -67,6 +69,9 @@ class TaskSettings(Settings):
     """Longest target in tokens. Lower: faster, more text cut off. null: as long as the source may be."""
     prefix: str = ""
     """Text put before every source, as T5 checkpoints expect: "summarize: "."""
+    spelling: dict[Piece, Piece] = Field(default={}, max_length=256)
+    """What stands for texts that the tokenizer cannot write, or writes at length: {"{": "(", "I_TURN_LEFT": "left"}.
+    Sources and targets are written with it, answers are read back."""
     beams: Annotated[int, Field(ge=1)] = 1
     """Beams of generation. Higher: usually better text, as many times slower. 1: greedy."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
@@ -87,6 +92,12 @@ class TaskSettings(Settings):
                 problems.append(("labels", "is empty; name the labels, or write null to learn them from the rows"))
             if self.problem == "regression":
                 problems.append(("labels", "has no meaning for a regression, whose targets are numbers; remove it"))
+        written = list(self.spelling.values())
+        twice = sorted({stand_in for stand_in in written if written.count(stand_in) > 1})
+        if twice:
+            problems.append(
+                ("spelling", f"{', '.join(map(repr, twice))} stands for two texts, and cannot be read back")
+            )
         longest = self.max_tokens
         if self.kind == "question-answering" and longest is not None and self.stride_tokens >= longest:
             problems.append(("stride_tokens", f"is {self.stride_tokens}, expected less than max_tokens ({longest})"))

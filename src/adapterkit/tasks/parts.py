@@ -104,10 +104,16 @@ class Truncation:
 
 
 class Encoded(NamedTuple):
-    """The features of some rows, and what was cut away to make them."""
+    """The features of some rows, what was cut away to make them, and what else a user should know of them."""
 
     features: list[Feature]
     truncation: Truncation
+    note: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell the user, if anything."""
+        return [*[str(self.truncation)] * bool(self.truncation.rows), *[self.note] * bool(self.note)]
 
 
 class Checked(NamedTuple):

@@ -103,7 +103,10 @@ class Cuts:
         if tokens > 0:
             self._lost[row] = self._lost.get(row, 0) + tokens
 
-    def encoded(self, features: list[Feature]) -> Encoded:
-        """The features with the count."""
+    def __contains__(self, row: int) -> bool:
+        return row in self._lost
+
+    def encoded(self, features: list[Feature], note: str = "") -> Encoded:
+        """The features with the count, and a note."""
         first = tuple(self._numbers[row] for row in sorted(self._lost)[:20])
-        return Encoded(features, Truncation(len(self._lost), sum(self._lost.values()), len(self._numbers), first))
+        return Encoded(features, Truncation(len(self._lost), sum(self._lost.values()), len(self._numbers), first), note)

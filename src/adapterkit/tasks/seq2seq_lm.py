@@ -31,6 +31,7 @@ from adapterkit.tasks.protocol import (
     reject_class_weights,
 )
 from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem
+from adapterkit.tasks.spelling import Spelling, unwritable_note
 from adapterkit.tasks.unlabelled import UnlabelledTask
 
 
@@ -61,7 +62,9 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         limit = longest(self.settings, vocabulary)
-        sources = encode_texts(vocabulary, [self.settings.prefix + row["source"] for row in rows], None, limit)
+        spelling, note = Spelling(self.settings.spelling), ""
+        texts = [self.settings.prefix + spelling.write(row["source"]) for row in rows]
+        sources = encode_texts(vocabulary, texts, None, limit)
         targets: list[list[int] | None] = [None] * len(rows)
         cuts = Cuts(rows)
         if purpose != "predict":
@@ -70,18 +73,19 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
             if bad:
                 raise DataError(f"{len(bad)} rows have no target", listed(f"line {numbers[index]}" for index in bad))
             most = longest(self.settings, vocabulary, self.settings.max_target_tokens, "max_target_tokens")
-            for index, (tokens, lost) in enumerate(
-                encode_texts(vocabulary, [row["target"] for row in rows], None, most)
-            ):
+            texts = [spelling.write(row["target"]) for row in rows]
+            for index, (tokens, lost) in enumerate(encode_texts(vocabulary, texts, None, most)):
                 cuts.add(index, lost)
                 targets[index] = tokens["input_ids"]
+            uncut = [None if index in cuts else target for index, target in enumerate(targets)]
+            note = unwritable_note([row["target"] for row in rows], uncut, vocabulary, spelling)
         features = []
         for index, ((tokens, lost), target) in enumerate(zip(sources, targets, strict=True)):
             cuts.add(index, lost)
             # The decoder's tokens cost about as much as the encoder's.
             length = len(tokens["input_ids"]) + len(target or [])
             features.append(Feature(index, index, tokens, target, length))
-        return cuts.encoded(features)
+        return cuts.encoded(features, note)
 
     def collate(
         self,
@@ -146,11 +150,14 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
         return list(found.values())
 
     def answers(self, rows: Sequence[Row], texts: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"text": text} for text in texts]
+        spelling = Spelling(self.settings.spelling)
+        return [{"text": spelling.read(text)} for text in texts]
 
     def score_texts(
         self, rows: Sequence[Row], texts: Sequence[str], *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
+        spelling = Spelling(self.settings.spelling)
+        texts = [spelling.read(text) for text in texts]
         references = [[rows[index]["target"] for index in group] for group in self.groups(rows)]
         return text_scores.score_generated(texts, references, resamples=resamples, seed=seed)
 

@@ -130,19 +130,19 @@ class StreamedBatches:
         for window, rows in enumerate(self._stream.shuffled(settings.seed, epoch).chunks(STREAM_WINDOW_ROWS)):
             usable, problems = task.check_rows(rows, "train")
             self._lines = numbers_of(usable)
-            features, truncation = task.encode(usable, self._vocabulary, "train")
+            encoded = task.encode(usable, self._vocabulary, "train")
             if epoch == 0 and problems:
                 self._warn(unusable_note("train", len(rows), problems))
-            if epoch == 0 and truncation.rows:
-                self._warn(f"train: {truncation}")
+            for note in encoded.notes if epoch == 0 else ():
+                self._warn(f"train: {note}")
             plan = plan_batches(
-                [feature.length_tokens for feature in features],
+                [feature.length_tokens for feature in encoded.features],
                 batch_size=None if settings.batch_tokens else settings.batch_size,
                 batch_tokens=settings.batch_tokens,
                 seed=settings.seed + window,
                 epoch=epoch,
             )
-            yield from ([features[index] for index in part] for part in plan)
+            yield from ([encoded.features[index] for index in part] for part in plan)
 
     def line_numbers(self, features: Sequence[Feature]) -> list[int]:
         """Where in the training data the rows of a batch of the window at hand stand."""

@@ -92,6 +92,6 @@ def encode_splits(rows: RecipeRows, adapted: Adapted, console: RunConsole) -> di
         if isinstance(part, Rows):
             encoded = rows.task.encode(part, adapted.vocabulary, purpose)  # type: ignore[arg-type]
             features[split] = encoded.features
-            if encoded.truncation.rows:
-                console.warn(f"{split}: {encoded.truncation}")
+            for note in encoded.notes:
+                console.warn(f"{split}: {note}")
     return features

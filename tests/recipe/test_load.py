@@ -39,7 +39,7 @@ bad.yaml is not a valid recipe (16 problems)
 question-answering, multiple-choice, masked-lm, causal-lm or seq2seq-lm; did you mean text-classification?
   backbone.nmae (line 2): is not a known name; did you mean name?
   backbone.name (line 2): is missing; expected a hub id or a folder
-  backbone.dtype (line 2): found 'bf16', expected auto, float32, bfloat16, float16 or int8; did you mean bfloat16?
+  backbone.dtype (line 2): found 'bf16', expected auto, float32, bfloat16, float16, int8 or nf4; did you mean bfloat16?
   method.rnak (line 3): is not a known name; did you mean rank?
   method.rank (line 3): found 0, expected a number ≥ 1
   method.sites[1] (line 3): found 3, expected text; put it in quotes

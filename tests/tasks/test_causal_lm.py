@@ -162,7 +162,7 @@ def test_rows_that_cannot_be_used_say_why(
 def test_prompts_are_padded_and_cut_on_the_left(task_of: Make, vocabulary_of: Vocabularies) -> None:
     vocabulary = vocabulary_of("gpt2")
     task = task_of(KIND, LONG, max_tokens=12)
-    features, truncation = task.encode([{"text": "my card was lost " * 9}, {"text": "fox"}], vocabulary, "predict")
+    features, truncation, _ = task.encode([{"text": "my card was lost " * 9}, {"text": "fox"}], vocabulary, "predict")
     assert truncation.rows == 1
     assert features[0].length_tokens == 12
     assert isinstance(task, GeneratingTask)
@@ -188,5 +188,5 @@ def test_generation_stops_where_the_backbone_is_full(task_of: Make, vocabulary_o
 def test_a_prompt_leaves_room_for_what_is_generated(task_of: Make, vocabulary_of: Vocabularies) -> None:
     for max_new_tokens, prompt_tokens in ((50, 78), (100, 64), (1000, 64)):  # of the backbone's 128
         task = task_of(KIND, LONG, max_new_tokens=max_new_tokens)
-        features, _ = task.encode(LONG, vocabulary_of("gpt2"), "predict")
+        features, *_ = task.encode(LONG, vocabulary_of("gpt2"), "predict")
         assert features[0].length_tokens == prompt_tokens

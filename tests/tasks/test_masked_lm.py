@@ -15,7 +15,7 @@ LONG = [{"text": "the quick brown fox jumps over the lazy dog " * 40}, {"text": 
 
 def test_blocks_hold_every_token_once_and_mix_no_texts(task_of: Make, vocabulary_of: Vocabularies) -> None:
     vocabulary = vocabulary_of("bert")
-    features, truncation = task_of(KIND, LONG, block_tokens=20).encode(LONG, vocabulary)
+    features, truncation, _ = task_of(KIND, LONG, block_tokens=20).encode(LONG, vocabulary)
     assert truncation.rows == 0
     assert all(feature.length_tokens <= 20 for feature in features)
     for index, row in enumerate(LONG):

@@ -72,6 +72,6 @@ def test_a_context_stands_before_question_and_choice(task_of: Make, vocabulary_o
 
 def test_what_is_cut_away_is_counted_over_all_choices(task_of: Make, vocabulary_of: Vocabularies) -> None:
     rows = [{"question": "the quick brown fox", "choices": ["jumps", "the lazy dog"], "label": 0}]
-    _, truncation = task_of(KIND, rows, max_tokens=7).encode(rows, vocabulary_of("bert"))
+    _, truncation, _ = task_of(KIND, rows, max_tokens=7).encode(rows, vocabulary_of("bert"))
     # Three special tokens leave four: 5 - 4 and 7 - 4 tokens are lost.
     assert (truncation.rows, truncation.tokens) == (1, 4)

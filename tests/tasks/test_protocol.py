@@ -87,7 +87,7 @@ def test_a_stored_task_that_contradicts_itself_is_refused(kind: str, changes: di
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_go_in_and_scored_answers_come_out(kind: str, task_of: Make, vocabulary_of: Vocabularies) -> None:
     rows, task, vocabulary = ROWS[kind], task_of(kind), vocabulary_of(FAMILY[kind])
-    features, truncation = task.encode(rows, vocabulary, "score")
+    features, truncation, _ = task.encode(rows, vocabulary, "score")
     assert truncation.rows == 0
     assert [feature.index for feature in features] == list(range(len(features)))
     batch = task.collate(features, vocabulary)

@@ -179,7 +179,7 @@ def test_no_answer_in_any_row_is_refused(task_of: Make) -> None:
 
 def test_a_long_question_is_cut_and_counted(task_of: Make, vocabulary_of: Vocabularies) -> None:
     rows = Rows([row_of("the fox " * 30, "the dog lost my card", ("dog", 4))], numbers=[5])
-    features, truncation = task_of(KIND, rows, max_tokens=23, stride_tokens=4).encode(rows, vocabulary_of("bert"))
+    features, truncation, _ = task_of(KIND, rows, max_tokens=23, stride_tokens=4).encode(rows, vocabulary_of("bert"))
     # 3 special tokens leave 20, and the question at most half of them: 60 - 10 are lost.
     assert (truncation.rows, truncation.tokens, truncation.numbers) == (1, 50, (5,))
     assert features[0].length_tokens == 18

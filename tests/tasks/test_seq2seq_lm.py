@@ -18,7 +18,7 @@ def test_sources_and_targets_are_cut_apart_and_counted(task_of: Make, vocabulary
         {"source": "walk and run after turning left", "target": "turn left"},
         {"source": "run", "target": "walk and jump"},
     ]
-    features, truncation = task_of(KIND, rows, max_tokens=4, max_target_tokens=3).encode(rows, vocabulary)
+    features, truncation, _ = task_of(KIND, rows, max_tokens=4, max_target_tokens=3).encode(rows, vocabulary)
     end = vocabulary.tokenizer.eos_token_id
     assert [len(feature.inputs["input_ids"]) for feature in features] == [4, 2]
     assert all(feature.inputs["input_ids"][-1] == end and feature.labels[-1] == end for feature in features)

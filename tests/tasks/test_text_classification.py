@@ -93,7 +93,7 @@ def test_a_pair_is_read_together_and_only_where_it_is(task_of: Make, vocabulary_
 
 def test_what_is_cut_away_is_counted(task_of: Make, vocabulary_of: Vocabularies) -> None:
     rows = Rows([{"text": "my card was lost", "label": "a"}, {"text": "the bank", "label": "b"}], numbers=[7, 8])
-    features, truncation = task_of(KIND, rows, max_tokens=5).encode(rows, vocabulary_of("bert"))
+    features, truncation, _ = task_of(KIND, rows, max_tokens=5).encode(rows, vocabulary_of("bert"))
     assert [feature.length_tokens for feature in features] == [5, 4]
     assert (truncation.rows, truncation.tokens, truncation.of_rows, truncation.numbers) == (1, 1, 2, (7,))
     assert str(truncation) == "1 of 2 rows cut, 1 tokens lost (lines [7])"

@@ -50,6 +50,8 @@ def unwritable_note(
         written: the ids of every target; None for those that were cut.
     """
     whole = [place for place, ids in enumerate(written) if ids is not None]
+    if not whole:
+        return ""
     chosen = whole[:: max(1, len(whole) // LOOKED_AT)]
     texts = vocabulary.tokenizer.batch_decode([written[place] for place in chosen], skip_special_tokens=True)
     lost = [Counter(targets[place]) - Counter(spelling.read(text)) for place, text in zip(chosen, texts, strict=True)]

@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 
 import adapterkit as ak
-from adapterkit.backbone.quantise import linear_weights, plain_weight, quantised_linears
+from adapterkit.backbone.quantise import linear_weights, parameter_count, plain_weight, quantised_linears
 from adapterkit.errors import BackboneError, DeviceError, MergeError, RecipeError
 from adapterkit.planning.hollow import hollow_backbone
 from adapterkit.recipe import BackboneSettings, Ia3Method, LoraMethod
@@ -65,6 +65,7 @@ def test_the_linears_of_the_layers_are_narrow_and_nothing_else_is(tiny_backbones
         assert off.any(), name
     assert backbone.fingerprint == plain.fingerprint
     assert backbone.contract == plain.contract
+    assert parameter_count(backbone.trunk) == sum(parameter.numel() for parameter in plain.trunk.parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -113,6 +113,12 @@ def quantised_bytes(weight: Tensor, form: str) -> int:
     return -(-weight.numel() // 2) + blocks + 4 * -(-blocks // 256)
 
 
+def parameter_count(module: nn.Module) -> int:
+    """How many numbers a module's parameters stand for, however they are kept."""
+    states = [(parameter, getattr(parameter, "quant_state", None)) for parameter in module.parameters()]
+    return sum(parameter.numel() if state is None else state.shape.numel() for parameter, state in states)
+
+
 def is_plain(linear: Any) -> bool:
     """Whether a linear's weight is a tensor of numbers, and not what a quantiser has made of it."""
     return type(linear.weight) is nn.Parameter

@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from adapterkit.backbone import cache_folder
+from adapterkit.backbone.quantise import parameter_count
 from adapterkit.backbone.split import layers_of
 from adapterkit.data import RowStream, plan_batches
 from adapterkit.tasks.protocol import Feature
@@ -223,7 +224,7 @@ def _estimate(job: Job, cut: Cut, store: Store, wanted: Wanted, missing: set[byt
         layer=cut.layer,
         layers=len(layers) + others,
         adapted=bool(adapted.attachment.lowest_layer),
-        layer_parameters=sum(parameter.numel() for parameter in layers.parameters()) // len(layers),
+        layer_parameters=parameter_count(layers) // len(layers),
         device=adapted.backbone.device.type,
         epoch_tokens=epoch_tokens,
         epoch_bytes=row_bytes * (epoch_rows if cut.pooling else epoch_tokens),

@@ -14,6 +14,7 @@ from adapterkit.data.arrow import labels_by_name
 from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
 
+# `datasets` has no base class for what its readers, builders and the network raise.
 _FAILURES = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, datasets.exceptions.DatasetsError)
 
 

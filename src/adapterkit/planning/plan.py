@@ -19,7 +19,7 @@ from adapterkit.adapted import Adapted, build
 from adapterkit.artifact.save import pick_dtype
 from adapterkit.backbone import pick_device
 from adapterkit.backbone.hardware import DTYPES
-from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtypes
+from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
 from adapterkit.backbone.quantise import QUANTISED, linear_weights, quantised_bytes
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
@@ -214,7 +214,7 @@ def _dtypes(recipe: Recipe, on_gpu: bool) -> tuple[torch.dtype, torch.dtype]:
         name = computed_in
     if name == "auto":
         name = "bfloat16" if on_gpu else "auto"
-    weights = pick_backbone_dtypes(name, torch.device("cpu") if on_gpu else pick_device(recipe.backbone.device))
+    weights = pick_backbone_dtype(name, torch.device("cpu") if on_gpu else pick_device(recipe.backbone.device))
     return weights, weights if precision == "auto" else DTYPES[FORMATS[precision]]
 
 

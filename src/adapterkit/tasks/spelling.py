@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,24 +22,26 @@ class Spelling:
 
     def __init__(self, stand_ins: Mapping[str, str]) -> None:
         """`stand_ins`: text -> what is written in its place; no two of them alike."""
-        self._written = dict(stand_ins)
-        self._read = {short: text for text, short in stand_ins.items()}
+        self._write = _Replacing(stand_ins)
+        self._read = _Replacing({short: text for text, short in stand_ins.items()})
 
     def write(self, text: str) -> str:
         """A text as the model is to see it."""
-        return _replaced(text, self._written)
+        return self._write(text)
 
     def read(self, text: str) -> str:
         """A text of the model as people are to see it."""
-        return _replaced(text, self._read)
+        return self._read(text)
 
 
-def _replaced(text: str, by: Mapping[str, str]) -> str:
-    if not by:
-        return text
-    # The alternatives are literal, so that whatever a recipe names is found in one pass.
-    pattern = "|".join(re.escape(found) for found in sorted(by, key=len, reverse=True))
-    return re.sub(pattern, lambda match: by[match[0]], text)
+class _Replacing:
+    def __init__(self, by: Mapping[str, str]) -> None:
+        # The alternatives are literal, so that whatever a recipe names is found in one pass.
+        self._pattern = re.compile("|".join(re.escape(found) for found in sorted(by, key=len, reverse=True)))
+        self._by = dict(by)
+
+    def __call__(self, text: str) -> str:
+        return self._pattern.sub(lambda match: self._by[match[0]], text) if self._by else text
 
 
 def unwritable_note(
@@ -52,7 +55,7 @@ def unwritable_note(
     whole = [place for place, ids in enumerate(written) if ids is not None]
     if not whole:
         return ""
-    chosen = whole[:: max(1, len(whole) // LOOKED_AT)]
+    chosen = whole[:: math.ceil(len(whole) / LOOKED_AT)]
     texts = vocabulary.tokenizer.batch_decode([written[place] for place in chosen], skip_special_tokens=True)
     lost = [Counter(targets[place]) - Counter(spelling.read(text)) for place, text in zip(chosen, texts, strict=True)]
     for characters in lost:

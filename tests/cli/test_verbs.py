@@ -222,7 +222,7 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_the_same_command_goes_on(
 
     words = ["train", str(world.recipe), f"output={world.root / 'stopped'}"]
     with monkeypatch.context() as patched:
-        patched.setattr(Interrupt, "wished", lambda self: True)
+        patched.setattr(Interrupt, "wished", lambda self, accelerator: True)
         stopped = world.run(*words)
     assert stopped.exit_code == 130
     assert f"The checkpoint of step 1 is kept; go on with: adapterkit {' '.join(words)}" in stopped.stderr

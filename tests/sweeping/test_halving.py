@@ -90,7 +90,7 @@ def test_a_stopped_halving_goes_on(plan: dict[str, Any], tmp_path: Path, monkeyp
     asked = iter([*[False] * 13, True])  # in the second rung, behind its 12 steps of the first
     stopping = [f"output={tmp_path / 'stopped'}"]
     with monkeypatch.context() as patch:
-        patch.setattr(Interrupt, "wished", lambda self: next(asked))
+        patch.setattr(Interrupt, "wished", lambda self, accelerator: next(asked))
         with pytest.raises(KeyboardInterrupt):
             ak.sweep(plan, GRID, halving=Halving(2), overrides=stopping, quiet=True)
     again = ak.sweep(plan, GRID, halving=Halving(2), overrides=stopping, quiet=True)

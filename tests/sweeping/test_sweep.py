@@ -137,7 +137,7 @@ def test_a_stopped_sweep_goes_on_and_ends_as_if_it_had_never_stopped(
     stopping = f"output={tmp_path / 'stopped'}"
     asked = iter([*[False] * 12, True])  # 8 steps a point: in the middle of the second
     with monkeypatch.context() as patch:
-        patch.setattr(Interrupt, "wished", lambda self: next(asked))
+        patch.setattr(Interrupt, "wished", lambda self, accelerator: next(asked))
         with pytest.raises(KeyboardInterrupt):
             swept(plan, overrides=[stopping])
     assert len(lines(tmp_path / "stopped")) == 1

@@ -13,7 +13,7 @@ import adapterkit as ak
 from adapterkit.tasks.confidence import Metric
 from adapterkit.training.batches import Position
 from adapterkit.training.console import RunConsole
-from adapterkit.training.loop import Step
+from adapterkit.training.turn import Step
 from tests.training.worlds import recipe
 
 

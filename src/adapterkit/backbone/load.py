@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -149,6 +150,13 @@ class Backbone:
             _found_sites=found,
             quantised=form,
         )
+
+    def twin(self) -> Backbone:
+        """This backbone in modules of its own, which share every tensor: each may carry an adapter at the same time."""
+        twin = copy.copy(self)
+        shared = {id(tensor): tensor for tensor in (*self.trunk.parameters(), *self.trunk.buffers())}
+        object.__setattr__(twin, "trunk", copy.deepcopy(self.trunk, shared))
+        return twin
 
     @property
     def is_encoder_decoder(self) -> bool:

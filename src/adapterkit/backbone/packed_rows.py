@@ -6,8 +6,10 @@ D any width, H heads, d head width, G rows of a group, L tokens of its longest r
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
@@ -110,6 +112,7 @@ class Layout:
         positions: (1, P): the number of a token in its row.
         source: (P,), the place in the flattened batch that each packed place takes; any where there is padding.
         place, target: (N,), every token's place in the packed batch and in the flattened one.
+        lanes: packed places of each lane, one lane behind the other; see `lanes`.
     """
 
     shape: tuple[int, int]
@@ -119,19 +122,31 @@ class Layout:
     source: Tensor
     place: Tensor
     target: Tensor
+    lanes: tuple[int, ...]
 
     @classmethod
-    def of(cls, runs: Sequence[Run], shape: tuple[int, int], device: torch.device, spare: int | None = None) -> Layout:
+    def of(
+        cls,
+        runs: Sequence[Run],
+        shape: tuple[int, int],
+        device: torch.device,
+        spare: int | None = None,
+        lanes: Sequence[int] | None = None,
+    ) -> Layout:
         """The layout of rows that stand at `runs` in a batch of this shape.
 
         Args:
             spare: places of padding that a group may have, instead of `SPARE_PLACES`.
+            lanes: rows of the padded batch in each lane; None for one lane.
         """
         spare = SPARE_PLACES.get(device.type, SPARE_PLACES["cuda"]) if spare is None else spare
-        runs = sorted((run for run in runs if run[1]), key=lambda run: -run[1])
+        by_lane = [
+            _grouped(sorted((run for run in inside if run[1]), key=lambda run: -run[1]), spare)
+            for inside in _by_lane(runs, shape, lanes or [shape[0]])
+        ]
         groups, start = [], 0
         sources, positions, places = [], [], []
-        for members in _grouped(runs, spare):
+        for members in chain.from_iterable(by_lane):
             tokens = members[0][1]
             first_G1 = torch.tensor([first for first, _ in members], device=device)[:, None]
             length_G1 = torch.tensor([length for _, length in members], device=device)[:, None]
@@ -145,9 +160,15 @@ class Layout:
             start += len(members) * tokens
         source_P, seen_P = torch.cat(sources), torch.cat(places)
         place_N = seen_P.nonzero()[:, 0]
-        longest = runs[0][1]
         return cls(
-            shape, Rows(tuple(groups)), longest, torch.cat(positions)[None], source_P, place_N, source_P[place_N]
+            shape,
+            Rows(tuple(groups)),
+            max(group.tokens for group in groups),
+            torch.cat(positions)[None],
+            source_P,
+            place_N,
+            source_P[place_N],
+            tuple(sum(len(members) * members[0][1] for members in inside) for inside in by_lane),
         )
 
     @property
@@ -172,6 +193,14 @@ class Layout:
         rows, tokens = self.shape
         flat = found.new_zeros(rows * tokens, *found.shape[1:])
         return flat.index_copy(0, self.target, found).reshape(rows, tokens, *found.shape[1:])
+
+
+def _by_lane(runs: Sequence[Run], shape: tuple[int, int], lanes: Sequence[int]) -> list[list[Run]]:
+    ends = list(accumulate(lanes))
+    found: list[list[Run]] = [[] for _ in lanes]
+    for run in runs:
+        found[bisect_right(ends, run[0] // shape[1])].append(run)
+    return found
 
 
 def _grouped(runs: Sequence[Run], spare: int) -> list[list[Run]]:

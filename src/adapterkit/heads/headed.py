@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from adapterkit.backbone.lanes import Lanes
+
 
 @dataclass
 class Headed:
@@ -26,12 +28,14 @@ class Headed:
         source: "family" (the head of transformers' own class) or "own".
         trained: the head's parameters that are trained and saved, by path in `module`.
         loaded: paths of head tensors whose values come from the checkpoint; those of language models are borrowed.
+        lanes: of a batch that several adapters share, or None; see `lanes`.
     """
 
     module: nn.Module
     source: str
     trained: dict[str, nn.Parameter]
     loaded: frozenset[str] = frozenset()
+    lanes: Lanes | None = None
 
     def logits(self, inputs: dict[str, Tensor], places_N: Tensor | None = None) -> Tensor:
         """Answer a batch as the tokenizer and the task give it.

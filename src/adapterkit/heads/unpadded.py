@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
 from adapterkit.backbone.split import entering
 from adapterkit.backbone.unpadded import find_stack, unpadded
@@ -55,12 +56,17 @@ class UnpaddedHeaded:
         if runs is None or not any(length for _, length in runs):
             return self._padded(inputs, at_BT, states_BTD)
         shape = inputs["input_ids"].flatten(0, -2).shape
-        tokens = sum(length for _, length in runs)
-        if not several and (self._stack is None or tokens > MOST_PLACES * shape.numel()):
+        lanes = self._headed.lanes
+        if not several and (self._stack is None or not self._pays(runs, shape, inputs["input_ids"].device)):
             return self._padded(inputs, at_BT, states_BTD)
         if self._stack is None:
+            if lanes is not None:
+                raise NoLanesError("documents that share rows, in a trunk that cannot leave padding out")
             return self._apart(inputs, runs, at_BT)
-        layout = Layout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device)
+        rows = None if lanes is None else lanes.rows
+        layout = Layout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device, lanes=rows)
+        if lanes is not None:
+            lanes.places = layout.lanes
         model = unpadded(self._headed.module, self._stack, layout, states_padded=self._states_padded)
         places_N = None
         if at_BT is not None:
@@ -69,6 +75,12 @@ class UnpaddedHeaded:
         with entered, answering_at(model, places_N) as picked:
             logits = picked(logits_of(model(**inputs)))
         return logits if self._states_padded or at_BT is not None else layout.padded(logits)
+
+    def _pays(self, runs: Sequence[Run], shape: torch.Size, device: torch.device) -> bool:
+        """Whether there is enough padding to leave out. On a GPU lanes of one width, padding and all, save more."""
+        if self._headed.lanes is not None and device.type != "cpu":
+            return False
+        return sum(length for _, length in runs) <= MOST_PLACES * shape.numel()
 
     def _padded(self, inputs: dict[str, Tensor], at_BT: Tensor | None, states_BTD: Tensor | None) -> Tensor:
         with self._entered(states_BTD):

@@ -114,7 +114,7 @@ def save_checkpoint(
     Args:
         kept: the validated state that is kept so far, as `Adapted.state` gives it.
     """
-    generators = gather_object([_generators()])
+    generators = gather_object([generator_states()])
     if accelerator.is_main_process:
         parameters = {name: parameter.detach().contiguous() for name, parameter in learner.parameters.items()}
         learning = {
@@ -174,7 +174,7 @@ def load_checkpoint(folder: Path, learner: Learner, accelerator: Accelerator) ->
     learner.optimizer.load_state_dict(learning["optimizer"])
     learner.schedule.load_state_dict(learning["schedule"])
     learner.scaler.load_state_dict(learning["scaler"])
-    _restore_generators(generators[accelerator.process_index])
+    restore_generators(generators[accelerator.process_index])
     return load_tensors(files["kept.safetensors"]) if "kept.safetensors" in files else None
 
 
@@ -214,7 +214,7 @@ def _dump(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _generators() -> dict[str, Any]:
+def generator_states() -> dict[str, Any]:
     """The state of this process's random generators; dropout is all that draws from them."""
     return {
         "cpu": torch.get_rng_state(),
@@ -223,7 +223,8 @@ def _generators() -> dict[str, Any]:
     }
 
 
-def _restore_generators(stored: Mapping[str, Any]) -> None:
+def restore_generators(stored: Mapping[str, Any]) -> None:
+    """Put this process's random generators back."""
     torch.set_rng_state(stored["cpu"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(stored["cuda"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adapterkit.tasks.confidence import Metric
-from adapterkit.training.loop import Step
 from adapterkit.training.progress import ProgressConsole
+from adapterkit.training.turn import Step
 
 
 class RunConsole(ProgressConsole):

@@ -15,30 +15,43 @@ SAME_WISH_SECONDS = 1.0
 
 
 class Interrupt:
-    """Remembers a wish to stop. A second one, some time later, stops at once, as without this class."""
+    """Remembers a wish to stop. A second one, some time later, stops at once, as without this class.
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self._accelerator = accelerator
+    Several runs may stand inside one at the same time; the last to leave puts the handlers back.
+
+    Attributes:
+        insisted: whether there was a second one.
+    """
+
+    def __init__(self) -> None:
+        self.insisted = False
         self._wished_at: float | None = None
         self._before: dict[int, object] = {}
+        self._inside = 0
 
-    def wished(self) -> bool:
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self._wished_at is not None
+
+    def wished(self, accelerator: Accelerator) -> bool:
         """Whether any process was asked to stop; all processes get the same answer."""
-        wished = self._wished_at is not None
-        if self._accelerator.num_processes == 1:
-            return wished
-        flag = torch.tensor(float(wished), device=self._accelerator.device)
-        return bool(self._accelerator.reduce(flag, reduction="sum").item() > 0)
+        if accelerator.num_processes == 1:
+            return self.asked
+        flag = torch.tensor(float(self.asked), device=accelerator.device)
+        return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._wished_at is None:
             self._wished_at = now
         elif now - self._wished_at > SAME_WISH_SECONDS:
+            self.insisted = True
             raise KeyboardInterrupt
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
+        self._inside += 1
+        if self._inside == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._remember)
         return self
@@ -46,5 +59,7 @@ class Interrupt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._inside -= 1
+        if not self._inside:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]

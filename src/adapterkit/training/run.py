@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import RUN_FOLDER, Job, output_of
 from adapterkit.training.journal import Journal
 from adapterkit.training.learner import idle_rates, make_learner
-from adapterkit.training.loop import Step, training_steps
+from adapterkit.training.loop import turns
 from adapterkit.training.place import check_device, compute_dtype, make_accelerator
 from adapterkit.training.shelf import Shelf
 from adapterkit.training.trackers import StepTracking, begin_tracking, end_tracking
 from adapterkit.training.trunk_cache import use_cache
+from adapterkit.training.turn import Learning, Step, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,10 @@ class Paused(Exception):  # noqa: N818 - it is no error
         super().__init__(f"paused after step {steps}")
 
 
+Run = Generator[Turn, None, Result]
+"""A run that hands out each step when its rows are chosen, and goes on when the step's gradients are computed."""
+
+
 def train(
     recipe: str | Path | Mapping[str, Any] | Recipe,
     *,
@@ -93,7 +99,41 @@ def train(
         KeyboardInterrupt: stopped by the user, after a checkpoint was written.
         Paused: at the step that `pause_after` gave, after a checkpoint was written.
     """
-    shelf = shelf or Shelf()
+    run = begin_run(
+        recipe,
+        Interrupt(),
+        shelf or Shelf(),
+        backbone=backbone,
+        overrides=overrides,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        pause_after=pause_after,
+    )
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices), closing(run):
+        while True:
+            try:
+                turn = next(run)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            turn.compute()
+
+
+def begin_run(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    interrupt: Interrupt,
+    shelf: Shelf,
+    *,
+    backbone: Backbone | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    pause_after: Callable[[Batches], int] | None = None,
+) -> Run:
+    """The run that `train` drives; its arguments and errors are the same. The global random generators are its own."""
     resolved = resolve(recipe, overrides)
     wanted, settings, output = resolved.recipe, resolved.recipe.training, output_of(resolved)
     for note in resolved.notes:
@@ -101,8 +141,7 @@ def train(
             logger.warning(note)
     check_output(output, overwrite=overwrite or resume, keep=KEPT)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices), RunConsole(quiet=quiet or not accelerator.is_main_process) as console:
+    with RunConsole(quiet=quiet or not accelerator.is_main_process) as console:
         rows = shelf.rows(wanted, folder_of(recipe))
         for note in rows.notes:
             console.warn(note)
@@ -117,12 +156,19 @@ def train(
             features = shelf.features(rows, adapted, console)
             job = Job(wanted, rows, features, adapted, accelerator, console, output, shelf.runs_like(wanted))
             try:
-                return _run(job, resume=resume, overwrite=overwrite, pause_after=pause_after)
+                return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
             finally:
                 end_tracking(accelerator)
 
 
-def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batches], int] | None = None) -> Result:
+def _run(
+    job: Job,
+    interrupt: Interrupt,
+    *,
+    resume: bool,
+    overwrite: bool,
+    pause_after: Callable[[Batches], int] | None = None,
+) -> Run:
     """Train, with validation, checkpoints and stops as the recipe says; then score and save."""
     settings, accelerator, adapted = job.recipe.training, job.accelerator, job.adapted
     progress = begin(job.checkpoint, job.digest(), resume=resume, overwrite=overwrite)
@@ -136,6 +182,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
     adapted.checkpoint_layers(settings.gradient_checkpointing)
     model = accelerator.prepare(adapted, device_placement=[False])
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
+    class_weights = None if weights is None else torch.tensor(weights, device=adapted.backbone.device)
     torch.manual_seed(settings.seed + accelerator.process_index)
     kept = load_checkpoint(job.checkpoint, learner, accelerator) if resume else None
     if accelerator.is_main_process and not resume:
@@ -147,19 +194,12 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
         )
         job.console.begin(batches.total_steps, progress.steps)
         tracking = StepTracking(accelerator)
-        steps = training_steps(
-            model,
-            adapted,
-            batches,
-            learner,
-            settings,
-            accelerator,
-            done=progress.steps,
-            position=progress.position,
-            class_weights=None if weights is None else torch.tensor(weights, device=adapted.backbone.device),
-        )
-        with Interrupt(accelerator) as interrupt:
-            for step in () if progress.is_enough(settings.patience) else steps:
+        learning = Learning(model, adapted, batches, learner, settings, accelerator, class_weights)
+        steps = turns(learning, done=progress.steps, position=progress.position)
+        with interrupt:
+            for turn in () if progress.is_enough(settings.patience) else steps:
+                yield turn
+                step = turn.finish()
                 progress.steps, progress.position = step.number, step.position
                 _report(step, journal, tracking)
                 last = step.number == batches.total_steps
@@ -167,7 +207,7 @@ def _run(job: Job, *, resume: bool, overwrite: bool, pause_after: Callable[[Batc
                 if validating and _validate(job, step, progress, journal):
                     kept = {name: tensor.cpu() for name, tensor in adapted.state().items()}
                 job.console.step(step, batches.steps_per_epoch)
-                enough, stopped = progress.is_enough(settings.patience), interrupt.wished()
+                enough, stopped = progress.is_enough(settings.patience), interrupt.wished(accelerator)
                 paused = validating and step.number >= pause and not (last or enough)
                 if last or enough or stopped or paused or _due(settings.checkpoint_every, step.number, batches):
                     save_checkpoint(job.checkpoint, progress, learner, kept, accelerator)

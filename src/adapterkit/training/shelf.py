@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -31,7 +32,7 @@ class Shelf:
         self._notes: set[str] = set()
         self._backbone: tuple[str, Backbone] | None = None
         self._rows: tuple[str, RecipeRows] | None = None
-        self._features: tuple[RecipeRows, Backbone, dict[str, list[Feature]]] | None = None
+        self._features: tuple[RecipeRows, Any, dict[str, list[Feature]]] | None = None
 
     def backbone(self, recipe: Recipe, accelerator: Accelerator) -> Backbone:
         """The recipe's backbone; see `place.load_backbone`."""
@@ -53,8 +54,9 @@ class Shelf:
     def features(self, rows: RecipeRows, adapted: Adapted, console: RunConsole) -> dict[str, list[Feature]]:
         """The rows of every split that is in memory, encoded; see `job.encode_splits`."""
         kept = self._features
-        if kept is None or kept[0] is not rows or kept[1] is not adapted.backbone:
-            kept = (rows, adapted.backbone, encode_splits(rows, adapted, console))
+        tokenizer = adapted.backbone.tokenizer  # which twins of a backbone share
+        if kept is None or kept[0] is not rows or kept[1] is not tokenizer:
+            kept = (rows, tokenizer, encode_splits(rows, adapted, console))
             self._features = kept
         return dict(kept[2])
 

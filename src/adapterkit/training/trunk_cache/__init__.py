@@ -2,5 +2,6 @@
 
 from adapterkit.training.trunk_cache.listing import Entry, entries, prune
 from adapterkit.training.trunk_cache.prepare import cache_root, use_cache
+from adapterkit.training.trunk_cache.shortcut import share_states
 
-__all__ = ["Entry", "cache_root", "entries", "prune", "use_cache"]
+__all__ = ["Entry", "cache_root", "entries", "prune", "share_states", "use_cache"]

@@ -6,7 +6,7 @@ Axes: B rows (of several choices: one for each choice), T tokens, D hidden width
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,7 +16,6 @@ from adapterkit.adapted import Adapted
 from adapterkit.backbone import Stack
 from adapterkit.backbone.split import above, below, layers_of
 from adapterkit.errors import SiteError
-from adapterkit.heads import Headed
 from adapterkit.heads.own import POOLED_KINDS, OwnModel
 from adapterkit.heads.pooling import FixedPooling
 from adapterkit.heads.unpadded import UnpaddedHeaded
@@ -50,7 +49,7 @@ class LayerCut:
     def __init__(self, adapted: Adapted, layer: int) -> None:
         self.layer = layer
         headed = adapted.headed
-        upper = Headed(above(headed.module, layer), headed.source, headed.trained, headed.loaded)
+        upper = replace(headed, module=above(headed.module, layer))
         encoder_decoder = adapted.backbone.is_encoder_decoder
         self._lower = below(headed.module, layer)
         self._upper = UnpaddedHeaded(upper, adapted.task.kind, encoder_decoder=encoder_decoder)

@@ -5,10 +5,13 @@ Axes: B rows (of several choices: one for each choice), T tokens, D hidden width
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from adapterkit.training.trunk_cache.cut import Cut
+from adapterkit.adapted import Adapted
+from adapterkit.training.trunk_cache.cut import Cut, NoCut, cut_of
 from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
 from adapterkit.training.trunk_cache.store import MISSING, Store
 
@@ -39,3 +42,12 @@ class Shortcut:
             with torch.no_grad():
                 kept_BTD[missing] = self.cut.lower({name: value[missing] for name, value in flat.items()})
         return self.cut.upper(inputs, kept_BTD, at_BT)
+
+
+def share_states(adapters: Sequence[Adapted], another: Adapted) -> None:
+    """Let another adapter answer from the states that adapters with the same cut answer from, if all of them do."""
+    shortcuts = [adapted.shortcut for adapted in adapters if isinstance(adapted.shortcut, Shortcut)]
+    cut = cut_of(another)
+    if len(shortcuts) == len(adapters) and not isinstance(cut, NoCut):
+        store = shortcuts[-1].store  # opened last, so that it holds what the others have added
+        another.shortcut = Shortcut(cut, store, another.backbone.device)

@@ -1,0 +1,177 @@
+"""The gradients of several adapters from one forward and one backward over the rows of all of them.
+
+The frozen linears work on all rows at once. What learns works on its own rows, its lane: the models of the adapters are
+alike, so one more of the kind is built, in which every module that learns is replaced by all adapters' modules in its
+place. Gradients reach each adapter's own parameters, and nothing that an adapter learns depends on the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapterkit.adapted import Adapted, build
+from adapterkit.backbone import Backbone
+from adapterkit.backbone.lanes import Lanes, NoLanesError
+from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+from adapterkit.tasks.protocol import Batch
+from adapterkit.training.trunk_cache import share_states
+from adapterkit.training.turn import Turn
+
+TOKEN_LOGITS = ("token-classification", "question-answering")
+"""Kinds whose logits have an axis of tokens."""
+
+
+class Joint:
+    """Several adapters of one shape on twins of one backbone."""
+
+    def __init__(self, backbone: Backbone, members: Sequence[Adapted], *, gradient_checkpointing: bool = False) -> None:
+        """Build the model of all on a backbone that carries no adapter, and whose twins the members are on.
+
+        Raises:
+            NoLanesError: there can be none, and why.
+        """
+        first = members[0]
+        _check(members)
+        self._lanes = Lanes()
+        self._members = list(members)
+        self._all = build(backbone.twin(), first.task, first.method, first.head, seed=0)
+        self._all.attachment.fuse(False)
+        self._all.compute_dtype = first.compute_dtype
+        self._all.headed.lanes = self._lanes
+        for path in sorted(_owners(first)):
+            parent, _, name = path.rpartition(".")
+            joined = Joined([member.module.get_submodule(path) for member in members], self._lanes)
+            setattr(self._all.module.get_submodule(parent), name, joined)
+        share_states(members, self._all)
+        self._all.checkpoint_layers(gradient_checkpointing)
+        self._all.train()
+
+    def compute(self, turns: Sequence[tuple[int, Turn]]) -> None:
+        """The gradients of the steps of some members, by number, as `Turn.compute` gives them one by one.
+
+        Raises:
+            NoLanesError: the batches do not fit beside each other; nothing has a gradient then.
+        """
+        started = time.perf_counter()
+        batches = [turn.batch(turn.features) for _, turn in turns]
+        inputs = _together([batch.inputs for batch in batches], int(self._all.vocabulary.pad_id))
+        answered = [turn.learning.adapted.task.answered(batch) for (_, turn), batch in zip(turns, batches, strict=True)]
+        at_BT = None if answered[0] is None else _stacked([at for at in answered if at is not None], 0)
+        flat = [batch.inputs["input_ids"].flatten(0, -2).shape[0] for batch in batches]
+        self._lanes.set([number for number, _ in turns], flat)
+        logits = self._all(inputs, at_BT)
+        parts = torch.split(logits, [_logits_of(batch, at) for batch, at in zip(batches, answered, strict=True)])
+        losses = [
+            turn.loss(self._own(part, batch), batch)
+            for part, batch, (_, turn) in zip(parts, batches, turns, strict=True)
+        ]
+        torch.autograd.backward(torch.stack(losses).sum())
+        seconds = (time.perf_counter() - started) / len(turns)
+        for _, turn in turns:
+            turn.seconds += seconds
+
+    def _own(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Without the tokens by which others' rows are longer."""
+        return logits[:, : batch.inputs["input_ids"].shape[1]] if self._all.task.kind in TOKEN_LOGITS else logits
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Inside, nothing is dropped, in the joint model and in its members."""
+        every = [self._all, *self._members]
+        for adapted in every:
+            adapted.eval()
+        try:
+            yield
+        finally:
+            for adapted in every:
+                adapted.train()
+
+
+class Joined(nn.Module):
+    """Modules of several adapters in the place of one: each works on its own lane."""
+
+    def __init__(self, members: Sequence[nn.Module], lanes: Lanes) -> None:
+        super().__init__()
+        self.__dict__["_members"] = tuple(members)  # they are children of their own models
+        self._lanes = lanes
+
+    def __getattr__(self, name: str) -> Any:
+        # Whoever asks for a weight wants to know its dtype.
+        members = self.__dict__.get("_members", ())
+        return getattr(members[0], name) if members and name != "_lanes" else super().__getattr__(name)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """What the members make of their lanes, in one tensor."""
+        members: list[Any] = [self.__dict__["_members"][number] for number in self._lanes.members]
+        axis, sizes = self._lanes.sizes(x)
+        if len(set(sizes)) == 1 and all(type(m) is nn.Linear and "forward" not in vars(m) for m in members):
+            return _linears(x, axis, members)
+        arguments = [torch.split(tensor, list(sizes), axis) for tensor in (x, *others)]
+        return torch.cat([member(*own) for member, *own in zip(members, *arguments, strict=True)], axis)
+
+
+def _linears(x: Tensor, axis: int, members: Sequence[Any]) -> Tensor:
+    """Linears over lanes of one width, as one batched product."""
+    lanes_LNI = x.reshape(len(members), -1, x.shape[-1])
+    weights_LIO = torch.stack([member.weight for member in members]).transpose(1, 2)
+    found = torch.bmm(lanes_LNI, weights_LIO)
+    if members[0].bias is not None:
+        found = found + torch.stack([member.bias for member in members])[:, None].to(found.dtype)
+    return found.view(*x.shape[:-1], found.shape[-1])
+
+
+def _check(members: Sequence[Adapted]) -> None:
+    first = members[0]
+    method = first.method
+    if not isinstance(method, LoraMethod | BottleneckMethod | NoMethod):
+        raise NoLanesError(f"method {method.kind}")
+    if isinstance(method, LoraMethod) and (method.dora or method.bias != "none"):
+        raise NoLanesError("LoRA with DoRA or with biases of the backbone")
+    if isinstance(method, BottleneckMethod) and method.scale_learned:
+        raise NoLanesError("a learned scale")
+    shapes = [
+        {path: p.shape for path, p in {**member.method_parameters(), **member.head_parameters()}.items()}
+        for member in members
+    ]
+    if any(other != shapes[0] for other in shapes[1:]):
+        raise NoLanesError("heads of different shapes: the rows of some hold other labels")
+
+
+def _owners(adapted: Adapted) -> set[str]:
+    """The paths of the modules that learn. Raises NoLanesError where a parameter is no leaf's own."""
+    learning = {id(p) for p in (*adapted.method_parameters().values(), *adapted.head_parameters().values())}
+    owners = {
+        path: module
+        for path, module in adapted.module.named_modules()
+        if any(id(p) in learning for p in module.parameters(recurse=False))
+    }
+    for path, module in owners.items():
+        if any(True for _ in module.children()) or not all(id(p) in learning for p in module.parameters()):
+            raise NoLanesError(f"{path} learns, and is no module of its own")
+    return set(owners)
+
+
+def _together(inputs: Sequence[dict[str, Tensor]], pad_id: int) -> dict[str, Tensor]:
+    """The inputs of several batches as one, padded on the right to the longest row."""
+    return {
+        name: _stacked([own[name] for own in inputs], pad_id if name.endswith("input_ids") else 0) for name in inputs[0]
+    }
+
+
+def _stacked(tensors: Sequence[Tensor], fill: int) -> Tensor:
+    if len({tensor.shape[1:-1] for tensor in tensors}) > 1:
+        raise NoLanesError("batches of other numbers of choices")
+    longest = max(tensor.shape[-1] for tensor in tensors)
+    return torch.cat([F.pad(tensor, (0, longest - tensor.shape[-1]), value=fill) for tensor in tensors])
+
+
+def _logits_of(batch: Batch, answered: Tensor | None) -> int:
+    """How many of the first axis of the logits are this batch's."""
+    return len(batch.inputs["input_ids"]) if answered is None else int(answered.sum())

@@ -1,0 +1,168 @@
+"""One optimizer step in two halves: the gradients of its rows, and the change of the weights.
+
+Between the two stands whoever drives the run, so that several runs can have their gradients computed together.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from adapterkit.adapted import Adapted
+from adapterkit.data import shard
+from adapterkit.errors import DivergedError
+from adapterkit.recipe import TrainingSettings
+from adapterkit.tasks.protocol import Batch, Feature
+from adapterkit.training.batches import Batches, Position
+from adapterkit.training.learner import Learner
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did.
+
+    Attributes:
+        number: from 1.
+        position: where the run stands after it.
+        loss: mean over everything that the step learned from, on all processes.
+        gradient_norm: before clipping.
+        learning_rate: of the adapter, or of the head where only that trains.
+        rows: features in the step, on all processes.
+        tokens: without padding.
+        seconds: wall time; of runs whose gradients are computed together, its share.
+    """
+
+    number: int
+    position: Position
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    rows: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What all steps of a run share.
+
+    Attributes:
+        model: `adapted` as Accelerate has prepared it.
+        class_weights: of the loss.
+    """
+
+    model: nn.Module
+    adapted: Adapted
+    batches: Batches
+    learner: Learner
+    settings: TrainingSettings
+    accelerator: Accelerator
+    class_weights: Tensor | None = None
+
+
+class Turn:
+    """A step whose rows are chosen. `compute` first, or what stands for it; then `finish`.
+
+    The loss of a step is the mean over all that its global batch weighs, however it is cut into micro-batches and
+    over processes: every part adds the gradient of its summed loss, and the sum is divided once.
+
+    Attributes:
+        learning: what the run's steps share.
+        number: of the step, from 1.
+        features: its rows, on all processes.
+        seconds: wall time spent on it so far.
+    """
+
+    def __init__(self, learning: Learning, number: int, after: Position, features: Sequence[Feature]) -> None:
+        self.learning, self.number, self.features = learning, number, features
+        self.seconds = 0.0
+        self._after = after
+        self._sums: list[Tensor] = []
+
+    def compute(self) -> None:
+        """The gradients of all parts of the batch, with a forward and a backward of the run's own."""
+        started = time.perf_counter()
+        run, accelerator = self.learning, self.learning.accelerator
+        parts = _micro_batches(self.features, run.settings.accumulate)
+        for index, part in enumerate(parts):
+            own = shard(part, accelerator.process_index, accelerator.num_processes)
+            # A process without rows still takes part in the exchange of gradients, with one that counts for nothing.
+            batch = self.batch(own or part[:1])
+            with accelerator.no_sync(run.model) if index < len(parts) - 1 else nullcontext():
+                logits = run.model(batch.inputs, run.adapted.task.answered(batch))
+                torch.autograd.backward(self.loss(logits, batch, counts=1.0 if own else 0.0))
+        self.seconds += time.perf_counter() - started
+
+    def batch(self, features: Sequence[Feature]) -> Batch:
+        """Tensors of some of the step's rows, on the run's device."""
+        adapted, settings = self.learning.adapted, self.learning.settings
+        batch = adapted.task.collate(features, adapted.vocabulary, seed=settings.seed, epoch=self._after.epoch)
+        return batch.to(adapted.backbone.device)
+
+    def loss(self, logits: Tensor, batch: Batch, *, counts: float = 1.0) -> Tensor:
+        """What to go backward from, and note what the step has to know of it."""
+        run = self.learning
+        loss = run.adapted.task.loss(
+            logits, batch, label_smoothing=run.settings.label_smoothing, class_weights=run.class_weights
+        )
+        self._sums.append(torch.stack([loss.total.detach().float(), loss.weight.detach().float()]) * counts)
+        return run.learner.scaler.scale(loss.total * (counts / len(self.features)))
+
+    def forget(self) -> None:
+        """Leave no gradient and no sum of what was computed, as if nothing had been."""
+        self._sums, self.seconds = [], 0.0
+        for parameter in self.learning.learner.parameters.values():
+            parameter.grad = None
+
+    def finish(self) -> Step:
+        """Change the weights by the gradients that were computed.
+
+        Raises:
+            DivergedError: the loss, a gradient or a weight is not finite; names the step, the rows and the rate.
+        """
+        started = time.perf_counter()
+        run, learner, features = self.learning, self.learning.learner, self.features
+        rate = float(learner.optimizer.param_groups[0]["lr"])
+        sums = torch.stack(self._sums).sum(0)
+        total, weight = run.accelerator.reduce(sums, reduction="sum").tolist()
+        if not math.isfinite(total):
+            raise self._not_finite("loss of", total, rate)
+        # Processes' gradients were averaged, and every loss was divided by the number of features.
+        factor = len(features) * run.accelerator.num_processes / max(weight, 1e-12)
+        norm = learner.step(run.settings.clip, factor)
+        if not math.isfinite(norm) and not learner.scaler.is_enabled():
+            raise self._not_finite("gradient of", norm, rate)
+        if not math.isfinite(size := learner.size()):
+            raise self._not_finite("size of the weights after", size, rate)
+        return Step(
+            number=self.number,
+            position=self._after,
+            loss=total / max(weight, 1e-12),
+            gradient_norm=norm,
+            learning_rate=rate,
+            rows=len(features),
+            tokens=sum(feature.length_tokens for feature in features),
+            seconds=self.seconds + time.perf_counter() - started,
+        )
+
+    def _not_finite(self, what: str, value: float, rate: float) -> DivergedError:
+        lines = self.learning.batches.line_numbers(self.features)
+        shown = ", ".join(str(line) for line in lines[:32]) + (" …" if len(lines) > 32 else "")
+        return DivergedError(
+            f"training stopped: the {what} step {self.number} is {value}",
+            [f"learning rate: {rate:g}", f"lines of the training data in this step: {shown}"],
+            "Lower training.learning_rate, raise training.warmup, or look at these rows. The last checkpoint is kept.",
+        )
+
+
+def _micro_batches(features: Sequence[Feature], parts: int) -> list[Sequence[Feature]]:
+    """Cut a step's rows, which are sorted by length, into parts of equal size."""
+    size = math.ceil(len(features) / parts)
+    return [features[start : start + size] for start in range(0, len(features), size)]

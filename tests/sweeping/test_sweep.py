@@ -17,6 +17,9 @@ import pytest
 
 import adapterkit as ak
 from adapterkit.errors import OutputError, RecipeError, SweepError
+from adapterkit.sweeping.companions import in_companies
+from adapterkit.sweeping.grid import parse_grid
+from adapterkit.sweeping.points import make_points
 from adapterkit.training import shelf as shelves
 from adapterkit.training.interrupt import Interrupt
 from tests.training.worlds import bytes_of, events, recipe, rows_of, train, write_rows
@@ -112,6 +115,58 @@ def test_states_are_kept_for_all_points_where_one_alone_would_not_pay(
     assert all("texts below layer 2 of 3" in decision for decision in decisions)
     assert [" 0 of them new" in decision for decision in decisions] == [False, True, True, True]
     assert capsys.readouterr().err.count("trunk cache: ") == 1
+
+
+def test_points_trained_together_are_compared_as_ever_and_say_so(
+    done: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, apart = done
+    monkeypatch.setattr("adapterkit.training.together.LEAST_GAIN", 0.0)
+    result = ak.sweep(plan, GRID, together=3, overrides=[f"output={tmp_path / 'together'}"])
+    said = capsys.readouterr().err
+    assert "together: 3 in one batch, " in said  # and the fourth point is left alone
+    assert [line["in_one_batch"] for line in result.points.values()].count(True) == 3
+    assert {name: line["settings"] for name, line in result.points.items()} == {
+        name: line["settings"] for name, line in apart.points.items()
+    }
+    assert all(line["steps"] == 8 and line["status"] == "done" for line in result.points.values())
+    assert (result.artifact / "adapterkit.json").is_file()
+
+
+def test_a_stopped_sweep_of_points_together_goes_on(plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapterkit.training.together.LEAST_GAIN", 0.0)
+    real, asked = Interrupt.wished, iter(range(1000))
+
+    def wished(interrupt: Interrupt, accelerator: Any) -> bool:
+        if next(asked) == 12:  # the fourth step of four points
+            signal.raise_signal(signal.SIGINT)
+        return real(interrupt, accelerator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "wished", wished)
+        with pytest.raises(KeyboardInterrupt):
+            swept(plan, together=4)
+    checkpoints = list((tmp_path / "out-sweep" / "points").glob("*/training/checkpoint"))
+    assert len(checkpoints) == 4
+    again = swept(plan, together=4)
+    assert all(line["steps"] == 8 and line["status"] == "done" for line in again.points.values())
+
+
+def test_only_points_that_differ_in_how_they_learn_stand_side_by_side(
+    plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = parse_grid(["method.rank=1,2", "training.learning_rate=0.01,0.02", "seed=0,1"])
+    points = make_points(plan, axes, [], tmp_path)
+    assert [[point.name for point in company] for company in in_companies(points, 3)] == [
+        [point.name for point in points[start:end]] for start, end in ((0, 3), (3, 4), (4, 7), (7, 8))
+    ]
+    monkeypatch.setattr("adapterkit.sweeping.companions.tracker_names", lambda settings: ["tensorboard", "wandb"])
+    assert [len(company) for company in in_companies(points, 3)] == [1] * 8  # wandb follows one run of a process
+
+
+def test_less_than_one_point_at_a_time_is_refused(plan: Any) -> None:
+    with pytest.raises(SweepError, match="together is 0, expected at least 1"):
+        swept(plan, together=0)
 
 
 def test_a_note_on_the_recipe_is_told_once(

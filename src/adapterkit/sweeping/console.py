@@ -14,6 +14,7 @@ class SweepConsole(ProgressConsole):
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(quiet=quiet)
         self._done, self._total = 0, 0
+        self._running = ""
         self._decisions: set[str] = set()
 
     def begin(self, total: int, done: int) -> None:
@@ -24,9 +25,20 @@ class SweepConsole(ProgressConsole):
         if done:
             self.say(f"{done} of {total} runs were done before")
 
-    def running(self, name: str) -> None:
-        """A run begins, or goes on."""
-        self._bar.update(self._task, description=name)
+    def running(self, name: str, runs: int) -> None:
+        """A run begins, or goes on, with others beside it."""
+        self._running = name if runs == 1 else f"{name} and {runs - 1} more"
+        self._bar.update(self._task, description=self._running)
+
+    def share(self, done: float) -> None:
+        """So much of what runs now is done, from 0 to 1."""
+        self._bar.update(self._task, description=f"{self._running}: {done:.0%}")
+
+    def told_once(self, decision: str) -> None:
+        """How runs are trained side by side; the same is not said again."""
+        if decision not in self._decisions:
+            self._decisions.add(decision)
+            self.say(f"together: {decision}")
 
     def done(self, name: str, line: Mapping[str, Any]) -> None:
         """A run has ended, or pauses. What it decided on the trunk cache is told once for each place to keep states."""

@@ -59,20 +59,25 @@ def sweep(
     grid: Mapping[str, Iterable[Any]] | Sequence[str],
     *,
     halving: Halving | bool = False,
+    together: int = 1,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> SweepResult:
     """Train every point of a grid, compare them on validation rows, and keep the best.
 
-    Points are trained one after the other in this process, where they share the backbone, the encoded rows and, as the
-    recipe's `training.cache` says, the cached trunk. A sweep that was stopped, however, goes on when it is started
-    again: finished points are not trained again, and the one that was stopped goes on from its checkpoint.
+    Points are trained in this process, one after the other or `together`, where they share the backbone, the encoded
+    rows and, as the recipe's `training.cache` says, the cached trunk. A sweep that was stopped, however, goes on when
+    it is started again: finished points are not trained again, and a stopped one goes on from its checkpoint.
 
     Args:
         recipe: as `train` takes it.
         grid: path -> values, or "path=value,value" words. "seed" is short for "training.seed".
         halving: thin the settings out while they are trained (successive halving). True: with its defaults.
+        together: so many points that differ in `training` alone (rates, schedule, seed, rows a step) may be trained
+            side by side. Where a trial of a few steps says that it is faster, as with few rows a step and on GPUs,
+            their gradients are computed in one batch: sums are then added in another order and dropout draws other
+            masks, so that what they learn is as good, and not the same byte for byte.
         overrides: "path=value" each, set on top of the recipe for all points. "output=DIR" is the sweep's own folder;
             else it is the recipe's output with "-sweep" behind it.
         overwrite: begin anew where a sweep stands.
@@ -85,6 +90,8 @@ def sweep(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DeviceError("a sweep runs in one process", remedy="Start it without a launcher.")
+    if together < 1:
+        raise SweepError(f"together is {together}, expected at least 1", remedy="1 trains one point after the other.")
     axes = axes_of(grid) if isinstance(grid, Mapping) else parse_grid(grid)
     resolved = resolve(recipe, overrides)
     given = any(word.partition("=")[0].strip() == "output" for word in overrides)
@@ -99,7 +106,7 @@ def sweep(
         definition = _definition(resolved.recipe.to_dict(), axes, chosen)
         ledger.check(definition)
         ordered = _ordered(points)
-        runner = Runner(recipe, ledger, ordered)
+        runner = Runner(recipe, ledger, ordered, console, together)
         for note in filter(runner.shelf.is_news, resolved.notes):
             console.say(f"Note: {note}", "yellow")
         check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.shelf)
@@ -145,10 +152,10 @@ def _ordered(points: Sequence[Point]) -> list[Point]:
 
 def _train_all(points: Sequence[Point], runner: Runner, console: SweepConsole) -> None:
     console.begin(len(points), sum(point.name in runner.results for point in points))
-    for point in points:
-        if point.name not in runner.results:
-            console.running(point.name)
-            console.done(point.name, runner.finish(point))
+    for company in runner.companies([point for point in points if point.name not in runner.results]):
+        console.running(company[0].name, len(company))
+        for point, line in runner.finish(company):
+            console.done(point.name, line)
 
 
 def _train_halving(points: Sequence[Point], runner: Runner, console: SweepConsole, halving: Halving) -> None:
@@ -161,10 +168,10 @@ def _train_halving(points: Sequence[Point], runner: Runner, console: SweepConsol
             return
         console.say(f"rung {rung.number + 1}: {len(alive)} settings up to {_shown(rung)}")
         console.begin(len(running), sum((rung.number, point.name) in runner.rungs for point in running))
-        for point in running:
-            if (rung.number, point.name) not in runner.rungs:
-                console.running(point.name)
-                console.done(point.name, runner.climb(point, rung))
+        for company in runner.companies([p for p in running if (rung.number, p.name) not in runner.rungs]):
+            console.running(company[0].name, len(company))
+            for point, line in runner.climb(company, rung):
+                console.done(point.name, line)
         scores: dict[str, list[float | None]] = {group: [] for group in alive}
         for point in running:
             scores[point.group].append(runner.rungs[rung.number, point.name]["value"])

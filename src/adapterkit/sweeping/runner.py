@@ -1,15 +1,17 @@
-"""Train one point of a sweep, to its end or up to a budget, and write down what it gave."""
+"""Train points of a sweep, to their end or up to a budget, and write down what they gave."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import open_artifact
 from adapterkit.artifact.folder import MANIFEST
 from adapterkit.errors import DivergedError, SweepError, TrainingError
+from adapterkit.sweeping.companions import in_companies
+from adapterkit.sweeping.console import SweepConsole
 from adapterkit.sweeping.halving import Rung
 from adapterkit.sweeping.ledger import Ledger
 from adapterkit.sweeping.points import Point, Source
@@ -17,10 +19,13 @@ from adapterkit.sweeping.summary import DONE, FAILED, HALVED
 from adapterkit.training import Paused, train
 from adapterkit.training.checkpoint import read_progress, remove_checkpoint
 from adapterkit.training.datasets import RecipeRows
+from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import RUN_FOLDER, checkpoint_of
 from adapterkit.training.journal import read_journal
-from adapterkit.training.run import folder_of
+from adapterkit.training.place import make_accelerator
+from adapterkit.training.run import begin_run, folder_of
 from adapterkit.training.shelf import Shelf, backbone_key, rows_key
+from adapterkit.training.together import Outcome, train_together
 
 
 class Runner:
@@ -32,11 +37,19 @@ class Runner:
         rungs: (rung, point) -> its line.
     """
 
-    def __init__(self, source: Source, ledger: Ledger, points: Sequence[Point]) -> None:
+    def __init__(
+        self, source: Source, ledger: Ledger, points: Sequence[Point], console: SweepConsole, together: int = 1
+    ) -> None:
+        """
+        Args:
+            console: shows how points are trained side by side.
+            together: how many may be.
+        """
         self.results = ledger.results()
-        self.shelf = Shelf([point.recipe for point in points if point.name not in self.results])
+        self.shelf = Shelf([point.recipe for point in points if point.name not in self.results], room=together)
         self.rungs = ledger.rungs()
-        self._source, self._ledger = source, ledger
+        self._source, self._ledger, self._console, self._together = source, ledger, console, together
+        self._jointly: set[str] = set()
         self._digests = {line["rows_key"]: line["digests"] for line in self.results.values()}
         self._fingerprints = {line["backbone_key"]: line["fingerprint"] for line in self.results.values()}
 
@@ -45,38 +58,35 @@ class Runner:
         """Whether larger scores are better; known once a point was scored."""
         return bool(next(iter([*self.rungs.values(), *self.results.values()]))["higher_is_better"])
 
-    def finish(self, point: Point) -> dict[str, Any]:
-        """Train a point to its end. Returns its line in results.jsonl."""
-        rows = self._rows(point)
-        try:
-            if not _is_whole(point):
-                self._train(point, None)
-        except DivergedError as error:
-            return self._add_result(point, rows, FAILED, reason=f"{error.summary}")
-        return self._add_result(point, rows, DONE)
+    def companies(self, points: Sequence[Point]) -> list[list[Point]]:
+        """The points that are trained side by side, in their order."""
+        return in_companies(points, self._together)
 
-    def climb(self, point: Point, rung: Rung) -> dict[str, Any]:
-        """Train a point up to a rung's budget. Returns its line in rungs.jsonl.
+    def finish(self, points: Sequence[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
+        """Train points to their end, side by side. Yields each with its line in results.jsonl."""
+        ended = self._train(points, None)
+        for point in points:
+            yield point, self._result(point, ended.get(point.name))
+
+    def climb(self, points: Sequence[Point], rung: Rung) -> Iterator[tuple[Point, dict[str, Any]]]:
+        """Train points up to a rung's budget, side by side. Yields each with its line in rungs.jsonl.
 
         A point whose run ends earlier, by its patience or because it failed, is done with that.
         """
-        rows = self._rows(point)
-        line = self.results.get(point.name)
-        if line is None:
-            try:
-                if not _is_whole(point):
-                    self._train(point, rung)
-                line = self._add_result(point, rows, DONE)
-            except Paused:
+        ended = self._train([point for point in points if point.name not in self.results], rung)
+        for point in points:
+            end, line = ended.get(point.name), self.results.get(point.name)
+            if isinstance(end, Paused):
+                rows = self._rows(point)
                 line = {**self._facts(point, rows), "value": _validated(point, rows.metric)}
-            except DivergedError as error:
-                line = self._add_result(point, rows, FAILED, reason=error.summary)
-        names = ("value", "metric", "higher_is_better", "steps", "seconds", "reason", "trunk_cache")
-        kept = {name: line.get(name) for name in names}
-        entry = {"rung": rung.number, "point": point.name, **kept}
-        self._ledger.add_rung(entry)
-        self.rungs[rung.number, point.name] = entry
-        return entry
+            elif line is None:
+                line = self._result(point, end)
+            names = ("value", "metric", "higher_is_better", "steps", "seconds", "reason", "trunk_cache")
+            kept = {name: line.get(name) for name in names}
+            entry = {"rung": rung.number, "point": point.name, **kept}
+            self._ledger.add_rung(entry)
+            self.rungs[rung.number, point.name] = entry
+            yield point, entry
 
     def drop(self, point: Point, rung: Rung) -> None:
         """A point goes no further: its last score is its result, and its checkpoint is removed."""
@@ -85,22 +95,39 @@ class Runner:
             self._add_result(point, self._rows(point), HALVED, value=value)
         remove_checkpoint(checkpoint_of(point.output))
 
-    def _train(self, point: Point, rung: Rung | None) -> None:
-        budget = None if rung is None else rung.budget
-        checkpoint = checkpoint_of(point.output)
-        try:
-            begun = read_progress(checkpoint) is not None
-        except TrainingError:  # damaged: begin this point anew
-            begun = False
-        train(
-            self._source,
-            overrides=point.overrides,
-            resume=begun,
-            overwrite=not begun,
-            quiet=True,
-            shelf=self.shelf,
-            pause_after=None if budget is None else budget.steps,
-        )
+    def _train(self, points: Sequence[Point], rung: Rung | None) -> dict[str, Outcome]:
+        """Train points to their end or up to a rung's budget: point -> how its run ended, of all that were to train."""
+        for point in points:
+            self._rows(point)
+        left = [point for point in points if not _is_whole(point)]
+        if len(left) > 1:
+            return self._train_together(left, rung)
+        ended: dict[str, Outcome] = {}
+        for point in left:
+            try:
+                ended[point.name] = train(self._source, shelf=self.shelf, **_arguments(point, rung))
+            except (Paused, DivergedError) as error:
+                ended[point.name] = error
+        return ended
+
+    def _train_together(self, points: Sequence[Point], rung: Rung | None) -> dict[str, Outcome]:
+        first, interrupt = points[0], Interrupt()
+        backbone = self.shelf.backbone(first.recipe, make_accelerator(first.recipe, first.output))
+        _ = backbone.fingerprint  # which its twins then know
+        runs = [
+            begin_run(self._source, interrupt, self.shelf, backbone=backbone.twin(), **_arguments(point, rung))
+            for point in points
+        ]
+        found = train_together(runs, interrupt, backbone, self._console.share)
+        self._console.told_once(found.decision)
+        self._jointly.update(point.name for point in points if found.jointly)
+        return {point.name: end for point, end in zip(points, found.outcomes, strict=True)}
+
+    def _result(self, point: Point, end: Outcome | None) -> dict[str, Any]:
+        rows = self._rows(point)
+        if isinstance(end, DivergedError):
+            return self._add_result(point, rows, FAILED, reason=end.summary)
+        return self._add_result(point, rows, DONE)
 
     def _rows(self, point: Point) -> RecipeRows:
         """The point's rows. Raises SweepError where rows or backbone are others than when the sweep was begun."""
@@ -126,6 +153,7 @@ class Runner:
             "steps": steps,
             "seconds": round(seconds, 3),
             "trunk_cache": begun[0].get("trunk_cache") if begun else None,
+            "in_one_batch": point.name in self._jointly,
         }
 
     def _add_result(
@@ -172,6 +200,22 @@ class Runner:
                 "Put it back, or begin anew: --overwrite.",
             )
         self._fingerprints[key] = fingerprint
+
+
+def _arguments(point: Point, rung: Rung | None) -> dict[str, Any]:
+    """How a point's run begins, or goes on."""
+    try:
+        begun = read_progress(checkpoint_of(point.output)) is not None
+    except TrainingError:  # damaged: begin this point anew
+        begun = False
+    budget = None if rung is None else rung.budget
+    return {
+        "overrides": point.overrides,
+        "resume": begun,
+        "overwrite": not begun,
+        "quiet": True,
+        "pause_after": None if budget is None else budget.steps,
+    }
 
 
 def _is_whole(point: Point) -> bool:

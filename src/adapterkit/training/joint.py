@@ -24,8 +24,8 @@ from adapterkit.tasks.protocol import Batch
 from adapterkit.training.trunk_cache import share_states
 from adapterkit.training.turn import Turn
 
-TOKEN_LOGITS = ("token-classification", "question-answering")
-"""Kinds whose logits have an axis of tokens."""
+MANY_ANSWERS = ("token-classification", "question-answering", "multiple-choice")
+"""Kinds that answer for every token or choice of a row, which are more in a batch of longer rows."""
 
 
 class Joint:
@@ -64,8 +64,8 @@ class Joint:
         inputs = _together([batch.inputs for batch in batches], int(self._all.vocabulary.pad_id))
         answered = [turn.learning.adapted.task.answered(batch) for (_, turn), batch in zip(turns, batches, strict=True)]
         at_BT = None if answered[0] is None else _stacked([at for at in answered if at is not None], 0)
-        flat = [batch.inputs["input_ids"].flatten(0, -2).shape[0] for batch in batches]
-        self._lanes.set([number for number, _ in turns], flat)
+        choices = inputs["input_ids"].shape[1:-1].numel()
+        self._lanes.set([number for number, _ in turns], [choices * len(batch.features) for batch in batches])
         logits = self._all(inputs, at_BT)
         parts = torch.split(logits, [_logits_of(batch, at) for batch, at in zip(batches, answered, strict=True)])
         losses = [
@@ -78,8 +78,8 @@ class Joint:
             turn.seconds += seconds
 
     def _own(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Without the tokens by which others' rows are longer."""
-        return logits[:, : batch.inputs["input_ids"].shape[1]] if self._all.task.kind in TOKEN_LOGITS else logits
+        """Without the tokens or choices by which others' rows are longer."""
+        return logits[:, : batch.inputs["input_ids"].shape[1]] if self._all.task.kind in MANY_ANSWERS else logits
 
     @contextmanager
     def without_dropout(self) -> Iterator[None]:
@@ -159,19 +159,22 @@ def _owners(adapted: Adapted) -> set[str]:
 
 
 def _together(inputs: Sequence[dict[str, Tensor]], pad_id: int) -> dict[str, Tensor]:
-    """The inputs of several batches as one, padded on the right to the longest row."""
+    """The inputs of several batches as one, padded as tasks pad theirs."""
     return {
         name: _stacked([own[name] for own in inputs], pad_id if name.endswith("input_ids") else 0) for name in inputs[0]
     }
 
 
 def _stacked(tensors: Sequence[Tensor], fill: int) -> Tensor:
-    if len({tensor.shape[1:-1] for tensor in tensors}) > 1:
-        raise NoLanesError("batches of other numbers of choices")
+    """(B, T) or (B, K, T) of several batches: rows are filled on the right, and the first choice is repeated."""
     longest = max(tensor.shape[-1] for tensor in tensors)
-    return torch.cat([F.pad(tensor, (0, longest - tensor.shape[-1]), value=fill) for tensor in tensors])
+    same = [F.pad(tensor, (0, longest - tensor.shape[-1]), value=fill) for tensor in tensors]
+    if same[0].ndim == 3:
+        most = max(tensor.shape[1] for tensor in same)
+        same = [torch.cat([own, own[:, :1].expand(-1, most - own.shape[1], -1)], dim=1) for own in same]
+    return torch.cat(same)
 
 
 def _logits_of(batch: Batch, answered: Tensor | None) -> int:
     """How many of the first axis of the logits are this batch's."""
-    return len(batch.inputs["input_ids"]) if answered is None else int(answered.sum())
+    return len(batch.features) if answered is None else int(answered.sum())

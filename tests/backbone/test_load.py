@@ -220,3 +220,17 @@ def test_small_real_checkpoints_load(name: str, layers: dict[str, int]) -> None:
     backbone = Backbone.load(SHARED / name, dtype="float32", device="cpu")
     assert dict(backbone.sites.layer_count) == layers
     assert (backbone.max_tokens, backbone.uninitialized) == (512, frozenset())
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_twin_has_modules_of_its_own_over_the_same_tensors(tiny_backbones: Any, family: str) -> None:
+    backbone = tiny_backbones[family]
+    twin = backbone.twin()
+    own, other = (dict(trunk.named_modules()) for trunk in (backbone.trunk, twin.trunk))
+    assert own.keys() == other.keys()
+    assert not {id(module) for module in own.values()} & {id(module) for module in other.values()}
+    for tensors in ("named_parameters", "named_buffers"):
+        mine, theirs = (dict(getattr(trunk, tensors)()) for trunk in (backbone.trunk, twin.trunk))
+        assert mine.keys() == theirs.keys()
+        assert all(tensor is theirs[name] for name, tensor in mine.items())
+    assert (twin.fingerprint, twin.contract, twin.sites) == (backbone.fingerprint, backbone.contract, backbone.sites)

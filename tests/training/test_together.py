@@ -276,3 +276,28 @@ def test_kept_states_serve_all_runs(plan: Plan, still: Backbone, tmp_path: Path,
         assert " texts " in begun["trunk_cache"]
         one = alone(plan, still, tmp_path / "alone", rate)
         assert losses(tmp_path / "together" / str(rate)) == pytest.approx(losses(one.artifact), rel=1e-3)
+
+
+@pytest.mark.usefixtures("jointly")
+@pytest.mark.parametrize("dtype", ["int8", "nf4"])
+def test_a_quantised_backbone_serves_all_runs(
+    tmp_path: Path, fresh_backbone: Callable[..., Backbone], dtype: str
+) -> None:
+    pytest.importorskip({"int8": "torchao", "nf4": "bitsandbytes"}[dtype])
+    backbone = fresh_backbone("bert", dtype=dtype, compute_dtype="float32", device="cpu")
+    for part in backbone.trunk.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    plan = recipe(tmp_path, backbone, training={"max_steps": 4, "batch_size": 4}, backbone={"dtype": dtype})
+    found = side_by_side(plan, backbone, tmp_path / "together")
+    assert found.jointly
+    one = alone(plan, backbone, tmp_path / "alone", 0.02)
+    assert losses(tmp_path / "together" / "0.02") == pytest.approx(losses(one.artifact), rel=1e-3)
+
+
+@pytest.mark.usefixtures("jointly")
+def test_in_bfloat16_runs_differ_by_its_rounding_alone(plan: Plan, still: Backbone, tmp_path: Path) -> None:
+    found = side_by_side(plan, still, tmp_path / "together", "training.precision=bf16", "training.max_steps=4")
+    assert found.jointly
+    one = alone(plan, still, tmp_path / "alone", 0.01, "training.precision=bf16", "training.max_steps=4")
+    assert losses(tmp_path / "together" / "0.01") == pytest.approx(losses(one.artifact), rel=0.05)

@@ -48,7 +48,7 @@ class Reach:
             raise SiteError(
                 "this backbone carries an adapter already",
                 [f"{path}: already adapted" for path in adapted[:4]],
-                "Detach it first; one backbone can be trained for one adapter at a time.",
+                "Detach it first, or put this one on a twin of the backbone: backbone.twin().",
             )
 
     def path(self, trunk_path: str) -> str | None:

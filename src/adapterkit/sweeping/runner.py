@@ -118,8 +118,7 @@ class Runner:
             begin_run(self._source, interrupt, self.shelf, backbone=backbone.twin(), **_arguments(point, rung))
             for point in points
         ]
-        found = train_together(runs, interrupt, backbone, self._console.share)
-        self._console.told_once(found.decision)
+        found = train_together(runs, interrupt, backbone, self._console)
         self._jointly.update(point.name for point in points if found.jointly)
         return {point.name: end for point, end in zip(points, found.outcomes, strict=True)}
 

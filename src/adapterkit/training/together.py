@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -50,8 +50,18 @@ class Together:
     jointly: bool
 
 
+class Onlooker(Protocol):
+    """Whoever follows runs that are trained side by side."""
+
+    def decided(self, decision: str) -> None:
+        """Whether their gradients are computed in one batch, and why."""
+
+    def share(self, done: float) -> None:
+        """So much is done, from 0 to 1."""
+
+
 def train_together(
-    runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone, tell: Callable[[float], None] = lambda share: None
+    runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone, onlooker: Onlooker | None = None
 ) -> Together:
     """Drive runs on twins of one backbone, all to their ends.
 
@@ -59,7 +69,6 @@ def train_together(
         runs: see `begin_run`; their recipes differ in what `sweeping.companions` lets differ.
         interrupt: the one that they were begun with.
         backbone: the one whose twins they are on; it carries no adapter.
-        tell: told after every step how much is done, from 0 to 1.
 
     Raises:
         AdapterkitError: a run's, other than that it diverged; the others keep their last checkpoints.
@@ -73,13 +82,16 @@ def train_together(
         waiting = [member for member in members if member.turn is not None]
         found = _joint(waiting, backbone)
         joint, decision = (None, found) if isinstance(found, str) else found
+        if onlooker is not None:
+            onlooker.decided(decision)
         numbers = {id(member): number for number, member in enumerate(waiting)}
         while waiting:
             _compute(joint, [(numbers[id(member)], member) for member in waiting])
             for member in waiting:
                 member.advance()
-            tell(sum(member.share for member in members) / len(members))
             waiting = [member for member in waiting if member.turn is not None]
+            if onlooker is not None and waiting:
+                onlooker.share(sum(member.share for member in members) / len(members))
         if any(member.stopped for member in members):
             raise KeyboardInterrupt
         return Together([member.outcome for member in members], decision, joint is not None)

@@ -232,6 +232,22 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_the_same_command_goes_on(
     assert json.loads(resumed.stdout)["metrics"] == json.loads(world.trained.stdout)["metrics"]
 
 
+def test_a_stopped_sweep_says_how_to_go_on_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def stopped(*_: Any, together: int, **__: Any) -> None:
+        asked.append(together)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adapterkit.sweeping.sweep", stopped)
+    words = ["sweep", str(world.recipe), "--grid", "seed=0,1"]
+    once = world.run(*words, "--overwrite", "--together", "2")
+    assert once.exit_code == 130
+    assert f"Go on with: adapterkit {' '.join(words)} --together 2 --data-root" in once.stderr
+    assert f"Go on with: adapterkit {' '.join(words)} --data-root" in world.run(*words).stderr
+    assert asked == [2, 1]
+
+
 def test_the_whole_command_answers_from_a_pipe(world: World) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "adapterkit", "predict", str(world.artifact)],

@@ -99,17 +99,16 @@ class Joined(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module], lanes: Lanes) -> None:
         super().__init__()
-        self.__dict__["_members"] = tuple(members)  # they are children of their own models
+        self._members = tuple(members)  # in a tuple: they are children of their own models
         self._lanes = lanes
 
     def __getattr__(self, name: str) -> Any:
         # Whoever asks for a weight wants to know its dtype.
-        members = self.__dict__.get("_members", ())
-        return getattr(members[0], name) if members and name != "_lanes" else super().__getattr__(name)
+        return getattr(self._members[0], name) if "_members" in self.__dict__ else super().__getattr__(name)
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """What the members make of their lanes, in one tensor."""
-        members: list[Any] = [self.__dict__["_members"][number] for number in self._lanes.members]
+        members: list[Any] = [self._members[number] for number in self._lanes.members]
         axis, sizes = self._lanes.sizes(x)
         if len(set(sizes)) == 1 and all(type(m) is nn.Linear and "forward" not in vars(m) for m in members):
             return _linears(x, axis, members)

@@ -1,16 +1,18 @@
-"""Law: computed in one batch, every adapter gets the gradients that it gets alone, whatever stands beside it."""
+"""Laws of adapters side by side: none sees another, and in one batch each gets the gradients that it gets alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from adapterkit.adapted import Adapted
+from adapterkit.backbone import Backbone
 from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.recipe import BottleneckMethod, LoraMethod, TrainingSettings
 from adapterkit.training.batches import Position
@@ -18,48 +20,60 @@ from adapterkit.training.joint import Joint
 from adapterkit.training.learner import make_learner
 from adapterkit.training.turn import Learning, Turn
 from tests.laws.cases import CASES, HEADS, METHODS, Case
-from tests.laws.worlds import adapter, disturb, features_of
+from tests.laws.worlds import adapter, batch_of, disturb, features_of, logits_of
+from tests.methods.cases import bits
 
 Backbones = Mapping[str, Any]
 
 
 def has_lanes(case: Case) -> bool:
-    """Whether every tensor that the method trains is a module's own, and enters its products alone."""
+    """Whether what trains are whole modules, over a backbone that is the same for all."""
     method = METHODS[case.method].settings
     if isinstance(method, LoraMethod):
-        return not method.dora and method.bias == "none"
+        return not method.dora and method.initialization != "pissa"
     return not method.scale_learned if isinstance(method, BottleneckMethod) else method.kind == "none"
 
 
-JOINT = [case for case in CASES if has_lanes(case) and (case.method != "none" or not case.kind.endswith("-lm"))]
-OTHERS = [case for case in CASES if not has_lanes(case)]
+def cases() -> Iterator[Case]:
+    """Of the table those that can share a batch: every pair of kind and family, every pair of method and family."""
+    seen: set[tuple[str, ...]] = set()
+    for case in CASES:
+        pairs = {(case.kind, case.family), (case.family, case.method)}
+        trains = case.method != "none" or not case.kind.endswith("-lm")
+        if trains and has_lanes(case) and (not case.method.startswith("lora-") or not pairs <= seen):
+            seen |= pairs | {(case.family, f"lora-{end}") for end in ("rslora", "orthogonal")}
+            yield case
 
 
-@pytest.fixture
-def members(request: pytest.FixtureRequest, tiny_backbones: Backbones) -> Iterator[list[Adapted]]:
-    """Three adapters of a case, with other weights each, on twins of one backbone."""
-    case: Case = request.param
+JOINT = list(cases())
+REFUSED = list({case.method: case for case in CASES if not has_lanes(case)}.values())
+SEEDS = range(3)
+
+
+@contextmanager
+def member(backbone: Backbone, case: Case, seed: int) -> Iterator[Adapted]:
+    """An adapter of a case, with other weights for every seed."""
+    with adapter(backbone, case.kind, METHODS[case.method].settings, HEADS[case.head], seed=seed) as adapted:
+        disturb(adapted, seed=seed)
+        yield adapted
+
+
+@contextmanager
+def side_by_side(backbone: Backbone, case: Case) -> Iterator[list[Adapted]]:
+    """Members on twins of a backbone."""
     with ExitStack() as stack:
-        made = []
-        for seed in range(3):
-            twin = tiny_backbones[case.family].twin()
-            adapted = adapter(twin, case.kind, METHODS[case.method].settings, HEADS[case.head], seed=seed)
-            made.append(stack.enter_context(adapted))
-            disturb(made[-1], seed=seed)
-        yield made
+        yield [stack.enter_context(member(backbone.twin(), case, seed)) for seed in SEEDS]
 
 
-def turns_of(members: Sequence[Adapted], settings: TrainingSettings) -> list[Turn]:
-    """A step of each, over other rows in other numbers."""
-    found = []
-    for number, adapted in enumerate(members):
-        features = features_of(adapted)
-        features = features[: len(features) - number % 2] or features
-        learner = make_learner(adapted, settings, total_steps=1)
-        batches: Any = None
-        learning = Learning(adapted, adapted, batches, learner, settings, Accelerator(cpu=True))
-        found.append(Turn(learning, 1, Position(), features))
-    return found
+def turn_of(adapted: Adapted, number: int) -> Turn:
+    """A step over other rows for every number."""
+    features = features_of(adapted)
+    features = features[: len(features) - number % 2] or features
+    settings = TrainingSettings()
+    learner = make_learner(adapted, settings, total_steps=1)
+    batches: Any = None
+    learning = Learning(adapted, adapted, batches, learner, settings, Accelerator(cpu=True))
+    return Turn(learning, 1, Position(), features)
 
 
 def gradients(turns: Sequence[Turn]) -> list[dict[str, Tensor]]:
@@ -80,24 +94,59 @@ def assert_alike(found: Sequence[Mapping[str, Tensor]], expected: Sequence[Mappi
             assert float((one[name] - gradient).norm()) <= 1e-4 * float(gradient.norm()) + 1e-6, name
 
 
-@pytest.mark.parametrize("members", JOINT, ids=str, indirect=True)
-def test_joint_gradients_are_those_of_each_adapter_alone(members: list[Adapted], tiny_backbones: Backbones) -> None:
-    backbone = next(b for b in tiny_backbones.values() if b.name == members[0].backbone.name)
-    turns = turns_of(members, TrainingSettings())
-    joint = Joint(backbone, members)
-    with joint.without_dropout():
-        for turn in turns:
+@pytest.mark.parametrize("case", JOINT, ids=str)
+def test_joint_gradients_are_those_of_each_adapter_alone(case: Case, tiny_backbones: Backbones) -> None:
+    backbone = tiny_backbones[case.family]
+    expected = []
+    for seed in SEEDS:
+        with member(backbone, case, seed) as alone:
+            turn = turn_of(alone, seed)
+            alone.eval()
             turn.compute()
-        expected = gradients(turns)
-        joint.compute(list(enumerate(turns)))
-        found = gradients(turns)
-        joint.compute([(2, turns[2]), (0, turns[0])])  # one has ended, and the order is another
-        two = gradients([turns[0], turns[2]])
-    assert_alike(found, expected)
-    assert_alike(two, [expected[0], expected[2]])
+            expected += gradients([turn])
+    with side_by_side(backbone, case) as members:
+        turns = [turn_of(adapted, seed) for seed, adapted in zip(SEEDS, members, strict=True)]
+        joint = Joint(backbone, members)
+        with joint.without_dropout():
+            joint.compute(list(enumerate(turns)))
+            assert_alike(gradients(turns), expected)
+            joint.compute([(2, turns[2]), (0, turns[0])])  # one has ended, and the order is another
+            assert_alike(gradients([turns[0], turns[2]]), [expected[0], expected[2]])
 
 
-@pytest.mark.parametrize("members", OTHERS, ids=str, indirect=True)
-def test_what_cannot_be_computed_in_one_batch_is_refused(members: list[Adapted], tiny_backbones: Backbones) -> None:
-    with pytest.raises(NoLanesError):
-        Joint(tiny_backbones["bert"], members)
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+def test_what_cannot_be_computed_in_one_batch_is_refused(case: Case, tiny_backbones: Backbones) -> None:
+    with side_by_side(tiny_backbones[case.family], case) as members, pytest.raises(NoLanesError):
+        Joint(tiny_backbones[case.family], members)
+
+
+TWINS = {
+    **{method: METHODS[method].settings for method in METHODS},
+    "lora-bias-all": LoraMethod(bias="all"),
+    "lora-olora": LoraMethod(initialization="olora"),
+}
+
+
+@pytest.mark.parametrize("method", TWINS)
+def test_adapters_on_twins_do_not_see_each_other(method: str, tiny_backbones: Backbones) -> None:
+    """Whatever a method puts in the place of frozen tensors, and whatever it learns."""
+    backbone, settings = tiny_backbones["roberta"], TWINS[method]
+    before = {name: bits(parameter) for name, parameter in backbone.trunk.named_parameters()}
+    with adapter(backbone, "text-classification", settings) as alone:
+        expected = logits_of(alone)
+    twins = [backbone.twin(), backbone.twin()]
+    with (
+        adapter(twins[0], "text-classification", settings) as one,
+        adapter(twins[1], "text-classification", settings, seed=1) as other,
+    ):
+        learner = make_learner(other, TrainingSettings(learning_rate=0.1), total_steps=2)
+        other.train()
+        for _ in range(2):
+            batch = batch_of(other)
+            other.task.loss(other(batch.inputs), batch).mean.backward()
+            learner.step(clip=None)
+        if METHODS.get(method, METHODS["lora"]).merges and method != "none":
+            other.eval().merge()
+        assert torch.equal(logits_of(one), expected)
+        assert {name: bits(parameter) for name, parameter in backbone.trunk.named_parameters()} == before
+    assert all(not parameter.requires_grad for twin in twins for parameter in twin.trunk.parameters())

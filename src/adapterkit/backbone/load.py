@@ -152,10 +152,18 @@ class Backbone:
         )
 
     def twin(self) -> Backbone:
-        """This backbone in modules of its own, which share every tensor: each may carry an adapter at the same time."""
+        """This backbone in modules and parameters of its own, over the same memory.
+
+        Each of them may carry an adapter at the same time, and none sees what is attached to another. What a method
+        puts in the place of a frozen tensor (a split weight, a trained bias) is its own.
+        """
         twin = copy.copy(self)
-        shared = {id(tensor): tensor for tensor in (*self.trunk.parameters(), *self.trunk.buffers())}
-        object.__setattr__(twin, "trunk", copy.deepcopy(self.trunk, shared))
+        same: dict[int, Tensor] = {id(buffer): buffer for buffer in self.trunk.buffers()}
+        for parameter in self.trunk.parameters():
+            plain = type(parameter) is nn.Parameter and type(parameter.data) is Tensor
+            # Nothing ever stands in the place of a weight in eight or four bits.
+            same[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad) if plain else parameter
+        object.__setattr__(twin, "trunk", copy.deepcopy(self.trunk, same))
         return twin
 
     @property

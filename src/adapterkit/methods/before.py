@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
@@ -32,7 +31,8 @@ class Before:
         for parameter, flag in self._flags:
             parameter.requires_grad_(flag and id(parameter) not in self._trunk)
         for bias in biases.values():
-            self._biases.append((bias, bias.detach().clone()))
+            self._biases.append((bias, bias.data))
+            bias.data = bias.data.clone()  # the backbone's own stays as it is, for whoever else reads it
             bias.requires_grad_(True)
 
     def restore(self) -> None:
@@ -49,10 +49,8 @@ class Before:
         if self.split is not None:
             self.split.undo()
             self.split = None
-        with torch.no_grad():
-            for bias, value in self._biases:
-                bias.copy_(value)
-                bias.grad = None
+        for bias, value in self._biases:
+            bias.data, bias.grad = value, None
         for parameter, flag in self._flags:
             if id(parameter) in self._trunk:
                 parameter.requires_grad_(flag)

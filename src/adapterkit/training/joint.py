@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.lanes import Lanes, NoLanesError
+from adapterkit.methods.lora import splits
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import Batch
 from adapterkit.training.trunk_cache import share_states
@@ -133,6 +134,8 @@ def _check(members: Sequence[Adapted]) -> None:
         raise NoLanesError(f"method {method.kind}")
     if isinstance(method, LoraMethod) and (method.dora or method.bias != "none"):
         raise NoLanesError("LoRA with DoRA or with biases of the backbone")
+    if isinstance(method, LoraMethod) and splits(method.initialization):
+        raise NoLanesError(f"initialization {method.initialization}, which changes the backbone's weights,")
     if isinstance(method, BottleneckMethod) and method.scale_learned:
         raise NoLanesError("a learned scale")
     shapes = [

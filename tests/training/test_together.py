@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.errors import DivergedError
+from adapterkit.training import finish
 from adapterkit.training import together as module
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.joint import Joint
@@ -25,6 +26,12 @@ from tests.training.worlds import bytes_of, events, losses, recipe, train
 
 RATES = (0.01, 0.02, 0.03)
 Plan = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing one takes longer than a tiny training."""
+    monkeypatch.setattr(finish, "plot_run", lambda journal, path, *_: path.touch())
 
 
 @pytest.fixture

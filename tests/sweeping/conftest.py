@@ -9,7 +9,7 @@ import pytest
 from adapterkit.training import finish
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def no_pictures_of_points() -> Iterator[None]:
     """An empty file stands where each point's picture would; the sweep's own is drawn."""
     with pytest.MonkeyPatch.context() as patch:

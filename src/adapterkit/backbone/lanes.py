@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class NoLanesError(ValueError):
-    """A model mixes rows in a way in which they cannot be told apart any more."""
+    """Adapters, or batches of theirs, that cannot share a batch; the text says why."""
 
 
 class Lanes:

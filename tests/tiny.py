@@ -27,6 +27,9 @@ ENCODER_DECODERS = FAMILIES[7:]
 # class (no LM head in the file), T5 with a gated feed-forward, and a look-alike of Llama from another family.
 VARIANTS = ("bert-without-pooler", "bert-plain", "t5-gated", "mistral")
 
+# Families beyond the nine: recognised by their layers, with attention and embeddings of their own.
+OTHERS = ("mpnet", "deberta", "deberta-v2", "electra", "bloom", "falcon", "gpt-j", "gpt-neox", "gemma-2")
+
 MAX_TOKENS = 128
 SENTENCES = (
     "the quick brown fox jumps over the lazy dog",
@@ -48,7 +51,7 @@ CHAT_TEMPLATE = (
 
 
 def build(family: str, folder: str | Path) -> Path:
-    """Write a tiny checkpoint of one of `FAMILIES` or `VARIANTS` into `folder`, the same bytes every time."""
+    """Write a tiny checkpoint of one of `FAMILIES`, `VARIANTS` or `OTHERS` into `folder`, the same bytes every time."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _TOKENIZERS[family.split("-")[0]]()
@@ -87,6 +90,8 @@ _BERT = {
 }
 _LLAMA = {**_BERT, "num_key_value_heads": 2, "attention_dropout": 0.1}
 _T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+_DEBERTA = {**_BERT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+_BLOOM = {"hidden_size": 32, "n_layer": 3, "n_head": 4, "initializer_range": 0.1}
 _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("BertForPreTraining", "BertConfig", _BERT),
     "bert-without-pooler": ("BertForMaskedLM", "BertConfig", _BERT),
@@ -154,6 +159,35 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "forced_bos_token_id": None,
         },
     ),
+    "mpnet": ("MPNetForMaskedLM", "MPNetConfig", {**_BERT, "max_position_embeddings": MAX_TOKENS + 2}),
+    "deberta": ("DebertaForMaskedLM", "DebertaConfig", _DEBERTA),
+    # As version 3 is set up.
+    "deberta-v2": (
+        "DebertaV2ForMaskedLM",
+        "DebertaV2Config",
+        {
+            **_DEBERTA,
+            "share_att_key": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "type_vocab_size": 0,
+            "position_biased_input": False,
+        },
+    ),
+    "electra": ("ElectraForMaskedLM", "ElectraConfig", {**_BERT, "embedding_size": 16}),
+    "bloom": ("BloomForCausalLM", "BloomConfig", _BLOOM),
+    "falcon": (
+        "FalconForCausalLM",
+        "FalconConfig",
+        {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "initializer_range": 0.1},
+    ),
+    "gpt-j": (
+        "GPTJForCausalLM",
+        "GPTJConfig",
+        {"n_embd": 32, "n_layer": 3, "n_head": 4, "initializer_range": 0.1, "rotary_dim": 4, "n_positions": MAX_TOKENS},
+    ),
+    "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", _BERT),
+    "gemma-2": ("Gemma2ForCausalLM", "Gemma2Config", {**_LLAMA, "head_dim": 8, "sliding_window": 8}),
 }
 
 
@@ -318,4 +352,11 @@ _TOKENIZERS: dict[str, Callable[[], Any]] = {
     "mistral": _llama,
     "qwen2": _qwen2,
     "t5": _t5,
+    "mpnet": lambda: _roberta_like(MAX_TOKENS),
+    "deberta": lambda: _wordpiece(token_types=False),
+    "electra": lambda: _wordpiece(token_types=True),
+    "bloom": _gpt2,
+    "falcon": _gpt2,
+    "gpt": _gpt2,
+    "gemma": _llama,
 }

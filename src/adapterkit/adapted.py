@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterkit.backbone import Backbone
 from adapterkit.data import plan_batches
-from adapterkit.errors import ArtifactError, DataError, DetachedError
+from adapterkit.errors import ArtifactError, DataError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
 from adapterkit.methods import Attachment, attach
@@ -108,10 +108,18 @@ class Adapted(nn.Module):
     def checkpoint_layers(self, on: bool = True) -> None:
         """Keep for the backward only what enters each layer that trains, and compute the rest again (Chen et al. 2016,
         arXiv 1604.06174). What is learned stays the same, dropout included: random states are put back.
+
+        Raises:
+            RecipeError: the backbone's layers cannot be computed again one by one.
         """
         for layer in self._checkpointed:
             del layer.gradient_checkpointing, layer._gradient_checkpointing_func
         layers = [layer for layer in self._upper_layers if isinstance(layer, GradientCheckpointingLayer)]
+        if on and self._upper_layers and not layers:
+            raise RecipeError(
+                f"the layers of {self.backbone.contract.architecture} cannot be computed again one by one",
+                remedy="Use training.gradient_checkpointing=false.",
+            )
         self._checkpointed = [layer for layer in layers if on and not layer.gradient_checkpointing]
         for layer in self._checkpointed:
             layer.gradient_checkpointing = True

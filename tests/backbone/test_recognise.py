@@ -39,6 +39,26 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "OPT": ("OPTConfig", {"word_embed_proj_dim": 32}),
     "OPT, norm last": ("OPTConfig", {"word_embed_proj_dim": 32, "do_layer_norm_before": False}),
     "gated T5": ("T5Config", {"d_kv": 8, "feed_forward_proj": "gated-gelu"}),
+    "MPNet": ("MPNetConfig", {}),
+    "DeBERTa": ("DebertaConfig", {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
+    "DeBERTa-v3": (
+        "DebertaV2Config",
+        {
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+        },
+    ),
+    "ModernBERT decoder": ("ModernBertDecoderConfig", {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 1}),
+    "GPT-Neo": ("GPTNeoConfig", {"attention_types": [[["global", "local"], 1]]}),
+    "GPT-NeoX, one branch after the other": ("GPTNeoXConfig", {"use_parallel_residual": False}),
+    "BLOOM": ("BloomConfig", {"n_layer": 2, "n_head": 4}),
+    "Falcon, one branch after the other": ("FalconConfig", {"parallel_attn": False}),
+    "GLM": ("GlmConfig", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),
+    "Nemotron": ("NemotronConfig", {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "StarCoder2": ("Starcoder2Config", {"num_key_value_heads": 2}),
+    "StableLM": ("StableLmConfig", {"num_key_value_heads": 2}),
 }
 # Linears as in Llama or BERT, but the residual runs in another way.
 OTHER_WIRING: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,6 +67,18 @@ OTHER_WIRING: dict[str, tuple[str, dict[str, Any]]] = {
     "Granite": ("GraniteConfig", {"num_key_value_heads": 2, "residual_multiplier": 0.5}),
     "Cohere": ("CohereConfig", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "pre-norm RoBERTa": ("RobertaPreLayerNormConfig", {"pad_token_id": 1}),
+    "BLOOM, what its norms give": ("BloomConfig", {"n_layer": 2, "apply_residual_connection_post_layernorm": True}),
+    "Falcon": ("FalconConfig", {}),
+    "GPT-J": ("GPTJConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}),
+    "GPT-NeoX": ("GPTNeoXConfig", {}),
+    "GLM-4": ("Glm4Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),
+    "Phi": ("PhiConfig", {"pad_token_id": 0}),
+    "StableLM, side by side": ("StableLmConfig", {"num_key_value_heads": 2, "use_parallel_residual": True}),
+}
+# An encoder whose layers are not known, below a decoder whose layers are.
+HALF_KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
+    "LongT5": ("LongT5Config", {"d_kv": 8}),
+    "LED": ("LEDConfig", {"decoder_layers": 2, "attention_window": 4}),
 }
 
 
@@ -189,7 +221,7 @@ def test_models_that_are_built_alike_are_known_without_being_named(name: str) ->
 def test_a_residual_that_runs_otherwise_is_not_mistaken(name: str) -> None:
     trunk = model(*OTHER_WIRING[name])
     sites = find_sites(trunk)
-    assert len(sites.select("auto")) == 4  # queries and values of two layers: methods on linears still work
+    assert {site.layer for site in sites.select("auto")} == {0, 1}  # methods on linears still work
     with pytest.raises(SiteError, match="residual"):
         sites.select_sublayers()
 
@@ -220,6 +252,20 @@ def test_an_unknown_family_is_told_what_was_found() -> None:
     assert "AlbertModel" in caught.value.summary
     assert any("ffn_output" in problem for problem in caught.value.problems)
     assert "Llama" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", HALF_KNOWN)
+def test_a_model_is_not_taken_for_the_half_of_it_that_is_known(name: str) -> None:
+    with pytest.raises(SiteError, match="has layers that adapterkit does not know") as caught:
+        find_sites(model(*HALF_KNOWN[name]))
+    assert all(problem.startswith("encoder.") for problem in caught.value.problems)
+
+
+def test_linears_that_read_what_all_rows_have_in_common_are_known(tiny_backbones: Any) -> None:
+    for family in tiny.FAMILIES + tiny.OTHERS:
+        roles = {path.rpartition(".")[2] for path in tiny_backbones[family].sites.positional}
+        expected = {"deberta": {"pos_proj", "pos_q_proj"}, "deberta-v2": {"query_proj", "key_proj"}}
+        assert roles == expected.get(family, set())
 
 
 def test_a_model_without_linears_is_told_so() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.models.deberta_v2.modeling_deberta_v2 import ConvLayer
 
-from adapterkit.backbone.split import above, below, entering, layers_of
+from adapterkit.backbone.split import above, below, entering, layers_of, splits
 from adapterkit.errors import SiteError
 from adapterkit.heads.family import build_family
 from adapterkit.methods import attach
@@ -57,6 +58,44 @@ def test_both_halves_give_what_the_whole_trunk_gives_at_every_layer(
     whole = backbone.trunk(**given)
     for at in range(LAYERS.get(family, 3) + 1):
         assert_same(upper_answer(backbone.trunk, at, given), whole)
+
+
+@pytest.mark.parametrize("family", [family for family in tiny.OTHERS if family != "mpnet"])
+@torch.no_grad()
+def test_layers_may_give_their_states_alone_or_with_more(tiny_backbones: Any, family: str) -> None:
+    backbone = tiny_backbones[family]
+    given = inputs(backbone)
+    whole = backbone.trunk(**given)
+    assert splits(backbone.trunk)
+    for at in range(1, 4):
+        found = upper_answer(backbone.trunk, at, given)
+        # GPT-J's attention rounds otherwise where it reads another stride.
+        assert torch.allclose(found.last_hidden_state, whole.last_hidden_state, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, *tiny.VARIANTS])
+def test_the_families_split(tiny_backbones: Any, family: str) -> None:
+    assert splits(tiny_backbones[family].trunk)
+
+
+def test_a_trunk_does_not_split_where_something_else_runs_between_its_layers(fresh_backbone: Any) -> None:
+    trunk = fresh_backbone("deberta-v2").trunk
+    trunk.config.conv_kernel_size = 3
+    trunk.encoder.conv = ConvLayer(trunk.config)
+    assert not splits(trunk)
+
+
+def test_a_trunk_without_transformers_own_layers_does_not_split(tiny_backbones: Any) -> None:
+    assert not splits(tiny_backbones["mpnet"].trunk)
+
+
+def test_trying_leaves_modes_and_random_numbers_as_they_were(fresh_backbone: Any) -> None:
+    trunk = fresh_backbone("electra").trunk
+    trunk.encoder.layer[0].train()
+    modes, state = [module.training for module in trunk.modules()], torch.get_rng_state()
+    assert splits(trunk)
+    assert [module.training for module in trunk.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

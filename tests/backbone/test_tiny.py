@@ -10,7 +10,7 @@ import pytest
 from tests import tiny
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES + tiny.VARIANTS)
+@pytest.mark.parametrize("family", tiny.FAMILIES + tiny.VARIANTS + tiny.OTHERS)
 def test_a_tiny_checkpoint_has_the_same_bytes_every_time(tiny_folders: Any, tmp_path: Path, family: str) -> None:
     again = tiny.build(family, tmp_path)
     first = {path.name: path.read_bytes() for path in tiny_folders[family].iterdir()}

@@ -41,6 +41,14 @@ WORLDS = {
         Recipe("seq2seq-lm", "parallel", seed=5),
         Recipe("seq2seq-lm", "ia3"),
     ],
+    # Its queries and keys read positions that all rows of a batch share.
+    "deberta-v2": [
+        Recipe("text-classification", "lora"),
+        Recipe("token-classification", "lora-all-linear", seed=5),
+        Recipe("question-answering", "ia3"),
+        Recipe("masked-lm", "houlsby"),
+        Recipe("text-classification", "none", "linear-mean"),
+    ],
 }
 LENGTHS = (1, 2, 6, 13)
 

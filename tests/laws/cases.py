@@ -121,7 +121,23 @@ def table() -> list[Case]:
         for turn, method in enumerate(method for method in METHODS if method not in there):
             family = row.families[turn % len(row.families)]
             cases.append(Case(kind, family, method, head_for(kind, family, turn)))
-    return cases
+    return [*cases, *OTHERS]
+
+
+OTHERS = [
+    Case("token-classification", "mpnet", "pfeiffer", "family"),
+    Case("text-classification", "deberta", "lora-all-linear", "linear-mean"),
+    Case("question-answering", "deberta", "houlsby", "family"),
+    Case("text-classification", "deberta-v2", "lora-all-linear", "family"),
+    Case("masked-lm", "deberta-v2", "parallel", "family"),
+    Case("multiple-choice", "electra", "pfeiffer", "family"),
+    Case("text-classification", "bloom", "houlsby", "family"),
+    Case("token-classification", "falcon", "lora-all-linear", "family"),
+    Case("causal-lm", "gpt-j", "lora-all-linear", "family"),
+    Case("question-answering", "gpt-neox", "lora-dora", "family"),
+    Case("text-classification", "gemma-2", "ia3", "linear-last"),
+]
+"""A case or two for each family beyond the nine."""
 
 
 CASES = table()

@@ -11,7 +11,7 @@ import torch
 
 from adapterkit.adapted import Adapted
 from adapterkit.recipe import HeadSettings
-from tests.laws.cases import HEADS, KINDS, METHODS, head_for
+from tests.laws.cases import HEADS, KINDS, METHODS, OTHERS, head_for
 from tests.laws.worlds import adapter, disturb, features_of, make_talkative, prepared
 from tests.tasks.conftest import ROWS
 
@@ -64,13 +64,13 @@ def cells() -> list[Cell]:
                 Cell(kind, family, head, methods[(turn + place) % len(methods)])
                 for place, head in enumerate(sorted(heads))
             ]
-    return found
+    return [*found, *(Cell(case.kind, case.family, case.head, case.method) for case in OTHERS)]
 
 
 def test_every_kind_on_every_family_is_padded() -> None:
     assert {(cell.kind, cell.family) for cell in cells()} == {
         (kind, family) for kind, row in KINDS.items() for family in row.families
-    }
+    } | {(case.kind, case.family) for case in OTHERS}
     pooled = {HEADS[cell.head].kind for cell in cells() if cell.kind in ("text-classification", "multiple-choice")}
     assert pooled == {"family", "linear", "mlp", "attention"}
     assert NEIGHBOURS.keys() == KINDS.keys()

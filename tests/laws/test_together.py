@@ -28,10 +28,10 @@ Backbones = Mapping[str, Any]
 
 
 def has_lanes(case: Case) -> bool:
-    """Whether what trains are whole modules, over a backbone that is the same for all."""
+    """Whether what trains are whole modules that read rows alone, over a backbone that is the same for all."""
     method = METHODS[case.method].settings
     if isinstance(method, LoraMethod):
-        return not method.dora and method.initialization != "pissa"
+        return not case.family.startswith("deberta") and not method.dora and method.initialization != "pissa"
     return not method.scale_learned if isinstance(method, BottleneckMethod) else method.kind == "none"
 
 
@@ -48,7 +48,7 @@ def cases() -> Iterator[Case]:
 
 
 JOINT = list(cases())
-REFUSED = list({case.method: case for case in CASES if not has_lanes(case)}.values())
+REFUSED = {(case.method, case.family.startswith("deberta")): case for case in CASES if not has_lanes(case)}
 SEEDS = range(3)
 
 
@@ -116,7 +116,7 @@ def test_joint_gradients_are_those_of_each_adapter_alone(case: Case, tiny_backbo
             assert_alike(gradients([turns[0], turns[2]]), [expected[0], expected[2]])
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=str)
+@pytest.mark.parametrize("case", REFUSED.values(), ids=str)
 def test_what_cannot_be_computed_in_one_batch_is_refused(case: Case, tiny_backbones: Backbones) -> None:
     with side_by_side(tiny_backbones[case.family], case) as members, pytest.raises(NoLanesError):
         Joint(tiny_backbones[case.family], members)

@@ -8,7 +8,7 @@ is what tells BART from mBART, whose layers hold the very same modules but run t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -32,6 +32,7 @@ class Anatomy:
         norms: every norm of the layer, without those inside the attention (as on Qwen3's queries).
         sublayers: the residual branches, in the order in which they run.
         norm_first: whether each branch begins with a norm (pre-norm), so that the stack ends with one.
+        positional: the linears that read relative positions, which all rows of a batch have in common.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Anatomy:
     norms: frozenset[str]
     sublayers: tuple[SublayerAnatomy, ...]
     norm_first: bool
+    positional: frozenset[str] = frozenset()
 
 
 def _attention(prefix: str, query: str, key: str, value: str, output: str, site: str = "attention") -> dict[str, str]:
@@ -46,22 +48,54 @@ def _attention(prefix: str, query: str, key: str, value: str, output: str, site:
     return {f"{prefix}.{module}": f"{site}.{role}" for role, module in names.items()}
 
 
-def _bert() -> Anatomy:
+def _bert(
+    title: str,
+    attention: Mapping[str, str],
+    *,
+    entrance: str = "attention.self.query",
+    output: str = "attention.output.dense",
+    norm: str = "attention.output.LayerNorm",
+    positional: Collection[str] = (),
+) -> Anatomy:
+    """BERT, and what differs from it in its attention alone. The entrance reads the states and nothing else."""
     return Anatomy(
-        title="BERT",
-        linears={
-            **_attention("attention", "self.query", "self.key", "self.value", "output.dense"),
-            "intermediate.dense": "feedforward.input",
-            "output.dense": "feedforward.output",
-        },
-        norms=frozenset({"attention.output.LayerNorm", "output.LayerNorm"}),
+        title=title,
+        linears={**attention, "intermediate.dense": "feedforward.input", "output.dense": "feedforward.output"},
+        norms=frozenset({norm, "output.LayerNorm"}),
         sublayers=(
-            SublayerAnatomy(
-                "attention", "attention.output.dense", "attention.self.query", norm="attention.output.LayerNorm"
-            ),
+            SublayerAnatomy("attention", output, entrance, norm=norm),
             SublayerAnatomy("feedforward", "output.dense", "intermediate.dense", norm="output.LayerNorm"),
         ),
         norm_first=False,
+        positional=frozenset(positional),
+    )
+
+
+def _berts() -> Iterator[Anatomy]:
+    yield _bert("BERT", _attention("attention", "self.query", "self.key", "self.value", "output.dense"))
+    yield _bert(
+        "MPNet",
+        _attention("attention.attn", "q", "k", "v", "o"),
+        entrance="attention.attn.q",
+        output="attention.attn.o",
+        norm="attention.LayerNorm",
+    )
+    yield _bert(
+        "DeBERTa",
+        {
+            "attention.self.in_proj": "attention.qkv",
+            "attention.self.pos_proj": "attention.position_key",
+            "attention.self.pos_q_proj": "attention.position_query",
+            "attention.output.dense": "attention.output",
+        },
+        entrance="attention.self.in_proj",
+        positional=("attention.self.pos_proj", "attention.self.pos_q_proj"),
+    )
+    yield _bert(
+        "DeBERTa-v2",
+        _attention("attention", "self.query_proj", "self.key_proj", "self.value_proj", "output.dense"),
+        entrance="attention.self.value_proj",
+        positional=("attention.self.query_proj", "attention.self.key_proj"),
     )
 
 
@@ -82,12 +116,13 @@ def _distilbert() -> Anatomy:
     )
 
 
-def _modernbert() -> Anatomy:
+def _modernbert(*, fused: bool) -> Anatomy:
+    """ModernBERT; not fused: its decoder (Ettin)."""
+    attention = {"attn.Wqkv": "attention.qkv", "attn.Wo": "attention.output"}
     return Anatomy(
-        title="ModernBERT",
+        title="ModernBERT" if fused else "ModernBERT decoder",
         linears={
-            "attn.Wqkv": "attention.qkv",
-            "attn.Wo": "attention.output",
+            **(attention if fused else _attention("attn", "q_proj", "k_proj", "v_proj", "Wo")),
             "mlp.Wi": "feedforward.gate_input",
             "mlp.Wo": "feedforward.output",
         },
@@ -100,49 +135,62 @@ def _modernbert() -> Anatomy:
     )
 
 
-def _gpt2() -> Anatomy:
+def _one_stream(
+    title: str, attention: Mapping[str, str], feedforward: Mapping[str, str], norms: Sequence[str]
+) -> Anatomy:
+    """A layer of attention and feed-forward that begin with a norm each. One norm for both: they run side by side."""
+    outputs = [path for path, site in (*attention.items(), *feedforward.items()) if site.endswith(".output")]
+    branches = zip(("attention", "feedforward"), outputs, norms, strict=True) if len(norms) == 2 else ()
     return Anatomy(
-        title="GPT-2",
-        linears={
-            "attn.c_attn": "attention.qkv",
-            "attn.c_proj": "attention.output",
-            "mlp.c_fc": "feedforward.input",
-            "mlp.c_proj": "feedforward.output",
-        },
-        norms=frozenset({"ln_1", "ln_2"}),
-        sublayers=(
-            SublayerAnatomy("attention", "attn.c_proj", "ln_1"),
-            SublayerAnatomy("feedforward", "mlp.c_proj", "ln_2"),
-        ),
+        title=title,
+        linears={**attention, **feedforward},
+        norms=frozenset(norms),
+        sublayers=tuple(SublayerAnatomy(name, output, residual=norm) for name, output, norm in branches),
         norm_first=True,
     )
 
 
-def _llama(*, fused: bool) -> Anatomy:
-    """Llama and its many look-alikes (Mistral, Qwen2, Qwen3, Gemma). Fused: Phi-3."""
-    if fused:
-        linears = {
-            "self_attn.qkv_proj": "attention.qkv",
-            "self_attn.o_proj": "attention.output",
-            "mlp.gate_up_proj": "feedforward.gate_input",
-            "mlp.down_proj": "feedforward.output",
-        }
-    else:
-        linears = {
-            **_attention("self_attn", "q_proj", "k_proj", "v_proj", "o_proj"),
-            "mlp.gate_proj": "feedforward.gate",
-            "mlp.up_proj": "feedforward.input",
-            "mlp.down_proj": "feedforward.output",
-        }
-    return Anatomy(
-        title="Phi-3" if fused else "Llama",
-        linears=linears,
-        norms=frozenset({"input_layernorm", "post_attention_layernorm"}),
-        sublayers=(
-            SublayerAnatomy("attention", "self_attn.o_proj", "input_layernorm"),
-            SublayerAnatomy("feedforward", "mlp.down_proj", "post_attention_layernorm"),
-        ),
-        norm_first=True,
+def _fused(prefix: str, qkv: str, output: str) -> dict[str, str]:
+    return {f"{prefix}.{qkv}": "attention.qkv", f"{prefix}.{output}": "attention.output"}
+
+
+def _two_linears(first: str, second: str) -> dict[str, str]:
+    return {first: "feedforward.input", second: "feedforward.output"}
+
+
+def _decoders() -> Iterator[Anatomy]:
+    """Decoders of one stack; each title stands for those that are built alike too."""
+    gpt2, llama = ("ln_1", "ln_2"), ("input_layernorm", "post_attention_layernorm")
+    apart = _attention("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
+    down = {"mlp.down_proj": "feedforward.output"}
+    gated = {"mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.input", **down}
+    gate_input = {"mlp.gate_up_proj": "feedforward.gate_input", **down}
+    dense = _two_linears("mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+    yield _one_stream("GPT-2", _fused("attn", "c_attn", "c_proj"), _two_linears("mlp.c_fc", "mlp.c_proj"), gpt2)
+    yield _one_stream(
+        "GPT-Neo",
+        _attention("attn.attention", "q_proj", "k_proj", "v_proj", "out_proj"),
+        _two_linears("mlp.c_fc", "mlp.c_proj"),
+        gpt2,
+    )
+    yield _one_stream(
+        "GPT-J",
+        _attention("attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+        _two_linears("mlp.fc_in", "mlp.fc_out"),
+        ("ln_1",),
+    )
+    yield _one_stream("GPT-NeoX", _fused("attention", "query_key_value", "dense"), dense, llama)
+    yield _one_stream("BLOOM", _fused("self_attention", "query_key_value", "dense"), dense, llama)
+    yield _one_stream("Llama", apart, gated, llama)
+    yield _one_stream("Phi-3", _fused("self_attn", "qkv_proj", "o_proj"), gate_input, llama)
+    yield _one_stream("GLM", apart, gate_input, llama)
+    yield _one_stream("Nemotron", apart, _two_linears("mlp.up_proj", "mlp.down_proj"), llama)
+    yield _one_stream("StarCoder2", apart, _two_linears("mlp.c_fc", "mlp.c_proj"), llama)
+    yield _one_stream(
+        "Phi",
+        _attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"),
+        _two_linears("mlp.fc1", "mlp.fc2"),
+        ("input_layernorm",),
     )
 
 
@@ -198,12 +246,11 @@ def _bart(*, crossed: bool, norm_first: bool) -> Anatomy:
 
 
 ANATOMIES: tuple[Anatomy, ...] = (
-    _bert(),
+    *_berts(),
     _distilbert(),
-    _modernbert(),
-    _gpt2(),
-    _llama(fused=False),
-    _llama(fused=True),
+    _modernbert(fused=True),
+    _modernbert(fused=False),
+    *_decoders(),
     *(_t5(gated=gated, crossed=crossed) for gated in (False, True) for crossed in (False, True)),
     *(_bart(crossed=crossed, norm_first=first) for first in (False, True) for crossed in (False, True)),
 )

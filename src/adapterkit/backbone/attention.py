@@ -13,6 +13,7 @@ Axes: B rows, H heads, T queries, S keys, D head width.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,10 +39,18 @@ bf16 (64, 12, 16, 32) 85 / 1.6; (32, 12, 64, 32) 76 / 10; (16, 12, 128, 32) 56 /
 
 
 def use_own_attention(trunk: nn.Module) -> None:
-    """Tell a trunk that was loaded with transformers' `sdpa` to attend as this module says."""
+    """Tell a trunk that was loaded with transformers' `sdpa` to attend as this module says.
+
+    Some models have an `sdpa` of their own (Falcon); they keep it.
+    """
     for module in trunk.modules():
-        if isinstance(module, PreTrainedModel) and module.config._attn_implementation == "sdpa":
+        if isinstance(module, PreTrainedModel) and module.config._attn_implementation == "sdpa" and _looks_up(module):
             module.config._attn_implementation = NAME
+
+
+def _looks_up(model: PreTrainedModel) -> bool:
+    """Whether a model's layers look attention up by its name in transformers' table."""
+    return hasattr(sys.modules[type(model).__module__], "ALL_ATTENTION_FUNCTIONS")
 
 
 def attention_forward(

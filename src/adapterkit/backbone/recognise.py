@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -22,6 +22,7 @@ def find_sites(trunk: nn.Module) -> Sites:
     sites: list[Site] = []
     sublayers: list[Sublayer] = []
     layer_count: dict[Stack, int] = {}
+    positional: set[str] = set()
     reason = ""
     for path, layers, anatomy, unknown in _stacks(trunk):
         stack = _stack_name(trunk, path)
@@ -34,6 +35,7 @@ def find_sites(trunk: nn.Module) -> Sites:
                 for module, name in anatomy.linears.items()
             )
             sites.append(Site(LAYER_OUTPUT, number, stack, layer_path, linear=False))
+            positional.update(f"{layer_path}.{module}" for module in anatomy.positional)
             sublayers.extend(
                 Sublayer(
                     name=branch.name,
@@ -45,9 +47,10 @@ def find_sites(trunk: nn.Module) -> Sites:
                 )
                 for branch in anatomy.sublayers
             )
-    if not sites:
-        raise _unknown_family(trunk)
-    return Sites(tuple(sites), () if reason else tuple(sublayers), layer_count, reason)
+    strange = _strange(trunk, [site.path for site in sites if site.name == LAYER_OUTPUT])
+    if strange or not sites:
+        raise _unknown_family(trunk, strange or sorted(_linears(trunk)))
+    return Sites(tuple(sites), () if reason else tuple(sublayers), layer_count, reason, frozenset(positional))
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -95,6 +98,8 @@ def _outer_norms(layer: nn.Module, anatomy: Anatomy) -> set[str]:
 def final_norms(trunk: nn.Module, path: str) -> list[str]:
     """Names of the norms that follow the list of layers: those beside the list that are not the embeddings' norm."""
     owner = trunk.get_submodule(path.rpartition(".")[0])
+    if hasattr(owner, "norm_rel_ebd"):
+        return []  # the norm there is that of DeBERTa-v2's relative positions
     return [name for name, module in owner.named_children() if is_norm(module) and "embedding" not in name]
 
 
@@ -108,6 +113,10 @@ def _unknown_wiring(trunk: nn.Module, path: str, layers: nn.ModuleList, anatomy:
         if norms != anatomy.norms:
             expected = ", ".join(sorted(anatomy.norms))
             return f"{path}.{index} has the norms {', '.join(sorted(norms))} where {anatomy.title} has {expected}"
+        if not anatomy.sublayers or getattr(layer, "use_parallel_residual", False):
+            return f"attention and feed-forward of {path}.{index} run side by side"
+        if getattr(layer, "apply_residual_connection_post_layernorm", False):
+            return f"{path}.{index} adds to what its norms give"
         if getattr(layer, "residual_multiplier", 1.0) != 1.0:
             return f"{path}.{index} scales what its branches add by {layer.residual_multiplier}"
     return ""
@@ -120,15 +129,22 @@ def _stack_name(trunk: nn.Module, path: str) -> Stack:
     return "decoder" if is_causal(config) else "encoder"
 
 
-def _unknown_family(trunk: nn.Module) -> SiteError:
+def _strange(trunk: nn.Module, layers: Sequence[str]) -> list[str]:
+    """The linears in lists of layers other than these, as in LongT5, of which the decoder alone is known."""
+    known = tuple(f"{layer}." for layer in layers)
+    lists = tuple(f"{path}." for path, module in trunk.named_modules() if isinstance(module, nn.ModuleList))
+    return sorted(path for path in _linears(trunk) if path.startswith(lists) and not path.startswith(known))
+
+
+def _unknown_family(trunk: nn.Module, linears: Sequence[str]) -> SiteError:
     numbered: dict[str, int] = {}
-    for path in _linears(trunk):
+    for path in linears:
         pattern = ".".join("*" if part.isdigit() else part for part in path.split("."))
         numbered[pattern] = numbered.get(pattern, 0) + 1
     found = [f"{pattern}: {count} linear{'s' if count > 1 else ''}" for pattern, count in sorted(numbered.items())]
     known = ", ".join(anatomy.title for anatomy in ANATOMIES)
     return SiteError(
-        f"{type(trunk).__name__} is of a family whose layers adapterkit does not know",
+        f"{type(trunk).__name__} has layers that adapterkit does not know",
         found[:40] or ["no linear module found"],
         f"Known layers: {known}. A new one is one entry in adapterkit.backbone.anatomy.",
     )

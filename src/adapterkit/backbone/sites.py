@@ -63,12 +63,15 @@ class Sites:
         sublayers: the residual branches, for methods that need them.
         layer_count: how many layers each stack has.
         no_sublayers: why there are no `sublayers`, or "".
+        positional: paths of the linears that read relative positions too, which all rows of a batch have in common
+            (DeBERTa), so that rows with different adapters there cannot share a forward.
     """
 
     sites: tuple[Site, ...]
     sublayers: tuple[Sublayer, ...]
     layer_count: Mapping[Stack, int]
     no_sublayers: str = ""
+    positional: frozenset[str] = frozenset()
 
     def names(self) -> tuple[str, ...]:
         """The names of the sites, each once."""

@@ -15,31 +15,22 @@ Axes: B rows, T tokens, D hidden width, H attention heads.
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from adapterkit.backbone.recognise import final_norms
+from adapterkit.backbone.recognise import final_norms, is_linear
+from adapterkit.backbone.stand_ins import Absent, AbsentWithBias, Embedded, Entered, Handed, Watched, biased, stand_in
 from adapterkit.backbone.trunk import shallow
 from adapterkit.errors import SiteError
 
 _HANDED = "_handed_states"
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -62,6 +53,29 @@ def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
         )
     path = next((path for path in found if "decoder" not in path.split(".")), next(iter(found)))
     return path, found[path]
+
+
+def splits(trunk: PreTrainedModel) -> bool:
+    """Whether the halves of a trunk answer as the whole does; tried on two tokens, between its two middle layers.
+
+    A model may do between its layers what no half does, as the largest DeBERTa-v2 after the first.
+    """
+    ids_BT = torch.zeros(1, 2, dtype=torch.long, device=trunk.device)
+    given = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
+    if trunk.config.is_encoder_decoder:
+        given["decoder_input_ids"] = ids_BT
+    try:
+        _, layers = layers_of(trunk)
+        middle = (len(layers) + 1) // 2
+        with torch.no_grad(), _evaluated(trunk):
+            expected = trunk(**given).last_hidden_state
+            states_BTD = below(trunk, middle)(**given)
+            view = above(trunk, middle)
+            with entering(view, states_BTD):
+                found = view(**given).last_hidden_state
+    except Exception:  # noqa: BLE001 - whatever the code of a model raises when a part of it is missing
+        return False
+    return bool((found - expected).norm() <= 0.01 * expected.norm())
 
 
 class Below(nn.Module):
@@ -100,6 +114,11 @@ def below(trunk: nn.Module, at: int) -> Below:
     view, shortened = _opened(trunk, path)
     for index in range(at, len(layers)):
         del shortened._modules[str(index)]
+    return _below(trunk, view, path)
+
+
+def _below(trunk: nn.Module, view: nn.Module, path: str) -> Below:
+    """The stack of a view whose layers were changed, without what follows them."""
     owner = view.get_submodule(path.rpartition(".")[0])
     for name in final_norms(trunk, path):
         owner._modules[name] = nn.Identity()
@@ -127,11 +146,12 @@ def above(trunk: nn.Module, at: int) -> nn.Module:
     """
     path, layers = _checked(trunk, at)
     view, upper = _opened(trunk, path)
-    handed = _Handed()
+    handed = Handed()
+    gives = _gives(trunk, path, layers[0]) if at else 0
     for index, layer in enumerate(layers[:at]):
-        upper._modules[str(index)] = _absent(layer, handed if index == 0 else None)
+        upper._modules[str(index)] = _absent(layer, handed if index == 0 else None, gives)
     if at == 0:
-        upper._modules["0"] = _stand_in(layers[0], _Entered, {"_handed": handed, "_layer": (layers[0],)})
+        upper._modules["0"] = stand_in(layers[0], Entered, {"_handed": handed, "_layer": (layers[0],)})
     _drop_embeddings(view, path, handed)
     view.__dict__[_HANDED] = handed
     return view
@@ -156,64 +176,6 @@ def entering(view: nn.Module, states_BTD: Tensor) -> Iterator[None]:
         handed.states = None
 
 
-class _Handed:
-    """The states that a view was handed, for the one forward that runs on it."""
-
-    def __init__(self) -> None:
-        self.states: Tensor | None = None
-
-    def take(self) -> Tensor:
-        if self.states is None:
-            raise SiteError(
-                "the upper part of a trunk was called without states",
-                remedy="Call it inside `with entering(view, states):`.",
-            )
-        return self.states
-
-
-class _Absent:
-    """Stands for a layer that does not run: gives back the states that it was handed, or else those that came."""
-
-    _handed: _Handed | None
-
-    def forward(self, states_BTD: Tensor, *_: Any, **__: Any) -> Any:
-        return states_BTD if self._handed is None else self._handed.take()
-
-
-class _AbsentWithBias:
-    """The same for T5, whose first layer computes the bias of all positions and hands it on from layer to layer."""
-
-    _handed: _Handed | None
-
-    def forward(
-        self: Any, states_BTD: Tensor, mask: Tensor | None = None, bias_1HTT: Tensor | None = None, *_: Any, **__: Any
-    ) -> Any:
-        states_BTD = states_BTD if self._handed is None else self._handed.take()
-        if bias_1HTT is None:
-            length = states_BTD.shape[1]
-            bias_1HTT = _biased(self)[0].compute_bias(length, length, device=states_BTD.device)
-        return states_BTD, bias_1HTT, None
-
-
-class _Entered:
-    """The lowest layer itself, entered by the states that the view was handed."""
-
-    _handed: _Handed
-    _layer: tuple[nn.Module]
-
-    def forward(self, _: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self._layer[0](self._handed.take(), *args, **kwargs)
-
-
-class _Embedded:
-    """Stands for the embeddings: what it gives has the shape of the states and goes nowhere."""
-
-    _handed: _Handed
-
-    def forward(self, *_: Any, **__: Any) -> Tensor:
-        return self._handed.take()
-
-
 def _checked(trunk: nn.Module, at: int) -> tuple[str, nn.ModuleList]:
     path, layers = layers_of(trunk)
     if not 0 <= at <= len(layers):
@@ -233,43 +195,56 @@ def _opened(model: nn.Module, path: str) -> tuple[nn.Module, nn.ModuleList]:
     return view, cast(nn.ModuleList, here)
 
 
-def _absent(layer: nn.Module, handed: _Handed | None) -> nn.Module:
-    return _stand_in(layer, _AbsentWithBias if _biased(layer) else _Absent, {"_handed": handed})
+def _absent(layer: nn.Module, handed: Handed | None, gives: int) -> nn.Module:
+    return stand_in(layer, AbsentWithBias if biased(layer) else Absent, {"_handed": handed, "_gives": gives})
 
 
-def _biased(layer: nn.Module) -> list[Any]:
-    """The attentions of a layer that can compute a bias of positions."""
-    return [part for part in layer.modules() if hasattr(part, "compute_bias")]
+_GIVES: dict[type[nn.Module], int] = {}
+"""Classes of layers -> what they give; see `Watched`."""
 
 
-def _drop_embeddings(view: nn.Module, path: str, handed: _Handed) -> None:
+def _gives(model: nn.Module, path: str, layer: nn.Module) -> int:
+    """What a model's layers give, seen by running the lowest one on two tokens, once for each class."""
+    if type(layer) not in _GIVES:
+        gave: list[int] = []
+        view, watched = _opened(model, path)
+        watched._modules.clear()
+        watched._modules["0"] = stand_in(layer, Watched, {"_layer": (layer,), "_gave": gave})
+        ids_BT = torch.zeros(1, 2, dtype=torch.long, device=next(layer.parameters()).device)
+        with torch.no_grad(), _evaluated(model):
+            _below(model, view, path)(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT))
+        _GIVES[type(layer)] = gave[0]
+    return _GIVES[type(layer)]
+
+
+def _drop_embeddings(view: nn.Module, path: str, handed: Handed) -> None:
     """Let the nearest module beside the layers that embeds tokens cost nothing."""
     steps = path.split(".")
     for depth in range(len(steps) - 1, -1, -1):
         owner = view.get_submodule(".".join(steps[:depth]))
         for name, child in owner.named_children():
-            if name != steps[depth] and _embeds_tokens(child, owner):
-                owner._modules[name] = _stand_in(child, _Embedded, {"_handed": handed})
+            width = None if name == steps[depth] else _embedding_width(child, owner)
+            if width is not None:
+                facts = {"_handed": handed, "_width": None if any(map(is_linear, child.modules())) else width}
+                owner._modules[name] = stand_in(child, Embedded, facts)
                 return
 
 
-def _embeds_tokens(module: nn.Module, owner: nn.Module) -> bool:
+def _embedding_width(module: nn.Module, owner: nn.Module) -> int | None:
+    """The width of a token's vector in a module that looks it up, before any linear in it; None for other modules."""
     words = getattr(getattr(owner, "config", None), "vocab_size", None)
-    tables = [part for part in module.modules() if isinstance(part, nn.Embedding)]
-    return any(table.num_embeddings == words for table in tables) and not isinstance(module, PreTrainedModel)
+    tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part.num_embeddings == words]
+    return tables[0].embedding_dim if tables and not isinstance(module, PreTrainedModel) else None
 
 
-def _stand_in(module: nn.Module, kind: type, facts: dict[str, Any]) -> nn.Module:
-    """A copy of a module that shares children and tensors, under their names, but runs otherwise."""
-    copied = copy.copy(module)
-    for table in _HOOKS:
-        copied.__dict__[table] = OrderedDict()
-    copied.__dict__.pop("forward", None)
-    copied.__dict__.update(facts, training=False, gradient_checkpointing=False)
-    copied.__class__ = _stand_in_class(kind, type(module))
-    return copied
-
-
-def _stand_in_class(kind: type, base: type[nn.Module]) -> type[nn.Module]:
-    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": kind.__doc__}
-    return type(base.__name__, (kind, base), names)
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """Nothing is dropped inside."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -58,6 +58,14 @@ class States:
         encoder, pooled = output.get("encoder_last_hidden_state"), output.get("pooler_output")
         return cls(output.last_hidden_state, encoder, pooled)
 
+    @classmethod
+    def joined(cls, parts: Sequence[States]) -> States:
+        """The states of some rows behind those of others."""
+        encoder = [part.encoder for part in parts if part.encoder is not None]
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        last = torch.cat([part.last for part in parts])
+        return cls(last, torch.cat(encoder) if encoder else None, torch.cat(pooled) if pooled else None)
+
     def rows(self, places: slice | Tensor) -> States:
         """The states of some of the rows: views for a slice, copies for indices."""
         encoder, pooled = self.encoder, self.pooled

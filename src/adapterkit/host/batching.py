@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -108,6 +109,8 @@ class Forwards:
         Args:
             encoded: what the encoder has computed already.
         """
+        if not self._engine.mixes(layers):
+            return self._one_by_one(layers, inputs, reads)
         device = self._backbone.device
         given: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
         if reads == "encoder":
@@ -122,6 +125,15 @@ class Forwards:
                 return States.of(model(**given, use_cache=False))
             return States.of(model(**given))
 
+    def _one_by_one(self, layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+        """A forward for every adapter, whose rows stand together."""
+        parts, low = [], 0
+        for own, same in groupby(layers):
+            rows = slice(low, low + len(list(same)))
+            parts.append(self._run([own] * (rows.stop - low), {n: t[rows] for n, t in inputs.items()}, reads))
+            low = rows.stop
+        return States.joined(parts)
+
     def _share(self, stretches: Sequence[Stretch], layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
         """Rows with one text share what no adapter has touched. The decoder above a shared encoder runs row by row."""
         if not self._backbone.is_encoder_decoder:
@@ -132,7 +144,7 @@ class Forwards:
 
     def _stretches(self, texts: Sequence[int], layers: Sequence[Layers]) -> list[Stretch]:
         """How the rows run; one stretch where no text is read twice, or the engine cannot split."""
-        if len(set(texts)) == len(texts) or not self._engine.splits:
+        if len(set(texts)) == len(texts) or not self._engine.mixes(layers) or not self._engine.splits:
             return []
         return plan(texts, [lowest_layer(self._engine, own) for own in layers])
 

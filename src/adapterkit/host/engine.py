@@ -19,8 +19,7 @@ from torch import nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Stack
-from adapterkit.backbone.split import layers_of
-from adapterkit.errors import SiteError
+from adapterkit.backbone.split import layers_of, splits
 from adapterkit.host import route
 from adapterkit.host.hosted import view_of
 from adapterkit.host.idle import without_idle_work
@@ -73,6 +72,15 @@ class Engine:
         """A stable permutation of a batch's rows after which `routed` is cheapest."""
         return route.order(adapters)
 
+    def mixes(self, adapters: Sequence[Layers]) -> bool:
+        """Whether rows that carry these can share a forward."""
+        positional, different = self.backbone.sites.positional, set(adapters)
+        return (
+            not positional
+            or len(different) == 1
+            or all(positional.isdisjoint(packed.structure.paths) for layers in different for packed in layers)
+        )
+
     @contextmanager
     def routed(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
         """A trunk in whose forwards every row carries its own adapter.
@@ -100,12 +108,9 @@ class Engine:
     @cached_property
     def splits(self) -> bool:
         """Whether some layers of the trunk can run alone. A compiled one would be compiled anew for each part."""
-        if self._compile:
+        if self._compile or not splits(self._pristine):
             return False
-        try:
-            _, layers = layers_of(self._pristine)
-        except SiteError:
-            return False
+        _, layers = layers_of(self._pristine)
         return len(layers) == self.layer_count
 
     @property
@@ -123,7 +128,8 @@ class Engine:
         try:
             view = self._free.pop()
         except IndexError:
-            view = View(without_idle_work(view_of(self._pristine)), merge=self._merge)
+            trunk = without_idle_work(view_of(self._pristine))
+            view = View(trunk, merge=self._merge, positional=self.backbone.sites.positional)
         try:
             view.take_up(list(route.segments(adapters, view.gathering.stack)), len(adapters))
             yield view

@@ -169,6 +169,13 @@ class Structure:
             return found
 
     @cached_property
+    def paths(self) -> frozenset[str]:
+        """Of the modules at which something is computed."""
+        return frozenset(
+            path for piece in self.pieces for path in (piece.paths if isinstance(piece, LoraPiece) else (piece.path,))
+        )
+
+    @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """Of every tensor, in order."""
         return tuple(shape for piece in self.pieces for shape in piece.shapes)

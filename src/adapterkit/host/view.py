@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import takewhile
 from typing import Any, cast
@@ -45,13 +46,15 @@ class View:
         gathering: memory for the tensors of a batch's adapters.
     """
 
-    def __init__(self, trunk: nn.Module, *, merge: bool = False) -> None:
+    def __init__(self, trunk: nn.Module, *, merge: bool = False, positional: AbstractSet[str] = frozenset()) -> None:
         """
         Args:
             trunk: the view's modules, not hosted yet.
             merge: whether the LoRA of an adapter that owns a batch may be folded into copies of the weights.
+            positional: see `Sites`; there a batch is one adapter's.
         """
         self.trunk = trunk
+        self._positional = positional
         self._merge = merge
         self._copies: dict[Any, Tensor] = {}
         self.gathering = Gathering()
@@ -70,13 +73,22 @@ class View:
 
     def take_up(self, segments: Sequence[Segment], rows: int) -> None:
         """Give every module its work for a batch of so many rows."""
-        shrunk = Shrunk()
+        whole = self._is_whole(segments, rows)
         runs = (
-            ((segment.low, segment.high), structure, weights)
+            (None if whole else (segment.low, segment.high), structure, weights)
             for segment in segments
             for structure, weights in segment.layers
         )
-        self.give(runs, rows, shrunk)
+        self.give(runs, None if whole else rows, Shrunk())
+
+    def _is_whole(self, segments: Sequence[Segment], rows: int) -> bool:
+        """Whether one adapter owns the batch, and what is not of any row too: what positions give."""
+        if len(segments) != 1 or (segments[0].low, segments[0].high) != (0, rows):
+            return False
+        layers = segments[0].layers
+        return all(weights.count == 1 for _, weights in layers) and any(
+            not self._positional.isdisjoint(structure.paths) for structure, _ in layers
+        )
 
     def give(
         self, runs: Iterable[tuple[Rows, Structure, Weights | Stack]], rows: int | None, shrunk: Shrunk | None

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.lanes import Lanes, NoLanesError
-from adapterkit.methods.lora import splits
+from adapterkit.methods.lora import choose, splits
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import Batch
 from adapterkit.training.trunk_cache import share_states
@@ -138,6 +138,9 @@ def _check(members: Sequence[Adapted]) -> None:
         raise NoLanesError(f"initialization {method.initialization}, which changes the backbone's weights,")
     if isinstance(method, BottleneckMethod) and method.scale_learned:
         raise NoLanesError("a learned scale")
+    sites = first.backbone.sites
+    if isinstance(method, LoraMethod) and any(site.path in sites.positional for site in choose(sites, method)):
+        raise NoLanesError("LoRA on what reads the positions that all rows have in common")
     shapes = [
         {path: p.shape for path, p in {**member.method_parameters(), **member.head_parameters()}.items()}
         for member in members

@@ -60,8 +60,8 @@ def add_bottleneck(h: Tensor, z: Tensor, bottleneck: Bottleneck) -> Tensor:
     fixed = _Fixed(number, b.activation, b.dropout, seed)
     own_z = None if z is h else z
     tensors = (b.down_weight, b.down_bias, b.up_weight, b.up_bias)
-    result: Tensor = _AddBottleneck.apply(h, own_z, *tensors, scale, fixed)  # type: ignore[no-untyped-call]
-    return result
+    sum_ND: Tensor = _AddBottleneck.apply(h, own_z, *tensors, scale, fixed)  # type: ignore[no-untyped-call]
+    return sum_ND.view(h.shape)  # not inside: it could not be changed in place
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,15 @@ class _AddBottleneck(torch.autograd.Function):
         else:
             sum_ND = torch.addmm(h_ND, middle_NK, up_DK.T)
         ctx.save_for_backward(z_ND, a_NM, down_MD, down_M, up_DM, up_D, scale)
-        ctx.fixed, ctx.z = fixed, own_z if own_z is None else (own_z.shape, own_z.dtype)
-        return sum_ND.view(h.shape)
+        ctx.fixed, ctx.shape, ctx.z = fixed, h.shape, own_z if own_z is None else (own_z.shape, own_z.dtype)
+        return sum_ND
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         z_ND, a_NM, down_MD, down_M, up_DM, up_D, scale = ctx.saved_tensors
         fixed, dtype, of_h, of_z = ctx.fixed, z_ND.dtype, None, None
-        g_ND = gradient.to(dtype).reshape(z_ND.shape)
+        g_ND = gradient.to(dtype)
         f_ND = g_ND * mask_like(g_ND, fixed.dropout, fixed.seed) if fixed.dropout else g_ND
         with torch.enable_grad():
             inner_NM = a_NM.detach().requires_grad_()
@@ -125,9 +125,9 @@ class _AddBottleneck(torch.autograd.Function):
         grad_down_MD = (grad_a_NM.T @ z_ND).to(down_MD.dtype)
         narrow_MD = down_MD.to(dtype)
         if ctx.z is None and ctx.needs_input_grad[0]:
-            of_h = torch.addmm(g_ND, grad_a_NM, narrow_MD).view(gradient.shape)
+            of_h = torch.addmm(g_ND, grad_a_NM, narrow_MD).view(ctx.shape)
         elif ctx.needs_input_grad[0]:
-            of_h = gradient
+            of_h = g_ND.reshape(ctx.shape)
         if ctx.needs_input_grad[1]:
             shape, z_dtype = ctx.z
             of_z = (grad_a_NM @ narrow_MD).view(shape).to(z_dtype)

@@ -74,7 +74,8 @@ def lora_linears(
     seeds = [draw_seed() if linear.dropout else 0 for linear in linears]
     factors = [factor for linear in linears for factor in (linear.a, linear.b)]
     outputs: tuple[Tensor, ...] = _LoraLinears.apply(x, made_by, linears, dtype, seeds, *factors)  # type: ignore[no-untyped-call]
-    return outputs
+    # Given its axes inside, an output could not be changed in place, as DeBERTa does.
+    return tuple(y_NO.view(*x.shape[:-1], y_NO.shape[-1]) for y_NO in outputs)
 
 
 class _LoraLinears(torch.autograd.Function):
@@ -95,7 +96,7 @@ class _LoraLinears(torch.autograd.Function):
             y_NO = _base(linear.base, x_NI)
             s_RN.mul_(linear.scaling)
             y_NO.addmm_(s_RN.T, b_OR.to(dtype).T)
-            outputs.append(y_NO.view(*x.shape[:-1], y_NO.shape[-1]))
+            outputs.append(y_NO)
         ctx.save_for_backward(x_NI if made_by is None else made_by.source.detach(), s_QN, *factors)
         ctx.linears, ctx.seeds, ctx.shape, ctx.dtype = linears, seeds, x.shape, x.dtype
         # Not `made_by` itself: its source would outlive what autograd lets go of.
@@ -118,7 +119,7 @@ class _LoraLinears(torch.autograd.Function):
             if gradient is None:
                 of_b.append(None)
                 continue
-            g_NO = gradient.to(dtype).reshape(-1, gradient.shape[-1])
+            g_NO = gradient.to(dtype)
             torch.mm(b_OR.to(dtype).T, g_NO.T, out=g_RN).mul_(linear.scaling)
             of_b.append((s_RN @ g_NO).T.to(b_OR.dtype))
             if ctx.needs_input_grad[0]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Stack
-from adapterkit.backbone.split import above, below, layers_of
+from adapterkit.backbone.split import above, below, layers_of, splits
 from adapterkit.errors import SiteError
 from adapterkit.heads.own import POOLED_KINDS, OwnModel
 from adapterkit.heads.pooling import FixedPooling
@@ -97,10 +97,12 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
     except SiteError as error:
         return NoCut(error.summary)
     count = len(layers)
+    pooling = "" if lowest else _fixed_pooling(module)
+    if pooling and isinstance(module, OwnModel):
+        return PoolingCut(module, count, pooling)
+    if not splits(adapted.backbone.trunk):
+        return NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
     if not lowest:
-        pooling = _fixed_pooling(module)
-        if pooling and isinstance(module, OwnModel):
-            return PoolingCut(module, count, pooling)
         return LayerCut(adapted, count)
     encoder_decoder = adapted.backbone.is_encoder_decoder
     stack: Stack = "encoder" if encoder_decoder or not adapted.backbone.is_decoder else "decoder"

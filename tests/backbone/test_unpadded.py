@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from adapterkit.backbone.attention import use_own_attention
 from adapterkit.backbone.packed_rows import Layout, runs_of
 from adapterkit.backbone.unpadded import STACKS, find_stack, unpadded
 from tests import tiny
+from tests.backbone.test_recognise import model
 
 TOLERANCE = 1e-5
 """Rows are summed in another order."""
@@ -177,15 +179,70 @@ def test_which_families_leave_padding_out_is_what_the_page_says(tiny_backbones: 
     with open(page, encoding="utf-8") as text:
         listed = text.read()
     assert [name for name in STACKS if f"`{name}`" not in listed] == []
-    assert all(hasattr(transformers, name) or name in ("BartEncoder", "T5Stack") for name in STACKS)
+    there = {type(part).__name__ for backbone in tiny_backbones.values() for part in backbone.trunk.modules()}
+    assert STACKS.keys() <= there | RELATIVES.keys() | {"MistralModel"}
 
 
 def test_another_attention_and_another_family_stay_padded(tiny_folders: Mapping[str, Any]) -> None:
     assert find_stack(as_transformers(tiny_folders["bert"])) is None
-    config = transformers.ElectraConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, vocab_size=99)
-    electra = transformers.ElectraModel(config)
-    electra.config._attn_implementation = "adapterkit"
-    assert find_stack(electra) is None
+    ernie = model("ErnieConfig", {})
+    use_own_attention(ernie)
+    assert find_stack(ernie) is None
+    gemma = model("Gemma3TextConfig", {**_GROUPED, "head_dim": 8, "use_bidirectional_attention": True})
+    use_own_attention(gemma)
+    assert find_stack(gemma) is None
+
+
+_GROUPED = {"num_key_value_heads": 2, "pad_token_id": 0}
+_SLIDING = {**_GROUPED, "head_dim": 8, "sliding_window": 8}
+_BART = {"decoder_layers": 2, "pad_token_id": 1}
+_T5 = {"d_kv": 8, "feed_forward_proj": "gated-gelu"}
+RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ElectraModel": ("ElectraConfig", {"embedding_size": 16}),
+    "EuroBertModel": ("EuroBertConfig", _GROUPED),
+    "XLMRobertaModel": ("XLMRobertaConfig", {"pad_token_id": 1}),
+    "CamembertModel": ("CamembertConfig", {"pad_token_id": 1}),
+    "GPTNeoXModel": ("GPTNeoXConfig", {}),
+    "OPTDecoder": ("OPTConfig", {"word_embed_proj_dim": 16}),
+    "PhiModel": ("PhiConfig", {"pad_token_id": 0}),
+    "Phi3Model": ("Phi3Config", {**_GROUPED, "sliding_window": 8}),
+    "Starcoder2Model": ("Starcoder2Config", {"num_key_value_heads": 2, "sliding_window": 8}),
+    "ModernBertDecoderModel": (
+        "ModernBertDecoderConfig",
+        {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 1, "local_attention": 16},
+    ),
+    "Qwen3Model": ("Qwen3Config", {**_SLIDING, "use_sliding_window": True, "max_window_layers": 1}),
+    "GemmaModel": ("GemmaConfig", {**_GROUPED, "head_dim": 8}),
+    "Gemma3TextModel": ("Gemma3TextConfig", {**_SLIDING, "layer_types": ["sliding_attention", "full_attention"]}),
+    "GraniteModel": ("GraniteConfig", {**_GROUPED, "residual_multiplier": 0.5, "attention_multiplier": 0.3}),
+    "OlmoModel": ("OlmoConfig", _GROUPED),
+    "Olmo2Model": ("Olmo2Config", _GROUPED),
+    "SmolLM3Model": ("SmolLM3Config", _GROUPED),
+    "MBartEncoder": ("MBartConfig", _BART),
+    "MT5Stack": ("MT5Config", _T5),
+}
+"""Other classes that leave padding out: config and settings of a small model."""
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relatives_leave_padding_out_too(name: str) -> None:
+    plain, own = model(*RELATIVES[name]), model(*RELATIVES[name])
+    plain.set_attn_implementation("eager")
+    use_own_attention(own)
+    stack = find_stack(own)
+    assert stack is not None
+    assert type(own.get_submodule(stack.path)).__name__ == name
+    pad = plain.config.pad_token_id or 0
+    mask = (torch.arange(40) < torch.tensor(LENGTHS)[:, None]).long()
+    ids = torch.randint(3, 50, mask.shape, generator=torch.Generator().manual_seed(0)).masked_fill(mask == 0, pad)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if plain.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[:, :5]
+    with torch.no_grad():
+        expected = states(plain(**inputs))
+        for spare in (0, 16, 10_000):
+            found = states(without_padding(own, inputs, spare))
+            assert torch.allclose(found * mask[..., None], expected * mask[..., None], rtol=0, atol=TOLERANCE)
 
 
 def test_threads_run_batches_of_their_own_on_one_trunk(tiny_backbones: Mapping[str, Any]) -> None:

@@ -258,10 +258,19 @@ def test_a_kind_that_the_family_lacks_is_refused_with_a_way_out(tiny_backbones: 
         assert str(caught.value).startswith(f"transformers has no {kind} class for {family}\n")
 
 
-@pytest.mark.parametrize(("family", "kind"), [("mistral", "causal-lm"), ("t5-gated", "seq2seq-lm")])
-def test_other_checkpoints_of_known_families_have_parity_too(tiny_backbones: Backbones, family: str, kind: str) -> None:
+OTHERS = [
+    *(("mistral", "causal-lm"), ("t5-gated", "seq2seq-lm"), ("mpnet", "token-classification"), ("mpnet", "masked-lm")),
+    *(("deberta", "text-classification"), ("deberta-v2", "question-answering"), ("deberta-v2", "masked-lm")),
+    *(("electra", "text-classification"), ("electra", "masked-lm"), ("electra", "multiple-choice")),
+    *(("bloom", "causal-lm"), ("falcon", "token-classification"), ("gpt-j", "question-answering")),
+    *(("gpt-neox", "text-classification"), ("gemma-2", "causal-lm")),
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), OTHERS)
+def test_other_checkpoints_have_parity_too(tiny_backbones: Backbones, family: str, kind: str) -> None:
     with adapter(tiny_backbones[family], kind) as adapted:
-        batch = batch_of(adapted)
+        batch = batch_of(adapted, rows_of(kind))
         logits = logits_of(adapted, batch)
         loss = adapted.task.loss(logits, batch)
         expected_logits, expected_loss = answer(reference(adapted), kind, batch)

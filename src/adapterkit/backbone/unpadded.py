@@ -26,18 +26,17 @@ from torch import Tensor, nn
 from adapterkit.backbone.attention import NAME
 from adapterkit.backbone.packed_rows import Layout
 
+_COUNTED = (
+    ("BertModel", "DistilBertModel", "ElectraModel", "EuroBertModel", "ModernBertModel"),
+    ("GPT2Model", "GPTNeoXModel", "OPTDecoder", "PhiModel", "Phi3Model", "Starcoder2Model", "ModernBertDecoderModel"),
+    ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model", "GemmaModel", "Gemma3TextModel"),
+    ("GraniteModel", "OlmoModel", "Olmo2Model", "SmolLM3Model"),
+)
 STACKS: Mapping[str, str] = {
-    "BertModel": "counted",
-    "RobertaModel": "by token",
-    "XLMRobertaModel": "by token",
-    "DistilBertModel": "counted",
-    "ModernBertModel": "counted",
-    "GPT2Model": "counted",
-    "LlamaModel": "counted",
-    "MistralModel": "counted",
-    "Qwen2Model": "counted",
-    "BartEncoder": "embedded",
-    "T5Stack": "relative",
+    **{name: "counted" for names in _COUNTED for name in names},
+    **dict.fromkeys(("RobertaModel", "XLMRobertaModel", "CamembertModel"), "by token"),
+    **dict.fromkeys(("BartEncoder", "MBartEncoder"), "embedded"),
+    **dict.fromkeys(("T5Stack", "MT5Stack"), "relative"),
 }
 """Classes whose layers can run unpadded -> how they come to know positions. Every other one is given padded batches.
 
@@ -68,6 +67,8 @@ def find_stack(model: nn.Module) -> Stack | None:
         config: Any = getattr(module, "config", None)
         if positions is None or getattr(config, "_attn_implementation", None) != NAME:
             continue
+        if getattr(config, "use_bidirectional_attention", False):
+            continue  # Gemma 3 as an encoder: its windows look both ways
         # T5's two stacks are of one class.
         if not (positions == "relative" and getattr(module, "is_decoder", False)):
             return Stack(path, positions, "use_cache" in inspect.signature(module.forward).parameters)

@@ -28,7 +28,7 @@ ENCODER_DECODERS = FAMILIES[7:]
 VARIANTS = ("bert-without-pooler", "bert-plain", "t5-gated", "mistral")
 
 # Families beyond the nine: recognised by their layers, with attention and embeddings of their own.
-OTHERS = ("mpnet", "deberta", "deberta-v2", "electra", "bloom", "falcon", "gpt-j", "gpt-neox", "gemma-2")
+OTHERS = ("mpnet", "deberta", "deberta-v2", "electra", "bloom", "falcon", "gpt-j", "gpt-neox", "gemma-2", "mixtral")
 
 MAX_TOKENS = 128
 SENTENCES = (
@@ -187,6 +187,7 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"n_embd": 32, "n_layer": 3, "n_head": 4, "initializer_range": 0.1, "rotary_dim": 4, "n_positions": MAX_TOKENS},
     ),
     "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", _BERT),
+    "mixtral": ("MixtralForCausalLM", "MixtralConfig", {**_LLAMA, "num_local_experts": 4, "sliding_window": None}),
     "gemma-2": ("Gemma2ForCausalLM", "Gemma2Config", {**_LLAMA, "head_dim": 8, "sliding_window": 8}),
 }
 
@@ -359,4 +360,5 @@ _TOKENIZERS: dict[str, Callable[[], Any]] = {
     "falcon": _gpt2,
     "gpt": _gpt2,
     "gemma": _llama,
+    "mixtral": _llama,
 }

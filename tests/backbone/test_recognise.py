@@ -73,6 +73,8 @@ OTHER_WIRING: dict[str, tuple[str, dict[str, Any]]] = {
     "GPT-NeoX": ("GPTNeoXConfig", {}),
     "GLM-4": ("Glm4Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),
     "Phi": ("PhiConfig", {"pad_token_id": 0}),
+    "Mixtral": ("MixtralConfig", {"num_key_value_heads": 2}),
+    "Qwen3, experts": ("Qwen3MoeConfig", {"num_key_value_heads": 2, "head_dim": 8, "moe_intermediate_size": 16}),
     "StableLM, side by side": ("StableLmConfig", {"num_key_value_heads": 2, "use_parallel_residual": True}),
 }
 # An encoder whose layers are not known, below a decoder whose layers are.

@@ -136,6 +136,7 @@ OTHERS = [
     Case("causal-lm", "gpt-j", "lora-all-linear", "family"),
     Case("question-answering", "gpt-neox", "lora-dora", "family"),
     Case("text-classification", "gemma-2", "ia3", "linear-last"),
+    Case("text-classification", "mixtral", "lora-all-linear", "family"),
 ]
 """A case or two for each family beyond the nine."""
 

@@ -138,9 +138,13 @@ def _modernbert(*, fused: bool) -> Anatomy:
 def _one_stream(
     title: str, attention: Mapping[str, str], feedforward: Mapping[str, str], norms: Sequence[str]
 ) -> Anatomy:
-    """A layer of attention and feed-forward that begin with a norm each. One norm for both: they run side by side."""
+    """A layer of attention and feed-forward that begin with a norm each. One norm for both: they run side by side.
+
+    No linears in the feed-forward: its experts are tensors of their own.
+    """
     outputs = [path for path, site in (*attention.items(), *feedforward.items()) if site.endswith(".output")]
-    branches = zip(("attention", "feedforward"), outputs, norms, strict=True) if len(norms) == 2 else ()
+    known = len(norms) == len(outputs) == 2
+    branches = zip(("attention", "feedforward"), outputs, norms, strict=True) if known else ()
     return Anatomy(
         title=title,
         linears={**attention, **feedforward},
@@ -184,6 +188,7 @@ def _decoders() -> Iterator[Anatomy]:
     yield _one_stream("Llama", apart, gated, llama)
     yield _one_stream("Phi-3", _fused("self_attn", "qkv_proj", "o_proj"), gate_input, llama)
     yield _one_stream("GLM", apart, gate_input, llama)
+    yield _one_stream("Mixtral", apart, {}, llama)
     yield _one_stream("Nemotron", apart, _two_linears("mlp.up_proj", "mlp.down_proj"), llama)
     yield _one_stream("StarCoder2", apart, _two_linears("mlp.c_fc", "mlp.c_proj"), llama)
     yield _one_stream(

@@ -113,6 +113,8 @@ def _unknown_wiring(trunk: nn.Module, path: str, layers: nn.ModuleList, anatomy:
         if norms != anatomy.norms:
             expected = ", ".join(sorted(anatomy.norms))
             return f"{path}.{index} has the norms {', '.join(sorted(norms))} where {anatomy.title} has {expected}"
+        if "feedforward.output" not in anatomy.linears.values():
+            return f"the feed-forward of {path}.{index} has experts in the place of linears"
         if not anatomy.sublayers or getattr(layer, "use_parallel_residual", False):
             return f"attention and feed-forward of {path}.{index} run side by side"
         if getattr(layer, "apply_residual_connection_post_layernorm", False):

@@ -94,8 +94,8 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
     module, lowest = adapted.module, adapted.attachment.lowest_layer
     try:
         path, layers = layers_of(module)
-    except SiteError as error:
-        return NoCut(error.summary)
+    except SiteError:
+        return NoCut(f"{adapted.backbone.contract.architecture} holds no list of layers that could run apart")
     count = len(layers)
     pooling = "" if lowest else _fixed_pooling(module)
     if pooling and isinstance(module, OwnModel):

@@ -7,6 +7,7 @@ come from the batch alone (ids, masks, labels) keep their content: which tokens 
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.sites import LAYER_OUTPUT
+from adapterkit.errors import BackboneError
 from adapterkit.tasks.protocol import Batch
 
 
@@ -52,7 +54,26 @@ def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
     Args:
         adapted: on a hollow backbone; see `hollow`.
         batch: a collated one; only its shapes count.
+
+    Raises:
+        BackboneError: some operation of the backbone does not run without content.
     """
+    torch_log = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, torch_log.disabled = torch_log.disabled, True  # it prints a traceback where an operation fails
+    try:
+        return _dry_step(adapted, batch)
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        family = adapted.backbone.contract.architecture
+        raise BackboneError(
+            f"the steps of {family} cannot be counted without weights",
+            [str(error).strip().partition("\n")[0]],
+            "With experts, backbone.dtype=bfloat16 may do. Else train a few steps and look at what they take.",
+        ) from error
+    finally:
+        torch_log.disabled = was_disabled
+
+
+def _dry_step(adapted: Adapted, batch: Batch) -> DryStep:
     adapted.train()
     below = _paths_below(adapted)
     with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):

@@ -69,6 +69,7 @@ class TinyBackbones(Mapping[str, "Backbone"]):
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = folders
         self._loaded: dict[str, Backbone] = {}
+        self._asked_for: set[str] = set()
         self._as_loaded: dict[str, dict[str, Any]] = {}
 
     def __getitem__(self, family: str) -> Backbone:
@@ -78,6 +79,7 @@ class TinyBackbones(Mapping[str, "Backbone"]):
             backbone = Backbone.load(str(self._folders[family]), dtype="float32", device="cpu")
             self._loaded[family] = backbone
             self._as_loaded[family] = {name: tensor.clone() for name, tensor in backbone.trunk.state_dict().items()}
+        self._asked_for.add(family)
         return self._loaded[family]
 
     def __iter__(self) -> Iterator[str]:
@@ -86,10 +88,16 @@ class TinyBackbones(Mapping[str, "Backbone"]):
     def __len__(self) -> int:
         return len(self._folders)
 
+    @property
+    def loaded(self) -> list[str]:
+        """Those that are in memory."""
+        return list(self._loaded)
+
     def forget_changed(self) -> list[str]:
-        """Drop every backbone that is not as it was loaded. Returns what was found, one line each."""
+        """Drop every backbone asked for since the last call that is not as it was loaded. One line for each."""
         changed = []
-        for family, backbone in list(self._loaded.items()):
+        for family in sorted(self._asked_for & self._loaded.keys()):
+            backbone = self._loaded[family]
             now, before = backbone.trunk.state_dict(), self._as_loaded[family]
             findings = [
                 *(f"{name} was added" for name in now.keys() - before.keys()),
@@ -101,6 +109,7 @@ class TinyBackbones(Mapping[str, "Backbone"]):
             if findings:
                 del self._loaded[family]
                 changed.append(f"{family}: {findings[0]} ({len(findings)} findings)")
+        self._asked_for.clear()
         return changed
 
 
@@ -111,9 +120,13 @@ def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
 
 
 @pytest.fixture(scope="session")
-def tiny_backbones(tiny_folders: TinyFolders) -> TinyBackbones:
+def tiny_backbones(tiny_folders: TinyFolders) -> Iterator[TinyBackbones]:
     """Family -> its backbone, shared by the session: a test leaves it as it was (see `backbones_stay_as_they_were`)."""
-    return TinyBackbones(tiny_folders)
+    backbones = TinyBackbones(tiny_folders)
+    yield backbones
+    for family in backbones.loaded:
+        backbones[family]
+    assert backbones.forget_changed() == [], "changed by a test that was handed it by a fixture"
 
 
 @pytest.fixture(scope="session")

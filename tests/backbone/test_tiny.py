@@ -30,6 +30,7 @@ def test_a_changed_shared_backbone_is_found_and_dropped(tiny_folders: Any) -> No
     assert backbones.forget_changed() == []
     backbone.trunk.get_parameter("pooler.dense.bias").data[0] += 1
     backbone.trunk.train()
+    assert backbones["bert"] is backbone
     assert "pooler.dense.bias changed" in backbones.forget_changed()[0]
     assert backbones["bert"] is not backbone
     assert backbones.forget_changed() == []

@@ -10,8 +10,10 @@ import pytest
 
 ORDERS = ("import adapterkit; import peft", "import peft; import adapterkit", "import adapterkit.methods")
 IN_EVERY_ORDER = f"""
-import os, sys
-import torch, transformers  # which both need, and which take most of the time
+import contextlib, importlib, os, sys
+for needed in ("torch", "transformers.modeling_utils", "accelerate", "bitsandbytes", "torchao"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(needed)  # which both import, and which take most of the time
 assert "peft" not in sys.modules and "adapterkit" not in sys.modules
 for order in {ORDERS!r}:
     if child := os.fork():

@@ -50,7 +50,7 @@ class TinyFolders(Mapping[str, Path]):
         self._built: dict[str, Path] = {}
 
     def __getitem__(self, family: str) -> Path:
-        if family not in tiny.FAMILIES + tiny.VARIANTS + tiny.OTHERS:
+        if family not in tiny.FAMILIES + tiny.VARIANTS + tiny.OTHERS + tiny.UNKNOWN:
             raise KeyError(family)
         if family not in self._built:
             self._built[family] = tiny.build(family, self._root / family)
@@ -115,7 +115,7 @@ class TinyBackbones(Mapping[str, "Backbone"]):
 
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
-    """Family -> folder of its tiny checkpoint. `tiny.VARIANTS` and `tiny.OTHERS` can be asked for too."""
+    """Family -> folder of its tiny checkpoint. `tiny.VARIANTS`, `OTHERS` and `UNKNOWN` can be asked for too."""
     return TinyFolders(tmp_path_factory.mktemp("tiny"))
 
 

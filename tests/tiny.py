@@ -30,6 +30,9 @@ VARIANTS = ("bert-without-pooler", "bert-plain", "t5-gated", "mistral")
 # Families beyond the nine: recognised by their layers, with attention and embeddings of their own.
 OTHERS = ("mpnet", "deberta", "deberta-v2", "electra", "bloom", "falcon", "gpt-j", "gpt-neox", "gemma-2", "mixtral")
 
+# A family whose layers are not known, which takes heads alone.
+UNKNOWN = ("albert",)
+
 MAX_TOKENS = 128
 SENTENCES = (
     "the quick brown fox jumps over the lazy dog",
@@ -51,7 +54,7 @@ CHAT_TEMPLATE = (
 
 
 def build(family: str, folder: str | Path) -> Path:
-    """Write a tiny checkpoint of one of `FAMILIES`, `VARIANTS` or `OTHERS` into `folder`, the same bytes every time."""
+    """Write a tiny checkpoint of one of the families above into `folder`, the same bytes every time."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _TOKENIZERS[family.split("-")[0]]()
@@ -175,6 +178,7 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "electra": ("ElectraForMaskedLM", "ElectraConfig", {**_BERT, "embedding_size": 16}),
+    "albert": ("AlbertForMaskedLM", "AlbertConfig", {**_BERT, "embedding_size": 16}),
     "bloom": ("BloomForCausalLM", "BloomConfig", _BLOOM),
     "falcon": (
         "FalconForCausalLM",
@@ -356,6 +360,7 @@ _TOKENIZERS: dict[str, Callable[[], Any]] = {
     "mpnet": lambda: _roberta_like(MAX_TOKENS),
     "deberta": lambda: _wordpiece(token_types=False),
     "electra": lambda: _wordpiece(token_types=True),
+    "albert": lambda: _wordpiece(token_types=True),
     "bloom": _gpt2,
     "falcon": _gpt2,
     "gpt": _gpt2,

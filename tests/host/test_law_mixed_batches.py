@@ -49,6 +49,11 @@ WORLDS = {
         Recipe("masked-lm", "houlsby"),
         Recipe("text-classification", "none", "linear-mean"),
     ],
+    "albert": [
+        Recipe("text-classification", "none", "linear-mean"),
+        Recipe("token-classification", "none"),
+        Recipe("multiple-choice", "none", "linear-mean"),
+    ],
 }
 LENGTHS = (1, 2, 6, 13)
 

@@ -137,6 +137,7 @@ OTHERS = [
     Case("question-answering", "gpt-neox", "lora-dora", "family"),
     Case("text-classification", "gemma-2", "ia3", "linear-last"),
     Case("text-classification", "mixtral", "lora-all-linear", "family"),
+    Case("token-classification", "albert", "none", "family"),
 ]
 """A case or two for each family beyond the nine."""
 

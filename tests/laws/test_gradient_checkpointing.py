@@ -17,7 +17,7 @@ from tests.planning.test_estimates import saved_bytes
 from tests.tasks.conftest import ROWS
 
 
-@pytest.mark.parametrize("cell", [cell for cell in cells() if cell.family != "mpnet"], ids=str)
+@pytest.mark.parametrize("cell", [cell for cell in cells() if cell.family not in ("mpnet", "albert")], ids=str)
 def test_losses_and_gradients_are_those_of_kept_layers(tiny_backbones: Mapping[str, Any], cell: Cell) -> None:
     backbone = tiny_backbones[cell.family]
     with trained(backbone, cell) as adapted:

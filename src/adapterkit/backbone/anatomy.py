@@ -116,29 +116,10 @@ def _distilbert() -> Anatomy:
     )
 
 
-def _modernbert(*, fused: bool) -> Anatomy:
-    """ModernBERT; not fused: its decoder (Ettin)."""
-    attention = {"attn.Wqkv": "attention.qkv", "attn.Wo": "attention.output"}
-    return Anatomy(
-        title="ModernBERT" if fused else "ModernBERT decoder",
-        linears={
-            **(attention if fused else _attention("attn", "q_proj", "k_proj", "v_proj", "Wo")),
-            "mlp.Wi": "feedforward.gate_input",
-            "mlp.Wo": "feedforward.output",
-        },
-        norms=frozenset({"attn_norm", "mlp_norm"}),
-        sublayers=(
-            SublayerAnatomy("attention", "attn.Wo", "attn_norm"),
-            SublayerAnatomy("feedforward", "mlp.Wo", "mlp_norm"),
-        ),
-        norm_first=True,
-    )
-
-
-def _one_stream(
+def _norm_first(
     title: str, attention: Mapping[str, str], feedforward: Mapping[str, str], norms: Sequence[str]
 ) -> Anatomy:
-    """A layer of attention and feed-forward that begin with a norm each. One norm for both: they run side by side.
+    """Attention and feed-forward that begin with a norm each. One norm for both: they run side by side.
 
     No linears in the feed-forward: its experts are tensors of their own.
     """
@@ -162,36 +143,40 @@ def _two_linears(first: str, second: str) -> dict[str, str]:
     return {first: "feedforward.input", second: "feedforward.output"}
 
 
-def _decoders() -> Iterator[Anatomy]:
-    """Decoders of one stack; each title stands for those that are built alike too."""
-    gpt2, llama = ("ln_1", "ln_2"), ("input_layernorm", "post_attention_layernorm")
+def _norms_first() -> Iterator[Anatomy]:
+    """One stack of such layers; each title stands for all that are built alike."""
+    modernbert, gpt2 = ("attn_norm", "mlp_norm"), ("ln_1", "ln_2")
+    llama = ("input_layernorm", "post_attention_layernorm")
     apart = _attention("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
     down = {"mlp.down_proj": "feedforward.output"}
     gated = {"mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.input", **down}
     gate_input = {"mlp.gate_up_proj": "feedforward.gate_input", **down}
     dense = _two_linears("mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
-    yield _one_stream("GPT-2", _fused("attn", "c_attn", "c_proj"), _two_linears("mlp.c_fc", "mlp.c_proj"), gpt2)
-    yield _one_stream(
+    widened = {"mlp.Wi": "feedforward.gate_input", "mlp.Wo": "feedforward.output"}
+    yield _norm_first("ModernBERT", _fused("attn", "Wqkv", "Wo"), widened, modernbert)
+    yield _norm_first("ModernBERT decoder", _attention("attn", "q_proj", "k_proj", "v_proj", "Wo"), widened, modernbert)
+    yield _norm_first("GPT-2", _fused("attn", "c_attn", "c_proj"), _two_linears("mlp.c_fc", "mlp.c_proj"), gpt2)
+    yield _norm_first(
         "GPT-Neo",
         _attention("attn.attention", "q_proj", "k_proj", "v_proj", "out_proj"),
         _two_linears("mlp.c_fc", "mlp.c_proj"),
         gpt2,
     )
-    yield _one_stream(
+    yield _norm_first(
         "GPT-J",
         _attention("attn", "q_proj", "k_proj", "v_proj", "out_proj"),
         _two_linears("mlp.fc_in", "mlp.fc_out"),
         ("ln_1",),
     )
-    yield _one_stream("GPT-NeoX", _fused("attention", "query_key_value", "dense"), dense, llama)
-    yield _one_stream("BLOOM", _fused("self_attention", "query_key_value", "dense"), dense, llama)
-    yield _one_stream("Llama", apart, gated, llama)
-    yield _one_stream("Phi-3", _fused("self_attn", "qkv_proj", "o_proj"), gate_input, llama)
-    yield _one_stream("GLM", apart, gate_input, llama)
-    yield _one_stream("Mixtral", apart, {}, llama)
-    yield _one_stream("Nemotron", apart, _two_linears("mlp.up_proj", "mlp.down_proj"), llama)
-    yield _one_stream("StarCoder2", apart, _two_linears("mlp.c_fc", "mlp.c_proj"), llama)
-    yield _one_stream(
+    yield _norm_first("GPT-NeoX", _fused("attention", "query_key_value", "dense"), dense, llama)
+    yield _norm_first("BLOOM", _fused("self_attention", "query_key_value", "dense"), dense, llama)
+    yield _norm_first("Llama", apart, gated, llama)
+    yield _norm_first("Phi-3", _fused("self_attn", "qkv_proj", "o_proj"), gate_input, llama)
+    yield _norm_first("GLM", apart, gate_input, llama)
+    yield _norm_first("Mixtral", apart, {}, llama)
+    yield _norm_first("Nemotron", apart, _two_linears("mlp.up_proj", "mlp.down_proj"), llama)
+    yield _norm_first("StarCoder2", apart, _two_linears("mlp.c_fc", "mlp.c_proj"), llama)
+    yield _norm_first(
         "Phi",
         _attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"),
         _two_linears("mlp.fc1", "mlp.fc2"),
@@ -253,9 +238,7 @@ def _bart(*, crossed: bool, norm_first: bool) -> Anatomy:
 ANATOMIES: tuple[Anatomy, ...] = (
     *_berts(),
     _distilbert(),
-    _modernbert(fused=True),
-    _modernbert(fused=False),
-    *_decoders(),
+    *_norms_first(),
     *(_t5(gated=gated, crossed=crossed) for gated in (False, True) for crossed in (False, True)),
     *(_bart(crossed=crossed, norm_first=first) for first in (False, True) for crossed in (False, True)),
 )

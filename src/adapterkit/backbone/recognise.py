@@ -148,5 +148,6 @@ def _unknown_family(trunk: nn.Module, linears: Sequence[str]) -> SiteError:
     return SiteError(
         f"{type(trunk).__name__} has layers that adapterkit does not know",
         found[:40] or ["no linear module found"],
-        f"Known layers: {known}. A new one is one entry in adapterkit.backbone.anatomy.",
+        f"Heads alone can be trained on it: method.kind=none. Known layers: {known}. A new one is one entry in "
+        "adapterkit.backbone.anatomy.",
     )

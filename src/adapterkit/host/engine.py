@@ -20,6 +20,7 @@ from torch import nn
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Stack
 from adapterkit.backbone.split import layers_of, splits
+from adapterkit.errors import SiteError
 from adapterkit.host import route
 from adapterkit.host.hosted import view_of
 from adapterkit.host.idle import without_idle_work
@@ -74,12 +75,20 @@ class Engine:
 
     def mixes(self, adapters: Sequence[Layers]) -> bool:
         """Whether rows that carry these can share a forward."""
-        positional, different = self.backbone.sites.positional, set(adapters)
+        different = set(adapters)
         return (
-            not positional
+            not self._positional
             or len(different) == 1
-            or all(positional.isdisjoint(packed.structure.paths) for layers in different for packed in layers)
+            or all(self._positional.isdisjoint(packed.structure.paths) for layers in different for packed in layers)
         )
+
+    @cached_property
+    def _positional(self) -> frozenset[str]:
+        """See `Sites`. Where sites are not known no method stands at any."""
+        try:
+            return self.backbone.sites.positional
+        except SiteError:
+            return frozenset()
 
     @contextmanager
     def routed(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
@@ -129,7 +138,7 @@ class Engine:
             view = self._free.pop()
         except IndexError:
             trunk = without_idle_work(view_of(self._pristine))
-            view = View(trunk, merge=self._merge, positional=self.backbone.sites.positional)
+            view = View(trunk, merge=self._merge, positional=self._positional)
         try:
             view.take_up(list(route.segments(adapters, view.gathering.stack)), len(adapters))
             yield view

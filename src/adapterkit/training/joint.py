@@ -132,15 +132,16 @@ def _check(members: Sequence[Adapted]) -> None:
     method = first.method
     if not isinstance(method, LoraMethod | BottleneckMethod | NoMethod):
         raise NoLanesError(f"method {method.kind}")
-    if isinstance(method, LoraMethod) and (method.dora or method.bias != "none"):
-        raise NoLanesError("LoRA with DoRA or with biases of the backbone")
-    if isinstance(method, LoraMethod) and splits(method.initialization):
-        raise NoLanesError(f"initialization {method.initialization}, which changes the backbone's weights,")
+    if isinstance(method, LoraMethod):
+        if method.dora or method.bias != "none":
+            raise NoLanesError("LoRA with DoRA or with biases of the backbone")
+        if splits(method.initialization):
+            raise NoLanesError(f"initialization {method.initialization}, which changes the backbone's weights,")
+        sites = first.backbone.sites
+        if any(site.path in sites.positional for site in choose(sites, method)):
+            raise NoLanesError("LoRA on what reads the positions that all rows have in common")
     if isinstance(method, BottleneckMethod) and method.scale_learned:
         raise NoLanesError("a learned scale")
-    sites = first.backbone.sites
-    if isinstance(method, LoraMethod) and any(site.path in sites.positional for site in choose(sites, method)):
-        raise NoLanesError("LoRA on what reads the positions that all rows have in common")
     shapes = [
         {path: p.shape for path, p in {**member.method_parameters(), **member.head_parameters()}.items()}
         for member in members

@@ -80,6 +80,7 @@ def mounted(backbone: Any, folders: Mapping[str, Path]) -> ak.Host:
 
 def count_rows(host: ak.Host) -> dict[int, int]:
     """Layer -> rows that have run through it from now on. Views copy the hooks, so none may have been made."""
+    assert host._engine.splits  # tried once, on rows that do not count
     counts: dict[int, int] = {}
 
     def counted(number: int) -> Any:

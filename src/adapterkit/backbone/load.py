@@ -192,6 +192,11 @@ class Backbone:
             raise self._found_sites
         return self._found_sites
 
+    @property
+    def has_sites(self) -> bool:
+        """Whether the family's layers are known. Else heads alone can be trained."""
+        return isinstance(self._found_sites, Sites)
+
     @cached_property
     def fingerprint(self) -> str:
         """64 hexadecimal digits over config, tokenizer and weights (see `fingerprint.fingerprint_checkpoint`)."""

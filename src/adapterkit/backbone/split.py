@@ -16,8 +16,9 @@ Axes: B rows, T tokens, D hidden width, H attention heads.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -147,7 +148,7 @@ def above(trunk: nn.Module, at: int) -> nn.Module:
     path, layers = _checked(trunk, at)
     view, upper = _opened(trunk, path)
     handed = Handed()
-    gives = _gives(trunk, path, layers[0]) if at else 0
+    gives = partial(_gives, trunk, path, layers[0])
     for index, layer in enumerate(layers[:at]):
         upper._modules[str(index)] = _absent(layer, handed if index == 0 else None, gives)
     if at == 0:
@@ -195,7 +196,7 @@ def _opened(model: nn.Module, path: str) -> tuple[nn.Module, nn.ModuleList]:
     return view, cast(nn.ModuleList, here)
 
 
-def _absent(layer: nn.Module, handed: Handed | None, gives: int) -> nn.Module:
+def _absent(layer: nn.Module, handed: Handed | None, gives: Callable[[], int]) -> nn.Module:
     return stand_in(layer, AbsentWithBias if biased(layer) else Absent, {"_handed": handed, "_gives": gives})
 
 

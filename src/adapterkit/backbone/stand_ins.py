@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,11 +44,12 @@ class Absent:
     """Stands for a layer that does not run: gives back the states that it was handed, or else those that came."""
 
     _handed: Handed | None
-    _gives: int
+    _gives: Callable[[], int]
 
     def forward(self, states_BTD: Tensor, *_: Any, **__: Any) -> Any:
         states_BTD = states_BTD if self._handed is None else self._handed.take()
-        return (states_BTD, *[None] * (self._gives - 1)) if self._gives else states_BTD
+        count = self._gives()
+        return (states_BTD, *[None] * (count - 1)) if count else states_BTD
 
 
 class AbsentWithBias:

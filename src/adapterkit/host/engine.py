@@ -20,7 +20,6 @@ from torch import nn
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Stack
 from adapterkit.backbone.split import layers_of, splits
-from adapterkit.errors import SiteError
 from adapterkit.host import route
 from adapterkit.host.hosted import view_of
 from adapterkit.host.idle import without_idle_work
@@ -85,10 +84,7 @@ class Engine:
     @cached_property
     def _positional(self) -> frozenset[str]:
         """See `Sites`. Where sites are not known no method stands at any."""
-        try:
-            return self.backbone.sites.positional
-        except SiteError:
-            return frozenset()
+        return self.backbone.sites.positional if self.backbone.has_sites else frozenset()
 
     @contextmanager
     def routed(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:

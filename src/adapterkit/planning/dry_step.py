@@ -104,7 +104,9 @@ def _paths_below(adapted: Adapted) -> list[str]:
     """The layers below the lowest adapted one, all of them where nothing is adapted, by the names that are counted."""
     names = {id(module): f"{type(adapted).__name__}.{path}" for path, module in adapted.named_modules()}
     lowest = adapted.attachment.lowest_layer
-    found = []
+    found: list[str] = []
+    if not lowest and not adapted.backbone.has_sites:
+        return found
     for site in adapted.backbone.sites.sites:
         if site.name != LAYER_OUTPUT:
             continue

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Stack
-from adapterkit.backbone.split import above, below, layers_of, splits
+from adapterkit.backbone.split import above, below, layers_of
 from adapterkit.errors import SiteError
 from adapterkit.heads.own import POOLED_KINDS, OwnModel
 from adapterkit.heads.pooling import FixedPooling
@@ -100,8 +100,6 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
     pooling = "" if lowest else _fixed_pooling(module)
     if pooling and isinstance(module, OwnModel):
         return PoolingCut(module, count, pooling)
-    if not splits(adapted.backbone.trunk):
-        return NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
     if not lowest:
         return LayerCut(adapted, count)
     encoder_decoder = adapted.backbone.is_encoder_decoder

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapterkit.backbone import cache_folder
 from adapterkit.backbone.quantise import parameter_count
-from adapterkit.backbone.split import layers_of
+from adapterkit.backbone.split import layers_of, splits
 from adapterkit.data import RowStream, plan_batches
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches
@@ -171,6 +171,9 @@ def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
     """The type of the states, once both halves were seen to answer as the whole does."""
     adapted = job.adapted
     device = adapted.backbone.device
+    otherwise = NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
+    if not cut.pooling and not splits(adapted.backbone.trunk):
+        return otherwise
     shortest = sorted(job.features["train"], key=lambda feature: feature.length_tokens)[:PROBED_ROWS]
     if not shortest:
         return NoCut("there are no rows")
@@ -181,7 +184,7 @@ def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
         kept = cut.lower(flat_inputs(inputs))
         # Both leave out padding, or neither does: its logits are nobody's.
         if not answers_alike(cut.upper(inputs, kept), adapted(inputs)):
-            return NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
+            return otherwise
     return kept.dtype
 
 

@@ -105,6 +105,11 @@ class Adapted(nn.Module):
         self.attachment.train(mode)
         return self
 
+    @property
+    def checkpointable(self) -> bool:
+        """Whether what trains in the trunk can be computed again layer by layer; true where nothing does."""
+        return not self._upper_layers or any(isinstance(p, GradientCheckpointingLayer) for p in self._upper_layers)
+
     def checkpoint_layers(self, on: bool = True) -> None:
         """Keep for the backward only what enters each layer that trains, and compute the rest again (Chen et al. 2016,
         arXiv 1604.06174). What is learned stays the same, dropout included: random states are put back.
@@ -114,12 +119,12 @@ class Adapted(nn.Module):
         """
         for layer in self._checkpointed:
             del layer.gradient_checkpointing, layer._gradient_checkpointing_func
-        layers = [layer for layer in self._upper_layers if isinstance(layer, GradientCheckpointingLayer)]
-        if on and self._upper_layers and not layers:
+        if on and not self.checkpointable:
             raise RecipeError(
                 f"the layers of {self.backbone.contract.architecture} cannot be computed again one by one",
                 remedy="Use training.gradient_checkpointing=false.",
             )
+        layers: list[Any] = [layer for layer in self._upper_layers if isinstance(layer, GradientCheckpointingLayer)]
         self._checkpointed = [layer for layer in layers if on and not layer.gradient_checkpointing]
         for layer in self._checkpointed:
             layer.gradient_checkpointing = True

@@ -7,8 +7,12 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 import adapterkit as ak
+from adapterkit.errors import RoutingError
 from adapterkit.host.engine import Engine
+from adapterkit.host.pack import pack
+from adapterkit.recipe import LoraMethod
 from tests.host import worlds
+from tests.laws import worlds as laws
 
 
 @pytest.mark.parametrize("dtype", ["float32", "nf4"])
@@ -37,3 +41,12 @@ def test_new_mixes_and_adapters_and_lengths_compile_nothing_again(tiny_backbones
             states = worlds.states(view, worlds.batch([3, 3], "bert"))
             assert worlds.distance(states[0], mounted.alone[3]) <= 1e-5
     assert graphs.frame_count == compiled
+
+
+def test_what_reads_positions_is_refused(tiny_backbones):
+    backbone = tiny_backbones["deberta-v2"]
+    with laws.adapter(backbone, "text-classification", LoraMethod()) as adapted:
+        packed = pack(adapted.method, adapted.attachment.config(), adapted.state(), backbone)
+    engine = Engine(backbone, compile=True, compiler=CompileCounter())
+    with pytest.raises(RoutingError, match="cannot carry what reads positions"), engine.routed([(packed,)] * 2):
+        pass

@@ -17,6 +17,7 @@ from transformers import BatchEncoding
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone.split import layers_of
+from adapterkit.errors import SiteError
 from adapterkit.host.reading import ReadingOnce
 from adapterkit.host.sharing import plan
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
@@ -250,3 +251,13 @@ def test_tasks_with_other_limits_share_only_what_they_read_alike(
     assert counts == {0: 2, 1: 2, 2: 3}
     for name, folder in made.items():
         assert differences([found[name]], artifacts.alone(folder, backbone, [TEXT])) == [], name
+
+
+def test_heads_alone_share_a_text_where_layers_are_not_known(tiny_backbones: Mapping[str, Any], folders: Any) -> None:
+    """Such a trunk may well split."""
+    made = {name: folder for name, folder in folders("bert").items() if name in ("head", "second-head")}
+    backbone = replace(tiny_backbones["bert"], _found_sites=SiteError("layers that are not known"))
+    with mounted(backbone, made) as host:
+        found = host.predict_all(ROW)
+    for name, folder in made.items():
+        assert differences([found[name]], artifacts.alone(folder, tiny_backbones["bert"], [ROW])) == [], name

@@ -43,4 +43,5 @@ def test_layers_that_cannot_be_computed_again_are_refused(tiny_backbones: Mappin
     with trained(tiny_backbones["mpnet"], cell) as adapted:
         with pytest.raises(RecipeError, match="layers of mpnet cannot be computed again"):
             adapted.checkpoint_layers()
+        assert not adapted.checkpointable
         adapted.checkpoint_layers(False)

@@ -145,3 +145,20 @@ def test_a_plan_refuses_what_training_would_refuse(tiny_folders: Any, tmp_path: 
         ak.plan(wanted, overrides=["method.sites=[nowhere]"])
     with pytest.raises(BackboneError):
         ak.plan(wanted, overrides=[f"backbone.name={tmp_path}"])
+
+
+def test_layers_that_cannot_be_computed_again_are_no_way(tiny_folders: Any, tmp_path: Path) -> None:
+    wanted = recipe(tmp_path, tiny_folders["mpnet"], method={"kind": "lora", "rank": 4})
+    assert not [way.name for way in ak.plan(wanted).strategies if "checkpointing" in way.name]
+    with pytest.raises(RecipeError, match="cannot be computed again"):
+        ak.plan(wanted, overrides=["training.gradient_checkpointing=true"])
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_heads_alone_are_planned_where_nothing_is_computed_again(
+    tiny_folders: Any, tmp_path: Path, family: str
+) -> None:
+    wanted = recipe(tmp_path, tiny_folders[family], method={"kind": "none"})
+    planned = ak.plan(wanted, overrides=["training.gradient_checkpointing=true"])
+    assert planned.method_parameters == 0
+    assert planned.chosen is not None

@@ -193,9 +193,9 @@ class Backbone:
         return self._found_sites
 
     @property
-    def has_sites(self) -> bool:
-        """Whether the family's layers are known. Else heads alone can be trained."""
-        return isinstance(self._found_sites, Sites)
+    def known_sites(self) -> Sites:
+        """`sites`, or none at all where the family's layers are not known and heads alone can be trained."""
+        return self._found_sites if isinstance(self._found_sites, Sites) else Sites((), (), {})
 
     @cached_property
     def fingerprint(self) -> str:

@@ -20,6 +20,7 @@ from torch import nn
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Stack
 from adapterkit.backbone.split import layers_of, splits
+from adapterkit.errors import RoutingError
 from adapterkit.host import route
 from adapterkit.host.hosted import view_of
 from adapterkit.host.idle import without_idle_work
@@ -74,17 +75,17 @@ class Engine:
 
     def mixes(self, adapters: Sequence[Layers]) -> bool:
         """Whether rows that carry these can share a forward."""
-        different = set(adapters)
-        return (
-            not self._positional
-            or len(different) == 1
-            or all(self._positional.isdisjoint(packed.structure.paths) for layers in different for packed in layers)
+        return not self._positional or len(set(adapters)) == 1 or not self._reads_positions(adapters)
+
+    def _reads_positions(self, adapters: Sequence[Layers]) -> bool:
+        return any(
+            not self._positional.isdisjoint(packed.structure.paths) for layers in set(adapters) for packed in layers
         )
 
     @cached_property
     def _positional(self) -> frozenset[str]:
-        """See `Sites`. Where sites are not known no method stands at any."""
-        return self.backbone.sites.positional if self.backbone.has_sites else frozenset()
+        """See `Sites`."""
+        return self.backbone.known_sites.positional
 
     @contextmanager
     def routed(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
@@ -121,12 +122,12 @@ class Engine:
     @property
     def stack(self) -> Stack:
         """The stack that reads the text."""
-        return "encoder" if "encoder" in self.backbone.sites.layer_count else "decoder"
+        return "encoder" if "encoder" in self.backbone.known_sites.layer_count else "decoder"
 
     @property
     def layer_count(self) -> int:
-        """How many layers that stack has."""
-        return self.backbone.sites.layer_count[self.stack]
+        """How many layers that stack has, 0 where they are not known."""
+        return self.backbone.known_sites.layer_count.get(self.stack, 0)
 
     @contextmanager
     def _leased(self, adapters: Sequence[Layers]) -> Iterator[View]:
@@ -144,6 +145,8 @@ class Engine:
 
     @contextmanager
     def _routed_compiled(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
+        if self._positional and self._reads_positions(adapters):
+            raise RoutingError("a compiled host cannot carry what reads positions", remedy="Use compile=False.")
         known = self._learn(adapters)
         try:
             view = self._free_compiled.pop()

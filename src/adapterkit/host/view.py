@@ -83,7 +83,7 @@ class View:
 
     def _is_whole(self, segments: Sequence[Segment], rows: int) -> bool:
         """Whether one adapter owns the batch, and what is not of any row too: what positions give."""
-        if len(segments) != 1 or (segments[0].low, segments[0].high) != (0, rows):
+        if not self._positional or len(segments) != 1 or (segments[0].low, segments[0].high) != (0, rows):
             return False
         layers = segments[0].layers
         return all(weights.count == 1 for _, weights in layers) and any(

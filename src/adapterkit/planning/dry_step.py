@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.sites import LAYER_OUTPUT
-from adapterkit.errors import BackboneError
+from adapterkit.errors import AdapterkitError, BackboneError
 from adapterkit.tasks.protocol import Batch
 
 
@@ -62,7 +62,9 @@ def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
     was_disabled, torch_log.disabled = torch_log.disabled, True  # it prints a traceback where an operation fails
     try:
         return _dry_step(adapted, batch)
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except AdapterkitError:
+        raise
+    except RuntimeError as error:  # what torch raises, and its tensors without content
         family = adapted.backbone.contract.architecture
         raise BackboneError(
             f"the steps of {family} cannot be counted without weights",
@@ -105,9 +107,7 @@ def _paths_below(adapted: Adapted) -> list[str]:
     names = {id(module): f"{type(adapted).__name__}.{path}" for path, module in adapted.named_modules()}
     lowest = adapted.attachment.lowest_layer
     found: list[str] = []
-    if not lowest and not adapted.backbone.has_sites:
-        return found
-    for site in adapted.backbone.sites.sites:
+    for site in adapted.backbone.known_sites.sites:
         if site.name != LAYER_OUTPUT:
             continue
         path = names.get(id(adapted.backbone.trunk.get_submodule(site.path)))

@@ -116,6 +116,8 @@ def plan(
     adapted = _build(hollow, rows, found)
     adapted.compute_dtype = dtype
     _check_trains(adapted)
+    if found.training.gradient_checkpointing and not adapted.checkpointable:
+        adapted.checkpoint_layers()  # refuses, as training would
     features = rows.task.encode(rows.sample, adapted.vocabulary, "train").features
     batches = HeldBatches(features, rows.sample.numbers, found.training)
     chosen = _batches(batches)
@@ -139,6 +141,7 @@ def plan(
             below_flops=usual.below_flops,
             above_flops=usual.forward_flops - usual.below_flops,
             layers=layers,
+            checkpointable=adapted.checkpointable,
             layer_bytes=layer_bytes,
             boundary_bytes=boundary,
             cacheable=cache.reason,
@@ -259,7 +262,7 @@ def _tensors(adapted: Adapted) -> list[Tensor]:
 
 def _layers(adapted: Adapted) -> tuple[int, int]:
     """How many layers learn or lie above one that does, and the weights of the largest layer in bytes."""
-    lowest, sites = adapted.attachment.lowest_layer, adapted.backbone.sites.sites
+    lowest, sites = adapted.attachment.lowest_layer, adapted.backbone.known_sites.sites
     held = {id(module) for module in adapted.modules()}
     above, sizes = 0, [0]
     for site in sites:

@@ -91,6 +91,7 @@ class Step:
         boundary_bytes: what enters one layer.
         cacheable: "" where the states below can be kept, else why not.
         checkpointed: whether the recipe asks for gradient checkpointing, so that no way without it counts.
+        checkpointable: whether the layers can be computed again one by one.
     """
 
     memory: Memory
@@ -103,6 +104,7 @@ class Step:
     boundary_bytes: int
     cacheable: str
     checkpointed: bool = False
+    checkpointable: bool = True
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _all(step: Step, devices: int, memory_bytes: int) -> Iterator[Strategy]:
             continue
         saved = step.below_flops if cached else 0
         for checkpointed in (True,) if step.checkpointed else (False, True):
-            if checkpointed and step.layers < 2:
+            if checkpointed and not step.checkpointed and (step.layers < 2 or not step.checkpointable):
                 continue
             again = step.above_flops if checkpointed else 0
             for sharded in (False, True):

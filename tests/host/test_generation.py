@@ -27,6 +27,7 @@ METHODS: dict[str, Any] = {
     "houlsby": BottleneckMethod(placement="houlsby", width=4),
     "another lora": LoraMethod(rank=2),
 }
+CROSSING = {"parallel-cross": BottleneckMethod(placement="parallel", width=4, cross_attention=True)}
 TEXTS = ("the quick brown fox", "Ada", "please play some quiet music in the kitchen", "we walk ,")
 
 
@@ -58,7 +59,7 @@ def world(backbone: Backbone, beams: int = 1) -> World:
     template = Templates(backbone, bare_view(backbone.trunk)).get(kind, 0, head)
     talk: Any = template._module
     prompts, adapters, alone = {}, {}, {}
-    for name, method in METHODS.items():
+    for name, method in (METHODS | CROSSING if backbone.is_encoder_decoder else METHODS).items():
         with build(backbone, task, method, head, 0) as adapted:
             disturb(adapted, 0.3)
             make_talkative(adapted)

@@ -30,6 +30,8 @@ METHODS: dict[str, Any] = {
     "pfeiffer": BottleneckMethod(placement="pfeiffer", width=4, activation="gelu", scale_learned=True),
     "pfeiffer-top": BottleneckMethod(placement="pfeiffer", width=3, top=1, activation="leaky_relu"),
     "parallel": BottleneckMethod(placement="parallel", width=4, activation="tanh", scale_learned=True),
+    "parallel-cross": BottleneckMethod(placement="parallel", width=3, cross_attention=True),
+    "houlsby-cross": BottleneckMethod(placement="houlsby", width=4, cross_attention=True, layers=(1,)),
     "biases": LoraMethod(**ALL, rank=2, bias="lora_only"),
     "dora-biases": LoraMethod(**ALL, rank=2, bias="lora_only", dora=True),
     "ia3": Ia3Method(),
@@ -43,7 +45,8 @@ WITHOUT_BIAS = frozenset({"modernbert", "llama", "t5"})
 
 def methods_of(family: str) -> list[str]:
     """Those of `METHODS` that the family can have."""
-    return [name for name in METHODS if family not in WITHOUT_BIAS or "biases" not in name]
+    with_bias, crosses = family not in WITHOUT_BIAS, family in tiny.ENCODER_DECODERS
+    return [name for name in METHODS if (with_bias or "biases" not in name) and (crosses or "cross" not in name)]
 
 
 ROWS = 5

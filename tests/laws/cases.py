@@ -83,9 +83,13 @@ class Case:
         return f"{self.family}-{self.kind}-{self.method}-{self.head}"
 
     @property
+    def row(self) -> methods.Case:
+        return (METHODS | methods.CROSSING)[self.method]
+
+    @property
     def untrained(self) -> float:
         # What a hidden state may move, through a head's sum over 32 features of it.
-        return 32 * METHODS[self.method].untrained
+        return 32 * self.row.untrained
 
     @property
     def merged(self) -> float:
@@ -121,9 +125,16 @@ def table() -> list[Case]:
         for turn, method in enumerate(method for method in METHODS if method not in there):
             family = row.families[turn % len(row.families)]
             cases.append(Case(kind, family, method, head_for(kind, family, turn)))
-    return [*cases, *OTHERS]
+    return [*cases, *CROSSING, *OTHERS]
 
 
+CROSSING = [
+    Case("seq2seq-lm", "t5", "houlsby-cross", "family"),
+    Case("seq2seq-lm", "t5", "parallel-cross", "family"),
+    Case("seq2seq-lm", "bart", "pfeiffer-cross", "family"),
+    Case("text-classification", "bart", "parallel-cross", "linear-last"),
+    Case("text-classification", "t5", "pfeiffer-cross", "mlp"),
+]
 OTHERS = [
     Case("token-classification", "mpnet", "pfeiffer", "family"),
     Case("text-classification", "deberta", "lora-all-linear", "linear-mean"),

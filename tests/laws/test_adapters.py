@@ -16,7 +16,7 @@ from adapterkit.artifact import load
 from adapterkit.errors import MergeError
 from adapterkit.recipe import TrainingSettings
 from adapterkit.training.learner import make_learner
-from tests.laws.cases import CASES, HEADS, METHODS, Case
+from tests.laws.cases import CASES, HEADS, Case
 from tests.laws.worlds import adapter, batch_of, disturb, logits_of, write
 from tests.methods.cases import bits
 
@@ -31,7 +31,7 @@ every_case_that_trains = pytest.mark.parametrize(
 @contextmanager
 def built(backbones: Backbones, case: Case, *, seed: int = 0) -> Iterator[Adapted]:
     backbone = backbones[case.family]
-    with adapter(backbone, case.kind, METHODS[case.method].settings, HEADS[case.head], seed=seed) as adapted:
+    with adapter(backbone, case.kind, case.row.settings, HEADS[case.head], seed=seed) as adapted:
         yield adapted
 
 
@@ -123,7 +123,7 @@ def test_an_artifact_holds_no_tensor_of_the_checkpoint(tiny_backbones: Backbones
         declared = {f"{PREFIX}{name}" for name in trained(adapted)}
         write(tmp_path / "out", adapted, dtype="float32")
     saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
-    assert saved.keys() == declared or METHODS[case.method].untrained  # some initialisations save their start too
+    assert saved.keys() == declared or case.row.untrained  # some initialisations save their start too
     names = {name.removeprefix(PREFIX) for name in saved}
     assert [name for name in sorted(names & checkpoint.keys()) if not name.startswith(case.continued)] == []
     values = {(tuple(tensor.shape), bits(tensor)) for tensor in checkpoint.values()}
@@ -136,7 +136,7 @@ def test_merged_equals_unmerged_and_unmerging_restores_the_bytes(tiny_backbones:
         disturb(adapted)
         before = {name: bits(parameter) for name, parameter in adapted.module.named_parameters()}
         expected = logits_of(adapted)
-        if METHODS[case.method].merges:
+        if case.row.merges:
             adapted.merge()
             largest = expected.abs().max().item()
             assert torch.allclose(logits_of(adapted), expected, rtol=0, atol=case.merged * max(1.0, largest))

@@ -65,7 +65,7 @@ def test_every_family_placement_and_kind_is_there() -> None:
 
 def write_parts(folder: Path, backbone: Any, kind: str, placement: str) -> FusionMethod:
     """Two artifacts in a folder, and the settings of their fusion."""
-    for number, method in enumerate(settings_of(placement)):
+    for number, method in enumerate(settings_of(placement, cross_attention=kind == "seq2seq-lm")):
         with adapter(backbone, kind, method, HeadSettings(), seed=number) as part:
             disturb(part, 0.2, number)
             write(folder / f"part{number}", part)

@@ -9,15 +9,16 @@ import pytest
 
 from adapterkit import recipe
 from tests import tiny
-from tests.laws.cases import CASES, HEADS, KINDS, METHODS
+from tests.laws.cases import CASES, CROSSING, HEADS, KINDS, METHODS
+from tests.methods import cases as methods
 
 
 def test_every_kind_every_family_and_every_method_is_in_the_table() -> None:
     assert tuple(KINDS) == recipe.KINDS
     assert {case.kind for case in CASES} == set(recipe.KINDS)
     assert {case.family for case in CASES} == {*tiny.FAMILIES, *tiny.OTHERS, *tiny.UNKNOWN}
-    assert {METHODS[case.method].settings.kind for case in CASES} == {"lora", "bottleneck", "ia3", "none"}
-    placements = {getattr(METHODS[case.method].settings, "placement", None) for case in CASES}
+    assert {case.row.settings.kind for case in CASES} == {"lora", "bottleneck", "ia3", "none"}
+    placements = {getattr(case.row.settings, "placement", None) for case in CASES}
     assert placements == {None, "houlsby", "pfeiffer", "parallel"}
     assert {HEADS[case.head].kind for case in CASES} == {"family", "linear", "mlp", "attention"}
     assert {HEADS[case.head].pooling for case in CASES} == {"auto", "mean", "first", "last"}
@@ -27,8 +28,12 @@ def test_every_pair_of_kind_family_and_method_meets() -> None:
     served = {(kind, family) for kind, row in KINDS.items() for family in row.families}
     cases = [case for case in CASES if case.family in tiny.FAMILIES]
     assert {(case.kind, case.family) for case in cases} == served
-    assert {(case.family, case.method) for case in cases} == set(product(tiny.FAMILIES, METHODS))
-    assert {(case.kind, case.method) for case in cases} == set(product(KINDS, METHODS))
+    assert {(case.family, case.method) for case in cases} == {
+        *product(tiny.FAMILIES, METHODS),
+        *((case.family, case.method) for case in CROSSING),
+    }
+    assert {(case.kind, case.method) for case in cases} >= set(product(KINDS, METHODS))
+    assert {case.method for case in CROSSING} == set(methods.CROSSING)
     assert len(set(CASES)) == len(CASES)
 
 

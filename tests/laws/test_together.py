@@ -30,7 +30,7 @@ Backbones = Mapping[str, Any]
 
 def has_lanes(case: Case) -> bool:
     """Whether what trains are whole modules that read rows alone, over a backbone that is the same for all."""
-    method = METHODS[case.method].settings
+    method = case.row.settings
     if isinstance(method, LoraMethod):
         return not case.family.startswith("deberta") and not method.dora and method.initialization != "pissa"
     return not method.scale_learned if isinstance(method, BottleneckMethod) else method.kind == "none"
@@ -58,7 +58,7 @@ SEEDS = range(3)
 @contextmanager
 def member(backbone: Backbone, case: Case, seed: int) -> Iterator[Adapted]:
     """An adapter of a case, with other weights for every seed."""
-    with adapter(backbone, case.kind, METHODS[case.method].settings, HEADS[case.head], seed=seed) as adapted:
+    with adapter(backbone, case.kind, case.row.settings, HEADS[case.head], seed=seed) as adapted:
         disturb(adapted, seed=seed)
         yield adapted
 

@@ -46,6 +46,13 @@ CASES = {
     ),
     "ia3": Case(Ia3Method()),
 }
+CROSSING = {
+    f"{placement}-cross": Case(
+        BottleneckMethod(placement=placement, width=4, activation=activation, cross_attention=True), merges=False
+    )
+    for placement, activation in {"houlsby": "silu", "pfeiffer": "gelu", "parallel": "tanh"}.items()
+}
+"""Methods of encoder-decoders alone."""
 PAIRS = [
     (family, name)
     for row, family in enumerate(tiny.FAMILIES)

@@ -27,7 +27,7 @@ def chosen() -> list[Case]:
     found: list[Case] = []
     seen: set[Any] = set()
     for case in CASES:
-        method = METHODS[case.method].settings.kind
+        method = case.row.settings.kind
         if method == "none" and case.kind.endswith("-lm"):
             continue  # nothing would train
         if case.family in set(tiny.OTHERS) - SOME:
@@ -42,7 +42,7 @@ def chosen() -> list[Case]:
 def hollow_case(case: Case, folder: Any) -> tuple[Adapted, DryStep]:
     with unfilled():
         backbone = hollow_backbone(BackboneSettings(name=str(folder)), torch.float32).backbone
-        method, head = METHODS[case.method].settings, HEADS[case.head]
+        method, head = case.row.settings, HEADS[case.head]
         adapted = build(backbone, prepared(case.kind), method, head, 0)
     return adapted, dry_step(adapted, batch_of(adapted))
 
@@ -68,7 +68,7 @@ def test_every_kind_family_and_method_is_compared() -> None:
     cases = chosen()
     assert {case.kind for case in cases} == set(KINDS)
     assert {case.family for case in cases} == {*tiny.FAMILIES, *tiny.UNKNOWN, *SOME}
-    assert {METHODS[case.method].settings.kind for case in cases} == {"lora", "bottleneck", "ia3", "none"}
+    assert {case.row.settings.kind for case in cases} == {"lora", "bottleneck", "ia3", "none"}
 
 
 @pytest.mark.parametrize("case", chosen(), ids=str)
@@ -77,7 +77,7 @@ def test_a_step_without_content_costs_what_a_real_step_costs(
 ) -> None:
     hollow, step = hollow_case(case, tiny_folders[case.family])
     backbone = tiny_backbones[case.family]
-    with build(backbone, prepared(case.kind), METHODS[case.method].settings, HEADS[case.head], 0) as real:
+    with build(backbone, prepared(case.kind), case.row.settings, HEADS[case.head], 0) as real:
         batch = batch_of(real)
         real.train()
         assert {name: p.shape for name, p in hollow.method_parameters().items()} == {

@@ -78,8 +78,7 @@ def _pack_ia3(method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, 
 def _pack_bottleneck(
     method: BottleneckMethod, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone
 ) -> Packed:
-    sublayers = ("attention", "feedforward") if method.placement == "houlsby" else ("feedforward",)
-    chosen = backbone.sites.select_sublayers(sublayers, layers=method.layers, top=method.top)
+    chosen = backbone.sites.select_sublayers(method.sublayers, layers=method.layers, top=method.top)
     targets = targets_of(config, {sublayer.output: sublayer for sublayer in chosen})
     reader = Reader(names)
     hidden, width = backbone.hidden_size, method.width_for(backbone.hidden_size)

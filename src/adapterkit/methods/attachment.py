@@ -251,9 +251,13 @@ def _attach_ia3(
 def _attach_bottleneck(
     model: nn.Module, backbone: Backbone, settings: BottleneckMethod, reach: Reach, seed: int, dtype: torch.dtype
 ) -> Attachment:
-    names = ("attention", "feedforward") if settings.placement == "houlsby" else ("feedforward",)
-    chosen = backbone.sites.select_sublayers(names, layers=settings.layers, top=settings.top)
+    chosen = backbone.sites.select_sublayers(settings.sublayers, layers=settings.layers, top=settings.top)
     targets = reach.keep({sublayer.output: sublayer for sublayer in chosen})
+    if settings.cross_attention and not any(sublayer.name == "cross_attention" for sublayer in targets.values()):
+        raise SiteError(
+            "there is no cross-attention in the layers that this model adapts",
+            remedy="Use method.cross_attention=false, or a head that reads the decoder.",
+        )
     residuals, norms = {}, {}
     for path, sublayer in targets.items():
         residual, norm = reach.path(sublayer.residual), sublayer.norm and reach.path(sublayer.norm)

@@ -65,6 +65,9 @@ class BottleneckMethod(Settings):
     placement: Literal["houlsby", "pfeiffer", "parallel"] = "pfeiffer"
     """houlsby: after attention and after feed-forward, the most parameters. pfeiffer: after feed-forward only.
     parallel: beside feed-forward, the strongest per parameter on generation."""
+    cross_attention: bool = False
+    """Whether to stand at the cross-attention of a decoder that reads an encoder (T5, BART) too, as LoRA does. true:
+    more accurate where targets copy from sources, more parameters."""
     width: Annotated[int, Field(ge=1)] | None = None
     """Width of the middle. Higher: more accurate on hard tasks, larger artifact. null: hidden width /
     reduction_factor."""
@@ -85,6 +88,12 @@ class BottleneckMethod(Settings):
     """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
     top: Annotated[int, Field(ge=1)] | None = None
     """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
+
+    @property
+    def sublayers(self) -> tuple[str, ...]:
+        """The residual branches at whose ends it stands."""
+        first = ("attention",) if self.placement == "houlsby" else ()
+        return (*first, *(("cross_attention",) if self.cross_attention else ()), "feedforward")
 
     @property
     def effective_reduction_factor(self) -> float | None:

@@ -34,7 +34,7 @@ are as large as what is wanted. LoRAs from one start stay far below.
 
 _COMPARED: Mapping[str, tuple[str, ...]] = {
     "lora": ("rslora", "dora", "bias"),
-    "bottleneck": ("placement", "activation", "scale_learned"),
+    "bottleneck": ("placement", "cross_attention", "activation", "scale_learned"),
     "ia3": (),  # weights are linear in its factors, so that their mean is the mean of what the members do to them
 }
 

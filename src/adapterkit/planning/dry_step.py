@@ -88,16 +88,17 @@ def _dry_step(adapted: Adapted, batch: Batch) -> DryStep:
                 logits = adapted(batch.inputs, adapted.task.answered(batch))
             with _saved(resident | body.keys(), tail):
                 loss = adapted.task.loss(logits, batch).total
+            saved = sum({**body, **tail}.values())
+            wide = sum({**tail, _key(logits): logits.untyped_storage().nbytes()}.values())
             with backward:
                 torch.autograd.backward(loss)
-        wide = {**tail, _key(logits): logits.untyped_storage().nbytes()}
     counts = counter.get_flop_counts()
     return DryStep(
         forward_flops=counter.get_total_flops(),
         backward_flops=backward.get_total_flops(),
         below_flops=sum(sum(counts.get(path, {}).values()) for path in below),
-        saved_bytes=sum({**body, **tail}.values()),
-        logits_bytes=sum(wide.values()),
+        saved_bytes=saved,
+        logits_bytes=wide,
         peak_bytes=live.peak,
     )
 
@@ -140,11 +141,16 @@ def _key(tensor: Tensor) -> int:
 
 @contextmanager
 def _saved(resident: Collection[int], found: dict[int, int]) -> Iterator[None]:
-    """Note every storage that autograd keeps, with its bytes, but for those that are there anyway."""
+    """Note every storage that autograd keeps, with its bytes, but for those that are there anyway.
+
+    One that is let go of is taken out again, since another may get its key.
+    """
 
     def pack(tensor: Tensor) -> Tensor:
-        if _key(tensor) not in resident:
-            found[_key(tensor)] = tensor.untyped_storage().nbytes()
+        key, storage = _key(tensor), tensor.untyped_storage()
+        if key not in resident and key not in found:
+            found[key] = storage.nbytes()
+            weakref.finalize(storage, found.pop, key, None)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

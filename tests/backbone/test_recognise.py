@@ -59,23 +59,30 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "Nemotron": ("NemotronConfig", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "StarCoder2": ("Starcoder2Config", {"num_key_value_heads": 2}),
     "StableLM": ("StableLmConfig", {"num_key_value_heads": 2}),
+    "StableLM, side by side": ("StableLmConfig", {"num_key_value_heads": 2, "use_parallel_residual": True}),
+    "Falcon": ("FalconConfig", {}),
+    "Falcon 2": ("FalconConfig", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "GPT-J": ("GPTJConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}),
+    "GPT-NeoX": ("GPTNeoXConfig", {}),
+    "Phi": ("PhiConfig", {"pad_token_id": 0}),
+    "Cohere": ("CohereConfig", {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "Cohere 2": ("Cohere2Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "Gemma 2": ("Gemma2Config", {"num_key_value_heads": 2, "head_dim": 8}),
+    "Gemma 3": ("Gemma3TextConfig", {"num_key_value_heads": 2, "head_dim": 8}),
+    "OLMo 2": ("Olmo2Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "OLMo 3": ("Olmo3Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "EXAONE 4": ("Exaone4Config", {"num_key_value_heads": 2}),
+    "VaultGemma": ("VaultGemmaConfig", {"num_key_value_heads": 2, "head_dim": 8}),
+    "Apertus": ("ApertusConfig", {"num_key_value_heads": 2}),
+    "GLM-4": ("Glm4Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),
 }
 # Linears as in Llama or BERT, but the residual runs in another way.
 OTHER_WIRING: dict[str, tuple[str, dict[str, Any]]] = {
-    "Gemma-2": ("Gemma2Config", {"num_key_value_heads": 2, "head_dim": 8}),
-    "OLMo-2": ("Olmo2Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "Granite": ("GraniteConfig", {"num_key_value_heads": 2, "residual_multiplier": 0.5}),
-    "Cohere": ("CohereConfig", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "pre-norm RoBERTa": ("RobertaPreLayerNormConfig", {"pad_token_id": 1}),
     "BLOOM, what its norms give": ("BloomConfig", {"n_layer": 2, "apply_residual_connection_post_layernorm": True}),
-    "Falcon": ("FalconConfig", {}),
-    "GPT-J": ("GPTJConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}),
-    "GPT-NeoX": ("GPTNeoXConfig", {}),
-    "GLM-4": ("Glm4Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),
-    "Phi": ("PhiConfig", {"pad_token_id": 0}),
     "Mixtral": ("MixtralConfig", {"num_key_value_heads": 2}),
     "Qwen3, experts": ("Qwen3MoeConfig", {"num_key_value_heads": 2, "head_dim": 8, "moe_intermediate_size": 16}),
-    "StableLM, side by side": ("StableLmConfig", {"num_key_value_heads": 2, "use_parallel_residual": True}),
 }
 # An encoder whose layers are not known, below a decoder whose layers are.
 HALF_KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -123,7 +130,10 @@ def run(trunk: Any) -> None:
 
 
 def wiring_faults(trunk: nn.Module, sites: Sites) -> list[str]:
-    """Every sublayer of which r + h is not what enters its norm, or the next sublayer, or leaves the layer."""
+    """Every sublayer of which r + h is not what enters its norm, or the next sublayer, or leaves the layer.
+
+    Of branches side by side, which read the same r and not each other, all the h are added.
+    """
     seen: dict[tuple[str, str], Tensor] = {}
 
     def keep_input(path: str) -> Callable[..., None]:
@@ -162,10 +172,31 @@ def wiring_faults(trunk: nn.Module, sites: Sites) -> list[str]:
         else:
             arrived = seen["out", layer]
         # OPT flattens rows and tokens for its feed-forward, hence the views.
-        added = seen["in", branch.residual].view_as(arrived) + seen["out", branch.output].view_as(arrived)
-        if not torch.equal(added, arrived):
+        residual = seen["in", branch.residual]
+        h = seen["out", branch.output].view_as(arrived)
+        beside = [b for b in sites.sublayers if b != branch and (b.stack, b.layer) == (branch.stack, branch.layer)]
+        beside = [b for b in beside if torch.equal(seen["in", b.residual], residual)]
+        if beside and not reads(trunk, branch.output, beside[0].output):
+            arrived, h = seen["out", layer], h + seen["out", beside[0].output]
+        if not torch.allclose(residual.view_as(arrived) + h, arrived, rtol=0, atol=1e-6 if beside else 0):
             faults.append(f"{branch.stack} {branch.layer} {branch.name}")
     return faults
+
+
+def reads(trunk: nn.Module, one: str, other: str) -> bool:
+    """Whether what one of two modules gives depends on what the other gives."""
+
+    def outcome(of: str, silent: str = "") -> Tensor:
+        found: list[Tensor] = []
+        handles = [trunk.get_submodule(of).register_forward_hook(lambda _, __, output: found.append(output.clone()))]
+        if silent:
+            handles.append(trunk.get_submodule(silent).register_forward_hook(lambda _, __, output: 0 * output))
+        run(trunk)
+        for handle in handles:
+            handle.remove()
+        return found[0]
+
+    return any(not torch.equal(outcome(a), outcome(a, silent=b)) for a, b in ((one, other), (other, one)))
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

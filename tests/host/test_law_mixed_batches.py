@@ -49,6 +49,20 @@ WORLDS = {
         Recipe("masked-lm", "houlsby"),
         Recipe("text-classification", "none", "linear-mean"),
     ],
+    # A norm stands behind each of its branches.
+    "gemma-2": [
+        Recipe("text-classification", "lora-all-linear"),
+        Recipe("token-classification", "houlsby", "linear"),
+        Recipe("causal-lm", "pfeiffer"),
+        Recipe("causal-lm", "parallel", seed=5),
+    ],
+    # Its attention and its feed-forward run side by side.
+    "gpt-j": [
+        Recipe("text-classification", "lora-all-linear"),
+        Recipe("question-answering", "houlsby"),
+        Recipe("causal-lm", "pfeiffer"),
+        Recipe("causal-lm", "parallel", seed=5),
+    ],
     "albert": [
         Recipe("text-classification", "none", "linear-mean"),
         Recipe("token-classification", "none"),

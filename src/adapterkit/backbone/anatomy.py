@@ -30,8 +30,8 @@ class Anatomy:
         title: what to call it in messages.
         linears: every linear of the layer -> the name of its site.
         norms: every norm of the layer, without those inside the attention (as on Qwen3's queries).
-        sublayers: the residual branches, in the order in which they run.
-        norm_first: whether each branch begins with a norm (pre-norm), so that the stack ends with one.
+        sublayers: the residual branches, in the order in which they run; two that read the same run side by side.
+        norm_first: whether norms stand inside the branches (pre-norm), so that the stack ends with one.
         positional: the linears that read relative positions, which all rows of a batch have in common.
     """
 
@@ -117,20 +117,29 @@ def _distilbert() -> Anatomy:
 
 
 def _norm_first(
-    title: str, attention: Mapping[str, str], feedforward: Mapping[str, str], norms: Sequence[str]
+    title: str,
+    attention: Mapping[str, str],
+    feedforward: Mapping[str, str],
+    entrances: Sequence[str],
+    exits: Sequence[str] = (),
 ) -> Anatomy:
-    """Attention and feed-forward that begin with a norm each. One norm for both: they run side by side.
+    """Attention and feed-forward with the norms inside.
 
-    No linears in the feed-forward: its experts are tensors of their own.
+    Args:
+        feedforward: none where its experts are tensors of their own.
+        entrances: the norm that each branch begins with; one for both where they run side by side; a linear where a
+            branch reads the states as they are.
+        exits: the norm that each branch ends with, if any.
     """
-    outputs = [path for path, site in (*attention.items(), *feedforward.items()) if site.endswith(".output")]
-    known = len(norms) == len(outputs) == 2
-    branches = zip(("attention", "feedforward"), outputs, norms, strict=True) if known else ()
+    linears = {**attention, **feedforward}
+    outputs = exits or [path for path, site in linears.items() if site.endswith(".output")]
+    residuals = entrances if len(entrances) == 2 else (*entrances, *entrances)
+    branches = zip(("attention", "feedforward"), outputs, residuals, strict=True) if feedforward else ()
     return Anatomy(
         title=title,
-        linears={**attention, **feedforward},
-        norms=frozenset(norms),
-        sublayers=tuple(SublayerAnatomy(name, output, residual=norm) for name, output, norm in branches),
+        linears=linears,
+        norms=frozenset({*entrances, *exits} - linears.keys()),
+        sublayers=tuple(SublayerAnatomy(*branch) for branch in branches),
         norm_first=True,
     )
 
@@ -147,6 +156,7 @@ def _norms_first() -> Iterator[Anatomy]:
     """One stack of such layers; each title stands for all that are built alike."""
     modernbert, gpt2 = ("attn_norm", "mlp_norm"), ("ln_1", "ln_2")
     llama = ("input_layernorm", "post_attention_layernorm")
+    after = ("post_attention_layernorm", "post_feedforward_layernorm")
     apart = _attention("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
     down = {"mlp.down_proj": "feedforward.output"}
     gated = {"mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.input", **down}
@@ -169,12 +179,19 @@ def _norms_first() -> Iterator[Anatomy]:
         ("ln_1",),
     )
     yield _norm_first("GPT-NeoX", _fused("attention", "query_key_value", "dense"), dense, llama)
-    yield _norm_first("BLOOM", _fused("self_attention", "query_key_value", "dense"), dense, llama)
+    for title, norms in (("BLOOM", llama), ("Falcon", ("input_layernorm",)), ("Falcon 2", ("ln_attn", "ln_mlp"))):
+        yield _norm_first(title, _fused("self_attention", "query_key_value", "dense"), dense, norms)
     yield _norm_first("Llama", apart, gated, llama)
+    yield _norm_first("Cohere", apart, gated, ("input_layernorm",))
+    yield _norm_first("VaultGemma", apart, gated, ("input_layernorm", "pre_feedforward_layernorm"))
+    yield _norm_first("Gemma 2", apart, gated, ("input_layernorm", "pre_feedforward_layernorm"), after)
+    yield _norm_first("OLMo 2", apart, gated, ("self_attn.q_proj", "mlp.gate_proj"), after)
     yield _norm_first("Phi-3", _fused("self_attn", "qkv_proj", "o_proj"), gate_input, llama)
     yield _norm_first("GLM", apart, gate_input, llama)
+    yield _norm_first("GLM-4", apart, gate_input, llama, ("post_self_attn_layernorm", "post_mlp_layernorm"))
     yield _norm_first("Mixtral", apart, {}, llama)
-    yield _norm_first("Nemotron", apart, _two_linears("mlp.up_proj", "mlp.down_proj"), llama)
+    for title, norms in (("Nemotron", llama), ("Apertus", ("attention_layernorm", "feedforward_layernorm"))):
+        yield _norm_first(title, apart, _two_linears("mlp.up_proj", "mlp.down_proj"), norms)
     yield _norm_first("StarCoder2", apart, _two_linears("mlp.c_fc", "mlp.c_proj"), llama)
     yield _norm_first(
         "Phi",

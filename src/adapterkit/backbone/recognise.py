@@ -115,8 +115,6 @@ def _unknown_wiring(trunk: nn.Module, path: str, layers: nn.ModuleList, anatomy:
             return f"{path}.{index} has the norms {', '.join(sorted(norms))} where {anatomy.title} has {expected}"
         if "feedforward.output" not in anatomy.linears.values():
             return f"the feed-forward of {path}.{index} has experts in the place of linears"
-        if not anatomy.sublayers or getattr(layer, "use_parallel_residual", False):
-            return f"attention and feed-forward of {path}.{index} run side by side"
         if getattr(layer, "apply_residual_connection_post_layernorm", False):
             return f"{path}.{index} adds to what its norms give"
         if getattr(layer, "residual_multiplier", 1.0) != 1.0:

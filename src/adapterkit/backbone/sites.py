@@ -35,13 +35,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Sublayer:
-    """One residual branch of one layer: r + h, where h is what the branch computes from r.
+    """One residual branch of one layer: r + h, where h is what the branch computes from r. Where attention and
+    feed-forward run side by side, r is the same for both.
 
     Attributes:
         name: "attention", "cross_attention" or "feedforward".
         layer: number of the layer within its stack, from 0.
         stack: the stack that the layer is in.
-        output: path of the linear whose output is h.
+        output: path of the linear whose output is h, or of the norm after it that a branch ends with (Gemma 2).
         residual: path of the module whose first input is r.
         norm: path of the norm whose first input is r + h (post-norm models), or None (pre-norm models).
     """

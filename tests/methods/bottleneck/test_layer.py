@@ -107,11 +107,12 @@ def test_dropout_acts_on_f_after_the_scaling() -> None:
     assert torch.allclose(dropped[~zero], 2 * kept[~zero], atol=1e-5)
 
 
-def test_gpt2s_conv1d_can_be_wrapped_and_other_modules_cannot() -> None:
+def test_gpt2s_conv1d_and_norms_can_be_wrapped_and_other_modules_cannot() -> None:
     config = BottleneckConfig(target_modules=["base"], placement="houlsby", width=2)
     assert BottleneckLayer(Conv1D(6, 4), "a", config).bottleneck_down["a"].in_features == 6
-    with pytest.raises(SiteError, match="wraps a linear"):
-        BottleneckLayer(nn.LayerNorm(4), "a", config)
+    assert BottleneckLayer(nn.RMSNorm(6), "a", config).bottleneck_down["a"].in_features == 6
+    with pytest.raises(SiteError, match="wraps a linear or a norm"):
+        BottleneckLayer(nn.Embedding(4, 4), "a", config)
 
 
 def test_a_placement_without_its_residual_is_refused() -> None:

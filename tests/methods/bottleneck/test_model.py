@@ -135,8 +135,8 @@ def test_names_that_the_model_lacks_are_all_reported_before_anything_changes(pla
     blocks = Blocks()
     before = snapshot(blocks)
     config = BottleneckConfig(
-        target_modules=["blocks.0.norm", "blocks.0.outer", "blocks.7.outer"],
-        residual_modules=dict.fromkeys(["blocks.0.norm", "blocks.0.outer", "blocks.7.outer"], "blocks.9.norm"),
+        target_modules=["blocks.0", "blocks.0.outer", "blocks.7.outer"],
+        residual_modules=dict.fromkeys(["blocks.0", "blocks.0.outer", "blocks.7.outer"], "blocks.9.norm"),
         norm_modules={"blocks.0.outer": "nowhere"},
         placement=placement,
     )

@@ -42,7 +42,7 @@ class BottleneckConfig(PeftConfig):
     """The bottleneck's configuration: JSON values only, modules by their full names, no pattern.
 
     Args:
-        target_modules: full names of the linears that emit a sublayer's output, sorted.
+        target_modules: full names of the modules that emit a sublayer's output, sorted.
         residual_modules: for each target, the module whose first input is the residual; needed by pfeiffer, parallel.
         norm_modules: for each target, the norm that the model applies after adding the residual; none where the model
             normalises before the sublayer.

@@ -1,4 +1,4 @@
-"""The bottleneck's layer: wraps the linear that emits a sublayer's output.
+"""The bottleneck's layer: wraps the linear, or the norm behind it, that emits a sublayer's output.
 
 Axes: … any leading axes (rows, tokens), D hidden width, M bottleneck width.
 """
@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from adapterkit.backbone.recognise import is_norm
 from adapterkit.errors import MergeError, SiteError
 from adapterkit.methods.bottleneck.config import ACTIVATIONS, BottleneckConfig
 from adapterkit.methods.bottleneck.equations import bottleneck, bottleneck_input
@@ -26,7 +27,7 @@ BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
 class BottleneckLayer(nn.Module, BaseTunerLayer):
     """h + f(z), with f(z) = scale · (W_up · act(W_down · z + b_down) + b_up) and dropout on f.
 
-    h is what the wrapped linear gives, r the residual that the model adds afterwards, LN its norm after adding
+    h is what the wrapped module gives, r the residual that the model adds afterwards, LN its norm after adding
     (Houlsby et al. 2019, Pfeiffer et al. 2021, He et al. 2022; equations as in AdapterHub):
 
     | placement | z, norm after | z, norm before |
@@ -57,7 +58,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         residual: tuple[str, nn.Module] | None = None,
         norm: nn.Module | None = None,
     ) -> None:
-        """Wrap a linear.
+        """Wrap a linear or a norm.
 
         Args:
             residual: name and module whose first input is r; needed by pfeiffer and parallel.
@@ -86,7 +87,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         residual: tuple[str, nn.Module] | None = None,
         norm: nn.Module | None = None,
     ) -> None:
-        """Add an adapter to this linear; the arguments are those of `__init__`.
+        """Add an adapter to this module; the arguments are those of `__init__`.
 
         Raises:
             SiteError: the placement needs a residual and there is none, or another adapter here has another one.
@@ -98,7 +99,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
                 self._tap = Tap(residual[1], residual[0])
             elif self._tap.name != residual[0]:
                 raise SiteError(
-                    "two adapters of one linear disagree about its residual",
+                    "two adapters of one module disagree about its residual",
                     [f"residual: found {residual[0]}, expected {self._tap.name}"],
                 )
         width = hidden_width(self.get_base_layer())
@@ -229,14 +230,17 @@ def refuse_merge() -> None:
     )
 
 
-def hidden_width(linear: nn.Module) -> int:
-    """Width of a linear's output.
+def hidden_width(module: nn.Module) -> int:
+    """Width of the output of a linear or a norm.
 
     Raises:
-        SiteError: it is not a linear.
+        SiteError: it is neither.
     """
-    if isinstance(linear, Conv1D):
-        return int(linear.nf)
-    if isinstance(getattr(linear, "out_features", None), int):
-        return int(linear.out_features)  # type: ignore[arg-type]
-    raise SiteError(f"a bottleneck wraps a linear, and this is a {type(linear).__name__}")
+    if isinstance(module, Conv1D):
+        return int(module.nf)
+    if isinstance(getattr(module, "out_features", None), int):
+        return int(module.out_features)  # type: ignore[arg-type]
+    weight = getattr(module, "weight", None)
+    if is_norm(module) and isinstance(weight, Tensor):
+        return weight.numel()
+    raise SiteError(f"a bottleneck wraps a linear or a norm, and this is a {type(module).__name__}")

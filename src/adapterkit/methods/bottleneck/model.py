@@ -15,7 +15,7 @@ from adapterkit.methods.bottleneck.layer import BASE_ROW, BottleneckLayer, hidde
 
 
 class BottleneckModel(BaseTuner):
-    """Wraps the linears of a model that a BottleneckConfig names, and no others."""
+    """Wraps the modules of a model that a BottleneckConfig names, and no others."""
 
     prefix: str = "bottleneck_"
     tuner_layer_cls = BottleneckLayer

@@ -57,7 +57,7 @@ def build(family: str, folder: str | Path) -> Path:
     """Write a tiny checkpoint of one of the families above into `folder`, the same bytes every time."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _TOKENIZERS[family.split("-")[0]]()
+    tokenizer = tokenizer_of(family)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = _model(family, tokenizer)
@@ -68,6 +68,11 @@ def build(family: str, folder: str | Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tokenizer_of(family: str) -> Any:
+    """The tokenizer that the family's checkpoint brings."""
+    return _TOKENIZERS[family.split("-")[0]]()
 
 
 def _model(family: str, tokenizer: Any) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from adapterkit.backbone.files import read_config
@@ -39,8 +40,25 @@ def check_known(folder: Path, trust_remote_code: bool) -> None:
     )
 
 
-def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> tuple[Any, frozenset[str], frozenset[str]]:
-    """The trunk, the names of the parameters that the checkpoint lacks, and of the tensors that it has no place for.
+@dataclass(frozen=True)
+class Loaded:
+    """A trunk out of a checkpoint.
+
+    Attributes:
+        trunk: the model without its head; of a checkpoint that also reads pictures or sound, the part that reads text.
+        part: path of this part in the checkpoint's model, or "".
+        uninitialized: names of parameters that the checkpoint lacks.
+        unused_keys: names of tensors that the checkpoint's model has no place for.
+    """
+
+    trunk: Any
+    part: str
+    uninitialized: frozenset[str]
+    unused_keys: frozenset[str]
+
+
+def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> Loaded:
+    """Load a checkpoint's trunk.
 
     Raises:
         BackboneError: damaged weights, weights of another shape, or weights that lack more than a pooler.
@@ -51,7 +69,7 @@ def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> tuple[Any, fro
         # generator.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # the CPU's alone: torch.manual_seed would reach every GPU's too
-            trunk, report = cast(Any, AutoModel).from_pretrained(
+            model, report = cast(Any, AutoModel).from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -67,7 +85,9 @@ def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> tuple[Any, fro
             [f"{type(error).__name__}: {line}" if not number else line for number, line in enumerate(lines[:6])],
             "Fetch the checkpoint again; if it stays so, its config and weights do not belong together.",
         ) from error
-    missing = frozenset(report["missing_keys"])
+    part, trunk = text_part(model)
+    prefix = f"{part}." if part else ""
+    missing = frozenset(key.removeprefix(prefix) for key in report["missing_keys"] if key.startswith(prefix))
     needed = sorted(name for name in missing if "pooler" not in name.split("."))
     if needed:
         raise BackboneError(
@@ -75,7 +95,26 @@ def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> tuple[Any, fro
             [f"{name}: missing" for name in needed[:12]],
             "Fetch the checkpoint again; if it stays so, its config and weights do not belong together.",
         )
-    return trunk, missing, frozenset(report["unexpected_keys"])
+    return Loaded(trunk, part, missing, frozenset(report["unexpected_keys"]))
+
+
+def text_part(model: Any) -> tuple[str, Any]:
+    """The part of a model that reads text, and its path: the model itself, but for those that also see or hear.
+
+    Raises:
+        BackboneError: the config describes such a part, and the model does not hold it.
+    """
+    config = getattr(model.config, "text_config", None)
+    if not isinstance(config, PreTrainedConfig):
+        return "", model
+    for path, module in model.named_modules():
+        if path and isinstance(module, PreTrainedModel) and type(module.config) is type(config):
+            module.config.tie_word_embeddings = model.config.tie_word_embeddings  # the whole's is what counts
+            return path, module
+    raise BackboneError(
+        f"{type(model).__name__} has a text_config and no model of its own for it",
+        remedy="Take a checkpoint of the text model alone.",
+    )
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class Backbone:
             numbers at every load in one dtype.
         unused_keys: names of checkpoint tensors that the trunk has no place for (language-model heads).
         padding_side: the side that the tokenizer padded on when it was loaded; the tokenizer's own can be changed.
+        part: path of the trunk in the checkpoint's own model, where that sees or hears too (Gemma 3, Qwen3.5); else "".
         heads: what the checkpoint holds of heads, by what was asked for; filled as heads are built.
     """
 
@@ -63,6 +64,7 @@ class Backbone:
     padding_side: str
     _found_sites: Sites | SiteError = field(repr=False)
     quantised: Quantised = ""
+    part: str = ""
     heads: dict[tuple[Any, ...], dict[str, Tensor]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -111,7 +113,8 @@ class Backbone:
         config = read_config(folder)
         form = kept_form(config, dtype)
         with silence():
-            trunk, uninitialized, unused = load_trunk(folder, torch_dtype, trust_remote_code)
+            loaded = load_trunk(folder, torch_dtype, trust_remote_code)
+            trunk = loaded.trunk
             causal = is_causal(trunk.config)
             tokenizer = load_tokenizer(
                 folder,
@@ -144,11 +147,12 @@ class Backbone:
             config=trunk.config,
             device=on,
             dtype=torch_dtype,
-            uninitialized=uninitialized,
-            unused_keys=unused,
+            uninitialized=loaded.uninitialized,
+            unused_keys=loaded.unused_keys,
             padding_side=str(tokenizer.padding_side),
             _found_sites=found,
             quantised=form,
+            part=loaded.part,
         )
 
     def twin(self) -> Backbone:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
 
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.trunk import without_pooler
@@ -125,7 +125,7 @@ def _fill(
     for path in sorted({name.rpartition(".")[0] for name in names}):
         _initialise(module, module.get_submodule(path), backbone.device)
     # Without keys that the trunk has no place for, the checkpoint holds nothing of a head.
-    if not backbone.unused_keys:
+    if not backbone.unused_keys or (backbone.part and not borrow):
         return frozenset()
     held = _from_checkpoint(names, backbone, model_class, config)
     target = dict(_tensors(module))
@@ -162,6 +162,8 @@ def _from_checkpoint(names: list[str], backbone: Backbone, model_class: Any, con
     """
     key = model_class, config.num_labels, *names
     if key not in backbone.heads:
+        if backbone.part:  # whose names only the class of the whole knows
+            model_class, config = AutoModelForImageTextToText, None
         with silence():
             donor, info = model_class.from_pretrained(
                 backbone.folder,

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from adapterkit.backbone import Backbone, find_sites
-from adapterkit.backbone.checkpoint import check_known, silence
+from adapterkit.backbone.checkpoint import check_known, silence, text_part
 from adapterkit.backbone.classes import is_causal
 from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
 from adapterkit.backbone.frozen import freeze
@@ -62,13 +62,14 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
     with silence():
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.trust_remote_code)
         with torch.device("meta"):
-            trunk = cast(Any, AutoModel).from_config(config, dtype=dtype, trust_remote_code=settings.trust_remote_code)
+            model = cast(Any, AutoModel).from_config(config, dtype=dtype, trust_remote_code=settings.trust_remote_code)
+        part, trunk = text_part(model)
         hollow(trunk)
-        causal = is_causal(config)
+        causal = is_causal(trunk.config)
         rows = trunk.get_input_embeddings().weight.shape[0]
         try:
             tokenizer = load_tokenizer(
-                folder, causal=causal, embedding_rows=rows, config_pad=config.pad_token_id, remote=False
+                folder, causal=causal, embedding_rows=rows, config_pad=trunk.config.pad_token_id, remote=False
             )
         except BackboneError:
             tokenizer = _stand_in(causal)
@@ -97,6 +98,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         padding_side=str(tokenizer.padding_side),
         _found_sites=found,
         quantised=form,
+        part=part,
     )
     return Hollow(backbone, has_head, tuple(notes))
 

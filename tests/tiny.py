@@ -28,7 +28,19 @@ ENCODER_DECODERS = FAMILIES[7:]
 VARIANTS = ("bert-without-pooler", "bert-plain", "t5-gated", "mistral")
 
 # Families beyond the nine: recognised by their layers, with attention and embeddings of their own.
-OTHERS = ("mpnet", "deberta", "deberta-v2", "electra", "bloom", "falcon", "gpt-j", "gpt-neox", "gemma-2", "mixtral")
+OTHERS = (
+    "mpnet",
+    "deberta",
+    "deberta-v2",
+    "electra",
+    "bloom",
+    "falcon",
+    "gpt-j",
+    "gpt-neox",
+    "gemma-2",
+    "mixtral",
+    "qwen3.5",
+)
 
 # A family whose layers are not known, which takes heads alone.
 UNKNOWN = ("albert",)
@@ -197,6 +209,18 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", _BERT),
     "mixtral": ("MixtralForCausalLM", "MixtralConfig", {**_LLAMA, "num_local_experts": 4, "sliding_window": None}),
+    "qwen3.5": (
+        "Qwen3_5ForCausalLM",
+        "Qwen3_5TextConfig",
+        {
+            **_LLAMA,
+            "num_hidden_layers": 4,
+            "head_dim": 16,
+            "layer_types": ["linear_attention", "full_attention"] * 2,
+            **{f"linear_num_{role}_heads": 2 for role in ("key", "value")},
+            **{f"linear_{role}_head_dim": 8 for role in ("key", "value")},
+        },
+    ),
     "gemma-2": ("Gemma2ForCausalLM", "Gemma2Config", {**_LLAMA, "head_dim": 8, "sliding_window": 8}),
 }
 
@@ -371,4 +395,5 @@ _TOKENIZERS: dict[str, Callable[[], Any]] = {
     "gpt": _gpt2,
     "gemma": _llama,
     "mixtral": _llama,
+    "qwen3.5": _qwen2,
 }

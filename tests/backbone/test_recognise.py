@@ -72,6 +72,16 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "OLMo 2": ("Olmo2Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "OLMo 3": ("Olmo3Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "EXAONE 4": ("Exaone4Config", {"num_key_value_heads": 2}),
+    "Qwen3.5": (
+        "Qwen3_5TextConfig",
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "layer_types": ["linear_attention", "full_attention"],
+            **{f"linear_num_{role}_heads": 2 for role in ("key", "value")},
+            **{f"linear_{role}_head_dim": 8 for role in ("key", "value")},
+        },
+    ),
     "VaultGemma": ("VaultGemmaConfig", {"num_key_value_heads": 2, "head_dim": 8}),
     "Apertus": ("ApertusConfig", {"num_key_value_heads": 2}),
     "GLM-4": ("Glm4Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),

@@ -58,14 +58,26 @@ def llava(text: dict[str, Any]) -> Any:
     return transformers.LlavaForConditionalGeneration(config)
 
 
-SEEING: dict[str, Callable[[dict[str, Any]], Any]] = {"gemma3_text": gemma3, "llama": llava}
+def qwen(text: dict[str, Any]) -> Any:
+    """Layers of linear and of full attention, and positions in three directions."""
+    heads = {f"linear_num_{role}_heads": 2 for role in ("key", "value")}
+    widths = {f"linear_{role}_head_dim": 8 for role in ("key", "value")}
+    kinds = ["linear_attention", "full_attention", "linear_attention"]
+    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    config = transformers.Qwen3_5Config(
+        text_config={**_TEXT, **text, **heads, **widths, "layer_types": kinds}, vision_config=sight
+    )
+    return transformers.Qwen3_5ForConditionalGeneration(config)
+
+
+SEEING: dict[str, Callable[[dict[str, Any]], Any]] = {"gemma3_text": gemma3, "llama": llava, "qwen3_5_text": qwen}
 
 
 @pytest.fixture(scope="module", params=SEEING)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Any]:
     """What its text model is, its folder, and the whole."""
     folder = tmp_path_factory.mktemp(request.param)
-    tokenizer = tiny.tokenizer_of("llama")
+    tokenizer = tiny.tokenizer_of("qwen3.5" if "qwen" in request.param else "llama")
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

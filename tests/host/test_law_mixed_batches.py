@@ -63,6 +63,14 @@ WORLDS = {
         Recipe("causal-lm", "pfeiffer"),
         Recipe("causal-lm", "parallel", seed=5),
     ],
+    # Three of four of its layers would have linear attention, here two.
+    "qwen3.5": [
+        Recipe("text-classification", "lora-all-linear"),
+        Recipe("token-classification", "houlsby", "linear"),
+        Recipe("causal-lm", "lora"),
+        Recipe("causal-lm", "parallel", seed=5),
+        Recipe("causal-lm", "ia3"),
+    ],
     "albert": [
         Recipe("text-classification", "none", "linear-mean"),
         Recipe("token-classification", "none"),

@@ -153,6 +153,11 @@ OTHERS = [
     Case("token-classification", "gemma-2", "houlsby", "linear"),
     Case("causal-lm", "gemma-2", "pfeiffer", "family"),
     Case("causal-lm", "gemma-2", "parallel", "family"),
+    Case("text-classification", "qwen3.5", "lora-all-linear", "family"),
+    Case("token-classification", "qwen3.5", "houlsby", "linear"),
+    Case("question-answering", "qwen3.5", "ia3", "linear"),
+    Case("causal-lm", "qwen3.5", "lora", "family"),
+    Case("causal-lm", "qwen3.5", "parallel", "family"),
     Case("text-classification", "mixtral", "lora-all-linear", "family"),
     Case("token-classification", "albert", "none", "family"),
 ]

@@ -152,6 +152,12 @@ def _two_linears(first: str, second: str) -> dict[str, str]:
     return {first: "feedforward.input", second: "feedforward.output"}
 
 
+def _delta_net() -> dict[str, str]:
+    """A gated delta rule (Yang et al. 2024, arXiv 2412.06464): how much is written (beta) and forgotten (decay)."""
+    names = {"in_proj_qkv": "qkv", "in_proj_z": "gate", "in_proj_b": "beta", "in_proj_a": "decay", "out_proj": "output"}
+    return {f"linear_attn.{module}": f"attention.{role}" for module, role in names.items()}
+
+
 def _norms_first() -> Iterator[Anatomy]:
     """One stack of such layers; each title stands for all that are built alike."""
     modernbert, gpt2 = ("attn_norm", "mlp_norm"), ("ln_1", "ln_2")
@@ -182,6 +188,7 @@ def _norms_first() -> Iterator[Anatomy]:
     for title, norms in (("BLOOM", llama), ("Falcon", ("input_layernorm",)), ("Falcon 2", ("ln_attn", "ln_mlp"))):
         yield _norm_first(title, _fused("self_attention", "query_key_value", "dense"), dense, norms)
     yield _norm_first("Llama", apart, gated, llama)
+    yield _norm_first("Qwen3.5, linear attention", _delta_net(), gated, llama)
     yield _norm_first("Cohere", apart, gated, ("input_layernorm",))
     yield _norm_first("VaultGemma", apart, gated, ("input_layernorm", "pre_feedforward_layernorm"))
     yield _norm_first("Gemma 2", apart, gated, ("input_layernorm", "pre_feedforward_layernorm"), after)

@@ -24,12 +24,13 @@ def find_sites(trunk: nn.Module) -> Sites:
     layer_count: dict[Stack, int] = {}
     positional: set[str] = set()
     reason = ""
-    for path, layers, anatomy, unknown in _stacks(trunk):
+    for path, layers in _stacks(trunk):
         stack = _stack_name(trunk, path)
         first = layer_count.get(stack, 0)
         layer_count[stack] = first + len(layers)
-        reason = reason or unknown
-        for number, layer_path in enumerate((f"{path}.{index}" for index in range(len(layers))), start=first):
+        for index, (anatomy, unknown) in enumerate(layers):
+            number, layer_path = first + index, f"{path}.{index}"
+            reason = reason or unknown
             sites.extend(
                 Site(name, number, stack, f"{layer_path}.{module}", linear=True)
                 for module, name in anatomy.linears.items()
@@ -65,22 +66,25 @@ def is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def _stacks(trunk: nn.Module) -> Iterator[tuple[str, nn.ModuleList, Anatomy, str]]:
-    """The lists of layers whose linears are those of a known anatomy, outermost first.
+def _stacks(trunk: nn.Module) -> Iterator[tuple[str, list[tuple[Anatomy, str]]]]:
+    """The lists of layers whose linears are those of known anatomies, outermost first.
 
-    With each comes why its residual branches are not known, or "".
+    With each layer's anatomy comes why its residual branches are not known, or "".
     """
     inside: list[str] = []
     for path, module in trunk.named_modules():
         if not isinstance(module, nn.ModuleList) or not len(module) or path.startswith(tuple(inside)):
             continue
-        linears = [_linears(layer) for layer in module]
-        alike = [anatomy for anatomy in ANATOMIES if all(found == anatomy.linears.keys() for found in linears)]
-        if alike:
+        alike = [[anatomy for anatomy in ANATOMIES if _linears(layer) == anatomy.linears.keys()] for layer in module]
+        if all(alike):
             inside.append(f"{path}.")
-            reasons = {anatomy: _unknown_wiring(trunk, path, module, anatomy) for anatomy in alike}
-            anatomy = min(alike, key=lambda anatomy: bool(reasons[anatomy]))
-            yield path, module, anatomy, reasons[anatomy]
+            yield path, [_wired(trunk, f"{path}.{index}", found) for index, found in enumerate(alike)]
+
+
+def _wired(trunk: nn.Module, path: str, alike: Sequence[Anatomy]) -> tuple[Anatomy, str]:
+    """Of anatomies with the same linears the one whose residual branches are those of the layer, if any is."""
+    reasons = {anatomy: _unknown_wiring(trunk, path, anatomy) for anatomy in alike}
+    return min(reasons.items(), key=lambda known: bool(known[1]))
 
 
 def _linears(layer: nn.Module) -> set[str]:
@@ -103,22 +107,22 @@ def final_norms(trunk: nn.Module, path: str) -> list[str]:
     return [name for name, module in owner.named_children() if is_norm(module) and "embedding" not in name]
 
 
-def _unknown_wiring(trunk: nn.Module, path: str, layers: nn.ModuleList, anatomy: Anatomy) -> str:
-    """Why the residual branches of these layers are not the ones of the anatomy, or ""."""
-    if anatomy.norm_first != bool(final_norms(trunk, path)):
+def _unknown_wiring(trunk: nn.Module, path: str, anatomy: Anatomy) -> str:
+    """Why the residual branches of a layer are not the ones of the anatomy, or ""."""
+    layer, layers = trunk.get_submodule(path), path.rpartition(".")[0]
+    if anatomy.norm_first != bool(final_norms(trunk, layers)):
         found, expected = ("no norm", "one") if anatomy.norm_first else ("a norm", "none")
-        return f"{path} is followed by {found} where {anatomy.title} has {expected}"
-    for index, layer in enumerate(layers):
-        norms = _outer_norms(layer, anatomy)
-        if norms != anatomy.norms:
-            expected = ", ".join(sorted(anatomy.norms))
-            return f"{path}.{index} has the norms {', '.join(sorted(norms))} where {anatomy.title} has {expected}"
-        if "feedforward.output" not in anatomy.linears.values():
-            return f"the feed-forward of {path}.{index} has experts in the place of linears"
-        if getattr(layer, "apply_residual_connection_post_layernorm", False):
-            return f"{path}.{index} adds to what its norms give"
-        if getattr(layer, "residual_multiplier", 1.0) != 1.0:
-            return f"{path}.{index} scales what its branches add by {layer.residual_multiplier}"
+        return f"{layers} is followed by {found} where {anatomy.title} has {expected}"
+    norms = _outer_norms(layer, anatomy)
+    if norms != anatomy.norms:
+        expected = ", ".join(sorted(anatomy.norms))
+        return f"{path} has the norms {', '.join(sorted(norms))} where {anatomy.title} has {expected}"
+    if "feedforward.output" not in anatomy.linears.values():
+        return f"the feed-forward of {path} has experts in the place of linears"
+    if getattr(layer, "apply_residual_connection_post_layernorm", False):
+        return f"{path} adds to what its norms give"
+    if getattr(layer, "residual_multiplier", 1.0) != 1.0:
+        return f"{path} scales what its branches add by {layer.residual_multiplier}"
     return ""
 
 

@@ -40,6 +40,7 @@ OTHERS = (
     "gemma-2",
     "mixtral",
     "qwen3.5",
+    "gemma-4",
 )
 
 # A family whose layers are not known, which takes heads alone.
@@ -209,6 +210,22 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", _BERT),
     "mixtral": ("MixtralForCausalLM", "MixtralConfig", {**_LLAMA, "num_local_experts": 4, "sliding_window": None}),
+    "gemma-4": (
+        "Gemma4ForCausalLM",
+        "Gemma4TextConfig",
+        {
+            **_LLAMA,
+            "num_hidden_layers": 4,
+            "head_dim": 8,
+            "global_head_dim": 8,
+            "num_global_key_value_heads": 2,
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "hidden_size_per_layer_input": 4,
+            "vocab_size_per_layer_input": 360,
+            "num_kv_shared_layers": 2,
+        },
+    ),
     "qwen3.5": (
         "Qwen3_5ForCausalLM",
         "Qwen3_5TextConfig",

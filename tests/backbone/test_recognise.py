@@ -26,6 +26,17 @@ NAMES = {
     "t5": "query key value output | input output",
     "bart": "query key value output | input output",
 }
+_GEMMA4 = {
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 2,
+    "num_global_key_value_heads": 2,
+    "head_dim": 8,
+    "global_head_dim": 8,
+    "hidden_size_per_layer_input": 0,
+    "num_kv_shared_layers": 0,
+    "pad_token_id": 0,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+}
 LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "Electra": ("ElectraConfig", {"embedding_size": 32}),
     "XLM-R": ("XLMRobertaConfig", {"pad_token_id": 1}),
@@ -72,6 +83,12 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "OLMo 2": ("Olmo2Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "OLMo 3": ("Olmo3Config", {"num_key_value_heads": 2, "pad_token_id": 0}),
     "EXAONE 4": ("Exaone4Config", {"num_key_value_heads": 2}),
+    "Gemma 4": ("Gemma4TextConfig", _GEMMA4),
+    "Gemma 4, small": (
+        "Gemma4TextConfig",
+        {**_GEMMA4, "hidden_size_per_layer_input": 4, "vocab_size_per_layer_input": 50, "num_kv_shared_layers": 2},
+    ),
+    "Gemma 4, keys as values": ("Gemma4TextConfig", {**_GEMMA4, "attention_k_eq_v": True}),
     "Qwen3.5": (
         "Qwen3_5TextConfig",
         {

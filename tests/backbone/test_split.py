@@ -19,6 +19,8 @@ from adapterkit.recipe.method import LoraMethod
 from tests import tiny
 
 SPLIT_FAMILIES = (*tiny.FAMILIES, "t5-gated", "mistral")
+UNSPLIT = ("mpnet", "gemma-4")
+"""MPNet's layers are not transformers' own; each of Gemma 4's is given embeddings too."""
 LAYERS = {"modernbert": 4, "t5": 2, "t5-gated": 2, "bart": 2}
 """Layers of a tiny family's encoder, or of its decoder where it has no encoder; 3 where none is given."""
 
@@ -60,7 +62,7 @@ def test_both_halves_give_what_the_whole_trunk_gives_at_every_layer(
         assert_same(upper_answer(backbone.trunk, at, given), whole)
 
 
-@pytest.mark.parametrize("family", [family for family in tiny.OTHERS if family != "mpnet"])
+@pytest.mark.parametrize("family", [family for family in tiny.OTHERS if family not in UNSPLIT])
 @torch.no_grad()
 def test_layers_may_give_their_states_alone_or_with_more(tiny_backbones: Any, family: str) -> None:
     backbone = tiny_backbones[family]
@@ -85,8 +87,11 @@ def test_a_trunk_does_not_split_where_something_else_runs_between_its_layers(fre
     assert not splits(trunk)
 
 
-def test_a_trunk_without_transformers_own_layers_does_not_split(tiny_backbones: Any) -> None:
-    assert not splits(tiny_backbones["mpnet"].trunk)
+@pytest.mark.parametrize("family", UNSPLIT)
+def test_a_trunk_does_not_split_whose_layers_are_others_or_need_more_than_states(
+    tiny_backbones: Any, family: str
+) -> None:
+    assert not splits(tiny_backbones[family].trunk)
 
 
 def test_trying_leaves_modes_and_random_numbers_as_they_were(fresh_backbone: Any) -> None:

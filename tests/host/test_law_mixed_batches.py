@@ -71,6 +71,13 @@ WORLDS = {
         Recipe("causal-lm", "parallel", seed=5),
         Recipe("causal-lm", "ia3"),
     ],
+    # Its upper layers read the keys and values of lower ones, and every layer has embeddings of its own.
+    "gemma-4": [
+        Recipe("text-classification", "lora-all-linear", "linear-last"),
+        Recipe("token-classification", "houlsby", "linear"),
+        Recipe("causal-lm", "lora"),
+        Recipe("causal-lm", "pfeiffer", seed=5),
+    ],
     "albert": [
         Recipe("text-classification", "none", "linear-mean"),
         Recipe("token-classification", "none"),

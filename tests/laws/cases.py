@@ -158,6 +158,10 @@ OTHERS = [
     Case("question-answering", "qwen3.5", "ia3", "linear"),
     Case("causal-lm", "qwen3.5", "lora", "family"),
     Case("causal-lm", "qwen3.5", "parallel", "family"),
+    Case("text-classification", "gemma-4", "lora-all-linear", "linear-last"),
+    Case("token-classification", "gemma-4", "houlsby", "linear"),
+    Case("causal-lm", "gemma-4", "lora", "family"),
+    Case("causal-lm", "gemma-4", "pfeiffer", "family"),
     Case("text-classification", "mixtral", "lora-all-linear", "family"),
     Case("token-classification", "albert", "none", "family"),
 ]

@@ -9,7 +9,7 @@ is what tells BART from mBART, whose layers hold the very same modules but run t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,25 @@ def _delta_net() -> dict[str, str]:
     return {f"linear_attn.{module}": f"attention.{role}" for module, role in names.items()}
 
 
+def _gemma4(attention: Mapping[str, str], feedforward: Mapping[str, str], exits: Sequence[str]) -> Iterator[Anatomy]:
+    """Gemma 2, whose layers may lack a projection for values, or read the keys and values of a layer below; and a third
+    branch where every layer has embeddings of its own.
+    """
+    own = {"per_layer_input_gate": "layer_input.gate", "per_layer_projection": "layer_input.output"}
+    branch = SublayerAnatomy("layer_input", "post_per_layer_input_norm", "per_layer_input_gate")
+    for absent in ((), ("value",), ("key", "value")):
+        linears = {path: site for path, site in attention.items() if site.rpartition(".")[2] not in absent}
+        plain = _norm_first("Gemma 4", linears, feedforward, ("input_layernorm", "pre_feedforward_layernorm"), exits)
+        if absent:
+            yield plain
+        yield replace(
+            plain,
+            linears={**plain.linears, **own},
+            norms=plain.norms | {branch.output},
+            sublayers=(*plain.sublayers, branch),
+        )
+
+
 def _norms_first() -> Iterator[Anatomy]:
     """One stack of such layers; each title stands for all that are built alike."""
     modernbert, gpt2 = ("attn_norm", "mlp_norm"), ("ln_1", "ln_2")
@@ -192,6 +211,7 @@ def _norms_first() -> Iterator[Anatomy]:
     yield _norm_first("Cohere", apart, gated, ("input_layernorm",))
     yield _norm_first("VaultGemma", apart, gated, ("input_layernorm", "pre_feedforward_layernorm"))
     yield _norm_first("Gemma 2", apart, gated, ("input_layernorm", "pre_feedforward_layernorm"), after)
+    yield from _gemma4(apart, gated, after)
     yield _norm_first("OLMo 2", apart, gated, ("self_attn.q_proj", "mlp.gate_proj"), after)
     yield _norm_first("Phi-3", _fused("self_attn", "qkv_proj", "o_proj"), gate_input, llama)
     yield _norm_first("GLM", apart, gate_input, llama)

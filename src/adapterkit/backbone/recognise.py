@@ -75,7 +75,7 @@ def _stacks(trunk: nn.Module) -> Iterator[tuple[str, list[tuple[Anatomy, str]]]]
     for path, module in trunk.named_modules():
         if not isinstance(module, nn.ModuleList) or not len(module) or path.startswith(tuple(inside)):
             continue
-        alike = [[anatomy for anatomy in ANATOMIES if _linears(layer) == anatomy.linears.keys()] for layer in module]
+        alike = [[a for a in ANATOMIES if linears == a.linears.keys()] for linears in map(_linears, module)]
         if all(alike):
             inside.append(f"{path}.")
             yield path, [_wired(trunk, f"{path}.{index}", found) for index, found in enumerate(alike)]

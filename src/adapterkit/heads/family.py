@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForMultimodalLM, GenerationConfig, PreTrainedModel
 
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.trunk import without_pooler
@@ -163,7 +163,7 @@ def _from_checkpoint(names: list[str], backbone: Backbone, model_class: Any, con
     key = model_class, config.num_labels, *names
     if key not in backbone.heads:
         if backbone.part:  # whose names only the class of the whole knows
-            model_class, config = AutoModelForImageTextToText, None
+            model_class, config = AutoModelForMultimodalLM, None
         with silence():
             donor, info = model_class.from_pretrained(
                 backbone.folder,

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from adapterkit.backbone import Backbone
 from adapterkit.errors import BackboneError, SiteError
 from tests import tiny
+from tests.tiny_tokenizers import MAX_TOKENS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "backbones"
 
@@ -48,7 +49,7 @@ def test_the_kind_of_trunk_is_known(tiny_backbones: Any, family: str) -> None:
     assert backbone.is_decoder == (family in tiny.DECODERS)
     assert backbone.is_encoder_decoder == (family in tiny.ENCODER_DECODERS)
     assert backbone.hidden_size == 32
-    assert backbone.max_tokens == tiny.MAX_TOKENS
+    assert backbone.max_tokens == MAX_TOKENS
     assert backbone.pooling == ("last" if family in tiny.DECODERS else "mean")
 
 

@@ -16,8 +16,8 @@ import adapterkit as ak
 from adapterkit.backbone.checkpoint import text_part
 from adapterkit.errors import BackboneError
 from adapterkit.recipe import LoraMethod
-from tests import tiny
 from tests.laws.worlds import adapter, batch_of
+from tests.tiny_tokenizers import tokenizer_of
 
 _TEXT = {
     "hidden_size": 32,
@@ -77,7 +77,7 @@ SEEING: dict[str, Callable[[dict[str, Any]], Any]] = {"gemma3_text": gemma3, "ll
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Any]:
     """What its text model is, its folder, and the whole."""
     folder = tmp_path_factory.mktemp(request.param)
-    tokenizer = tiny.tokenizer_of("qwen3.5" if "qwen" in request.param else "llama")
+    tokenizer = tokenizer_of("qwen3.5" if "qwen" in request.param else "llama")
     tokens = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -17,6 +17,7 @@ from tests.host import artifacts
 from tests.host.artifacts import Recipe, differences
 from tests.host.conftest import Shelf
 from tests.laws import cases
+from tests.tiny_tokenizers import MAX_TOKENS
 
 METHODS = ("lora", "houlsby", "lora-dora", "none", "parallel", "lora-all-linear", "pfeiffer")
 TEXT = Recipe("text-classification", "lora")
@@ -234,7 +235,7 @@ def test_rows_longer_than_the_backbone_takes_are_cut_as_tasks_cut_them(host: ak.
     for name, recipe in (("intent", TEXT), ("tags", TAGS)):
         expected = artifacts.alone(shelf("bert", recipe), host.backbone, [long])
         assert differences(host.predict([(name, long)]), expected) == []
-    assert len(host.features([long["text"]])[0]) == tiny.MAX_TOKENS
+    assert len(host.features([long["text"]])[0]) == MAX_TOKENS
 
 
 def test_tensors_that_do_not_fit_are_refused_before_the_device_sees_them(host: ak.Host) -> None:

@@ -132,8 +132,8 @@ CROSSING = [
     Case("seq2seq-lm", "t5", "houlsby-cross", "family"),
     Case("seq2seq-lm", "t5", "parallel-cross", "family"),
     Case("seq2seq-lm", "bart", "pfeiffer-cross", "family"),
-    Case("text-classification", "bart", "parallel-cross", "linear-last"),
-    Case("text-classification", "t5", "pfeiffer-cross", "mlp"),
+    Case("text-classification", "bart", "parallel-cross", "family"),
+    Case("text-classification", "t5", "pfeiffer-cross", "family"),
 ]
 OTHERS = [
     Case("token-classification", "mpnet", "pfeiffer", "family"),

@@ -13,7 +13,7 @@ from adapterkit.errors import RecipeError
 from tests.laws.test_padding import Cell, cells, trained
 from tests.laws.test_unpadded import close, learned
 from tests.laws.worlds import batch_of, disturb
-from tests.planning.test_estimates import kept_storages
+from tests.planning.test_estimates import keeping
 from tests.tasks.conftest import ROWS
 
 
@@ -28,9 +28,10 @@ def test_losses_and_gradients_are_those_of_kept_layers(tiny_backbones: Mapping[s
         for again in (False, True):
             adapted.checkpoint_layers(again)
             torch.manual_seed(0)  # dropout acts, and the second computation must draw as the first
-            losses = learned(adapted, batch, adapted(batch.inputs))
-            _loss, storages = kept_storages(adapted, batch)  # which are kept as long as the loss is
-            found.append((*losses, sum(storages.values())))
+            with keeping(adapted, batch) as storages:
+                logits = adapted(batch.inputs)
+            size_bytes = sum(storages.values())
+            found.append((*learned(adapted, batch, logits), size_bytes))
         kept, computed_again = found
     assert computed_again[0] == pytest.approx(kept[0], rel=1e-6)
     assert close(computed_again[1], kept[1])

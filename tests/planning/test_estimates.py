@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -49,8 +51,9 @@ def hollow_case(case: Case, folder: Any) -> tuple[Adapted, DryStep]:
     return adapted, dry_step(adapted, batch_of(adapted))
 
 
-def kept_storages(adapted: Adapted, batch: Any) -> tuple[torch.Tensor, dict[int, int]]:
-    """The loss of a real batch, and the bytes of each storage that autograd keeps for it; let go of, it leaves."""
+@contextmanager
+def keeping(adapted: Adapted, batch: Any) -> Iterator[dict[int, int]]:
+    """The bytes of each storage that autograd keeps of what is computed inside; one that is let go of leaves."""
     there = {tensor.untyped_storage()._cdata for tensor in (*adapted.parameters(), *adapted.buffers())}
     there |= {tensor.untyped_storage()._cdata for tensor in batch.inputs.values()}
     kept: dict[int, int] = {}
@@ -63,8 +66,7 @@ def kept_storages(adapted: Adapted, batch: Any) -> tuple[torch.Tensor, dict[int,
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = adapted.task.loss(adapted(batch.inputs), batch).total
-    return loss, kept
+        yield kept
 
 
 def test_every_kind_family_and_method_is_compared() -> None:
@@ -91,8 +93,8 @@ def test_a_step_without_content_costs_what_a_real_step_costs(
                 name: p.shape for name, p in real.head_parameters().items()
             }
         forward, backward = FlopCounterMode(display=False), FlopCounterMode(display=False)
-        with forward:
-            loss, kept = kept_storages(real, batch)
+        with forward, keeping(real, batch) as kept:
+            loss = real.task.loss(real(batch.inputs), batch).total
         gc.collect()  # what only cycles hold is kept by nobody
         kept_bytes = sum(kept.values())
         with backward:

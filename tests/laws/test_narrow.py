@@ -82,7 +82,8 @@ def test_training_changes_no_bit_of_the_backbone_and_the_adapter_stays_in_float3
         expected = logits_of(adapted)
     assert {name: bits(tensor) for name, tensor in backbone.trunk.state_dict().items()} == before
     with load(tmp_path / "out", backbone) as adapted:
-        assert torch.equal(logits_of(adapted), expected)
+        # Not equal bits: the last one of a sum in float32 may depend on where in memory its numbers lie.
+        assert torch.allclose(logits_of(adapted), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -2,8 +2,9 @@
 
     python benchmarks/recipes.py banking77 wnut17 --variants lora houlsby pfeiffer parallel none full --seeds 0 1 2
 
-Appends one JSON line per run to benchmarks/results/recipes.jsonl; a run that stands there is not done again. The data
-are looked for under ADAPTERKIT_DATA, the small backbones under ADAPTERKIT_BACKBONES.
+Appends one JSON line per run to benchmarks/results/recipes.jsonl; a run that stands there is not done again, unless the
+hardware's number format is another. The data are looked for under ADAPTERKIT_DATA, the small backbones under
+ADAPTERKIT_BACKBONES.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from full_finetuning import rate_for, score_untrained, train_fully
 
+from adapterkit.backbone.hardware import pick_dtype
 from adapterkit.recipe import resolve
 from adapterkit.training import train
 
@@ -31,6 +33,9 @@ VARIANTS = ("lora", *PLACEMENTS, "none", "full")
 OWN_HEADS = ("causal-lm", "seq2seq-lm")
 """Kinds whose head is the checkpoint's own: nothing trains without a method, so `none` scores the bare checkpoint. The
 encoders here come without a head for masked words, so that theirs is trained."""
+
+FORMAT = str(pick_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
+"""Of the frozen weights, which every recipe leaves to the hardware."""
 
 
 def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started, 1),
         "cpu_seconds": round(time.process_time() - started_cpu, 1),
         "artifact_bytes": size_bytes,
+        "dtype": FORMAT,
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "torch": torch.__version__.partition("+")[0],
@@ -78,11 +84,11 @@ def main() -> None:
     asked = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
-    done = {(r["recipe"], r["variant"], r["seed"], tuple(r["overrides"])) for r in map(json.loads, lines)}
+    done = {(r["recipe"], r["variant"], r["seed"], tuple(r["overrides"]), r["dtype"]) for r in map(json.loads, lines)}
     for name in asked.recipes:
         for variant in asked.variants:
             for seed in asked.seeds:
-                if (name, variant, seed, tuple(asked.set)) in done:
+                if (name, variant, seed, tuple(asked.set), FORMAT) in done:
                     continue
                 found = run(name, variant, seed, asked.set)
                 with RESULTS.open("a") as file:

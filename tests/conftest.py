@@ -42,6 +42,16 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["ADAPTERKIT_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def slow_bfloat16() -> Iterator[None]:
+    """A CPU whose hardware does not multiply bfloat16, whatever this one does: "auto" is float32 in every test."""
+    ask = torch.cpu.get_capabilities
+    with pytest.MonkeyPatch.context() as patch:
+        without = {"avx512_bf16": False, "amx_bf16": False}
+        patch.setattr(torch.cpu, "get_capabilities", lambda: {**ask(), **without})
+        yield
+
+
 class TinyFolders(Mapping[str, Path]):
     """Family or variant -> folder of its checkpoint, built when first asked for. Iterates over `tiny.FAMILIES`."""
 

@@ -67,7 +67,7 @@ def test_plain_text_is_a_row_with_its_first_column(tiny_backbones: Backbones, ki
         column = next(iter(adapted.task.columns))
         row = {column: PLAIN[kind]}
         assert adapted.predict([PLAIN[kind]]) == adapted.predict([row])
-        assert adapted.predict([PLAIN[kind], row]) == adapted.predict([PLAIN[kind]]) * 2
+        assert adapted.predict([PLAIN[kind], row]) == adapted.predict([row, row])
 
 
 @pytest.mark.parametrize("kind", KINDS)

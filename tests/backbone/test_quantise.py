@@ -59,8 +59,9 @@ def test_the_linears_of_the_layers_are_narrow_and_nothing_else_is(tiny_backbones
         else:
             # Of a block's 16 levels from -1 to 1, the widest gap is between -1 and -0.696 (Dettmers et al. 2023,
             # appendix E); and the block's scale is rounded to eight bits.
-            largest_B = weight.detach().flatten().view(-1, 64).abs().amax(dim=1, keepdim=True)
-            half_OI = (largest_B * (0.304 / 2 + 0.02)).expand(-1, 64).reshape(weight.shape)
+            block = 32 if weight.shape[1] % 64 else 64
+            largest_B = weight.detach().flatten().view(-1, block).abs().amax(dim=1, keepdim=True)
+            half_OI = (largest_B * (0.304 / 2 + 0.02)).expand(-1, block).reshape(weight.shape)
         assert (off <= 1.01 * half_OI).all(), name
         assert off.any(), name
     assert backbone.fingerprint == plain.fingerprint
@@ -188,12 +189,24 @@ def test_a_missing_package_is_named(
 
 
 @pytest.fixture
-def stored(tiny_backbones: Any, tmp_path: Path) -> Any:
-    """A function that has transformers write a tiny Llama through bitsandbytes."""
+def wide(tiny_backbones: Any, tmp_path: Path) -> Path:
+    """A tiny Llama whose rows are whole blocks of 64 weights."""
+    source, folder = tiny_backbones["llama"].folder, tmp_path / "wide"
+    config = transformers.AutoConfig.from_pretrained(source, hidden_size=64, intermediate_size=128, head_dim=16)
+    shutil.copytree(source, folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def stored(wide: Path, tmp_path: Path) -> Any:
+    """A function that has transformers write that Llama through bitsandbytes."""
     pytest.importorskip("bitsandbytes", reason="such a checkpoint needs bitsandbytes")
 
     def store(**how: Any) -> Path:
-        source, folder = tiny_backbones["llama"].folder, tmp_path / "stored"
+        source, folder = wide, tmp_path / "stored"
         configuration = transformers.BitsAndBytesConfig(**how)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             source, quantization_config=configuration, device_map="cpu"
@@ -209,8 +222,8 @@ def stored(tiny_backbones: Any, tmp_path: Path) -> Any:
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
 
-def test_a_checkpoint_that_is_stored_in_nf4_is_what_loading_in_nf4_gives(tiny_backbones: Any, stored: Any) -> None:
-    found, made = ak.Backbone.load(stored(**NF4), device="cpu"), narrow(tiny_backbones, "llama", "nf4")
+def test_a_checkpoint_that_is_stored_in_nf4_is_what_loading_in_nf4_gives(wide: Path, stored: Any) -> None:
+    found, made = (ak.Backbone.load(folder, dtype="nf4", device="cpu") for folder in (stored(**NF4), wide))
     assert found.quantised == "nf4"
     assert found.fingerprint != made.fingerprint
     answers = []
@@ -219,6 +232,22 @@ def test_a_checkpoint_that_is_stored_in_nf4_is_what_loading_in_nf4_gives(tiny_ba
             disturb(adapted)
             answers.append(logits_of(adapted))
     assert torch.equal(*answers)
+
+
+def test_rows_that_bitsandbytes_misreads_are_refused(tiny_backbones: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    nf4 = pytest.importorskip("adapterkit.backbone.nf4", reason="nf4 needs bitsandbytes")
+    read = nf4.dequantize_4bit
+
+    def misread(packed: Any, state: Any) -> torch.Tensor:
+        """What CPUs with AVX-512 read where a block spans two rows."""
+        found: torch.Tensor = read(packed, state)
+        return found if state.shape[1] % state.blocksize == 0 else found.flip(0)
+
+    monkeypatch.setattr(nf4, "dequantize_4bit", misread)
+    narrow(tiny_backbones, "bert", "nf4")  # rows of 32 and 64 weights
+    monkeypatch.setattr("adapterkit.backbone.quantise.nf4_block", lambda inputs: 64)
+    with pytest.raises(BackboneError, match="reads rows of 32 weights in nf4 wrongly on this CPU"):
+        narrow(tiny_backbones, "bert", "nf4")
 
 
 def test_the_rest_of_a_stored_checkpoint_has_the_compute_dtype(stored: Any) -> None:

@@ -24,7 +24,7 @@ import huggingface_hub
 import adapterkit as ak
 from adapterkit.errors import AdapterkitError
 
-backbone = ak.Backbone.load("lab/tiny-bert")
+backbone = ak.Backbone.load("lab/tiny-bert", dtype="float32")
 answers = {"revision": backbone.revision}
 with ak.Host(backbone) as host:
     for name, place in json.loads(sys.argv[1]).items():

@@ -6,6 +6,7 @@ two threads must not do at once. Needs bitsandbytes to be installed.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from bitsandbytes.autograd._functions import matmul_4bit
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from bitsandbytes.nn.modules import Linear4bit, Params4bit
 from torch import Tensor, nn
+
+from adapterkit.errors import BackboneError
 
 NF4 = "nf4"
 
@@ -28,6 +31,9 @@ class Nf4Linear(nn.Linear):
             packed: its weight in four bits, in a tensor of the products' dtype, since T5 turns states into its weights'
                 dtype.
             state: bitsandbytes' scales of the weight.
+
+        Raises:
+            BackboneError: bitsandbytes reads other weights out of it than are in it.
         """
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -43,6 +49,12 @@ class Nf4Linear(nn.Linear):
         kept = None if bias is None else nn.Parameter(bias.detach().to(packed.device), requires_grad=False)
         self.register_parameter("bias", kept)
         self.train(linear.training)
+        if self.in_features % state.blocksize and not torch.equal(self.plain_weight(), self._by_blocks()):
+            raise BackboneError(
+                f"bitsandbytes reads rows of {self.in_features} weights in nf4 wrongly on this CPU",
+                [f"found rows of {self.in_features}, expected a multiple of {state.blocksize}, the weights to a scale"],
+                "Load the backbone in bfloat16 or int8.",
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """x (…, I) to (…, O), in x's dtype, or autocast's where that is on."""
@@ -56,6 +68,14 @@ class Nf4Linear(nn.Linear):
         """W as numbers, in the dtype that it was in."""
         weight: Tensor = dequantize_4bit(self.weight.data, self._state)
         return weight
+
+    def _by_blocks(self) -> Tensor:
+        """W, read as if each block were a row: in version 0.50, CPUs with AVX-512 mistake the scale of others."""
+        state = copy(self._state)
+        count, block = state.shape.numel(), state.blocksize
+        state.shape = torch.Size((1, count) if count % block else (count // block, block))
+        weight: Tensor = dequantize_4bit(self.weight.data, state)
+        return weight.view(self._state.shape)
 
     @property
     def _state(self) -> Any:

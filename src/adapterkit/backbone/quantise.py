@@ -19,6 +19,8 @@ Quantised = Literal["", "int8", "nf4"]
 
 NF4_BLOCK = 64
 """Weights that share a scale; 256 scales share another (Dettmers et al. 2023, section 3)."""
+_SMALL_BLOCK = 32
+"""The same where rows are a multiple of this alone, since bitsandbytes misreads blocks that span rows on some CPUs."""
 
 
 def quantised_linears(trunk: nn.Module, sites: Sites) -> list[str]:
@@ -109,8 +111,13 @@ def quantised_bytes(weight: Tensor, form: str) -> int:
     """What a weight (O, I) takes once it is narrow, scales included."""
     if form == "int8":  # an integer each, and for each output a scale and a zero
         return weight.numel() + weight.shape[0] * (weight.element_size() + 1)
-    blocks = -(-weight.numel() // NF4_BLOCK)
+    blocks = -(-weight.numel() // nf4_block(weight.shape[1]))
     return -(-weight.numel() // 2) + blocks + 4 * -(-blocks // 256)
+
+
+def nf4_block(inputs: int) -> int:
+    """How many weights of rows of so many share a scale."""
+    return _SMALL_BLOCK if inputs % NF4_BLOCK == _SMALL_BLOCK else NF4_BLOCK
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -147,7 +154,8 @@ def _nf4(trunk: nn.Module, paths: list[str], device: torch.device) -> None:
     except ImportError as error:
         raise _missing("nf4", "bitsandbytes", error) from error
     for path in paths:
-        trunk.set_submodule(path, narrowed(trunk.get_submodule(path), NF4_BLOCK, device))
+        linear: Any = trunk.get_submodule(path)
+        trunk.set_submodule(path, narrowed(linear, nf4_block(linear.in_features), device))
 
 
 def _missing(form: str, package: str, error: ImportError) -> BackboneError:

@@ -129,6 +129,9 @@ def test_its_adapters_are_planned_trained_and_verified(checkpoint: tuple[str, Pa
     result = ak.train(recipe)
     report = ak.verify(result.artifact)
     assert report, str(report)
+    card = (result.artifact / "README.md").read_text()
+    assert "Plain PEFT does not find its modules: they are those of `language_model`" in card
+    assert "PeftModel" not in card
     backbone = ak.Backbone.load(folder)
     assert planned.frozen_parameters == sum(parameter.numel() for parameter in backbone.trunk.parameters()) + (
         backbone.config.vocab_size * 32 if kind == "causal-lm" and not backbone.config.tie_word_embeddings else 0

@@ -126,6 +126,10 @@ def _usage(content: Mapping[str, Any]) -> str:
     text = "## Use\n\n```python\n" + "\n".join(code) + "\n```"
     if content["method"]["kind"] in ("none", "fusion"):
         return text
+    if part := content["backbone"].get("part"):
+        return (
+            f"{text}\n\nPlain PEFT does not find its modules: they are those of `{part}`, the checkpoint's text model."
+        )
     family = content["head"]["kind"] == "family"
     peft = [
         "from peft import PeftModel",

@@ -24,6 +24,7 @@ _REPORTED = 20
 
 Text = Annotated[str, Field(max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ModulePath = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -44,10 +45,15 @@ class FileFacts(Facts):
 
 
 class BackboneFacts(Facts):
-    """The backbone that the adapter was trained on. The name is a hint where to find it; the fingerprint decides."""
+    """The backbone that the adapter was trained on. Where to find it is a hint; the fingerprint decides.
+
+    Attributes:
+        part: path of the text model in a checkpoint that sees or hears too.
+    """
 
     name: Name
     revision: Name | None
+    part: ModulePath | None = None
     fingerprint: Digest
     contract: Object
 

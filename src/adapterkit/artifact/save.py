@@ -128,6 +128,7 @@ def save(
         "backbone": {
             "name": backbone.name,
             "revision": backbone.revision,
+            **({"part": backbone.part} if backbone.part else {}),
             "fingerprint": backbone.fingerprint,
             "contract": backbone.contract.to_dict(),
         },

@@ -40,6 +40,7 @@ from adapterkit.recipe import HeadSettings, LoraMethod, TaskSettings, TrainingSe
 from adapterkit.tasks import TASKS
 from adapterkit.training.learner import make_learner
 
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 LABELS = 4
 RANK, ALPHA, RATE = 8, 16.0, 1e-3
 AUTO = ["query", "value"]
@@ -69,12 +70,17 @@ FULL_SIZE = [
     Case("d=256", 256, 2, 32, 64),
     Case("d=256 auto sites", 256, 2, 32, 64, sites="auto"),
     Case("d=256 trunk dropout", 256, 2, 32, 64, trunk_dropout=0.1),
-    Case("MiniLM", 384, 6, 32, 32, checkpoint="sentence-transformers/all-MiniLM-L6-v2"),
-    Case("MiniLM auto sites", 384, 6, 32, 32, sites="auto", checkpoint="sentence-transformers/all-MiniLM-L6-v2"),
+    Case("MiniLM", 384, 6, 32, 32, checkpoint=MINILM),
+    Case("MiniLM auto sites", 384, 6, 32, 32, sites="auto", checkpoint=MINILM),
 ]
 NARROW = [
     Case("d=768 bf16", 768, 2, 8, 64, dtype=torch.bfloat16),
     Case("d=256 bf16", 256, 2, 32, 64, dtype=torch.bfloat16),
+    Case("d=768 bf16 auto sites", 768, 2, 8, 64, sites="auto", dtype=torch.bfloat16),
+    Case("d=768 bf16 trunk dropout", 768, 2, 8, 64, dtype=torch.bfloat16, trunk_dropout=0.1),
+    Case("d=256 bf16 trunk dropout", 256, 2, 32, 64, dtype=torch.bfloat16, trunk_dropout=0.1),
+    Case("MiniLM bf16", 384, 6, 32, 32, dtype=torch.bfloat16, checkpoint=MINILM),
+    Case("MiniLM bf16 auto sites", 384, 6, 32, 32, sites="auto", dtype=torch.bfloat16, checkpoint=MINILM),
 ]
 MEMORY = [
     Case(f"{sites}{', dropout' if dropout else ''}", 256, 2, 4, 64, sites, torch.bfloat16, dropout)
@@ -154,7 +160,8 @@ class Ours:
         self.inputs, self.targets_B = batch_of(case)
         self.adapted = adapted
         self.model: nn.Module = adapted.train()
-        set_dropout(adapted.backbone.trunk, 0.0) if case.dropout == 0 else None
+        if case.dropout == 0:
+            set_dropout(adapted.module, 0.0)  # the head's too, which a checkpoint's config may ask for
         settings = TrainingSettings(learning_rate=RATE, head_learning_rate=RATE, schedule="constant", warmup=0)
         self.learner = make_learner(adapted, settings, total_steps=1000)
 
@@ -189,7 +196,7 @@ def copy_state(adapted: Adapted, model: Any) -> None:
 
 def check_equal(case: Case, ours: Ours, theirs: Plain) -> None:
     """Losses and gradients are PEFT's, or the figures mean nothing."""
-    tolerance = 1e-5 if case.dtype == torch.float32 else 3e-2
+    tolerance = 1e-5 if case.dtype == torch.float32 else 6e-2
     losses = []
     for variant in (ours, theirs):
         loss = variant.loss()

@@ -48,9 +48,11 @@ def bert(width: int, dtype: torch.dtype) -> Any:
         vocab_size=1000,
     )
     trunk = BertModel(config, add_pooling_layer=False).eval().requires_grad_(False).to(dtype)
+    sites = find_sites(trunk)
     return SimpleNamespace(
-        trunk=trunk, sites=find_sites(trunk), device=torch.device("cpu"), dtype=dtype, hidden_size=width, config=config
-    )
+        trunk=trunk, sites=sites, known_sites=sites, device=torch.device("cpu"), dtype=dtype, hidden_size=width,
+        config=config,
+    )  # fmt: skip
 
 
 def tensors(backbone: Any, rank: int, seed: int) -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,6 +1,8 @@
 """The table of docs/results.md from benchmarks/results/recipes.jsonl, as markdown on standard output.
 
-python benchmarks/results_table.py
+    python benchmarks/results_table.py
+
+A cell has the runs of one number format: of that with more seeds, else of float32. Those in bfloat16 are marked.
 """
 
 from __future__ import annotations
@@ -24,18 +26,21 @@ MAIN = {
     "scan_simple": "exact_match",
 }
 PERCENT = {"accuracy", "entity_f1", "f1", "exact_match"}
+MARKS = {"float32": "", "bfloat16": " ᵇ"}
 
 
 def cell(runs: list[dict[str, Any]], metric: str) -> str:
     """Mean over seeds, with the spread, or the bootstrap interval of a single run."""
     if not runs:
         return "–"
+    dtype = max(MARKS, key=lambda dtype: sum(run["dtype"] == dtype for run in runs))
+    runs = [run for run in runs if run["dtype"] == dtype]
     factor = 100 if metric in PERCENT else 1
     found = [(run["metrics"].get("test") or run["metrics"]["validation"])[metric] for run in runs]
     values = [factor * value for value, _, _ in found]
     if len(values) > 1:
-        return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} ({len(values)})"
-    return f"{values[0]:.2f} [{factor * found[0][1]:.2f}, {factor * found[0][2]:.2f}]"
+        return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} ({len(values)}){MARKS[dtype]}"
+    return f"{values[0]:.2f} [{factor * found[0][1]:.2f}, {factor * found[0][2]:.2f}]{MARKS[dtype]}"
 
 
 def main() -> None:
@@ -47,7 +52,7 @@ def main() -> None:
         if not own:
             continue
         cells = [cell([run for run in own if run["variant"] == variant], metric) for variant in VARIANTS]
-        lora = [run for run in own if run["variant"] == "lora"]
+        lora = [run for run in own if run["variant"] == "lora" and run["dtype"] == "float32"]
         seconds = f"{statistics.median(run['cpu_seconds'] for run in lora):.0f}" if lora else "–"
         size = f"{lora[0]['artifact_bytes'] / 1000:.0f} kB" if lora else "–"
         print(f"| {recipe} | {metric} | " + " | ".join(cells) + f" | {seconds} | {size} |")

@@ -21,6 +21,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.evaluation import score
 from adapterkit.recipe import NoMethod, Recipe, resolve
 from adapterkit.tasks import Metric
+from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.checkpoint import Progress
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
@@ -98,7 +99,8 @@ def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
         if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:
             continue
         if rows.validation is not None and settings.keep_best:
-            found = score(adapted, rows.validation, resamples=200, generated=False)[task.main_metric]
+            generated = isinstance(task, GeneratingTask) and rows.metric in task.generated_metrics
+            found = score(adapted, rows.validation, resamples=200, generated=generated)[rows.metric]
             progress.steps = step.number
             if progress.keeps(found):
                 kept = adapted.snapshot()

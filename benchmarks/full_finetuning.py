@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,15 +29,15 @@ from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import make_learner
 from adapterkit.training.loop import training_steps
 
-LEARNING_RATES = {"t5-mini-en": 1e-3, "stories260K": 1e-3}
-"""By backbone, for those far smaller than the usual encoder."""
+LEARNING_RATES = {"e2e_small": 1e-3, "scan_simple": 1e-3, "tinyshakespeare": 1e-3, "wikitext2": 5e-4}
+"""By recipe, where the usual one is too low: for trunks far smaller than usual, and for a head over a vocabulary."""
 LEARNING_RATE = 1e-4
-"""For every other backbone; an override sets another."""
+"""For every other recipe; an override sets another."""
 
 
-def rate_for(recipe: Recipe) -> list[str]:
-    """The override that sets the rate for the recipe's backbone."""
-    return [f"training.learning_rate={LEARNING_RATES.get(recipe.backbone.name, LEARNING_RATE)}"]
+def rate_for(name: str) -> list[str]:
+    """The override that sets the rate for a recipe."""
+    return [f"training.learning_rate={LEARNING_RATES.get(name, LEARNING_RATE)}"]
 
 
 class FullyTrained(Adapted):
@@ -116,7 +117,7 @@ def _scores(adapted: Adapted, rows: RecipeRows) -> dict[str, dict[str, Metric]]:
 
 
 if __name__ == "__main__":
-    scores = train_fully(resolve(sys.argv[1], [*rate_for(resolve(sys.argv[1]).recipe), *sys.argv[2:]]).recipe)
+    scores = train_fully(resolve(sys.argv[1], [*rate_for(Path(sys.argv[1]).stem), *sys.argv[2:]]).recipe)
     print(
         json.dumps({split: {name: metric.value for name, metric in found.items()} for split, found in scores.items()})
     )

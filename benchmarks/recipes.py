@@ -49,7 +49,7 @@ def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
     started, started_cpu = time.perf_counter(), time.process_time()
     size_bytes = None
     if variant == "full":
-        metrics = train_fully(resolve(file, [*rate_for(resolve(file).recipe), *overrides]).recipe)
+        metrics = train_fully(resolve(file, [*rate_for(name), *overrides]).recipe)
     elif variant == "none" and resolve(file).recipe.task.kind in OWN_HEADS:
         metrics = score_untrained(resolve(file, overrides).recipe)
     else:

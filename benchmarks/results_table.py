@@ -29,18 +29,23 @@ PERCENT = {"accuracy", "entity_f1", "f1", "exact_match"}
 MARKS = {"float32": "", "bfloat16": " ᵇ"}
 
 
+def shown(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs of the format that a cell shows."""
+    dtype = max(MARKS, key=lambda dtype: sum(run["dtype"] == dtype for run in runs))
+    return [run for run in runs if run["dtype"] == dtype]
+
+
 def cell(runs: list[dict[str, Any]], metric: str) -> str:
     """Mean over seeds, with the spread, or the bootstrap interval of a single run."""
     if not runs:
         return "–"
-    dtype = max(MARKS, key=lambda dtype: sum(run["dtype"] == dtype for run in runs))
-    runs = [run for run in runs if run["dtype"] == dtype]
+    mark = MARKS[runs[0]["dtype"]]
     factor = 100 if metric in PERCENT else 1
     found = [(run["metrics"].get("test") or run["metrics"]["validation"])[metric] for run in runs]
     values = [factor * value for value, _, _ in found]
     if len(values) > 1:
-        return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} ({len(values)}){MARKS[dtype]}"
-    return f"{values[0]:.2f} [{factor * found[0][1]:.2f}, {factor * found[0][2]:.2f}]{MARKS[dtype]}"
+        return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} ({len(values)}){mark}"
+    return f"{values[0]:.2f} [{factor * found[0][1]:.2f}, {factor * found[0][2]:.2f}]{mark}"
 
 
 def main() -> None:
@@ -51,8 +56,8 @@ def main() -> None:
         own = [run for run in runs if run["recipe"] == recipe and not run["overrides"]]
         if not own:
             continue
-        cells = [cell([run for run in own if run["variant"] == variant], metric) for variant in VARIANTS]
-        lora = [run for run in own if run["variant"] == "lora" and run["dtype"] == "float32"]
+        of = {variant: shown([run for run in own if run["variant"] == variant]) for variant in VARIANTS}
+        cells, lora = [cell(of[variant], metric) for variant in VARIANTS], of["lora"]
         seconds = f"{statistics.median(run['cpu_seconds'] for run in lora):.0f}" if lora else "–"
         size = f"{lora[0]['artifact_bytes'] / 1000:.0f} kB" if lora else "–"
         print(f"| {recipe} | {metric} | " + " | ".join(cells) + f" | {seconds} | {size} |")

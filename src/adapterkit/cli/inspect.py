@@ -20,7 +20,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
 
     manifest = open_artifact(folder).manifest
     if as_json:
-        console.print_json(manifest.model_dump(mode="json"))
+        console.print_json(manifest.model_dump(mode="json", exclude_unset=True))
         return
     console.print_table(_facts(manifest), title=str(folder))
     for split, scores in manifest.metrics.items():

@@ -44,11 +44,12 @@ HEAD_RATES = {"wikitext2": ["training.learning_rate=1e-3"]}
 def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
     """Train one variant of a recipe. Returns what it scored and what it took."""
     file = HERE.parent / "recipes" / (f"{name}-bottleneck.yaml" if variant in PLACEMENTS else f"{name}.yaml")
-    overrides = [f"training.seed={seed}", *extra]
+    rates = HEAD_RATES.get(name, []) if variant == "none" else []
+    overrides = [f"training.seed={seed}", *rates, *extra]
     if variant in PLACEMENTS:
         overrides.append(f"method.placement={variant}")
     if variant == "none":
-        overrides += ["method.kind=none", *HEAD_RATES.get(name, ())]
+        overrides.append("method.kind=none")
     started, started_cpu = time.perf_counter(), time.process_time()
     size_bytes = None
     if variant == "full":

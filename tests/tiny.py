@@ -35,6 +35,8 @@ OTHERS = (
     "gpt-neox",
     "gemma-2",
     "mixtral",
+    "qwen2-experts",
+    "deepseek",
     "qwen3.5",
     "gemma-4",
 )
@@ -182,6 +184,31 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", _BERT),
     "mixtral": ("MixtralForCausalLM", "MixtralConfig", {**_LLAMA, "num_local_experts": 4, "sliding_window": None}),
+    "qwen2-experts": (
+        "Qwen2MoeForCausalLM",
+        "Qwen2MoeConfig",
+        {**_LLAMA, "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+    ),
+    # Its lowest layer has a plain feed-forward, the others experts with a shared one.
+    "deepseek": (
+        "DeepseekV3ForCausalLM",
+        "DeepseekV3Config",
+        {
+            **_LLAMA,
+            "num_key_value_heads": 4,
+            "first_k_dense_replace": 1,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 1,
+            "topk_group": 1,
+            "moe_intermediate_size": 16,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 4,
+            "v_head_dim": 8,
+        },
+    ),
     "gemma-4": (
         "Gemma4ForCausalLM",
         "Gemma4TextConfig",

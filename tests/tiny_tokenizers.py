@@ -206,5 +206,6 @@ _TOKENIZERS: dict[str, Callable[[], Any]] = {
     "gpt": _gpt2,
     "gemma": _llama,
     "mixtral": _llama,
+    "deepseek": _llama,
     "qwen3.5": _qwen2,
 }

@@ -37,6 +37,21 @@ _GEMMA4 = {
     "pad_token_id": 0,
     "layer_types": ["sliding_attention", "full_attention"] * 2,
 }
+_LATENT = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+}
+_EXPERTS = {"num_key_value_heads": 2, "head_dim": 16, "moe_intermediate_size": 16, "num_experts": 4}
+_SHARED = {**_EXPERTS, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+_LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"],
+    **{f"linear_num_{role}_heads": 2 for role in ("key", "value")},
+    **{f"linear_{role}_head_dim": 8 for role in ("key", "value")},
+}
 LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "Electra": ("ElectraConfig", {"embedding_size": 32}),
     "XLM-R": ("XLMRobertaConfig", {"pad_token_id": 1}),
@@ -52,6 +67,7 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "gated T5": ("T5Config", {"d_kv": 8, "feed_forward_proj": "gated-gelu"}),
     "MPNet": ("MPNetConfig", {}),
     "DeBERTa": ("DebertaConfig", {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
+    "DeBERTa without relative positions": ("DebertaConfig", {}),
     "DeBERTa-v3": (
         "DebertaV2Config",
         {
@@ -74,6 +90,12 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
     "Falcon": ("FalconConfig", {}),
     "Falcon 2": ("FalconConfig", {"new_decoder_architecture": True, "num_kv_heads": 2}),
     "GPT-J": ("GPTJConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}),
+    "CodeGen": ("CodeGenConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}),
+    "MPT": ("MptConfig", {"n_layers": 2, "n_heads": 4}),
+    "Persimmon": ("PersimmonConfig", {}),
+    "NanoChat": ("NanoChatConfig", {"num_key_value_heads": 2}),
+    "Jina embeddings 3": ("JinaEmbeddingsV3Config", {"pad_token_id": 1}),
+    "Youtu": ("YoutuConfig", _LATENT),
     "GPT-NeoX": ("GPTNeoXConfig", {}),
     "Phi": ("PhiConfig", {"pad_token_id": 0}),
     "Cohere": ("CohereConfig", {"num_key_value_heads": 2, "pad_token_id": 0}),
@@ -94,9 +116,7 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "num_key_value_heads": 2,
             "head_dim": 16,
-            "layer_types": ["linear_attention", "full_attention"],
-            **{f"linear_num_{role}_heads": 2 for role in ("key", "value")},
-            **{f"linear_{role}_head_dim": 8 for role in ("key", "value")},
+            **_LINEAR,
         },
     ),
     "VaultGemma": ("VaultGemmaConfig", {"num_key_value_heads": 2, "head_dim": 8}),
@@ -109,6 +129,13 @@ OTHER_WIRING: dict[str, tuple[str, dict[str, Any]]] = {
     "pre-norm RoBERTa": ("RobertaPreLayerNormConfig", {"pad_token_id": 1}),
     "BLOOM, what its norms give": ("BloomConfig", {"n_layer": 2, "apply_residual_connection_post_layernorm": True}),
     "Mixtral": ("MixtralConfig", {"num_key_value_heads": 2}),
+    "GLM-4, experts": ("Glm4MoeConfig", _SHARED),
+    "Qwen2, experts": ("Qwen2MoeConfig", {**_EXPERTS, "shared_expert_intermediate_size": 16}),
+    "Qwen3.5, experts": ("Qwen3_5MoeTextConfig", {**_EXPERTS, **_LINEAR, "shared_expert_intermediate_size": 16}),
+    "Qwen3-Next": ("Qwen3NextConfig", {**_EXPERTS, **_LINEAR, "shared_expert_intermediate_size": 16}),
+    "DeepSeek-V2": ("DeepseekV2Config", {**_SHARED, **_LATENT, "first_k_dense_replace": 1}),
+    "DeepSeek-V2-Lite": ("DeepseekV2Config", {**_SHARED, **_LATENT, "q_lora_rank": None}),
+    "DeepSeek-V3": ("DeepseekV3Config", {**_SHARED, **_LATENT, "first_k_dense_replace": 1}),
     "Qwen3, experts": ("Qwen3MoeConfig", {"num_key_value_heads": 2, "head_dim": 8, "moe_intermediate_size": 16}),
 }
 # An encoder whose layers are not known, below a decoder whose layers are.

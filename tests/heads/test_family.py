@@ -263,7 +263,7 @@ OTHERS = [
     *(("deberta", "text-classification"), ("deberta-v2", "question-answering"), ("deberta-v2", "masked-lm")),
     *(("electra", "text-classification"), ("electra", "masked-lm"), ("electra", "multiple-choice")),
     *(("bloom", "causal-lm"), ("falcon", "token-classification"), ("gpt-j", "question-answering")),
-    *(("gpt-neox", "text-classification"), ("gemma-2", "causal-lm")),
+    *(("gpt-neox", "text-classification"), ("gemma-2", "causal-lm"), ("deepseek", "causal-lm")),
 ]
 
 

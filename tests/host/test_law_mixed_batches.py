@@ -71,6 +71,13 @@ WORLDS = {
         Recipe("causal-lm", "parallel", seed=5),
         Recipe("causal-lm", "ia3"),
     ],
+    # Its keys and values come from a narrow state, and every token goes through a shared expert.
+    "deepseek": [
+        Recipe("text-classification", "lora"),
+        Recipe("token-classification", "lora", "linear", seed=5),
+        Recipe("causal-lm", "lora", seed=5),
+        Recipe("causal-lm", "ia3"),
+    ],
     # Its upper layers read the keys and values of lower ones, and every layer has embeddings of its own.
     "gemma-4": [
         Recipe("text-classification", "lora-all-linear", "linear-last"),

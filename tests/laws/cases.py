@@ -163,6 +163,9 @@ OTHERS = [
     Case("causal-lm", "gemma-4", "lora", "family"),
     Case("causal-lm", "gemma-4", "pfeiffer", "family"),
     Case("text-classification", "mixtral", "lora-all-linear", "family"),
+    Case("token-classification", "qwen2-experts", "lora-all-linear", "family"),
+    Case("text-classification", "deepseek", "ia3", "linear-last"),
+    Case("causal-lm", "deepseek", "lora", "family"),
     Case("token-classification", "albert", "none", "family"),
 ]
 """A case or two for each family beyond the nine."""

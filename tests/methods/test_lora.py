@@ -239,6 +239,25 @@ def test_names_that_peft_cannot_keep_apart_are_refused() -> None:
         lora.lora_config(trunk, sites, LoraMethod())
 
 
+@pytest.mark.parametrize("sites", ["all-linear", ("shared_expert.gate",), ("attention.output", "shared_expert.output")])
+def test_a_linear_that_peft_takes_for_the_experts_is_refused(tiny_backbones: Any, sites: Any) -> None:
+    with (
+        pytest.raises(SiteError, match="PEFT cannot adapt") as caught,
+        attached(tiny_backbones["deepseek"], LoraMethod(sites=sites)),
+    ):
+        pass
+    assert any("shared_expert" in problem for problem in caught.value.problems)
+    assert "attention" in caught.value.remedy
+    assert "shared_expert.gate" not in caught.value.remedy
+
+
+@pytest.mark.parametrize("family", ["deepseek", "qwen2-experts", "mixtral"])
+def test_the_attention_of_experts_can_be_adapted(tiny_backbones: Any, family: str) -> None:
+    names = [name for name in tiny_backbones[family].sites.names() if name.startswith("attention.")]
+    with attached(tiny_backbones[family], LoraMethod(sites=tuple(names), rank=2)) as attachment:
+        assert set(ranks_of(attachment)) == {site.path for site in tiny_backbones[family].sites.select(names)}
+
+
 def test_a_pattern_that_reaches_another_module_is_noticed() -> None:
     backbone = twin_backbone("layers.0.q", "inner.layers.0.q")
     backbone.sites.select = lambda *_, **__: (

@@ -6,7 +6,7 @@ that they are computed again, chunk by chunk, so that they stay in the processor
 With dropout torch's fused kernel is not used at all, and drawing the mask takes longer than both products; here it is
 drawn as `dropout` says.
 
-Axes: B rows, H heads, T queries, S keys, D head width.
+Axes: B rows, H heads, T queries, S keys, D head width, V head width of the values (DeepSeek's is another).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ CHUNK_BYTES = 8 << 20
 
 
 def plain_attention(
-    q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias: Tensor | None, scale: float, dropout: float
+    q_BHTD: Tensor, k_BHSD: Tensor, v_BHSV: Tensor, bias: Tensor | None, scale: float, dropout: float
 ) -> Tensor:
-    """Attend, in the number format of autocast where that is on, else of q. Returns (B, H, T, D).
+    """Attend, in the number format of autocast where that is on, else of q. Returns (B, H, T, V).
 
     Args:
         bias: added to the scores, broadcast to (B, H, T, S); gets no gradient.
@@ -36,11 +36,11 @@ def plain_attention(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q_BHTD.dtype
     if bias is not None:
         bias = bias.to(dtype)
-    q_BHTD, k_BHSD, v_BHSD = (tensor.to(dtype) for tensor in (q_BHTD, k_BHSD, v_BHSD))
+    q_BHTD, k_BHSD, v_BHSV = (tensor.to(dtype) for tensor in (q_BHTD, k_BHSD, v_BHSV))
     # Drawn whether a mask is needed or not, torch's state would differ between models with and without dropout.
     seed = draw_seed() if dropout else 0
     attended: Tensor = _PlainAttention.apply(  # type: ignore[no-untyped-call]
-        q_BHTD, k_BHSD, v_BHSD, bias, scale, dropout, seed
+        q_BHTD, k_BHSD, v_BHSV, bias, scale, dropout, seed
     )
     return attended
 
@@ -55,8 +55,8 @@ class _PlainAttention(torch.autograd.Function):
         # Products want every head's tokens one behind the other; the copies are kept, so that they are made once.
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         parts = _chunks(q, k)
-        # Laid out as the next layer reads it: (B, T, H, D).
-        out = _empty_like(q, tokens_first=True)
+        # Laid out as the next layer reads it: (B, T, H, V).
+        out = _empty(q, v.shape[-1], tokens_first=True)
         masks = Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
             for part in parts:
@@ -71,7 +71,7 @@ class _PlainAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, saved = ctx.saved_tensors
         scale, dropout, seed = ctx.settings
-        dq, dk, dv = (_empty_like(tensor, tokens_first=ctx.tokens_first) for tensor in (q, k, v))
+        dq, dk, dv = (_empty(tensor, tensor.shape[-1], tokens_first=ctx.tokens_first) for tensor in (q, k, v))
         masks = Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
             for part in _chunks(q, k):
@@ -107,10 +107,12 @@ def _product(left: Tensor, right: Tensor, scale: float = 1.0) -> Tensor:
     return torch.baddbmm(nothing, left, right, beta=0.0, alpha=scale).view(shape)
 
 
-def _empty_like(x: Tensor, *, tokens_first: bool) -> Tensor:
-    """(B, H, T, D), which lies in memory as (B, T, H, D) or as it is."""
-    rows, heads, tokens, width = x.shape
-    return x.new_empty(rows, tokens, heads, width).transpose(1, 2) if tokens_first else torch.empty_like(x)
+def _empty(x: Tensor, width: int, *, tokens_first: bool) -> Tensor:
+    """(B, H, T, width) for an x of (B, H, T, …), which lies in memory as (B, T, H, width) or as it reads."""
+    rows, heads, tokens, _ = x.shape
+    if tokens_first:
+        return x.new_empty(rows, tokens, heads, width).transpose(1, 2)
+    return x.new_empty(rows, heads, tokens, width)
 
 
 def _chunks(q: Tensor, k: Tensor) -> list[slice]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterkit.backbone.anatomy import ANATOMIES, Anatomy
+from adapterkit.backbone.anatomies import ANATOMIES
+from adapterkit.backbone.anatomy import Anatomy
 from adapterkit.backbone.classes import is_causal
 from adapterkit.backbone.sites import LAYER_OUTPUT, Site, Sites, Stack, Sublayer
 from adapterkit.errors import SiteError
@@ -93,8 +94,7 @@ def _linears(layer: nn.Module) -> set[str]:
 
 def _outer_norms(layer: nn.Module, anatomy: Anatomy) -> set[str]:
     """The norms of a layer, without those inside its attention."""
-    query = next(path for path, site in anatomy.linears.items() if site in ("attention.query", "attention.qkv"))
-    attention = query.rpartition(".")[0] + "."
+    attention = next(iter(anatomy.linears)).rpartition(".")[0] + "."
     stand_ins = {path for path, module in layer.named_modules() if isinstance(module, nn.Identity)} & anatomy.norms
     return stand_ins | {p for p, m in layer.named_modules() if is_norm(m) and not p.startswith(attention)}
 
@@ -146,10 +146,10 @@ def _unknown_family(trunk: nn.Module, linears: Sequence[str]) -> SiteError:
         pattern = ".".join("*" if part.isdigit() else part for part in path.split("."))
         numbered[pattern] = numbered.get(pattern, 0) + 1
     found = [f"{pattern}: {count} linear{'s' if count > 1 else ''}" for pattern, count in sorted(numbered.items())]
-    known = ", ".join(anatomy.title for anatomy in ANATOMIES)
+    known = ", ".join(dict.fromkeys(anatomy.title for anatomy in ANATOMIES))
     return SiteError(
         f"{type(trunk).__name__} has layers that adapterkit does not know",
         found[:40] or ["no linear module found"],
         f"Heads alone can be trained on it: method.kind=none. Known layers: {known}. A new one is one entry in "
-        "adapterkit.backbone.anatomy.",
+        "adapterkit.backbone.anatomies.",
     )

@@ -11,7 +11,7 @@ from adapterkit.errors import SiteError
 Stack = Literal["encoder", "decoder"]
 
 LAYER_OUTPUT = "layer.output"
-AUTO_ROLES = ("query", "value", "qkv")
+AUTO_ROLES = ("query", "value", "qkv", "key_value", "qkv_gate")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Sites:
         """The sites of those names in those layers.
 
         Args:
-            names: site names; "auto" for queries and values (or the fused qkv); "all-linear" for every linear.
+            names: site names; "auto" for queries and values, or what makes both; "all-linear" for every linear.
             layers: numbers of layers, counted from 0 in each stack. None: all.
             top: the highest `top` layers of each stack instead. None: all.
             stacks: "encoder", "decoder" or both. None: all there are.

@@ -215,6 +215,7 @@ def _attach_lora(
 ) -> Attachment:
     chosen = lora.choose(backbone.sites, settings)
     targets = reach.keep({site.path: site for site in chosen})
+    lora.refuse_redirected(backbone.trunk, targets)
     config = lora.lora_config(model, targets, settings)
     biases = _biases(model, backbone.trunk, targets, settings.bias)
     with _attaching(model, backbone.trunk) as before:

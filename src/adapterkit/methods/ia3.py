@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adapterkit.backbone import Site, Sites
     from adapterkit.recipe import Ia3Method
 
-AUTO_ROLES = ("attention.key", "attention.value", "attention.qkv")
+AUTO_ROLES = tuple(f"attention.{role}" for role in ("key", "value", "qkv", "key_value", "qkv_gate"))
 """Ends of the names of the sites whose output is scaled where a recipe names none: cross attention has them too."""
 FEEDFORWARD = "feedforward.output"
 """The site whose input is scaled where a recipe names none."""

@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftConfig
 from peft.tuners.lora import Linear as PeftLinear
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -56,6 +57,36 @@ def choose(sites: Sites, settings: LoraMethod) -> tuple[Site, ...]:
 def unique(sites: tuple[Site, ...]) -> list[Site]:
     """One site for each name."""
     return list({site.name: site for site in sites}.values())
+
+
+def refuse_redirected(trunk: nn.Module, targets: Mapping[str, Site]) -> None:
+    """PEFT takes a gate_proj for the experts' wherever a model has experts, so that a shared expert's, or that of a
+    layer without experts, would get no LoRA.
+
+    Args:
+        targets: sites by path in any model on this trunk.
+
+    Raises:
+        SiteError: some of the targets are such ones; says which ones are left.
+    """
+    redirected = {path for path in targets if _is_redirected(trunk, path)}
+    if redirected:
+        refused = sorted({targets[path].name for path in redirected})
+        left = unique(tuple(site for path, site in targets.items() if path not in redirected))
+        raise SiteError(
+            f"PEFT cannot adapt some of these linears of {type(trunk).__name__}",
+            [f"site {name!r}: PEFT takes it for the experts'" for name in refused],
+            f"Choose others: {', '.join(site.name for site in left) or 'those of the attention'}.",
+        )
+
+
+def _is_redirected(trunk: nn.Module, path: str) -> bool:
+    config = LoraConfig(target_modules=[path])
+    try:
+        convert_peft_config_for_transformers(config, trunk, None)
+    except ValueError:  # it wants the up_proj too
+        return True
+    return path not in config.target_modules
 
 
 def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> LoraConfig:

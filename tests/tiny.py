@@ -38,6 +38,7 @@ OTHERS = (
     "qwen2-experts",
     "deepseek",
     "qwen3.5",
+    "lfm2",
     "gemma-4",
 )
 
@@ -237,5 +238,6 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
             **{f"linear_{role}_head_dim": 8 for role in ("key", "value")},
         },
     ),
+    "lfm2": ("Lfm2ForCausalLM", "Lfm2Config", {**_LLAMA, "layer_types": ["conv", "full_attention", "conv"]}),
     "gemma-2": ("Gemma2ForCausalLM", "Gemma2Config", {**_LLAMA, "head_dim": 8, "sliding_window": 8}),
 }

@@ -207,5 +207,6 @@ _TOKENIZERS: dict[str, Callable[[], Any]] = {
     "gemma": _llama,
     "mixtral": _llama,
     "deepseek": _llama,
+    "lfm2": _llama,
     "qwen3.5": _qwen2,
 }

@@ -119,6 +119,7 @@ LOOK_ALIKES: dict[str, tuple[str, dict[str, Any]]] = {
             **_LINEAR,
         },
     ),
+    "LFM2": ("Lfm2Config", {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]}),
     "VaultGemma": ("VaultGemmaConfig", {"num_key_value_heads": 2, "head_dim": 8}),
     "Apertus": ("ApertusConfig", {"num_key_value_heads": 2}),
     "GLM-4": ("Glm4Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),

@@ -78,6 +78,13 @@ WORLDS = {
         Recipe("causal-lm", "lora", seed=5),
         Recipe("causal-lm", "ia3"),
     ],
+    # Two of its three layers have a short convolution in the place of attention.
+    "lfm2": [
+        Recipe("text-classification", "lora-all-linear", "linear-last"),
+        Recipe("token-classification", "houlsby", "linear"),
+        Recipe("causal-lm", "lora-all-linear"),
+        Recipe("causal-lm", "parallel", seed=5),
+    ],
     # Its upper layers read the keys and values of lower ones, and every layer has embeddings of its own.
     "gemma-4": [
         Recipe("text-classification", "lora-all-linear", "linear-last"),

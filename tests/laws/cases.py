@@ -166,6 +166,10 @@ OTHERS = [
     Case("token-classification", "qwen2-experts", "lora-all-linear", "family"),
     Case("text-classification", "deepseek", "ia3", "linear-last"),
     Case("causal-lm", "deepseek", "lora", "family"),
+    Case("token-classification", "lfm2", "lora-all-linear", "linear"),
+    Case("text-classification", "lfm2", "houlsby", "linear-last"),
+    Case("causal-lm", "lfm2", "lora", "family"),
+    Case("causal-lm", "lfm2", "parallel", "family"),
     Case("token-classification", "albert", "none", "family"),
 ]
 """A case or two for each family beyond the nine."""

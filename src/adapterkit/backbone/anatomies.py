@@ -165,6 +165,7 @@ def _norms_first() -> Iterator[Anatomy]:
     apart = attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
     down = {"mlp.down_proj": "feedforward.output"}
     gated = {"mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.input", **down}
+    swiglu = {f"feed_forward.w{n}": f"feedforward.{role}" for n, role in ((1, "gate"), (3, "input"), (2, "output"))}
     gate_input = {"mlp.gate_up_proj": "feedforward.gate_input", **down}
     dense = two_linears("mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
     widened = {"mlp.Wi": "feedforward.gate_input", "mlp.Wo": "feedforward.output"}
@@ -206,6 +207,11 @@ def _norms_first() -> Iterator[Anatomy]:
     yield norm_first("GLM", apart, gate_input, llama)
     yield norm_first("GLM-4", apart, gate_input, llama, ("post_self_attn_layernorm", "post_mlp_layernorm"))
     yield from _experts(llama, gated)
+    for attention in (
+        attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+        {"conv.in_proj": "convolution.input", "conv.out_proj": "convolution.output"},
+    ):
+        yield norm_first("LFM2", attention, swiglu, ("operator_norm", "ffn_norm"))
     for title, norms in (("Nemotron", llama), ("Apertus", ("attention_layernorm", "feedforward_layernorm"))):
         yield norm_first(title, apart, two_linears("mlp.up_proj", "mlp.down_proj"), norms)
     yield norm_first("NanoChat", apart, two_linears("mlp.fc1", "mlp.fc2"), llama)

@@ -104,7 +104,8 @@ def final_norms(trunk: nn.Module, path: str) -> list[str]:
     owner = trunk.get_submodule(path.rpartition(".")[0])
     if hasattr(owner, "norm_rel_ebd"):
         return []  # the norm there is that of DeBERTa-v2's relative positions
-    return [name for name, module in owner.named_children() if is_norm(module) and "embedding" not in name]
+    norms = [name for name, module in owner.named_children() if is_norm(module)]
+    return [name for name in norms if "embedding" not in name or name == "embedding_norm"]  # LFM2's last one
 
 
 def _unknown_wiring(trunk: nn.Module, path: str, anatomy: Anatomy) -> str:

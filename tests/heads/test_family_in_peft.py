@@ -25,12 +25,19 @@ pytestmark = pytest.mark.filterwarnings(
 
 METHODS: dict[str, Any] = {
     "lora": LoraMethod(rank=4, sites="all-linear"),
+    "lora on queries and values": LoraMethod(rank=4),
     "houlsby": BottleneckMethod(placement="houlsby", width=4),
 }
+CELLS = [(kind, family, method) for kind, family in BOTH for method in ("lora", "houlsby")]
+# PEFT turns some targets into others where a model has experts.
+EXPERTS = [
+    ("causal-lm", "deepseek", "lora on queries and values"),
+    ("causal-lm", "mixtral", "lora"),
+    ("causal-lm", "qwen2-experts", "lora"),
+]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("kind", "family"), BOTH)
+@pytest.mark.parametrize(("kind", "family", "method"), [*CELLS, *EXPERTS])
 def test_logits_and_loss_are_those_of_transformers_with_peft(
     tiny_backbones: Mapping[str, Any], tmp_path: Path, kind: str, family: str, method: str
 ) -> None:

@@ -42,7 +42,8 @@ class LoraMethod(Settings):
     dora: bool = False
     """Learn magnitude and direction apart (DoRA). true: better at low ranks, slower."""
     initialization: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
-    """How the update starts. pissa and olora start from the weights themselves: faster convergence, slower start."""
+    """How the update starts. pissa and olora start from the weights themselves: they learn faster, and the artifact has
+    twice the rank."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which biases are trained too. all: slightly more accurate, a larger artifact that cannot share a batch."""
 

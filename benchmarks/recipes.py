@@ -39,7 +39,6 @@ FORMAT = str(pick_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
 
 RATES = {
     ("wikitext2", "none"): ["training.learning_rate=1e-3"],
-    ("squad_small", "pfeiffer"): ["training.learning_rate=1e-3"],
     ("scan_simple", "pfeiffer"): ["training.learning_rate=1e-3"],
     ("scan_simple", "parallel"): ["training.learning_rate=1e-3"],
 }

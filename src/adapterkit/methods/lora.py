@@ -69,7 +69,8 @@ def refuse_redirected(trunk: nn.Module, targets: Mapping[str, Site]) -> None:
     Raises:
         SiteError: some of the targets are such ones; says which ones are left.
     """
-    redirected = {path for path in targets if _is_redirected(trunk, path)}
+    names = {name for name in set(map(_own_name, targets)) if _is_redirected(trunk, name)}
+    redirected = {path for path in targets if _own_name(path) in names}
     if redirected:
         refused = sorted({targets[path].name for path in redirected})
         left = unique(tuple(site for path, site in targets.items() if path not in redirected))
@@ -80,13 +81,17 @@ def refuse_redirected(trunk: nn.Module, targets: Mapping[str, Site]) -> None:
         )
 
 
-def _is_redirected(trunk: nn.Module, path: str) -> bool:
-    config = LoraConfig(target_modules=[path])
+def _own_name(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _is_redirected(trunk: nn.Module, name: str) -> bool:
+    config = LoraConfig(target_modules=[name])
     try:
         convert_peft_config_for_transformers(config, trunk, None)
     except ValueError:  # it wants the up_proj too
         return True
-    return path not in config.target_modules
+    return name not in config.target_modules
 
 
 def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> LoraConfig:

@@ -54,4 +54,4 @@ bench-training: $(READY)  ## measure training against PEFT and full fine-tuning 
 
 clean:  ## remove what was built: caches, site and environment; runs/ stays
 	rm -rf .venv site dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find adapterkit tests -name __pycache__ -type d -prune -exec rm -rf {} +

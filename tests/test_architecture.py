@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "src" / "adapterkit"
+PACKAGE = ROOT / "adapterkit"
 
 FLOORS: dict[str, int] = {
     "errors": 0,

@@ -285,7 +285,7 @@ def test_the_config_does_not_depend_on_the_hash_seed(tiny_backbones: Any, tiny_f
     )
     root = Path(__file__).resolve().parents[2]
     # This process has a seed of its own, most often a random one.
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"}
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(root)}
     command = [sys.executable, "-W", "ignore", "-c", script, str(tiny_folders["bert"])]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     with attached(tiny_backbones["bert"], CASES["lora-all-linear"].settings) as attachment:

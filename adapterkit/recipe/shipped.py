@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parent.parent
 IN_THE_PACKAGE = PACKAGE / "_recipes"
-IN_A_CHECKOUT = PACKAGE.parent.parent / "recipes"
+IN_A_CHECKOUT = PACKAGE.parent / "recipes"
 SUFFIXES = (".yaml", ".yml")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from adapterkit import errors
 
 if TYPE_CHECKING:
+    from adapterkit import compose as compose
     from adapterkit.artifact import export as export
     from adapterkit.artifact import import_peft as import_peft
     from adapterkit.artifact import load as load
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from adapterkit.backbone import Backbone as Backbone
     from adapterkit.evaluation import evaluate as evaluate
     from adapterkit.host import Host as Host
-    from adapterkit.host import compose as compose
     from adapterkit.planning import plan as plan
     from adapterkit.recipe import Recipe as Recipe
     from adapterkit.recipe import load_recipe as load_recipe
@@ -52,7 +52,7 @@ _HOMES = {
     "verify": "adapterkit.artifact",
 }
 
-_PACKAGES = {"compose": "adapterkit.host.compose"}
+_PACKAGES = {"compose": "adapterkit.compose"}
 """Names on the front door that are packages themselves."""
 
 __all__ = [

@@ -50,12 +50,12 @@ def run_of(
     from adapterkit.adapted import build
     from adapterkit.recipe import resolve
     from adapterkit.training.batches import HeldBatches
-    from adapterkit.training.console import RunConsole
+    from adapterkit.training.environment import compute_dtype, make_accelerator
     from adapterkit.training.job import Job
     from adapterkit.training.learner import make_learner
     from adapterkit.training.loop import training_steps
-    from adapterkit.training.place import compute_dtype, make_accelerator
-    from adapterkit.training.shelf import Shelf
+    from adapterkit.training.reuse import Shelf
+    from adapterkit.training.run_display import RunConsole
     from adapterkit.training.trunk_cache import use_cache
 
     data = {**RECIPE["data"], "limit": limit}
@@ -93,7 +93,7 @@ def peft_steps(precision: str, limit: int | None) -> Iterator[Any]:
     from adapterkit.recipe import resolve
     from adapterkit.tasks.protocol import Vocabulary
     from adapterkit.training.batches import HeldBatches, Position
-    from adapterkit.training.shelf import Shelf
+    from adapterkit.training.reuse import Shelf
 
     recipe = resolve({**RECIPE, "method": LORA, "data": {**RECIPE["data"], "limit": limit}}, ()).recipe
     rows = Shelf().rows(recipe, None)

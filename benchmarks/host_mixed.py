@@ -28,8 +28,8 @@ from transformers import BertConfig, BertModel
 
 from adapterkit.backbone import find_sites
 from adapterkit.backbone.hardware import bfloat16_is_fast
-from adapterkit.host.assemble import Packed, Update, assemble
-from adapterkit.host.engine import Engine
+from adapterkit.host.engine.assemble import Packed, Update, assemble
+from adapterkit.host.engine.engine import Engine
 
 ROWS = 32
 LAYERS = 6

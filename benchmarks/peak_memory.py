@@ -64,7 +64,7 @@ def with_peft(dropout: float) -> int:
     from adapterkit.backbone import Backbone
     from adapterkit.recipe import resolve
     from adapterkit.tasks.protocol import Vocabulary
-    from adapterkit.training.shelf import Shelf
+    from adapterkit.training.reuse import Shelf
 
     recipe = resolve({**RECIPE, "method": LORA, "data": {**RECIPE["data"], "limit": ROWS}}, ()).recipe
     rows = Shelf().rows(recipe, None)

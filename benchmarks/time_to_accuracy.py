@@ -107,7 +107,7 @@ def scorer(adapted: Any, task: Any, rows: list[Any]) -> Accuracy:
 
 def test_rows(world: World) -> list[Any]:
     from adapterkit.recipe import resolve
-    from adapterkit.training.shelf import Shelf
+    from adapterkit.training.reuse import Shelf
 
     data = {**RECIPE["data"], "test": "banking77/test.jsonl"}
     found = Shelf().rows(resolve({**RECIPE, "method": LORA, "data": data}, ()).recipe, None)
@@ -151,7 +151,7 @@ def with_trainer(world: World, clock: Clock) -> None:
     from adapterkit.backbone import Backbone
     from adapterkit.recipe import resolve
     from adapterkit.tasks.protocol import Vocabulary
-    from adapterkit.training.shelf import Shelf
+    from adapterkit.training.reuse import Shelf
 
     recipe = resolve({**RECIPE, "method": LORA, "data": {**RECIPE["data"], "limit": world.rows}}, ()).recipe
     rows: Any = Shelf().rows(recipe, None)

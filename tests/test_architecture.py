@@ -21,37 +21,31 @@ PACKAGE = ROOT / "adapterkit"
 
 FLOORS: dict[str, int] = {
     "errors": 0,
-    "recipe": 0,
-    "backbone": 1,
-    "heads": 1,
-    "methods": 1,
-    "tasks": 1,
-    "data": 1,
-    "adapted": 2,
-    "artifact": 3,
-    "training": 4,
-    "evaluation": 4,
-    "host": 4,
-    "sweeping": 5,
-    "planning": 5,
-    "cli": 7,
-    "demo": 7,
-    "__init__": 8,
-    "__main__": 8,
+    "recipe": 1,
+    "metrics": 1,
+    "manifest": 2,
+    "backbone": 2,
+    "data": 2,
+    "heads": 3,
+    "methods": 3,
+    "tasks": 3,
+    "adapted": 4,
+    "artifact": 5,
+    "compose": 6,
+    "scoring": 6,
+    "host": 7,
+    "training": 7,
+    "evaluation": 8,
+    "planning": 8,
+    "sweeping": 8,
+    "cli": 11,
+    "demo": 12,
+    "__init__": 13,
+    "__main__": 14,
 }
 """Part of the package (a folder or a file right under adapterkit/) -> its floor."""
 
-SIDEWAYS: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("recipe", "errors"),  # a recipe reports its mistakes as RecipeError
-        ("heads", "backbone"),  # a head is built on a backbone's trunk
-        ("methods", "backbone"),  # a method attaches at a backbone's sites
-        ("tasks", "data"),  # a task checks and encodes rows
-        ("training", "evaluation"),  # training evaluates as it goes
-        ("demo", "cli"),  # the demo shows notes as the command line does
-        ("__main__", "__init__"),
-    }
-)
+SIDEWAYS: frozenset[tuple[str, str]] = frozenset()
 """(who imports, what) on the same floor. Anything else on one floor does not know of each other."""
 
 WORDS_ONLY = {"pydantic", "pydantic_core", "yaml", "typing_extensions"}

@@ -1,13 +1,13 @@
 """Artifacts: adapters on disk. docs/artifact-format.md is the specification."""
 
-from adapterkit.artifact.atomic import check_output
 from adapterkit.artifact.convert.peft import import_peft
 from adapterkit.artifact.convert.transformers import export
 from adapterkit.artifact.hub import Published, pull, push
-from adapterkit.artifact.load import Artifact, load, open_artifact, read_parts
-from adapterkit.artifact.manifest import CompositionFacts, DataFacts, Manifest
-from adapterkit.artifact.save import KEPT, round_weights, save
-from adapterkit.artifact.verify import Check, Report, verify
+from adapterkit.artifact.loading import Artifact, load, open_artifact, read_parts
+from adapterkit.artifact.saving import KEPT, round_weights, save
+from adapterkit.artifact.verification import Check, Report, verify
+from adapterkit.manifest.atomic import check_output
+from adapterkit.manifest.manifest import CompositionFacts, DataFacts, Manifest
 
 __all__ = [
     "KEPT",

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from adapterkit.artifact.folder import CONFIG
-from adapterkit.artifact.manifest import MAX_RANK
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
+from adapterkit.manifest.folder import CONFIG
+from adapterkit.manifest.manifest import MAX_RANK
 
 TASK_TYPES: Mapping[str, str | None] = {
     "text-classification": "SEQ_CLS",

@@ -12,10 +12,10 @@ from typing import Any
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.config import is_module_name, targets_of
-from adapterkit.artifact.folder import CONFIG, MANIFEST, TENSORS
-from adapterkit.artifact.manifest import Manifest
 from adapterkit.artifact.tensors import NAMES, shortened
 from adapterkit.errors import ArtifactError
+from adapterkit.manifest.folder import CONFIG, MANIFEST, TENSORS
+from adapterkit.manifest.manifest import Manifest
 from adapterkit.recipe import FusionMethod, Ia3Method, LoraMethod
 
 OWN_HEAD = "adapterkit_head"

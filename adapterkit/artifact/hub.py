@@ -11,12 +11,12 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from adapterkit.artifact.atomic import check_output, write_folder
-from adapterkit.artifact.folder import MAX_BYTES, read_folder
-from adapterkit.artifact.load import Artifact, open_artifact
+from adapterkit.artifact.loading import Artifact, open_artifact
 from adapterkit.backbone.files import HUB_FAILURES
 from adapterkit.backbone.fingerprint import cache_folder
 from adapterkit.errors import ArtifactError, HubError
+from adapterkit.manifest.atomic import check_output, write_folder
+from adapterkit.manifest.folder import MAX_BYTES, read_folder
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.contents import method_target
-from adapterkit.artifact.folder import MANIFEST, TENSORS
-from adapterkit.artifact.manifest import Manifest, PartFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
+from adapterkit.manifest.folder import MANIFEST, TENSORS
+from adapterkit.manifest.manifest import Manifest, PartFacts
 from adapterkit.methods.fusion import Part
 from adapterkit.recipe import BottleneckMethod
 

@@ -1,10 +1,10 @@
 """Backbones: pretrained models whose weights never change, and what adapters need to know of them."""
 
+from adapterkit.backbone.backbone import Backbone
 from adapterkit.backbone.contract import Contract
 from adapterkit.backbone.fingerprint import cache_folder, fingerprint_checkpoint
 from adapterkit.backbone.hardware import bfloat16_is_fast, pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
-from adapterkit.backbone.load import Backbone
 from adapterkit.backbone.recognise import find_sites
 from adapterkit.backbone.sites import Site, Sites, Stack, Sublayer
 from adapterkit.backbone.tokenizer import tokenizer_digest

@@ -13,7 +13,7 @@ from adapterkit.cli import console
 from adapterkit.cli.options import BackboneName, Json
 
 if TYPE_CHECKING:
-    from adapterkit.host.composed import Composed
+    from adapterkit.compose.mountable import Composed
 
 WORST_SHOWN = 5
 
@@ -43,7 +43,7 @@ def compose(
     $ adapterkit compose plan.yaml --output runs/both
     $ adapterkit schema composition > plan.schema.json
     """
-    from adapterkit.host import compose as plans
+    from adapterkit import compose as plans
 
     result = plans.compose_file(plan, output, backbone=backbone, dtype=dtype.value, overwrite=overwrite)
     if as_json:

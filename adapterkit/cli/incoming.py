@@ -73,7 +73,7 @@ def refuse_lines(lines: Sequence[str], problems: Sequence[str]) -> None:
 def rows_of_file(path: Path, artifact: Artifact) -> Rows:
     """Rows of a file, whose columns are found as in training. Targets are not needed."""
     from adapterkit.data import Rows, match_columns, read_rows, rename
-    from adapterkit.evaluation.reading import columns_of
+    from adapterkit.evaluation.rows import columns_of
 
     rows = read_rows(path)
     needs = {name: column for name, column in artifact.task.columns.items() if not column.target}

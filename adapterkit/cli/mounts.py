@@ -69,10 +69,10 @@ def is_plan(source: str) -> bool:
 
 
 def _backbone(artifacts: Sequence[str], backbone: str | None, dtype: str) -> Any:
-    from adapterkit.artifact.load import find_backbone
+    from adapterkit.artifact.loading import find_backbone
     from adapterkit.backbone import Backbone
     from adapterkit.errors import DataError
-    from adapterkit.host.sources import open_source
+    from adapterkit.host.bank.sources import open_source
 
     if backbone is not None:
         return Backbone.load(backbone, dtype=dtype)

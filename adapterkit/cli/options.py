@@ -66,7 +66,7 @@ def in_format(folder: Path, backbone: str | None, dtype: BackboneDtype) -> Any:
     if dtype is BackboneDtype.AUTO:
         return backbone
     from adapterkit.artifact import open_artifact
-    from adapterkit.artifact.load import find_backbone
+    from adapterkit.artifact.loading import find_backbone
 
     return find_backbone(open_artifact(folder), backbone, dtype.value)
 

@@ -69,7 +69,7 @@ def _answers(
 ) -> Iterator[Any]:
     """The answers of one artifact."""
     from adapterkit.artifact import open_artifact
-    from adapterkit.artifact.load import find_backbone
+    from adapterkit.artifact.loading import find_backbone
 
     artifact = open_artifact(folder, parts=parts)
     rows = rows_of_lines(lines_that_come_in(), artifact.task) if data is None else rows_of_file(data, artifact)

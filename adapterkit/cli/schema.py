@@ -26,7 +26,7 @@ def schema(
     $ adapterkit schema composition > plan.schema.json
     """
     if of is File.COMPOSITION:
-        from adapterkit.host.compose import plan_schema
+        from adapterkit.compose import plan_schema
 
         console.print_json(plan_schema())
         return

@@ -2,8 +2,8 @@
 
 from adapterkit.data.buckets import padded_share, plan_batches, shard
 from adapterkit.data.columns import ColumnNeed, match_columns, rename
+from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Place, find_place
 from adapterkit.data.overlap import Overlap, find_overlap
-from adapterkit.data.places import FORMATS, ROOT_VARIABLE, Place, find_place
 from adapterkit.data.plain_text import TextUnit
 from adapterkit.data.rows import Row, Rows, RowStream, as_rows, canonical
 from adapterkit.data.sources import ReadSettings, read_rows, stream_rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from adapterkit.errors import DataError
 
 SHOWN = 20
@@ -50,3 +52,19 @@ def listing(numbers: list[int] | tuple[int, ...], shown: int = 10) -> str:
     """Numbers as a reader wants them: "3, 7, 9 and 41 more"."""
     text = ", ".join(str(number) for number in numbers[:shown])
     return f"{text} and {len(numbers) - shown:,} more" if len(numbers) > shown else text
+
+
+def unusable_note(part: str, count: int, problems: Sequence[tuple[int, str]]) -> str:
+    """One line on the rows that cannot be used, by reason.
+
+    Args:
+        count: all rows of the part.
+        problems: (line number, reason).
+    """
+    reasons: dict[str, list[int]] = {}
+    for number, reason in problems:
+        reasons.setdefault(reason, []).append(number)
+    shown = [f"{reason}: lines {listing(numbers)}" for reason, numbers in list(reasons.items())[:5]]
+    if len(reasons) > 5:
+        shown.append(f"{len(reasons) - 5} more reasons")
+    return f"{len(problems)} of {count} {part} rows cannot be used ({'; '.join(shown)})"

@@ -19,7 +19,7 @@ from adapterkit.data.consistency import TypeWatch, watched
 from adapterkit.data.delimited import read_csv, read_tsv
 from adapterkit.data.hub import hub_rows
 from adapterkit.data.jsonl import read_jsonl
-from adapterkit.data.places import Place, find_place
+from adapterkit.data.locating import Place, find_place
 from adapterkit.data.plain_text import TextUnit, read_text
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Rows, RowStream

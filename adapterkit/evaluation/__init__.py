@@ -1,6 +1,6 @@
 """Evaluation: metrics of an artifact on rows, with intervals."""
 
-from adapterkit.evaluation.evaluate import evaluate
-from adapterkit.evaluation.score import score
+from adapterkit.evaluation.evaluating import evaluate
+from adapterkit.scoring import score
 
 __all__ = ["evaluate", "score"]

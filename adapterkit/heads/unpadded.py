@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from adapterkit.backbone.cut import entering
 from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
-from adapterkit.backbone.split import entering
 from adapterkit.backbone.unpadded import find_stack, unpadded
 from adapterkit.heads.headed import Headed, answering_at, logits_of
 

@@ -14,20 +14,20 @@ from torch import Tensor
 from adapterkit.backbone import Backbone
 from adapterkit.data import plan_batches
 from adapterkit.errors import HostClosedError, MountError
-from adapterkit.host.batching import Forwards, Piece, checked_batch
-from adapterkit.host.engine import Engine
-from adapterkit.host.generating import Generation, New, Stop
-from adapterkit.host.generation import Decoding
-from adapterkit.host.jobs import Job, answers_of, collate, encode, jobs_of, problem_of
-from adapterkit.host.mounted import Mounted, Status, Statuses
-from adapterkit.host.mounting import Mounting
-from adapterkit.host.residency import Bank, Loaded
-from adapterkit.host.route import Layers
-from adapterkit.host.sources import Source
+from adapterkit.host.answers.asked_rows import Job, answers_of, collate, encode, jobs_of, problem_of
+from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
+from adapterkit.host.answers.generation import Decoding
+from adapterkit.host.answers.prompts import Generation, New, Stop
+from adapterkit.host.bank.mounted import Mounted, Status, Statuses
+from adapterkit.host.bank.mounting import Mounting
+from adapterkit.host.bank.residency import Bank, Loaded
+from adapterkit.host.bank.sources import Source
+from adapterkit.host.engine.engine import Engine
+from adapterkit.host.engine.route import Layers
 from adapterkit.recipe.nearest import nearest
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
-from adapterkit.tasks.parts import DEFAULT_MAX_TOKENS
 from adapterkit.tasks.protocol import Column, Row, Vocabulary
+from adapterkit.tasks.values import DEFAULT_MAX_TOKENS
 
 
 class Host:

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from adapterkit.errors import ArtifactError, MergeError, SiteError
 from adapterkit.methods import ia3, lora
 from adapterkit.methods.adapter_name import ADAPTER
-from adapterkit.methods.before import Before
 from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
 from adapterkit.methods.bottleneck.layer import refuse_merge
 from adapterkit.methods.fused import put_under, take_away
 from adapterkit.methods.fusion import FusionLayer, Part, fusion_layers
-from adapterkit.methods.fusion.places import fusion_targets
+from adapterkit.methods.fusion.attaching import fusion_targets
 from adapterkit.methods.merging import Merge
 from adapterkit.methods.reach import Reach, lowest_layers
+from adapterkit.methods.snapshot import Before
 from adapterkit.methods.splitting import Split
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Planning: what a recipe will need, without loading weights."""
 
 from adapterkit.planning.cache import CachePlan
-from adapterkit.planning.plan import Plan, plan
+from adapterkit.planning.needs import Plan, plan
 from adapterkit.planning.strategies import Memory, Strategy
 
 __all__ = ["CachePlan", "Memory", "Plan", "Strategy", "plan"]

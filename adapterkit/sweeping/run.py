@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import open_artifact
-from adapterkit.artifact.atomic import write_folder
-from adapterkit.artifact.folder import MAX_BYTES, read_folder
 from adapterkit.errors import DeviceError, SweepError
+from adapterkit.manifest.atomic import write_folder
+from adapterkit.manifest.folder import MAX_BYTES, read_folder
 from adapterkit.recipe import resolve
 from adapterkit.sweeping.checks import check_points
-from adapterkit.sweeping.console import SweepConsole
+from adapterkit.sweeping.display import SweepConsole
 from adapterkit.sweeping.grid import Axis, axes_of, parse_grid
 from adapterkit.sweeping.halving import Halving, Rung, promoted
 from adapterkit.sweeping.ledger import BEST, DEFINITION, LOCK, PICTURE, Ledger
-from adapterkit.sweeping.picture import plot_sweep
+from adapterkit.sweeping.plotting import plot_sweep
 from adapterkit.sweeping.points import Point, Source, make_points
 from adapterkit.sweeping.runner import Runner
 from adapterkit.sweeping.summary import Group, best_point, group_results
 from adapterkit.training import output_of
-from adapterkit.training.shelf import backbone_key, rows_key
+from adapterkit.training.reuse import backbone_key, rows_key
 
 FORMAT = 1
 

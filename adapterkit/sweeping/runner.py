@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import open_artifact
-from adapterkit.artifact.folder import MANIFEST
 from adapterkit.errors import DivergedError, SweepError, TrainingError
+from adapterkit.manifest.folder import MANIFEST
 from adapterkit.sweeping.companions import in_companies
-from adapterkit.sweeping.console import SweepConsole
+from adapterkit.sweeping.display import SweepConsole
 from adapterkit.sweeping.halving import Rung
 from adapterkit.sweeping.ledger import Ledger
 from adapterkit.sweeping.points import Point, Source
@@ -19,12 +19,12 @@ from adapterkit.sweeping.summary import DONE, FAILED, HALVED
 from adapterkit.training import Paused, train
 from adapterkit.training.checkpoint import read_progress, remove_checkpoint
 from adapterkit.training.datasets import RecipeRows
+from adapterkit.training.environment import make_accelerator
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import RUN_FOLDER, checkpoint_of
 from adapterkit.training.journal import read_journal
-from adapterkit.training.place import make_accelerator
+from adapterkit.training.reuse import Shelf, backbone_key, rows_key
 from adapterkit.training.run import begin_run, folder_of
-from adapterkit.training.shelf import Shelf, backbone_key, rows_key
 from adapterkit.training.together import Outcome, train_together
 
 

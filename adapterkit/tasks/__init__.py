@@ -1,6 +1,6 @@
 """Tasks: seven kinds of rows, labels, encodings, losses, metrics and answers, behind one protocol."""
 
-from adapterkit.tasks.confidence import Metric
+from adapterkit.metrics.bootstrap import Metric
 from adapterkit.tasks.protocol import (
     Batch,
     Checked,

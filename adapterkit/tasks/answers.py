@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapterkit.tasks.parts import Feature
+from adapterkit.tasks.values import Feature
 
 NULL = -1e30
 """A score below every real one, and still a JSON number."""

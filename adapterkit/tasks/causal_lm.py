@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapterkit.errors import RecipeError
-from adapterkit.tasks.confidence import Metric
+from adapterkit.metrics.bootstrap import Metric
+from adapterkit.tasks.checked_rows import Cuts
+from adapterkit.tasks.document_packing import pack
 from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import labelled, token_cross_entropy
-from adapterkit.tasks.packing import pack
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
@@ -35,7 +36,6 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts
 from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.windows import windows
 
@@ -45,6 +45,7 @@ class CausalLm(UnlabelledTask, GeneratingTask):
     """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, or a list of chat `messages`."""
 
     kind: ClassVar[str] = "causal-lm"
+    running_text: ClassVar[bool] = True
     columns: ClassVar[Mapping[str, Column]] = {
         "text": Column(False, "a document, or to predict the beginning of one", ("content", "document")),
         "prompt": Column(False, "what a completion follows", ("instruction",)),

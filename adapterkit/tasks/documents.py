@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from adapterkit.errors import BackboneError, DataError
+from adapterkit.tasks.checked_rows import listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import bare_ids, needs_fast, surroundings
-from adapterkit.tasks.parts import Row, Vocabulary
-from adapterkit.tasks.rows import listed, numbers_of, text_problem
+from adapterkit.tasks.values import Row, Vocabulary
 
 ASSISTANT = "assistant"
 """The role whose turns are completions."""

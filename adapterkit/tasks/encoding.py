@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks.parts import DEFAULT_MAX_TOKENS, IGNORED, Feature, Vocabulary
+from adapterkit.tasks.values import DEFAULT_MAX_TOKENS, IGNORED, Feature, Vocabulary
 
 Tokens = dict[str, list[int]]
 """Model inputs of one sequence, each (T,)."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.tasks.rows import listed
+from adapterkit.tasks.checked_rows import listed
 
 Wanted = Mapping[str, float] | Literal["balanced"]
 

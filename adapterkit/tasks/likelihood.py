@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.tasks.confidence import Formula, Metric, Statistics, bootstrap, ratio
+from adapterkit.metrics.bootstrap import Formula, Metric, Statistics, bootstrap, ratio
 from adapterkit.tasks.losses import at_labels, labelled
-from adapterkit.tasks.parts import Feature
+from adapterkit.tasks.values import Feature
 
 DIRECTIONS = {"perplexity": False, "bits_per_character": False, "token_accuracy": True}
 """Metric -> whether higher is better."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapterkit.tasks.parts import IGNORED, Loss
+from adapterkit.tasks.values import IGNORED, Loss
 from adapterkit.tasks.vocabulary_loss import vocabulary_cross_entropy
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from adapterkit.errors import BackboneError, RecipeError
-from adapterkit.tasks.confidence import Metric
+from adapterkit.metrics.bootstrap import Metric
+from adapterkit.tasks.checked_rows import Cuts, text_problem
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import labelled, token_cross_entropy
@@ -29,7 +30,6 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts, text_problem
 from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.windows import blocks
 
@@ -53,6 +53,7 @@ class MaskedLm(UnlabelledTask):
     """Hidden tokens. A text is cut into blocks; no block mixes two texts."""
 
     kind: ClassVar[str] = "masked-lm"
+    running_text: ClassVar[bool] = True
     columns: ClassVar[Mapping[str, Column]] = {"text": Column(True, "the text", ("content", "document", "sentence"))}
     metric_directions: ClassVar[Mapping[str, bool]] = {
         name: DIRECTIONS[name] for name in ("perplexity", "token_accuracy")

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.tasks.confidence import Metric, bootstrap, ratio
+from adapterkit.metrics.bootstrap import Metric, bootstrap, ratio
+from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.losses import masked_cross_entropy
 from adapterkit.tasks.protocol import (
@@ -28,7 +29,6 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.unlabelled import UnlabelledTask
 
 

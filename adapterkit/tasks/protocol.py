@@ -23,10 +23,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
+from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
+from adapterkit.metrics.bootstrap import Metric
+from adapterkit.recipe import DataSettings
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks.confidence import Metric
-from adapterkit.tasks.parts import (
+from adapterkit.tasks.as_json import read_stored, write_stored
+from adapterkit.tasks.checked_rows import check
+from adapterkit.tasks.values import (
     DEFAULT_MAX_TOKENS,
     IGNORED,
     Batch,
@@ -40,8 +44,6 @@ from adapterkit.tasks.parts import (
     Truncation,
     Vocabulary,
 )
-from adapterkit.tasks.rows import check
-from adapterkit.tasks.stored import read_stored, write_stored
 
 __all__ = [
     "DEFAULT_MAX_TOKENS",
@@ -82,10 +84,19 @@ class Task(ABC):
     metric_directions: ClassVar[Mapping[str, bool]]
     """Every metric that the kind may give -> whether higher is better."""
     generates: ClassVar[bool] = False
+    running_text: ClassVar[bool] = False
+    """Whether a plain text file is one running text, instead of a row in every line."""
 
     settings: TaskSettings
     labels: tuple[str, ...] = ()
     problem: str = ""
+
+    @classmethod
+    def text_unit(cls, data: DataSettings | None) -> TextUnit:
+        """A row of a plain text file: a running text is one document, or paragraphs where a share of them validates."""
+        if not cls.running_text:
+            return "line"
+        return "paragraph" if data is not None and isinstance(data.validation, float) else "document"
 
     @classmethod
     @abstractmethod

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
+from adapterkit.metrics.bootstrap import Metric, bootstrap, ratio
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
-from adapterkit.tasks.confidence import Metric, bootstrap, ratio
+from adapterkit.tasks.checked_rows import by_row, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import (
@@ -32,7 +33,6 @@ from adapterkit.tasks.protocol import (
     reject_label_smoothing,
 )
 from adapterkit.tasks.question_windows import encode_windows
-from adapterkit.tasks.rows import by_row, numbers_of, text_problem, usable_indices
 
 DEFAULT_MAX_TOKENS = 384
 """Tokens of a window where the recipe says nothing, as in BERT's SQuAD runs."""

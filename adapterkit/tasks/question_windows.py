@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from adapterkit.tasks.parts import IGNORED, Encoded, Feature, Row, Vocabulary
-from adapterkit.tasks.rows import Cuts
+from adapterkit.tasks.checked_rows import Cuts
+from adapterkit.tasks.values import IGNORED, Encoded, Feature, Row, Vocabulary
 
 Gold = list[tuple[str, int | None]]
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import BackboneError, DataError
-from adapterkit.tasks import text_scores
-from adapterkit.tasks.confidence import Metric
+from adapterkit.metrics import generated_text as text_scores
+from adapterkit.metrics.bootstrap import Metric
+from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import labelled, token_cross_entropy
@@ -30,7 +31,6 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
-from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.spelling import Spelling, unwritable_note
 from adapterkit.tasks.unlabelled import UnlabelledTask
 

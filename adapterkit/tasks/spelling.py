@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from adapterkit.tasks.parts import Vocabulary
+from adapterkit.tasks.values import Vocabulary
 
 LOOKED_AT = 1000
 """Targets that are written and read back before training; all of a large set would take as long as encoding it."""

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
+from adapterkit.metrics import classification as scores
+from adapterkit.metrics.bootstrap import Metric
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks import classification_scores as scores
-from adapterkit.tasks.confidence import Metric
+from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
 from adapterkit.tasks.labels import class_weights, find_classes, label_name, learn_labels, number, positive_weights
 from adapterkit.tasks.losses import binary_cross_entropy, cross_entropy, squared_error
@@ -32,7 +33,6 @@ from adapterkit.tasks.protocol import (
     reject_class_weights,
     reject_label_smoothing,
 )
-from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
 
 THRESHOLD = 0.5
 """A label of a multi-label text is given where its probability is at least this."""

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapterkit.errors import DataError
+from adapterkit.metrics import classification as classification_scores
+from adapterkit.metrics.bootstrap import Metric, bootstrap
+from adapterkit.metrics.entities import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks import classification_scores
-from adapterkit.tasks.confidence import Metric, bootstrap
+from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_labels, surrounded, surroundings
 from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import IGNORED, Batch, Column, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
-from adapterkit.tasks.rows import Cuts, listed, numbers_of, text_problem, usable_indices
-from adapterkit.tasks.spans import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
 from adapterkit.tasks.windows import middle_owner, windows
 from adapterkit.tasks.words import find_scheme, first_tokens, tag_name, words_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.checked_rows import usable_indices
 from adapterkit.tasks.protocol import Row, Task
-from adapterkit.tasks.rows import usable_indices
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapterkit.errors import DataError
+from adapterkit.metrics.entities import is_iob2
+from adapterkit.tasks.checked_rows import listed
 from adapterkit.tasks.labels import label_name
-from adapterkit.tasks.parts import Row, Vocabulary
-from adapterkit.tasks.rows import listed
-from adapterkit.tasks.spans import is_iob2
+from adapterkit.tasks.values import Row, Vocabulary
 
 
 def words_of(row: Row) -> list[str]:

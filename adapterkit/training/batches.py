@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from adapterkit.data import RowStream, plan_batches
+from adapterkit.data.problems import unusable_note
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.evaluation.reading import unusable_note
 from adapterkit.recipe import TrainingSettings
+from adapterkit.tasks.checked_rows import numbers_of
 from adapterkit.tasks.protocol import Feature, Task, Vocabulary
-from adapterkit.tasks.rows import numbers_of
 
 STREAM_WINDOW_ROWS = 4096
 """Rows of a stream that are encoded at once, so that batches of similar length can be made of them."""

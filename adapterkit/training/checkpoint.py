@@ -19,8 +19,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from adapterkit.artifact.atomic import write_folder
 from adapterkit.errors import OutputError, TrainingError
+from adapterkit.manifest.atomic import write_folder
 from adapterkit.tasks import Metric
 from adapterkit.training.batches import Position
 from adapterkit.training.learner import Learner

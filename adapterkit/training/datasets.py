@@ -17,8 +17,8 @@ from adapterkit.data import (
     split_validation,
     stream_rows,
 )
+from adapterkit.data.problems import unusable_note
 from adapterkit.errors import RecipeError
-from adapterkit.evaluation.reading import text_unit, unusable_note
 from adapterkit.recipe import Recipe
 from adapterkit.tasks import TASKS, Task
 
@@ -62,7 +62,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
     """
     data, seed = recipe.data, recipe.training.seed
     task_class = TASKS[recipe.task.kind]
-    needs, unit = task_class.columns, text_unit(recipe.task.kind, data)
+    needs, unit = task_class.columns, task_class.text_unit(data)
     if data.train is None:
         raise RecipeError("the recipe names no training rows", ["data.train: found null, expected a file"])
 

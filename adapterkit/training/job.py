@@ -15,8 +15,8 @@ from adapterkit.recipe import Recipe
 from adapterkit.recipe.load import Resolved
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.checkpoint import FOLDER
-from adapterkit.training.console import RunConsole
 from adapterkit.training.datasets import RecipeRows
+from adapterkit.training.run_display import RunConsole
 
 RUN_FOLDER = "training"
 """Where journal, picture, trackers and checkpoint stand inside the output folder."""

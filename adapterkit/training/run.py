@@ -15,21 +15,21 @@ from adapterkit.adapted import build
 from adapterkit.artifact import KEPT, check_output, read_parts
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
-from adapterkit.evaluation.score import score
+from adapterkit.metrics.bootstrap import Metric
 from adapterkit.recipe import Recipe, resolve
-from adapterkit.tasks.confidence import Metric
+from adapterkit.scoring import score
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
 from adapterkit.training.checkpoint import Progress, begin, load_checkpoint, remove_checkpoint, save_checkpoint
-from adapterkit.training.console import RunConsole
-from adapterkit.training.finish import finish
+from adapterkit.training.environment import check_device, compute_dtype, make_accelerator
+from adapterkit.training.finishing import finish
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import RUN_FOLDER, Job, output_of
 from adapterkit.training.journal import Journal
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.loop import turns
-from adapterkit.training.place import check_device, compute_dtype, make_accelerator
-from adapterkit.training.shelf import Shelf
+from adapterkit.training.reuse import Shelf
+from adapterkit.training.run_display import RunConsole
 from adapterkit.training.trackers import StepTracking, begin_tracking, end_tracking
 from adapterkit.training.trunk_cache import use_cache
 from adapterkit.training.turn import Learning, Step, Turn

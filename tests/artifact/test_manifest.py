@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from adapterkit.artifact.manifest import Manifest, dump_manifest, parse_manifest
-from adapterkit.artifact.strict_json import dump_json
 from adapterkit.errors import ArtifactError
+from adapterkit.manifest.manifest import Manifest, dump_manifest, parse_manifest
+from adapterkit.manifest.strict_json import dump_json
 from tests.artifact.mutations import MANIFEST, resign
 
 

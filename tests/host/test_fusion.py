@@ -16,8 +16,8 @@ import adapterkit as ak
 from adapterkit.adapted import build
 from adapterkit.artifact import load
 from adapterkit.errors import ArtifactError
-from adapterkit.host.engine import Engine
-from adapterkit.host.pack import pack
+from adapterkit.host.engine.engine import Engine
+from adapterkit.host.packing.pack import pack
 from adapterkit.recipe import HeadSettings, LoraMethod
 from tests import tiny
 from tests.host import worlds

@@ -10,8 +10,8 @@ import torch
 
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
+from adapterkit.compose.mountable import Composed, Facts, HeadPart, of_artifact
 from adapterkit.errors import ArtifactError, ContractError, DataError, HostClosedError, MountError
-from adapterkit.host.composed import Composed, Facts, HeadPart, of_artifact
 from tests import tiny
 from tests.host import artifacts
 from tests.host.artifacts import Recipe, differences

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import adapterkit as ak
-from adapterkit.host import products
-from adapterkit.host.engine import Engine
-from adapterkit.host.products import Merged
+from adapterkit.host.engine import products
+from adapterkit.host.engine.engine import Engine
+from adapterkit.host.engine.products import Merged
 from tests import tiny
 from tests.host import artifacts, worlds
 from tests.host.artifacts import WORDS, Recipe, differences

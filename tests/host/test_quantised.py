@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import adapterkit as ak
-from adapterkit.host.engine import Engine
+from adapterkit.host.engine.engine import Engine
 from adapterkit.recipe import NoMethod
 from tests.host import artifacts, worlds
 from tests.host.artifacts import WORDS, Recipe, differences

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
-from adapterkit.host.engine import Engine
-from adapterkit.host.pack import Packed, pack
+from adapterkit.host.engine.engine import Engine
+from adapterkit.host.packing.pack import Packed, pack
 from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod
 from tests import tiny
 from tests.methods.cases import attached

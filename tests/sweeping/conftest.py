@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adapterkit.training import finish
+from adapterkit.training import finishing as finish
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -20,7 +20,7 @@ from adapterkit.errors import OutputError, RecipeError, SweepError
 from adapterkit.sweeping.companions import in_companies
 from adapterkit.sweeping.grid import parse_grid
 from adapterkit.sweeping.points import make_points
-from adapterkit.training import shelf as shelves
+from adapterkit.training import reuse as shelves
 from adapterkit.training.interrupt import Interrupt
 from tests.training.worlds import bytes_of, events, recipe, rows_of, train, write_rows
 

@@ -12,7 +12,7 @@ import transformers
 
 from adapterkit.errors import BackboneError, DataError
 from adapterkit.tasks import GeneratingTask
-from adapterkit.tasks.parts import IGNORED
+from adapterkit.tasks.values import IGNORED
 from tests.tasks.conftest import ROWS
 from tests.tasks.test_protocol import Make, Vocabularies
 from tests.tiny import DECODERS

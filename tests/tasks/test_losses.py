@@ -14,7 +14,7 @@ from adapterkit.errors import RecipeError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import TASKS
 from adapterkit.tasks.losses import binary_cross_entropy, cross_entropy, masked_cross_entropy
-from adapterkit.tasks.parts import IGNORED
+from adapterkit.tasks.values import IGNORED
 from tests.tasks.conftest import ROWS
 from tests.tasks.test_protocol import Make, Vocabularies
 

@@ -5,7 +5,7 @@ import torch
 
 from adapterkit.errors import BackboneError
 from adapterkit.tasks import GeneratingTask
-from adapterkit.tasks.parts import IGNORED
+from adapterkit.tasks.values import IGNORED
 from tests.tasks.conftest import ROWS
 from tests.tasks.test_protocol import Make, Vocabularies
 

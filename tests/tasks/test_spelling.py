@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import adapterkit as ak
 from adapterkit.recipe import TaskSettings
-from adapterkit.tasks.parts import Vocabulary
 from adapterkit.tasks.spelling import Spelling, unwritable_note
+from adapterkit.tasks.values import Vocabulary
 from tests.tasks.test_protocol import Make, Vocabularies
 from tests.training.worlds import recipe, train, write_rows
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.errors import DivergedError
-from adapterkit.training import finish
+from adapterkit.training import finishing as finish
 from adapterkit.training import together as module
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.joint import Joint
+from adapterkit.training.reuse import Shelf
 from adapterkit.training.run import Result, begin_run
-from adapterkit.training.shelf import Shelf
 from adapterkit.training.together import Together, train_together
 from adapterkit.training.turn import Turn
 from tests.training.worlds import bytes_of, events, losses, recipe, train

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import adapterkit as ak
-from adapterkit.training import finish
+from adapterkit.training import finishing as finish
 
 NOUNS = ("card", "boat", "train", "bank", "dog", "fox", "moth", "list", "log", "sugar")
 FAMILY = {

@@ -10,9 +10,9 @@ from typing import Any
 from peft import IA3Config, LoraConfig
 
 from adapterkit.artifact.config import is_module_name
-from adapterkit.artifact.folder import CONFIG
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
+from adapterkit.manifest.folder import CONFIG
 
 _USED = frozenset(
     {

@@ -19,14 +19,14 @@ from adapterkit.artifact.contents import check_state, method_target
 from adapterkit.artifact.convert.facts import Facts, read_facts
 from adapterkit.artifact.convert.places import find_method
 from adapterkit.artifact.convert.samples import make_task, sample_rows
-from adapterkit.artifact.folder import CONFIG, MAX_BYTES, TENSORS, read_file
-from adapterkit.artifact.manifest import DataFacts
-from adapterkit.artifact.save import SaveDtype, save
-from adapterkit.artifact.strict_json import parse_object
+from adapterkit.artifact.saving import SaveDtype, save
 from adapterkit.artifact.tensors import parse_header, read_tensors
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.heads import build_head
+from adapterkit.manifest.folder import CONFIG, MAX_BYTES, TENSORS, read_file
+from adapterkit.manifest.manifest import DataFacts
+from adapterkit.manifest.strict_json import parse_object
 from adapterkit.recipe import HeadSettings
 
 SEED = 0

@@ -12,11 +12,11 @@ from torch import nn
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.contents import Shapes, method_target
 from adapterkit.artifact.convert.facts import Facts
-from adapterkit.artifact.folder import TENSORS
-from adapterkit.artifact.manifest import MAX_RANK
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
+from adapterkit.manifest.folder import TENSORS
+from adapterkit.manifest.manifest import MAX_RANK
 from adapterkit.recipe import Ia3Method, LoraMethod, Method, NoMethod
 
 N = TypeVar("N", int, float)

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from adapterkit.artifact.manifest import validation_problems
 from adapterkit.errors import ArtifactError, DataError
+from adapterkit.manifest.manifest import validation_problems
 from adapterkit.recipe import TaskSettings
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.table import TASKS

@@ -15,15 +15,15 @@ import transformers
 from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
-from adapterkit.artifact.atomic import check_output, stage_folder
 from adapterkit.artifact.card import escaped, quoted
 from adapterkit.artifact.convert.samples import sample_rows
 from adapterkit.artifact.golden import TOLERANCE
-from adapterkit.artifact.load import Artifact, open_artifact
+from adapterkit.artifact.loading import Artifact, open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError, MergeError
 from adapterkit.heads.headed import logits_of
+from adapterkit.manifest.atomic import check_output, stage_folder
 from adapterkit.recipe.kinds import AUTO_CLASSES, LANGUAGE_MODEL_KINDS
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]

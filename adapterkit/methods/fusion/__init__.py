@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from adapterkit.methods.fusion.attaching import fusion_layers
 from adapterkit.methods.fusion.layer import FusionLayer
 from adapterkit.methods.fusion.part import Part, check_parts
-from adapterkit.methods.fusion.places import fusion_layers
 
 __all__ = ["FusionLayer", "Part", "check_parts", "fusion_layers"]

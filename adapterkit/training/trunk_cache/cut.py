@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Stack
-from adapterkit.backbone.split import above, below, layers_of
+from adapterkit.backbone.cut import above, below, layers_of
 from adapterkit.errors import SiteError
 from adapterkit.heads.own import POOLED_KINDS, OwnModel
 from adapterkit.heads.pooling import FixedPooling

@@ -14,8 +14,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from adapterkit.backbone import cache_folder
+from adapterkit.backbone.cut import layers_of, splits
 from adapterkit.backbone.quantise import parameter_count
-from adapterkit.backbone.split import layers_of, splits
 from adapterkit.data import RowStream, plan_batches
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches

@@ -1,0 +1,283 @@
+"""Read an artifact, and put it on a backbone. Nothing in it is believed before it was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from adapterkit.adapted import Adapted, build
+from adapterkit.artifact.contents import check_state
+from adapterkit.artifact.parts import REMEDY, as_part, part_problems, places_of_parts
+from adapterkit.artifact.remembered_checks import check_tensors, read_config
+from adapterkit.artifact.tensors import Header, parse_header, read_tensors
+from adapterkit.backbone import Backbone, Contract
+from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
+from adapterkit.manifest.folder import CARD, CONFIG, MANIFEST, TENSORS, Files, read_folder
+from adapterkit.manifest.manifest import Manifest, parse_manifest
+from adapterkit.methods.fusion import Part
+from adapterkit.recipe import FusionMethod, Method
+from adapterkit.recipe.method import part_name
+from adapterkit.tasks.protocol import Task
+from adapterkit.tasks.table import TASKS
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """An adapter on disk, checked as far as that goes without its backbone.
+
+    Attributes:
+        folder: where it was read.
+        manifest: what it says of itself.
+        task: its task, with labels.
+        contract: what it needs of a backbone.
+        config: PEFT's adapter_config.json.
+        state: its tensors by name, in the dtype they were saved in.
+        card_is_original: whether README.md is as it was saved. People edit cards, and nothing is read from it.
+        part_places: where the caller says that parts of a fusion are, by name; the others lie beside `folder`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    task: Task
+    contract: Contract
+    config: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    card_is_original: bool
+    part_places: Mapping[str, str | Path] = field(default_factory=dict)
+
+    def check_backbone(self, backbone: Backbone, labels: Sequence[str] | None = None) -> None:
+        """Check that a backbone, and the labels that the caller counts on, are those of this artifact.
+
+        Raises:
+            ContractError: naming both sides of every difference.
+        """
+        needed = self.manifest.backbone
+        problems = []
+        if needed.fingerprint != backbone.fingerprint:
+            problems.append(
+                f"fingerprint: artifact was trained on {_short(needed.fingerprint)} ({needed.name}), "
+                f"this backbone is {_short(backbone.fingerprint)} ({backbone.name})"
+            )
+        problems += self.contract.differences(backbone.contract)
+        if labels is not None and tuple(labels) != self.task.labels:
+            order = "the same labels in another order" if sorted(labels) == sorted(self.task.labels) else "other labels"
+            problems.append(
+                f"labels: artifact has {_listed(self.task.labels)}, expected {_listed(tuple(labels))} ({order})"
+            )
+        if problems:
+            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+            raise ContractError(
+                f"{self.folder} does not fit this backbone ({count})",
+                problems,
+                "Load the backbone that the artifact names, or retrain: adapterkit train … "
+                f"backbone.name={backbone.name}",
+            )
+
+    def adapted(self, backbone: Backbone, *, labels: Sequence[str] | None = None) -> Adapted:
+        """Put the adapter on a backbone.
+
+        Args:
+            labels: the label names, in order, that the caller counts on; None takes the artifact's.
+
+        Raises:
+            ContractError: the backbone or the labels are others.
+            ArtifactError: the tensors are not exactly those of this adapter, or the parts of a fusion are missing or
+                others; the backbone is as it was then.
+        """
+        self.check_backbone(backbone, labels)
+        manifest, parts = self.manifest, self.parts(backbone)
+        adapted = build(backbone, self.task, manifest.method, manifest.head, manifest.seed, parts=parts)
+        try:
+            expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
+            check_state({name: tuple(tensor.shape) for name, tensor in self.state.items()}, expected)
+            adapted.load_state(dict(self.state))
+        except AdapterkitError:
+            adapted.detach()
+            raise
+        return adapted
+
+    def parts(self, backbone: Backbone) -> tuple[Part, ...]:
+        """The parts of a fusion, each the very one that it was trained with; () for every other method.
+
+        Raises:
+            ArtifactError: a part is missing, damaged or another one; names both sides.
+            ContractError: a part belongs to another backbone.
+        """
+        opened = self.open_parts()
+        for artifact in opened.values():
+            artifact.check_backbone(backbone)
+        return as_parts(opened, backbone)
+
+    def open_parts(self) -> dict[str, Artifact]:
+        """The artifacts of a fusion's parts, by name; {} for every other method.
+
+        Raises:
+            ArtifactError: a part is missing, damaged or another one; names both sides.
+        """
+        facts = self.manifest.parts
+        places = places_of_parts(self.folder, facts, self.part_places)
+        opened = {name: open_artifact(place) for name, place in places.items()}
+        problems = [
+            problem for fact in facts for problem in part_problems(fact, places[fact.name], opened[fact.name].manifest)
+        ]
+        if problems:
+            raise ArtifactError(f"the parts of {self.folder} are not those it was trained with", problems, REMEDY)
+        return opened
+
+
+def read_parts(method: Method, backbone: Backbone) -> tuple[Part, ...]:
+    """The parts that a recipe's fusion names by their folders; () for every other method.
+
+    Raises:
+        ArtifactError: a folder is no artifact, or no bottleneck.
+        ContractError: a part belongs to another backbone.
+    """
+    if not isinstance(method, FusionMethod):
+        return ()
+    opened = {part_name(place): open_artifact(place) for place in method.parts}
+    for artifact in opened.values():
+        artifact.check_backbone(backbone)
+    return as_parts(opened, backbone)
+
+
+def as_parts(opened: Mapping[str, Artifact], backbone: Backbone) -> tuple[Part, ...]:
+    """Artifacts as the parts of a fusion, by name. Raises ArtifactError where one is no bottleneck."""
+    return tuple(as_part(name, each.folder, each.manifest, each.state, backbone) for name, each in opened.items())
+
+
+def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None = None) -> Artifact:
+    """Read an artifact and check everything that can be checked without its backbone.
+
+    Args:
+        folder: where it is.
+        parts: where parts of a fusion are, by name; those that are not given are looked for beside `folder`, when they
+            are needed.
+
+    Raises:
+        ArtifactError: with every problem found.
+    """
+    files = read_folder(folder)
+    problems: list[str] = []
+    manifest = config = header = None
+    with _gathering(problems):
+        manifest = parse_manifest(files.content[MANIFEST])
+    with _gathering(problems):
+        config = read_config(bytes(files.content[CONFIG]))
+    with _gathering(problems):
+        header = parse_header(files.content[TENSORS], TENSORS)
+    if manifest is None or config is None or header is None or problems:
+        raise _refused(files, problems)
+    problems += _file_problems(files, manifest)
+    contract = task = None
+    with _gathering(problems):
+        contract = Contract.from_dict(manifest.backbone.contract)
+    with _gathering(problems):
+        task = _task(manifest)
+    with _gathering(problems):
+        described = bytes(files.content[TENSORS][: header.data_start])
+        check_tensors(manifest, config, bytes(files.content[CONFIG]), header, described)
+    if contract is None or task is None or problems:
+        raise _refused(files, problems)
+    state = _state(files, header)
+    original = files.sha256(CARD) == manifest.files[CARD].sha256
+    return Artifact(files.folder, manifest, task, contract, config, state, original, dict(parts or {}))
+
+
+def load(
+    folder: str | Path,
+    backbone: Backbone | str | Path | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    parts: Mapping[str, str | Path] | None = None,
+) -> Adapted:
+    """Read an artifact and put it on its backbone.
+
+    Args:
+        folder: the artifact.
+        backbone: a loaded backbone, or where to load it from. None loads the one that the artifact names, without
+            any code of its own: what an artifact says can never turn `trust_remote_code` on.
+        labels: the label names, in order, that the caller counts on.
+        parts: where parts of a fusion are, by name; None looks beside `folder`.
+
+    Raises:
+        ArtifactError: the artifact is damaged or unsafe, or parts of a fusion are missing or others.
+        ContractError: the backbone or the labels are others.
+        BackboneError: the backbone cannot be loaded.
+    """
+    artifact = open_artifact(folder, parts=parts)
+    return artifact.adapted(find_backbone(artifact, backbone), labels=labels)
+
+
+def find_backbone(artifact: Artifact, backbone: Backbone | str | Path | None, dtype: str = "auto") -> Backbone:
+    """The backbone itself, the one at that place, or the one that the artifact names, loaded in a dtype."""
+    if isinstance(backbone, Backbone):
+        return backbone
+    if backbone is not None:
+        return Backbone.load(str(backbone), dtype=dtype)
+    named = artifact.manifest.backbone
+    return Backbone.load(named.name, revision=named.revision, dtype=dtype)
+
+
+def _task(manifest: Manifest) -> Task:
+    if manifest.kind not in TASKS:
+        raise ArtifactError(
+            f"{MANIFEST} cannot be used",
+            [f"{MANIFEST}: task.kind: found {manifest.kind!r:.40}, expected one of {', '.join(TASKS)}"],
+        )
+    try:
+        return TASKS[manifest.kind].from_dict(manifest.task)
+    except AdapterkitError as error:
+        raise ArtifactError(
+            f"{MANIFEST} cannot be used", [f"{MANIFEST}: task: {item}" for item in error.problems or [error.summary]]
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # A stored task with a field of another type, which its own checks do not foresee.
+        raise ArtifactError(f"{MANIFEST} cannot be used", [f"{MANIFEST}: task: {str(error)[:200]}"]) from error
+
+
+def _file_problems(files: Files, manifest: Manifest) -> list[str]:
+    problems = []
+    for name in (CONFIG, TENSORS):
+        stated, size_bytes = manifest.files[name], len(files.content[name])
+        if size_bytes != stated.size_bytes:
+            problems.append(f"{name}: {size_bytes:,} bytes, expected {stated.size_bytes:,}")
+        elif files.sha256(name) != stated.sha256:
+            problems.append(f"{name}: its SHA-256 is not the one in {MANIFEST}: it was edited or damaged")
+    return problems
+
+
+def _state(files: Files, header: Header) -> dict[str, Tensor]:
+    problems: list[str] = []
+    with _gathering(problems):
+        return read_tensors(files.content[TENSORS], header, TENSORS)
+    raise _refused(files, problems)
+
+
+def _refused(files: Files, problems: Sequence[str]) -> ArtifactError:
+    count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+    return ArtifactError(
+        f"{files.folder} is refused ({count})", problems, "Download or train it again; nothing of it was loaded."
+    )
+
+
+@contextmanager
+def _gathering(problems: list[str]) -> Iterator[None]:
+    """Go on after a refusal, so that every problem is reported at once."""
+    try:
+        yield
+    except AdapterkitError as error:
+        problems += error.problems or (error.summary,)
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:4]}…{digest[-2:]}"
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(repr(label)[:40] for label in labels[:8])
+    return f"[{shown}{', …' if len(labels) > 8 else ''}] ({len(labels)})"

@@ -1,0 +1,222 @@
+"""Write an adapter as an artifact: the same training state gives the same bytes, all of them or none."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact.card import render_card
+from adapterkit.artifact.config import make_config
+from adapterkit.artifact.golden import choose_rows, compute_golden
+from adapterkit.artifact.loading import open_artifact
+from adapterkit.artifact.tensors import dump_tensors
+from adapterkit.manifest.atomic import write_folder
+from adapterkit.manifest.folder import CARD, CONFIG, IGNORED_FILES, IGNORED_FOLDERS, MANIFEST, TENSORS
+from adapterkit.manifest.manifest import FORMAT, CompositionFacts, DataFacts, dump_manifest
+from adapterkit.manifest.strict_json import dump_json
+from adapterkit.recipe.method import part_name
+
+if TYPE_CHECKING:
+    from adapterkit.adapted import Adapted
+    from adapterkit.recipe import Recipe
+
+SaveDtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+KEPT = IGNORED_FILES | IGNORED_FOLDERS
+"""What stands beside an artifact's own files and outlives an overwrite: the run's journal, a licence, git's folder."""
+
+PACKAGES = ("adapterkit", "peft", "safetensors", "tokenizers", "torch", "transformers")
+
+
+class Interval(Protocol):
+    """A metric with its 95 % interval, as tasks score it."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def pick_dtype(dtype: SaveDtype) -> torch.dtype:
+    """The dtype that tensors are saved in. `auto` is bfloat16: half the bytes, and the range of fp32."""
+    return {"float32": torch.float32, "float16": torch.float16}.get(dtype, torch.bfloat16)
+
+
+def round_weights(adapted: Adapted, dtype: SaveDtype = "auto") -> None:
+    """Round the adapter's weights, in place, to what an artifact of this dtype holds.
+
+    Call it before the final evaluation: then metrics and golden rows describe the saved bytes. Doing it again changes
+    nothing.
+    """
+    target = pick_dtype(dtype)
+    adapted.load_state({name: tensor.to(target).to(tensor.dtype) for name, tensor in adapted.state().items()})
+
+
+def save(
+    folder: str | Path,
+    adapted: Adapted,
+    *,
+    recipe: Recipe | Mapping[str, Any],
+    data: DataFacts,
+    metrics: Mapping[str, Mapping[str, Interval]],
+    seed: int,
+    golden: Sequence[Mapping[str, Any]],
+    golden_rows: int = 4,
+    parent: str | Path | None = None,
+    composition: CompositionFacts | None = None,
+    overwrite: bool = False,
+    dtype: SaveDtype = "auto",
+) -> Path:
+    """Write an artifact.
+
+    Args:
+        folder: where it shall stand.
+        adapted: a trained adapter, unmerged. Its weights are rounded to `dtype`, in place.
+        recipe: the resolved recipe. Where it was written to (`output`, `data.root`) is left out, and
+            `trust_remote_code` is stored as off.
+        data: what it was trained on.
+        metrics: split -> metric -> value with interval.
+        seed: of the training run, with which the adapter was built.
+        golden: usable rows to choose the golden rows from, usually the validation rows.
+        golden_rows: how many.
+        parent: the artifact that this one is a newer version of.
+        composition: what it was made of, where it was not trained but composed.
+        overwrite: replace what stands at `folder`.
+        dtype: of the saved tensors.
+
+    Returns:
+        `folder` as a path.
+
+    Raises:
+        OutputError: something stands there, or the disk refuses; nothing is left half-written.
+        ArtifactError: values that are not finite, or that the format cannot hold.
+    """
+    folder = Path(folder)
+    round_weights(adapted, dtype)
+    target = pick_dtype(dtype)
+    tensors = dump_tensors({name: tensor.to(target) for name, tensor in adapted.state().items()})
+    backbone = adapted.backbone
+    heads = sorted(adapted.headed.trained)
+    own = adapted.headed.source == "own"
+    config = dump_json(
+        make_config(
+            adapted.task.kind,
+            adapted.method.kind,
+            adapted.attachment.config(),
+            backbone.name,
+            backbone.revision,
+            own_head=own,
+            heads=() if own else whole_modules(dict(adapted.headed.module.named_parameters()), heads),
+        )
+    )
+    version, parent_digest, history = _ancestry(parent)
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "task": adapted.task.to_dict(),
+        "method": _named_parts(adapted.method.model_dump(mode="json")),
+        "head": adapted.head.model_dump(mode="json"),
+        "head_tensors": heads,
+        "backbone": {
+            "name": backbone.name,
+            "revision": backbone.revision,
+            **({"part": backbone.part} if backbone.part else {}),
+            "fingerprint": backbone.fingerprint,
+            "contract": backbone.contract.to_dict(),
+        },
+        "data": data.model_dump(mode="json"),
+        "recipe": _portable(recipe),
+        "seed": seed,
+        "packages": _packages(),
+        "metrics": {
+            split: {name: {"value": m.value, "low": m.low, "high": m.high} for name, m in named.items()}
+            for split, named in metrics.items()
+        },
+        "version": version,
+        "parent": parent_digest,
+        "history": history,
+        "dtype": str(target).removeprefix("torch."),
+        "parameters": _parameters(adapted),
+        "golden": compute_golden(adapted, choose_rows(adapted.task, golden, golden_rows, seed)).model_dump(mode="json"),
+    }
+    if adapted.parts:
+        content["parts"] = [
+            {"name": part.name, "sha256": part.sha256, "method": part.settings.model_dump(mode="json")}
+            for part in adapted.parts
+        ]
+    if composition is not None:
+        content["composition"] = composition.model_dump(mode="json")
+    files = {CONFIG: config, TENSORS: tensors, CARD: render_card(content, len(tensors))}
+    content["files"] = {
+        name: {"size_bytes": len(raw), "sha256": sha256(raw).hexdigest()} for name, raw in files.items()
+    }
+    content["size_bytes"] = sum(len(raw) for raw in files.values())
+    write_folder(folder, {**files, MANIFEST: dump_manifest(content)}, overwrite=overwrite, keep=KEPT)
+    return folder
+
+
+def whole_modules(parameters: Iterable[str], trained: Iterable[str]) -> list[str]:
+    """The largest modules whose every parameter is trained, by path; what PEFT calls `modules_to_save`."""
+    trained, names = set(trained), list(parameters)
+    found: set[str] = set()
+    for name in trained:
+        parts = name.split(".")[:-1]
+        for count in range(1, len(parts) + 1):
+            path = ".".join(parts[:count])
+            if all(other in trained for other in names if other.startswith(f"{path}.")):
+                found.add(path)
+                break
+    return sorted(found)
+
+
+def _ancestry(parent: str | Path | None) -> tuple[int, str | None, list[dict[str, Any]]]:
+    """Version number, parent's digest and history of a new version of `parent`."""
+    if parent is None:
+        return 1, None, []
+    before = open_artifact(parent).manifest
+    history = [ancestor.model_dump(mode="json") for ancestor in before.history]
+    return before.version + 1, before.sha256, [*history, {"version": before.version, "sha256": before.sha256}]
+
+
+def _portable(recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without what belongs to one machine, and without trust that a reader did not give."""
+    content = dict(recipe) if isinstance(recipe, Mapping) else recipe.to_dict()
+    if not content:
+        return {}
+    content["output"] = None
+    content["data"] = {**content["data"], "root": None}
+    content["backbone"] = {**content["backbone"], "trust_remote_code": False}
+    return content
+
+
+def _named_parts(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method block with the names of a fusion's parts instead of their folders."""
+    if "parts" not in method:
+        return dict(method)
+    return {**method, "parts": [part_name(place) for place in method["parts"]]}
+
+
+def _packages() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _parameters(adapted: Adapted) -> dict[str, int]:
+    heads = {f"{PREFIX}{path}" for path in adapted.headed.trained}
+    counts = {"method": 0, "head": 0}
+    for name, tensor in adapted.state().items():
+        counts["head" if name in heads else "method"] += tensor.numel()
+    return counts

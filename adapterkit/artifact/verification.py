@@ -1,0 +1,123 @@
+"""Prove that an artifact is whole, fits a backbone, and still answers as it did when it was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterkit.artifact.golden import golden_problems
+from adapterkit.artifact.loading import Artifact, find_backbone, open_artifact
+from adapterkit.backbone import Backbone
+from adapterkit.errors import AdapterkitError, ArtifactError
+from adapterkit.manifest.folder import CARD
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it is as it should be.
+        detail: what was found; one line per problem.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found. `bool(report)` is `report.ok`."""
+
+    folder: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        lines = [f"{self.folder}: {'verified' if self.ok else 'NOT verified'}"]
+        lines += [f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}" for check in self.checks]
+        return "\n".join(lines)
+
+
+NAMES = ("files", "card", "contract", "tensors", "golden rows")
+
+
+def verify(
+    folder: str | Path,
+    backbone: Backbone | str | Path | None = None,
+    *,
+    parts: Mapping[str, str | Path] | None = None,
+) -> Report:
+    """Check an artifact against a backbone, and recompute its golden rows.
+
+    The checks, each of which needs those before it: `files` (names, sizes, digests, manifest, tensors' names and
+    values), `card` (README.md is as it was saved), `contract` (fingerprint and contract of the backbone), `tensors`
+    (exactly those that the adapter has on this backbone), `golden rows`.
+
+    Args:
+        backbone: a loaded backbone, or where to load it from; None loads the one that the artifact names.
+        parts: where parts of a fusion are, by name; None looks beside `folder`.
+
+    Raises:
+        BackboneError: the backbone cannot be loaded.
+        DeviceError: it asks for a device that this machine does not have.
+    """
+    folder = Path(folder)
+    checks: list[Check] = []
+    try:
+        artifact = open_artifact(folder, parts=parts)
+    except ArtifactError as error:
+        return _failed(folder, checks, error)
+    checks += [_files(artifact), _card(artifact)]
+    loaded = find_backbone(artifact, backbone)
+    try:
+        artifact.check_backbone(loaded)
+        checks.append(Check("contract", True, f"{loaded.name} is the backbone it was trained on"))
+        adapted = artifact.adapted(loaded)
+    except AdapterkitError as error:
+        return _failed(folder, checks, error)
+    try:
+        checks.append(Check("tensors", True, _tensors(artifact)))
+        problems = golden_problems(adapted, artifact.manifest.golden)
+    except AdapterkitError as error:
+        return _failed(folder, checks, error)
+    finally:
+        adapted.detach()
+    count = len(artifact.manifest.golden.rows)
+    detail = "; ".join(problems) or (f"{count} answered as when they were saved" if count else "the artifact has none")
+    checks.append(Check("golden rows", not problems and count > 0, detail))
+    return Report(folder, tuple(checks))
+
+
+def _failed(folder: Path, checks: list[Check], error: AdapterkitError) -> Report:
+    """The report when a check stopped the others."""
+    name, *others = NAMES[len(checks) :]
+    stopped = Check(name, False, "; ".join(error.problems) or error.summary)
+    skipped = [Check(other, False, f"not looked at, since {name} failed") for other in others]
+    return Report(folder, (*checks, stopped, *skipped))
+
+
+def _files(artifact: Artifact) -> Check:
+    return Check("files", True, f"{len(artifact.manifest.files) + 1} files, every digest right")
+
+
+def _tensors(artifact: Artifact) -> str:
+    found = f"{len(artifact.state)} tensors, all expected, none missing"
+    parts = artifact.manifest.parts
+    return f"{found}; {len(parts)} parts, every digest right" if parts else found
+
+
+def _card(artifact: Artifact) -> Check:
+    if artifact.card_is_original:
+        return Check("card", True, f"{CARD} is as it was saved")
+    return Check("card", False, f"{CARD} was edited since it was saved; answers do not depend on it")

@@ -1,0 +1,204 @@
+"""`average`: the mean of the parameters of adapters that are built alike.
+
+Axes: R rank, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact import Artifact
+from adapterkit.artifact.tensors import shortened
+from adapterkit.backbone import Backbone
+from adapterkit.compose.lowrank import LowRank, concatenated
+from adapterkit.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
+from adapterkit.compose.mountable import Composed, Find, Part
+from adapterkit.compose.updates import on_trunk, prefix_of, updates_of
+from adapterkit.compose.weighted import is_finite
+from adapterkit.errors import CompositionError
+from adapterkit.recipe import LoraMethod
+
+FARTHEST = 0.5
+"""The largest relative error between the ΔW of averaged factors and the average of the ΔW.
+
+LoRAs from N unrelated starts have √((N-1)/N): 0.71 for two of them, because the mixed products b₁a₂ mean nothing and
+are as large as what is wanted. LoRAs from one start stay far below.
+"""
+
+_COMPARED: Mapping[str, tuple[str, ...]] = {
+    "lora": ("rslora", "dora", "bias"),
+    "bottleneck": ("placement", "cross_attention", "activation", "scale_learned"),
+    "ia3": (),  # weights are linear in its factors, so that their mean is the mean of what the members do to them
+}
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of the parameters: a plan. Made by `average`.
+
+    Attributes:
+        members: (name in the composition, what is looked for) of each.
+        weights: of each member, at least 0; what counts is their share of the sum.
+        heads: the members whose heads answer.
+
+    Raises:
+        CompositionError: with every problem.
+    """
+
+    members: tuple[tuple[str, str], ...]
+    weights: tuple[float, ...]
+    heads: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise CompositionError("this average makes no sense", problems)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The weights as shares of 1."""
+        return tuple(weight / math.fsum(self.weights) for weight in self.weights)
+
+    def words(self) -> str:
+        """The plan in one line: `average of 0.5·a, 0.5·b`."""
+        terms = (f"{share:g}·{name}" for (name, _), share in zip(self.members, self.shares, strict=True))
+        return f"average of {', '.join(terms)}"
+
+    def build(self, find: Find, backbone: Backbone) -> Composed:
+        """The averaged method.
+
+        Raises:
+            CompositionError: a member that is not found, members that are not built alike, or LoRAs whose averaged
+                factors would be far from the average of what they do.
+            ContractError: a member of another backbone.
+        """
+        members = open_members(dict(self.members), find)
+        check_together(members, backbone)
+        _check_alike(members, backbone)
+        parts = {name: method_of(artifact) for name, artifact in members.items()}
+        shares = dict(zip(members, self.shares, strict=True))
+        tensors = {name: on_trunk(part, backbone) for name, part in parts.items()}
+        first = parts[self.heads[0]]
+        prefix = f"{PREFIX}{prefix_of(first, backbone)}"
+        state = {
+            f"{prefix}{path}": sum_of({name: tensors[name][path].cpu().double() for name in parts}, shares).float()
+            for path in tensors[self.heads[0]]
+        }
+        part = Part(first.method, first.config, state)
+        report: dict[str, Any] = {
+            "composition": "average",
+            "how": "average",
+            "words": self.words(),
+            "members": [
+                {"name": name, "weight": shares[name], "sha256": artifact.manifest.sha256}
+                for name, artifact in members.items()
+            ],
+            "heads": list(self.heads),
+        }
+        if part.method.kind == "lora":
+            report["error"] = _check_near(parts, part, shares, backbone)
+        return Composed((part,), heads_of(self.heads, members, self.words()), report)
+
+    def _problems(self) -> list[str]:
+        names = [name for name, _ in self.members]
+        problems = [] if names else ["members: none; name at least one"]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        problems += [f"members: {name!r} stands there twice" for name in twice]
+        if len(self.weights) != len(names):
+            problems.append(f"weights: {len(self.weights)} for {len(names)} members")
+        problems += [
+            f"weights.{name}: found {weight!r}, expected a finite number of at least 0"
+            for name, weight in zip(names, self.weights, strict=False)
+            if not is_finite(weight) or weight < 0
+        ]
+        if not problems and not sum(self.weights) > 0:
+            problems.append("weights: all are 0, so nothing would be averaged")
+        return problems + (check_heads(self.heads, names) if names else [])
+
+
+def sum_of(tensors: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Σ w·t."""
+    return torch.stack([weights[name] * tensor for name, tensor in tensors.items()]).sum(0)
+
+
+def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
+    """Raises CompositionError with every difference between the first member and the others, naming both sides."""
+    (first, reference), *others = members.items()
+    if reference.manifest.method.kind not in _COMPARED:
+        raise CompositionError("there is nothing that can be averaged", [f"{first}: {method_words(reference)}"])
+    problems = []
+    if isinstance(reference.manifest.method, LoraMethod) and reference.manifest.method.dora:
+        problems.append(f"{first}: DoRA: its magnitudes belong to its own directions, and not to averaged ones")
+    expected = _build_of(reference, backbone)
+    for name, artifact in others:
+        if artifact.manifest.method.kind != reference.manifest.method.kind:
+            problems.append(f"{name}: {method_words(artifact)}, {first}: {method_words(reference)}")
+            continue
+        found = _build_of(artifact, backbone)
+        problems += [
+            f"{place}: {name} has {found.get(place, 'nothing')}, {first} has {expected.get(place, 'nothing')}"
+            for place in sorted(found.keys() | expected.keys(), key=_settings_first)
+            if found.get(place) != expected.get(place)
+        ]
+    if problems:
+        raise CompositionError(
+            "only adapters that are built alike can be averaged",
+            shortened(problems),
+            "weighted() sums LoRA adapters of any shape; stack() puts any members one on top of the other.",
+        )
+
+
+def _settings_first(place: str) -> tuple[bool, str]:
+    return not place.startswith("method."), place
+
+
+def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
+    """How a member is built: settings that change what its tensors do, shapes, and the scaling at every site."""
+    method, part = artifact.manifest.method, method_of(artifact)
+    build = {f"method.{field}": str(getattr(method, field)) for field in _COMPARED[method.kind]}
+    build |= {path: f"shape {tuple(tensor.shape)}" for path, tensor in on_trunk(part, backbone).items()}
+    if method.kind == "bottleneck" and not method.scale_learned:
+        build["method.scale"] = f"{method.scale:g}"
+    if isinstance(method, LoraMethod):
+        prefix, config = prefix_of(part, backbone), artifact.config
+        for target in config["target_modules"]:
+            alpha = config.get("alpha_pattern", {}).get(target, config["lora_alpha"])
+            build[f"{target.removeprefix(prefix)} alpha"] = f"{alpha:g}"
+    return build
+
+
+def _check_near(
+    parts: Mapping[str, Part], averaged: Part, shares: Mapping[str, float], backbone: Backbone
+) -> dict[str, Any]:
+    """How far averaged factors are from the average of the updates.
+
+    Raises:
+        CompositionError: so far that the members do not come from one start.
+    """
+    found = updates_of(averaged, backbone)
+    members = {name: updates_of(part, backbone) for name, part in parts.items()}
+    missed, norms, places = 0.0, 0.0, {}
+    for site, update in found.items():
+        wanted = concatenated([(shares[name], members[name][site]) for name in members])
+        off, norm = _distance(update, wanted), wanted.norm()
+        missed, norms = missed + off**2, norms + norm**2
+        places[site.path] = off / norm if norm > 0 else float(off > 0)
+    overall = math.sqrt(missed / norms) if norms > 0 else 0.0
+    if overall > FARTHEST:
+        raise CompositionError(
+            "the mean of these LoRAs' factors is not the mean of what they do",
+            [f"relative error of ΔW: {overall:.2f}, expected at most {FARTHEST}: they come from different starts"],
+            'Sum them instead: weighted({…}), exact, or how="svd" with a rank.',
+        )
+    return {"overall": overall, "places": places}
+
+
+def _distance(first: LowRank, second: LowRank) -> float:
+    return concatenated([(1.0, first), (-1.0, second)]).norm()

@@ -1,0 +1,98 @@
+"""`fuse`: attention over bottlenecks (AdapterFusion). Unlike other compositions it is trained before it is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapterkit.artifact import Artifact, open_artifact
+from adapterkit.compose.members import count, method_words
+from adapterkit.errors import AdapterkitError, CompositionError
+from adapterkit.recipe import BottleneckMethod, Recipe, load_recipe
+from adapterkit.recipe.method import part_name
+
+
+def fuse(
+    parts: Sequence[str | Path],
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
+    *,
+    output: str | Path | None = None,
+    query_width: int | None = None,
+    value: bool = True,
+    dropout: float = 0.0,
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """The recipe that trains attention over frozen bottlenecks on a task.
+
+    `ak.train` makes an artifact of it, which is mounted like any other:
+
+        recipe = ak.compose.fuse(["runs/syntax", "runs/names"], "wnut17", output="runs/fused")
+        host.mount("fused", ak.train(recipe).artifact)
+
+    Args:
+        parts: folders of bottleneck artifacts of one placement, trained on the same layers of one backbone.
+        recipe: of the task; its method is left out. None takes the one that the first part was trained by.
+        output: folder of the fusion's artifact; None keeps the recipe's.
+        query_width, value, dropout: as in a recipe's `method` block.
+        overrides: "path=value" each, set on top of the recipe.
+
+    Raises:
+        CompositionError: parts that cannot be fused, with the reasons.
+        RecipeError: the recipe is not valid.
+    """
+    places = _places(parts)
+    _check(places)
+    found = load_recipe(places[0] if recipe is None else recipe, overrides)
+    method = {
+        "kind": "fusion",
+        "parts": places,
+        "query_width": query_width,
+        "value": value,
+        "dropout": dropout,
+    }
+    kept = found.output if output is None else str(output)
+    return load_recipe({**found.to_dict(), "method": method, "output": kept})
+
+
+def _places(parts: Sequence[str | Path]) -> list[str]:
+    if isinstance(parts, str | Path):
+        raise CompositionError("fuse takes a list of folders", [f"found {str(parts)!r}"], 'As in fuse(["a", "b"]).')
+    places = [str(part) for part in parts]
+    if len(places) < 2:
+        raise CompositionError(f"a fusion needs two parts or more, found {count(places, 'part')}")
+    return places
+
+
+def _check(places: Sequence[str]) -> None:
+    """Check what can be known before the backbone is there."""
+    opened: dict[str, Artifact] = {}
+    problems = []
+    for place in places:
+        try:
+            opened[place] = open_artifact(place)
+        except AdapterkitError as error:
+            problems += [f"{part_name(place)}: {problem}" for problem in error.problems or (error.summary,)]
+    necks: dict[str, BottleneckMethod] = {}
+    for place, artifact in opened.items():
+        method = artifact.manifest.method
+        if isinstance(method, BottleneckMethod):
+            necks[place] = method
+        else:
+            what = method_words(artifact)
+            problems.append(f"{part_name(place)}: is {what}; only what bottlenecks add can be weighed for every token")
+    placements = {part_name(place): method.placement for place, method in necks.items()}
+    if len(set(placements.values())) > 1:
+        problems += [f"{name}: its placement is {placement}" for name, placement in placements.items()]
+    backbones = {place: artifact.manifest.backbone for place, artifact in opened.items()}
+    if len({facts.fingerprint for facts in backbones.values()}) > 1:
+        problems += [
+            f"{part_name(place)}: was trained on {facts.fingerprint[:12]}… ({facts.name})"
+            for place, facts in backbones.items()
+        ]
+    if problems:
+        raise CompositionError(
+            "these parts cannot be fused",
+            problems,
+            "Fuse bottlenecks of one placement on one backbone; combine LoRAs with weighted or stack.",
+        )

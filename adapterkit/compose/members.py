@@ -1,0 +1,116 @@
+"""The members of a composition: found, and checked to belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapterkit.artifact import Artifact
+from adapterkit.backbone import Backbone
+from adapterkit.compose.mountable import Facts, Find, HeadPart, Part, of_artifact
+from adapterkit.errors import AdapterkitError, CompositionError, ContractError
+from adapterkit.recipe.nearest import did_you_mean
+
+FOREIGN = "Adapters of different backbones cannot be composed: train them on one backbone."
+
+
+def open_members(sources: Mapping[str, str], find: Find) -> dict[str, Artifact]:
+    """Find every member.
+
+    Args:
+        sources: name in the composition -> what `find` looks for.
+
+    Raises:
+        CompositionError: with every member that cannot be found or read.
+        ContractError: with every member of another backbone, where all can be read.
+    """
+    found: dict[str, Artifact] = {}
+    problems: list[str] = []
+    foreign: list[str] = []
+    for name, source in sources.items():
+        try:
+            found[name] = find(source)
+        except ContractError as error:
+            foreign += [f"{name}: {problem}" for problem in error.problems]
+        except AdapterkitError as error:
+            reasons = "; ".join(error.problems)
+            hint = f" {error.remedy}" if error.remedy else ""
+            problems.append(f"{name}: {error.summary}{f' ({reasons})' if reasons else ''}{hint}")
+    if problems:
+        raise CompositionError(f"{count(problems)} of this composition cannot be found", problems)
+    if foreign:
+        raise ContractError("this composition does not fit this backbone", foreign, FOREIGN)
+    return found
+
+
+def check_together(members: Mapping[str, Artifact], backbone: Backbone) -> None:
+    """Check that all members were trained on this one backbone.
+
+    Raises:
+        ContractError: naming both sides of every difference.
+    """
+    problems = []
+    for name, artifact in members.items():
+        try:
+            artifact.check_backbone(backbone)
+        except ContractError as error:
+            problems += [f"{name}: {problem}" for problem in error.problems]
+    if not problems:
+        return
+    trained_on = {name: artifact.manifest.backbone for name, artifact in members.items()}
+    if len({facts.fingerprint for facts in trained_on.values()}) > 1:
+        problems += [
+            f"{name}: was trained on {facts.fingerprint[:12]}… ({facts.name})" for name, facts in trained_on.items()
+        ]
+        remedy = FOREIGN
+    else:
+        remedy = "Load the backbone that the members name."
+    raise ContractError("this composition does not fit this backbone", problems, remedy)
+
+
+def check_heads(chosen: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What is wrong with the choice of heads, one line each."""
+    problems = [
+        f"head: {name!r} is not a member; members are {', '.join(names)}{did_you_mean(name, names)}"
+        for name in chosen
+        if name not in names
+    ]
+    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    return problems + [f"heads: {name!r} stands there twice" for name in twice]
+
+
+def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str) -> dict[str, HeadPart]:
+    """The heads of these members, by member.
+
+    Args:
+        source: what to call the composition.
+    """
+    heads = {}
+    for name in chosen:
+        (head,) = of_artifact(members[name]).heads.values()
+        heads[name] = HeadPart(head.task, head.head, head.state, Facts(source=source))
+    return heads
+
+
+def method_of(artifact: Artifact) -> Part:
+    """The method of an artifact with its tensors, without its head."""
+    (part,) = of_artifact(artifact).parts
+    return part
+
+
+def method_words(artifact: Artifact) -> str:
+    """An artifact's method in a few words."""
+    method: Any = artifact.manifest.method
+    if method.kind == "lora":
+        extra = [word for word, there in (("DoRA", method.dora), ("trained biases", method.bias != "none")) if there]
+        return " with ".join([f"lora of rank {method.rank}", *extra])
+    if method.kind == "ia3":
+        return "IA3"
+    if method.kind == "none":
+        return "no method, a head alone"
+    return f"bottleneck ({method.placement})" if method.kind == "bottleneck" else str(method.kind)
+
+
+def count(things: Sequence[object], word: str = "member") -> str:
+    """ "1 member", "2 members"."""
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"

@@ -1,0 +1,232 @@
+"""Plans in YAML, checked with every mistake at once.
+
+weighted:
+  members: {a: runs/a, b: runs/b}
+  weights: {a: 0.7, b: 0.3}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from adapterkit.compose.average import Average
+from adapterkit.compose.file_schema import BLOCKS, AverageBlock, Block, PlanBlock, StackBlock, WeightedBlock, schema
+from adapterkit.compose.stacked import Stack, Stackable, offered_by
+from adapterkit.compose.weighted import Weighted
+from adapterkit.errors import AdapterkitError, CompositionError
+from adapterkit.recipe.nearest import did_you_mean
+from adapterkit.recipe.problems import Path as Place
+from adapterkit.recipe.problems import show, show_path
+from adapterkit.recipe.settings import SettingsError
+from adapterkit.recipe.yaml_text import read_yaml
+
+REMEDY = "Correct the lines above; `adapterkit schema composition` prints every field with what it does."
+
+Lines = Mapping[Place, int]
+
+
+def load_plan(source: str | Path | Mapping[str, Any]) -> Weighted | Average | Stack:
+    """Read a plan.
+
+    Args:
+        source: a YAML or JSON file, or a mapping with the same content. Folders in it are relative to the working
+            folder.
+
+    Raises:
+        CompositionError: the file cannot be read or is no valid plan; every mistake is in `problems`, with its path,
+            its line and the nearest valid name.
+    """
+    if isinstance(source, Mapping):
+        return _checked(dict(source), "the plan", {})
+    path = Path(source)
+    parsed = read_yaml(path, str(path), "plan", CompositionError)
+    if not isinstance(parsed.value, dict):
+        raise CompositionError(f"{path} holds {show(parsed.value)}; expected {_or(BLOCKS)}", (), REMEDY)
+    return _checked(parsed.value, str(path), parsed.lines)
+
+
+def plan_schema() -> dict[str, Any]:
+    """JSON Schema of a plan file, for editors: every field with its type, default and what it does."""
+    return schema()
+
+
+def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average | Stack:
+    try:
+        block = PlanBlock.model_validate(raw)
+    except ValidationError as error:
+        problems = _readable(error, raw)
+    else:
+        problems = []
+        plan = _plan(block, (), problems)
+        if plan is not None and not problems:
+            return plan
+    problems.sort(key=lambda problem: _line(problem[0], lines) or 0)
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    shown = [f"{_show(place)}{_origin(place, lines)}: {problem}" for place, problem in problems]
+    raise CompositionError(f"{name} is not a valid plan ({count})", shown, REMEDY)
+
+
+# -- from blocks to plans
+
+
+def _plan(block: PlanBlock, place: Place, problems: list[tuple[Place, str]]) -> Weighted | Average | Stack | None:
+    """The plan of a block; None where it makes no sense, which is added to `problems`."""
+    kind, inner = next((name, found) for name in BLOCKS if (found := getattr(block, name)) is not None)
+    place = (*place, kind)
+    if inner.head is not None and inner.heads is not None:
+        problems.append(((*place, "heads"), "stands beside head; give one of the two"))
+        return None
+    if inner.heads is not None and not inner.heads:
+        problems.append(((*place, "heads"), "is empty; name at least one member"))
+        return None
+    before = len(problems)
+    try:
+        if isinstance(inner, StackBlock):
+            return _stack(inner, place, problems)
+        return _of_weights(inner, place, problems)
+    except AdapterkitError as error:
+        if len(problems) == before:
+            for problem in error.problems:
+                field, _, what = problem.partition(": ")
+                problems.append(((*place, *field.split(".", 1)), what))
+    return None
+
+
+def _of_weights(
+    block: WeightedBlock | AverageBlock, place: Place, problems: list[tuple[Place, str]]
+) -> Weighted | Average | None:
+    members = _sources(block.members)
+    names = [name for name, _ in members]
+    weights = dict.fromkeys(names, 1.0) if block.weights is None else block.weights
+    missing = [name for name in names if name not in weights]
+    for name in weights.keys() - set(names):
+        hint = did_you_mean(name, names)
+        problems.append(((*place, "weights", name), f"is not a member; members are {', '.join(names)}{hint}"))
+    problems += [((*place, "weights"), f"lacks {name!r}; write 0 to leave a member out") for name in missing]
+    if missing or len(weights) != len(names):
+        return None
+    heads = _heads(block, names[:1])
+    ordered = tuple(weights[name] for name in names)
+    if isinstance(block, AverageBlock):
+        return Average(members, ordered, heads)
+    return Weighted(members, ordered, heads, block.how, block.rank, block.density, block.seed)
+
+
+def _stack(block: StackBlock, place: Place, problems: list[tuple[Place, str]]) -> Stack | None:
+    members: list[tuple[str, str | Stackable]] = []
+    raw = block.members if isinstance(block.members, dict) else {name: name for name in block.members}
+    before = len(problems)
+    for name, source in raw.items():
+        inner = source if isinstance(source, str) else _plan(source, (*place, "members", name), problems)
+        if inner is not None:
+            members.append((name, inner))
+    if len(problems) > before:
+        return None
+    if not isinstance(block.members, dict) and len(raw) != len(block.members):
+        problems.append(((*place, "members"), "names a member twice"))
+        return None
+    return Stack(tuple(members), _heads(block, offered_by(*members[-1]) if members else ()))
+
+
+def _sources(members: dict[str, str] | tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(members.items()) if isinstance(members, dict) else tuple((name, name) for name in members)
+
+
+def _heads(block: Block, otherwise: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    if block.heads is not None:
+        return block.heads
+    return (block.head,) if block.head is not None else tuple(otherwise)
+
+
+# -- from pydantic's findings to lines that a reader can act on
+
+
+_EXPECTED: Mapping[str, str] = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a block of settings",
+    "model_attributes_type": "a block of settings",
+}
+
+
+def _readable(error: ValidationError, raw: Any) -> list[tuple[Place, str]]:
+    """Pydantic's errors by path, those of the branches of one union joined by "or"."""
+    expected: dict[Place, list[str]] = {}
+    found: list[tuple[Place, str]] = []
+    details = [(_place(detail["loc"], raw), detail) for detail in error.errors(include_url=False)]
+    for place, detail in details:
+        cause = (detail.get("ctx") or {}).get("error")
+        if isinstance(cause, SettingsError):
+            found += [(place, what) for _, what in cause.problems]
+        elif detail["type"] == "extra_forbidden":
+            fields = _fields(place, raw)
+            hint = did_you_mean(str(place[-1]), fields) or f"; known are {', '.join(fields)}"
+            found.append((place, f"is not a known name{hint}"))
+        elif detail["type"] == "missing":
+            found.append(((*place, detail["loc"][-1]), "is missing"))
+        elif not any(other != place and other[: len(place)] == place for other, _ in details):
+            phrase = _EXPECTED.get(detail["type"]) or str((detail.get("ctx") or {}).get("expected") or detail["msg"])
+            phrase = phrase.replace("'", "")
+            phrases = expected.setdefault(place, [])
+            if phrase not in phrases:
+                phrases.append(phrase)
+    for place, phrases in expected.items():
+        value = _value(place, raw)
+        words = [word for phrase in phrases for word in phrase.replace(" or ", ", ").split(", ")]
+        hint = did_you_mean(value, words) if isinstance(value, str) else ""
+        found.append((place, f"found {show(value)}, expected {_or(phrases)}{hint}"))
+    return found
+
+
+def _place(location: tuple[str | int, ...], raw: Any) -> Place:
+    """The path in the file, without what pydantic adds for the branches of unions."""
+    path: list[str | int] = []
+    value = raw
+    for part in location:
+        inside = (isinstance(value, dict) and part in value) or (
+            isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
+        )
+        if inside:
+            path.append(part)
+            value = value[part]
+    return tuple(path)
+
+
+def _value(place: Place, raw: Any) -> Any:
+    for part in place:
+        raw = raw[part]
+    return raw
+
+
+def _fields(place: Place, raw: Any) -> list[str]:
+    """Valid names of the block in which `place` stands."""
+    block = BLOCKS.get(str(place[-2])) if len(place) > 1 else None
+    return list((block or PlanBlock).model_fields)
+
+
+def _show(place: Place) -> str:
+    return show_path(place) if place else "the plan"
+
+
+def _line(place: Place, lines: Lines) -> int | None:
+    return next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
+
+
+def _origin(place: Place, lines: Lines) -> str:
+    line = _line(place, lines)
+    return f" (line {line})" if line is not None else ""
+
+
+def _or(words: Any) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else str(last)

@@ -1,0 +1,148 @@
+"""`stack`: adapters one on top of the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact import Artifact
+from adapterkit.backbone import Backbone
+from adapterkit.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
+from adapterkit.compose.mountable import Composed, Find, HeadPart, Part
+from adapterkit.compose.updates import prefix_of
+from adapterkit.errors import CompositionError
+from adapterkit.recipe import Ia3Method, LoraMethod
+
+
+class Stackable(Protocol):
+    """A plan that can be a member of a stack.
+
+    Attributes:
+        heads: the members whose heads it offers.
+    """
+
+    @property
+    def heads(self) -> tuple[str, ...]: ...
+
+    def words(self) -> str:
+        """The plan in one line."""
+        ...
+
+    def build(self, find: Find, backbone: Backbone) -> Composed:
+        """Compute it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Adapters one on top of the other: a plan. Made by `stack`.
+
+    LoRAs on one linear read the same input, and their updates add. Bottlenecks at one sublayer apply in sequence: the
+    second one reads what the first one has made.
+
+    Attributes:
+        members: (name in the composition, what is looked for or a plan) of each, the lowest first.
+        heads: the members whose heads answer.
+
+    Raises:
+        CompositionError: with every problem.
+    """
+
+    members: tuple[tuple[str, str | Stackable], ...]
+    heads: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise CompositionError("this stack makes no sense", problems)
+
+    def words(self) -> str:
+        """The plan in one line: `language, then task`."""
+        return ", then ".join(
+            name if isinstance(source, str) else f"({source.words()})" for name, source in self.members
+        )
+
+    def build(self, find: Find, backbone: Backbone) -> Composed:
+        """The members' methods in order, with the chosen heads.
+
+        Raises:
+            CompositionError: a member that is not found, or DoRA or IA3 where another member changes the same linear.
+            ContractError: a member of another backbone.
+        """
+        simple = {name: source for name, source in self.members if isinstance(source, str)}
+        opened = open_members(simple, find)
+        check_together(opened, backbone)
+        parts: list[tuple[str, Part]] = []
+        heads: dict[str, HeadPart] = heads_of([name for name in self.heads if name in opened], opened, self.words())
+        reports: list[dict[str, Any]] = []
+        for name, source in self.members:
+            if isinstance(source, str):
+                reports.append(_report(name, opened[name]))
+                if opened[name].manifest.method.kind != "none":
+                    parts.append((name, method_of(opened[name])))
+                continue
+            inner = source.build(find, backbone)
+            reports.append({"name": name, **inner.report})
+            parts += [(name, part) for part in inner.parts]
+            heads |= {head: inner.heads[head] for head in self.heads if head in inner.heads}
+        _check_order_free(parts, backbone)
+        report = {"composition": "stack", "words": self.words(), "members": reports, "heads": list(self.heads)}
+        return Composed(tuple(part for _, part in parts), {name: heads[name] for name in self.heads}, report)
+
+    def _problems(self) -> list[str]:
+        names = [name for name, _ in self.members]
+        problems = [] if names else ["members: none; name at least one"]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        problems += [f"members: {name!r} stands there twice" for name in twice]
+        offered = [head for name, source in self.members for head in offered_by(name, source)]
+        again = sorted({name for name in offered if offered.count(name) > 1} - set(twice))
+        problems += [f"members: two of them offer a head {name!r}; give one another name" for name in again]
+        return problems + (check_heads(self.heads, offered) if names else [])
+
+
+def offered_by(name: str, source: str | Stackable) -> tuple[str, ...]:
+    """The heads that a member offers: its own, or those of a plan."""
+    return (name,) if isinstance(source, str) else source.heads
+
+
+def _report(name: str, artifact: Artifact) -> dict[str, Any]:
+    return {"name": name, "method": method_words(artifact), "sha256": artifact.manifest.sha256}
+
+
+def _check_order_free(parts: list[tuple[str, Part]], backbone: Backbone) -> None:
+    """DoRA and IA3 rescale a linear, so beside another change of that linear it would matter which comes first.
+
+    Raises:
+        CompositionError: with every such pair of members.
+    """
+    problems = []
+    linear = LoraMethod | Ia3Method
+    changed = [(name, part, _changed(part, backbone)) for name, part in parts if isinstance(part.method, linear)]
+    for place, (name, part, paths) in enumerate(changed):
+        for other, _, others in changed[:place] + changed[place + 1 :]:
+            both = sorted(paths & others)
+            word = _rescaling(part)
+            if word and both:
+                more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+                problems.append(f"{name}: {word} on {both[0]}{more}, which {other} changes too")
+    if problems:
+        words = " and ".join(word for word in ("DoRA", "IA3") if any(f": {word} on " in line for line in problems))
+        raise CompositionError(
+            f"{words} cannot share a linear with another change of it",
+            problems,
+            "What rescales a linear was trained with that linear alone. Stack adapters of other sites, or plain LoRA.",
+        )
+
+
+def _rescaling(part: Part) -> str:
+    if isinstance(part.method, Ia3Method):
+        return "IA3"
+    return "DoRA" if isinstance(part.method, LoraMethod) and part.method.dora else ""
+
+
+def _changed(part: Part, backbone: Backbone) -> set[str]:
+    """Linears that a LoRA or an IA3 changes, by update or by bias."""
+    prefix = prefix_of(part, backbone)
+    biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in part.state if name.endswith(".bias")}
+    return {path.removeprefix(prefix) for path in {*part.config["target_modules"], *biases}}

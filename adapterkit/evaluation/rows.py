@@ -1,0 +1,82 @@
+"""The rows that an artifact is scored on, read as those that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from adapterkit.artifact import Artifact
+from adapterkit.data import Rows, read_rows, stream_rows
+from adapterkit.errors import ArtifactError, DataError
+from adapterkit.recipe import DataSettings
+
+
+def data_settings(artifact: Artifact) -> DataSettings | None:
+    """The `data` block of the recipe that the artifact keeps; None where it keeps none, as an imported one does.
+
+    Raises:
+        ArtifactError: the block is not valid.
+    """
+    kept = artifact.manifest.recipe.get("data")
+    if kept is None:
+        return None
+    try:
+        return DataSettings.model_validate(kept)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{artifact.folder} keeps a recipe whose data block is not valid",
+            [f"data.{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()],
+            "Name the data yourself.",
+        ) from error
+
+
+def columns_of(artifact: Artifact) -> dict[str, str]:
+    """The names that the columns had in training: canonical name -> the file's."""
+    kept = data_settings(artifact)
+    return {} if kept is None else dict(kept.columns)
+
+
+def read_for(
+    artifact: Artifact,
+    source: str | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    root: str | Path | None = None,
+) -> Rows:
+    """Rows to score an artifact on, under its task's column names.
+
+    Args:
+        source: a file or a hub data set; None takes the recipe's test rows. What the recipe names is read as it was
+            in training: format, configuration, revision and splits. Other data may have the recipe's column
+            names or the task's.
+        columns: canonical name -> the file's column; these count more than the recipe's.
+        root: where relative paths are looked for first.
+
+    Raises:
+        DataError: there are no test rows, or the data cannot be read.
+    """
+    kept = data_settings(artifact)
+    if source is None:
+        source = kept.test if kept is not None else None
+        if source is None:
+            raise DataError(
+                f"{artifact.folder} names no test rows", remedy="Name data to score it on (data=…, --data FILE)."
+            )
+    own = kept is not None and source in (kept.train, kept.validation, kept.test)
+    settings = kept if kept is not None and own else DataSettings()
+    unit = artifact.task.text_unit(kept)
+    known = {} if kept is None else dict(kept.columns)
+    if known and not own:
+        present = stream_rows(source, root=root, part="test", text_unit=unit).columns
+        known = {name: column for name, column in known.items() if column in present}
+    return read_rows(
+        source,
+        settings,
+        columns={**known, **(columns or {})},
+        root=root,
+        needs=artifact.task.columns,
+        part="validation" if kept is not None and source == kept.validation != kept.test else "test",
+        text_unit=unit,
+    )

@@ -1,0 +1,1 @@
+"""From the rows of one call to their answers: encoded, batched, shared, generated."""

@@ -1,0 +1,250 @@
+"""Mixed batches: one forward of the trunk for rows of many adapters, and each head on its own rows.
+
+Axes: B rows, T tokens, K choices, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from adapterkit.backbone import Backbone
+from adapterkit.errors import DataError
+from adapterkit.host.answers.sharing import Stretch, lowest_layer, plan, run
+from adapterkit.host.engine.engine import Engine
+from adapterkit.host.engine.heads import AnsweringHead, States, logits_together
+from adapterkit.host.engine.route import Layers
+
+Inputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Rows of one batch that one head answers.
+
+    Attributes:
+        layers: what each of these rows carries through the trunk.
+        head: the head.
+        inputs: (B, T), or (B, K, T) for multiple choice; padded to the length of the batch.
+    """
+
+    layers: Layers
+    head: AnsweringHead
+    inputs: Inputs
+
+
+class Forwards:
+    """Runs batches on an engine. Holds nothing of a batch; any number of threads may share it."""
+
+    def __init__(self, engine: Engine, backbone: Backbone) -> None:
+        self._engine = engine
+        self._backbone = backbone
+        self._start = int(getattr(backbone.config, "decoder_start_token_id", None) or 0)
+        self._cached = backbone.is_decoder or backbone.is_encoder_decoder
+
+    def logits(self, pieces: Sequence[Piece]) -> list[Tensor]:
+        """Logits of every piece, shaped as `Headed.logits` gives them. Pieces with the same inputs share a forward."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, piece in enumerate(pieces):
+            inputs = piece.inputs
+            shape = tuple((name, inputs[name].shape[-1]) for name in sorted(inputs))
+            groups.setdefault((piece.head.template.reads, shape), []).append(place)
+        found: dict[int, Tensor] = {}
+        for (reads, _), places in groups.items():
+            found.update(zip(places, self._together([pieces[place] for place in places], reads), strict=True))
+        return [found[place] for place in range(len(pieces))]
+
+    def states(self, layers: Sequence[Layers], inputs: Inputs) -> States:
+        """What the trunk computes for a batch; of an encoder-decoder the encoder alone.
+
+        Args:
+            layers: what each row carries, in any order.
+            inputs: (B, T).
+        """
+        reads = "encoder" if self._backbone.is_encoder_decoder else "trunk"
+        order = self._engine.order(layers)
+        places = torch.tensor(order)
+        states = self._run([layers[row] for row in order], {n: t[places] for n, t in inputs.items()}, reads)
+        return states.rows(torch.argsort(places).to(states.last.device))
+
+    def narrow(self) -> torch.autocast:
+        """Above a trunk in a narrow format heads compute as they do in training: under autocast."""
+        dtype = self._backbone.dtype
+        is_narrow = dtype != torch.float32
+        return torch.autocast(self._backbone.device.type, dtype if is_narrow else None, enabled=is_narrow)
+
+    def _together(self, pieces: Sequence[Piece], reads: str) -> list[Tensor]:
+        rows = _Rows(pieces)
+        order = self._engine.order(rows.layers)
+        inputs = rows.inputs(order, self._backbone.device)
+        layers = [rows.layers[row] for row in order]
+        stretches = self._stretches([rows.texts[row] for row in order], layers)
+        if len(stretches) > 1:
+            states = self._share(stretches, layers, inputs, reads)
+        else:
+            states = self._run(layers, inputs, reads)
+        alike: dict[Any, list[int]] = {}
+        for number, (piece, places) in enumerate(zip(pieces, rows.places(order), strict=True)):
+            shape = piece.inputs["input_ids"].shape
+            alike.setdefault((piece.head.template, shape, places), []).append(number)
+        found: dict[int, Tensor] = {}
+        with self.narrow():
+            for (_, _, places), numbers in alike.items():
+                picked = slice(places[0], places[-1] + 1) if _is_run(places) else torch.tensor(places)
+                shapes = {name: tensor.shape for name, tensor in pieces[numbers[0]].inputs.items()}
+                own = {name: inputs[name][picked].view(shape) for name, shape in shapes.items()}
+                heads = [pieces[number].head for number in numbers]
+                found.update(zip(numbers, logits_together(heads, states.rows(picked), own), strict=True))
+        return [found[number] for number in range(len(pieces))]
+
+    def _run(self, layers: Sequence[Layers], inputs: Inputs, reads: str, encoded: Tensor | None = None) -> States:
+        """Every row by itself.
+
+        Args:
+            encoded: what the encoder has computed already.
+        """
+        if not self._engine.mixes(layers):
+            return self._one_by_one(layers, inputs, reads)
+        device = self._backbone.device
+        given: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
+        if reads == "encoder":
+            given = _of_encoder(given)
+        elif self._backbone.is_encoder_decoder and "decoder_input_ids" not in given:
+            given["decoder_input_ids"] = self._shifted(given["input_ids"])
+        if encoded is not None:
+            given["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
+        with self._engine.routed(layers) as trunk:
+            model: nn.Module = trunk.get_submodule("encoder") if reads == "encoder" else trunk
+            if self._cached and reads != "encoder":
+                return States.of(model(**given, use_cache=False))
+            return States.of(model(**given))
+
+    def _one_by_one(self, layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+        """A forward for every adapter, whose rows stand together."""
+        parts, low = [], 0
+        for own, same in groupby(layers):
+            rows = slice(low, low + len(list(same)))
+            parts.append(self._run([own] * (rows.stop - low), {n: t[rows] for n, t in inputs.items()}, reads))
+            low = rows.stop
+        return States.joined(parts)
+
+    def _share(self, stretches: Sequence[Stretch], layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+        """Rows with one text share what no adapter has touched. The decoder above a shared encoder runs row by row."""
+        if not self._backbone.is_encoder_decoder:
+            more = {"use_cache": False} if self._cached else {}
+            return run(self._engine, stretches, layers, inputs, "", **more)
+        encoded = run(self._engine, stretches, layers, _of_encoder(inputs), "encoder")
+        return encoded if reads == "encoder" else self._run(layers, inputs, reads, encoded.last)
+
+    def _stretches(self, texts: Sequence[int], layers: Sequence[Layers]) -> list[Stretch]:
+        """How the rows run; one stretch where no text is read twice, or the engine cannot split."""
+        if len(set(texts)) == len(texts) or not self._engine.mixes(layers) or not self._engine.splits:
+            return []
+        return plan(texts, [lowest_layer(self._engine, own) for own in layers])
+
+    def _shifted(self, ids_BT: Tensor) -> Tensor:
+        """What transformers' classes without a target give the decoder: the source, one to the right."""
+        return torch.cat([torch.full_like(ids_BT[:, :1], self._start), ids_BT[:, :-1]], dim=1)
+
+
+def _of_encoder(inputs: Inputs) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in inputs.items() if not name.startswith("decoder_")}
+
+
+class _Rows:
+    """The rows that the trunk reads for some pieces. Rows that are equal in everything are read once.
+
+    Attributes:
+        layers: what each row carries.
+        texts: a number for each row, the same for rows with the same inputs.
+    """
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.layers: list[Layers] = []
+        self.texts: list[int] = []
+        self._chunks: list[Inputs] = []
+        self._of: list[list[int]] = []
+        numbers: dict[bytes, int] = {}
+        known: dict[tuple[Layers, int], int] = {}
+        read: dict[int, tuple[Inputs, list[int]]] = {}
+        for piece in pieces:
+            # Pieces may share their tensors.
+            if id(piece.inputs) not in read:
+                flat: Inputs = {name: tensor.flatten(0, -2) for name, tensor in piece.inputs.items()}
+                whole = torch.cat([flat[name] for name in sorted(flat)], dim=1).cpu().numpy()
+                read[id(piece.inputs)] = flat, [numbers.setdefault(ids.tobytes(), len(numbers)) for ids in whole]
+            flat, texts = read[id(piece.inputs)]
+            fresh: list[int] = []
+            found: list[int] = []
+            for row, text in enumerate(texts):
+                place = known.setdefault((piece.layers, text), len(self.layers))
+                if place == len(self.layers):
+                    fresh.append(row)
+                    self.layers.append(piece.layers)
+                    self.texts.append(text)
+                found.append(place)
+            self._of.append(found)
+            if fresh:
+                self._chunks.append(flat if len(fresh) == len(texts) else {n: t[fresh] for n, t in flat.items()})
+
+    def inputs(self, order: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+        """The inputs of all rows in this order, on the device."""
+        whole = {
+            name: torch.cat([chunk[name] for chunk in self._chunks]) if len(self._chunks) > 1 else self._chunks[0][name]
+            for name in self._chunks[0]
+        }
+        if not _is_run(order):
+            places = torch.tensor(order)
+            whole = {name: tensor[places] for name, tensor in whole.items()}
+        return {name: tensor.to(device) for name, tensor in whole.items()}
+
+    def places(self, order: Sequence[int]) -> list[tuple[int, ...]]:
+        """Where the rows of each piece stand once all rows are in this order."""
+        moved = [0] * len(order)
+        for place, row in enumerate(order):
+            moved[row] = place
+        return [tuple(moved[row] for row in of) for of in self._of]
+
+
+def _is_run(numbers: Sequence[int]) -> bool:
+    """Whether numbers count up by one."""
+    return all(number == numbers[0] + step for step, number in enumerate(numbers))
+
+
+def checked_batch(batch: Mapping[str, Any], rows: int, backbone: Backbone) -> dict[str, Tensor]:
+    """The tensors of a batch, checked before a device sees them: a bad token id would spoil an accelerator's context.
+
+    Raises:
+        DataError: with every problem found.
+    """
+    given = dict(batch.items())
+    problems = [f"{name}: found {type(value).__name__}, expected a tensor" for name, value in given.items()
+                if not isinstance(value, Tensor)]  # fmt: skip
+    if "input_ids" not in given:
+        problems.append("input_ids: missing")
+    tensors: dict[str, Tensor] = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    limit, vocabulary = backbone.max_tokens, int(backbone.config.vocab_size)
+    for name, tensor in tensors.items():
+        if tensor.dim() not in (2, 3):
+            problems.append(f"{name}: {tensor.dim()} dimensions, expected 2, or 3 for multiple choice")
+            continue
+        if len(tensor) != rows:
+            problems.append(f"{name}: {len(tensor)} rows, expected one per name, and there are {rows} names")
+        if limit is not None and tensor.shape[-1] > limit:
+            problems.append(f"{name}: {tensor.shape[-1]} tokens, and the backbone takes at most {limit}")
+        if tensor.numel() == 0 and rows:
+            problems.append(f"{name}: shape {tuple(tensor.shape)} has no tokens")
+        elif name.endswith("input_ids") and rows:
+            flat = tensor.flatten(1)
+            bad = ((flat < 0) | (flat >= vocabulary)).any(1).nonzero().flatten().tolist()
+            problems += [f"{name}: row {row} holds a token id outside 0 to {vocabulary - 1}" for row in bad[:10]]
+    if problems:
+        raise DataError("this batch cannot be answered", problems)
+    ids = tensors["input_ids"]
+    return {"attention_mask": torch.ones_like(ids), **tensors}

@@ -1,0 +1,285 @@
+"""Text from many adapters in one batch: every row continues with its own adapter, its own length and its own stops.
+
+The steps are transformers' own `generate`, with its key-value cache, around a trunk in which every row carries its
+adapter. Sampling adds Gumbel noise to the filtered scores and takes the largest, which draws from their softmax
+(Gumbel 1954). The noise of a row comes from a generator of its own, so that what a row draws depends neither on its
+neighbours nor on other threads.
+
+Axes: B rows, K beams, N = B·K sequences, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation.logits_process import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
+
+from adapterkit.data import plan_batches
+from adapterkit.errors import GenerationError
+from adapterkit.host.engine.engine import Engine
+from adapterkit.host.engine.heads import Template
+from adapterkit.host.engine.route import Layers
+from adapterkit.tasks.protocol import Feature, GeneratingTask, Vocabulary
+
+SEEDS = 2**63
+ENDLESS = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A text to continue.
+
+    Attributes:
+        task: says how a prompt is laid out and how tokens become text.
+        feature: the encoded prompt.
+        template: the model class's modules.
+        source: whose it is: where `Take` finds its adapter. Prompts of one source share the adapter.
+        new_tokens: the most tokens to generate. None: what the task says.
+        stop: texts at which the row ends; they are not part of the answer.
+    """
+
+    task: GeneratingTask
+    feature: Feature
+    template: Template
+    source: Hashable
+    new_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+Take = Callable[[Sequence[Prompt]], Sequence[tuple[Layers, Mapping[str, Tensor]]]]
+"""Prompts that are about to be continued -> for each its adapter, and its head's own tensors."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen.
+
+    Attributes:
+        beams: sequences that are followed per row; 1 for greedy choice or sampling. None: what each task says.
+        temperature: 0 takes the likeliest token; higher draws more evenly.
+        top_k: draw among so many likeliest tokens only.
+        top_p: draw among the likeliest tokens that together have this probability (Holtzman et al. 2020).
+        seed: of the draws; row i of a call draws the same whatever stands beside it. None: new draws every time.
+    """
+
+    beams: int | None = None
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.beams is not None and self.beams < 1:
+            problems.append(f"num_beams: found {self.beams}, expected at least 1")
+        if not 0 <= self.temperature < float("inf"):
+            problems.append(f"temperature: found {self.temperature}, expected 0 or more")
+        if self.top_k is not None and self.top_k < 1:
+            problems.append(f"top_k: found {self.top_k}, expected at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            problems.append(f"top_p: found {self.top_p}, expected more than 0 and at most 1")
+        if self.seed is not None and not 0 <= self.seed < SEEDS:
+            problems.append(f"seed: found {self.seed}, expected 0 to 2^63 - 1")
+        if not self.temperature:
+            for name in ("top_k", "top_p", "seed"):
+                if getattr(self, name) is not None:
+                    problems.append(f"{name}: has no meaning at temperature 0, where nothing is drawn")
+        elif self.beams is not None and self.beams > 1:
+            problems.append(f"num_beams: found {self.beams} at temperature {self.temperature}, expected one of the two")
+        if problems:
+            raise GenerationError("these settings cannot be honoured", problems)
+
+
+def generate(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    vocabulary: Vocabulary,
+    take: Take,
+    decoding: Decoding,
+    *,
+    batch_size: int = 64,
+    narrow: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> list[str]:
+    """Continue prompts, many adapters in one batch.
+
+    Args:
+        narrow: the context that heads above a trunk in a narrow number format compute in.
+
+    Returns:
+        One text per prompt, in their order, without the prompt.
+
+    Raises:
+        GenerationError: a number of new tokens, or a stop, that makes no sense.
+    """
+    _check(prompts)
+    seeds = _seeds(decoding, len(prompts))
+    rooms = [_room(prompt, vocabulary) for prompt in prompts]
+    limits = [min(_wanted(prompt), room) for prompt, room in zip(prompts, rooms, strict=True)]
+    texts: dict[int, str] = {}
+    with torch.inference_mode(), narrow():
+        for (beams, *_), group in _groups(prompts, rooms, max(limits, default=0), decoding).items():
+            lengths = [prompts[index].feature.length_tokens for index in group]
+            for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
+                rows = [group[place] for place in part]
+                taken = dict(zip(rows, take([prompts[index] for index in rows]), strict=True))
+                order = engine.order([taken[index][0] for index in rows])
+                rows = [rows[place] for place in order]
+                batch = _Batch([prompts[i] for i in rows], [taken[i] for i in rows], [limits[i] for i in rows])
+                found = batch.continued(engine, vocabulary, beams, decoding, [seeds[i] for i in rows])
+                texts.update(zip(rows, found, strict=True))
+    return [texts[index] for index in range(len(prompts))]
+
+
+class _Batch:
+    """Prompts that share a model class, in the engine's order."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        adapters: Sequence[tuple[Layers, Mapping[str, Tensor]]],
+        limits: Sequence[int],
+    ) -> None:
+        self._prompts, self._adapters, self._limits = prompts, adapters, limits
+
+    def continued(
+        self, engine: Engine, vocabulary: Vocabulary, beams: int, decoding: Decoding, seeds: Sequence[int]
+    ) -> list[str]:
+        prompts, task = self._prompts, self._prompts[0].task
+        device, decoder_only = engine.backbone.device, not engine.backbone.is_encoder_decoder
+        inputs = task.collate_prompts([p.feature for p in prompts], vocabulary).to(device).inputs
+        start = inputs["input_ids"].shape[1] if decoder_only else 1
+        with engine.routed([layers for layers, _ in self._adapters]) as trunk:
+            model: Any = prompts[0].template.model(self._adapters[0][1], trunk)
+            ids_BT: Tensor = model.generate(
+                **inputs,
+                max_new_tokens=max(self._limits),
+                num_beams=beams,
+                do_sample=False,
+                stopping_criteria=self._criteria(start, device, vocabulary),
+                logits_processor=_processors(decoding, seeds, device),
+            )
+        new = [ids[start : start + limit] for ids, limit in zip(ids_BT.tolist(), self._limits, strict=True)]
+        texts = task.decode(new, vocabulary)
+        return [until(text, prompt.stop) for text, prompt in zip(texts, prompts, strict=True)]
+
+    def _criteria(self, start: int, device: torch.device, vocabulary: Vocabulary) -> StoppingCriteriaList:
+        criteria: list[StoppingCriteria] = [RowLengths(self._limits, start)]
+        for stop in dict.fromkeys(prompt.stop for prompt in self._prompts if prompt.stop):
+            rows_B = torch.tensor([prompt.stop == stop for prompt in self._prompts], device=device)
+            criteria.append(RowStops(StopStringCriteria(vocabulary.tokenizer, list(stop)), rows_B))
+        return StoppingCriteriaList(criteria)
+
+
+class RowLengths(StoppingCriteria):  # type: ignore[misc]
+    """Ends every row at its own number of new tokens."""
+
+    def __init__(self, limits: Sequence[int], start: int) -> None:
+        self._limits, self._start = list(limits), start
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Any:
+        new = input_ids.shape[1] - self._start
+        done_B = torch.tensor([new >= limit for limit in self._limits], device=input_ids.device)
+        return done_B.repeat_interleave(input_ids.shape[0] // len(self._limits))
+
+
+class RowStops(StoppingCriteria):  # type: ignore[misc]
+    """Ends some rows at texts."""
+
+    def __init__(self, stops: StopStringCriteria, rows_B: Tensor) -> None:
+        self._stops, self._rows_B = stops, rows_B
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
+        found_N: Any = self._stops(input_ids, scores, **kwargs)
+        return found_N & self._rows_B.repeat_interleave(input_ids.shape[0] // len(self._rows_B))
+
+
+class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
+    """Adds every row's own Gumbel noise, so that the largest score is a draw from the softmax."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        noise = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(noise, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores - noise.log()
+
+
+def until(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of the stops that it holds."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(places)].strip() if places else text
+
+
+def _processors(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> LogitsProcessorList:
+    if not decoding.temperature:
+        return LogitsProcessorList()
+    chosen = LogitsProcessorList([TemperatureLogitsWarper(float(decoding.temperature))])
+    if decoding.top_k is not None:
+        chosen.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p is not None:
+        chosen.append(TopPLogitsWarper(float(decoding.top_p)))
+    chosen.append(GumbelNoise(seeds, device))
+    return chosen
+
+
+def _groups(
+    prompts: Sequence[Prompt], rooms: Sequence[int], longest: int, decoding: Decoding
+) -> dict[tuple[Any, ...], list[int]]:
+    """Prompts that can share a batch, by position: those with the same number of beams, model class and head.
+
+    A batch goes on until its last row has ended, and the others are fed padding meanwhile. A prompt that leaves no
+    place for that in the backbone shares a batch with prompts that leave as little.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, (prompt, room) in enumerate(zip(prompts, rooms, strict=True)):
+        beams = prompt.task.settings.beams if decoding.beams is None else decoding.beams
+        if decoding.temperature:
+            beams = 1
+        # A head that is trained belongs to one adapter, a borrowed one to all.
+        head = prompt.source if prompt.template.shapes else None
+        key = beams, min(room, longest), type(prompt.task), id(prompt.template), head
+        groups.setdefault(key, []).append(index)
+    return groups
+
+
+def _room(prompt: Prompt, vocabulary: Vocabulary) -> int:
+    """The most new tokens that the backbone has room for behind a prompt by itself."""
+    return prompt.task.new_tokens(prompt.task.collate_prompts([prompt.feature], vocabulary), ENDLESS)
+
+
+def _wanted(prompt: Prompt) -> int:
+    return prompt.task.settings.max_new_tokens if prompt.new_tokens is None else prompt.new_tokens
+
+
+def _seeds(decoding: Decoding, rows: int) -> list[int]:
+    generator = torch.Generator()
+    if decoding.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(decoding.seed)
+    return [int(seed) for seed in torch.randint(SEEDS - 1, (rows,), generator=generator)]
+
+
+def _check(prompts: Sequence[Prompt]) -> None:
+    problems = []
+    for number, prompt in enumerate(prompts, start=1):
+        if prompt.new_tokens is not None and prompt.new_tokens < 1:
+            problems.append(f"row {number}: max_new_tokens: found {prompt.new_tokens}, expected at least 1")
+        if "" in prompt.stop:
+            problems.append(f"row {number}: stop: found an empty text, which would end every row at once")
+    if problems:
+        raise GenerationError("these rows cannot be continued", problems)

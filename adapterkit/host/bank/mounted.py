@@ -1,0 +1,172 @@
+"""The record of what is mounted under a name: all that answering needs, and nothing of the artifact beyond that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+from adapterkit.compose.mountable import Facts
+from adapterkit.host.bank.residency import Seat
+from adapterkit.host.engine.heads import Template
+from adapterkit.recipe import BottleneckMethod, LoraMethod, Method
+from adapterkit.tasks.protocol import Task
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MountedHead:
+    """One head of what is mounted.
+
+    Attributes:
+        task: what it answers.
+        template: its modules.
+    """
+
+    task: Task
+    template: Template
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Mounted:
+    """One version of what is mounted under a name. It never changes; a swap puts another in its place.
+
+    Attributes:
+        name: the name that rows are addressed to.
+        version: 1 for what was mounted, one more for every swap since.
+        facts: the artifact; nothing for a composition.
+        heads: name -> head; one usually, under any name.
+        method: what is attached, in words.
+        rank: the LoRA's rank or the bottleneck's width; None without either.
+        seat: its tensors.
+        report: what a composition says of itself.
+    """
+
+    name: str
+    version: int
+    facts: Facts
+    heads: Mapping[str, MountedHead]
+    method: str
+    rank: int | None
+    seat: Seat
+    report: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The kinds of its heads, in words."""
+        return ", ".join(dict.fromkeys(head.task.kind for head in self.heads.values()))
+
+
+def words_for(methods: Sequence[Method]) -> str:
+    """Methods in the order of their application: "lora", "houlsby + lora", "none"."""
+    names = [method.placement if isinstance(method, BottleneckMethod) else method.kind for method in methods]
+    attached = [name for name in names if name != "none"]
+    return " + ".join(attached) or "none"
+
+
+def rank_of(methods: Iterable[Method], hidden_size: int) -> int | None:
+    """The largest rank or width."""
+    found = [
+        max([method.rank, *method.rank_pattern.values()])
+        if isinstance(method, LoraMethod)
+        else method.width_for(hidden_size)
+        for method in methods
+        if isinstance(method, LoraMethod | BottleneckMethod)
+    ]
+    return max(found, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is to know of one mounted adapter.
+
+    Attributes:
+        name: as mounted.
+        version: 1 when mounted, one more for every swap.
+        artifact: the version that the artifact says of itself; 0 for a composition.
+        kind: of task.
+        method: what is attached.
+        rank: the LoRA's rank or the bottleneck's width.
+        slot: its place in the bank; None while it is away.
+        size_bytes: of its tensors, packed method and head.
+        hits: rows that were asked of it.
+        resident: whether its tensors are where the backbone is.
+        source: the artifact's folder; nothing for a composition.
+        report: what a composition says of itself.
+    """
+
+    name: str
+    version: int
+    artifact: int
+    kind: str
+    method: str
+    rank: int | None
+    slot: int | None
+    size_bytes: int
+    hits: int
+    resident: bool
+    source: str
+    report: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, mounted: Mounted) -> Status:
+        """The state of what is mounted, at this moment."""
+        seat = mounted.seat
+        facts = mounted.facts
+        return cls(
+            mounted.name,
+            mounted.version,
+            facts.version,
+            mounted.kind,
+            mounted.method,
+            mounted.rank,
+            seat.slot,
+            seat.size_bytes,
+            seat.hits,
+            seat.is_resident,
+            facts.source,
+            mounted.report,
+        )
+
+
+_COLUMNS = ("name", "version", "kind", "method", "rank", "slot", "bytes", "hits", "resident")
+
+
+class Statuses(Sequence[Status]):
+    """The states of all that is mounted, by name; printed as a table."""
+
+    def __init__(self, states: Iterable[Status]) -> None:
+        self._states = tuple(states)
+
+    @overload
+    def __getitem__(self, index: int) -> Status: ...
+    @overload
+    def __getitem__(self, index: slice) -> Statuses: ...
+    def __getitem__(self, index: int | slice) -> Status | Statuses:
+        return Statuses(self._states[index]) if isinstance(index, slice) else self._states[index]
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __str__(self) -> str:
+        cells = [_COLUMNS, *map(_cells, self._states)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
+        return "\n".join([*lines, f"{len(self._states)} mounted, {sum(s.size_bytes for s in self._states):,} bytes"])
+
+    __repr__ = __str__
+
+
+def _cells(status: Status) -> tuple[str, ...]:
+    return (
+        status.name,
+        str(status.version),
+        status.kind,
+        status.method,
+        "-" if status.rank is None else str(status.rank),
+        "-" if status.slot is None else str(status.slot),
+        f"{status.size_bytes:,}",
+        f"{status.hits:,}",
+        "yes" if status.resident else "no",
+    )

@@ -1,0 +1,107 @@
+"""From an artifact or a plan to what a host keeps of it: checked, packed, and seated in the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from adapterkit.artifact import Artifact
+from adapterkit.artifact.loading import as_parts
+from adapterkit.backbone import Backbone
+from adapterkit.compose.mountable import Composed, Facts, of_artifact
+from adapterkit.errors import AdapterkitError, ArtifactError
+from adapterkit.host.bank.mounted import Mounted, MountedHead, rank_of, words_for
+from adapterkit.host.bank.residency import Bank, Loaded
+from adapterkit.host.bank.sources import Source, open_source
+from adapterkit.host.engine.heads import Templates, bare_view
+from adapterkit.host.packing.pack import pack
+
+
+class Mounting:
+    """Prepares what is to be mounted.
+
+    Attributes:
+        templates: the modules of heads.
+    """
+
+    def __init__(self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted]) -> None:
+        """
+        Args:
+            backbone: bare.
+            bank: where tensors are seated.
+            table: what is mounted at any moment; plans name their members by it.
+        """
+        self.templates = Templates(backbone, bare_view(backbone.trunk))
+        self._backbone = backbone
+        self._bank = bank
+        self._table = table
+
+    def prepare(self, name: str, source: Source, version: int) -> Mounted:
+        """Everything that mounting needs and that may fail, before anything is changed."""
+        opened = open_source(source)
+        if isinstance(opened, Artifact):
+            opened.check_backbone(self._backbone)
+            composed = of_artifact(opened)
+            facts = composed.heads[""].facts
+        else:
+            facts = Facts()
+            composed = opened.build(self.artifact, self._backbone)
+        heads = {
+            key: MountedHead(part.task, self.templates.get(part.task.kind, part.task.classes, part.head))
+            for key, part in composed.heads.items()
+        }
+        methods = [part.method for part in composed.parts]
+        seat = self._bank.admit(self.load(composed), _Again(self, name, facts))
+        rank = rank_of(methods, self._backbone.hidden_size)
+        return Mounted(name, version, facts, heads, words_for(methods), rank, seat, composed.report)
+
+    def load(self, composed: Composed) -> Loaded:
+        packed = [
+            pack(part.method, part.config, part.state, self._backbone, as_parts(part.parts, self._backbone))
+            for part in composed.parts
+        ]
+        heads = {
+            key: self.templates.head(part.task.kind, part.task.classes, part.head, part.state)
+            for key, part in composed.heads.items()
+        }
+        return Loaded(tuple(layer for layer in packed if layer is not None), heads)
+
+    def artifact(self, place: str) -> Artifact:
+        """What a plan means by a member: a mounted name first, then a folder or a hub id."""
+        mounted = self._table.get(place)
+        if mounted is not None and not mounted.facts.sha256:
+            raise ArtifactError(
+                f"{place!r} is mounted as a composition, and a composition is made of artifacts",
+                remedy="Compose it from the members of that one.",
+            )
+        opened = open_source(place if mounted is None else mounted.facts.source)
+        if not isinstance(opened, Artifact):
+            raise ArtifactError(f"{place!r} is no artifact, and a composition is made of artifacts")
+        if mounted is not None and opened.manifest.sha256 != mounted.facts.sha256:
+            raise _changed(place, mounted.facts)
+        opened.check_backbone(self._backbone)
+        return opened
+
+
+class _Again:
+    """Loads a mounted artifact anew, should the file be lost in which it waits."""
+
+    def __init__(self, mounting: Mounting, name: str, facts: Facts) -> None:
+        self._mounting, self._name, self._facts = mounting, name, facts
+
+    def __call__(self) -> Loaded:
+        facts = self._facts
+        try:
+            opened = open_source(facts.source) if facts.sha256 else None
+        except AdapterkitError as error:
+            raise _changed(self._name, facts) from error
+        if not isinstance(opened, Artifact) or opened.manifest.sha256 != facts.sha256:
+            raise _changed(self._name, facts)
+        return self._mounting.load(of_artifact(opened))
+
+
+def _changed(name: str, facts: Facts) -> ArtifactError:
+    return ArtifactError(
+        f"{name!r} is mounted and cannot be read again",
+        [f"{facts.source or 'a composition'}: expected the version {facts.sha256[:12] or 'that was composed'}…"],
+        f"Swap it for what is there now: host.swap({name!r}, …).",
+    )

@@ -1,0 +1,54 @@
+"""Where an adapter to be mounted comes from: a folder, a hub, an opened artifact, a training result, or a plan."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from adapterkit.artifact import Artifact, open_artifact
+from adapterkit.artifact.hub import find_folder
+from adapterkit.compose.mountable import Plan
+from adapterkit.compose.plan_file import load_plan
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """What a training run gives: the folder of its artifact."""
+
+    @property
+    def artifact(self) -> str | os.PathLike[str]: ...
+
+
+Source = str | os.PathLike[str] | Artifact | Trained | Plan
+
+PLANS = (".yaml", ".yml")
+"""How the file of a plan ends."""
+
+
+def open_source(source: Any) -> Artifact | Plan:
+    """What is to be mounted, opened.
+
+    Args:
+        source: an artifact's folder; a hub id as owner/name or owner/name@revision, taken only where no such folder is
+            there; an opened artifact; a training result; the YAML file of a plan; or a plan, given back as it is.
+
+    Raises:
+        ArtifactError: there is no such artifact, or it is refused.
+        HubError: no such folder is there, and no hub gives it.
+        TypeError: none of these.
+    """
+    if isinstance(source, Artifact):
+        return source
+    if isinstance(source, str | os.PathLike):
+        if Path(source).suffix in PLANS and Path(source).is_file():
+            return load_plan(Path(source))
+        return open_artifact(find_folder(os.fspath(source)))
+    if hasattr(source, "build"):
+        plan: Plan = source
+        return plan
+    if isinstance(source, Trained):
+        return open_artifact(Path(source.artifact))
+    raise TypeError(
+        f"an artifact's folder, a hub id, an opened artifact or a plan can be mounted, not a {type(source).__name__}"
+    )

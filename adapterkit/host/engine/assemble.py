@@ -1,0 +1,230 @@
+"""The pieces of an adapter, whoever made them, put into one flat tensor with its structure.
+
+Scalings are folded in, the tensors have the backbone's dtype, and nothing is padded: an adapter takes the bytes of
+its own numbers. A flat tensor is never written again, so whoever holds one computes with the version he began with.
+
+Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapterkit.backbone import Backbone
+from adapterkit.backbone.sites import Site, Sublayer
+from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Piece, Structure
+from adapterkit.methods.reach import lowest_layers
+
+SHARING = {
+    "attention.query": "attention",
+    "attention.key": "attention",
+    "attention.value": "attention",
+    # The cross attention's query reads the decoder, its key and value read the encoder.
+    "cross_attention.key": "cross_attention",
+    "cross_attention.value": "cross_attention",
+    "feedforward.gate": "feedforward",
+    "feedforward.input": "feedforward",
+}
+"""Sites of one layer that are given the same x -> what they share."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """The method of one adapter, ready for a host.
+
+    Attributes:
+        structure: which tensors stand where; the same object for adapters that are built alike.
+        flat: (P,), all of them in the backbone's dtype on its device; never written again.
+        lowest_layer: stack -> the lowest layer that the method touches, -1 for the embeddings.
+        size_bytes: of `flat`.
+    """
+
+    structure: Structure
+    flat: Tensor
+    lowest_layer: Mapping[str, int]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """A low-rank update of one linear: y + b · a · x.
+
+    Attributes:
+        site: where.
+        a: the projection down, (R, I).
+        b: the projection up, (O, R), with DoRA's gain folded in.
+        scaling: what b is still to be multiplied by.
+    """
+
+    site: Site
+    a: Tensor
+    b: Tensor
+    scaling: float = 1.0
+
+
+@dataclass(frozen=True)
+class Affine:
+    """gain · y + shift on one module's output, applied before the module's update.
+
+    Attributes:
+        path: the module, by path in the trunk.
+        gain: (O,), or None.
+        shift: (O,), or None.
+    """
+
+    path: str
+    gain: Tensor | None
+    shift: Tensor | None
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A factor on what one linear reads.
+
+    Attributes:
+        path: the linear, by path in the trunk.
+        factor: (I,).
+    """
+
+    path: str
+    factor: Tensor
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """A bottleneck after or beside one sublayer.
+
+    Attributes:
+        sublayer: where.
+        placement: "houlsby", "pfeiffer" or "parallel".
+        activation: the function in the middle.
+        down: W_down, (M, D).
+        down_bias: b_down, (M,).
+        up: W_up, (D, M), with the scale folded in.
+        up_bias: b_up, (D,), with the scale folded in.
+    """
+
+    sublayer: Sublayer
+    placement: str
+    activation: str
+    down: Tensor
+    down_bias: Tensor
+    up: Tensor
+    up_bias: Tensor
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Pieces in the order in which they are packed, and their tensors where they still are.
+
+    Attributes:
+        pieces: the structure's.
+        tensors: one for each of its shapes.
+        factors: number of a tensor and what it is still to be multiplied by.
+        places: what updates and bottlenecks touch.
+    """
+
+    pieces: Sequence[Piece]
+    tensors: Sequence[Tensor]
+    factors: Sequence[tuple[int, float]]
+    places: Sequence[Site | Sublayer]
+
+
+def assemble(
+    backbone: Backbone,
+    updates: Iterable[Update] = (),
+    affines: Iterable[Affine] = (),
+    bottlenecks: Iterable[Bottleneck] = (),
+    scaled: Iterable[Scaled] = (),
+    lowest_layer: Mapping[str, int] | None = None,
+) -> Packed:
+    """Put pieces together, wherever they come from.
+
+    Args:
+        updates: at most one per linear.
+        affines: at most one per module.
+        bottlenecks: at most one per sublayer.
+        scaled: at most one per linear.
+        lowest_layer: None takes it from the updates and bottlenecks.
+    """
+    laid = lay_out(updates, affines, bottlenecks, scaled)
+    flat = flatten(laid.tensors, laid.factors).to(backbone.device, backbone.dtype)
+    lowest = lowest_layers(laid.places) if lowest_layer is None else dict(lowest_layer)
+    return Packed(Structure.of(laid.pieces), flat, lowest, flat.numel() * flat.element_size())
+
+
+def lay_out(
+    updates: Iterable[Update] = (),
+    affines: Iterable[Affine] = (),
+    bottlenecks: Iterable[Bottleneck] = (),
+    scaled: Iterable[Scaled] = (),
+) -> Laid:
+    """The order in which pieces are packed; arguments as for `assemble`."""
+    pieces: list[Piece] = []
+    tensors: list[Tensor] = []
+    factors: list[tuple[int, float]] = []
+    places: list[Site | Sublayer] = []
+    for affine in affines:
+        gain = None if affine.gain is None else affine.gain.float() - 1  # bf16 would round the difference
+        parts = [part for part in (gain, affine.shift) if part is not None]
+        pieces.append(AffinePiece(affine.path, len(parts[0]), affine.gain is not None, affine.shift is not None))
+        tensors += parts
+    for one in scaled:
+        pieces.append(InputPiece(one.path, len(one.factor)))
+        tensors.append(one.factor.float() - 1)
+    for group in _groups(updates):
+        pieces.append(
+            LoraPiece(
+                tuple(update.site.path for update in group),
+                tuple(len(update.a) for update in group),
+                group[0].a.shape[1],
+                tuple(len(update.b) for update in group),
+            )
+        )
+        tensors += [update.a for update in group]
+        factors += [(len(tensors) + place, update.scaling) for place, update in enumerate(group)]
+        tensors += [update.b.T for update in group]
+        places += [update.site for update in group]
+    for neck in bottlenecks:
+        sublayer = neck.sublayer
+        width, hidden = neck.down.shape
+        pieces.append(
+            BottleneckPiece(
+                sublayer.output,
+                hidden,
+                width,
+                neck.placement,
+                neck.activation,
+                residual=None if neck.placement == "houlsby" else sublayer.residual,
+                norm=sublayer.norm if neck.placement == "pfeiffer" else None,
+            )
+        )
+        tensors += [neck.down, neck.down_bias, neck.up.T, neck.up_bias]
+        places.append(sublayer)
+    return Laid(pieces, tensors, factors, places)
+
+
+def flatten(tensors: Sequence[Tensor], factors: Iterable[tuple[int, float]] = ()) -> Tensor:
+    """All numbers one after the other in fp32 on the CPU, some tensors multiplied: the dtype is changed only once."""
+    lengths = [tensor.numel() for tensor in tensors]
+    flat = torch.empty(sum(lengths))
+    places = [place.view(tensor.shape) for place, tensor in zip(flat.split_with_sizes(lengths), tensors, strict=True)]
+    for place, tensor in zip(places, tensors, strict=True):
+        place.copy_(tensor)
+    for number, factor in factors:
+        if factor != 1:
+            places[number].mul_(factor)
+    return flat
+
+
+def _groups(updates: Iterable[Update]) -> list[list[Update]]:
+    """Updates of linears that share an x, together."""
+    groups: dict[tuple[str, int, str], list[Update]] = {}
+    for update in updates:
+        site = update.site
+        groups.setdefault((site.stack, site.layer, SHARING.get(site.name, site.name)), []).append(update)
+    return list(groups.values())

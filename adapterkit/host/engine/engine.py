@@ -1,0 +1,171 @@
+"""The heart of a host: forwards of the backbone in which every row carries its own adapter.
+
+A forward runs on a view of the trunk that is leased to it alone, so that there is neither a lock around it nor state
+that two threads share. What is mounted meanwhile changes nothing of a forward in flight: it holds the adapters' tensors
+themselves, and those are never written again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapterkit.backbone import Backbone
+from adapterkit.backbone.cut import layers_of, splits
+from adapterkit.backbone.sites import Stack
+from adapterkit.errors import RoutingError
+from adapterkit.host.engine import route
+from adapterkit.host.engine.idle_work import without_idle_work
+from adapterkit.host.engine.layer_range import Part
+from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.shared_modules import view_of
+from adapterkit.host.engine.view import CompiledView, Placed, Span, View, placed
+
+
+class Engine:
+    """Runs a backbone with another adapter in every row.
+
+    Threads may share one engine. Each forward in flight holds a view of its own: modules, and no tensor that the
+    backbone does not have.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        compile: bool = False,  # noqa: A002
+        merge: bool = False,
+        compiler: str | Any = "inductor",
+    ) -> None:
+        """
+        Args:
+            backbone: bare; it is left as it is.
+            compile: let torch compile the views' forwards.
+            merge: fold the LoRA of an adapter that owns a batch into copies of the weights, where that is cheaper.
+            compiler: torch's name of the backend, or a backend.
+
+        Raises:
+            SiteError: an adapter is attached to the backbone.
+            ValueError: both `compile` and `merge`.
+        """
+        if compile and merge:
+            raise ValueError(
+                "a compiled host has one graph for every batch, and merges nothing: leave one of the two off"
+            )
+        self.backbone = backbone
+        self._compile = compile
+        self._merge = merge
+        self._compiler = compiler
+        self._pristine = view_of(backbone.trunk)
+        self._free: deque[View] = deque()
+        self._free_compiled: deque[CompiledView] = deque()
+        self._known: tuple[Placed, ...] = ()
+        self._lock = threading.Lock()
+
+    def order(self, adapters: Sequence[Layers]) -> list[int]:
+        """A stable permutation of a batch's rows after which `routed` is cheapest."""
+        return route.order(adapters)
+
+    def mixes(self, adapters: Sequence[Layers]) -> bool:
+        """Whether rows that carry these can share a forward."""
+        return not self._positional or len(set(adapters)) == 1 or not self._reads_positions(adapters)
+
+    def _reads_positions(self, adapters: Sequence[Layers]) -> bool:
+        return any(
+            not self._positional.isdisjoint(packed.structure.paths) for layers in set(adapters) for packed in layers
+        )
+
+    @cached_property
+    def _positional(self) -> frozenset[str]:
+        """See `Sites`."""
+        return self.backbone.known_sites.positional
+
+    @contextmanager
+    def routed(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
+        """A trunk in whose forwards every row carries its own adapter.
+
+        Args:
+            adapters: what each row of the batch carries, in `order`.
+
+        Yields:
+            An instance of the trunk's class, for any number of forwards in this thread, over exactly these rows or
+            over each of them repeated in place (beams, choices). Its encoder and its decoder work by themselves too.
+        """
+        if self._compile:
+            with self._routed_compiled(adapters) as trunk:
+                yield trunk
+            return
+        with self._leased(adapters) as view:
+            yield view.trunk
+
+    @contextmanager
+    def routed_part(self, adapters: Sequence[Layers], span: Span) -> Iterator[Part]:
+        """Some layers of such a trunk, for one batch that changes between two layers. Only where it `splits`."""
+        with self._leased(adapters) as view:
+            yield view.part(span)
+
+    @cached_property
+    def splits(self) -> bool:
+        """Whether some layers of the trunk can run alone. A compiled one would be compiled anew for each part."""
+        if self._compile or not splits(self._pristine):
+            return False
+        _, layers = layers_of(self._pristine)
+        return len(layers) == self.layer_count
+
+    @property
+    def stack(self) -> Stack:
+        """The stack that reads the text."""
+        return "encoder" if "encoder" in self.backbone.known_sites.layer_count else "decoder"
+
+    @property
+    def layer_count(self) -> int:
+        """How many layers that stack has, 0 where they are not known."""
+        return self.backbone.known_sites.layer_count.get(self.stack, 0)
+
+    @contextmanager
+    def _leased(self, adapters: Sequence[Layers]) -> Iterator[View]:
+        try:
+            view = self._free.pop()
+        except IndexError:
+            trunk = without_idle_work(view_of(self._pristine))
+            view = View(trunk, merge=self._merge, positional=self._positional)
+        try:
+            view.take_up(list(route.segments(adapters, view.gathering.stack)), len(adapters))
+            yield view
+        finally:
+            view.lay_down()
+            self._free.append(view)
+
+    @contextmanager
+    def _routed_compiled(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
+        if self._positional and self._reads_positions(adapters):
+            raise RoutingError("a compiled host cannot carry what reads positions", remedy="Use compile=False.")
+        known = self._learn(adapters)
+        try:
+            view = self._free_compiled.pop()
+        except IndexError:
+            view = CompiledView(view_of(self._pristine), self._compile_module)
+        try:
+            view.take_up(adapters, known, torch.empty(0, dtype=self.backbone.dtype, device=self.backbone.device))
+            yield view.trunk
+        finally:
+            view.lay_down()
+            self._free_compiled.append(view)
+
+    def _compile_module(self, module: nn.Module) -> None:
+        module.compile(dynamic=True, backend=self._compiler)
+
+    def _learn(self, adapters: Sequence[Layers]) -> tuple[Placed, ...]:
+        """All structures seen so far; a new one makes torch compile once more."""
+        new = [one for one in placed(adapters) if one not in self._known]
+        if new:
+            with self._lock:
+                self._known += tuple(one for one in new if one not in self._known)
+        return self._known

@@ -1,0 +1,357 @@
+"""What the host adds to the output of one module for a run of rows: two batched products.
+
+Both products are taken with the tokens last: a · xᵀ, then y += hᵀ · b. So the narrow result h (R, N) lies with its long
+axis together, which matrix libraries like up to twice as much in fp32 and five times in bf16 as h (N, R).
+
+Axes: u adapters, N tokens of one adapter's rows, I inputs, O outputs, R rank, D hidden width, M bottleneck width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterkit.errors import RoutingError
+from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
+from adapterkit.methods.bottleneck.config import ACTIVATIONS
+
+MERGE_FROM = 4.0
+"""From how many times as many tokens as equal multiplications a weight is folded: its way through memory costs too."""
+
+Key = tuple[int, int]
+Norm = Callable[[Tensor], Tensor]
+Product = Callable[[Tensor], Tensor]
+Gather = Callable[[Sequence[Tensor]], Tensor]
+
+
+class Weights:
+    """The tensors of the adapters of one run of rows, which all have the same structure.
+
+    Attributes:
+        count: how many adapters.
+    """
+
+    def __init__(self, structure: Structure, flats: Sequence[Tensor], gather: Gather) -> None:
+        """Nothing is copied before it is needed, and the tensors of one adapter never are.
+
+        Args:
+            gather: makes (u, P) of several adapters' tensors.
+        """
+        self.count = len(flats)
+        self._gather = gather
+        self._structure = structure
+        self._flats = flats
+        self._split: dict[torch.dtype, list[Tensor]] = {}
+
+    def of(self, dtype: torch.dtype) -> list[Tensor]:
+        """Every tensor of the structure for all adapters, with a leading axis u."""
+        found = self._split.get(dtype)
+        if found is None:
+            flats = self._flats
+            stacked = flats[0][None] if len(flats) == 1 else self._gather(flats)
+            found = self._split[dtype] = self._structure.split(stacked.to(dtype))
+        return found
+
+    def alone(self, dtype: torch.dtype) -> list[list[Tensor]]:
+        """Every tensor of the structure, adapter by adapter; nothing is copied."""
+        return [self._structure.split(flat.to(dtype)) for flat in self._flats]
+
+
+class Stack:
+    """The tensors of one structure for every row of a batch, zeros where a row has other ones: for compiled forwards.
+
+    Attributes:
+        flats: (u, P), one for each row; another tensor for every batch.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        self.flats = torch.empty(0)
+        self._lengths, self._shapes = structure.lengths, structure.shapes
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return self.flats.shape[0]
+
+    def of(self, dtype: torch.dtype) -> list[Tensor]:
+        """As `Weights.of`; the compiler makes the views free."""
+        flats = self.flats.to(dtype)
+        parts = torch.split_with_sizes(flats, self._lengths, dim=1)
+        return [part.view(flats.shape[0], *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+
+class Shrunk:
+    """The last x that was shrunk and what came out of it, for the linears that share both."""
+
+    def __init__(self) -> None:
+        self._x: Tensor | None = None
+        self._kept: dict[Key, Tensor] = {}
+
+    def get(self, x: Tensor, key: Key) -> Tensor | None:
+        """What was kept under this key for this very x."""
+        return self._kept.get(key) if x is self._x else None
+
+    def keep(self, x: Tensor, key: Key, value: Tensor) -> None:
+        """Keep a value for x; everything of other inputs is forgotten."""
+        if x is not self._x:
+            self._x, self._kept = x, {}
+        self._kept[key] = value
+
+
+def shrink(a_uRI: Tensor, x_uNI: Tensor) -> Tensor:
+    """a · xᵀ for every adapter: (u, R, N). One adapter alone takes the plain product, which is twice as fast."""
+    if len(a_uRI) == 1:
+        return torch.mm(a_uRI[0], x_uNI[0].t())[None]
+    return torch.bmm(a_uRI, x_uNI.transpose(1, 2))
+
+
+def expand(y_uNO: Tensor, h_uRN: Tensor, b_uRO: Tensor) -> None:
+    """y += hᵀ · b for every adapter, in place."""
+    if len(h_uRN) == 1:
+        y_uNO[0].addmm_(h_uRN[0].t(), b_uRO[0])
+    else:
+        y_uNO.baddbmm_(h_uRN.transpose(1, 2), b_uRO)
+
+
+class Step(ABC):
+    """What one piece of one run of rows adds at one module."""
+
+    def __init__(self, rows: tuple[int, int] | None, weights: Weights | Stack, first: int) -> None:
+        """
+        Args:
+            rows: the run in the batch, before any repetition; None for the whole batch.
+            first: number of the piece's first tensor in its structure.
+        """
+        self.rows = rows
+        self.weights = weights
+        self.first = first
+
+    @abstractmethod
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        """Change this run's rows of y in place; every row of the batch stands there `copies` times in a row."""
+
+    def cut(self, tensor: Tensor, copies: int) -> Tensor:
+        """This run's rows of a tensor as (u, N, width)."""
+        if self.rows is not None:
+            low, high = self.rows
+            tensor = tensor[low * copies : high * copies]
+        return tensor.reshape(self.weights.count, -1, tensor.shape[-1])
+
+
+class LoraStep(Step):
+    """y + b · a · x. The shrink is shared by all linears of the piece that are given the same x."""
+
+    def __init__(
+        self,
+        rows: tuple[int, int] | None,
+        weights: Weights | Stack,
+        first: int,
+        piece: LoraPiece,
+        member: int,
+        shrunk: Shrunk | None,
+    ) -> None:
+        """
+        Args:
+            member: number of this linear in the piece.
+            shrunk: where the shrink is shared; None shares nothing.
+        """
+        super().__init__(rows, weights, first)
+        self._b = first + 1 + member
+        start = sum(piece.ranks[:member])
+        self._own = slice(start, start + piece.ranks[member])
+        self._shrunk = shrunk if len(piece.paths) > 1 else None
+        self._key = id(weights), first
+
+    def factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """a (R, I) and b (R, O) of this linear, of an adapter that owns the batch."""
+        tensors = self.weights.of(dtype)
+        return tensors[self.first][0, self._own], tensors[self._b][0]
+
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        tensors = self.weights.of(y.dtype)
+        a_uRI, b_uRO = tensors[self.first], tensors[self._b]
+        shrunk = self._shrunk
+        if shrunk is None:
+            h_uRN = shrink(a_uRI[:, self._own], self.cut(x, copies))
+        else:
+            found = shrunk.get(x, self._key)
+            if found is None:
+                found = shrink(a_uRI, self.cut(x, copies))
+                shrunk.keep(x, self._key, found)
+            h_uRN = found[:, self._own]
+        expand(self.cut(y, copies), h_uRN, b_uRO)
+
+
+class AffineStep(Step):
+    """gain · y + shift, where the gain is kept as what it differs from 1: zeros change nothing."""
+
+    def __init__(self, rows: tuple[int, int] | None, weights: Weights | Stack, first: int, piece: AffinePiece) -> None:
+        super().__init__(rows, weights, first)
+        self._gain = piece.gain
+        self._shift = piece.shift
+
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        tensors = self.weights.of(y.dtype)
+        y_uNO = self.cut(y, copies)
+        if self._gain:
+            y_uNO.addcmul_(y_uNO, tensors[self.first][:, None])
+        if self._shift:
+            y_uNO.add_(tensors[self.first + self._gain][:, None])
+
+
+class InputStep(Step):
+    """y + W · (factor ⊙ x), where the factor is kept as what it differs from 1: zeros change nothing."""
+
+    def __init__(
+        self,
+        rows: tuple[int, int] | None,
+        weights: Weights | Stack,
+        first: int,
+        piece: InputPiece,
+        product: Product,
+    ) -> None:
+        """
+        Args:
+            product: the linear's own, without its bias.
+        """
+        super().__init__(rows, weights, first)
+        self._product = product
+
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        factor_uI = self.weights.of(y.dtype)[self.first]
+        self.cut(y, copies).add_(self._product(self.cut(x, copies) * factor_uI[:, None]))
+
+
+class BottleneckStep(Step):
+    """h + W_up · act(W_down · z + b_down) + b_up."""
+
+    def __init__(
+        self,
+        rows: tuple[int, int] | None,
+        weights: Weights | Stack,
+        first: int,
+        piece: BottleneckPiece,
+        norm: Norm | None,
+    ) -> None:
+        """
+        Args:
+            norm: the model's own, as it is in the bare backbone; pfeiffer in post-norm models needs it.
+        """
+        super().__init__(rows, weights, first)
+        self._placement = piece.placement
+        self._activate = ACTIVATIONS[piece.activation]
+        self._norm = norm
+
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        y_uND = z_uND = self.cut(y, copies)
+        if residual is not None and self._placement == "parallel":
+            z_uND = self.cut(residual, copies).to(y.dtype)
+        elif residual is not None and self._placement == "pfeiffer":
+            z_uND = y_uND + self.cut(residual, copies)
+            z_uND = (z_uND if self._norm is None else self._norm(z_uND)).to(y.dtype)
+        down_uMD, down_uM, up_uMD = self.weights.of(y.dtype)[self.first : self.first + 3]
+        middle_uMN = self._activate(shrink(down_uMD, z_uND).add_(down_uM[:, :, None]))
+        # b_up is the last row of W_up: one product instead of another pass over y.
+        ones = middle_uMN.new_ones(()).expand(len(middle_uMN), 1, middle_uMN.shape[2])
+        expand(y_uND, torch.cat([middle_uMN, ones], dim=1), up_uMD)
+
+
+class Merged:
+    """The product of a linear with its LoRAs folded into a copy of its weight, for an adapter that owns the batch.
+
+    Folding costs O · I · R multiplications, the products that it saves N · (I + O) · R.
+    """
+
+    def __init__(self, linear: nn.Linear | Conv1D, steps: Sequence[LoraStep], copies: dict[Any, Tensor]) -> None:
+        """
+        Args:
+            copies: memory for the folded weight, by shape and dtype; of one view, whose modules run one by one.
+        """
+        self.steps = len(steps)
+        self._linear = linear
+        self._lora = steps
+        self._copies = copies
+        inputs, outputs = linear.weight.shape
+        self._fewest_tokens = MERGE_FROM * inputs * outputs / (inputs + outputs)
+
+    def product(self, x: Tensor) -> Tensor | None:
+        """The linear's output; None where there are too few tokens for it to pay."""
+        weight, bias = self._linear.weight, self._linear.bias
+        if x.numel() // x.shape[-1] < self._fewest_tokens or x.dtype != weight.dtype:
+            return None
+        key = weight.shape, weight.dtype
+        folded = self._copies.get(key)
+        if folded is None:
+            with torch.inference_mode(False):  # so that it may be written to inside and outside of it
+                folded = self._copies[key] = torch.empty_like(weight, requires_grad=False)
+        source: Tensor = weight
+        for step in self._lora:
+            a_RI, b_RO = step.factors(weight.dtype)
+            left, right = (a_RI.t(), b_RO) if isinstance(self._linear, Conv1D) else (b_RO.t(), a_RI)
+            torch.addmm(source, left, right, out=folded)
+            source = folded
+        if not isinstance(self._linear, Conv1D):
+            return nn.functional.linear(x, folded, bias)
+        return torch.addmm(bias, x.reshape(-1, x.shape[-1]), folded).reshape(*x.shape[:-1], -1)
+
+
+class Work:
+    """All steps at one module for one batch."""
+
+    def __init__(
+        self,
+        rows: int | None,
+        steps: Sequence[Step],
+        *,
+        in_place: bool,
+        residual: str | None,
+        merged: Merged | None = None,
+    ) -> None:
+        """
+        Args:
+            rows: of the batch, before any repetition; None where every step is for the whole batch.
+            in_place: whether the module's output is its own, so that it may be written to.
+            residual: path of the module whose first input the steps need.
+            merged: takes the place of the module's own product, and of as many of the first steps as it folds.
+        """
+        self._rows = rows
+        self._merged = merged
+        self._steps = tuple(steps)
+        self._in_place = in_place
+        self._residual = residual
+
+    def merged_product(self, x: Tensor) -> Tensor | None:
+        """What `apply` then takes for y; None for the module's own output."""
+        return None if self._merged is None else self._merged.product(x)
+
+    def apply(self, x: Tensor, y: Tensor, residuals: dict[str, Tensor], *, merged: bool = False) -> Tensor:
+        """The module's output y with what the adapters make of it.
+
+        Args:
+            residuals: first inputs by path; the one that is needed is taken out.
+            merged: whether y comes from `merged_product`.
+
+        Raises:
+            RoutingError: the batch has another number of rows than was announced.
+        """
+        copies = 1
+        if self._rows is not None:
+            copies, rest = divmod(len(y), self._rows)
+            if rest or not copies:
+                raise RoutingError(
+                    "the batch is not the one that was announced",
+                    [f"rows: found {len(y)}, expected {self._rows}, or each of them repeated in place"],
+                    "Give every row its adapter, and the view exactly those rows.",
+                )
+        residual = None if self._residual is None else residuals.pop(self._residual)
+        steps = self._steps[self._merged.steps :] if merged and self._merged is not None else self._steps
+        if steps and not (self._in_place and y.is_contiguous()):
+            y = y.clone(memory_format=torch.contiguous_format)
+        for step in steps:
+            step.apply(x, y, residual, copies)
+        return y

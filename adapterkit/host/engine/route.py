@@ -1,0 +1,78 @@
+"""From the adapters of a batch's rows to what every module has to do.
+
+Rows that carry the same structure stand next to each other; so they are a slice of every tensor, and one batched
+product serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from adapterkit.host.engine.assemble import Packed
+from adapterkit.host.engine.products import Gather, Weights
+from adapterkit.host.engine.structure import Structure
+
+Layers = tuple[Packed, ...]
+"""What one row carries, applied in order: () nothing, one adapter usually, several for a stack."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of rows whose adapters have the same structures, each adapter with the same number of rows.
+
+    Attributes:
+        low, high: the rows, before any repetition.
+        layers: what is applied to them, in order.
+    """
+
+    low: int
+    high: int
+    layers: tuple[tuple[Structure, Weights], ...]
+
+
+def order(adapters: Sequence[Layers]) -> list[int]:
+    """A stable permutation after which rows of one structure stand together, and within it those of one adapter.
+
+    Adapters of one structure stand by their number of rows, so that as many as possible fit one segment.
+    """
+    counts: dict[Layers, int] = {}
+    first: dict[Layers, int] = {}
+    kinds: dict[tuple[Structure, ...], int] = {}
+    for index, layers in enumerate(adapters):
+        counts[layers] = counts.get(layers, 0) + 1
+        first.setdefault(layers, index)
+        kinds.setdefault(_structures(layers), index)
+    keys = {layers: (bool(layers), kinds[_structures(layers)], counts[layers], first[layers]) for layers in counts}
+    return sorted(range(len(adapters)), key=lambda index: keys[adapters[index]])
+
+
+def segments(adapters: Sequence[Layers], gather: Gather) -> Iterator[Segment]:
+    """The segments of rows that stand in `order`; rows without adapters are in none. Any order gives right answers.
+
+    Args:
+        gather: makes one tensor of several adapters'; see `Weights`.
+    """
+    runs: list[tuple[Layers, int, int]] = []
+    low = 0
+    for layers, same in groupby(adapters):
+        high = low + len(list(same))
+        runs.append((layers, low, high))
+        low = high
+    for (structures, _), alike in groupby(runs, key=lambda run: (_structures(run[0]), run[2] - run[1])):
+        if not structures:
+            continue
+        members = list(alike)
+        yield Segment(
+            members[0][1],
+            members[-1][2],
+            tuple(
+                (structure, Weights(structure, [layers[place].flat for layers, _, _ in members], gather))
+                for place, structure in enumerate(structures)
+            ),
+        )
+
+
+def _structures(layers: Layers) -> tuple[Structure, ...]:
+    return tuple(packed.structure for packed in layers)

@@ -1,0 +1,121 @@
+"""A view of a trunk: a second set of modules around the very same tensors, whose modules do a batch's work.
+
+The host never touches the trunk itself: while views answer, the trunk stays what it was and may be trained.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterkit.backbone.quantise import is_plain
+from adapterkit.errors import SiteError
+from adapterkit.host.engine.products import Work
+from adapterkit.methods.reach import adapted_paths
+
+
+class Hosted:
+    """What a view's module does more than its class: hand its input and its output to the batch's work.
+
+    Attributes:
+        work: what is to be done with the output of this module in the batch at hand.
+        records: whether others need this module's first input later in the call.
+        residuals: where such inputs are, by path; the view's own.
+        path: of this module in the trunk.
+    """
+
+    work: Work | None
+    records: bool
+    residuals: dict[str, Tensor]
+    path: str
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The class's own forward; with work, what the work makes of it."""
+        if self.records:
+            self.residuals[self.path] = _first(args, kwargs)
+        if self.work is None:
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        x = _first(args, kwargs)
+        y = self.work.merged_product(x)
+        if y is not None:
+            return self.work.apply(x, y, self.residuals, merged=True)
+        return self.work.apply(x, super().forward(*args, **kwargs), self.residuals)  # type: ignore[misc]
+
+
+def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+def bare(module: Any, x: Tensor) -> Tensor:
+    """What a hosted module's own class makes of x."""
+    y: Tensor = super(Hosted, module).forward(x)
+    return y
+
+
+def product(module: Any, x: Tensor) -> Tensor:
+    """What a hosted linear makes of x without its bias."""
+    if owns_output(module):
+        return x @ module.weight if isinstance(module, Conv1D) else nn.functional.linear(x, module.weight)
+    y = bare(module, x)
+    return y if module.bias is None else y - module.bias
+
+
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def host_module(module: nn.Module, path: str, residuals: dict[str, Tensor]) -> None:
+    """Let a view's module do a batch's work. Its class keeps its name, and the module everything it has."""
+    kind = type(module)
+    if issubclass(kind, Hosted):
+        return
+    hosted = _CLASSES.get(kind)
+    if hosted is None:
+        # Not torch's own __module__: Dynamo takes every tensor below torch's classes for one of a fixed shape.
+        names = {"__module__": __name__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        hosted = _CLASSES.setdefault(kind, type(kind.__name__, (Hosted, kind), names))
+    module.__class__ = hosted
+    module.__dict__.update(path=path, residuals=residuals, work=None, records=False)
+
+
+def owns_output(module: nn.Module) -> bool:
+    """Whether a module's output is a fresh tensor that nobody else sees: so for plain linears, else unknown."""
+    return isinstance(module, nn.Linear | Conv1D) and is_plain(module)
+
+
+def view_of(trunk: nn.Module) -> nn.Module:
+    """A view of a trunk, in eval mode: other modules, the same tensors.
+
+    Parameters of the view are other objects than the trunk's around the same memory, so that training that swaps a
+    trunk's weights for others, as merging does, is not seen.
+
+    Raises:
+        SiteError: an adapter is attached to the trunk.
+    """
+    adapted = adapted_paths(trunk)
+    if adapted:
+        raise SiteError(
+            "a host needs the bare backbone, and an adapter is attached to it",
+            [f"{path}: adapted" for path in adapted[:4]],
+            "Detach the adapter first; it can be attached again once the host is made.",
+        )
+    memo: dict[int, Any] = {**_shared_tensors(trunk)}
+    view: nn.Module = copy.deepcopy(trunk, memo)
+    return view.requires_grad_(False).eval()
+
+
+def _shared_tensors(trunk: nn.Module) -> dict[int, Tensor]:
+    """Identity of every tensor of the trunk -> what takes its place in a view."""
+    shared: dict[int, Tensor] = {}
+    for module in trunk.modules():
+        plain = [value for value in vars(module).values() if isinstance(value, Tensor)]
+        for tensor in [*plain, *module._buffers.values(), *module._parameters.values()]:
+            if tensor is None:
+                continue
+            # What quantisers make of a parameter keeps its state in the object.
+            aliased = type(tensor) is nn.Parameter
+            shared[id(tensor)] = nn.Parameter(tensor.data, requires_grad=False) if aliased else tensor
+    return shared

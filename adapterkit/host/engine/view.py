@@ -1,0 +1,220 @@
+"""A view of the trunk that carries one batch at a time: every module gets its work, and loses it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+from itertools import takewhile
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from adapterkit.errors import RoutingError
+from adapterkit.host.engine.fusing import FusionStep
+from adapterkit.host.engine.gathering import Gathering
+from adapterkit.host.engine.layer_range import Part
+from adapterkit.host.engine.products import (
+    AffineStep,
+    BottleneckStep,
+    InputStep,
+    LoraStep,
+    Merged,
+    Shrunk,
+    Stack,
+    Step,
+    Weights,
+    Work,
+)
+from adapterkit.host.engine.route import Layers, Segment
+from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
+from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
+
+Rows = tuple[int, int] | None
+Placed = tuple[int, Structure]
+"""A structure, and its place among what a row carries."""
+Span = tuple[str, int, int | None]
+"""The path of a model in the trunk ("" for the trunk itself), its first layer, and the layer before which it ends."""
+
+
+class View:
+    """A view of the trunk.
+
+    Attributes:
+        trunk: an instance of the trunk's own class.
+        gathering: memory for the tensors of a batch's adapters.
+    """
+
+    def __init__(self, trunk: nn.Module, *, merge: bool = False, positional: AbstractSet[str] = frozenset()) -> None:
+        """
+        Args:
+            trunk: the view's modules, not hosted yet.
+            merge: whether the LoRA of an adapter that owns a batch may be folded into copies of the weights.
+            positional: see `Sites`; there a batch is one adapter's.
+        """
+        self.trunk = trunk
+        self._positional = positional
+        self._merge = merge
+        self._copies: dict[Any, Tensor] = {}
+        self.gathering = Gathering()
+        self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
+        self._busy: set[str] = set()
+        self._residuals: dict[str, Tensor] = {}
+        self._parts: dict[Span, Part] = {}
+
+    def part(self, span: Span) -> Part:
+        """Some of the view's layers, which do the work that the view was given."""
+        found = self._parts.get(span)
+        if found is None:
+            stack, low, high = span
+            found = self._parts[span] = Part(self.trunk.get_submodule(stack), low, high)
+        return found
+
+    def take_up(self, segments: Sequence[Segment], rows: int) -> None:
+        """Give every module its work for a batch of so many rows."""
+        whole = self._is_whole(segments, rows)
+        runs = (
+            (None if whole else (segment.low, segment.high), structure, weights)
+            for segment in segments
+            for structure, weights in segment.layers
+        )
+        self.give(runs, None if whole else rows, Shrunk())
+
+    def _is_whole(self, segments: Sequence[Segment], rows: int) -> bool:
+        """Whether one adapter owns the batch, and what is not of any row too: what positions give."""
+        if not self._positional or len(segments) != 1 or (segments[0].low, segments[0].high) != (0, rows):
+            return False
+        layers = segments[0].layers
+        return all(weights.count == 1 for _, weights in layers) and any(
+            not self._positional.isdisjoint(structure.paths) for structure, _ in layers
+        )
+
+    def give(
+        self, runs: Iterable[tuple[Rows, Structure, Weights | Stack]], rows: int | None, shrunk: Shrunk | None
+    ) -> None:
+        """Give every module the steps of these runs of rows, in place of those that it had."""
+        self.lay_down()
+        steps: dict[str, list[tuple[int, Step]]] = {}
+        residual_of: dict[str, str] = {}
+        for run, structure, weights in runs:
+            first = 0
+            for piece in structure.pieces:
+                if isinstance(piece, LoraPiece):
+                    for member, path in enumerate(piece.paths):
+                        steps.setdefault(path, []).append((0, LoraStep(run, weights, first, piece, member, shrunk)))
+                elif isinstance(piece, AffinePiece):
+                    steps.setdefault(piece.path, []).append((0, AffineStep(run, weights, first, piece)))
+                elif isinstance(piece, InputPiece):
+                    bare_product = partial(product, self._hosted(piece.path))
+                    steps.setdefault(piece.path, []).append((0, InputStep(run, weights, first, piece, bare_product)))
+                else:
+                    norm = None if piece.norm is None else partial(bare, self._hosted(piece.norm))
+                    behind: Step
+                    if isinstance(piece, BottleneckPiece):
+                        behind = BottleneckStep(run, weights, first, piece, norm)
+                    elif isinstance(weights, Weights):
+                        behind = FusionStep(run, weights, first, piece, norm)
+                    else:
+                        raise RoutingError("a compiled host cannot carry a fusion", remedy="Use compile=False.")
+                    steps.setdefault(piece.path, []).append((1, behind))
+                    if piece.residual is not None:
+                        residual_of[piece.path] = piece.residual
+                first += len(piece.shapes)
+        for path, found in steps.items():
+            residual = residual_of.get(path)
+            if residual is not None:
+                self._hosted(residual).__dict__["records"] = True
+            module = self._hosted(path)
+            # Stable: all updates of a linear first, in order, then what stands behind it.
+            ordered = [step for _, step in sorted(found, key=lambda pair: pair[0])]
+            work = Work(
+                rows,
+                ordered,
+                in_place=owns_output(module),
+                residual=residual,
+                merged=self._merged(module, ordered, rows),
+            )
+            module.__dict__["work"] = work
+
+    def _merged(self, module: nn.Module, steps: Sequence[Step], rows: int | None) -> Merged | None:
+        """The updates that a linear may fold into its weight: those that come first and are for all rows."""
+        if not self._merge or not owns_output(module):
+            return None
+        whole = takewhile(lambda step: isinstance(step, LoraStep) and step.rows == (0, rows), steps)
+        found = [step for step in whole if isinstance(step, LoraStep) and step.weights.count == 1]
+        return Merged(cast(Any, module), found, self._copies) if found else None
+
+    def lay_down(self) -> None:
+        """Forget the batch: nothing of it is left, whatever happened in between."""
+        for path in self._busy:
+            self._modules[path].__dict__.update(work=None, records=False)
+        self._busy.clear()
+        self._residuals.clear()
+        self.gathering.reset()
+
+    def _hosted(self, path: str) -> nn.Module:
+        module = self._modules[path]
+        host_module(module, path, self._residuals)
+        self._busy.add(path)
+        return module
+
+
+class CompiledView:
+    """A view whose forwards torch compiles.
+
+    What is compiled depends on which structures there are, and not on which rows have them: every structure is applied
+    to every row, with zeros for the rows that have another one. So mixes, mounts and swaps compile nothing again.
+
+    Attributes:
+        trunk: an instance of the trunk's own class.
+    """
+
+    def __init__(self, trunk: nn.Module, compile_module: Callable[[nn.Module], None]) -> None:
+        """
+        Args:
+            compile_module: compiles a module in place.
+        """
+        self._view = View(trunk)
+        self.trunk = trunk
+        self._stacks: dict[Placed, Stack] = {}
+        self._zeros: dict[Structure, Tensor] = {}
+        parts = [part for name in ("encoder", "decoder") if (part := getattr(trunk, name, None)) is not None]
+        encoder_decoder = bool(getattr(trunk.config, "is_encoder_decoder", False))
+        for module in [trunk, *(parts if encoder_decoder else [])]:
+            compile_module(module)
+
+    def take_up(self, adapters: Sequence[Layers], known: Sequence[Placed], like: Tensor) -> None:
+        """Give every module its work.
+
+        Args:
+            adapters: what each row carries.
+            known: all structures that the host has seen.
+            like: a tensor of the dtype and on the device of the backbone.
+        """
+        if tuple(self._stacks) != tuple(known):
+            self._stacks = {placed: Stack(placed[1]) for placed in known}
+            self._zeros = {structure: like.new_zeros(structure.size) for _, structure in known}
+            self._view.give(((None, structure, stack) for (_, structure), stack in self._stacks.items()), None, None)
+        for (place, structure), stack in self._stacks.items():
+            stack.flats = torch.stack([self._flat(layers, place, structure) for layers in adapters])
+
+    def _flat(self, layers: Layers, place: int, structure: Structure) -> Tensor:
+        if len(layers) > place and layers[place].structure is structure:
+            return layers[place].flat
+        return self._zeros[structure]
+
+    def lay_down(self) -> None:
+        """Forget the batch; the steps stay, for they hold nothing of it."""
+        self._view._residuals.clear()
+        for (_, structure), stack in self._stacks.items():
+            stack.flats = self._zeros[structure][None]
+
+
+def placed(adapters: Iterable[Layers]) -> Iterator[Placed]:
+    """Every structure of these rows with its place, each once."""
+    found: dict[Placed, None] = {}
+    for layers in adapters:
+        for place, packed in enumerate(layers):
+            found[place, packed.structure] = None
+    yield from found

@@ -1,0 +1,1 @@
+"""Metrics: scores of answers, each with its interval. No torch is imported here."""

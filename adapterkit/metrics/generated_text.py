@@ -1,0 +1,102 @@
+"""Generated text against references: chrF, BLEU, ROUGE-L and exact match, with intervals."""
+
+# Axes: N groups of rows, S statistics.
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+
+from adapterkit.metrics.bootstrap import Formula, Metric, Statistics, bootstrap, ratio
+
+DIRECTIONS = {"chrf": True, "bleu": True, "rouge_l": True, "exact_match": True}
+"""Metric -> whether higher is better. chrF and BLEU are in [0, 100], as sacrebleu gives them; the others in [0, 1]."""
+
+
+def score_generated(
+    texts: Sequence[str], references: Sequence[Sequence[str]], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Metric]:
+    """Score one text per group against all references of the group.
+
+    chrF and BLEU are sacrebleu's corpus scores (chrF2, 13a tokens), from its own sufficient statistics; ROUGE-L is
+    the best F-measure over the references (rouge-score, no stemmer); exact match is against any of them.
+    """
+    bleu_NS, chrf_NS = _statistics(BLEU(), texts, references), _statistics(CHRF(), texts, references)
+    single_NS = np.array(
+        [
+            (_rouge_l(text, group), float(text.strip() in {reference.strip() for reference in group}), 1.0)
+            for text, group in zip(texts, references, strict=True)
+        ]
+    ).reshape(len(texts), 3)
+    # Statistics side by side, so that one set of resamples serves all four.
+    statistics_NS = np.concatenate([single_NS, bleu_NS, chrf_NS], axis=1)
+    bleu_stop = 3 + bleu_NS.shape[1]
+    formulas: dict[str, Formula] = {
+        "chrf": lambda sums_S: _chrf(sums_S[..., bleu_stop:]),
+        "bleu": lambda sums_S: _bleu(sums_S[..., 3:bleu_stop]),
+        "rouge_l": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
+        "exact_match": lambda sums_S: ratio(sums_S[..., 1], sums_S[..., 2]),
+    }
+    return bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+
+
+def _statistics(metric: Any, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
+    """(N, S): sacrebleu's sufficient statistics of every text. Missing references are None, which it leaves out."""
+    columns = list(itertools.zip_longest(*references))
+    logger = logging.getLogger("sacrebleu")
+    before = logger.level
+    # It advises to score detokenised text whenever texts end in " .", which E2E and SCAN rightly do.
+    logger.setLevel(logging.ERROR)
+    try:
+        found = metric._extract_corpus_statistics(list(texts), [list(column) for column in columns])
+    finally:
+        logger.setLevel(before)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _bleu(sums_S: Statistics) -> Any:
+    """100 · brevity penalty · geometric mean of the 1- to 4-gram precisions, zero counts smoothed exponentially.
+
+    Papineni et al. 2002 with sacrebleu's default smoothing (NIST's: the k-th zero counts as 1 / 2^k).
+    """
+    length, reference = sums_S[..., 0], sums_S[..., 1]
+    right, total = sums_S[..., 2:6], sums_S[..., 6:10]
+    zero = (right == 0) & (total > 0)
+    smoothed = np.where(zero, 0.5 ** np.cumsum(zero, axis=-1), right)
+    logs = np.log(np.maximum(ratio(smoothed, total), 1e-300)).mean(axis=-1)
+    penalty = np.where(length < reference, np.exp(1 - ratio(reference, np.maximum(length, 1e-9))), 1.0)
+    # An order without any n-gram (texts shorter than four words) makes the score 0, as does no match at all.
+    there = (total > 0).all(axis=-1) & (right.sum(axis=-1) > 0)
+    return np.where(there, 100 * penalty * np.exp(logs), 0.0)
+
+
+def _chrf(sums_S: Statistics) -> Any:
+    """chrF2 over character 1- to 6-grams (Popović 2015): mean precision and recall over orders, then F with β = 2.
+
+    The statistics are, per order: n-grams of the text, n-grams of the reference, shared ones.
+    """
+    text, reference, shared = (sums_S[..., part::3] for part in range(3))
+    there = (text > 0) & (reference > 0)
+    orders = there.sum(axis=-1)
+    precision = ratio(np.where(there, ratio(shared, text), 0.0).sum(axis=-1), orders)
+    recall = ratio(np.where(there, ratio(shared, reference), 0.0).sum(axis=-1), orders)
+    return 100 * ratio(5 * precision * recall, 4 * precision + recall)
+
+
+def _rouge_l(text: str, references: Sequence[str]) -> float:
+    """The best F-measure of the longest common subsequence of words (Lin 2004)."""
+    scorer = _rouge_scorer()
+    return max(float(scorer.score(reference, text)["rougeL"].fmeasure) for reference in references)
+
+
+@cache
+def _rouge_scorer() -> Any:
+    from rouge_score import rouge_scorer  # imports nltk, which no other task needs
+
+    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)

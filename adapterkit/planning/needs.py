@@ -1,0 +1,326 @@
+"""What a recipe will need, said without loading weights: parameters, memory, operations, files, and how to fit it.
+
+Axes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from adapterkit.adapted import Adapted, build
+from adapterkit.artifact.saving import pick_dtype
+from adapterkit.backbone import pick_device
+from adapterkit.backbone.hardware import DTYPES
+from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
+from adapterkit.backbone.quantise import QUANTISED, linear_weights, quantised_bytes
+from adapterkit.backbone.sites import LAYER_OUTPUT
+from adapterkit.data import Rows
+from adapterkit.errors import RecipeError
+from adapterkit.planning.cache import CachePlan, plan_cache
+from adapterkit.planning.dry_step import DryStep, dry_step
+from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
+from adapterkit.planning.strategies import Memory, Step, Strategy, choose, strategies
+from adapterkit.recipe import Recipe, resolve
+from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
+from adapterkit.tasks.protocol import Feature
+from adapterkit.training.batches import HeldBatches, Position
+from adapterkit.training.datasets import RecipeRows, read_recipe_rows
+from adapterkit.training.environment import FORMATS, backbone_dtypes
+from adapterkit.training.run import folder_of
+
+ADAM_MOMENTS = 2
+SPLITTING = ("pissa", "olora")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will need.
+
+    Attributes:
+        method_parameters, head_parameters: that are trained.
+        frozen_parameters: of the trunk and of a borrowed head.
+        dtype: of matrix products.
+        rows: training rows; encoded, they are `features`.
+        features, steps: of the whole run; steps of a stream are those of training.max_steps.
+        step_rows, step_tokens: of the largest step, (B, T) with padding.
+        flops: of a usual step, forward and backward.
+        memory: of the largest step, done at once on one device, by part.
+        cache: what keeping the states below the lowest adapted layer takes, and saves.
+        artifact_bytes: of adapter_model.safetensors.
+        devices, memory_bytes: that are there.
+        strategies: every way there is, the cheapest first.
+        chosen: the cheapest that fits and that adapterkit can do; None where there is none.
+        limit: the part that takes most of the chosen one, or of the smallest that adapterkit can do.
+        notes: what had to be assumed.
+    """
+
+    method_parameters: int
+    head_parameters: int
+    frozen_parameters: int
+    dtype: str
+    rows: int
+    features: int
+    steps: int
+    step_rows: int
+    step_tokens: int
+    flops: int
+    memory: Memory
+    cache: CachePlan
+    artifact_bytes: int
+    devices: int
+    memory_bytes: int
+    strategies: tuple[Strategy, ...]
+    chosen: Strategy | None
+    limit: str
+    notes: tuple[str, ...]
+
+
+def plan(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    *,
+    gpus: int | None = None,
+    memory: int | str | None = None,
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """Estimate what a recipe will need, without loading weights.
+
+    The adapter is put on a backbone without weights, and a step of training runs on tensors without content. So the
+    numbers are those of the code that trains, for every kind, method and family.
+
+    Args:
+        recipe: as `train` takes it. Its backbone may be a folder that holds nothing but config.json.
+        gpus: how many there will be. None: those of this machine, else its CPU.
+        memory: of each: bytes, or text as in "80GiB". None: what this machine has.
+        overrides: "path=value" each, set on top of the recipe.
+
+    Raises:
+        AdapterkitError: as `train` raises them for recipe, rows, backbone, sites and head.
+        RecipeError: `gpus` or `memory` that cannot be read.
+    """
+    found = resolve(recipe, overrides).recipe
+    devices, memory_bytes = _machine(gpus, memory)
+    on_gpu = gpus is not None or torch.cuda.is_available()
+    weights, dtype = _dtypes(found, on_gpu)
+    rows = read_recipe_rows(found, folder_of(recipe))
+    hollow = hollow_backbone(found.backbone, weights)
+    form = hollow.backbone.quantised
+    narrow = linear_weights(hollow.backbone.trunk, hollow.backbone.sites) if form else []
+    adapted = _build(hollow, rows, found)
+    adapted.compute_dtype = dtype
+    _check_trains(adapted)
+    if found.training.gradient_checkpointing and not adapted.checkpointable:
+        adapted.checkpoint_layers()  # refuses, as training would
+    features = rows.task.encode(rows.sample, adapted.vocabulary, "train").features
+    batches = HeldBatches(features, rows.sample.numbers, found.training)
+    chosen = _batches(batches)
+    method = sum(parameter.numel() for parameter in adapted.method_parameters().values())
+    head = sum(parameter.numel() for parameter in adapted.head_parameters().values())
+    trained = {id(tensor) for tensor in (*adapted.method_parameters().values(), *adapted.head_parameters().values())}
+    frozen = [tensor for tensor in _tensors(adapted) if id(tensor) not in trained]
+    artifact = _artifact_bytes(adapted, found, dtype)
+    cache = plan_cache(adapted, rows, features)
+    layers, layer_bytes = _layers(adapted)
+    largest = dry_step(adapted, adapted.task.collate(chosen[1], adapted.vocabulary, seed=0))
+    usual = dry_step(adapted, adapted.task.collate(chosen[0], adapted.vocabulary, seed=0))
+    count, longest = len(chosen[1]), max(feature.length_tokens for feature in chosen[1])
+    used = _memory(_weights_bytes(frozen, narrow, form), method + head, largest)
+    boundary = count * longest * hollow.backbone.hidden_size * dtype.itemsize
+    ways = strategies(
+        Step(
+            memory=used,
+            rows=count,
+            flops=usual.forward_flops + usual.backward_flops,
+            below_flops=usual.below_flops,
+            above_flops=usual.forward_flops - usual.below_flops,
+            layers=layers,
+            checkpointable=adapted.checkpointable,
+            layer_bytes=layer_bytes,
+            boundary_bytes=boundary,
+            cacheable=cache.reason,
+            checkpointed=found.training.gradient_checkpointing,
+        ),
+        devices=devices,
+        memory_bytes=memory_bytes,
+    )
+    best = choose(ways)
+    smallest = min((way for way in ways if way.available), key=lambda way: way.memory.total)
+    return Plan(
+        method_parameters=method,
+        head_parameters=head,
+        frozen_parameters=sum(tensor.numel() for tensor in frozen if isinstance(tensor, nn.Parameter)),
+        dtype=str(dtype).removeprefix("torch."),
+        rows=len(rows.sample),
+        features=len(features),
+        steps=found.training.max_steps or 0 if not isinstance(rows.train, Rows) else batches.total_steps,
+        step_rows=count,
+        step_tokens=longest,
+        flops=usual.forward_flops + usual.backward_flops,
+        memory=used,
+        cache=cache,
+        artifact_bytes=artifact,
+        devices=devices,
+        memory_bytes=memory_bytes,
+        strategies=ways,
+        chosen=best,
+        limit=(best or smallest).memory.largest(),
+        notes=(*hollow.notes, *rows.notes),
+    )
+
+
+def _build(hollow: Hollow, rows: RecipeRows, recipe: Recipe) -> Adapted:
+    """The recipe's adapter on a hollow backbone. Initialisations that read the weights are left out."""
+    method = recipe.method
+    if method.kind == "lora":
+        method = method.model_copy(update={"initialization": "default"})
+    with unfilled():
+        adapted = build(hollow.backbone, rows.task, method, recipe.head, recipe.training.seed)
+    if recipe.task.kind in LANGUAGE_MODEL_KINDS and hollow.has_head:
+        _borrow(adapted)
+    return adapted
+
+
+def _borrow(adapted: Adapted) -> None:
+    """Make the head the checkpoint's own: frozen, and in the trunk's number format instead of float32."""
+    trained = adapted.headed.trained
+    for path in {name.rpartition(".")[0] for name in trained}:
+        adapted.module.get_submodule(path).__dict__.pop("forward", None)  # which computed in float32
+    for parameter in trained.values():
+        parameter.requires_grad_(False)
+        parameter.data = torch.zeros((), dtype=adapted.backbone.dtype).expand(parameter.shape)
+    trained.clear()
+
+
+def _check_trains(adapted: Adapted) -> None:
+    if not adapted.method_parameters() and not adapted.head_parameters():
+        raise RecipeError(
+            "nothing would train: neither the method nor the head has parameters",
+            [f"method.kind: found {adapted.method.kind}, and the head of {adapted.task.kind} is the checkpoint's own"],
+            "Take method.kind=lora or bottleneck.",
+        )
+
+
+def _dtypes(recipe: Recipe, on_gpu: bool) -> tuple[torch.dtype, torch.dtype]:
+    """The number formats of frozen weights that are not quantised, and of products.
+
+    On GPUs that are planned for, auto is bfloat16.
+    """
+    (name, computed_in), precision = backbone_dtypes(recipe), recipe.training.precision
+    if name in QUANTISED:
+        name = computed_in
+    if name == "auto":
+        name = "bfloat16" if on_gpu else "auto"
+    weights = pick_backbone_dtype(name, torch.device("cpu") if on_gpu else pick_device(recipe.backbone.device))
+    return weights, weights if precision == "auto" else DTYPES[FORMATS[precision]]
+
+
+def _batches(batches: HeldBatches) -> tuple[Sequence[Feature], Sequence[Feature]]:
+    """A usual batch (the median by padded tokens) and the largest one of the first epoch."""
+    found: list[Sequence[Feature]] = []
+    for position, batch in batches.after(Position()):
+        if position.epoch:
+            break
+        found.append(batch)
+    found.sort(key=lambda batch: len(batch) * max(feature.length_tokens for feature in batch))
+    return found[len(found) // 2], found[-1]
+
+
+def _weights_bytes(frozen: Sequence[Tensor], narrow: Collection[Tensor], form: str) -> int:
+    """Of the frozen tensors, of which the narrow ones are quantised."""
+    known = {id(weight) for weight in narrow}
+    wide = sum(tensor.numel() * tensor.element_size() for tensor in frozen if id(tensor) not in known)
+    return wide + sum(quantised_bytes(weight, form) for weight in narrow)
+
+
+def _memory(weights_bytes: int, trained: int, step: DryStep) -> Memory:
+    """See `strategies`. What is trained is kept in float32, with its gradients in one buffer and two moments."""
+    adapter = trained * torch.float32.itemsize
+    activations = max(0, step.saved_bytes - step.logits_bytes)
+    logits = min(step.logits_bytes, step.peak_bytes)
+    return Memory(
+        weights=weights_bytes,
+        adapter=adapter,
+        gradients=adapter,
+        optimizer=ADAM_MOMENTS * adapter,
+        activations=activations,
+        logits=logits,
+        working=max(0, step.peak_bytes - activations - logits),
+    )
+
+
+def _tensors(adapted: Adapted) -> list[Tensor]:
+    """Every parameter and buffer, shared ones once."""
+    return list({id(tensor): tensor for tensor in (*adapted.parameters(), *adapted.buffers())}.values())
+
+
+def _layers(adapted: Adapted) -> tuple[int, int]:
+    """How many layers learn or lie above one that does, and the weights of the largest layer in bytes."""
+    lowest, sites = adapted.attachment.lowest_layer, adapted.backbone.known_sites.sites
+    held = {id(module) for module in adapted.modules()}
+    above, sizes = 0, [0]
+    for site in sites:
+        layer = adapted.backbone.trunk.get_submodule(site.path)
+        if site.name != LAYER_OUTPUT or id(layer) not in held:
+            continue
+        sizes.append(sum(parameter.numel() * parameter.element_size() for parameter in layer.parameters()))
+        floor = lowest.get(site.stack, 0 if site.stack == "decoder" and "encoder" in lowest else None)
+        above += floor is not None and site.layer >= floor
+    return above, max(sizes)
+
+
+def _artifact_bytes(adapted: Adapted, recipe: Recipe, dtype: torch.dtype) -> int:
+    """Bytes of adapter_model.safetensors: 8 for the length of the header, the header, the tensors."""
+    wanted = recipe.training.save_dtype
+    target = dtype if wanted == "auto" else pick_dtype(wanted)
+    twice = recipe.method.kind == "lora" and recipe.method.initialization.startswith(SPLITTING)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, tensor in adapted.state().items():
+        shape = list(tensor.shape)
+        if twice and name.endswith(("lora_A.weight", "lora_B.weight")):
+            shape[0 if "lora_A" in name else 1] *= 2
+        end = start + torch.Size(shape).numel() * target.itemsize
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+        start = end
+    length = len(json.dumps(header, separators=(",", ":")))
+    return 8 + -(-length // 8) * 8 + start
+
+
+def _machine(gpus: int | None, memory: int | str | None) -> tuple[int, int]:
+    problems = []
+    there = torch.cuda.device_count()
+    devices = gpus if gpus is not None else max(1, there)
+    if devices < 1:
+        problems.append(f"gpus: found {gpus}, expected at least 1")
+    size: int | None
+    if memory is None:
+        on_gpu = there and gpus != 0
+        size = torch.cuda.get_device_properties(0).total_memory if on_gpu else psutil.virtual_memory().total
+    else:
+        size = read_bytes(memory) if isinstance(memory, str) else memory
+        if size is None or size < 1:
+            problems.append(f"memory: found {memory!r}, expected bytes or a size")
+    if problems or size is None:
+        raise RecipeError("this machine cannot be planned for", problems, "As in --gpus 8 --memory 80GiB")
+    return devices, size
+
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def read_bytes(text: str) -> int | None:
+    """ "80GiB" or "24 GB" in bytes; None for anything else."""
+    digits = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+    unit = text.strip()[len(digits) :].strip().lower()
+    try:
+        return int(float(digits) * UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        return None

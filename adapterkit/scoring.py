@@ -1,0 +1,76 @@
+"""Score an adapter on rows, exactly, on one process or many: no row is counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+
+from adapterkit.adapted import Adapted
+from adapterkit.data import shard
+from adapterkit.metrics.bootstrap import Metric
+from adapterkit.tasks.protocol import Feature, GeneratingTask, Row
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def outputs_of(
+    adapted: Adapted, features: Sequence[Feature], *, batch_size: int, accelerator: Accelerator | None = None
+) -> list[Any]:
+    """The task's output of every feature, in their order; each process computes its share and all get everything."""
+    return _shared(features, lambda part: adapted.outputs(part, batch_size=batch_size), accelerator)
+
+
+def score(
+    adapted: Adapted,
+    rows: Sequence[Row],
+    features: Sequence[Feature] | None = None,
+    *,
+    batch_size: int = 64,
+    resamples: int = 1000,
+    generated: bool = True,
+    outputs: Sequence[Any] | None = None,
+    accelerator: Accelerator | None = None,
+) -> dict[str, Metric]:
+    """Metrics over usable rows, with 95 % bootstrap intervals.
+
+    Args:
+        features: of `encode(rows, …, "score")`, where they are at hand.
+        resamples: of the bootstrap; 0 for none (low = high = value).
+        generated: whether metrics of generated text are wanted too; they take a generation for every prompt.
+        outputs: of `features`, where they are at hand.
+    """
+    task = adapted.task
+    if features is None:
+        features = task.encode(rows, adapted.vocabulary, "score").features
+    if outputs is None:
+        outputs = outputs_of(adapted, features, batch_size=batch_size, accelerator=accelerator)
+    metrics = task.score(rows, features, outputs, resamples=resamples)
+    if generated and isinstance(task, GeneratingTask) and task.generated_metrics:
+        metrics = {**_score_texts(adapted, task, rows, batch_size, resamples, accelerator), **metrics}
+    return metrics
+
+
+def _score_texts(
+    adapted: Adapted,
+    task: GeneratingTask,
+    rows: Sequence[Row],
+    batch_size: int,
+    resamples: int,
+    accelerator: Accelerator | None,
+) -> dict[str, Metric]:
+    first = [rows[group[0]] for group in task.groups(rows)]
+    prompts = task.encode(first, adapted.vocabulary, "predict").features
+    texts = _shared(prompts, lambda part: adapted.generate(part, batch_size=batch_size), accelerator)
+    return task.score_texts(rows, texts, resamples=resamples)
+
+
+def _shared(items: Sequence[Any], compute: Any, accelerator: Accelerator | None) -> list[Any]:
+    """Let every process compute its part of the items, and give all results, in order, to all."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return list(compute(items))
+    indices = shard(range(len(items)), accelerator.process_index, accelerator.num_processes)
+    parts = gather_object([list(zip(indices, compute([items[index] for index in indices]), strict=True))])
+    return [result for _, result in sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])]

@@ -1,0 +1,112 @@
+"""Rows as tasks see them: checked one by one, with the line numbers that errors name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from adapterkit.data.rows import as_rows
+from adapterkit.errors import DataError
+from adapterkit.tasks.values import Checked, Column, Encoded, Feature, Purpose, Row, Truncation
+
+_NAMED = 10
+
+
+def numbers_of(rows: Sequence[Row]) -> Sequence[int]:
+    """The 1-based line number of every row."""
+    numbers: Sequence[int] | None = getattr(rows, "numbers", None)
+    return range(1, len(rows) + 1) if numbers is None else numbers
+
+
+def check(
+    rows: Sequence[Row], columns: Mapping[str, Column], reason_of: Callable[[Row], str | None], purpose: Purpose
+) -> Checked:
+    """The usable rows, and (line number, reason) of the others. Raises DataError where no row is usable."""
+    all_rows = as_rows(rows)
+    if not len(all_rows):
+        raise DataError(f"{all_rows.source} has no rows")
+    usable: list[int] = []
+    problems: list[tuple[int, str]] = []
+    for index, row in enumerate(all_rows):
+        reason = reason_of(row)
+        if reason is None:
+            usable.append(index)
+        else:
+            problems.append((all_rows.numbers[index], reason))
+    if not usable:
+        needed = [name for name, column in columns.items() if purpose != "predict" or not column.target]
+        raise DataError(
+            f"none of the {len(all_rows)} rows of {all_rows.source} can be used",
+            listed(f"line {number}: {reason}" for number, reason in problems),
+            f"Columns found: {', '.join(all_rows.columns) or 'none'}; needed: {', '.join(needed)}."
+            + ("" if purpose == "predict" else " Name other columns with data.columns."),
+        )
+    return Checked(all_rows if not problems else all_rows.select(usable), problems)
+
+
+def usable_indices(rows: Sequence[Row], reason_of: Callable[[Row], str | None]) -> list[int]:
+    """Positions of the rows that `reason_of` finds nothing wrong with. Raises DataError where there is none."""
+    found = [(index, reason_of(row)) for index, row in enumerate(rows)]
+    usable = [index for index, reason in found if reason is None]
+    if not usable:
+        numbers = numbers_of(rows)
+        raise DataError(
+            f"none of the {len(rows)} training rows can be used",
+            listed(f"line {numbers[index]}: {reason}" for index, reason in found),
+        )
+    return usable
+
+
+def listed(problems: Iterable[str]) -> list[str]:
+    """The first problems, and how many more there are."""
+    every = list(problems)
+    return every if len(every) <= _NAMED else [*every[:_NAMED], f"… and {len(every) - _NAMED} more"]
+
+
+def text_problem(row: Row, *names: str) -> str | None:
+    """What is wrong with the text columns `names` of a row; None where each holds text. Blank text is text."""
+    for name in names:
+        value = row.get(name)
+        if value is None:
+            return f"no {name}"
+        if not isinstance(value, str):
+            return f"{name} is {type(value).__name__}, expected text"
+        if _has_lone_surrogate(value):
+            return f"{name} holds half of a surrogate pair, which no tokenizer can read"
+    return None
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def by_row(features: Sequence[Feature], rows: int) -> list[list[int]]:
+    """For every row, the positions of its features."""
+    positions: list[list[int]] = [[] for _ in range(rows)]
+    for position, feature in enumerate(features):
+        positions[feature.row].append(position)
+    return positions
+
+
+class Cuts:
+    """Counts what encoding cuts away."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._numbers = numbers_of(rows)
+        self._lost: dict[int, int] = {}
+
+    def add(self, row: int, tokens: int) -> None:
+        """Count `tokens` lost from the row at this position."""
+        if tokens > 0:
+            self._lost[row] = self._lost.get(row, 0) + tokens
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._lost
+
+    def encoded(self, features: list[Feature], note: str = "") -> Encoded:
+        """The features with the count, and a note."""
+        first = tuple(self._numbers[row] for row in sorted(self._lost)[:20])
+        return Encoded(features, Truncation(len(self._lost), sum(self._lost.values()), len(self._numbers), first), note)

@@ -1,0 +1,83 @@
+"""The end of a run: the state that is kept is taken, rounded, scored on every split, saved and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from adapterkit.artifact import round_weights, save
+from adapterkit.artifact.saving import SaveDtype
+from adapterkit.data import Rows
+from adapterkit.metrics.bootstrap import Metric
+from adapterkit.scoring import outputs_of, score
+from adapterkit.training.checkpoint import remove_checkpoint
+from adapterkit.training.job import Job
+from adapterkit.training.journal import Journal
+from adapterkit.training.plotting import plot_run
+
+
+def finish(
+    job: Job, kept: Mapping[str, Tensor] | None, steps: int, journal: Journal, *, overwrite: bool
+) -> dict[str, dict[str, Metric]]:
+    """Take the state that is kept, round it to the artifact's format, score it on every split, and save.
+
+    Args:
+        kept: as `Adapted.state` gave it; None takes the last one.
+
+    Returns:
+        split -> metric -> value with its interval.
+
+    Raises:
+        OutputError: the artifact cannot be written; nothing is left half-written.
+    """
+    adapted = job.adapted
+    if kept is not None:
+        adapted.load_state(kept)
+    dtype = _save_dtype(job)
+    round_weights(adapted, dtype)
+    metrics: dict[str, dict[str, Metric]] = {}
+    for split, rows in (("validation", job.rows.validation), ("test", job.rows.test)):
+        if rows is not None:
+            job.console.say(f"scoring {len(rows):,} {split} rows …")
+            metrics[split] = _score(job, split, rows)
+            shown = {name: [metric.value, metric.low, metric.high] for name, metric in metrics[split].items()}
+            journal.write("score", step=steps, split=split, metrics=shown)
+    adapted.shortcut = None  # the golden rows prove what the whole model answers
+    if job.accelerator.is_main_process:
+        save(
+            job.output,
+            adapted,
+            recipe=job.recipe,
+            data=job.rows.facts,
+            metrics=metrics,
+            seed=job.recipe.training.seed,
+            golden=job.rows.validation or job.rows.test or job.held_rows(),
+            golden_rows=job.recipe.training.golden_rows,
+            overwrite=overwrite,
+            dtype=dtype,
+        )
+        remove_checkpoint(job.checkpoint)
+        place = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart
+        title = f"{adapted.task.kind}, {job.recipe.method.kind} on {place}"
+        plot_run(job.folder / "journal.jsonl", job.folder / "training.png", job.rows.metric, title)
+    job.accelerator.wait_for_everyone()
+    return metrics
+
+
+def _score(job: Job, split: str, rows: Rows) -> dict[str, Metric]:
+    """Score a split. On validation rows the task chooses what is chosen there: the threshold of "no answer"."""
+    adapted, size, features = job.adapted, job.recipe.training.evaluation_batch_size, job.features[split]
+    outputs = outputs_of(adapted, features, batch_size=size, accelerator=job.accelerator)
+    if split == "validation":
+        adapted.task = adapted.task.calibrated(rows, features, outputs)
+    return score(adapted, rows, features, outputs=outputs, batch_size=size, accelerator=job.accelerator)
+
+
+def _save_dtype(job: Job) -> SaveDtype:
+    """The artifact's number format: what was computed in, unless the recipe says otherwise."""
+    wanted = job.recipe.training.save_dtype
+    if wanted != "auto":
+        return wanted
+    return str(job.adapted.compute_dtype).removeprefix("torch.")  # type: ignore[return-value]

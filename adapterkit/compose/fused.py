@@ -34,7 +34,9 @@ def fuse(
         parts: folders of bottleneck artifacts of one placement, trained on the same layers of one backbone.
         recipe: of the task; its method is left out. None takes the one that the first part was trained by.
         output: folder of the fusion's artifact; None keeps the recipe's.
-        query_width, value, dropout: as in a recipe's `method` block.
+        query_width: as in a recipe's `method` block.
+        value: likewise.
+        dropout: likewise.
         overrides: "path=value" each, set on top of the recipe.
 
     Raises:

@@ -14,7 +14,7 @@ from adapterkit.cli.mounts import mounted, sources_of
 if TYPE_CHECKING:
     from adapterkit.data import Rows
     from adapterkit.host import Host
-    from adapterkit.tasks.protocol import Column
+    from adapterkit.recipe.columns import Column
 
 TASK = "task"
 """The column that says which adapter answers a row."""

@@ -24,9 +24,10 @@ from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.route import Layers
+from adapterkit.recipe.columns import Column
 from adapterkit.recipe.nearest import nearest
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
-from adapterkit.tasks.protocol import Column, Row, Vocabulary
+from adapterkit.tasks.protocol import Row, Vocabulary
 from adapterkit.tasks.values import DEFAULT_MAX_TOKENS
 
 

@@ -1,5 +1,6 @@
 """Recipes: a complete, validated description of one training run. Standard library, pydantic and PyYAML only."""
 
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.kinds import KINDS, Kind
 from adapterkit.recipe.load import Resolved, load_recipe, recipe_schema, resolve
 from adapterkit.recipe.method import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, Method, NoMethod
@@ -9,9 +10,11 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
 
 __all__ = [
+    "COLUMNS",
     "KINDS",
     "BackboneSettings",
     "BottleneckMethod",
+    "Column",
     "DataSettings",
     "FusionMethod",
     "HeadSettings",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adapterkit.errors import RecipeError
 from adapterkit.metrics.bootstrap import Metric
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.document_packing import pack
 from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
@@ -26,7 +27,6 @@ from adapterkit.tasks.losses import labelled, token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
-    Column,
     Encoded,
     Feature,
     GeneratingTask,
@@ -46,12 +46,7 @@ class CausalLm(UnlabelledTask, GeneratingTask):
 
     kind: ClassVar[str] = "causal-lm"
     running_text: ClassVar[bool] = True
-    columns: ClassVar[Mapping[str, Column]] = {
-        "text": Column(False, "a document, or to predict the beginning of one", ("content", "document")),
-        "prompt": Column(False, "what a completion follows", ("instruction",)),
-        "completion": Column(False, "what follows the prompt", ("response", "output"), True),
-        "messages": Column(False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat")),
-    }
+    columns: ClassVar[Mapping[str, Column]] = COLUMNS["causal-lm"]
     metric_directions: ClassVar[Mapping[str, bool]] = DIRECTIONS
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from adapterkit.data.rows import as_rows
 from adapterkit.errors import DataError
-from adapterkit.tasks.values import Checked, Column, Encoded, Feature, Purpose, Row, Truncation
+from adapterkit.recipe.columns import Column
+from adapterkit.tasks.values import Checked, Encoded, Feature, Purpose, Row, Truncation
 
 _NAMED = 10
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.metrics.bootstrap import Metric
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, text_problem
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
@@ -21,7 +22,6 @@ from adapterkit.tasks.losses import labelled, token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
-    Column,
     Encoded,
     Feature,
     Loss,
@@ -54,7 +54,7 @@ class MaskedLm(UnlabelledTask):
 
     kind: ClassVar[str] = "masked-lm"
     running_text: ClassVar[bool] = True
-    columns: ClassVar[Mapping[str, Column]] = {"text": Column(True, "the text", ("content", "document", "sentence"))}
+    columns: ClassVar[Mapping[str, Column]] = COLUMNS["masked-lm"]
     metric_directions: ClassVar[Mapping[str, bool]] = {
         name: DIRECTIONS[name] for name in ("perplexity", "token_accuracy")
     }

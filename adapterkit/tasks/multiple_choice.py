@@ -15,12 +15,12 @@ from torch import Tensor
 
 from adapterkit.errors import DataError
 from adapterkit.metrics.bootstrap import Metric, bootstrap, ratio
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.losses import masked_cross_entropy
 from adapterkit.tasks.protocol import (
     Batch,
-    Column,
     Encoded,
     Feature,
     Loss,
@@ -37,14 +37,7 @@ class MultipleChoice(UnlabelledTask):
     """The right one of a row's choices."""
 
     kind: ClassVar[str] = "multiple-choice"
-    columns: ClassVar[Mapping[str, Column]] = {
-        "question": Column(True, "the question, or the beginning that a choice continues", ("query", "startphrase")),
-        "choices": Column(True, "the choices, as a list", ("options", "endings", "answers")),
-        "context": Column(False, "a text to read before the question", ("passage", "article")),
-        "label": Column(
-            True, "the right choice: its position from 0, its letter, or its text", ("answer", "answerKey"), True
-        ),
-    }
+    columns: ClassVar[Mapping[str, Column]] = COLUMNS["multiple-choice"]
     metric_directions: ClassVar[Mapping[str, bool]] = {"accuracy": True}
 
     @property

@@ -27,6 +27,7 @@ from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.metrics.bootstrap import Metric
 from adapterkit.recipe import DataSettings
+from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import read_stored, write_stored
 from adapterkit.tasks.checked_rows import check
@@ -35,7 +36,6 @@ from adapterkit.tasks.values import (
     IGNORED,
     Batch,
     Checked,
-    Column,
     Encoded,
     Feature,
     Loss,
@@ -50,7 +50,6 @@ __all__ = [
     "IGNORED",
     "Batch",
     "Checked",
-    "Column",
     "Encoded",
     "Feature",
     "GeneratingTask",

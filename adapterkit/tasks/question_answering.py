@@ -14,6 +14,7 @@ from torch import Tensor
 
 from adapterkit.errors import DataError
 from adapterkit.metrics.bootstrap import Metric, bootstrap, ratio
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
 from adapterkit.tasks.checked_rows import by_row, numbers_of, text_problem, usable_indices
@@ -21,7 +22,6 @@ from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import (
     Batch,
-    Column,
     Encoded,
     Feature,
     Loss,
@@ -51,13 +51,7 @@ class QuestionAnswering(Task):
     """
 
     kind: ClassVar[str] = "question-answering"
-    columns: ClassVar[Mapping[str, Column]] = {
-        "question": Column(True, "the question", ("query",)),
-        "context": Column(True, "the text that holds the answer", ("passage", "paragraph", "document")),
-        "answers": Column(
-            True, "{text: [...], answer_start: [...]}, character offsets; empty lists: no answer", ("answer",), True
-        ),
-    }
+    columns: ClassVar[Mapping[str, Column]] = COLUMNS["question-answering"]
     metric_directions: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True}
 
     settings: TaskSettings

@@ -14,6 +14,7 @@ from torch import Tensor
 from adapterkit.errors import BackboneError, DataError
 from adapterkit.metrics import generated_text as text_scores
 from adapterkit.metrics.bootstrap import Metric
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
@@ -21,7 +22,6 @@ from adapterkit.tasks.losses import labelled, token_cross_entropy
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
-    Column,
     Encoded,
     Feature,
     GeneratingTask,
@@ -43,10 +43,7 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
     """
 
     kind: ClassVar[str] = "seq2seq-lm"
-    columns: ClassVar[Mapping[str, Column]] = {
-        "source": Column(True, "the text to read", ("input", "document", "article", "text", "question")),
-        "target": Column(True, "the text to write", ("output", "summary", "highlights", "answer", "label"), True),
-    }
+    columns: ClassVar[Mapping[str, Column]] = COLUMNS["seq2seq-lm"]
     metric_directions: ClassVar[Mapping[str, bool]] = {
         "perplexity": DIRECTIONS["perplexity"],
         "token_accuracy": DIRECTIONS["token_accuracy"],

@@ -15,6 +15,7 @@ from torch import Tensor
 from adapterkit.errors import DataError
 from adapterkit.metrics import classification as scores
 from adapterkit.metrics.bootstrap import Metric
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
@@ -22,7 +23,6 @@ from adapterkit.tasks.labels import class_weights, find_classes, label_name, lea
 from adapterkit.tasks.losses import binary_cross_entropy, cross_entropy, squared_error
 from adapterkit.tasks.protocol import (
     Batch,
-    Column,
     Encoded,
     Feature,
     Loss,
@@ -51,13 +51,7 @@ class TextClassification(Task):
     """
 
     kind: ClassVar[str] = "text-classification"
-    columns: ClassVar[Mapping[str, Column]] = {
-        "text": Column(True, "the text", ("sentence", "sentence1", "premise", "content", "utterance", "review")),
-        "text_pair": Column(False, "a second text, read together with the first", ("sentence2", "hypothesis")),
-        "label": Column(
-            True, "a label, a list of labels, or a number", ("labels", "target", "intent", "category", "class"), True
-        ),
-    }
+    columns: ClassVar[Mapping[str, Column]] = COLUMNS["text-classification"]
     metric_directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
 
     settings: TaskSettings

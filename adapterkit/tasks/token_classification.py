@@ -17,12 +17,13 @@ from adapterkit.errors import DataError
 from adapterkit.metrics import classification as classification_scores
 from adapterkit.metrics.bootstrap import Metric, bootstrap
 from adapterkit.metrics.entities import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
+from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_labels, surrounded, surroundings
 from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
-from adapterkit.tasks.protocol import IGNORED, Batch, Column, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
+from adapterkit.tasks.protocol import IGNORED, Batch, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
 from adapterkit.tasks.windows import middle_owner, windows
 from adapterkit.tasks.words import find_scheme, first_tokens, tag_name, words_of
 
@@ -48,11 +49,7 @@ class TokenClassification(Task):
     """
 
     kind: ClassVar[str] = "token-classification"
-    columns: ClassVar[Mapping[str, Column]] = {
-        "text": Column(False, "a text to split at white space, where there are no tokens", ("sentence",)),
-        "tokens": Column(False, "the words, as a list", ("words",)),
-        "tags": Column(True, "one tag per word, as a list", ("ner_tags", "labels", "upos", "pos_tags"), True),
-    }
+    columns: ClassVar[Mapping[str, Column]] = COLUMNS["token-classification"]
     metric_directions: ClassVar[Mapping[str, bool]] = {**ENTITY_METRICS, "accuracy": True, "macro_f1": True}
 
     settings: TaskSettings

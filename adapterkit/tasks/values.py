@@ -21,23 +21,6 @@ DEFAULT_MAX_TOKENS = 512
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column that a kind reads.
-
-    Attributes:
-        required: whether a row without it cannot be used. A required target is not needed to predict.
-        meaning: one line for help texts and errors.
-        aliases: names under which data sets often call it; tried in this order.
-        target: whether it holds the answer.
-    """
-
-    required: bool
-    meaning: str
-    aliases: tuple[str, ...] = ()
-    target: bool = False
-
-
-@dataclass(frozen=True)
 class Vocabulary:
     """What a task needs to know about the backbone that will read its features.
 

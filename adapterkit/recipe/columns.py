@@ -1,0 +1,68 @@
+"""The columns that each kind of task reads: what they are called, what they hold, what data sets often call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adapterkit.recipe.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a kind reads.
+
+    Attributes:
+        required: whether a row without it cannot be used. A required target is not needed to predict.
+        meaning: one line for help texts and errors.
+        aliases: names under which data sets often call it; tried in this order.
+        target: whether it holds the answer.
+    """
+
+    required: bool
+    meaning: str
+    aliases: tuple[str, ...] = ()
+    target: bool = False
+
+
+COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
+    "text-classification": {
+        "text": Column(True, "the text", ("sentence", "sentence1", "premise", "content", "utterance", "review")),
+        "text_pair": Column(False, "a second text, read together with the first", ("sentence2", "hypothesis")),
+        "label": Column(
+            True, "a label, a list of labels, or a number", ("labels", "target", "intent", "category", "class"), True
+        ),
+    },
+    "token-classification": {
+        "text": Column(False, "a text to split at white space, where there are no tokens", ("sentence",)),
+        "tokens": Column(False, "the words, as a list", ("words",)),
+        "tags": Column(True, "one tag per word, as a list", ("ner_tags", "labels", "upos", "pos_tags"), True),
+    },
+    "question-answering": {
+        "question": Column(True, "the question", ("query",)),
+        "context": Column(True, "the text that holds the answer", ("passage", "paragraph", "document")),
+        "answers": Column(
+            True, "{text: [...], answer_start: [...]}, character offsets; empty lists: no answer", ("answer",), True
+        ),
+    },
+    "multiple-choice": {
+        "question": Column(True, "the question, or the beginning that a choice continues", ("query", "startphrase")),
+        "choices": Column(True, "the choices, as a list", ("options", "endings", "answers")),
+        "context": Column(False, "a text to read before the question", ("passage", "article")),
+        "label": Column(
+            True, "the right choice: its position from 0, its letter, or its text", ("answer", "answerKey"), True
+        ),
+    },
+    "masked-lm": {"text": Column(True, "the text", ("content", "document", "sentence"))},
+    "causal-lm": {
+        "text": Column(False, "a document, or to predict the beginning of one", ("content", "document")),
+        "prompt": Column(False, "what a completion follows", ("instruction",)),
+        "completion": Column(False, "what follows the prompt", ("response", "output"), True),
+        "messages": Column(False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat")),
+    },
+    "seq2seq-lm": {
+        "source": Column(True, "the text to read", ("input", "document", "article", "text", "question")),
+        "target": Column(True, "the text to write", ("output", "summary", "highlights", "answer", "label"), True),
+    },
+}
+"""Kind -> canonical name -> column."""

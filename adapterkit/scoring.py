@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 
 from adapterkit.adapted import Adapted
 from adapterkit.data import shard
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Row
 
 if TYPE_CHECKING:

@@ -4,10 +4,9 @@ from adapterkit.artifact.convert.peft import import_peft
 from adapterkit.artifact.convert.transformers import export
 from adapterkit.artifact.hub import Published, pull, push
 from adapterkit.artifact.loading import Artifact, load, open_artifact, read_parts
-from adapterkit.artifact.saving import KEPT, round_weights, save
+from adapterkit.artifact.saving import round_weights, save
 from adapterkit.artifact.verification import Check, Report, verify
-from adapterkit.manifest.atomic import check_output
-from adapterkit.manifest.manifest import CompositionFacts, DataFacts, Manifest
+from adapterkit.manifest import KEPT, CompositionFacts, DataFacts, Manifest, check_output
 
 __all__ = [
     "KEPT",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from adapterkit.manifest.folder import MANIFEST
+from adapterkit.manifest import MANIFEST
 from adapterkit.recipe.kinds import AUTO_CLASSES
 from adapterkit.tasks import TASKS
 

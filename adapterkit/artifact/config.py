@@ -12,8 +12,7 @@ from typing import Any
 
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.folder import CONFIG
-from adapterkit.manifest.manifest import MAX_RANK
+from adapterkit.manifest import CONFIG, MAX_RANK
 
 TASK_TYPES: Mapping[str, str | None] = {
     "text-classification": "SEQ_CLS",

@@ -14,8 +14,7 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact.config import is_module_name, targets_of
 from adapterkit.artifact.tensors import NAMES, shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.folder import CONFIG, MANIFEST, TENSORS
-from adapterkit.manifest.manifest import Manifest
+from adapterkit.manifest import CONFIG, MANIFEST, TENSORS, Manifest
 from adapterkit.recipe import FusionMethod, Ia3Method, LoraMethod
 
 OWN_HEAD = "adapterkit_head"

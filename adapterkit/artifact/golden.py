@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapterkit.manifest.manifest import GoldenFacts, GoldenRow
+from adapterkit.manifest import GoldenFacts, GoldenRow
 from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,18 @@ from adapterkit.artifact.loading import Artifact, open_artifact
 from adapterkit.backbone.files import HUB_FAILURES
 from adapterkit.backbone.fingerprint import cache_folder
 from adapterkit.errors import ArtifactError, HubError
-from adapterkit.manifest.atomic import check_output, write_folder
-from adapterkit.manifest.folder import MAX_BYTES, read_folder
+from adapterkit.manifest import (
+    MAX_BYTES,
+    HubName,
+    check_output,
+    check_publishable,
+    parse_hub_name,
+    read_folder,
+    write_folder,
+)
 
 logger = logging.getLogger(__name__)
 
-_NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-_HUB_ID = re.compile(rf"(?P<name>{_NAME})(@(?P<revision>[A-Za-z0-9][\w./-]*))?")
-_REPOSITORY = re.compile(_NAME)
-_TAG = re.compile(r"[A-Za-z0-9][\w.-]*")
 _FAILURES: tuple[type[Exception], ...] = (*HUB_FAILURES, RuntimeError)  # of an upload that breaks off
 
 
@@ -72,13 +74,7 @@ def push(
         ArtifactError: the folder holds no artifact that could be read; nothing was published.
         HubError: a name that cannot be one, a tag that is taken, no right to write, or no hub.
     """
-    problems = []
-    if not _REPOSITORY.fullmatch(repository):
-        problems.append(f"repository: found {repository!r}, expected owner/name")
-    if tag is not None and not _TAG.fullmatch(tag):
-        problems.append(f"tag: found {tag!r}, expected letters, digits, '.', '_' and '-'")
-    if problems:
-        raise HubError("this cannot be published", problems)
+    check_publishable(repository, tag)
     artifact = open_artifact(folder)
     if Path(artifact.manifest.backbone.name).is_absolute():
         logger.warning(
@@ -130,17 +126,17 @@ def pull(place: str, output: str | Path | None = None, *, overwrite: bool = Fals
         ArtifactError: what the hub gives is damaged, unsafe, or no artifact; nothing is written to `output`.
         OutputError: something stands at `output`.
     """
-    named = _HUB_ID.fullmatch(place)
+    named = parse_hub_name(place)
     if named is None:
         raise HubError(f"{place!r} is no place on a hub", ["expected owner/name or owner/name@revision"])
     if output is not None:
         check_output(output, overwrite=overwrite)
-    folder = _download(named["name"], named["revision"])
+    folder = _download(named)
     try:
         open_artifact(folder)
     except ArtifactError:
         shutil.rmtree(folder)  # it may be our copy that is damaged
-        open_artifact(_download(named["name"], named["revision"]))
+        open_artifact(_download(named))
     if output is None:
         return folder
     write_folder(Path(output), read_folder(folder).content, overwrite=overwrite)
@@ -154,24 +150,27 @@ def find_folder(place: str) -> Path:
         HubError: it is no folder, and no hub gives it.
     """
     folder = Path(place)
-    named = _HUB_ID.fullmatch(place)
+    named = parse_hub_name(place)
     if folder.exists() or named is None:
         return folder
-    return _download(named["name"], named["revision"])
+    return _download(named)
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(named: HubName) -> Path:
     """The four files of an artifact as plain files: a hub's own cache holds links, which an artifact may not."""
-    place = cache_folder() / "artifacts" / name.replace("/", "--") / (revision or "main").replace("/", "--")
+    folder, version = named.repository.replace("/", "--"), (named.revision or "main").replace("/", "--")
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(MAX_BYTES), local_dir=str(place)
+                named.repository,
+                revision=named.revision,
+                allow_patterns=list(MAX_BYTES),
+                local_dir=str(cache_folder() / "artifacts" / folder / version),
             )
         )
     except HUB_FAILURES as error:
         raise HubError(
-            f"{name}{f'@{revision}' if revision else ''} is no folder here, and no hub gives it",
+            f"{named} is no folder here, and no hub gives it",
             [_first_line(error)],
             "Check the spelling and the network (HF_HUB_OFFLINE, HF_TOKEN), or name a folder.",
         ) from error

@@ -17,8 +17,18 @@ from adapterkit.artifact.remembered_checks import check_tensors, read_config
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
 from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
-from adapterkit.manifest.folder import CARD, CONFIG, MANIFEST, TENSORS, Files, read_folder
-from adapterkit.manifest.manifest import Manifest, parse_manifest
+from adapterkit.manifest import (
+    CARD,
+    CONFIG,
+    MANIFEST,
+    TENSORS,
+    Files,
+    Manifest,
+    file_problems,
+    parse_manifest,
+    read_folder,
+    refused,
+)
 from adapterkit.methods.fusion import Part
 from adapterkit.recipe import FusionMethod, Method
 from adapterkit.recipe.method import part_name
@@ -171,8 +181,8 @@ def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None 
     with _gathering(problems):
         header = parse_header(files.content[TENSORS], TENSORS)
     if manifest is None or config is None or header is None or problems:
-        raise _refused(files, problems)
-    problems += _file_problems(files, manifest)
+        raise refused(files.folder, problems)
+    problems += file_problems(files, manifest)
     contract = task = None
     with _gathering(problems):
         contract = Contract.from_dict(manifest.backbone.contract)
@@ -182,7 +192,7 @@ def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None 
         described = bytes(files.content[TENSORS][: header.data_start])
         check_tensors(manifest, config, bytes(files.content[CONFIG]), header, described)
     if contract is None or task is None or problems:
-        raise _refused(files, problems)
+        raise refused(files.folder, problems)
     state = _state(files, header)
     original = files.sha256(CARD) == manifest.files[CARD].sha256
     return Artifact(files.folder, manifest, task, contract, config, state, original, dict(parts or {}))
@@ -224,11 +234,6 @@ def find_backbone(artifact: Artifact, backbone: Backbone | str | Path | None, dt
 
 
 def _task(manifest: Manifest) -> Task:
-    if manifest.kind not in TASKS:
-        raise ArtifactError(
-            f"{MANIFEST} cannot be used",
-            [f"{MANIFEST}: task.kind: found {manifest.kind!r:.40}, expected one of {', '.join(TASKS)}"],
-        )
     try:
         return TASKS[manifest.kind].from_dict(manifest.task)
     except AdapterkitError as error:
@@ -240,29 +245,11 @@ def _task(manifest: Manifest) -> Task:
         raise ArtifactError(f"{MANIFEST} cannot be used", [f"{MANIFEST}: task: {str(error)[:200]}"]) from error
 
 
-def _file_problems(files: Files, manifest: Manifest) -> list[str]:
-    problems = []
-    for name in (CONFIG, TENSORS):
-        stated, size_bytes = manifest.files[name], len(files.content[name])
-        if size_bytes != stated.size_bytes:
-            problems.append(f"{name}: {size_bytes:,} bytes, expected {stated.size_bytes:,}")
-        elif files.sha256(name) != stated.sha256:
-            problems.append(f"{name}: its SHA-256 is not the one in {MANIFEST}: it was edited or damaged")
-    return problems
-
-
 def _state(files: Files, header: Header) -> dict[str, Tensor]:
     problems: list[str] = []
     with _gathering(problems):
         return read_tensors(files.content[TENSORS], header, TENSORS)
-    raise _refused(files, problems)
-
-
-def _refused(files: Files, problems: Sequence[str]) -> ArtifactError:
-    count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-    return ArtifactError(
-        f"{files.folder} is refused ({count})", problems, "Download or train it again; nothing of it was loaded."
-    )
+    raise refused(files.folder, problems)
 
 
 @contextmanager

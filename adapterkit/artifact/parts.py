@@ -18,8 +18,7 @@ from adapterkit.artifact.contents import method_target
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.folder import MANIFEST, TENSORS
-from adapterkit.manifest.manifest import Manifest, PartFacts
+from adapterkit.manifest import MANIFEST, TENSORS, Manifest, PartFacts
 from adapterkit.methods.fusion import Part
 from adapterkit.recipe import BottleneckMethod
 

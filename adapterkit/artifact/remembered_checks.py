@@ -13,9 +13,7 @@ from adapterkit.artifact.config import check_config
 from adapterkit.artifact.contents import check_contents, dtype_problems
 from adapterkit.artifact.tensors import Header, shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.folder import CONFIG
-from adapterkit.manifest.manifest import Manifest
-from adapterkit.manifest.strict_json import parse_object
+from adapterkit.manifest import CONFIG, Manifest, parse_object
 
 _MOST_BYTES = 1 << 17
 _MOST_KEPT = 64

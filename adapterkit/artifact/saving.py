@@ -15,12 +15,21 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact.card import render_card
 from adapterkit.artifact.config import make_config
 from adapterkit.artifact.golden import choose_rows, compute_golden
-from adapterkit.artifact.loading import open_artifact
 from adapterkit.artifact.tensors import dump_tensors
-from adapterkit.manifest.atomic import write_folder
-from adapterkit.manifest.folder import CARD, CONFIG, IGNORED_FILES, IGNORED_FOLDERS, MANIFEST, TENSORS
-from adapterkit.manifest.manifest import FORMAT, CompositionFacts, DataFacts, dump_manifest
-from adapterkit.manifest.strict_json import dump_json
+from adapterkit.manifest import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    KEPT,
+    MANIFEST,
+    TENSORS,
+    CompositionFacts,
+    DataFacts,
+    dump_json,
+    dump_manifest,
+    open_manifest,
+    write_folder,
+)
 from adapterkit.recipe.method import part_name
 
 if TYPE_CHECKING:
@@ -28,9 +37,6 @@ if TYPE_CHECKING:
     from adapterkit.recipe import Recipe
 
 SaveDtype = Literal["auto", "float32", "bfloat16", "float16"]
-
-KEPT = IGNORED_FILES | IGNORED_FOLDERS
-"""What stands beside an artifact's own files and outlives an overwrite: the run's journal, a licence, git's folder."""
 
 PACKAGES = ("adapterkit", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
@@ -181,7 +187,7 @@ def _ancestry(parent: str | Path | None) -> tuple[int, str | None, list[dict[str
     """Version number, parent's digest and history of a new version of `parent`."""
     if parent is None:
         return 1, None, []
-    before = open_artifact(parent).manifest
+    before = open_manifest(parent)
     history = [ancestor.model_dump(mode="json") for ancestor in before.history]
     return before.version + 1, before.sha256, [*history, {"version": before.version, "sha256": before.sha256}]
 

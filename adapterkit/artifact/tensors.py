@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.strict_json import parse_object
+from adapterkit.manifest import parse_object
 
 DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -10,7 +10,7 @@ from adapterkit.artifact.golden import golden_problems
 from adapterkit.artifact.loading import Artifact, find_backbone, open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, ArtifactError
-from adapterkit.manifest.folder import CARD
+from adapterkit.manifest import CARD
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     $ adapterkit inspect runs/banking77
     $ adapterkit inspect runs/banking77 --json
     """
-    from adapterkit.artifact import open_artifact
+    from adapterkit.manifest import open_manifest
 
-    manifest = open_artifact(folder).manifest
+    manifest = open_manifest(folder)
     if as_json:
         console.print_json(manifest.model_dump(mode="json", exclude_unset=True))
         return

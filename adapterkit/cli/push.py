@@ -28,6 +28,10 @@ def push(
     $ adapterkit push runs/banking77 me/banking77-lora
     $ adapterkit push runs/banking77 me/banking77-lora --tag v1 --private
     """
+    from adapterkit.manifest import check_publishable, open_manifest
+
+    check_publishable(repository, tag)  # before torch is imported, as is what follows
+    open_manifest(folder)
     from adapterkit.artifact import push
 
     published = push(folder, repository, tag=tag, private=private, message=message)

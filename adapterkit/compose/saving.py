@@ -19,7 +19,7 @@ from adapterkit.compose.plan_file import load_plan
 from adapterkit.compose.stacked import Stack
 from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import CompositionError
-from adapterkit.manifest.manifest import MemberFacts
+from adapterkit.manifest import MemberFacts
 
 AnyPlan = Weighted | Average | Stack
 

@@ -20,7 +20,7 @@ from adapterkit.backbone import Backbone, Site
 from adapterkit.compose.lowrank import LowRank
 from adapterkit.compose.mountable import Part
 from adapterkit.errors import CompositionError
-from adapterkit.manifest.manifest import MAX_RANK
+from adapterkit.manifest import MAX_RANK
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.lora import choose, pattern_value, plain
 from adapterkit.methods.splitting import is_transposed

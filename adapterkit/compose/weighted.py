@@ -28,7 +28,7 @@ from adapterkit.compose.members import (
 from adapterkit.compose.mountable import Composed, Find
 from adapterkit.compose.updates import lora_of, updates_of
 from adapterkit.errors import CompositionError
-from adapterkit.manifest.manifest import MAX_RANK
+from adapterkit.manifest import MAX_RANK
 from adapterkit.recipe import LoraMethod
 from adapterkit.recipe.nearest import did_you_mean
 

@@ -13,7 +13,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.data import as_rows
 from adapterkit.data.problems import unusable_note
 from adapterkit.evaluation.rows import read_for
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.scoring import score
 
 logger = logging.getLogger(__name__)

@@ -30,6 +30,9 @@ IGNORED_FILES = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.m
 IGNORED_FOLDERS = frozenset({".cache", ".git", "training"})
 """Folders that may stand beside them: a hub client's and git's own, and the journal and checkpoints of the run."""
 
+KEPT = IGNORED_FILES | IGNORED_FOLDERS
+"""What outlives an overwrite of the artifact: the run's journal, a licence, git's folder."""
+
 MAX_ENTRIES = 64
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterkit.metrics.bootstrap import Metric, Statistics, bootstrap, bootstrap_weighted, ratio
+from adapterkit.metrics.resampling import Metric, Statistics, bootstrap, bootstrap_weighted, ratio
 
 NAMES = {
     "single-label": ("accuracy", "macro_f1", "mcc"),

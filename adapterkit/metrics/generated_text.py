@@ -11,9 +11,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
 
-from adapterkit.metrics.bootstrap import Formula, Metric, Statistics, bootstrap, ratio
+from adapterkit.metrics.resampling import Formula, Metric, Statistics, bootstrap, ratio
 
 DIRECTIONS = {"chrf": True, "bleu": True, "rouge_l": True, "exact_match": True}
 """Metric -> whether higher is better. chrF and BLEU are in [0, 100], as sacrebleu gives them; the others in [0, 1]."""
@@ -27,6 +26,8 @@ def score_generated(
     chrF and BLEU are sacrebleu's corpus scores (chrF2, 13a tokens), from its own sufficient statistics; ROUGE-L is
     the best F-measure over the references (rouge-score, no stemmer); exact match is against any of them.
     """
+    from sacrebleu.metrics import BLEU, CHRF
+
     bleu_NS, chrf_NS = _statistics(BLEU(), texts, references), _statistics(CHRF(), texts, references)
     single_NS = np.array(
         [

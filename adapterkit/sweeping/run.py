@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterkit.artifact import open_artifact
 from adapterkit.errors import DeviceError, SweepError
-from adapterkit.manifest.atomic import write_folder
-from adapterkit.manifest.folder import MAX_BYTES, read_folder
+from adapterkit.manifest import MAX_BYTES, open_manifest, read_folder, write_folder
 from adapterkit.recipe import resolve
 from adapterkit.sweeping.checks import check_points
 from adapterkit.sweeping.display import SweepConsole
@@ -206,7 +204,7 @@ def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping
     plot_sweep(groups, folder / PICTURE, metric, title, higher_is_better=higher)
     metrics = {
         split: {name: {"value": m.value, "low": m.low, "high": m.high} for name, m in scores.items()}
-        for split, scores in open_artifact(artifact).manifest.metrics.items()
+        for split, scores in open_manifest(artifact).metrics.items()
     }
     in_order = {point.name: results[point.name] for point in points if point.name in results}
     return SweepResult(folder, metric, in_order, groups, best, artifact, metrics, folder / PICTURE)

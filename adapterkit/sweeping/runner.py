@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapterkit.artifact import open_artifact
 from adapterkit.errors import DivergedError, SweepError, TrainingError
-from adapterkit.manifest.folder import MANIFEST
+from adapterkit.manifest import MANIFEST, open_manifest
 from adapterkit.sweeping.companions import in_companies
 from adapterkit.sweeping.display import SweepConsole
 from adapterkit.sweeping.halving import Rung
@@ -161,7 +160,7 @@ class Runner:
         metrics: dict[str, Any] = {}
         size_bytes, fingerprint = None, self._fingerprints.get(backbone_key(point.recipe))
         if status == DONE:
-            manifest = open_artifact(point.output).manifest
+            manifest = open_manifest(point.output)
             metrics = {
                 split: {name: metric.model_dump(mode="json") for name, metric in scores.items()}
                 for split, scores in manifest.metrics.items()

@@ -1,6 +1,6 @@
 """Tasks: seven kinds of rows, labels, encodings, losses, metrics and answers, behind one protocol."""
 
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import Column
 from adapterkit.tasks.protocol import (
     Batch,

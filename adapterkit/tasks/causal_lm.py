@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapterkit.errors import RecipeError
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.document_packing import pack

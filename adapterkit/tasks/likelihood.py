@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.metrics.bootstrap import Formula, Metric, Statistics, bootstrap, ratio
+from adapterkit.metrics import Formula, Metric, Statistics, bootstrap, ratio
 from adapterkit.tasks.losses import at_labels, labelled
 from adapterkit.tasks.values import Feature
 

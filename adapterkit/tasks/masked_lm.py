@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from adapterkit.errors import BackboneError, RecipeError
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, text_problem
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics.bootstrap import Metric, bootstrap, ratio
+from adapterkit.metrics import Metric, bootstrap, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad

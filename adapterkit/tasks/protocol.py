@@ -25,7 +25,7 @@ from torch import Tensor
 
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics.bootstrap import Metric, bootstrap, ratio
+from adapterkit.metrics import Metric, bootstrap, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask

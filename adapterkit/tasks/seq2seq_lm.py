@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import BackboneError, DataError
+from adapterkit.metrics import Metric
 from adapterkit.metrics import generated_text as text_scores
-from adapterkit.metrics.bootstrap import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
+from adapterkit.metrics import Metric
 from adapterkit.metrics import classification as scores
-from adapterkit.metrics.bootstrap import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapterkit.errors import DataError
+from adapterkit.metrics import ENTITY_METRICS, Metric, bootstrap, both_tags, entities, entity_statistics, is_iob2
 from adapterkit.metrics import classification as classification_scores
-from adapterkit.metrics.bootstrap import Metric, bootstrap
-from adapterkit.metrics.entities import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapterkit.errors import DataError
-from adapterkit.metrics.entities import is_iob2
+from adapterkit.metrics import is_iob2
 from adapterkit.tasks.checked_rows import listed
 from adapterkit.tasks.labels import label_name
 from adapterkit.tasks.values import Row, Vocabulary

@@ -20,7 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from adapterkit.errors import OutputError, TrainingError
-from adapterkit.manifest.atomic import write_folder
+from adapterkit.manifest import write_folder
 from adapterkit.tasks import Metric
 from adapterkit.training.batches import Position
 from adapterkit.training.learner import Learner

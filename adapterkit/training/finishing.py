@@ -10,7 +10,7 @@ from torch import Tensor
 from adapterkit.artifact import round_weights, save
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.data import Rows
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.scoring import outputs_of, score
 from adapterkit.training.checkpoint import remove_checkpoint
 from adapterkit.training.job import Job

@@ -15,7 +15,7 @@ from adapterkit.adapted import build
 from adapterkit.artifact import KEPT, check_output, read_parts
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.scoring import score
 from adapterkit.tasks.protocol import GeneratingTask

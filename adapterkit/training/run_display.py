@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.training.progress import ProgressConsole
 from adapterkit.training.turn import Step
 

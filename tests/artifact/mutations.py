@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from adapterkit.manifest.strict_json import dump_json
+from adapterkit.manifest import dump_json
 
 MANIFEST, CONFIG, TENSORS, CARD = "adapterkit.json", "adapter_config.json", "adapter_model.safetensors", "README.md"
 FILES = (MANIFEST, CONFIG, TENSORS)

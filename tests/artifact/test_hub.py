@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import adapterkit as ak
 from adapterkit.cli.app import app
 from adapterkit.errors import ArtifactError, HubError, OutputError
-from adapterkit.manifest.folder import MAX_BYTES
+from adapterkit.manifest import MAX_BYTES
 from tests.artifact.conftest import make, write
 from tests.hub import TOKEN, commit_of, serving
 

@@ -7,7 +7,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapterkit.metrics.generated_text import score_generated
+from adapterkit.metrics import score_generated
 
 WORDS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat", ".", "dog"]), min_size=0, max_size=9).map(
     " ".join

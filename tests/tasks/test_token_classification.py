@@ -12,7 +12,7 @@ from seqeval.scheme import IOB2
 
 from adapterkit.data import Rows
 from adapterkit.errors import BackboneError, DataError
-from adapterkit.metrics.entities import entities, entity_statistics
+from adapterkit.metrics import entities, entity_statistics
 from adapterkit.tasks import Batch, Task, Vocabulary
 from tests.tasks.test_protocol import Make, Vocabularies
 from tests.tiny import FAMILIES

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import adapterkit as ak
-from adapterkit.metrics.bootstrap import Metric
+from adapterkit.metrics import Metric
 from adapterkit.training.batches import Position
 from adapterkit.training.run_display import RunConsole
 from adapterkit.training.turn import Step

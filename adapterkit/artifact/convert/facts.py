@@ -12,7 +12,7 @@ from peft import IA3Config, LoraConfig
 from adapterkit.artifact.config import is_module_name
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.folder import CONFIG
+from adapterkit.manifest import CONFIG
 
 _USED = frozenset(
     {

@@ -24,9 +24,7 @@ from adapterkit.artifact.tensors import parse_header, read_tensors
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.heads import build_head
-from adapterkit.manifest.folder import CONFIG, MAX_BYTES, TENSORS, read_file
-from adapterkit.manifest.manifest import DataFacts
-from adapterkit.manifest.strict_json import parse_object
+from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, DataFacts, parse_object, read_file
 from adapterkit.recipe import HeadSettings
 
 SEED = 0

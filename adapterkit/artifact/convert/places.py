@@ -15,8 +15,7 @@ from adapterkit.artifact.convert.facts import Facts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.folder import TENSORS
-from adapterkit.manifest.manifest import MAX_RANK
+from adapterkit.manifest import MAX_RANK, TENSORS
 from adapterkit.recipe import Ia3Method, LoraMethod, Method, NoMethod
 
 N = TypeVar("N", int, float)

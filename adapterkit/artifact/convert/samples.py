@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapterkit.errors import ArtifactError, DataError
-from adapterkit.manifest.manifest import validation_problems
+from adapterkit.manifest import validation_problems
 from adapterkit.recipe import TaskSettings
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.table import TASKS

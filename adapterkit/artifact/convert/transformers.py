@@ -23,7 +23,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError, MergeError
 from adapterkit.heads.headed import logits_of
-from adapterkit.manifest.atomic import check_output, stage_folder
+from adapterkit.manifest import check_output, stage_folder
 from adapterkit.recipe.kinds import AUTO_CLASSES, LANGUAGE_MODEL_KINDS
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]

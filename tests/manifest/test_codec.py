@@ -5,8 +5,7 @@ import json
 import pytest
 
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest.manifest import Manifest, dump_manifest, parse_manifest
-from adapterkit.manifest.strict_json import dump_json
+from adapterkit.manifest import Manifest, dump_json, dump_manifest, parse_manifest
 from tests.artifact.mutations import MANIFEST, resign
 
 

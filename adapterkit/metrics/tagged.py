@@ -5,17 +5,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from adapterkit.metrics.bootstrap import Metric, Statistics, bootstrap, ratio
-
-with warnings.catch_warnings():
-    # seqeval reads its own version through a deprecated module when it is imported.
-    warnings.simplefilter("ignore")
-    from seqeval.scheme import IOB2, Tokens
+from adapterkit.metrics.resampling import Metric, Statistics, bootstrap, ratio
 
 ENTITY_METRICS = {"entity_f1": True, "entity_precision": True, "entity_recall": True}
 """Metric -> whether higher is better."""
@@ -37,7 +33,8 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """(type, first word, word after the last) of every entity. An I- that no B- of its type opens is none (strict)."""
     if all(tag == "O" for tag in tags):
         return []
-    return [(str(found.tag), int(found.start), int(found.end)) for found in Tokens(list(tags), IOB2).entities]
+    tokens = _seqeval_tokens()
+    return [(str(found.tag), int(found.start), int(found.end)) for found in tokens(list(tags)).entities]
 
 
 def entity_statistics(
@@ -62,3 +59,13 @@ def _precision(sums_S: Statistics) -> Any:
 
 def _recall(sums_S: Statistics) -> Any:
     return ratio(sums_S[..., 0], sums_S[..., 1])
+
+
+@cache
+def _seqeval_tokens() -> Callable[[list[str]], Any]:
+    with warnings.catch_warnings():
+        # seqeval reads its own version through a deprecated module when it is imported.
+        warnings.simplefilter("ignore")
+        from seqeval.scheme import IOB2, Tokens
+
+    return lambda tags: Tokens(tags, IOB2)

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn
 
+from adapterkit.metrics import bootstrap, ratio
 from adapterkit.metrics import classification as scores
-from adapterkit.metrics.bootstrap import bootstrap, ratio
 
 
 def mean(sums: np.ndarray) -> np.ndarray:

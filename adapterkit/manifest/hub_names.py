@@ -1,0 +1,46 @@
+"""Names of artifacts on a hub: owner/name, with a tag, branch or commit behind it where one is meant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from adapterkit.errors import HubError
+
+_NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+_REPOSITORY = re.compile(_NAME)
+_HUB_NAME = re.compile(rf"(?P<repository>{_NAME})(@(?P<revision>[A-Za-z0-9][\w./-]*))?")
+_TAG = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class HubName:
+    """An artifact on a hub.
+
+    Attributes:
+        repository: owner/name.
+        revision: a tag, a branch or a commit; None for the newest.
+    """
+
+    repository: str
+    revision: str | None
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+def parse_hub_name(text: str) -> HubName | None:
+    """owner/name or owner/name@revision; None for any other text."""
+    found = _HUB_NAME.fullmatch(text)
+    return None if found is None else HubName(found["repository"], found["revision"])
+
+
+def check_publishable(repository: str, tag: str | None) -> None:
+    """Refuse what cannot be the name of a repository or of a tag. Raises HubError, with both where both are wrong."""
+    problems = []
+    if not _REPOSITORY.fullmatch(repository):
+        problems.append(f"repository: found {repository!r}, expected owner/name")
+    if tag is not None and not _TAG.fullmatch(tag):
+        problems.append(f"tag: found {tag!r}, expected letters, digits, '.', '_' and '-'")
+    if problems:
+        raise HubError("this cannot be published", problems)

@@ -19,7 +19,7 @@ from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
 from adapterkit.methods import Attachment, attach
 from adapterkit.methods.fusion import Part
-from adapterkit.recipe import HeadSettings, Method
+from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Task, Vocabulary
 
 PREFIX = "base_model.model."
@@ -47,7 +47,7 @@ class Adapted(nn.Module):
         self,
         backbone: Backbone,
         task: Task,
-        method: Method,
+        method: MethodSettings,
         head: HeadSettings,
         headed: Headed,
         attachment: Attachment,
@@ -313,7 +313,7 @@ def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:
 
 
 def build(
-    backbone: Backbone, task: Task, method: Method, head: HeadSettings, seed: int, *, parts: Sequence[Part] = ()
+    backbone: Backbone, task: Task, method: MethodSettings, head: HeadSettings, seed: int, *, parts: Sequence[Part] = ()
 ) -> Adapted:
     """Put a new adapter on a backbone. Its answers are those of the bare backbone until it is trained or loaded.
 

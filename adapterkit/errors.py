@@ -35,6 +35,10 @@ class RecipeError(AdapterkitError, ValueError):
     """A recipe, or an override of one of its fields, is not valid."""
 
 
+class PluginError(AdapterkitError, KeyError):
+    """A method or a head of another package that is not installed, or that cannot be used."""
+
+
 class DataError(AdapterkitError, ValueError):
     """Rows, columns, labels or files of a data set cannot be used."""
 

@@ -31,14 +31,14 @@ from torch import Tensor
 import adapterkit as ak
 from adapterkit.adapted import build
 from adapterkit.artifact import DataFacts, save
-from adapterkit.recipe import HeadSettings, LoraMethod, Method, NoMethod, TaskSettings
+from adapterkit.recipe import HeadSettings, LoraMethod, MethodSettings, NoMethod, TaskSettings
 from adapterkit.tasks import TASKS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 RESULTS = Path(__file__).resolve().parent / "results" / "host_sharing.json"
 TASKS_ASKED, LAYERS = 8, 6
 TOLERANCE = 1e-5
-METHODS: Mapping[str, tuple[Method, int]] = {
+METHODS: Mapping[str, tuple[MethodSettings, int]] = {
     "top third": (LoraMethod(rank=8, alpha=16, top=2), 4),
     "top layer": (LoraMethod(rank=8, alpha=16, top=1), 5),
     "all layers": (LoraMethod(rank=8, alpha=16), 0),
@@ -61,7 +61,7 @@ def text_of(backbone: Any, tokens: int) -> str:
     return text
 
 
-def hosted(backbone: Any, folder: Path, method: Method, head: HeadSettings, text: str) -> ak.Host:
+def hosted(backbone: Any, folder: Path, method: MethodSettings, head: HeadSettings, text: str) -> ak.Host:
     """A host with eight adapters, whose answers were compared with those of each alone."""
     rows = [{"text": "a", "label": str(number % 4)} for number in range(8)]
     task = TASKS["text-classification"].prepare(TaskSettings(kind="text-classification"), rows)

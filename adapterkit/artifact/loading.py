@@ -30,8 +30,8 @@ from adapterkit.manifest import (
     refused,
 )
 from adapterkit.methods.fusion import Part
-from adapterkit.recipe import FusionMethod, Method
-from adapterkit.recipe.method import part_name
+from adapterkit.recipe import FusionMethod, MethodSettings
+from adapterkit.recipe.methods import part_name
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.table import TASKS
 
@@ -140,7 +140,7 @@ class Artifact:
         return opened
 
 
-def read_parts(method: Method, backbone: Backbone) -> tuple[Part, ...]:
+def read_parts(method: MethodSettings, backbone: Backbone) -> tuple[Part, ...]:
     """The parts that a recipe's fusion names by their folders; () for every other method.
 
     Raises:

@@ -30,7 +30,7 @@ from adapterkit.manifest import (
     open_manifest,
     write_folder,
 )
-from adapterkit.recipe.method import part_name
+from adapterkit.recipe.methods import part_name
 
 if TYPE_CHECKING:
     from adapterkit.adapted import Adapted

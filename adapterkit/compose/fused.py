@@ -10,7 +10,7 @@ from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.compose.members import count, method_words
 from adapterkit.errors import AdapterkitError, CompositionError
 from adapterkit.recipe import BottleneckMethod, Recipe, load_recipe
-from adapterkit.recipe.method import part_name
+from adapterkit.recipe.methods import part_name
 
 
 def fuse(

@@ -14,7 +14,7 @@ from torch import Tensor
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
-from adapterkit.recipe import HeadSettings, Method
+from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.protocol import Task
 
 
@@ -44,7 +44,7 @@ class Part:
         parts: the artifacts that a fusion is made of, by name.
     """
 
-    method: Method
+    method: MethodSettings
     config: Mapping[str, Any]
     state: Mapping[str, Tensor]
     parts: Mapping[str, Artifact] = field(default_factory=dict)

@@ -27,7 +27,7 @@ from adapterkit.methods.splitting import Split
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone, Site
-    from adapterkit.recipe import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, Method
+    from adapterkit.recipe import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, MethodSettings
 
 BELOW_ALL_LAYERS = -1
 
@@ -177,7 +177,7 @@ def file_name(name: str) -> str:
 def attach(
     model: nn.Module,
     backbone: Backbone,
-    settings: Method,
+    settings: MethodSettings,
     *,
     seed: int,
     dtype: torch.dtype = torch.float32,
@@ -198,16 +198,17 @@ def attach(
         SiteError: places that do not exist or cannot be reached; lists what exists.
         RecipeError: settings that do not go together with this backbone.
     """
+    given: Any = settings
     if settings.kind == "none":
         return Attachment({}, {}, {}, {}, None)
     reach = Reach(model, backbone.trunk)
     if settings.kind == "lora":
-        return _attach_lora(model, backbone, settings, reach, seed, dtype)
+        return _attach_lora(model, backbone, given, reach, seed, dtype)
     if settings.kind == "ia3":
-        return _attach_ia3(model, backbone, settings, reach, seed, dtype)
+        return _attach_ia3(model, backbone, given, reach, seed, dtype)
     if settings.kind == "fusion":
-        return _attach_fusion(model, backbone, settings, parts, reach, seed, dtype)
-    return _attach_bottleneck(model, backbone, settings, reach, seed, dtype)
+        return _attach_fusion(model, backbone, given, parts, reach, seed, dtype)
+    return _attach_bottleneck(model, backbone, given, reach, seed, dtype)
 
 
 def _attach_lora(

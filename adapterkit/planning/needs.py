@@ -28,7 +28,7 @@ from adapterkit.planning.cache import CachePlan, plan_cache
 from adapterkit.planning.dry_step import DryStep, dry_step
 from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
 from adapterkit.planning.strategies import Memory, Step, Strategy, choose, strategies
-from adapterkit.recipe import Recipe, resolve
+from adapterkit.recipe import LoraMethod, Recipe, resolve
 from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import HeldBatches, Position
@@ -279,7 +279,7 @@ def _artifact_bytes(adapted: Adapted, recipe: Recipe, dtype: torch.dtype) -> int
     """Bytes of adapter_model.safetensors: 8 for the length of the header, the header, the tensors."""
     wanted = recipe.training.save_dtype
     target = dtype if wanted == "auto" else pick_dtype(wanted)
-    twice = recipe.method.kind == "lora" and recipe.method.initialization.startswith(SPLITTING)
+    twice = isinstance(recipe.method, LoraMethod) and recipe.method.initialization.startswith(SPLITTING)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for name, tensor in adapted.state().items():

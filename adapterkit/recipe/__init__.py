@@ -3,7 +3,8 @@
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.kinds import KINDS, Kind
 from adapterkit.recipe.load import Resolved, load_recipe, recipe_schema, resolve
-from adapterkit.recipe.method import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, Method, NoMethod
+from adapterkit.recipe.method import MethodSettings
+from adapterkit.recipe.methods import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, NoMethod
 from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe
 from adapterkit.recipe.shipped import ShippedRecipe, shipped_recipes
 from adapterkit.recipe.task import TaskSettings
@@ -21,7 +22,7 @@ __all__ = [
     "Ia3Method",
     "Kind",
     "LoraMethod",
-    "Method",
+    "MethodSettings",
     "NoMethod",
     "Recipe",
     "Resolved",

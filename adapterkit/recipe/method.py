@@ -1,231 +1,46 @@
-"""The `method` block: what is attached to the backbone, and where."""
+"""What every method's block has in common, and what is asked of it where no torch is."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
-
-from adapterkit.recipe.settings import Many, Settings, refuse
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Layer = Annotated[int, Field(ge=0)]
-
-DEFAULT_REDUCTION = {"houlsby": 16.0, "pfeiffer": 16.0, "parallel": 2.0}
-DEFAULT_SCALE = {"houlsby": 1.0, "pfeiffer": 1.0, "parallel": 4.0}
+from adapterkit.recipe.settings import Settings
 
 
-class LoraMethod(Settings):
-    """Low-rank updates of linear sites (Hu et al. 2021), through PEFT."""
+class MethodSettings(Settings):
+    """What is attached to the backbone, and where. Every method derives its own settings from this.
 
-    kind: Literal["lora"] = "lora"
-    """Low-rank updates beside the linear layers."""
-    rank: Annotated[int, Field(ge=1, le=65536)] = 8
-    """Rank of the update. Higher: more accurate on hard tasks, larger artifact."""
-    alpha: Annotated[float, Field(gt=0)] = 16.0
-    """The update is scaled by alpha / rank. Higher: works like a higher learning rate, less stable."""
-    dropout: Share = 0.0
-    """Dropout on the input of the update. Higher: less over-fitting on small data, slower learning."""
-    sites: Many[Annotated[str, Field(min_length=1)]] | Literal["auto", "all-linear"] = "auto"
-    """Where to attach, by name: attention.query, feedforward.output, … More sites: more accurate, larger and slower.
-    auto: attention query and value. all-linear: every linear layer of the trunk."""
-    layers: Many[Layer] | None = None
-    """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
-    top: Annotated[int, Field(ge=1)] | None = None
-    """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
-    rank_pattern: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1, le=65536)]] = Field(default={})
-    """A rank of its own for a site, or for one layer of it: attention.query: 16, attention.query@5: 4."""
-    alpha_pattern: dict[Annotated[str, Field(min_length=1)], Annotated[float, Field(gt=0)]] = Field(default={})
-    """An alpha of its own for a site, or for one layer of it."""
-    rslora: bool = False
-    """Scale by alpha / √rank instead of alpha / rank. true: high ranks learn as fast as low ones."""
-    dora: bool = False
-    """Learn magnitude and direction apart (DoRA). true: better at low ranks, slower."""
-    initialization: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
-    """How the update starts. pissa and olora start from the weights themselves: they learn faster, and the artifact has
-    twice the rank."""
-    bias: Literal["none", "all", "lora_only"] = "none"
-    """Which biases are trained too. all: slightly more accurate, a larger artifact that cannot share a batch."""
+    Attributes:
+        implementation: of a method that another package brings: "package.module:name" of its `methods.protocol.Method`.
+        packer: likewise of what packs it for a host; "" where a host cannot mount it.
+        attaches: whether anything is attached; false for a head alone.
+    """
 
-    @model_validator(mode="after")
-    def _together(self) -> LoraMethod:
-        problems = _layer_problems(self.layers, self.top)
-        if isinstance(self.sites, tuple):
-            problems += _twice("sites", self.sites)
-            if not self.sites:
-                problems.append(("sites", 'is empty; name at least one site, or write "auto", or method.kind: none'))
-        refuse(problems)
-        return self
+    implementation: ClassVar[str] = ""
+    packer: ClassVar[str] = ""
+    attaches: ClassVar[bool] = True
 
-
-class BottleneckMethod(Settings):
-    """Small two-layer networks after or beside the sublayers (Houlsby 2019, Pfeiffer 2020, He 2021)."""
-
-    kind: Literal["bottleneck"] = "bottleneck"
-    """A small network with a narrow middle."""
-    placement: Literal["houlsby", "pfeiffer", "parallel"] = "pfeiffer"
-    """houlsby: after attention and after feed-forward, the most parameters. pfeiffer: after feed-forward only.
-    parallel: beside feed-forward, the strongest per parameter on generation."""
-    cross_attention: bool = False
-    """Whether to stand at the cross-attention of a decoder that reads an encoder (T5, BART) too, as LoRA does. true:
-    more accurate where targets copy from sources, more parameters."""
-    width: Annotated[int, Field(ge=1)] | None = None
-    """Width of the middle. Higher: more accurate on hard tasks, larger artifact. null: hidden width /
-    reduction_factor."""
-    reduction_factor: Annotated[float, Field(gt=0)] | None = None
-    """Hidden width divided by the width of the middle. Higher: smaller artifact. null: 16, or 2 for parallel."""
-    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "identity"] = "relu"
-    """The function in the middle."""
-    scale: Annotated[float, Field(gt=0)] = Field(
-        default_factory=lambda block: DEFAULT_SCALE.get(block.get("placement"), 1.0)
-    )
-    """Factor on the output. Higher: works like a higher learning rate. Not given: 1, or 4 for parallel (He et al.
-    2021)."""
-    scale_learned: bool = False
-    """Whether the factor is trained, from `scale` on. true: one parameter more per place, slower to settle."""
-    dropout: Share = 0.0
-    """Dropout on the output. Higher: less over-fitting on small data, slower learning."""
-    layers: Many[Layer] | None = None
-    """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
-    top: Annotated[int, Field(ge=1)] | None = None
-    """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
+    kind: str
+    """Which method."""
 
     @property
-    def sublayers(self) -> tuple[str, ...]:
-        """The residual branches at whose ends it stands."""
-        first = ("attention",) if self.placement == "houlsby" else ()
-        return (*first, *(("cross_attention",) if self.cross_attention else ()), "feedforward")
+    def words(self) -> str:
+        """What it is, as in "a … adapter": "rank-8 LoRA"."""
+        return self.kind
 
     @property
-    def effective_reduction_factor(self) -> float | None:
-        """What the hidden width is divided by, or None where `width` says the width."""
-        if self.width is not None:
-            return None
-        return self.reduction_factor if self.reduction_factor is not None else DEFAULT_REDUCTION[self.placement]
+    def label(self) -> str:
+        """The same in one word, for tables: "lora"."""
+        return self.kind
 
-    def width_for(self, hidden_size: int) -> int:
-        """Width of the middle for a hidden width: `int(hidden // factor)`, at least 1, as AdapterHub has it."""
-        if self.width is not None:
-            return self.width
-        factor = self.reduction_factor if self.reduction_factor is not None else DEFAULT_REDUCTION[self.placement]
-        return max(1, int(hidden_size // factor))
+    def size_at(self, hidden_size: int) -> int | None:
+        """The largest rank, or the width of the middle, on a backbone of this width; None where there is neither."""
+        return None
 
-    @model_validator(mode="after")
-    def _together(self) -> BottleneckMethod:
-        problems = _layer_problems(self.layers, self.top)
-        if self.width is not None and self.reduction_factor is not None:
-            problems.append(("reduction_factor", f"stands beside width ({self.width}); set one of the two"))
-        refuse(problems)
-        return self
+    def part_places(self) -> tuple[str, ...]:
+        """The folders of the artifacts that it is made of; () for all but a fusion."""
+        return ()
 
-
-class Ia3Method(Settings):
-    """Vectors that scale what linears give or read (IA3, Liu et al. 2022), through PEFT."""
-
-    kind: Literal["ia3"] = "ia3"
-    """One factor for every channel: the smallest artifacts."""
-    sites: Many[Annotated[str, Field(min_length=1)]] | Literal["auto"] = "auto"
-    """Where to scale, by name. More sites: slightly more accurate, larger. auto: as in the paper, keys, values (or the
-    fused qkv, as PEFT does on GPT-2) and the inner activations of the feed-forward (feedforward.output)."""
-    inputs: Many[Annotated[str, Field(min_length=1)]] | Literal["auto"] = "auto"
-    """Those of the sites whose input is scaled instead of the output. auto: feedforward.output."""
-    layers: Many[Layer] | None = None
-    """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
-    top: Annotated[int, Field(ge=1)] | None = None
-    """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
-
-    @model_validator(mode="after")
-    def _together(self) -> Ia3Method:
-        problems = _layer_problems(self.layers, self.top)
-        if isinstance(self.sites, tuple):
-            problems += _twice("sites", self.sites)
-            if not self.sites:
-                problems.append(("sites", 'is empty; name at least one site, or write "auto", or method.kind: none'))
-        if isinstance(self.inputs, tuple):
-            problems += _twice("inputs", self.inputs)
-            if isinstance(self.sites, tuple):
-                problems += [
-                    ("inputs", f"names {name!r}, which is not one of sites")
-                    for name in self.inputs
-                    if name not in self.sites
-                ]
-        refuse(problems)
-        return self
-
-
-class FusionMethod(Settings):
-    """Attention over the outputs of several frozen bottlenecks (AdapterFusion, Pfeiffer et al. 2021)."""
-
-    kind: Literal["fusion"] = "fusion"
-    """A mixture of bottlenecks that were trained before, weighed anew for every token."""
-    parts: Many[Annotated[str, Field(min_length=1)]]
-    """Folders of the bottleneck artifacts, at least two: one placement, the same layers, the same backbone. They stay
-    as they are."""
-    query_width: Annotated[int, Field(ge=1)] | None = None
-    """Width in which queries and keys are compared. Lower: a smaller artifact, coarser choices. null: the hidden width,
-    as in the paper."""
-    value: bool = True
-    """Whether the mixture goes through a matrix of its own, which starts as the identity. false: a third of the
-    parameters less, the parts' outputs are only weighed."""
-    dropout: Share = 0.0
-    """Dropout on the scores, before the softmax. Higher: less over-fitting on small data, slower learning."""
-
-    @model_validator(mode="after")
-    def _together(self) -> FusionMethod:
-        problems = _twice("parts", self.parts)
-        if len(self.parts) < 2:
-            problems.append(("parts", f"names {len(self.parts)}; a fusion needs two or more"))
-        names = [part_name(place) for place in self.parts]
-        problems += [
-            ("parts", f"calls several folders {name!r}; the last name of a path is the part's, so rename a folder")
-            for name in sorted({name for name in names if names.count(name) > 1})
-            if not _twice("parts", self.parts)
-        ]
-        problems += [
-            ("parts", f"found {place!r}, expected a folder with a name of its own, which does not begin with a dot")
-            for place, name in zip(self.parts, names, strict=True)
-            if not name or name.startswith(".")
-        ]
-        refuse(problems)
-        return self
-
-
-def part_name(place: str) -> str:
-    """What a part is called: the last name of its path."""
-    return place.replace("\\", "/").rstrip("/").rpartition("/")[2]
-
-
-class NoMethod(Settings):
-    """Nothing is attached: the head alone is trained."""
-
-    kind: Literal["none"] = "none"
-    """Head only."""
-
-
-Method = LoraMethod | BottleneckMethod | Ia3Method | FusionMethod | NoMethod
-
-METHODS: dict[str, type[Method]] = {
-    "lora": LoraMethod,
-    "bottleneck": BottleneckMethod,
-    "ia3": Ia3Method,
-    "fusion": FusionMethod,
-    "none": NoMethod,
-}
-
-
-def _layer_problems(layers: tuple[int, ...] | None, top: int | None) -> list[tuple[str, str]]:
-    problems: list[tuple[str, str]] = []
-    if layers is not None:
-        problems += _twice("layers", layers)
-        if not layers:
-            problems.append(
-                ("layers", "is empty; name at least one layer, or write null for all, or method.kind: none")
-            )
-        if top is not None:
-            problems.append(("top", f"stands beside layers ({list(layers)}); set one of the two"))
-    return problems
-
-
-def _twice(name: str, values: tuple[str, ...] | tuple[int, ...]) -> list[tuple[str, str]]:
-    twice = sorted({repr(value) for value in values if values.count(value) > 1})
-    return [(name, f"holds {', '.join(twice)} more than once; name each once")] if twice else []
+    def portable(self) -> dict[str, Any]:
+        """The block as an artifact keeps it: JSON values, and no folder of this machine."""
+        return self.model_dump(mode="json")

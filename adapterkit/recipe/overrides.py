@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapterkit.recipe.method import METHODS
+from adapterkit.recipe.methods import METHOD_SETTINGS
 from adapterkit.recipe.yaml_text import YamlError, parse_yaml
 
 COMMAND_LINE = "command line"
@@ -93,12 +93,16 @@ def _set(raw: dict[str, Any], path: Path, value: Any) -> str:
 
 def _switch_method(result: Overridden, new: Any) -> None:
     block = result.raw.get("method")
-    if not isinstance(block, dict) or not isinstance(new, str) or new not in METHODS:
+    if not isinstance(block, dict) or not isinstance(new, str) or new not in METHOD_SETTINGS:
         return
     old = block.get("kind", "lora")
-    if old == new or old not in METHODS:
+    if old == new or old not in METHOD_SETTINGS:
         return
-    dropped = [name for name in block if name in METHODS[old].model_fields and name not in METHODS[new].model_fields]
+    dropped = [
+        name
+        for name in block
+        if name in METHOD_SETTINGS[old].model_fields and name not in METHOD_SETTINGS[new].model_fields
+    ]
     for name in dropped:
         del block[name]
     if dropped:

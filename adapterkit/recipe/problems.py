@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe.kinds import KINDS
-from adapterkit.recipe.method import METHODS
+from adapterkit.recipe.methods import METHOD_SETTINGS
 from adapterkit.recipe.nearest import did_you_mean, nearest
 from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe, together
 from adapterkit.recipe.settings import SettingsError
@@ -93,8 +93,6 @@ def _readable(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
                 expected[path].append(phrase)
     for path, phrases in expected.items():
         value = found[path]
-        if path == ("method",) and isinstance(value, Mapping):
-            path, value, phrases = ("method", "kind"), value.get("kind"), [_one_of(METHODS)]
         hint = _hint(value, phrases)
         whole.append((path, f"found {show(value)}, expected {' or '.join(phrases)}{hint}"))
     return whole
@@ -121,7 +119,7 @@ def _fields(path: Path, raw: Mapping[str, Any]) -> list[str]:
     if len(path) == 1:
         return list(Recipe.model_fields)
     if path[0] == "method":
-        return list(METHODS[_method_kind(raw)].model_fields)
+        return list(METHOD_SETTINGS[_method_kind(raw)].model_fields)
     block = BLOCKS.get(str(path[0]))
     return list(block.model_fields) if block else []
 
@@ -129,16 +127,16 @@ def _fields(path: Path, raw: Mapping[str, Any]) -> list[str]:
 def _method_kind(raw: Mapping[str, Any]) -> str:
     method = raw.get("method")
     kind = method.get("kind", "lora") if isinstance(method, Mapping) else "lora"
-    return kind if isinstance(kind, str) and kind in METHODS else "lora"
+    return kind if isinstance(kind, str) and kind in METHOD_SETTINGS else "lora"
 
 
 def _unknown(path: Path, raw: Mapping[str, Any]) -> str:
     name, fields = str(path[-1]), _fields(path, raw)
     close = nearest(name, fields)
     homes = [f"{block}.{name}" for block, model in BLOCKS.items() if name in model.model_fields]
-    homes += [f"method.{name} (kind {kind})" for kind, model in METHODS.items() if name in model.model_fields]
+    homes += [f"method.{name} (kind {kind})" for kind, model in METHOD_SETTINGS.items() if name in model.model_fields]
     if path[0] == "method" and len(path) == 2:
-        own = [kind for kind, model in METHODS.items() if name in model.model_fields]
+        own = [kind for kind, model in METHOD_SETTINGS.items() if name in model.model_fields]
         if own:
             return f"belongs to method.kind {' and '.join(own)}, not to {_method_kind(raw)}; remove it"
     if close:

@@ -6,29 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from adapterkit.recipe.kinds import KINDS, LANGUAGE_MODEL_KINDS, POOLED_KINDS, Kind
-from adapterkit.recipe.method import METHODS, BottleneckMethod, LoraMethod, Method, NoMethod
+from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS, POOLED_KINDS
+from adapterkit.recipe.method import MethodSettings
+from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod
 from adapterkit.recipe.settings import Settings, refuse
+from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
-
-__all__ = [
-    "KINDS",
-    "LANGUAGE_MODEL_KINDS",
-    "METHODS",
-    "POOLED_KINDS",
-    "BackboneSettings",
-    "BottleneckMethod",
-    "DataSettings",
-    "HeadSettings",
-    "Kind",
-    "LoraMethod",
-    "Method",
-    "NoMethod",
-    "Recipe",
-    "TaskSettings",
-    "TrainingSettings",
-]
 
 Text = Annotated[str, Field(min_length=1)]
 HUB_ONLY = ("config", "revision", "splits")
@@ -134,8 +118,8 @@ class Recipe(Settings):
     """What is learned."""
     backbone: BackboneSettings
     """Which pretrained model stays frozen under the adapter."""
-    method: Annotated[Method, Field(discriminator="kind")] = Field(default_factory=LoraMethod)
-    """What is attached to the backbone: lora, bottleneck, fusion (of bottlenecks) or none (head only)."""
+    method: Annotated[MethodSettings, OfKind(METHOD_SETTINGS, default="lora")] = Field(default_factory=LoraMethod)
+    """What is attached to the backbone: lora, bottleneck, ia3, fusion (of bottlenecks) or none (head only)."""
     head: HeadSettings = Field(default_factory=HeadSettings)
     """What turns the backbone's output into the task's output."""
     data: DataSettings
@@ -144,14 +128,6 @@ class Recipe(Settings):
     """How long, how fast, how precisely, and what is kept."""
     output: Text | None = None
     """Folder of the artifact. null: runs/ and the recipe's name."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lora_unless_said(cls, raw: Any) -> Any:
-        """A method block without a kind is LoRA, as a recipe without a method block is."""
-        if isinstance(raw, dict) and isinstance(raw.get("method"), dict) and "kind" not in raw["method"]:
-            return {**raw, "method": {"kind": "lora", **raw["method"]}}
-        return raw
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:

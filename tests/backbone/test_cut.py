@@ -15,7 +15,7 @@ from adapterkit.backbone.cut import above, below, entering, layers_of, splits
 from adapterkit.errors import SiteError
 from adapterkit.heads.family import build_family
 from adapterkit.methods import attach
-from adapterkit.recipe.method import LoraMethod
+from adapterkit.recipe.methods import LoraMethod
 from tests import tiny
 
 SPLIT_FAMILIES = (*tiny.FAMILIES, "t5-gated", "mistral")

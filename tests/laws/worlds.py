@@ -13,7 +13,7 @@ from torch import Tensor
 from adapterkit.adapted import Adapted, build
 from adapterkit.artifact import DataFacts, save
 from adapterkit.backbone import Backbone
-from adapterkit.recipe import HeadSettings, Method, NoMethod, TaskSettings
+from adapterkit.recipe import HeadSettings, MethodSettings, NoMethod, TaskSettings
 from adapterkit.tasks import TASKS
 from adapterkit.tasks.protocol import Batch, Feature, Task
 from tests.tasks.conftest import ROWS
@@ -32,7 +32,7 @@ def prepared(kind: str, rows: Sequence[Any] | None = None, **settings: Any) -> T
 def adapter(
     backbone: Backbone,
     kind: str,
-    method: Method | None = None,
+    method: MethodSettings | None = None,
     head: HeadSettings = FAMILY,
     *,
     seed: int = 0,

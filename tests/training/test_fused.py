@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from adapterkit.adapted import Adapted, build
-from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, Method, TaskSettings, TrainingSettings
+from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, MethodSettings, TaskSettings, TrainingSettings
 from adapterkit.tasks import TASKS
 from adapterkit.training.learner import make_learner
 from tests.training.worlds import rows_of
 
 STEPS, FEW = 50, 6
-METHODS: dict[str, Method] = {
+METHODS: dict[str, MethodSettings] = {
     "query and value": LoraMethod(rank=4),
     "all linears": LoraMethod(rank=4, sites="all-linear"),
     "top layer": LoraMethod(rank=4, sites="all-linear", top=1),
@@ -48,7 +48,7 @@ def plain_optimizer(adapted: Adapted) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups)
 
 
-def losses_of(backbone: Any, method: Method, *, fused: bool) -> Iterator[float]:
+def losses_of(backbone: Any, method: MethodSettings, *, fused: bool) -> Iterator[float]:
     """Fused layers and the learner, or plain layers and torch's own functions."""
     settings = TrainingSettings(
         learning_rate=RATE, head_learning_rate=HEAD_RATE, schedule="constant", warmup=0, weight_decay=0.1

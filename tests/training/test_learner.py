@@ -13,7 +13,7 @@ from adapterkit.recipe import (
     BottleneckMethod,
     HeadSettings,
     LoraMethod,
-    Method,
+    MethodSettings,
     NoMethod,
     TaskSettings,
     TrainingSettings,
@@ -23,7 +23,7 @@ from adapterkit.training.learner import idle_rates, make_learner, rate_factor, w
 from tests.training.worlds import rows_of
 
 
-def adapted_on(backbone: Any, method: Method) -> Any:
+def adapted_on(backbone: Any, method: MethodSettings) -> Any:
     task = TASKS["text-classification"].prepare(
         TaskSettings(kind="text-classification"), rows_of("text-classification", 4)
     )
@@ -31,7 +31,9 @@ def adapted_on(backbone: Any, method: Method) -> Any:
 
 
 @pytest.mark.parametrize("method", [LoraMethod(dora=True), BottleneckMethod(scale_learned=True)], ids=lambda m: m.kind)
-def test_every_trained_parameter_has_its_rate_and_vectors_do_not_decay(tiny_backbones: Any, method: Method) -> None:
+def test_every_trained_parameter_has_its_rate_and_vectors_do_not_decay(
+    tiny_backbones: Any, method: MethodSettings
+) -> None:
     settings = TrainingSettings(learning_rate=0.01, weight_decay=0.3, warmup=0)
     with adapted_on(tiny_backbones["bert"], method) as adapted:
         learner = make_learner(adapted, settings, total_steps=10)

@@ -16,12 +16,12 @@ from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import MAX_RANK, TENSORS
-from adapterkit.recipe import Ia3Method, LoraMethod, Method, NoMethod
+from adapterkit.recipe import Ia3Method, LoraMethod, MethodSettings, NoMethod
 
 N = TypeVar("N", int, float)
 
 
-def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path) -> Method:
+def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path) -> MethodSettings:
     """The method that has exactly these tensors.
 
     Args:

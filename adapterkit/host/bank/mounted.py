@@ -9,7 +9,7 @@ from typing import Any, overload
 from adapterkit.compose.mountable import Facts
 from adapterkit.host.bank.residency import Seat
 from adapterkit.host.engine.heads import Template
-from adapterkit.recipe import BottleneckMethod, LoraMethod, Method
+from adapterkit.recipe import BottleneckMethod, LoraMethod, MethodSettings
 from adapterkit.tasks.protocol import Task
 
 
@@ -56,14 +56,14 @@ class Mounted:
         return ", ".join(dict.fromkeys(head.task.kind for head in self.heads.values()))
 
 
-def words_for(methods: Sequence[Method]) -> str:
+def words_for(methods: Sequence[MethodSettings]) -> str:
     """Methods in the order of their application: "lora", "houlsby + lora", "none"."""
     names = [method.placement if isinstance(method, BottleneckMethod) else method.kind for method in methods]
     attached = [name for name in names if name != "none"]
     return " + ".join(attached) or "none"
 
 
-def rank_of(methods: Iterable[Method], hidden_size: int) -> int | None:
+def rank_of(methods: Iterable[MethodSettings], hidden_size: int) -> int | None:
     """The largest rank or width."""
     found = [
         max([method.rank, *method.rank_pattern.values()])

@@ -19,13 +19,13 @@ from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
 from adapterkit.methods import ia3
 from adapterkit.methods.fusion import Part
 from adapterkit.methods.reach import lowest_layers
-from adapterkit.recipe import BottleneckMethod, Ia3Method, Method
+from adapterkit.recipe import BottleneckMethod, Ia3Method, MethodSettings
 
 __all__ = ["Packed", "pack"]
 
 
 def pack(
-    method: Method,
+    method: MethodSettings,
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
     backbone: Backbone,
@@ -51,13 +51,14 @@ def pack(
     if method.kind == "none":
         return None
     names = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
+    given: Any = method
     if method.kind == "lora":
-        return pack_lora(method, config, names, backbone)
+        return pack_lora(given, config, names, backbone)
     if method.kind == "ia3":
-        return _pack_ia3(method, config, names, backbone)
+        return _pack_ia3(given, config, names, backbone)
     if method.kind == "fusion":
-        return pack_fusion(method, names, parts, backbone)
-    return _pack_bottleneck(method, config, names, backbone)
+        return pack_fusion(given, names, parts, backbone)
+    return _pack_bottleneck(given, config, names, backbone)
 
 
 def _pack_ia3(method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone) -> Packed:

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterkit.backbone import Backbone
-from adapterkit.data import plan_batches
+from adapterkit.data import group_by_length
 from adapterkit.errors import ArtifactError, DataError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
@@ -208,7 +208,7 @@ class Adapted(nn.Module):
         """The task's small output of every feature, in their order; longest first inside, so that little is padded."""
         found: dict[int, Any] = {}
         with self._answering():
-            for part in plan_batches([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
+            for part in group_by_length([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
                 batch = self.task.collate([features[i] for i in part], self.vocabulary).to(self.backbone.device)
                 logits = self(batch.inputs, self.task.answered(batch))
                 found.update(zip(part, self.task.outputs(logits, batch), strict=True))
@@ -223,7 +223,7 @@ class Adapted(nn.Module):
         with self._answering(), self.autocast():
             for new_tokens, group in self._by_room(task, features).items():
                 lengths = [features[index].length_tokens for index in group]
-                for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
+                for part in group_by_length(lengths, batch_size=batch_size, shuffle=False):
                     indices = [group[place] for place in part]
                     prompts = task.collate_prompts([features[index] for index in indices], self.vocabulary)
                     found.update(zip(indices, self._continue(task, prompts, new_tokens), strict=True))
@@ -297,7 +297,7 @@ def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> 
     held = {id(part) for part in module.modules()}
     for site in backbone.sites.sites if lowest else ():
         # All of a decoder lies above an adapted encoder.
-        floor = 0 if site.stack == "decoder" and "encoder" in lowest else lowest.get(site.stack)
+        floor = 0 if site.side == "decoder" and "encoder" in lowest else lowest.get(site.side)
         if site.name == "layer.output" and floor is not None and site.layer >= floor:
             layer = backbone.trunk.get_submodule(site.path)
             if id(layer) in held:

@@ -54,18 +54,18 @@ def run_of(
     from adapterkit.training.job import Job
     from adapterkit.training.learner import make_learner
     from adapterkit.training.loop import training_steps
-    from adapterkit.training.reuse import Shelf
-    from adapterkit.training.run_display import RunConsole
+    from adapterkit.training.reuse import Reuse
+    from adapterkit.training.run_display import RunDisplay
     from adapterkit.training.trunk_cache import use_cache
 
     data = {**RECIPE["data"], "limit": limit}
     chosen = {**RECIPE["training"], "cache": cache, "precision": precision, **training}
     recipe = resolve({**RECIPE, "method": method, "data": data, "training": chosen}, ()).recipe
-    shelf, accelerator, console = Shelf(), make_accelerator(recipe, folder), RunConsole(quiet=True)
-    rows, backbone = shelf.rows(recipe, None), shelf.backbone(recipe, accelerator)
+    reuse, accelerator, console = Reuse(), make_accelerator(recipe, folder), RunDisplay(quiet=True)
+    rows, backbone = reuse.rows(recipe, None), reuse.backbone(recipe, accelerator)
     adapted = build(backbone, rows.task, recipe.method, recipe.head, 0)
     adapted.compute_dtype = compute_dtype(recipe, backbone)
-    features = shelf.features(rows, adapted, console)
+    features = reuse.features(rows, adapted, console)
     job = Job(recipe, rows, features, adapted, accelerator, console, folder)
     batches = HeldBatches(features["train"], rows.train.numbers, recipe.training)
 
@@ -93,10 +93,10 @@ def peft_steps(precision: str, limit: int | None) -> Iterator[Any]:
     from adapterkit.recipe import resolve
     from adapterkit.tasks.protocol import Vocabulary
     from adapterkit.training.batches import HeldBatches, Position
-    from adapterkit.training.reuse import Shelf
+    from adapterkit.training.reuse import Reuse
 
     recipe = resolve({**RECIPE, "method": LORA, "data": {**RECIPE["data"], "limit": limit}}, ()).recipe
-    rows = Shelf().rows(recipe, None)
+    rows = Reuse().rows(recipe, None)
     backbone = Backbone.load(RECIPE["backbone"]["name"], dtype="bfloat16" if precision == "bf16" else "float32")
     vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens)
     features = rows.task.encode(rows.train, vocabulary, "train").features

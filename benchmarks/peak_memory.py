@@ -64,10 +64,10 @@ def with_peft(dropout: float) -> int:
     from adapterkit.backbone import Backbone
     from adapterkit.recipe import resolve
     from adapterkit.tasks.protocol import Vocabulary
-    from adapterkit.training.reuse import Shelf
+    from adapterkit.training.reuse import Reuse
 
     recipe = resolve({**RECIPE, "method": LORA, "data": {**RECIPE["data"], "limit": ROWS}}, ()).recipe
-    rows = Shelf().rows(recipe, None)
+    rows = Reuse().rows(recipe, None)
     backbone = Backbone.load(RECIPE["backbone"]["name"], dtype="float32", device="cpu")
     vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens)
     features = rows.task.encode(rows.train, vocabulary, "train").features

@@ -107,10 +107,10 @@ def scorer(adapted: Any, task: Any, rows: list[Any]) -> Accuracy:
 
 def test_rows(world: World) -> list[Any]:
     from adapterkit.recipe import resolve
-    from adapterkit.training.reuse import Shelf
+    from adapterkit.training.reuse import Reuse
 
     data = {**RECIPE["data"], "test": "banking77/test.jsonl"}
-    found = Shelf().rows(resolve({**RECIPE, "method": LORA, "data": data}, ()).recipe, None)
+    found = Reuse().rows(resolve({**RECIPE, "method": LORA, "data": data}, ()).recipe, None)
     return list(found.test or ())[:: world.test_every]
 
 
@@ -151,10 +151,10 @@ def with_trainer(world: World, clock: Clock) -> None:
     from adapterkit.backbone import Backbone
     from adapterkit.recipe import resolve
     from adapterkit.tasks.protocol import Vocabulary
-    from adapterkit.training.reuse import Shelf
+    from adapterkit.training.reuse import Reuse
 
     recipe = resolve({**RECIPE, "method": LORA, "data": {**RECIPE["data"], "limit": world.rows}}, ()).recipe
-    rows: Any = Shelf().rows(recipe, None)
+    rows: Any = Reuse().rows(recipe, None)
     backbone = Backbone.load(RECIPE["backbone"]["name"], dtype="float32", device="cpu")
     vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens)
     model: Any = AutoModelForSequenceClassification.from_pretrained(

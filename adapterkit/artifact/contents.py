@@ -190,7 +190,7 @@ def _fusion_problems(
 
 def _stated(method: LoraMethod) -> tuple[list[int], list[float]]:
     """Ranks and alphas that a LoRA may have. What starts from the weights is saved with both halves: see
-    `methods.splitting`."""
+    `methods.moved_weight`."""
     halves = 2 if method.initialization in ("pissa", "olora") else 1
     factor = math.sqrt(halves) if method.rslora else halves
     ranks = sorted({halves * stated for stated in (method.rank, *method.rank_pattern.values())})

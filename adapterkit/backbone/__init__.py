@@ -6,7 +6,7 @@ from adapterkit.backbone.fingerprint import cache_folder, fingerprint_checkpoint
 from adapterkit.backbone.hardware import bfloat16_is_fast, pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
 from adapterkit.backbone.recognise import find_sites
-from adapterkit.backbone.sites import Site, Sites, Stack, Sublayer
+from adapterkit.backbone.sites import Side, Site, Sites, Sublayer
 from adapterkit.backbone.tokenizer import tokenizer_digest
 from adapterkit.backbone.trunk import without_pooler
 
@@ -14,9 +14,9 @@ __all__ = [
     "Backbone",
     "Contract",
     "Pooling",
+    "Side",
     "Site",
     "Sites",
-    "Stack",
     "Sublayer",
     "bfloat16_is_fast",
     "cache_folder",

@@ -69,7 +69,7 @@ def attention_forward(
     """What transformers calls in every layer; its arguments are those of `sdpa_attention_forward`.
 
     Args:
-        packed_rows: the `unpadded.Rows` of a batch without padding.
+        packed_rows: the `packed_rows.PackedRows` of a batch without padding.
 
     Returns:
         (B, T, H, D), and no weights.

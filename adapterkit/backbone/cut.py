@@ -56,7 +56,7 @@ def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return path, found[path]
 
 
-def splits(trunk: PreTrainedModel) -> bool:
+def can_be_cut(trunk: PreTrainedModel) -> bool:
     """Whether the halves of a trunk answer as the whole does; tried on two tokens, between its two middle layers.
 
     A model may do between its layers what no half does, as the largest DeBERTa-v2 after the first.
@@ -82,10 +82,10 @@ def splits(trunk: PreTrainedModel) -> bool:
 class Below(nn.Module):
     """The lower part of a trunk. Made by `below`."""
 
-    def __init__(self, stack: PreTrainedModel) -> None:
+    def __init__(self, trunk: PreTrainedModel) -> None:
         super().__init__()
-        self.stack = stack
-        self._keeps = "use_cache" in inspect.signature(stack.forward).parameters
+        self.trunk = trunk
+        self._keeps = "use_cache" in inspect.signature(trunk.forward).parameters
 
     def forward(self, **inputs: Any) -> Tensor:
         """The hidden states that enter the layer, (B, T, D).
@@ -96,7 +96,7 @@ class Below(nn.Module):
         own = {name: value for name, value in inputs.items() if not name.startswith("decoder_")}
         if self._keeps:
             own["use_cache"] = False
-        states_BTD: Tensor = self.stack(**own).last_hidden_state
+        states_BTD: Tensor = self.trunk(**own).last_hidden_state
         return states_BTD
 
 
@@ -119,17 +119,17 @@ def below(trunk: nn.Module, at: int) -> Below:
 
 
 def _below(trunk: nn.Module, view: nn.Module, path: str) -> Below:
-    """The stack of a view whose layers were changed, without what follows them."""
+    """The trunk of a view whose layers were changed, without what follows them."""
     owner = view.get_submodule(path.rpartition(".")[0])
     for name in final_norms(trunk, path):
         owner._modules[name] = nn.Identity()
     # An encoder-decoder's encoder is a model too, so the innermost model is the one that runs these layers alone.
     steps = path.split(".")
     around = [view, *(view.get_submodule(".".join(steps[:depth])) for depth in range(1, len(steps)))]
-    stack = [module for module in around if isinstance(module, PreTrainedModel)][-1]
-    if "pooler" in stack._modules:
-        stack._modules["pooler"] = None
-    return Below(stack)
+    trunk = [module for module in around if isinstance(module, PreTrainedModel)][-1]
+    if "pooler" in trunk._modules:
+        trunk._modules["pooler"] = None
+    return Below(trunk)
 
 
 def above(trunk: nn.Module, at: int) -> nn.Module:

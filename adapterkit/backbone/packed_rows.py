@@ -42,7 +42,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """The groups of a packed batch, in the order of their places."""
 
     groups: tuple[Group, ...]
@@ -116,7 +116,7 @@ class Layout:
     """
 
     shape: tuple[int, int]
-    rows: Rows
+    rows: PackedRows
     longest: int
     positions: Tensor
     source: Tensor
@@ -162,7 +162,7 @@ class Layout:
         place_N = seen_P.nonzero()[:, 0]
         return cls(
             shape,
-            Rows(tuple(groups)),
+            PackedRows(tuple(groups)),
             max(group.tokens for group in groups),
             torch.cat(positions)[None],
             source_P,

@@ -116,7 +116,7 @@ def _empty(x: Tensor, width: int, *, tokens_first: bool) -> Tensor:
 
 
 def _chunks(q: Tensor, k: Tensor) -> list[slice]:
-    """Rows whose scores are computed together."""
+    """PackedRows whose scores are computed together."""
     rows, heads, queries, _ = q.shape
     step = max(1, CHUNK_BYTES // max(1, heads * queries * k.shape[2] * q.element_size()))
     return [slice(start, start + step) for start in range(0, rows, step)]

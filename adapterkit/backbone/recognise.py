@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from adapterkit.backbone.anatomies import ANATOMIES
 from adapterkit.backbone.anatomy import Anatomy
 from adapterkit.backbone.classes import is_causal
-from adapterkit.backbone.sites import LAYER_OUTPUT, Site, Sites, Stack, Sublayer
+from adapterkit.backbone.sites import LAYER_OUTPUT, Side, Site, Sites, Sublayer
 from adapterkit.errors import SiteError
 
 
@@ -22,27 +22,27 @@ def find_sites(trunk: nn.Module) -> Sites:
     """
     sites: list[Site] = []
     sublayers: list[Sublayer] = []
-    layer_count: dict[Stack, int] = {}
+    layer_count: dict[Side, int] = {}
     positional: set[str] = set()
     reason = ""
-    for path, layers in _stacks(trunk):
-        stack = _stack_name(trunk, path)
-        first = layer_count.get(stack, 0)
-        layer_count[stack] = first + len(layers)
+    for path, layers in _layer_lists(trunk):
+        side = _side_of(trunk, path)
+        first = layer_count.get(side, 0)
+        layer_count[side] = first + len(layers)
         for index, (anatomy, unknown) in enumerate(layers):
             number, layer_path = first + index, f"{path}.{index}"
             reason = reason or unknown
             sites.extend(
-                Site(name, number, stack, f"{layer_path}.{module}", linear=True)
+                Site(name, number, side, f"{layer_path}.{module}", linear=True)
                 for module, name in anatomy.linears.items()
             )
-            sites.append(Site(LAYER_OUTPUT, number, stack, layer_path, linear=False))
+            sites.append(Site(LAYER_OUTPUT, number, side, layer_path, linear=False))
             positional.update(f"{layer_path}.{module}" for module in anatomy.positional)
             sublayers.extend(
                 Sublayer(
                     name=branch.name,
                     layer=number,
-                    stack=stack,
+                    side=side,
                     output=f"{layer_path}.{branch.output}",
                     residual=f"{layer_path}.{branch.residual}",
                     norm=None if branch.norm is None else f"{layer_path}.{branch.norm}",
@@ -67,7 +67,7 @@ def is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def _stacks(trunk: nn.Module) -> Iterator[tuple[str, list[tuple[Anatomy, str]]]]:
+def _layer_lists(trunk: nn.Module) -> Iterator[tuple[str, list[tuple[Anatomy, str]]]]:
     """The lists of layers whose linears are those of known anatomies, outermost first.
 
     With each layer's anatomy comes why its residual branches are not known, or "".
@@ -127,7 +127,7 @@ def _unknown_wiring(trunk: nn.Module, path: str, anatomy: Anatomy) -> str:
     return ""
 
 
-def _stack_name(trunk: nn.Module, path: str) -> Stack:
+def _side_of(trunk: nn.Module, path: str) -> Side:
     config = getattr(trunk, "config", None)
     if getattr(config, "is_encoder_decoder", False):
         return "decoder" if "decoder" in path.split(".") else "encoder"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from adapterkit.errors import SiteError
 
-Stack = Literal["encoder", "decoder"]
+Side = Literal["encoder", "decoder"]
 
 LAYER_OUTPUT = "layer.output"
 AUTO_ROLES = ("query", "value", "qkv", "key_value", "qkv_gate")
@@ -20,15 +20,15 @@ class Site:
 
     Attributes:
         name: what the module does, as in "attention.query".
-        layer: number of the layer within its stack, from 0.
-        stack: the stack that the layer is in.
+        layer: number of the layer within its side, from 0.
+        side: the side that the layer is in.
         path: the module's path in the trunk.
         linear: whether the module is a linear (else it is the whole layer).
     """
 
     name: str
     layer: int
-    stack: Stack
+    side: Side
     path: str
     linear: bool
 
@@ -40,8 +40,8 @@ class Sublayer:
 
     Attributes:
         name: "attention", "cross_attention" or "feedforward".
-        layer: number of the layer within its stack, from 0.
-        stack: the stack that the layer is in.
+        layer: number of the layer within its side, from 0.
+        side: the side that the layer is in.
         output: path of the linear whose output is h, or of the norm after it that a branch ends with (Gemma 2).
         residual: path of the module whose first input is r.
         norm: path of the norm whose first input is r + h (post-norm models), or None (pre-norm models).
@@ -49,7 +49,7 @@ class Sublayer:
 
     name: str
     layer: int
-    stack: Stack
+    side: Side
     output: str
     residual: str
     norm: str | None
@@ -62,7 +62,7 @@ class Sites:
     Attributes:
         sites: all of them.
         sublayers: the residual branches, for methods that need them.
-        layer_count: how many layers each stack has.
+        layer_count: how many layers each side has.
         no_sublayers: why there are no `sublayers`, or "".
         positional: paths of the linears that read relative positions too, which all rows of a batch have in common
             (DeBERTa), so that rows with different adapters there cannot share a forward.
@@ -70,7 +70,7 @@ class Sites:
 
     sites: tuple[Site, ...]
     sublayers: tuple[Sublayer, ...]
-    layer_count: Mapping[Stack, int]
+    layer_count: Mapping[Side, int]
     no_sublayers: str = ""
     positional: frozenset[str] = frozenset()
 
@@ -88,18 +88,18 @@ class Sites:
         *,
         layers: Collection[int] | None = None,
         top: int | None = None,
-        stacks: Collection[str] | None = None,
+        sides: Collection[str] | None = None,
     ) -> tuple[Site, ...]:
         """The sites of those names in those layers.
 
         Args:
             names: site names; "auto" for queries and values, or what makes both; "all-linear" for every linear.
-            layers: numbers of layers, counted from 0 in each stack. None: all.
-            top: the highest `top` layers of each stack instead. None: all.
-            stacks: "encoder", "decoder" or both. None: all there are.
+            layers: numbers of layers, counted from 0 in each side. None: all.
+            top: the highest `top` layers of each side instead. None: all.
+            sides: "encoder", "decoder" or both. None: all there are.
 
         Raises:
-            SiteError: a name, a layer or a stack that does not exist, or nothing selected; lists what exists.
+            SiteError: a name, a layer or a side that does not exist, or nothing selected; lists what exists.
         """
         if names == "auto":
             wanted = set(self.auto())
@@ -108,8 +108,8 @@ class Sites:
         else:
             wanted = {names} if isinstance(names, str) else set(names)
         problems = [f"site {name!r}: not in this backbone" for name in sorted(wanted - set(self.names()))]
-        places = self._places(layers, top, stacks, problems)
-        found = tuple(site for site in self.sites if site.name in wanted and (site.stack, site.layer) in places)
+        places = self._places(layers, top, sides, problems)
+        found = tuple(site for site in self.sites if site.name in wanted and (site.side, site.layer) in places)
         self._refuse(problems, nothing=not found)
         return found
 
@@ -119,7 +119,7 @@ class Sites:
         *,
         layers: Collection[int] | None = None,
         top: int | None = None,
-        stacks: Collection[str] | None = None,
+        sides: Collection[str] | None = None,
     ) -> tuple[Sublayer, ...]:
         """The sublayers of those names in those layers; the arguments and errors of `select`."""
         if not self.sublayers:
@@ -133,20 +133,20 @@ class Sites:
             f"sublayer {name!r}: not in this backbone, which has {', '.join(known)}"
             for name in sorted(wanted - set(known))
         ]
-        places = self._places(layers, top, stacks, problems)
-        found = tuple(s for s in self.sublayers if s.name in wanted and (s.stack, s.layer) in places)
+        places = self._places(layers, top, sides, problems)
+        found = tuple(s for s in self.sublayers if s.name in wanted and (s.side, s.layer) in places)
         self._refuse(problems, nothing=not found)
         return found
 
     def _places(
-        self, layers: Collection[int] | None, top: int | None, stacks: Collection[str] | None, problems: list[str]
+        self, layers: Collection[int] | None, top: int | None, sides: Collection[str] | None, problems: list[str]
     ) -> set[tuple[str, int]]:
         if layers is not None and top is not None:
             problems.append("layers and top: only one of them can be given")
-        chosen = {stack: count for stack, count in self.layer_count.items() if stacks is None or stack in stacks}
+        chosen = {side: count for side, count in self.layer_count.items() if sides is None or side in sides}
         problems += [
-            f"stack {stack!r}: this backbone has {' and '.join(self.layer_count)}"
-            for stack in sorted(set(stacks or ()) - set(self.layer_count))
+            f"side {side!r}: this backbone has {' and '.join(self.layer_count)}"
+            for side in sorted(set(sides or ()) - set(self.layer_count))
         ]
         deepest = max(chosen.values(), default=0)
         if top is not None and not 1 <= top <= deepest:
@@ -157,8 +157,8 @@ class Sites:
             if not 0 <= layer < deepest
         ]
         return {
-            (stack, layer)
-            for stack, count in chosen.items()
+            (side, layer)
+            for side, count in chosen.items()
             for layer in range(count)
             if (layers is None or layer in layers) and (top is None or layer >= count - top)
         }
@@ -173,5 +173,5 @@ class Sites:
 
     def describe(self) -> str:
         """One line that says what exists."""
-        stacks = ", ".join(f"{stack} layers 0 to {count - 1}" for stack, count in self.layer_count.items())
-        return f"This backbone has {stacks}; sites: {', '.join(self.names())}."
+        sides = ", ".join(f"{side} layers 0 to {count - 1}" for side, count in self.layer_count.items())
+        return f"This backbone has {sides}; sites: {', '.join(self.names())}."

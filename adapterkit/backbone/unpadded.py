@@ -32,7 +32,7 @@ _COUNTED = (
     ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model", "GemmaModel", "Gemma3TextModel"),
     ("GraniteModel", "OlmoModel", "Olmo2Model", "SmolLM3Model"),
 )
-STACKS: Mapping[str, str] = {
+POSITIONS: Mapping[str, str] = {
     **{name: "counted" for names in _COUNTED for name in names},
     **dict.fromkeys(("RobertaModel", "XLMRobertaModel", "CamembertModel"), "by token"),
     **dict.fromkeys(("BartEncoder", "MBartEncoder"), "embedded"),
@@ -46,12 +46,12 @@ embedded: BART's, whose encoder counts places by itself. relative: T5's bias, by
 
 
 @dataclass(frozen=True)
-class Stack:
+class ReadingLayers:
     """Where in a model the stack of layers stands that reads the text.
 
     Attributes:
         path: in the model; "" for the model itself.
-        positions: how it comes to know positions; see `STACKS`.
+        positions: how it comes to know positions; see `POSITIONS`.
         keeps: whether it would keep keys and values for generation unless it is told not to.
     """
 
@@ -60,10 +60,10 @@ class Stack:
     keeps: bool
 
 
-def find_stack(model: nn.Module) -> Stack | None:
+def find_reading_layers(model: nn.Module) -> ReadingLayers | None:
     """The stack of a model that can run unpadded: the encoder of an encoder-decoder. None where there is none."""
     for path, module in model.named_modules():
-        positions = STACKS.get(type(module).__name__)
+        positions = POSITIONS.get(type(module).__name__)
         config: Any = getattr(module, "config", None)
         if positions is None or getattr(config, "_attn_implementation", None) != NAME:
             continue
@@ -71,16 +71,16 @@ def find_stack(model: nn.Module) -> Stack | None:
             continue  # Gemma 3 as an encoder: its windows look both ways
         # T5's two stacks are of one class.
         if not (positions == "relative" and getattr(module, "is_decoder", False)):
-            return Stack(path, positions, "use_cache" in inspect.signature(module.forward).parameters)
+            return ReadingLayers(path, positions, "use_cache" in inspect.signature(module.forward).parameters)
     return None
 
 
-def unpadded(model: nn.Module, stack: Stack, layout: Layout, *, states_padded: bool = True) -> nn.Module:
+def unpadded(model: nn.Module, stack: ReadingLayers, layout: Layout, *, states_padded: bool = True) -> nn.Module:
     """A view of a model, for one forward over the batch that `layout` describes, with the batch's own padded inputs.
 
     Args:
         model: a trunk, or a model that holds one.
-        stack: from `find_stack`.
+        stack: from `find_reading_layers`.
         states_padded: whether the stack gives (B, T, D), zero where there is padding, so that any head can follow. Else
             it gives (1, P, D) as packed, for heads that look at each token by itself; `layout.padded` undoes that.
     """
@@ -92,7 +92,7 @@ def unpadded(model: nn.Module, stack: Stack, layout: Layout, *, states_padded: b
 
 def _forward(
     whole: nn.Module,
-    told: Stack,
+    told: ReadingLayers,
     layout: Layout,
     states_padded: bool,
     input_ids: Tensor,

@@ -13,7 +13,7 @@ from adapterkit.cli import console
 from adapterkit.cli.options import BackboneName, Json
 
 if TYPE_CHECKING:
-    from adapterkit.compose.mountable import Composed
+    from adapterkit.compose.mountable import Mountable
 
 WORST_SHOWN = 5
 
@@ -61,7 +61,7 @@ def compose(
         console.say(result.use)
 
 
-def _facts(composed: Composed) -> list[list[str]]:
+def _facts(composed: Mountable) -> list[list[str]]:
     report: Mapping[str, Any] = composed.report
     rows = [["composition", str(report["composition"])]]
     if "how" in report:

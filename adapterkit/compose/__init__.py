@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from adapterkit.compose.average import Average
+from adapterkit.compose.composition_file import load_composition, plan_schema
 from adapterkit.compose.fused import fuse
-from adapterkit.compose.plan_file import load_plan, plan_schema
 from adapterkit.compose.saving import Result, compose_file, save
 from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import How, Weighted
@@ -30,7 +30,7 @@ __all__ = [
     "average",
     "compose_file",
     "fuse",
-    "load_plan",
+    "load_composition",
     "plan_schema",
     "save",
     "stack",

@@ -19,7 +19,7 @@ from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
 from adapterkit.compose.lowrank import LowRank, concatenated
 from adapterkit.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
-from adapterkit.compose.mountable import Composed, Find, Part
+from adapterkit.compose.mountable import Find, MethodState, Mountable
 from adapterkit.compose.updates import on_trunk, prefix_of, updates_of
 from adapterkit.compose.weighted import is_finite
 from adapterkit.errors import CompositionError
@@ -71,7 +71,7 @@ class Average:
         terms = (f"{share:g}·{name}" for (name, _), share in zip(self.members, self.shares, strict=True))
         return f"average of {', '.join(terms)}"
 
-    def build(self, find: Find, backbone: Backbone) -> Composed:
+    def build(self, find: Find, backbone: Backbone) -> Mountable:
         """The averaged method.
 
         Raises:
@@ -91,7 +91,7 @@ class Average:
             f"{prefix}{path}": sum_of({name: tensors[name][path].cpu().double() for name in parts}, shares).float()
             for path in tensors[self.heads[0]]
         }
-        part = Part(first.method, first.config, state)
+        part = MethodState(first.method, first.config, state)
         report: dict[str, Any] = {
             "composition": "average",
             "how": "average",
@@ -104,7 +104,7 @@ class Average:
         }
         if part.method.kind == "lora":
             report["error"] = _check_near(parts, part, shares, backbone)
-        return Composed((part,), heads_of(self.heads, members, self.words()), report)
+        return Mountable((part,), heads_of(self.heads, members, self.words()), report)
 
     def _problems(self) -> list[str]:
         names = [name for name, _ in self.members]
@@ -175,7 +175,7 @@ def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
 
 
 def _check_near(
-    parts: Mapping[str, Part], averaged: Part, shares: Mapping[str, float], backbone: Backbone
+    parts: Mapping[str, MethodState], averaged: MethodState, shares: Mapping[str, float], backbone: Backbone
 ) -> dict[str, Any]:
     """How far averaged factors are from the average of the updates.
 

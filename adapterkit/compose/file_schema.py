@@ -52,11 +52,11 @@ class AverageBlock(Block):
 class StackBlock(Block):
     """Adapters one on top of the other, the lowest first."""
 
-    members: dict[Text, Text | PlanBlock] | Many[Text]
+    members: dict[Text, Text | CompositionBlock] | Many[Text]
     """Name in the plan → folder, hub id, mounted name, or a plan; or a list of names. The order counts."""
 
 
-class PlanBlock(Settings):
+class CompositionBlock(Settings):
     """One composition: exactly one of its blocks is there."""
 
     weighted: WeightedBlock | None = None
@@ -67,7 +67,7 @@ class PlanBlock(Settings):
     """Adapters one on top of the other."""
 
     @model_validator(mode="after")
-    def _one(self) -> PlanBlock:
+    def _one(self) -> CompositionBlock:
         given = [name for name in BLOCKS if getattr(self, name) is not None]
         if len(given) != 1:
             found = f"found {' and '.join(given)}" if given else "found none"
@@ -82,6 +82,6 @@ def schema() -> dict[str, Any]:
     """JSON Schema of a plan file, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **PlanBlock.model_json_schema(),
+        **CompositionBlock.model_json_schema(),
         "title": "adapterkit plan",
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
-from adapterkit.compose.mountable import Facts, Find, HeadPart, Part, of_artifact
+from adapterkit.compose.mountable import Find, HeadState, MethodState, Origin, of_artifact
 from adapterkit.errors import AdapterkitError, CompositionError, ContractError
 from adapterkit.recipe.nearest import did_you_mean
 
@@ -79,7 +79,7 @@ def check_heads(chosen: Sequence[str], names: Sequence[str]) -> list[str]:
     return problems + [f"heads: {name!r} stands there twice" for name in twice]
 
 
-def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str) -> dict[str, HeadPart]:
+def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str) -> dict[str, HeadState]:
     """The heads of these members, by member.
 
     Args:
@@ -88,13 +88,13 @@ def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str
     heads = {}
     for name in chosen:
         (head,) = of_artifact(members[name]).heads.values()
-        heads[name] = HeadPart(head.task, head.head, head.state, Facts(source=source))
+        heads[name] = HeadState(head.task, head.head, head.state, Origin(source=source))
     return heads
 
 
-def method_of(artifact: Artifact) -> Part:
+def method_of(artifact: Artifact) -> MethodState:
     """The method of an artifact with its tensors, without its head."""
-    (part,) = of_artifact(artifact).parts
+    (part,) = of_artifact(artifact).methods
     return part
 
 

@@ -19,7 +19,7 @@ from adapterkit.tasks.protocol import Task
 
 
 @dataclass(frozen=True)
-class Facts:
+class Origin:
     """Where a head comes from.
 
     Attributes:
@@ -34,7 +34,7 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class MethodState:
     """One method with its tensors, as an artifact holds them.
 
     Attributes:
@@ -51,34 +51,34 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class HeadPart:
+class HeadState:
     """One head with its task and its tensors.
 
     Attributes:
         task: what is answered.
         head: the head's settings, with nothing left to `auto`.
         state: the head's tensors by their names in an artifact (`base_model.model.…`).
-        facts: where it comes from.
+        origin: where it comes from.
     """
 
     task: Task
     head: HeadSettings
     state: Mapping[str, Tensor]
-    facts: Facts = Facts()
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, eq=False)
-class Composed:
+class Mountable:
     """What is mounted under one name.
 
     Attributes:
-        parts: methods in the order in which a site applies them.
+        methods: in the order in which a site applies them.
         heads: name -> head. With one head an answer is that head's; with several it is {name: answer}.
         report: what whoever mounts it should know (approximation errors, for example); JSON values.
     """
 
-    parts: tuple[Part, ...]
-    heads: Mapping[str, HeadPart]
+    methods: tuple[MethodState, ...]
+    heads: Mapping[str, HeadState]
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -86,10 +86,10 @@ Find = Callable[[str], Artifact]
 """A mounted name, a folder or a hub id -> its artifact, opened."""
 
 
-class Plan(Protocol):
+class Composition(Protocol):
     """A composition that is not computed yet. A host computes it when it is mounted."""
 
-    def build(self, find: Find, backbone: Backbone) -> Composed:
+    def build(self, find: Find, backbone: Backbone) -> Mountable:
         """Compute it from its members, for a backbone: its sites say which tensors belong to one place.
 
         Raises:
@@ -98,7 +98,7 @@ class Plan(Protocol):
         ...
 
 
-def of_artifact(artifact: Artifact) -> Composed:
+def of_artifact(artifact: Artifact) -> Mountable:
     """An artifact as the plain composition: its method and its head.
 
     Raises:
@@ -108,6 +108,6 @@ def of_artifact(artifact: Artifact) -> Composed:
     heads = {f"{PREFIX}{name}" for name in manifest.head_tensors}
     method = {name: tensor for name, tensor in artifact.state.items() if name not in heads}
     head = {name: tensor for name, tensor in artifact.state.items() if name in heads}
-    facts = Facts(str(artifact.folder), manifest.version, manifest.sha256)
-    part = Part(manifest.method, artifact.config, method, artifact.open_parts())
-    return Composed((part,), {"": HeadPart(artifact.task, manifest.head, head, facts)})
+    origin = Origin(str(artifact.folder), manifest.version, manifest.sha256)
+    state = MethodState(manifest.method, artifact.config, method, artifact.open_parts())
+    return Mountable((state,), {"": HeadState(artifact.task, manifest.head, head, origin)})

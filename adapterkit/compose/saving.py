@@ -14,18 +14,18 @@ from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.backbone import Backbone
 from adapterkit.compose.average import Average
-from adapterkit.compose.mountable import Composed, Find
-from adapterkit.compose.plan_file import load_plan
+from adapterkit.compose.composition_file import load_composition
+from adapterkit.compose.mountable import Find, Mountable
 from adapterkit.compose.stacked import Stack
 from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import CompositionError
 from adapterkit.manifest import MemberFacts
 
-AnyPlan = Weighted | Average | Stack
+AnyComposition = Weighted | Average | Stack
 
 
 def save(
-    plan: AnyPlan | str | Path,
+    plan: AnyComposition | str | Path,
     folder: str | Path,
     *,
     backbone: Backbone | str | Path | None = None,
@@ -51,7 +51,7 @@ def save(
         ContractError: a member of another backbone.
         OutputError: something stands there, or the disk refuses.
     """
-    plan = plan if isinstance(plan, Weighted | Average | Stack) else load_plan(plan)
+    plan = plan if isinstance(plan, Weighted | Average | Stack) else load_composition(plan)
     checked = check_savable(plan)
     artifacts.check_output(folder, overwrite=overwrite, keep=artifacts.KEPT)
     owner = find(dict(checked.members)[checked.heads[0]])
@@ -70,7 +70,7 @@ class Result:
     """
 
     words: str
-    composed: Composed
+    composed: Mountable
     use: str
 
 
@@ -87,7 +87,7 @@ def compose_file(
 
     The arguments and errors are those of `save`; without a folder any plan will do.
     """
-    plan = load_plan(file)
+    plan = load_composition(file)
     use = f'Mount it: host.mount("name", "{file}").'
     if folder is not None:
         check_savable(plan)
@@ -113,7 +113,7 @@ def _first_source(plan: Any) -> str:
     return source if isinstance(source, str) else _first_source(source)
 
 
-def check_savable(plan: AnyPlan) -> Weighted | Average:
+def check_savable(plan: AnyComposition) -> Weighted | Average:
     """The plan, if its result is one artifact.
 
     Raises:
@@ -136,7 +136,7 @@ def check_savable(plan: AnyPlan) -> Weighted | Average:
 
 
 def write(
-    composed: Composed,
+    composed: Mountable,
     plan: Weighted | Average,
     owner: Artifact,
     folder: str | Path,
@@ -151,7 +151,7 @@ def write(
         composed: what `plan.build` gave.
         owner: the member whose head it has.
     """
-    (part,), (head,) = composed.parts, composed.heads.values()
+    (part,), (head,) = composed.methods, composed.heads.values()
     given = {**part.state, **head.state}
     with build(backbone, head.task, part.method, head.head, owner.manifest.seed) as adapted:
         # A head that reads the encoder alone stands on a model without a decoder: updates there cannot reach it.

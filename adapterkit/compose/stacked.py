@@ -9,7 +9,7 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
-from adapterkit.compose.mountable import Composed, Find, HeadPart, Part
+from adapterkit.compose.mountable import Find, HeadState, MethodState, Mountable
 from adapterkit.compose.updates import prefix_of
 from adapterkit.errors import CompositionError
 from adapterkit.recipe import Ia3Method, LoraMethod
@@ -29,7 +29,7 @@ class Stackable(Protocol):
         """The plan in one line."""
         ...
 
-    def build(self, find: Find, backbone: Backbone) -> Composed:
+    def build(self, find: Find, backbone: Backbone) -> Mountable:
         """Compute it."""
         ...
 
@@ -63,7 +63,7 @@ class Stack:
             name if isinstance(source, str) else f"({source.words()})" for name, source in self.members
         )
 
-    def build(self, find: Find, backbone: Backbone) -> Composed:
+    def build(self, find: Find, backbone: Backbone) -> Mountable:
         """The members' methods in order, with the chosen heads.
 
         Raises:
@@ -73,8 +73,8 @@ class Stack:
         simple = {name: source for name, source in self.members if isinstance(source, str)}
         opened = open_members(simple, find)
         check_together(opened, backbone)
-        parts: list[tuple[str, Part]] = []
-        heads: dict[str, HeadPart] = heads_of([name for name in self.heads if name in opened], opened, self.words())
+        parts: list[tuple[str, MethodState]] = []
+        heads: dict[str, HeadState] = heads_of([name for name in self.heads if name in opened], opened, self.words())
         reports: list[dict[str, Any]] = []
         for name, source in self.members:
             if isinstance(source, str):
@@ -84,11 +84,11 @@ class Stack:
                 continue
             inner = source.build(find, backbone)
             reports.append({"name": name, **inner.report})
-            parts += [(name, part) for part in inner.parts]
+            parts += [(name, part) for part in inner.methods]
             heads |= {head: inner.heads[head] for head in self.heads if head in inner.heads}
         _check_order_free(parts, backbone)
         report = {"composition": "stack", "words": self.words(), "members": reports, "heads": list(self.heads)}
-        return Composed(tuple(part for _, part in parts), {name: heads[name] for name in self.heads}, report)
+        return Mountable(tuple(part for _, part in parts), {name: heads[name] for name in self.heads}, report)
 
     def _problems(self) -> list[str]:
         names = [name for name, _ in self.members]
@@ -110,7 +110,7 @@ def _report(name: str, artifact: Artifact) -> dict[str, Any]:
     return {"name": name, "method": method_words(artifact), "sha256": artifact.manifest.sha256}
 
 
-def _check_order_free(parts: list[tuple[str, Part]], backbone: Backbone) -> None:
+def _check_order_free(parts: list[tuple[str, MethodState]], backbone: Backbone) -> None:
     """DoRA and IA3 rescale a linear, so beside another change of that linear it would matter which comes first.
 
     Raises:
@@ -135,13 +135,13 @@ def _check_order_free(parts: list[tuple[str, Part]], backbone: Backbone) -> None
         )
 
 
-def _rescaling(part: Part) -> str:
+def _rescaling(part: MethodState) -> str:
     if isinstance(part.method, Ia3Method):
         return "IA3"
     return "DoRA" if isinstance(part.method, LoraMethod) and part.method.dora else ""
 
 
-def _changed(part: Part, backbone: Backbone) -> set[str]:
+def _changed(part: MethodState, backbone: Backbone) -> set[str]:
     """Linears that a LoRA or an IA3 changes, by update or by bias."""
     prefix = prefix_of(part, backbone)
     biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in part.state if name.endswith(".bias")}

@@ -18,16 +18,16 @@ from adapterkit.artifact import Artifact
 from adapterkit.artifact.config import make_config
 from adapterkit.backbone import Backbone, Site
 from adapterkit.compose.lowrank import LowRank
-from adapterkit.compose.mountable import Part
+from adapterkit.compose.mountable import MethodState
 from adapterkit.errors import CompositionError
 from adapterkit.manifest import MAX_RANK
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.lora import choose, pattern_value, plain
-from adapterkit.methods.splitting import is_transposed
+from adapterkit.methods.moved_weight import is_transposed
 from adapterkit.recipe import LoraMethod
 
 
-def updates_of(part: Part, backbone: Backbone) -> dict[Site, LowRank]:
+def updates_of(part: MethodState, backbone: Backbone) -> dict[Site, LowRank]:
     """The update that a LoRA makes at every site, with its own scaling folded in."""
     method: Any = part.method
     prefix = prefix_of(part, backbone)
@@ -38,14 +38,14 @@ def updates_of(part: Part, backbone: Backbone) -> dict[Site, LowRank]:
             continue
         rank = pattern_value(method.rank_pattern, site, method.rank)
         alpha = pattern_value(method.alpha_pattern, site, method.alpha)
-        # Split weights are saved at twice the rank, with the scaling that they were trained with.
+        # Weights that were moved are saved at twice the rank, with the scaling that they were trained with.
         scaling = alpha / (math.sqrt(rank) if method.rslora else rank)
         a_RI, b_OR = (part.state[f"{name}.lora_{letter}.weight"].cpu().double() for letter in "AB")
         found[site] = LowRank(a_RI, scaling * b_OR)
     return found
 
 
-def prefix_of(part: Part, backbone: Backbone) -> str:
+def prefix_of(part: MethodState, backbone: Backbone) -> str:
     """What stands before the trunk's own path in the paths of an adapter's model: "bert.", "model.", or nothing.
 
     Raises:
@@ -63,7 +63,7 @@ def prefix_of(part: Part, backbone: Backbone) -> str:
     )
 
 
-def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backbone) -> Part:
+def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backbone) -> MethodState:
     """A LoRA with exactly these updates.
 
     A recipe adapts every chosen site in every chosen layer, and so does an artifact. Where the updates leave a place
@@ -100,11 +100,11 @@ def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backb
     for site, update in filled.items():
         state[f"{PREFIX}{prefix}{site.path}.lora_A.weight"] = update.a.float().contiguous()
         state[f"{PREFIX}{prefix}{site.path}.lora_B.weight"] = update.b.float().contiguous()
-    return Part(method, _config(method, ranks, prefix, artifact, backbone), state)
+    return MethodState(method, _config(method, ranks, prefix, artifact, backbone), state)
 
 
-def _method_part(artifact: Artifact) -> Part:
-    return Part(artifact.manifest.method, artifact.config, artifact.state)
+def _method_part(artifact: Artifact) -> MethodState:
+    return MethodState(artifact.manifest.method, artifact.config, artifact.state)
 
 
 def _filled(updates: Mapping[Site, LowRank], backbone: Backbone) -> dict[Site, LowRank]:
@@ -113,10 +113,10 @@ def _filled(updates: Mapping[Site, LowRank], backbone: Backbone) -> dict[Site, L
     for site, update in updates.items():
         ranks[site.name, site.layer] = max(update.rank, ranks.get((site.name, site.layer), 1))
     names, layers = {site.name for site in updates}, {site.layer for site in updates}
-    stacks = {site.stack for site in updates}
+    stacks = {site.side for site in updates}
     filled = {}
     for site in backbone.sites.sites:
-        if site.name in names and site.layer in layers and site.stack in stacks:
+        if site.name in names and site.layer in layers and site.side in stacks:
             update = updates[site] if site in updates else _nothing(linear_at(backbone, site))
             filled[site] = update.widened(ranks.get((site.name, site.layer), 1))
     return filled
@@ -172,7 +172,7 @@ def _config(
     return make_config(manifest.kind, "lora", content, backbone.name, backbone.revision, own_head=own)
 
 
-def on_trunk(part: Part, backbone: Backbone) -> dict[str, Tensor]:
+def on_trunk(part: MethodState, backbone: Backbone) -> dict[str, Tensor]:
     """The tensors of a method by path in the trunk, whatever model they are named in."""
     prefix = f"{PREFIX}{prefix_of(part, backbone)}"
     return {name.removeprefix(prefix): tensor for name, tensor in part.state.items()}

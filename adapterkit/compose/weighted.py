@@ -25,7 +25,7 @@ from adapterkit.compose.members import (
     method_words,
     open_members,
 )
-from adapterkit.compose.mountable import Composed, Find
+from adapterkit.compose.mountable import Find, Mountable
 from adapterkit.compose.updates import lora_of, updates_of
 from adapterkit.errors import CompositionError
 from adapterkit.manifest import MAX_RANK
@@ -74,7 +74,7 @@ class Weighted:
         more = [self.how, *(f"{k} {v:g}" for k in ("rank", "density", "seed") if (v := getattr(self, k)) is not None)]
         return f"{terms} ({', '.join(more)})"
 
-    def build(self, find: Find, backbone: Backbone) -> Composed:
+    def build(self, find: Find, backbone: Backbone) -> Mountable:
         """The LoRA, with the error of an approximation in the report.
 
         Raises:
@@ -97,7 +97,7 @@ class Weighted:
             if self.how != "exact":
                 errors.add(site.path, exact, merged[site])
         part = lora_of(merged, members[self.heads[0]], backbone)
-        return Composed((part,), heads_of(self.heads, members, self.words()), self._report(members, merged, errors))
+        return Mountable((part,), heads_of(self.heads, members, self.words()), self._report(members, merged, errors))
 
     def _approximated(
         self, site: Site, exact: LowRank, weights: Mapping[str, float], updates: Mapping[str, Any], rank: int

@@ -1,8 +1,8 @@
 """Rows: read from files and hub data sets, renamed, split, compared and planned into batches."""
 
-from adapterkit.data.buckets import padded_share, plan_batches, shard
+from adapterkit.data.buckets import group_by_length, padded_share, shard
 from adapterkit.data.columns import ColumnNeed, match_columns, rename
-from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Place, find_place
+from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, locate
 from adapterkit.data.overlap import Overlap, find_overlap
 from adapterkit.data.plain_text import TextUnit
 from adapterkit.data.rows import Row, Rows, RowStream, as_rows, canonical
@@ -13,8 +13,8 @@ __all__ = [
     "FORMATS",
     "ROOT_VARIABLE",
     "ColumnNeed",
+    "Located",
     "Overlap",
-    "Place",
     "ReadSettings",
     "Row",
     "RowStream",
@@ -23,10 +23,10 @@ __all__ = [
     "as_rows",
     "canonical",
     "find_overlap",
-    "find_place",
+    "group_by_length",
+    "locate",
     "match_columns",
     "padded_share",
-    "plan_batches",
     "read_rows",
     "rename",
     "shard",

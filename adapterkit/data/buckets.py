@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 _MOST_POOL_BATCHES = 50
 
 
-def plan_batches(
+def group_by_length(
     lengths: Sequence[int],
     *,
     batch_size: int | None = None,

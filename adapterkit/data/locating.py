@@ -29,7 +29,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Place:
+class Located:
     """Where rows are read from: a file (`path` is set) or a hub data set.
 
     Attributes:
@@ -42,12 +42,12 @@ class Place:
     looked_at: tuple[Path, ...] = ()
 
 
-def find_place(
+def locate(
     source: str | Path,
     format: str = "auto",  # noqa: A002 - the recipe's word
     root: str | Path | None = None,
     folder: str | Path | None = None,
-) -> Place:
+) -> Located:
     """The file or data set that `source` names.
 
     An absolute path stands for itself. A relative one is looked for in this order, and the first that exists is taken:
@@ -63,13 +63,13 @@ def find_place(
         raise DataError(f"There is no format {format!r}{nearest(format, FORMATS)}", [f"formats: {', '.join(FORMATS)}"])
     if format == "hub":
         local = next((place for place in _candidates(name, root, folder) if place.is_dir()), None)
-        return Place(str(local.resolve()) if local else name, "hub", None)
+        return Located(str(local.resolve()) if local else name, "hub", None)
     candidates = _candidates(name, root, folder)
     path = next((place for place in candidates if place.is_file()), None)
     known = _ending(name)
     if path is None:
         if format == "auto" and known is None and _HUB_NAME.fullmatch(name) and not any(p.is_dir() for p in candidates):
-            return Place(name, "hub", None, tuple(candidates))
+            return Located(name, "hub", None, tuple(candidates))
         raise _missing(name, candidates)
     if format == "auto" and known is None:
         raise DataError(
@@ -77,7 +77,7 @@ def find_place(
             [f"found: {path.suffix or 'no ending'}", f"expected: {', '.join(_ENDINGS)}, text formats also with .gz"],
             f"Say what it is: data.format=… ({', '.join(FORMATS)})",
         )
-    return Place(name, known or "" if format == "auto" else format, path)
+    return Located(name, known or "" if format == "auto" else format, path)
 
 
 def _candidates(name: str, root: str | Path | None, folder: str | Path | None) -> list[Path]:

@@ -19,7 +19,7 @@ from adapterkit.data.consistency import TypeWatch, watched
 from adapterkit.data.delimited import read_csv, read_tsv
 from adapterkit.data.hub import hub_rows
 from adapterkit.data.jsonl import read_jsonl
-from adapterkit.data.locating import Place, find_place
+from adapterkit.data.locating import Located, locate
 from adapterkit.data.plain_text import TextUnit, read_text
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Rows, RowStream
@@ -74,7 +74,7 @@ def read_rows(
     """All rows of a file or a hub data set, under canonical column names.
 
     Args:
-        source: a path (see `find_place` for where it is looked for) or a hub data set's name.
+        source: a path (see `locate` for where it is looked for) or a hub data set's name.
         settings: a recipe's `data`; its `columns` and `root` apply where the arguments below are None.
         columns: canonical name -> the file's column.
         root: the folder that relative paths are looked for in first.
@@ -104,7 +104,7 @@ def read_rows(
     whole = ((number, rename(row if len(row) == len(names) else {**names, **row}, matched)) for number, row in held)
     checked = list(watched(whole, TypeWatch(problems, needs, opened.unit)))
     problems.check()
-    return Rows((row for _, row in checked), (number for number, _ in checked), str(source), opened.place.path)
+    return Rows((row for _, row in checked), (number for number, _ in checked), str(source), opened.located.path)
 
 
 def stream_rows(
@@ -140,7 +140,7 @@ def stream_rows(
         whole = ((number, rename({**names, **row}, matched)) for number, row in read)
         return iter(watched(whole, TypeWatch(problems, needs, opened.unit)))
 
-    return RowStream(rows, str(source), list(rename(dict.fromkeys(names), matched)), opened.place.path)
+    return RowStream(rows, str(source), list(rename(dict.fromkeys(names), matched)), opened.located.path)
 
 
 class _Source:
@@ -157,26 +157,26 @@ class _Source:
         folder: str | Path | None,
         text_unit: TextUnit,
     ) -> None:
-        self.place: Place = find_place(source, settings.format, settings.root if root is None else root, folder)
+        self.located: Located = locate(source, settings.format, settings.root if root is None else root, folder)
         self.asked = settings.columns if columns is None else columns
         self.needs = needs
-        self.shown = str(self.place.path or self.place.name)
-        self.unit = "record" if self.place.format in ("parquet", "hub") else "line"
+        self.shown = str(self.located.path or self.located.name)
+        self.unit = "record" if self.located.format in ("parquet", "hub") else "line"
         self._settings = settings
         self._split = settings.splits.get(part, part)
         self._text_unit = text_unit
 
     def read(self, problems: Problems, *, streaming: bool) -> Iterator[Numbered]:
-        path = self.place.path
+        path = self.located.path
         if path is None:
             settings = self._settings
             return hub_rows(
-                self.place.name,
+                self.located.name,
                 settings.config,
                 settings.revision,
                 self._split,
                 streaming=streaming,
-                looked_at=self.place.looked_at,
+                looked_at=self.located.looked_at,
             )
         readers: dict[str, Reader] = {
             "jsonl": partial(read_jsonl, path),
@@ -185,7 +185,7 @@ class _Source:
             "parquet": partial(read_parquet, path),
             "text": partial(read_text, path, unit=self._text_unit),
         }
-        return _readable(path, readers[self.place.format](problems))
+        return _readable(path, readers[self.located.format](problems))
 
     def match(self, names: list[str], problems: Problems | None) -> dict[str, str]:
         """The file's column of each canonical name; lines that cannot be read are reported before missing columns."""
@@ -197,7 +197,7 @@ class _Source:
             raise
 
     def without_rows(self) -> DataError:
-        what = "a header but no rows" if self.place.format in ("csv", "tsv") else "no rows"
+        what = "a header but no rows" if self.located.format in ("csv", "tsv") else "no rows"
         return DataError(f"{self.shown} holds no rows", [f"found: {what}", "expected: at least one row"])
 
 

@@ -24,7 +24,7 @@ HEAD_ONLY: dict[str, Any] = {"kind": "none"}
 
 
 @dataclass(frozen=True)
-class Job:
+class Lesson:
     """One of the demo's two tasks: the folder of its data, and the task block of its recipe."""
 
     name: str
@@ -32,17 +32,17 @@ class Job:
     task: dict[str, Any]
 
 
-JOBS = (
-    Job("intent", "intents", {"kind": "text-classification"}),
-    Job("slots", "slots", {"kind": "token-classification", "tags": "iob2"}),
+LESSONS = (
+    Lesson("intent", "intents", {"kind": "text-classification"}),
+    Lesson("slots", "slots", {"kind": "token-classification", "tags": "iob2"}),
 )
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one job: its artifact, and the main metric on held-out rows with a method and without."""
+    """What became of one lesson: its artifact, and the main metric on held-out rows with a method and without."""
 
-    job: Job
+    lesson: Lesson
     artifact: Path
     size_bytes: int
     metric: str
@@ -50,11 +50,11 @@ class Trained:
     head_only: float
 
 
-def recipe(job: Job, method: dict[str, Any], backbone: Backbone, data: Path, output: Path) -> dict[str, Any]:
+def recipe(lesson: Lesson, method: dict[str, Any], backbone: Backbone, data: Path, output: Path) -> dict[str, Any]:
     """The recipe of one run, as a mapping."""
-    files = {part: f"{job.data}/{part}.jsonl" for part in ("train", "validation", "test")}
+    files = {part: f"{lesson.data}/{part}.jsonl" for part in ("train", "validation", "test")}
     return {
-        "task": job.task,
+        "task": lesson.task,
         "backbone": {"name": backbone.name},
         "method": method,
         "data": {"root": str(data.resolve()), **files},
@@ -82,21 +82,21 @@ def run(
     generate(folder / "data")
     console.print(f"Backbone: {backbone.name}, frozen, loaded once.", soft_wrap=True)
     console.print(f"Data: {sum(ROWS.values()):,} generated sentences, tested on phrasings that no training row has.")
-    trained = [_train(job, backbone, folder, overrides, console) for job in JOBS]
+    trained = [_train(lesson, backbone, folder, overrides, console) for lesson in LESSONS]
     show(trained, backbone, console)
     return trained
 
 
-def _train(job: Job, backbone: Backbone, folder: Path, overrides: Sequence[str], console: Console) -> Trained:
+def _train(lesson: Lesson, backbone: Backbone, folder: Path, overrides: Sequence[str], console: Console) -> Trained:
     results = {}
-    for name, method in ((job.name, LORA), (f"{job.name}-head-only", HEAD_ONLY)):
+    for name, method in ((lesson.name, LORA), (f"{lesson.name}-head-only", HEAD_ONLY)):
         console.rule(f"training {name}")
-        described = recipe(job, method, backbone, folder / "data", folder / name)
+        described = recipe(lesson, method, backbone, folder / "data", folder / name)
         results[name] = train(described, backbone=backbone, overrides=overrides, overwrite=True)
-    artifact = open_artifact(results[job.name].artifact)
+    artifact = open_artifact(results[lesson.name].artifact)
     metric = artifact.task.main_metric
     with_method, alone = (result.metrics["test"][metric].value for result in results.values())
-    return Trained(job, artifact.folder, artifact.manifest.size_bytes, metric, with_method, alone)
+    return Trained(lesson, artifact.folder, artifact.manifest.size_bytes, metric, with_method, alone)
 
 
 def show(trained: Sequence[Trained], backbone: Backbone, console: Console) -> None:
@@ -105,13 +105,13 @@ def show(trained: Sequence[Trained], backbone: Backbone, console: Console) -> No
     table = Table("adapter", "metric", "LoRA + head", "head alone", "artifact")
     for one in trained:
         size = f"{one.size_bytes / 1000:,.0f} kB"
-        table.add_row(one.job.name, one.metric, f"{one.score:.1%}", f"{one.head_only:.1%}", size)
+        table.add_row(one.lesson.name, one.metric, f"{one.score:.1%}", f"{one.head_only:.1%}", size)
     console.print(table)
     console.print(f'Both answer: "{SENTENCE}"', highlight=False)
     for one in trained:
         with load(one.artifact, backbone) as adapter:
             answer = adapter.predict([{"text": SENTENCE}])[0]
-        console.print(f"  {one.job.name}: {_shown(answer)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {one.lesson.name}: {_shown(answer)}", highlight=False, markup=False, soft_wrap=True)
     for one in trained:
         console.print(f"Look closer: adapterkit inspect {one.artifact}", highlight=False)
 

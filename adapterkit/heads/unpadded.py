@@ -14,7 +14,7 @@ from torch import Tensor
 from adapterkit.backbone.cut import entering
 from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
-from adapterkit.backbone.unpadded import find_stack, unpadded
+from adapterkit.backbone.unpadded import find_reading_layers, unpadded
 from adapterkit.heads.headed import Headed, answering_at, logits_of
 
 MOST_PLACES = 0.9
@@ -30,7 +30,7 @@ class UnpaddedHeaded:
 
     def __init__(self, headed: Headed, kind: str, *, encoder_decoder: bool) -> None:
         self._headed = headed
-        self._stack = find_stack(headed.module)
+        self._stack = find_reading_layers(headed.module)
         # The head of an encoder-decoder may follow its decoder, which reads whole rows of the encoder's states.
         self._states_padded = encoder_decoder or kind not in TOKEN_BY_TOKEN
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone import Backbone
-from adapterkit.data import plan_batches
+from adapterkit.data import group_by_length
 from adapterkit.errors import HostClosedError, MountError
-from adapterkit.host.answers.asked_rows import Job, answers_of, collate, encode, jobs_of, problem_of
+from adapterkit.host.answers.asked_rows import HeadRows, answers_of, collate, encode, problem_of, rows_by_head
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
 from adapterkit.host.answers.generation import Decoding
 from adapterkit.host.answers.prompts import Generation, New, Stop
@@ -174,14 +174,14 @@ class Host:
         """
         given = [_pair(number, item) for number, item in enumerate(rows, 1)]
         table = self._snapshot([name for name, _ in given])
-        jobs = jobs_of([(table[name], row) for name, row in given])
-        encode(jobs, self._vocabulary)
+        groups = rows_by_head([(table[name], row) for name, row in given])
+        encode(groups, self._vocabulary)
         with torch.inference_mode():
-            self._answer([job for job in jobs if not job.generates], batch_size)
-            generating = [job for job in jobs if job.generates]
+            self._answer([group for group in groups if not group.generates], batch_size)
+            generating = [group for group in groups if group.generates]
             if generating:
                 self._generation.fill(generating, Decoding(), batch_size=batch_size)
-        return answers_of(jobs, len(given))
+        return answers_of(groups, len(given))
 
     def predict_all(
         self, row: Row | str | Sequence[Row | str], tasks: Sequence[str] | None = None, *, batch_size: int = 64
@@ -241,12 +241,12 @@ class Host:
         decoding = Decoding(num_beams, temperature, top_k, top_p, seed)
         given = [_pair(number, item) for number, item in enumerate(rows, 1)]
         table = self._snapshot([name for name, _ in given])
-        jobs = jobs_of([(table[name], row) for name, row in given])
-        encode(jobs, self._vocabulary)
-        self._generation.fill(jobs, decoding, max_new_tokens, stop, batch_size=batch_size)
+        groups = rows_by_head([(table[name], row) for name, row in given])
+        encode(groups, self._vocabulary)
+        self._generation.fill(groups, decoding, max_new_tokens, stop, batch_size=batch_size)
         texts: dict[int, str] = {}
-        for job in jobs:
-            texts.update(zip(job.places, job.outputs, strict=True))
+        for group in groups:
+            texts.update(zip(group.places, group.outputs, strict=True))
         return [texts[place] for place in range(len(given))]
 
     def columns(self, name: str) -> dict[str, Column]:
@@ -313,7 +313,7 @@ class Host:
         encoded = [tokens for tokens, _ in encode_texts(self._vocabulary, list(texts), None, limit)]
         found: dict[int, Tensor] = {}
         lengths = [len(tokens["input_ids"]) for tokens in encoded]
-        for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
+        for part in group_by_length(lengths, batch_size=batch_size, shuffle=False):
             inputs = pad_inputs([encoded[index] for index in part], self._vocabulary)
             with torch.inference_mode():
                 states = self._forwards.states([layers] * len(part), inputs)
@@ -323,28 +323,28 @@ class Host:
 
     # -- inside
 
-    def _answer(self, jobs: Sequence[Job], batch_size: int) -> None:
-        """Fill in the outputs of jobs that do not generate."""
-        asked = [(job, index) for job in jobs for index in range(len(job.features))]
-        lengths = [job.features[index].length_tokens for job, index in asked]
+    def _answer(self, groups: Sequence[HeadRows], batch_size: int) -> None:
+        """Fill in the outputs of groups that do not generate."""
+        asked = [(group, index) for group in groups for index in range(len(group.features))]
+        lengths = [group.features[index].length_tokens for group, index in asked]
         batches = [
-            _by_job([asked[place] for place in sorted(part)])
-            for part in plan_batches(lengths, batch_size=batch_size, shuffle=False)
+            _by_head([asked[place] for place in sorted(part)])
+            for part in group_by_length(lengths, batch_size=batch_size, shuffle=False)
         ]
         for number, batch in enumerate(batches):
-            loaded = self._take([(job.mounted, len(indices)) for job, indices in batch.items()])
+            loaded = self._take([(group.mounted, len(indices)) for group, indices in batch.items()])
             if number + 1 < len(batches):
-                self._bank.prefetch(dict.fromkeys(job.mounted.seat for job in batches[number + 1]))
+                self._bank.prefetch(dict.fromkeys(group.mounted.seat for group in batches[number + 1]))
             collated = collate(batch, self._vocabulary)
             pieces = [
-                Piece(held.layers, held.heads[job.name], part.inputs)
-                for job, held, part in zip(batch, loaded, collated, strict=True)
+                Piece(held.layers, held.heads[group.name], part.inputs)
+                for group, held, part in zip(batch, loaded, collated, strict=True)
             ]
             computed = self._forwards.logits(pieces)
-            for (job, indices), part, logits in zip(batch.items(), collated, computed, strict=True):
+            for (group, indices), part, logits in zip(batch.items(), collated, computed, strict=True):
                 part = part.to(self.backbone.device)
-                for index, output in zip(indices, job.head.task.outputs(logits, part), strict=True):
-                    job.outputs[index] = output
+                for index, output in zip(indices, group.head.task.outputs(logits, part), strict=True):
+                    group.outputs[index] = output
 
     def _take(self, asked: Sequence[tuple[Mounted, int]]) -> list[Loaded]:
         return self._bank.take([mounted.seat for mounted, _ in asked], [rows for _, rows in asked])
@@ -391,8 +391,8 @@ def _pair(number: int, item: Any) -> tuple[str, Any]:
     return name, row
 
 
-def _by_job(asked: Sequence[tuple[Job, int]]) -> dict[Job, list[int]]:
-    found: dict[Job, list[int]] = {}
-    for job, index in asked:
-        found.setdefault(job, []).append(index)
+def _by_head(asked: Sequence[tuple[HeadRows, int]]) -> dict[HeadRows, list[int]]:
+    found: dict[HeadRows, list[int]] = {}
+    for group, index in asked:
+        found.setdefault(group, []).append(index)
     return found

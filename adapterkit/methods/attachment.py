@@ -21,9 +21,9 @@ from adapterkit.methods.fused import put_under, take_away
 from adapterkit.methods.fusion import FusionLayer, Part, fusion_layers
 from adapterkit.methods.fusion.attaching import fusion_targets
 from adapterkit.methods.merging import Merge
+from adapterkit.methods.moved_weight import MovedWeight
 from adapterkit.methods.reach import Reach, lowest_layers
 from adapterkit.methods.snapshot import Before
-from adapterkit.methods.splitting import Split
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone, Site
@@ -59,7 +59,7 @@ class Attachment:
         self._biases = dict(biases)
         self._config = dict(config)
         self._before = before
-        self._split = before.split if before is not None else None
+        self._moved_weight = before.moved if before is not None else None
         self._merge: Merge | None = None
         self.fuse()
 
@@ -74,7 +74,7 @@ class Attachment:
     def state(self) -> dict[str, Tensor]:
         """Copies of everything that makes the adapter, by path in the model as PEFT's files have it."""
         own: dict[str, Tensor] = {path: parameter.detach().clone() for path, parameter in self._saved().items()}
-        return own if self._split is None else self._split.exported(own)
+        return own if self._moved_weight is None else self._moved_weight.exported(own)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over values; they are cast to the dtype and moved to the device that the adapter has.
@@ -96,7 +96,7 @@ class Attachment:
                 problems.append(f"{path}: holds values that are not finite")
         if problems:
             raise ArtifactError("these tensors do not fit the adapter", sorted(problems))
-        values = state if self._split is None else self._split.imported(state)
+        values = state if self._moved_weight is None else self._moved_weight.imported(state)
         with torch.no_grad():
             for path, parameter in self._saved().items():
                 parameter.copy_(values[path])
@@ -106,7 +106,7 @@ class Attachment:
 
         The same whatever the hash seed. Empty for the method `none`.
         """
-        content = self._config if self._split is None else self._split.config(self._config)
+        content = self._config if self._moved_weight is None else self._moved_weight.config(self._config)
         copied: dict[str, Any] = lora.jsonable(content)
         return copied
 
@@ -151,7 +151,7 @@ class Attachment:
         self.unmerge()
         if self._before is not None:
             self._before.restore()
-        self._layers, self._biases, self._split, self._before = {}, {}, None, None
+        self._layers, self._biases, self._moved_weight, self._before = {}, {}, None, None
 
     def _saved(self) -> dict[str, nn.Parameter]:
         found = dict(self._biases)
@@ -220,12 +220,12 @@ def _attach_lora(
     config = lora.lora_config(model, targets, settings)
     biases = _biases(model, backbone.trunk, targets, settings.bias)
     with _attaching(model, backbone.trunk) as before:
-        if lora.splits(settings.initialization):
-            before.split = Split({path: model.get_submodule(path) for path in targets})
+        if lora.moves_weight(settings.initialization):
+            before.moved = MovedWeight({path: model.get_submodule(path) for path in targets})
         _inject(model, config, backbone.device, seed, dtype)
         layers = lora.check_injected(model, targets, settings)
-        if before.split is not None:
-            before.split.take(layers)
+        if before.moved is not None:
+            before.moved.take(layers)
         lora.renew_magnitudes(layers)
         # Their names are the ones that they have beside the adapter.
         trained = {name: bias for name, bias in model.named_parameters() if id(bias) in biases}

@@ -201,7 +201,7 @@ def plain(number: float) -> float:
     return int(number) if float(number).is_integer() else number
 
 
-def splits(initialization: str) -> bool:
+def moves_weight(initialization: str) -> bool:
     """Whether the initialisation moves a part of the weight into the adapter."""
     return initialization.startswith(SPLITTING)
 
@@ -213,7 +213,7 @@ def _matched(config: PeftConfig, modules: Mapping[str, nn.Module]) -> set[str]:
 def _check_initialization(settings: LoraMethod, modules: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
     name: str = settings.initialization
     needs: list[tuple[Callable[[Any, int], bool], str]] = []
-    if splits(name) or name == "mica":
+    if moves_weight(name) or name == "mica":
         needs.append((lambda m, r: is_plain(m), "weights that are not quantised"))
         needs.append((lambda m, r: r <= min(m.weight.shape), "a rank of at most the layer's narrower side"))
     if name == "olora":

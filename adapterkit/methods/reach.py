@@ -1,4 +1,4 @@
-"""Which of a backbone's places a model really holds, and under which path."""
+"""Which of a backbone's sites a model really holds, and under which path."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def adapted_paths(trunk: nn.Module) -> list[str]:
     return [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
-class Place(Protocol):
-    """A site or a sublayer: something at a numbered layer of a stack."""
+class Layered(Protocol):
+    """A site or a sublayer: something at a numbered layer of a side."""
 
     @property
     def layer(self) -> int: ...
 
     @property
-    def stack(self) -> str: ...
+    def side(self) -> str: ...
 
 
-P = TypeVar("P", bound=Place)
+P = TypeVar("P", bound=Layered)
 
 
 class Reach:
@@ -55,25 +55,25 @@ class Reach:
         """The path in the model of the module at a path of the trunk, or None if the model lacks it."""
         return self._paths.get(id(self._trunk.get_submodule(trunk_path)))
 
-    def keep(self, places: Mapping[str, P]) -> dict[str, P]:
-        """Those of the places, given by trunk path, that the model holds, by path in the model.
+    def keep(self, sites: Mapping[str, P]) -> dict[str, P]:
+        """Those of the sites, given by trunk path, that the model holds, by path in the model.
 
         Raises:
             SiteError: it holds none of them.
         """
-        found = {path: place for trunk_path, place in places.items() if (path := self.path(trunk_path)) is not None}
+        found = {path: site for trunk_path, site in sites.items() if (path := self.path(trunk_path)) is not None}
         if not found:
             raise SiteError(
-                "the model does not hold any of the chosen places",
-                [f"{path}: not in the model" for path in list(places)[:4]],
-                "Choose sites of the stack that this kind of task uses.",
+                "the model does not hold any of the chosen sites",
+                [f"{path}: not in the model" for path in list(sites)[:4]],
+                "Choose sites of the side that this kind of task uses.",
             )
         return found
 
 
-def lowest_layers(places: Iterable[Place]) -> dict[str, int]:
-    """The lowest layer of each stack among the places."""
+def lowest_layers(sites: Iterable[Layered]) -> dict[str, int]:
+    """The lowest layer of each side among the sites."""
     lowest: dict[str, int] = {}
-    for place in places:
-        lowest[place.stack] = min(place.layer, lowest.get(place.stack, place.layer))
+    for site in sites:
+        lowest[site.side] = min(site.layer, lowest.get(site.side, site.layer))
     return lowest

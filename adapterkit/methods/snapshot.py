@@ -8,7 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from adapterkit.methods.bottleneck.tap import Tap
-from adapterkit.methods.splitting import Split
+from adapterkit.methods.moved_weight import MovedWeight
 
 
 class Before:
@@ -24,7 +24,7 @@ class Before:
         self._trunk = {id(parameter) for parameter in trunk.parameters()}
         self._flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         self._biases: list[tuple[nn.Parameter, Tensor]] = []
-        self.split: Split | None = None
+        self.moved: MovedWeight | None = None
 
     def train_only(self, biases: Mapping[str, nn.Parameter]) -> None:
         """Freeze the trunk but for these biases; the rest of the model, which PEFT froze too, gets its flags back."""
@@ -46,9 +46,9 @@ class Before:
                 parent, _, name = path.rpartition(".")
                 setattr(self._model.get_submodule(parent), name, layer.base_layer)
         vars(self._model).pop("peft_config", None)
-        if self.split is not None:
-            self.split.undo()
-            self.split = None
+        if self.moved is not None:
+            self.moved.undo()
+            self.moved = None
         for bias, value in self._biases:
             bias.data, bias.grad = value, None
         for parameter, flag in self._flags:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from adapterkit.adapted import Adapted
-from adapterkit.data import Rows, plan_batches
+from adapterkit.data import Rows, group_by_length
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.trunk_cache.cut import NoCut, cut_of
@@ -47,7 +47,9 @@ def plan_cache(adapted: Adapted, rows: RecipeRows, features: Sequence[Feature]) 
         if part is not None:
             every += rows.task.encode(part, adapted.vocabulary, "score").features
     lengths: dict[bytes, int] = {}
-    for places in plan_batches([feature.length_tokens for feature in every], batch_tokens=BATCH_TOKENS, shuffle=False):
+    for places in group_by_length(
+        [feature.length_tokens for feature in every], batch_tokens=BATCH_TOKENS, shuffle=False
+    ):
         batch = adapted.task.collate([every[place] for place in places], adapted.vocabulary)
         keyed = keys_of(flat_inputs(batch.inputs))
         if keyed is None:

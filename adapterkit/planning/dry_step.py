@@ -112,7 +112,7 @@ def _paths_below(adapted: Adapted) -> list[str]:
         if site.name != LAYER_OUTPUT:
             continue
         path = names.get(id(adapted.backbone.trunk.get_submodule(site.path)))
-        floor = lowest.get(site.stack, 0 if site.stack == "decoder" and "encoder" in lowest else None)
+        floor = lowest.get(site.side, 0 if site.side == "decoder" and "encoder" in lowest else None)
         if path is not None and (floor is None or site.layer < floor):
             found.append(path)
     return found

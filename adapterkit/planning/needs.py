@@ -27,7 +27,7 @@ from adapterkit.errors import RecipeError
 from adapterkit.planning.cache import CachePlan, plan_cache
 from adapterkit.planning.dry_step import DryStep, dry_step
 from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
-from adapterkit.planning.strategies import Memory, Step, Strategy, choose, strategies
+from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies
 from adapterkit.recipe import LoraMethod, Recipe, resolve
 from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
 from adapterkit.tasks.protocol import Feature
@@ -134,7 +134,7 @@ def plan(
     used = _memory(_weights_bytes(frozen, narrow, form), method + head, largest)
     boundary = count * longest * hollow.backbone.hidden_size * dtype.itemsize
     ways = strategies(
-        Step(
+        StepNeeds(
             memory=used,
             rows=count,
             flops=usual.forward_flops + usual.backward_flops,
@@ -270,7 +270,7 @@ def _layers(adapted: Adapted) -> tuple[int, int]:
         if site.name != LAYER_OUTPUT or id(layer) not in held:
             continue
         sizes.append(sum(parameter.numel() * parameter.element_size() for parameter in layer.parameters()))
-        floor = lowest.get(site.stack, 0 if site.stack == "decoder" and "encoder" in lowest else None)
+        floor = lowest.get(site.side, 0 if site.side == "decoder" and "encoder" in lowest else None)
         above += floor is not None and site.layer >= floor
     return above, max(sizes)
 

@@ -77,7 +77,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepNeeds:
     """What strategies are made from.
 
     Attributes:
@@ -130,7 +130,7 @@ class Strategy:
     available: bool
 
 
-def strategies(step: Step, *, devices: int, memory_bytes: int) -> tuple[Strategy, ...]:
+def strategies(step: StepNeeds, *, devices: int, memory_bytes: int) -> tuple[Strategy, ...]:
     """Every way there is, the cheapest first; those that adapterkit cannot do come last among equals."""
     found = sorted(_all(step, devices, memory_bytes), key=lambda way: (way.cost, not way.available))
     return tuple(found)
@@ -141,7 +141,7 @@ def choose(ways: tuple[Strategy, ...]) -> Strategy | None:
     return next((way for way in ways if way.fits and way.available), None)
 
 
-def _all(step: Step, devices: int, memory_bytes: int) -> Iterator[Strategy]:
+def _all(step: StepNeeds, devices: int, memory_bytes: int) -> Iterator[Strategy]:
     usable = int(USABLE * memory_bytes)
     for cached in (False, True):
         if cached and (step.cacheable or not step.below_flops):
@@ -178,13 +178,13 @@ def _accumulate(whole: Memory, devices: int, most: int, usable: int) -> int:
     return most if room <= 0 else min(most, max(1, math.ceil(needed / room)))
 
 
-def _checkpointed(step: Step) -> Memory:
+def _checkpointed(step: StepNeeds) -> Memory:
     memory = step.memory
     kept = step.layers * step.boundary_bytes + math.ceil(memory.activations / max(1, step.layers))
     return replace(memory, activations=min(memory.activations, kept))
 
 
-def _sharded(memory: Memory, step: Step, devices: int) -> Memory:
+def _sharded(memory: Memory, step: StepNeeds, devices: int) -> Memory:
     weights = math.ceil((memory.weights + 2 * step.layer_bytes * (devices - 1)) / devices)
     return replace(
         memory,

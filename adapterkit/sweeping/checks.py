@@ -11,14 +11,14 @@ from adapterkit.errors import DeviceError, HeadError, RecipeError, SiteError
 from adapterkit.sweeping.points import Point, Source, refuse_points
 from adapterkit.training.environment import compute_dtype, make_accelerator
 from adapterkit.training.learner import idle_rates, make_learner
-from adapterkit.training.reuse import Shelf, backbone_key, rows_key
+from adapterkit.training.reuse import Reuse, backbone_key, rows_key
 from adapterkit.training.run import folder_of
 
 
-def check_points(source: Source, points: Sequence[Point], shelf: Shelf) -> None:
+def check_points(source: Source, points: Sequence[Point], reuse: Reuse) -> None:
     """Refuse a sweep in which a point's sites, head, number format or task would stop it, or an axis changes nothing.
 
-    Points go backwards, so that the shelf is left with what the first of them needs.
+    Points go backwards, so that it ends with what the first of them needs.
 
     Raises:
         RecipeError: every problem, with the points that have it.
@@ -27,7 +27,7 @@ def check_points(source: Source, points: Sequence[Point], shelf: Shelf) -> None:
     found: dict[str, _Found] = {}
     for point in reversed(points):
         if (key := _key(point)) not in found:
-            found[key] = _try(source, point, shelf)
+            found[key] = _try(source, point, reuse)
     wrong: dict[str, list[str]] = {}
     for point in points:
         for problem in found[_key(point)].problems:
@@ -62,11 +62,11 @@ class _Found:
     idle: Mapping[str, str] = field(default_factory=dict)
 
 
-def _try(source: Source, point: Point, shelf: Shelf) -> _Found:
+def _try(source: Source, point: Point, reuse: Reuse) -> _Found:
     recipe = point.recipe
     try:
-        rows = shelf.rows(recipe, folder_of(source))
-        backbone = shelf.backbone(recipe, make_accelerator(recipe, point.output))
+        rows = reuse.rows(recipe, folder_of(source))
+        backbone = reuse.backbone(recipe, make_accelerator(recipe, point.output))
         compute_dtype(recipe, backbone)
         rows.task.class_weights(recipe.training.class_weights, rows.sample)
         with build(backbone, rows.task, recipe.method, recipe.head, recipe.training.seed) as adapted:

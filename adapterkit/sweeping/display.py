@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adapterkit.training.progress import ProgressConsole
+from adapterkit.training.progress import ProgressDisplay
 
 
-class SweepConsole(ProgressConsole):
+class SweepDisplay(ProgressDisplay):
     """Shows a sweep's runs."""
 
     def __init__(self, *, quiet: bool) -> None:

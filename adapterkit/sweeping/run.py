@@ -13,7 +13,7 @@ from adapterkit.errors import DeviceError, SweepError
 from adapterkit.manifest import MAX_BYTES, open_manifest, read_folder, write_folder
 from adapterkit.recipe import resolve
 from adapterkit.sweeping.checks import check_points
-from adapterkit.sweeping.display import SweepConsole
+from adapterkit.sweeping.display import SweepDisplay
 from adapterkit.sweeping.grid import Axis, axes_of, parse_grid
 from adapterkit.sweeping.halving import Halving, Rung, promoted
 from adapterkit.sweeping.ledger import BEST, DEFINITION, LOCK, PICTURE, Ledger
@@ -98,21 +98,21 @@ def sweep(
     chosen = (Halving() if halving else None) if isinstance(halving, bool) else halving
     points = make_points(recipe, axes, overrides, folder)
     ledger = Ledger(folder)
-    with ledger.held(), SweepConsole(quiet=quiet) as console:
+    with ledger.held(), SweepDisplay(quiet=quiet) as display:
         if overwrite:
             _clear(folder)
         definition = _definition(resolved.recipe.to_dict(), axes, chosen)
         ledger.check(definition)
         ordered = _ordered(points)
-        runner = Runner(recipe, ledger, ordered, console, together)
-        for note in filter(runner.shelf.is_news, resolved.notes):
-            console.say(f"Note: {note}", "yellow")
-        check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.shelf)
+        runner = Runner(recipe, ledger, ordered, display, together)
+        for note in filter(runner.reuse.is_news, resolved.notes):
+            display.say(f"Note: {note}", "yellow")
+        check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.reuse)
         ledger.begin(definition)
         if chosen is None:
-            _train_all(ordered, runner, console)
+            _train_all(ordered, runner, display)
         else:
-            _train_halving(ordered, runner, console, chosen)
+            _train_halving(ordered, runner, display, chosen)
         return _finish(folder, points, runner.results, f"sweep over {', '.join(axis.path for axis in axes)}")
 
 
@@ -148,28 +148,28 @@ def _ordered(points: Sequence[Point]) -> list[Point]:
     return [points[place] for place in places]
 
 
-def _train_all(points: Sequence[Point], runner: Runner, console: SweepConsole) -> None:
-    console.begin(len(points), sum(point.name in runner.results for point in points))
+def _train_all(points: Sequence[Point], runner: Runner, display: SweepDisplay) -> None:
+    display.begin(len(points), sum(point.name in runner.results for point in points))
     for company in runner.companies([point for point in points if point.name not in runner.results]):
-        console.running(company[0].name, len(company))
+        display.running(company[0].name, len(company))
         for point, line in runner.finish(company):
-            console.done(point.name, line)
+            display.done(point.name, line)
 
 
-def _train_halving(points: Sequence[Point], runner: Runner, console: SweepConsole, halving: Halving) -> None:
+def _train_halving(points: Sequence[Point], runner: Runner, display: SweepDisplay, halving: Halving) -> None:
     """Rung by rung; see `halving`."""
     alive = list(dict.fromkeys(point.group for point in points))
     for rung in halving.rungs(len(alive)):
         running = [point for point in points if point.group in alive]
         if rung.budget is None:
-            _train_all(running, runner, console)
+            _train_all(running, runner, display)
             return
-        console.say(f"rung {rung.number + 1}: {len(alive)} settings up to {_shown(rung)}")
-        console.begin(len(running), sum((rung.number, point.name) in runner.rungs for point in running))
+        display.say(f"rung {rung.number + 1}: {len(alive)} settings up to {_shown(rung)}")
+        display.begin(len(running), sum((rung.number, point.name) in runner.rungs for point in running))
         for company in runner.companies([p for p in running if (rung.number, p.name) not in runner.rungs]):
-            console.running(company[0].name, len(company))
+            display.running(company[0].name, len(company))
             for point, line in runner.climb(company, rung):
-                console.done(point.name, line)
+                display.done(point.name, line)
         scores: dict[str, list[float | None]] = {group: [] for group in alive}
         for point in running:
             scores[point.group].append(runner.rungs[rung.number, point.name]["value"])

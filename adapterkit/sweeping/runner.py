@@ -10,7 +10,7 @@ from typing import Any
 from adapterkit.errors import DivergedError, SweepError, TrainingError
 from adapterkit.manifest import MANIFEST, open_manifest
 from adapterkit.sweeping.companions import in_companies
-from adapterkit.sweeping.display import SweepConsole
+from adapterkit.sweeping.display import SweepDisplay
 from adapterkit.sweeping.halving import Rung
 from adapterkit.sweeping.ledger import Ledger
 from adapterkit.sweeping.points import Point, Source
@@ -22,7 +22,7 @@ from adapterkit.training.environment import make_accelerator
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import RUN_FOLDER, checkpoint_of
 from adapterkit.training.journal import read_journal
-from adapterkit.training.reuse import Shelf, backbone_key, rows_key
+from adapterkit.training.reuse import Reuse, backbone_key, rows_key
 from adapterkit.training.run import begin_run, folder_of
 from adapterkit.training.together import Outcome, train_together
 
@@ -31,23 +31,23 @@ class Runner:
     """Trains points, and keeps the books.
 
     Attributes:
-        shelf: what the points share.
+        reuse: what the points share.
         results: point -> its line, of all that are done.
         rungs: (rung, point) -> its line.
     """
 
     def __init__(
-        self, source: Source, ledger: Ledger, points: Sequence[Point], console: SweepConsole, together: int = 1
+        self, source: Source, ledger: Ledger, points: Sequence[Point], display: SweepDisplay, together: int = 1
     ) -> None:
         """
         Args:
-            console: shows how points are trained side by side.
+            display: shows how points are trained side by side.
             together: how many may be.
         """
         self.results = ledger.results()
-        self.shelf = Shelf([point.recipe for point in points if point.name not in self.results], room=together)
+        self.reuse = Reuse([point.recipe for point in points if point.name not in self.results], room=together)
         self.rungs = ledger.rungs()
-        self._source, self._ledger, self._console, self._together = source, ledger, console, together
+        self._source, self._ledger, self._display, self._together = source, ledger, display, together
         self._jointly: set[str] = set()
         self._digests = {line["rows_key"]: line["digests"] for line in self.results.values()}
         self._fingerprints = {line["backbone_key"]: line["fingerprint"] for line in self.results.values()}
@@ -104,20 +104,20 @@ class Runner:
         ended: dict[str, Outcome] = {}
         for point in left:
             try:
-                ended[point.name] = train(self._source, shelf=self.shelf, **_arguments(point, rung))
+                ended[point.name] = train(self._source, reuse=self.reuse, **_arguments(point, rung))
             except (Paused, DivergedError) as error:
                 ended[point.name] = error
         return ended
 
     def _train_together(self, points: Sequence[Point], rung: Rung | None) -> dict[str, Outcome]:
         first, interrupt = points[0], Interrupt()
-        backbone = self.shelf.backbone(first.recipe, make_accelerator(first.recipe, first.output))
+        backbone = self.reuse.backbone(first.recipe, make_accelerator(first.recipe, first.output))
         _ = backbone.fingerprint  # which its twins then know
         runs = [
-            begin_run(self._source, interrupt, self.shelf, backbone=backbone.twin(), **_arguments(point, rung))
+            begin_run(self._source, interrupt, self.reuse, backbone=backbone.twin(), **_arguments(point, rung))
             for point in points
         ]
-        found = train_together(runs, interrupt, backbone, self._console)
+        found = train_together(runs, interrupt, backbone, self._display)
         self._jointly.update(point.name for point in points if found.jointly)
         return {point.name: end for point, end in zip(points, found.outcomes, strict=True)}
 
@@ -129,7 +129,7 @@ class Runner:
 
     def _rows(self, point: Point) -> RecipeRows:
         """The point's rows. Raises SweepError where rows or backbone are others than when the sweep was begun."""
-        rows = self.shelf.rows(point.recipe, folder_of(self._source))
+        rows = self.reuse.rows(point.recipe, folder_of(self._source))
         key, digests = rows_key(point.recipe), rows.facts.digests
         if self._digests.setdefault(key, digests) != digests:
             parts = [part for part in digests if self._digests[key].get(part) != digests[part]]

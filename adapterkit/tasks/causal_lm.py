@@ -19,7 +19,7 @@ from adapterkit.errors import RecipeError
 from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
-from adapterkit.tasks.document_packing import pack
+from adapterkit.tasks.document_blocks import fill_blocks
 from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
 from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
@@ -94,7 +94,7 @@ class CausalLm(UnlabelledTask, GeneratingTask):
                     extras = {"characters": document.characters if new else 0}
                     features.append(Feature(index, len(features), tokens, labels, len(labels), extras))
         if purpose == "train" and self.settings.pack_documents:
-            features = pack(features, size)
+            features = fill_blocks(features, size)
         return cuts.encoded(features)
 
     def collate(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from adapterkit.data import RowStream, plan_batches
+from adapterkit.data import RowStream, group_by_length
 from adapterkit.data.problems import unusable_note
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe import TrainingSettings
@@ -60,7 +60,7 @@ class HeldBatches:
 
     def _plan(self, epoch: int) -> list[list[int]]:
         settings = self._settings
-        return plan_batches(
+        return group_by_length(
             self._lengths,
             batch_size=None if settings.batch_tokens else settings.batch_size,
             batch_tokens=settings.batch_tokens,
@@ -135,7 +135,7 @@ class StreamedBatches:
                 self._warn(unusable_note("train", len(rows), problems))
             for note in encoded.notes if epoch == 0 else ():
                 self._warn(f"train: {note}")
-            plan = plan_batches(
+            plan = group_by_length(
                 [feature.length_tokens for feature in encoded.features],
                 batch_size=None if settings.batch_tokens else settings.batch_size,
                 batch_tokens=settings.batch_tokens,

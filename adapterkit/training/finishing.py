@@ -40,7 +40,7 @@ def finish(
     metrics: dict[str, dict[str, Metric]] = {}
     for split, rows in (("validation", job.rows.validation), ("test", job.rows.test)):
         if rows is not None:
-            job.console.say(f"scoring {len(rows):,} {split} rows …")
+            job.display.say(f"scoring {len(rows):,} {split} rows …")
             metrics[split] = _score(job, split, rows)
             shown = {name: [metric.value, metric.low, metric.high] for name, metric in metrics[split].items()}
             journal.write("score", step=steps, split=split, metrics=shown)

@@ -16,7 +16,7 @@ from adapterkit.recipe.load import Resolved
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.checkpoint import FOLDER
 from adapterkit.training.datasets import RecipeRows
-from adapterkit.training.run_display import RunConsole
+from adapterkit.training.run_display import RunDisplay
 
 RUN_FOLDER = "training"
 """Where journal, picture, trackers and checkpoint stand inside the output folder."""
@@ -42,7 +42,7 @@ class Job:
         features: split -> encoded rows; of a stream only "validation" and "test".
         adapted: what learns.
         accelerator: the processes that take part.
-        console: where a person looks on.
+        display: where a person looks on.
         output: folder of the artifact.
         runs: how many runs are to come, this one included, that read the same texts below the same layer.
     """
@@ -52,7 +52,7 @@ class Job:
     features: dict[str, list[Feature]]
     adapted: Adapted
     accelerator: Accelerator
-    console: RunConsole
+    display: RunDisplay
     output: Path
     runs: int = 1
 
@@ -84,7 +84,7 @@ class Job:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def encode_splits(rows: RecipeRows, adapted: Adapted, console: RunConsole) -> dict[str, list[Feature]]:
+def encode_splits(rows: RecipeRows, adapted: Adapted, display: RunDisplay) -> dict[str, list[Feature]]:
     """Encode every split that is in memory, before anything trains, so that a bad row is found before hours of work."""
     features = {}
     for split, purpose in (("train", "train"), ("validation", "score"), ("test", "score")):
@@ -93,5 +93,5 @@ def encode_splits(rows: RecipeRows, adapted: Adapted, console: RunConsole) -> di
             encoded = rows.task.encode(part, adapted.vocabulary, purpose)  # type: ignore[arg-type]
             features[split] = encoded.features
             for note in encoded.notes:
-                console.warn(f"{split}: {note}")
+                display.warn(f"{split}: {note}")
     return features

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.lanes import Lanes, NoLanesError
-from adapterkit.methods.lora import choose, splits
+from adapterkit.methods.lora import choose, moves_weight
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import Batch
 from adapterkit.training.trunk_cache import share_states
@@ -135,7 +135,7 @@ def _check(members: Sequence[Adapted]) -> None:
     if isinstance(method, LoraMethod):
         if method.dora or method.bias != "none":
             raise NoLanesError("LoRA with DoRA or with biases of the backbone")
-        if splits(method.initialization):
+        if moves_weight(method.initialization):
             raise NoLanesError(f"initialization {method.initialization}, which changes the backbone's weights,")
         sites = first.backbone.sites
         if any(site.path in sites.positional for site in choose(sites, method)):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class ProgressConsole:
+class ProgressDisplay:
     """A bar and lines above it. Made quiet, it says nothing."""
 
     def __init__(self, *, quiet: bool, fields: dict[str, str] | None = None) -> None:

@@ -18,7 +18,7 @@ from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.environment import backbone_dtypes, load_backbone
 from adapterkit.training.job import encode_splits
-from adapterkit.training.run_display import RunConsole
+from adapterkit.training.run_display import RunDisplay
 
 
 @dataclass
@@ -30,14 +30,14 @@ class _Held:
     features: dict[str, list[Feature]] = field(default_factory=dict)
 
 
-class Shelf:
+class Reuse:
     """Keeps the last backbone and the last rows, and hands them to the next run that wants the same.
 
     Few of them, so that memory does not grow with the number of runs: put runs that share them next to each other.
     """
 
     def __init__(self, expected: Sequence[Recipe] = (), *, room: int = 1) -> None:
-        """Make an empty shelf.
+        """Begin with nothing.
 
         Args:
             expected: of all runs that are to come, as far as they are known.
@@ -69,12 +69,12 @@ class Shelf:
         self._held[key] = self._held.pop(key)  # the latest stands last
         return self._held[key].rows
 
-    def features(self, rows: RecipeRows, adapted: Adapted, console: RunConsole) -> dict[str, list[Feature]]:
+    def features(self, rows: RecipeRows, adapted: Adapted, display: RunDisplay) -> dict[str, list[Feature]]:
         """The rows of every split that is in memory, encoded; see `job.encode_splits`."""
         held = next((held for held in self._held.values() if held.rows is rows), None) or _Held(rows)
         tokenizer = adapted.backbone.tokenizer  # which twins of a backbone share
         if held.tokenizer is not tokenizer:
-            held.tokenizer, held.features = tokenizer, encode_splits(rows, adapted, console)
+            held.tokenizer, held.features = tokenizer, encode_splits(rows, adapted, display)
         return dict(held.features)
 
     def runs_like(self, recipe: Recipe) -> int:

@@ -28,8 +28,8 @@ from adapterkit.training.job import RUN_FOLDER, Job, output_of
 from adapterkit.training.journal import Journal
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.loop import turns
-from adapterkit.training.reuse import Shelf
-from adapterkit.training.run_display import RunConsole
+from adapterkit.training.reuse import Reuse
+from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.trackers import StepTracking, begin_tracking, end_tracking
 from adapterkit.training.trunk_cache import use_cache
 from adapterkit.training.turn import Learning, Step, Turn
@@ -79,7 +79,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    shelf: Shelf | None = None,
+    reuse: Reuse | None = None,
     pause_after: Callable[[Batches], int] | None = None,
 ) -> Result:
     """Train an adapter as a recipe says, and write its artifact.
@@ -91,7 +91,7 @@ def train(
         resume: go on from the checkpoint of a run that was stopped.
         overwrite: replace what stands at the output.
         quiet: show no progress.
-        shelf: what earlier runs in this process have loaded and encoded.
+        reuse: what earlier runs in this process have loaded and encoded.
         pause_after: the step after whose validation, or the next one, the run pauses.
 
     Raises:
@@ -102,7 +102,7 @@ def train(
     run = begin_run(
         recipe,
         Interrupt(),
-        shelf or Shelf(),
+        reuse or Reuse(),
         backbone=backbone,
         overrides=overrides,
         resume=resume,
@@ -124,7 +124,7 @@ def train(
 def begin_run(
     recipe: str | Path | Mapping[str, Any] | Recipe,
     interrupt: Interrupt,
-    shelf: Shelf,
+    reuse: Reuse,
     *,
     backbone: Backbone | None = None,
     overrides: Sequence[str] = (),
@@ -137,24 +137,24 @@ def begin_run(
     resolved = resolve(recipe, overrides)
     wanted, settings, output = resolved.recipe, resolved.recipe.training, output_of(resolved)
     for note in resolved.notes:
-        if shelf.is_news(note):
+        if reuse.is_news(note):
             logger.warning(note)
     check_output(output, overwrite=overwrite or resume, keep=KEPT)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
-    with RunConsole(quiet=quiet or not accelerator.is_main_process) as console:
-        rows = shelf.rows(wanted, folder_of(recipe))
+    with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
+        rows = reuse.rows(wanted, folder_of(recipe))
         for note in rows.notes:
-            console.warn(note)
-        backbone = backbone or shelf.backbone(wanted, accelerator)
+            display.warn(note)
+        backbone = backbone or reuse.backbone(wanted, accelerator)
         check_device(backbone, accelerator)
         narrow = compute_dtype(wanted, backbone)
         parts = read_parts(wanted.method, backbone)
         with build(backbone, rows.task, wanted.method, wanted.head, settings.seed, parts=parts) as adapted:
             adapted.compute_dtype = narrow
             for path, reason in idle_rates(adapted, settings).items():
-                console.warn(f"{path} has no effect: {reason}")
-            features = shelf.features(rows, adapted, console)
-            job = Job(wanted, rows, features, adapted, accelerator, console, output, shelf.runs_like(wanted))
+                display.warn(f"{path} has no effect: {reason}")
+            features = reuse.features(rows, adapted, display)
+            job = Job(wanted, rows, features, adapted, accelerator, display, output, reuse.runs_like(wanted))
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
             finally:
@@ -192,7 +192,7 @@ def _run(
         journal.write(
             "begin", step=progress.steps, total_steps=batches.total_steps, trunk_cache=kept_states, **_sizes(job)
         )
-        job.console.begin(batches.total_steps, progress.steps)
+        job.display.begin(batches.total_steps, progress.steps)
         tracking = StepTracking(accelerator)
         learning = Learning(model, adapted, batches, learner, settings, accelerator, class_weights)
         steps = turns(learning, done=progress.steps, position=progress.position)
@@ -206,7 +206,7 @@ def _run(
                 validating = last or _due(settings.evaluate_every, step.number, batches)
                 if validating and _validate(job, step, progress, journal):
                     kept = {name: tensor.cpu() for name, tensor in adapted.state().items()}
-                job.console.step(step, batches.steps_per_epoch)
+                job.display.step(step, batches.steps_per_epoch)
                 enough, stopped = progress.is_enough(settings.patience), interrupt.wished(accelerator)
                 paused = validating and step.number >= pause and not (last or enough)
                 if last or enough or stopped or paused or _due(settings.checkpoint_every, step.number, batches):
@@ -216,9 +216,9 @@ def _run(
                 if paused:
                     raise Paused(step.number)
                 if enough:
-                    job.console.say(f"No better validation in {settings.patience}: stopped early.")
+                    job.display.say(f"No better validation in {settings.patience}: stopped early.")
                     break
-        job.console.finish()
+        job.display.finish()
         scores = finish(
             job, kept if settings.keep_best else None, progress.steps, journal, overwrite=overwrite or resume
         )
@@ -245,7 +245,7 @@ def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> boo
     plain = {name: metric.value for name, metric in metrics.items()}
     journal.write("validation", step=step.number, metrics=plain, kept=kept)
     job.accelerator.log({f"validation/{name}": value for name, value in plain.items()}, step=step.number)
-    job.console.validation(step, metrics, main, kept=kept)
+    job.display.validation(step, metrics, main, kept=kept)
     return kept
 
 
@@ -271,7 +271,7 @@ def _batches(job: Job) -> Batches:
     train, settings = job.rows.train, job.recipe.training
     if isinstance(train, Rows):
         return HeldBatches(job.features["train"], train.numbers, settings)
-    return StreamedBatches(train, job.adapted.task, job.adapted.vocabulary, settings, job.console.warn)
+    return StreamedBatches(train, job.adapted.task, job.adapted.vocabulary, settings, job.display.warn)
 
 
 def _journal(job: Job, resume_after: int | None) -> Journal:

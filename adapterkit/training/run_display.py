@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from adapterkit.metrics import Metric
-from adapterkit.training.progress import ProgressConsole
+from adapterkit.training.progress import ProgressDisplay
 from adapterkit.training.turn import Step
 
 
-class RunConsole(ProgressConsole):
+class RunDisplay(ProgressDisplay):
     """Shows a run's steps and validations."""
 
     def __init__(self, *, quiet: bool) -> None:

@@ -30,7 +30,7 @@ TEXTS = [row["text"] for row in ROWS["text-classification"]]
 def training_layers(adapted: Any) -> set[str]:
     """Layers that are in training mode as a whole, as "stack layer"."""
     sites = [site for site in adapted.backbone.sites.sites if site.name == "layer.output"]
-    found = {f"{s.stack} {s.layer}": adapted.backbone.trunk.get_submodule(s.path) for s in sites}
+    found = {f"{s.side} {s.layer}": adapted.backbone.trunk.get_submodule(s.path) for s in sites}
     modes = {name: {module.training for module in layer.modules()} for name, layer in found.items()}
     assert all(len(mode) == 1 for mode in modes.values())
     return {name for name, mode in modes.items() if mode == {True}}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import ConvLayer
 
-from adapterkit.backbone.cut import above, below, entering, layers_of, splits
+from adapterkit.backbone.cut import above, below, can_be_cut, entering, layers_of
 from adapterkit.errors import SiteError
 from adapterkit.heads.family import build_family
 from adapterkit.methods import attach
@@ -68,7 +68,7 @@ def test_layers_may_give_their_states_alone_or_with_more(tiny_backbones: Any, fa
     backbone = tiny_backbones[family]
     given = inputs(backbone)
     whole = backbone.trunk(**given)
-    assert splits(backbone.trunk)
+    assert can_be_cut(backbone.trunk)
     for at in range(1, 4):
         found = upper_answer(backbone.trunk, at, given)
         # GPT-J's attention rounds otherwise where it reads another stride.
@@ -77,28 +77,28 @@ def test_layers_may_give_their_states_alone_or_with_more(tiny_backbones: Any, fa
 
 @pytest.mark.parametrize("family", [*tiny.FAMILIES, *tiny.VARIANTS])
 def test_the_families_split(tiny_backbones: Any, family: str) -> None:
-    assert splits(tiny_backbones[family].trunk)
+    assert can_be_cut(tiny_backbones[family].trunk)
 
 
 def test_a_trunk_does_not_split_where_something_else_runs_between_its_layers(fresh_backbone: Any) -> None:
     trunk = fresh_backbone("deberta-v2").trunk
     trunk.config.conv_kernel_size = 3
     trunk.encoder.conv = ConvLayer(trunk.config)
-    assert not splits(trunk)
+    assert not can_be_cut(trunk)
 
 
 @pytest.mark.parametrize("family", UNSPLIT)
 def test_a_trunk_does_not_split_whose_layers_are_others_or_need_more_than_states(
     tiny_backbones: Any, family: str
 ) -> None:
-    assert not splits(tiny_backbones[family].trunk)
+    assert not can_be_cut(tiny_backbones[family].trunk)
 
 
 def test_trying_leaves_modes_and_random_numbers_as_they_were(fresh_backbone: Any) -> None:
     trunk = fresh_backbone("electra").trunk
     trunk.encoder.layer[0].train()
     modes, state = [module.training for module in trunk.modules()], torch.get_rng_state()
-    assert splits(trunk)
+    assert can_be_cut(trunk)
     assert [module.training for module in trunk.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -219,22 +219,22 @@ def wiring_faults(trunk: nn.Module, sites: Sites) -> list[str]:
     faults = []
     for number, branch in enumerate(sites.sublayers):
         after = sites.sublayers[number + 1] if number + 1 < len(sites.sublayers) else None
-        layer = next(s.path for s in sites.sites if not s.linear and (s.stack, s.layer) == (branch.stack, branch.layer))
+        layer = next(s.path for s in sites.sites if not s.linear and (s.side, s.layer) == (branch.side, branch.layer))
         if branch.norm is not None:
             arrived = seen["in", branch.norm]
-        elif after is not None and (after.stack, after.layer) == (branch.stack, branch.layer):
+        elif after is not None and (after.side, after.layer) == (branch.side, branch.layer):
             arrived = seen["in", after.residual]
         else:
             arrived = seen["out", layer]
         # OPT flattens rows and tokens for its feed-forward, hence the views.
         residual = seen["in", branch.residual]
         h = seen["out", branch.output].view_as(arrived)
-        beside = [b for b in sites.sublayers if b != branch and (b.stack, b.layer) == (branch.stack, branch.layer)]
+        beside = [b for b in sites.sublayers if b != branch and (b.side, b.layer) == (branch.side, branch.layer)]
         beside = [b for b in beside if torch.equal(seen["in", b.residual], residual)]
         if beside and not reads(trunk, branch.output, beside[0].output):
             arrived, h = seen["out", layer], h + seen["out", beside[0].output]
         if not torch.allclose(residual.view_as(arrived) + h, arrived, rtol=0, atol=1e-6 if beside else 0):
-            faults.append(f"{branch.stack} {branch.layer} {branch.name}")
+            faults.append(f"{branch.side} {branch.layer} {branch.name}")
     return faults
 
 
@@ -318,7 +318,7 @@ def test_the_fault_finder_finds_faults(tiny_backbones: Any) -> None:
     sites = tiny_backbones["llama"].sites
     swapped = Sites(
         sites.sites,
-        tuple(type(b)(b.name, b.layer, b.stack, b.output, sites.sublayers[0].residual, None) for b in sites.sublayers),
+        tuple(type(b)(b.name, b.layer, b.side, b.output, sites.sublayers[0].residual, None) for b in sites.sublayers),
         sites.layer_count,
     )
     assert len(wiring_faults(tiny_backbones["llama"].trunk, swapped)) == len(sites.sublayers)

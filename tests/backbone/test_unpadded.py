@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapterkit.backbone.attention import use_own_attention
 from adapterkit.backbone.packed_rows import Layout, runs_of
-from adapterkit.backbone.unpadded import STACKS, find_stack, unpadded
+from adapterkit.backbone.unpadded import POSITIONS, find_reading_layers, unpadded
 from tests import tiny
 from tests.backbone.test_recognise import model
 
@@ -58,7 +58,7 @@ def as_transformers(folder: Any) -> Any:
 
 
 def without_padding(model: Any, inputs: Mapping[str, Tensor], spare: int) -> Any:
-    stack = find_stack(model)
+    stack = find_reading_layers(model)
     assert stack is not None
     return unpadded(model, stack, layout_of(inputs, spare))(**inputs)
 
@@ -163,7 +163,7 @@ def test_padding_on_the_left_has_no_layout() -> None:
 
 
 def test_which_families_leave_padding_out_is_what_the_page_says(tiny_backbones: Mapping[str, Any]) -> None:
-    found = {family: find_stack(backbone.trunk) for family, backbone in tiny_backbones.items()}
+    found = {family: find_reading_layers(backbone.trunk) for family, backbone in tiny_backbones.items()}
     assert {family: stack and stack.positions for family, stack in found.items()} == {
         "bert": "counted",
         "roberta": "by token",
@@ -178,19 +178,19 @@ def test_which_families_leave_padding_out_is_what_the_page_says(tiny_backbones: 
     page = (tiny.__file__.rsplit("/tests/", 1)[0]) + "/docs/concepts/padding.md"
     with open(page, encoding="utf-8") as text:
         listed = text.read()
-    assert [name for name in STACKS if f"`{name}`" not in listed] == []
+    assert [name for name in POSITIONS if f"`{name}`" not in listed] == []
     there = {type(part).__name__ for backbone in tiny_backbones.values() for part in backbone.trunk.modules()}
-    assert STACKS.keys() <= there | RELATIVES.keys() | {"MistralModel"}
+    assert POSITIONS.keys() <= there | RELATIVES.keys() | {"MistralModel"}
 
 
 def test_another_attention_and_another_family_stay_padded(tiny_folders: Mapping[str, Any]) -> None:
-    assert find_stack(as_transformers(tiny_folders["bert"])) is None
+    assert find_reading_layers(as_transformers(tiny_folders["bert"])) is None
     ernie = model("ErnieConfig", {})
     use_own_attention(ernie)
-    assert find_stack(ernie) is None
+    assert find_reading_layers(ernie) is None
     gemma = model("Gemma3TextConfig", {**_GROUPED, "head_dim": 8, "use_bidirectional_attention": True})
     use_own_attention(gemma)
-    assert find_stack(gemma) is None
+    assert find_reading_layers(gemma) is None
 
 
 _GROUPED = {"num_key_value_heads": 2, "pad_token_id": 0}
@@ -229,7 +229,7 @@ def test_relatives_leave_padding_out_too(name: str) -> None:
     plain, own = model(*RELATIVES[name]), model(*RELATIVES[name])
     plain.set_attn_implementation("eager")
     use_own_attention(own)
-    stack = find_stack(own)
+    stack = find_reading_layers(own)
     assert stack is not None
     assert type(own.get_submodule(stack.path)).__name__ == name
     pad = plain.config.pad_token_id or 0

@@ -25,14 +25,14 @@ def near(world, tmp_path):
 def test_parameters_are_averaged(near, world):
     composed = compose.average("x", "y").build(near, world.backbone)
     x, y = near("x").state, near("y").state
-    (part,) = composed.parts
+    (part,) = composed.methods
     assert part.state
     assert all(torch.allclose(tensor, (x[n] + y[n]) / 2, rtol=0, atol=1e-7) for n, tensor in part.state.items())
     assert list(composed.heads) == ["x"]
 
 
 def test_weights_count_by_their_share(near, world):
-    found = compose.average("x", "y", "z", weights=[6, 3, 1]).build(near, world.backbone).parts[0].state
+    found = compose.average("x", "y", "z", weights=[6, 3, 1]).build(near, world.backbone).methods[0].state
     x, y, z = (near(name).state for name in "xyz")
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, 0.6 * x[name] + 0.3 * y[name] + 0.1 * z[name], rtol=0, atol=1e-6)
@@ -40,7 +40,7 @@ def test_weights_count_by_their_share(near, world):
 
 def test_averaged_factors_say_how_far_they_are_from_averaged_updates(near, world):
     composed = compose.average("x", "y").build(near, world.backbone)
-    (part,) = composed.parts
+    (part,) = composed.methods
     wanted, found = {}, {}
     for name in part.state:
         if name.endswith("lora_A.weight"):
@@ -61,7 +61,7 @@ def test_factors_of_ia3_are_averaged(world, tmp_path):
             write(tmp_path / name, adapted, dtype="float32")
     composed = compose.average("x", "y", weights=[3, 1]).build(lambda n: open_artifact(tmp_path / n), world.backbone)
     x, y = (open_artifact(tmp_path / name).state for name in "xy")
-    (part,) = composed.parts
+    (part,) = composed.methods
     assert part.state
     assert all(name.endswith("ia3_l") for name in part.state)
     for name, tensor in part.state.items():
@@ -75,7 +75,7 @@ def test_loras_from_unrelated_starts_are_refused(world):
 
 def test_bottlenecks_of_one_shape_are_averaged_across_heads(world):
     composed = compose.average("neck", "neck-2", head="neck-2").build(world.find, world.backbone)
-    (part,) = composed.parts
+    (part,) = composed.methods
     first, second = world.find("neck").state, world.find("neck-2").state
     assert len(part.state) == 12
     for name, tensor in part.state.items():

@@ -13,7 +13,7 @@ from tests.compose.worlds import close, merged_deltas, summed
 
 
 @pytest.fixture
-def plan_file(world, tmp_path):
+def composition_file(world, tmp_path):
     def write(text):
         places = {name: str(world.path(name)) for name in ("a", "b", "c", "neck", "neck-2")}
         for name, place in places.items():
@@ -27,8 +27,8 @@ def plan_file(world, tmp_path):
 WEIGHTED = "weighted: {members: {a: @a@, b: @b@}, weights: {a: 0.7, b: 0.3}, head: b}"
 
 
-def test_a_saved_sum_is_an_ordinary_artifact(world, tmp_path, plan_file):
-    out = compose.save(plan_file(WEIGHTED), tmp_path / "out", backbone=world.backbone)
+def test_a_saved_sum_is_an_ordinary_artifact(world, tmp_path, composition_file):
+    out = compose.save(composition_file(WEIGHTED), tmp_path / "out", backbone=world.backbone)
     assert verify(out, world.backbone).ok
     close(merged_deltas(out, world.backbone), summed((0.7, world.deltas("a")), (0.3, world.deltas("b"))))
     manifest = open_artifact(out).manifest
@@ -39,8 +39,8 @@ def test_a_saved_sum_is_an_ordinary_artifact(world, tmp_path, plan_file):
     assert {row.row["text"] for row in manifest.golden.rows} == {f"sentence {n} of b" for n in range(4)}
 
 
-def test_the_manifest_names_the_members_by_digest(world, tmp_path, plan_file):
-    out = compose.save(plan_file(WEIGHTED), tmp_path / "out", backbone=world.backbone)
+def test_the_manifest_names_the_members_by_digest(world, tmp_path, composition_file):
+    out = compose.save(composition_file(WEIGHTED), tmp_path / "out", backbone=world.backbone)
     facts = open_artifact(out).manifest.composition
     assert facts.how == "exact"
     assert facts.head == "b"
@@ -73,15 +73,15 @@ def test_no_path_of_this_machine_is_saved(world, tmp_path):
         "average: {members: {x: @neck@, y: @neck-2@}}",
     ],
 )
-def test_composing_twice_gives_equal_bytes(world, tmp_path, plan_file, plan):
-    file = plan_file(plan)
+def test_composing_twice_gives_equal_bytes(world, tmp_path, composition_file, plan):
+    file = composition_file(plan)
     folders = [compose.save(file, tmp_path / name, backbone=world.backbone) for name in ("one", "two")]
     first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert first == second
 
 
-def test_an_averaged_bottleneck_is_saved_with_the_head_of_its_choice(world, tmp_path, plan_file):
-    file = plan_file("average: {members: {x: @neck@, y: @neck-2@}, head: y}")
+def test_an_averaged_bottleneck_is_saved_with_the_head_of_its_choice(world, tmp_path, composition_file):
+    file = composition_file("average: {members: {x: @neck@, y: @neck-2@}, head: y}")
     out = compose.save(file, tmp_path / "out", backbone=world.backbone)
     assert verify(out, world.backbone).ok
     with load(out, world.backbone) as adapted:
@@ -92,23 +92,23 @@ def test_an_averaged_bottleneck_is_saved_with_the_head_of_its_choice(world, tmp_
     assert torch.equal(state["base_model.model.classifier.weight"], second["base_model.model.classifier.weight"])
 
 
-def test_a_composition_can_be_exported(world, tmp_path, plan_file):
-    file = plan_file("weighted: {members: {a: @a@, b: @b@}, weights: {a: 0.7, b: 0.3}}")
+def test_a_composition_can_be_exported(world, tmp_path, composition_file):
+    file = composition_file("weighted: {members: {a: @a@, b: @b@}, weights: {a: 0.7, b: 0.3}}")
     out = compose.save(file, tmp_path / "out", backbone=world.backbone)
     export(out, tmp_path / "plain")
     assert (tmp_path / "plain" / "model.safetensors").is_file()
 
 
-def test_what_is_no_artifact_is_refused_with_the_way_to_use_it(world, tmp_path, plan_file):
+def test_what_is_no_artifact_is_refused_with_the_way_to_use_it(world, tmp_path, composition_file):
     with pytest.raises(CompositionError, match=r"a stack is no artifact(.|\n)*host\.mount"):
-        compose.save(plan_file("stack: {members: {a: @a@, b: @b@}}"), tmp_path / "out")
+        compose.save(composition_file("stack: {members: {a: @a@, b: @b@}}"), tmp_path / "out")
     text = "weighted: {members: {a: @a@, b: @b@}, weights: {a: 1, b: 1}, heads: [a, b]}"
     with pytest.raises(CompositionError, match="several heads are no artifact"):
-        compose.save(plan_file(text), tmp_path / "out")
+        compose.save(composition_file(text), tmp_path / "out")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(OutputError):
-        compose.save(plan_file(WEIGHTED), tmp_path / "out", backbone=world.backbone)
+        compose.save(composition_file(WEIGHTED), tmp_path / "out", backbone=world.backbone)
 
 
 def test_a_head_that_reads_the_encoder_alone(tmp_path, tiny_backbones):
@@ -146,8 +146,8 @@ def run(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def test_the_verb_says_what_comes_out_and_writes_it(world, tmp_path, plan_file):
-    file = plan_file("weighted: {members: {a: @a@, c: @c@}, weights: {a: 0.7, c: 0.3}, how: svd, rank: 2}")
+def test_the_verb_says_what_comes_out_and_writes_it(world, tmp_path, composition_file):
+    file = composition_file("weighted: {members: {a: @a@, c: @c@}, weights: {a: 0.7, c: 0.3}, how: svd, rank: 2}")
     done = run("compose", file, "--output", tmp_path / "out", "--backbone", world.backbone.folder)
     assert done.exit_code == 0, done.output
     assert "0.7·a + 0.3·c (svd, rank 2)" in done.stdout
@@ -156,22 +156,24 @@ def test_the_verb_says_what_comes_out_and_writes_it(world, tmp_path, plan_file):
     assert open_artifact(tmp_path / "out").manifest.composition.rank == 2
 
 
-def test_the_verb_says_of_a_stack_that_it_is_mounted(world, plan_file):
-    done = run("compose", plan_file("stack: {members: {a: @a@, neck: @neck@}}"), "--backbone", world.backbone.folder)
+def test_the_verb_says_of_a_stack_that_it_is_mounted(world, composition_file):
+    done = run(
+        "compose", composition_file("stack: {members: {a: @a@, neck: @neck@}}"), "--backbone", world.backbone.folder
+    )
     assert done.exit_code == 0, done.output
     assert "A stack is mounted from its plan and is no artifact." in done.stderr
     assert "a: lora of rank 2" in done.stdout
 
 
-def test_the_verb_prints_json(world, plan_file):
-    done = run("compose", plan_file(WEIGHTED), "--json", "--backbone", world.backbone.folder)
+def test_the_verb_prints_json(world, composition_file):
+    done = run("compose", composition_file(WEIGHTED), "--json", "--backbone", world.backbone.folder)
     report = json.loads(done.stdout)
     assert report["members"][0] == {"name": "a", "weight": 0.7, "sha256": world.find("a").manifest.sha256}
     assert report["artifact"] is None
 
 
-def test_the_verb_names_every_mistake(plan_file):
-    done = run("compose", plan_file("weighted: {members: [a], weights: {a: 1}, how: tie, rnak: 1}"))
+def test_the_verb_names_every_mistake(composition_file):
+    done = run("compose", composition_file("weighted: {members: [a], weights: {a: 1}, how: tie, rnak: 1}"))
     assert done.exit_code == 1
     assert "did you mean ties?" in done.stderr
     assert "did you mean rank?" in done.stderr

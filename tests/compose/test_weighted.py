@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from adapterkit import compose
 from adapterkit.artifact import open_artifact
 from adapterkit.errors import CompositionError, ContractError
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 from adapterkit.methods.lora import pattern_value
 from tests.compose.worlds import close, summed
 
@@ -21,7 +21,7 @@ SHARED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthC
 
 def composed_deltas(composed, backbone):
     """ΔW by path from the tensors of a composed LoRA, by hand: alpha / rank · B·A."""
-    (part,) = composed.parts
+    (part,) = composed.methods
     found = {}
     for site in backbone.sites.select(part.method.sites, layers=part.method.layers):
         name = f"base_model.model.bert.{site.path}"
@@ -82,14 +82,14 @@ def test_peft_concatenates_to_the_same_update(world, tiny_folders):
 
 
 def test_a_composed_lora_packs_for_the_host(world):
-    (part,) = compose.weighted({"a": 0.7, "b": 0.3, "c": 1}).build(world.find, world.backbone).parts
+    (part,) = compose.weighted({"a": 0.7, "b": 0.3, "c": 1}).build(world.find, world.backbone).methods
     packed = pack(part.method, part.config, part.state, world.backbone)
     assert packed is not None
     assert packed.lowest_layer == {"encoder": 0}
 
 
 def test_a_place_that_no_member_adapts_gets_rank_1_of_zeros(world):
-    (part,) = compose.weighted({"b": 1.0, "pissa": 1.0}).build(world.find, world.backbone).parts
+    (part,) = compose.weighted({"b": 1.0, "pissa": 1.0}).build(world.find, world.backbone).methods
     # b: key and feed-forward input in layers 0 and 2; pissa: query and value in layer 2, where it has twice its rank.
     assert part.method.sites == ("attention.query", "attention.key", "attention.value", "feedforward.input")
     assert part.method.layers == (0, 2)
@@ -158,7 +158,7 @@ def test_svd_at_the_sum_of_the_ranks_is_exact(world):
 def test_the_same_seed_drops_the_same_entries(world):
     def built(seed):
         plan = compose.weighted({"a": 1.0, "b": 1.0}, how="dare", density=0.5, seed=seed)
-        return plan.build(world.find, world.backbone).parts[0].state
+        return plan.build(world.find, world.backbone).methods[0].state
 
     first, again, other = built(1), built(1), built(2)
     assert all(torch.equal(first[name], again[name]) for name in first)

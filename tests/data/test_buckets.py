@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapterkit.data import padded_share, plan_batches, shard
+from adapterkit.data import group_by_length, padded_share, shard
 
 LENGTHS = random.Random(0).choices(range(3, 121), k=1_000)
 LIMITS = [{"batch_size": 1}, {"batch_size": 32}, {"batch_size": 5_000}, {"batch_tokens": 50}, {"batch_tokens": 2_048}]
@@ -24,7 +24,7 @@ LIMITS = [{"batch_size": 1}, {"batch_size": 32}, {"batch_size": 5_000}, {"batch_
 )
 @settings(max_examples=150, deadline=None)
 def test_every_row_stands_in_exactly_one_batch_and_no_batch_breaks_its_limit(lengths, limit, seed, shuffle):
-    batches = plan_batches(lengths, **limit, seed=seed, shuffle=shuffle)
+    batches = group_by_length(lengths, **limit, seed=seed, shuffle=shuffle)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert batch
@@ -36,7 +36,7 @@ def test_every_row_stands_in_exactly_one_batch_and_no_batch_breaks_its_limit(len
 @pytest.mark.parametrize("limit", LIMITS)
 def test_the_plan_follows_from_seed_and_epoch(limit):
     def plan(seed, epoch):
-        return plan_batches(LENGTHS, **limit, seed=seed, epoch=epoch)
+        return group_by_length(LENGTHS, **limit, seed=seed, epoch=epoch)
 
     assert plan(0, 0) == plan(0, 0)
     assert plan(0, 0) != plan(0, 1)
@@ -44,12 +44,12 @@ def test_the_plan_follows_from_seed_and_epoch(limit):
 
 
 def test_the_plan_is_the_same_on_every_machine():
-    assert plan_batches([1, 2, 3, 4, 5, 6, 7, 8], batch_size=2, seed=1, epoch=2) == [[2, 0], [4, 3], [7, 1], [6, 5]]
+    assert group_by_length([1, 2, 3, 4, 5, 6, 7, 8], batch_size=2, seed=1, epoch=2) == [[2, 0], [4, 3], [7, 1], [6, 5]]
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_without_shuffling_the_longest_come_first(limit):
-    batches = plan_batches(LENGTHS, **limit, shuffle=False)
+    batches = group_by_length(LENGTHS, **limit, shuffle=False)
     order = [index for batch in batches for index in batch]
     assert order == sorted(range(1_000), key=lambda index: (-LENGTHS[index], index))
 
@@ -57,8 +57,8 @@ def test_without_shuffling_the_longest_come_first(limit):
 def test_little_of_a_batch_is_padding():
     scattered = [list(range(start, min(start + 32, 1_000))) for start in range(0, 1_000, 32)]
     assert padded_share(LENGTHS, scattered) > 0.4
-    assert padded_share(LENGTHS, plan_batches(LENGTHS, batch_size=32)) < 0.15
-    assert padded_share(LENGTHS, plan_batches(LENGTHS, batch_tokens=2_048)) < 0.15
+    assert padded_share(LENGTHS, group_by_length(LENGTHS, batch_size=32)) < 0.15
+    assert padded_share(LENGTHS, group_by_length(LENGTHS, batch_tokens=2_048)) < 0.15
 
 
 def test_padding_is_counted_by_hand():
@@ -67,19 +67,19 @@ def test_padding_is_counted_by_hand():
 
 
 def test_batches_of_short_and_long_rows_are_mixed():
-    first = [LENGTHS[batch[0]] for batch in plan_batches(LENGTHS, batch_size=32)]
+    first = [LENGTHS[batch[0]] for batch in group_by_length(LENGTHS, batch_size=32)]
     falls = sum(a > b for a, b in pairwise(first))
     assert 5 < falls < len(first) - 5
 
 
 def test_batches_are_as_few_as_the_size_allows():
-    assert len(plan_batches(LENGTHS, batch_size=32)) == 32  # 31.25 rounded up
-    assert len(plan_batches([], batch_size=32)) == 0
+    assert len(group_by_length(LENGTHS, batch_size=32)) == 32  # 31.25 rounded up
+    assert len(group_by_length([], batch_size=32)) == 0
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
 def test_processes_share_one_global_batch(processes):
-    for batch in plan_batches(LENGTHS, batch_size=32):
+    for batch in group_by_length(LENGTHS, batch_size=32):
         parts = [shard(batch, process, processes) for process in range(processes)]
         assert sorted(index for part in parts for index in part) == sorted(batch)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -92,7 +92,7 @@ def test_a_batch_smaller_than_the_processes_leaves_some_without_rows():
 @pytest.mark.parametrize("limit", [{}, {"batch_size": 2, "batch_tokens": 9}, {"batch_size": 0}, {"batch_tokens": -1}])
 def test_one_limit_of_at_least_one_is_needed(limit):
     with pytest.raises(ValueError, match="batch_size"):
-        plan_batches([1, 2], **limit)
+        group_by_length([1, 2], **limit)
 
 
 def test_a_process_outside_the_count_is_refused():

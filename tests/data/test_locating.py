@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from adapterkit.data import find_place, read_rows
+from adapterkit.data import locate, read_rows
 from adapterkit.errors import DataError
 from adapterkit.recipe.schema import DataSettings
 
@@ -76,7 +76,7 @@ def test_a_folder_and_an_unknown_ending_are_refused(tmp_path):
 
 def test_an_unknown_format_is_refused_with_the_nearest_one():
     with pytest.raises(DataError, match="no format 'json' \\(did you mean 'jsonl'"):
-        find_place("a.txt", "json")
+        locate("a.txt", "json")
 
 
 def test_a_named_format_beats_the_ending(tmp_path):
@@ -98,13 +98,13 @@ def test_a_named_format_beats_the_ending(tmp_path):
 )
 def test_the_format_goes_by_the_ending(name, kind, tmp_path):
     (tmp_path / name).write_text("x")
-    assert find_place(name).format == kind
-    assert find_place(name).path == tmp_path / name
+    assert locate(name).format == kind
+    assert locate(name).path == tmp_path / name
 
 
 @pytest.mark.parametrize("name", ["imdb", "owner/name", "owner/name-v1.5"])
 def test_a_name_that_is_no_file_and_has_no_known_ending_is_a_hub_data_set(name, tmp_path):
-    place = find_place(name)
+    place = locate(name)
     assert (place.name, place.format, place.path) == (name, "hub", None)
     assert place.looked_at == (tmp_path / name,)
 
@@ -112,4 +112,4 @@ def test_a_name_that_is_no_file_and_has_no_known_ending_is_a_hub_data_set(name, 
 @pytest.mark.parametrize("name", ["owner/name.csv", "a/b/c", "../name", "/imdb"])
 def test_a_name_that_cannot_be_a_hub_data_set_is_a_missing_file(name):
     with pytest.raises(DataError, match="There is no file"):
-        find_place(name)
+        locate(name)

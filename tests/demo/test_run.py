@@ -32,14 +32,14 @@ def shown(fresh_backbone: Callable[..., Any], tmp_path_factory: pytest.TempPathF
 
 def test_the_demo_leaves_two_artifacts_that_verify(shown: tuple[Any, Any, str]) -> None:
     backbone, trained, _ = shown
-    assert [one.job.name for one in trained] == ["intent", "slots"]
+    assert [one.lesson.name for one in trained] == ["intent", "slots"]
     assert all(verify(one.artifact, backbone) for one in trained)
 
 
 def test_the_demos_artifacts_do_not_know_where_they_were_made(shown: tuple[Any, Any, str]) -> None:
     for one in shown[1]:
         manifest = json.loads((one.artifact / "adapterkit.json").read_text())
-        assert manifest["data"]["source"] == f"{one.job.data}/train.jsonl"
+        assert manifest["data"]["source"] == f"{one.lesson.data}/train.jsonl"
         assert str(one.artifact.parent) not in json.dumps(
             {**manifest, "backbone": None, "recipe": manifest["recipe"]["data"]}
         )
@@ -63,15 +63,15 @@ def test_the_size_is_that_of_the_artifacts_files(shown: tuple[Any, Any, str]) ->
         assert one.size_bytes == sum((one.artifact / name).stat().st_size for name in files)
 
 
-@pytest.mark.parametrize("job", demo.JOBS, ids=lambda job: job.name)
+@pytest.mark.parametrize("lesson", demo.LESSONS, ids=lambda lesson: lesson.name)
 @pytest.mark.parametrize("method", [demo.LORA, demo.HEAD_ONLY], ids=["lora", "head only"])
-def test_the_demos_recipes_are_valid(job: demo.Job, method: dict[str, Any], tmp_path: Path) -> None:
+def test_the_demos_recipes_are_valid(lesson: demo.Lesson, method: dict[str, Any], tmp_path: Path) -> None:
     class Named:
         name = "a-backbone"
 
-    recipe = load_recipe(demo.recipe(job, method, Named(), tmp_path, tmp_path / "out"))  # type: ignore[arg-type]
+    recipe = load_recipe(demo.recipe(lesson, method, Named(), tmp_path, tmp_path / "out"))  # type: ignore[arg-type]
     assert recipe.method.kind == method["kind"]
-    assert recipe.task.kind == job.task["kind"]
+    assert recipe.task.kind == lesson.task["kind"]
 
 
 def test_a_demo_without_its_backbone_ends_with_one_message(

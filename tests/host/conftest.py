@@ -11,13 +11,13 @@ import pytest
 from tests.host import artifacts
 from tests.host.artifacts import Recipe
 
-Shelf = Callable[[str, Recipe], Path]
+Reuse = Callable[[str, Recipe], Path]
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Mapping[str, Any]) -> Shelf:
-    """`shelf(family, recipe)`: the folder of that artifact, saved when first asked for."""
-    root = tmp_path_factory.mktemp("shelf")
+def reuse(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Mapping[str, Any]) -> Reuse:
+    """`reuse(family, recipe)`: the folder of that artifact, saved when first asked for."""
+    root = tmp_path_factory.mktemp("reuse")
     made: dict[tuple[str, Recipe], Path] = {}
 
     def folder(family: str, recipe: Recipe) -> Path:

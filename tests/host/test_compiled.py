@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounter
 import adapterkit as ak
 from adapterkit.errors import RoutingError
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import LoraMethod
 from tests.host import worlds
 from tests.laws import worlds as laws

@@ -17,7 +17,7 @@ from adapterkit.adapted import build
 from adapterkit.artifact import load
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import HeadSettings, LoraMethod
 from tests import tiny
 from tests.host import worlds

@@ -11,7 +11,7 @@ from adapterkit.host.engine.engine import Engine
 from adapterkit.recipe import NoMethod
 from tests.host import artifacts, worlds
 from tests.host.artifacts import WORDS, Recipe, differences
-from tests.host.conftest import Shelf
+from tests.host.conftest import Reuse
 
 TOLERANCE = 1e-5
 PACKAGES = {"int8": "torchao", "nf4": "bitsandbytes"}
@@ -38,7 +38,7 @@ def narrow(tiny_backbones: Any, family: str, form: str) -> ak.Backbone:
     return ak.Backbone.load(tiny_backbones[family].folder, dtype=form, device="cpu")
 
 
-def splits(method: Any) -> bool:
+def moves_weight(method: Any) -> bool:
     """Whether a method begins by taking a part out of the weights."""
     return getattr(method, "initialization", "").startswith("pissa")
 
@@ -49,7 +49,9 @@ def test_a_mixed_batch_answers_as_each_row_alone_under_the_method_itself(
 ) -> None:
     backbone = narrow(tiny_backbones, family, form)
     methods = {name: worlds.METHODS[name] for name in worlds.methods_of(family)} | {"none": NoMethod()}
-    adapters = {name: worlds.make(backbone, family, method) for name, method in methods.items() if not splits(method)}
+    adapters = {
+        name: worlds.make(backbone, family, method) for name, method in methods.items() if not moves_weight(method)
+    }
     assert len(adapters) >= 8
     engine = Engine(backbone)
     rows = [(mounted, index % worlds.ROWS) for index, mounted in enumerate(adapters.values())]
@@ -64,11 +66,11 @@ def test_a_mixed_batch_answers_as_each_row_alone_under_the_method_itself(
 
 @pytest.mark.parametrize("family", RECIPES)
 def test_artifacts_made_on_full_weights_answer_as_each_does_alone(
-    tiny_backbones: Any, shelf: Shelf, family: str, form: str
+    tiny_backbones: Any, reuse: Reuse, family: str, form: str
 ) -> None:
     backbone = narrow(tiny_backbones, family, form)
     asked = {
-        recipe.name: (shelf(family, recipe), artifacts.row_of(recipe.kind, WORDS[:6])) for recipe in RECIPES[family]
+        recipe.name: (reuse(family, recipe), artifacts.row_of(recipe.kind, WORDS[:6])) for recipe in RECIPES[family]
     }
     with ak.Host(backbone) as host:
         for name, (folder, _) in asked.items():

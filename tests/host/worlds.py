@@ -12,7 +12,7 @@ from torch import Tensor
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.packing.pack import Packed, pack
+from adapterkit.host.packing.packers import Packed, pack
 from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod
 from tests import tiny
 from tests.methods.cases import attached

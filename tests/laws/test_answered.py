@@ -74,7 +74,7 @@ def test_documents_that_share_blocks(
     tiny_backbones: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, family: str, known: bool
 ) -> None:
     if not known:
-        monkeypatch.setattr(without_padding, "find_stack", lambda module: None)
+        monkeypatch.setattr(without_padding, "find_reading_layers", lambda module: None)
     with packing(tiny_backbones[family]) as adapted:
         batch = batch_of(adapted, SHARED)
         at = adapted.task.answered(batch)

@@ -87,7 +87,7 @@ def test_documents_that_share_blocks_are_learned_as_if_each_were_alone(
     tiny_backbones: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, family: str, known: bool
 ) -> None:
     if not known:
-        monkeypatch.setattr(without_padding, "find_stack", lambda module: None)
+        monkeypatch.setattr(without_padding, "find_reading_layers", lambda module: None)
     alone = prepared("causal-lm", SHARED, block_tokens=100)
     with packing(tiny_backbones[family]) as adapted:
         task, rows = adapted.task, SHARED

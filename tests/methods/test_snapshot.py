@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from adapterkit.methods import BottleneckLayer, attach, attachment
+from adapterkit.methods.moved_weight import MovedWeight
 from adapterkit.methods.snapshot import Before
-from adapterkit.methods.splitting import Split
 from tests.methods.cases import CASES, snapshot
 
 MADE = ("peft.tuners.lora.layer", "peft.tuners.ia3.layer", BottleneckLayer.__module__)
@@ -50,7 +50,7 @@ def test_restoring_twice_is_restoring_once(tiny_backbones: Any) -> None:
     backbone = tiny_backbones["bert"]
     before = snapshot(backbone.trunk)
     noted = Before(backbone.trunk, backbone.trunk)
-    noted.split = Split({"pooler.dense": backbone.trunk.pooler.dense})
+    noted.split = MovedWeight({"pooler.dense": backbone.trunk.pooler.dense})
     noted.train_only({})
     noted.restore()
     noted.restore()

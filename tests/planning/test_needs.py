@@ -12,11 +12,11 @@ import pytest
 import adapterkit as ak
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.planning.needs import read_bytes
-from adapterkit.planning.strategies import Memory, Step, choose, strategies
+from adapterkit.planning.strategies import Memory, StepNeeds, choose, strategies
 from tests.training.worlds import events, recipe, train
 
 MEMORY = Memory(weights=1000, adapter=10, gradients=10, optimizer=20, activations=800, logits=80, working=80)
-STEP = Step(
+STEP = StepNeeds(
     memory=MEMORY,
     rows=8,
     flops=300,

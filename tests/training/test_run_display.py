@@ -12,7 +12,7 @@ import pytest
 import adapterkit as ak
 from adapterkit.metrics import Metric
 from adapterkit.training.batches import Position
-from adapterkit.training.run_display import RunConsole
+from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.turn import Step
 from tests.training.worlds import recipe
 
@@ -31,7 +31,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, where: io.StringIO, *, quiet: bool = 
     monkeypatch.setattr(sys, "stderr", where)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with RunConsole(quiet=quiet) as console:
+    with RunDisplay(quiet=quiet) as console:
         console.warn("one row cannot be used [3]")
         console.begin(20, 0)
         for number in range(1, 21):

@@ -18,7 +18,7 @@ from adapterkit.training import finishing as finish
 from adapterkit.training import together as module
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.joint import Joint
-from adapterkit.training.reuse import Shelf
+from adapterkit.training.reuse import Reuse
 from adapterkit.training.run import Result, begin_run
 from adapterkit.training.together import Together, train_together
 from adapterkit.training.turn import Turn
@@ -73,12 +73,12 @@ def side_by_side(
     each: Mapping[float, list[str]] | None = None,
     **options: Any,
 ) -> Together:
-    shelf, interrupt = Shelf(), Interrupt()
+    reuse, interrupt = Reuse(), Interrupt()
     runs = [
         begin_run(
             plan,
             interrupt,
-            shelf,
+            reuse,
             backbone=backbone.twin(),
             overrides=overrides_of(folder, rate, *more, *(each or {}).get(rate, [])),
             quiet=True,

@@ -16,8 +16,8 @@ from torch import Tensor
 from adapterkit.adapted import build
 from adapterkit.artifact.config import TASK_TYPES
 from adapterkit.artifact.contents import check_state, method_target
-from adapterkit.artifact.convert.facts import Facts, read_facts
-from adapterkit.artifact.convert.places import find_method
+from adapterkit.artifact.convert.method_settings import find_method
+from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
 from adapterkit.artifact.convert.samples import make_task, sample_rows
 from adapterkit.artifact.saving import SaveDtype, save
 from adapterkit.artifact.tensors import parse_header, read_tensors
@@ -112,7 +112,7 @@ def _read(src: Path, name: str) -> bytearray:
     return read_file(path.resolve(), MAX_BYTES[name])
 
 
-def _kind(facts: Facts, kind: str | None, src: Path) -> str:
+def _kind(facts: PeftFacts, kind: str | None, src: Path) -> str:
     known = {peft: ours for ours, peft in TASK_TYPES.items() if peft is not None}
     stated = known.get(facts.task_type or "")
     if kind is None and stated is None:
@@ -133,7 +133,7 @@ def _kind(facts: Facts, kind: str | None, src: Path) -> str:
     return chosen
 
 
-def _load_backbone(facts: Facts, given: str | Path | None, src: Path) -> Backbone:
+def _load_backbone(facts: PeftFacts, given: str | Path | None, src: Path) -> Backbone:
     if given is not None:
         return Backbone.load(str(given))
     if not facts.base_model:

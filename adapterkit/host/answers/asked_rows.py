@@ -8,7 +8,7 @@ from typing import Any
 
 from adapterkit.data import Rows
 from adapterkit.errors import DataError
-from adapterkit.host.answers.encode_once import ReadingOnce
+from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
 from adapterkit.host.bank.mounted import Mounted, MountedHead
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Vocabulary
 
@@ -16,7 +16,7 @@ Answer = dict[str, Any]
 
 
 @dataclass(eq=False)
-class Job:
+class HeadRows:
     """The rows that one head of one mounted adapter answers in one call.
 
     Attributes:
@@ -50,8 +50,8 @@ class Job:
         return task.predictions(self.rows, self.features, self.outputs)
 
 
-def jobs_of(rows: Sequence[tuple[Mounted, Row | str]]) -> list[Job]:
-    """The jobs of a call, in the order in which their adapters first appear.
+def rows_by_head(rows: Sequence[tuple[Mounted, Row | str]]) -> list[HeadRows]:
+    """The groups of a call, in the order in which their adapters first appear.
 
     Raises:
         DataError: rows that their task cannot use, all of them, by their place in the call counted from 1.
@@ -60,7 +60,7 @@ def jobs_of(rows: Sequence[tuple[Mounted, Row | str]]) -> list[Job]:
     for place, (mounted, _) in enumerate(rows):
         by_adapter.setdefault(mounted, []).append(place)
     problems: list[tuple[int, str]] = []
-    jobs = []
+    groups = []
     for mounted, places in by_adapter.items():
         for name, head in mounted.heads.items():
             named = [_named(rows[place][1], head) for place in places]
@@ -70,7 +70,7 @@ def jobs_of(rows: Sequence[tuple[Mounted, Row | str]]) -> list[Job]:
                     problems.append((place, f"row {place + 1} ({mounted.name}): {reason}"))
             usable = [row for row in named if not isinstance(row, str)]
             if len(usable) == len(places):
-                jobs.append(Job(mounted, name, head, places, Rows(usable, [place + 1 for place in places])))
+                groups.append(HeadRows(mounted, name, head, places, Rows(usable, [place + 1 for place in places])))
     if problems:
         kinds = {mounted.name: head.task for mounted in by_adapter for head in mounted.heads.values()}
         bad = dict.fromkeys(rows[place][0].name for place, _ in problems)
@@ -82,51 +82,51 @@ def jobs_of(rows: Sequence[tuple[Mounted, Row | str]]) -> list[Job]:
                 for name in bad
             ),
         )
-    return jobs
+    return groups
 
 
-def encode(jobs: Sequence[Job], vocabulary: Vocabulary) -> None:
-    """Give every job its features. Jobs that read the same rows in the same way share them.
+def encode(groups: Sequence[HeadRows], vocabulary: Vocabulary) -> None:
+    """Give every group its features. Groups that read the same rows in the same way share them.
 
     What is read to predict depends on the kind of a task and on its settings, and not on what it has learned.
     """
-    if len(jobs) > 1:
-        vocabulary = replace(vocabulary, tokenizer=ReadingOnce(vocabulary.tokenizer))
-    known: dict[tuple[type, str], list[Job]] = {}
-    for job in jobs:
-        task = job.head.task
-        alike = known.setdefault((type(task), repr(list(job.rows))), []) if len(jobs) > 1 else []
+    if len(groups) > 1:
+        vocabulary = replace(vocabulary, tokenizer=RememberingTokenizer(vocabulary.tokenizer))
+    known: dict[tuple[type, str], list[HeadRows]] = {}
+    for group in groups:
+        task = group.head.task
+        alike = known.setdefault((type(task), repr(list(group.rows))), []) if len(groups) > 1 else []
         twin = next((other for other in alike if other.head.task.settings == task.settings), None)
         if twin is None:
-            alike.append(job)
-            job.features = task.encode(job.rows, vocabulary, "predict").features
+            alike.append(group)
+            group.features = task.encode(group.rows, vocabulary, "predict").features
         else:
-            job.features = twin.features
-        job.outputs = [None] * len(job.features)
+            group.features = twin.features
+        group.outputs = [None] * len(group.features)
 
 
-def collate(batch: Mapping[Job, Sequence[int]], vocabulary: Vocabulary) -> list[Batch]:
-    """Some features of each job as tensors, all of one length. What jobs share is made once."""
-    longest = max(job.features[index].length_tokens for job, indices in batch.items() for index in indices)
+def collate(batch: Mapping[HeadRows, Sequence[int]], vocabulary: Vocabulary) -> list[Batch]:
+    """Some features of each group as tensors, all of one length. What groups share is made once."""
+    longest = max(group.features[index].length_tokens for group, indices in batch.items() for index in indices)
     known: dict[tuple[int, tuple[int, ...]], Batch] = {}
     found = []
-    for job, indices in batch.items():
-        key = id(job.features), tuple(indices)
+    for group, indices in batch.items():
+        key = id(group.features), tuple(indices)
         if key not in known:
-            chosen = [job.features[index] for index in indices]
-            known[key] = job.head.task.collate(chosen, vocabulary, multiple=longest)
+            chosen = [group.features[index] for index in indices]
+            known[key] = group.head.task.collate(chosen, vocabulary, multiple=longest)
         found.append(known[key])
     return found
 
 
-def answers_of(jobs: Sequence[Job], count: int) -> list[Any]:
-    """The answers of all jobs in the order of the call's rows; of several heads on one row, {head: answer}."""
+def answers_of(groups: Sequence[HeadRows], count: int) -> list[Any]:
+    """The answers of all groups in the order of the call's rows; of several heads on one row, {head: answer}."""
     found: list[Any] = [None] * count
-    for job in jobs:
-        several = len(job.mounted.heads) > 1
-        for place, answer in zip(job.places, job.answers(), strict=True):
+    for group in groups:
+        several = len(group.mounted.heads) > 1
+        for place, answer in zip(group.places, group.answers(), strict=True):
             if several:
-                found[place] = {**(found[place] or {}), job.name: answer}
+                found[place] = {**(found[place] or {}), group.name: answer}
             else:
                 found[place] = answer
     return found

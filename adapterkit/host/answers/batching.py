@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
-from adapterkit.host.answers.sharing import Stretch, lowest_layer, plan, run
+from adapterkit.host.answers.sharing import Stretch, lowest_layer, run, stretches_of
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import AnsweringHead, States, logits_together
 from adapterkit.host.engine.route import Layers
@@ -144,9 +144,9 @@ class Forwards:
 
     def _stretches(self, texts: Sequence[int], layers: Sequence[Layers]) -> list[Stretch]:
         """How the rows run; one stretch where no text is read twice, or the engine cannot split."""
-        if len(set(texts)) == len(texts) or not self._engine.mixes(layers) or not self._engine.splits:
+        if len(set(texts)) == len(texts) or not self._engine.mixes(layers) or not self._engine.can_be_cut:
             return []
-        return plan(texts, [lowest_layer(self._engine, own) for own in layers])
+        return stretches_of(texts, [lowest_layer(self._engine, own) for own in layers])
 
     def _shifted(self, ids_BT: Tensor) -> Tensor:
         """What transformers' classes without a target give the decoder: the source, one to the right."""

@@ -26,7 +26,7 @@ from transformers.generation.logits_process import (
 )
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
-from adapterkit.data import plan_batches
+from adapterkit.data import group_by_length
 from adapterkit.errors import GenerationError
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import Template
@@ -131,7 +131,7 @@ def generate(
     with torch.inference_mode(), narrow():
         for (beams, *_), group in _groups(prompts, rooms, max(limits, default=0), decoding).items():
             lengths = [prompts[index].feature.length_tokens for index in group]
-            for part in plan_batches(lengths, batch_size=batch_size, shuffle=False):
+            for part in group_by_length(lengths, batch_size=batch_size, shuffle=False):
                 rows = [group[place] for place in part]
                 taken = dict(zip(rows, take([prompts[index] for index in rows]), strict=True))
                 order = engine.order([taken[index][0] for index in rows])

@@ -1,4 +1,4 @@
-"""The rows of a call that want text: from jobs to prompts, and from texts to answers."""
+"""The rows of a call that want text: from groups to prompts, and from texts to answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from adapterkit.errors import GenerationError
-from adapterkit.host.answers.asked_rows import Job
+from adapterkit.host.answers.asked_rows import HeadRows
 from adapterkit.host.answers.batching import Forwards
 from adapterkit.host.answers.generation import Decoding, Prompt, generate
 from adapterkit.host.bank.residency import Bank
@@ -24,15 +24,15 @@ Stop = str | Sequence[str] | Sequence[Sequence[str]] | None
 
 
 class Generation:
-    """Generates for jobs of a host. Holds nothing of a call."""
+    """Generates for groups of a host. Holds nothing of a call."""
 
     def __init__(self, engine: Engine, forwards: Forwards, bank: Bank, vocabulary: Vocabulary) -> None:
         self._engine, self._forwards, self._bank, self._vocabulary = engine, forwards, bank, vocabulary
 
     def fill(
-        self, jobs: Sequence[Job], decoding: Decoding, new: New = None, stop: Stop = None, *, batch_size: int
+        self, groups: Sequence[HeadRows], decoding: Decoding, new: New = None, stop: Stop = None, *, batch_size: int
     ) -> None:
-        """Fill in the generated text of every row of the jobs.
+        """Fill in the generated text of every row of the groups.
 
         Args:
             new: see `New`; per row by its place in the call.
@@ -41,14 +41,14 @@ class Generation:
         Raises:
             GenerationError: lengths or stops that do not fit the rows or make no sense.
         """
-        members = [(job, index) for job in jobs for index in range(len(job.features))]
-        count = 1 + max((place for job in jobs for place in job.places), default=-1)
+        members = [(group, index) for group in groups for index in range(len(group.features))]
+        count = 1 + max((place for group in groups for place in group.places), default=-1)
         lengths, stops = _lengths(new, count), _stops(stop, count)
         prompts = []
-        for job, index in members:
-            place = job.places[job.features[index].row]
+        for group, index in members:
+            place = group.places[group.features[index].row]
             prompts.append(
-                Prompt(_task(job), job.features[index], job.head.template, job, lengths[place], stops[place])
+                Prompt(_task(group), group.features[index], group.head.template, group, lengths[place], stops[place])
             )
         texts = generate(
             self._engine,
@@ -59,27 +59,27 @@ class Generation:
             batch_size=batch_size,
             narrow=self._forwards.narrow,
         )
-        for (job, index), text in zip(members, texts, strict=True):
-            job.outputs[index] = text
+        for (group, index), text in zip(members, texts, strict=True):
+            group.outputs[index] = text
 
     def _take(self, prompts: Sequence[Prompt]) -> list[tuple[Layers, Mapping[str, Tensor]]]:
         counts: dict[Any, int] = {}
         for prompt in prompts:
             counts[prompt.source] = counts.get(prompt.source, 0) + 1
-        taken = self._bank.take([job.mounted.seat for job in counts], list(counts.values()))
+        taken = self._bank.take([group.mounted.seat for group in counts], list(counts.values()))
         loaded = dict(zip(counts, taken, strict=True))
         found = []
         for prompt in prompts:
-            job: Any = prompt.source
-            found.append((loaded[job].layers, loaded[job].heads[job.name].tensors))
+            group: Any = prompt.source
+            found.append((loaded[group].layers, loaded[group].heads[group.name].tensors))
         return found
 
 
-def _task(job: Job) -> GeneratingTask:
-    task = job.head.task
+def _task(group: HeadRows) -> GeneratingTask:
+    task = group.head.task
     if not isinstance(task, GeneratingTask):
         raise GenerationError(
-            f"{job.mounted.name} does not generate text", [f"kind: found {task.kind}"], "Ask it with predict."
+            f"{group.mounted.name} does not generate text", [f"kind: found {task.kind}"], "Ask it with predict."
         )
     return task
 

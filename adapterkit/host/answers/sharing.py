@@ -46,7 +46,7 @@ class Stretch:
     runner_of: tuple[int, ...]
 
 
-def plan(texts: Sequence[int], lowest: Sequence[int]) -> list[Stretch]:
+def stretches_of(texts: Sequence[int], lowest: Sequence[int]) -> list[Stretch]:
     """How rows run through the layers; one stretch where nothing can be shared.
 
     Args:
@@ -79,7 +79,7 @@ def _leaves(texts: Sequence[int], lowest: Sequence[int]) -> list[int]:
 def lowest_layer(engine: Engine, layers: Layers) -> int:
     """The lowest layer of the stack that reads the text which a row's adapters touch."""
     found = [
-        packed.lowest_layer.get(engine.stack, engine.layer_count) if packed.lowest_layer else 0 for packed in layers
+        packed.lowest_layer.get(engine.side, engine.layer_count) if packed.lowest_layer else 0 for packed in layers
     ]
     return min(found, default=engine.layer_count)
 
@@ -109,7 +109,7 @@ def run(
         rows = [stretch.runners[place][0] for place in order]
         entering = None if output is None else _pick(output, [at[row] for row in rows])
         given = {name: _pick(tensor, rows) for name, tensor in inputs.items()}
-        with engine.routed_part([carried[place] for place in order], (model, stretch.low, stretch.high)) as part:
+        with engine.routed_range([carried[place] for place in order], (model, stretch.low, stretch.high)) as part:
             output = part(entering, **given, **settings)
         now = {place: position for position, place in enumerate(order)}
         at = [now[place] for place in stretch.runner_of]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from adapterkit.compose.mountable import Facts
+from adapterkit.compose.mountable import Origin
 from adapterkit.host.bank.residency import Seat
 from adapterkit.host.engine.heads import Template
 from adapterkit.recipe import BottleneckMethod, LoraMethod, MethodSettings
@@ -33,7 +33,7 @@ class Mounted:
     Attributes:
         name: the name that rows are addressed to.
         version: 1 for what was mounted, one more for every swap since.
-        facts: the artifact; nothing for a composition.
+        origin: the artifact; nothing for a composition.
         heads: name -> head; one usually, under any name.
         method: what is attached, in words.
         rank: the LoRA's rank or the bottleneck's width; None without either.
@@ -43,7 +43,7 @@ class Mounted:
 
     name: str
     version: int
-    facts: Facts
+    origin: Origin
     heads: Mapping[str, MountedHead]
     method: str
     rank: int | None
@@ -111,11 +111,11 @@ class Status:
     def of(cls, mounted: Mounted) -> Status:
         """The state of what is mounted, at this moment."""
         seat = mounted.seat
-        facts = mounted.facts
+        origin = mounted.origin
         return cls(
             mounted.name,
             mounted.version,
-            facts.version,
+            origin.version,
             mounted.kind,
             mounted.method,
             mounted.rank,
@@ -123,7 +123,7 @@ class Status:
             seat.size_bytes,
             seat.hits,
             seat.is_resident,
-            facts.source,
+            origin.source,
             mounted.report,
         )
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.loading import as_parts
 from adapterkit.backbone import Backbone
-from adapterkit.compose.mountable import Composed, Facts, of_artifact
+from adapterkit.compose.mountable import Mountable, Origin, of_artifact
 from adapterkit.errors import AdapterkitError, ArtifactError
 from adapterkit.host.bank.mounted import Mounted, MountedHead, rank_of, words_for
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source, open_source
 from adapterkit.host.engine.heads import Templates, bare_view
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 
 
 class Mounting:
@@ -41,23 +41,23 @@ class Mounting:
         if isinstance(opened, Artifact):
             opened.check_backbone(self._backbone)
             composed = of_artifact(opened)
-            facts = composed.heads[""].facts
+            origin = composed.heads[""].origin
         else:
-            facts = Facts()
+            origin = Origin()
             composed = opened.build(self.artifact, self._backbone)
         heads = {
-            key: MountedHead(part.task, self.templates.get(part.task.kind, part.task.classes, part.head))
-            for key, part in composed.heads.items()
+            key: MountedHead(own.task, self.templates.get(own.task.kind, own.task.classes, own.head))
+            for key, own in composed.heads.items()
         }
-        methods = [part.method for part in composed.parts]
-        seat = self._bank.admit(self.load(composed), _Again(self, name, facts))
+        methods = [part.method for part in composed.methods]
+        seat = self._bank.admit(self.load(composed), _Again(self, name, origin))
         rank = rank_of(methods, self._backbone.hidden_size)
-        return Mounted(name, version, facts, heads, words_for(methods), rank, seat, composed.report)
+        return Mounted(name, version, origin, heads, words_for(methods), rank, seat, composed.report)
 
-    def load(self, composed: Composed) -> Loaded:
+    def load(self, composed: Mountable) -> Loaded:
         packed = [
             pack(part.method, part.config, part.state, self._backbone, as_parts(part.parts, self._backbone))
-            for part in composed.parts
+            for part in composed.methods
         ]
         heads = {
             key: self.templates.head(part.task.kind, part.task.classes, part.head, part.state)
@@ -68,16 +68,16 @@ class Mounting:
     def artifact(self, place: str) -> Artifact:
         """What a plan means by a member: a mounted name first, then a folder or a hub id."""
         mounted = self._table.get(place)
-        if mounted is not None and not mounted.facts.sha256:
+        if mounted is not None and not mounted.origin.sha256:
             raise ArtifactError(
                 f"{place!r} is mounted as a composition, and a composition is made of artifacts",
                 remedy="Compose it from the members of that one.",
             )
-        opened = open_source(place if mounted is None else mounted.facts.source)
+        opened = open_source(place if mounted is None else mounted.origin.source)
         if not isinstance(opened, Artifact):
             raise ArtifactError(f"{place!r} is no artifact, and a composition is made of artifacts")
-        if mounted is not None and opened.manifest.sha256 != mounted.facts.sha256:
-            raise _changed(place, mounted.facts)
+        if mounted is not None and opened.manifest.sha256 != mounted.origin.sha256:
+            raise _changed(place, mounted.origin)
         opened.check_backbone(self._backbone)
         return opened
 
@@ -85,23 +85,23 @@ class Mounting:
 class _Again:
     """Loads a mounted artifact anew, should the file be lost in which it waits."""
 
-    def __init__(self, mounting: Mounting, name: str, facts: Facts) -> None:
-        self._mounting, self._name, self._facts = mounting, name, facts
+    def __init__(self, mounting: Mounting, name: str, origin: Origin) -> None:
+        self._mounting, self._name, self._origin = mounting, name, origin
 
     def __call__(self) -> Loaded:
-        facts = self._facts
+        origin = self._origin
         try:
-            opened = open_source(facts.source) if facts.sha256 else None
+            opened = open_source(origin.source) if origin.sha256 else None
         except AdapterkitError as error:
-            raise _changed(self._name, facts) from error
-        if not isinstance(opened, Artifact) or opened.manifest.sha256 != facts.sha256:
-            raise _changed(self._name, facts)
+            raise _changed(self._name, origin) from error
+        if not isinstance(opened, Artifact) or opened.manifest.sha256 != origin.sha256:
+            raise _changed(self._name, origin)
         return self._mounting.load(of_artifact(opened))
 
 
-def _changed(name: str, facts: Facts) -> ArtifactError:
+def _changed(name: str, origin: Origin) -> ArtifactError:
     return ArtifactError(
         f"{name!r} is mounted and cannot be read again",
-        [f"{facts.source or 'a composition'}: expected the version {facts.sha256[:12] or 'that was composed'}…"],
+        [f"{origin.source or 'a composition'}: expected the version {origin.sha256[:12] or 'that was composed'}…"],
         f"Swap it for what is there now: host.swap({name!r}, …).",
     )

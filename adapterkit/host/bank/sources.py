@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.artifact.hub import find_folder
-from adapterkit.compose.mountable import Plan
-from adapterkit.compose.plan_file import load_plan
+from adapterkit.compose.composition_file import load_composition
+from adapterkit.compose.mountable import Composition
 
 
 @runtime_checkable
@@ -20,13 +20,13 @@ class Trained(Protocol):
     def artifact(self) -> str | os.PathLike[str]: ...
 
 
-Source = str | os.PathLike[str] | Artifact | Trained | Plan
+Source = str | os.PathLike[str] | Artifact | Trained | Composition
 
 PLANS = (".yaml", ".yml")
 """How the file of a plan ends."""
 
 
-def open_source(source: Any) -> Artifact | Plan:
+def open_source(source: Any) -> Artifact | Composition:
     """What is to be mounted, opened.
 
     Args:
@@ -42,10 +42,10 @@ def open_source(source: Any) -> Artifact | Plan:
         return source
     if isinstance(source, str | os.PathLike):
         if Path(source).suffix in PLANS and Path(source).is_file():
-            return load_plan(Path(source))
+            return load_composition(Path(source))
         return open_artifact(find_folder(os.fspath(source)))
     if hasattr(source, "build"):
-        plan: Plan = source
+        plan: Composition = source
         return plan
     if isinstance(source, Trained):
         return open_artifact(Path(source.artifact))

@@ -226,5 +226,5 @@ def _groups(updates: Iterable[Update]) -> list[list[Update]]:
     groups: dict[tuple[str, int, str], list[Update]] = {}
     for update in updates:
         site = update.site
-        groups.setdefault((site.stack, site.layer, SHARING.get(site.name, site.name)), []).append(update)
+        groups.setdefault((site.side, site.layer, SHARING.get(site.name, site.name)), []).append(update)
     return list(groups.values())

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.cut import layers_of, splits
-from adapterkit.backbone.sites import Stack
+from adapterkit.backbone.cut import can_be_cut, layers_of
+from adapterkit.backbone.sites import Side
 from adapterkit.errors import RoutingError
 from adapterkit.host.engine import route
 from adapterkit.host.engine.idle_work import without_idle_work
-from adapterkit.host.engine.layer_range import Part
+from adapterkit.host.engine.layer_range import LayerRange
 from adapterkit.host.engine.route import Layers
 from adapterkit.host.engine.shared_modules import view_of
 from adapterkit.host.engine.view import CompiledView, Placed, Span, View, placed
@@ -106,28 +106,28 @@ class Engine:
             yield view.trunk
 
     @contextmanager
-    def routed_part(self, adapters: Sequence[Layers], span: Span) -> Iterator[Part]:
-        """Some layers of such a trunk, for one batch that changes between two layers. Only where it `splits`."""
+    def routed_range(self, adapters: Sequence[Layers], span: Span) -> Iterator[LayerRange]:
+        """Some layers of such a trunk, for one batch that changes between two layers. Only where it can be cut."""
         with self._leased(adapters) as view:
-            yield view.part(span)
+            yield view.range(span)
 
     @cached_property
-    def splits(self) -> bool:
+    def can_be_cut(self) -> bool:
         """Whether some layers of the trunk can run alone. A compiled one would be compiled anew for each part."""
-        if self._compile or not splits(self._pristine):
+        if self._compile or not can_be_cut(self._pristine):
             return False
         _, layers = layers_of(self._pristine)
         return len(layers) == self.layer_count
 
     @property
-    def stack(self) -> Stack:
-        """The stack that reads the text."""
+    def side(self) -> Side:
+        """The side that reads the text."""
         return "encoder" if "encoder" in self.backbone.known_sites.layer_count else "decoder"
 
     @property
     def layer_count(self) -> int:
-        """How many layers that stack has, 0 where they are not known."""
-        return self.backbone.known_sites.layer_count.get(self.stack, 0)
+        """How many layers that side has, 0 where they are not known."""
+        return self.backbone.known_sites.layer_count.get(self.side, 0)
 
     @contextmanager
     def _leased(self, adapters: Sequence[Layers]) -> Iterator[View]:
@@ -137,7 +137,7 @@ class Engine:
             trunk = without_idle_work(view_of(self._pristine))
             view = View(trunk, merge=self._merge, positional=self._positional)
         try:
-            view.take_up(list(route.segments(adapters, view.gathering.stack)), len(adapters))
+            view.take_up(list(route.row_runs(adapters, view.gathering.collect)), len(adapters))
             yield view
         finally:
             view.lay_down()

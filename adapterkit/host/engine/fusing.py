@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adapterkit.host.engine.products import Norm, Step, Weights
+from adapterkit.host.engine.products import Addition, Norm, Weights
 from adapterkit.host.engine.structure import FusionPiece
 from adapterkit.methods.bottleneck.config import ACTIVATIONS
 from adapterkit.methods.bottleneck.equations import bottleneck_input
 
 
-class FusionStep(Step):
+class FusionAddition(Addition):
     """h + (I + W_Δ) · Σ share · f, as `methods.fusion.layer` has it.
 
     One adapter after the other: its matrices are as wide as the backbone, so that stacking those of several costs more

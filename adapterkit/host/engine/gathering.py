@@ -22,7 +22,7 @@ class Gathering:
         self._buffers: list[Tensor] = []
         self._next = 0
 
-    def stack(self, flats: Sequence[Tensor]) -> Tensor:
+    def collect(self, flats: Sequence[Tensor]) -> Tensor:
         """Tensors of one length as (u, P). What is returned holds until `reset`."""
         first = flats[0]
         size = len(flats) * first.numel()

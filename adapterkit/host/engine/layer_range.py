@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapterkit.backbone.cut import above, below, entering
 
 
-class Part:
+class LayerRange:
     """Layers `low` to `high` of a model, with what lies below the lowest or above the highest of them.
 
     It shares its layers with the model, and so whatever a view was given to do in them. It runs one forward at a

@@ -46,15 +46,15 @@ class Weights:
         self._gather = gather
         self._structure = structure
         self._flats = flats
-        self._split: dict[torch.dtype, list[Tensor]] = {}
+        self._moved_weight: dict[torch.dtype, list[Tensor]] = {}
 
     def of(self, dtype: torch.dtype) -> list[Tensor]:
         """Every tensor of the structure for all adapters, with a leading axis u."""
-        found = self._split.get(dtype)
+        found = self._moved_weight.get(dtype)
         if found is None:
             flats = self._flats
             stacked = flats[0][None] if len(flats) == 1 else self._gather(flats)
-            found = self._split[dtype] = self._structure.split(stacked.to(dtype))
+            found = self._moved_weight[dtype] = self._structure.split(stacked.to(dtype))
         return found
 
     def alone(self, dtype: torch.dtype) -> list[list[Tensor]]:
@@ -62,7 +62,7 @@ class Weights:
         return [self._structure.split(flat.to(dtype)) for flat in self._flats]
 
 
-class Stack:
+class RowWeights:
     """The tensors of one structure for every row of a batch, zeros where a row has other ones: for compiled forwards.
 
     Attributes:
@@ -118,10 +118,10 @@ def expand(y_uNO: Tensor, h_uRN: Tensor, b_uRO: Tensor) -> None:
         y_uNO.baddbmm_(h_uRN.transpose(1, 2), b_uRO)
 
 
-class Step(ABC):
+class Addition(ABC):
     """What one piece of one run of rows adds at one module."""
 
-    def __init__(self, rows: tuple[int, int] | None, weights: Weights | Stack, first: int) -> None:
+    def __init__(self, rows: tuple[int, int] | None, weights: Weights | RowWeights, first: int) -> None:
         """
         Args:
             rows: the run in the batch, before any repetition; None for the whole batch.
@@ -143,13 +143,13 @@ class Step(ABC):
         return tensor.reshape(self.weights.count, -1, tensor.shape[-1])
 
 
-class LoraStep(Step):
+class LoraAddition(Addition):
     """y + b · a · x. The shrink is shared by all linears of the piece that are given the same x."""
 
     def __init__(
         self,
         rows: tuple[int, int] | None,
-        weights: Weights | Stack,
+        weights: Weights | RowWeights,
         first: int,
         piece: LoraPiece,
         member: int,
@@ -187,10 +187,12 @@ class LoraStep(Step):
         expand(self.cut(y, copies), h_uRN, b_uRO)
 
 
-class AffineStep(Step):
+class AffineAddition(Addition):
     """gain · y + shift, where the gain is kept as what it differs from 1: zeros change nothing."""
 
-    def __init__(self, rows: tuple[int, int] | None, weights: Weights | Stack, first: int, piece: AffinePiece) -> None:
+    def __init__(
+        self, rows: tuple[int, int] | None, weights: Weights | RowWeights, first: int, piece: AffinePiece
+    ) -> None:
         super().__init__(rows, weights, first)
         self._gain = piece.gain
         self._shift = piece.shift
@@ -204,13 +206,13 @@ class AffineStep(Step):
             y_uNO.add_(tensors[self.first + self._gain][:, None])
 
 
-class InputStep(Step):
+class InputAddition(Addition):
     """y + W · (factor ⊙ x), where the factor is kept as what it differs from 1: zeros change nothing."""
 
     def __init__(
         self,
         rows: tuple[int, int] | None,
-        weights: Weights | Stack,
+        weights: Weights | RowWeights,
         first: int,
         piece: InputPiece,
         product: Product,
@@ -227,13 +229,13 @@ class InputStep(Step):
         self.cut(y, copies).add_(self._product(self.cut(x, copies) * factor_uI[:, None]))
 
 
-class BottleneckStep(Step):
+class BottleneckAddition(Addition):
     """h + W_up · act(W_down · z + b_down) + b_up."""
 
     def __init__(
         self,
         rows: tuple[int, int] | None,
-        weights: Weights | Stack,
+        weights: Weights | RowWeights,
         first: int,
         piece: BottleneckPiece,
         norm: Norm | None,
@@ -267,14 +269,16 @@ class Merged:
     Folding costs O · I · R multiplications, the products that it saves N · (I + O) · R.
     """
 
-    def __init__(self, linear: nn.Linear | Conv1D, steps: Sequence[LoraStep], copies: dict[Any, Tensor]) -> None:
+    def __init__(
+        self, linear: nn.Linear | Conv1D, additions: Sequence[LoraAddition], copies: dict[Any, Tensor]
+    ) -> None:
         """
         Args:
             copies: memory for the folded weight, by shape and dtype; of one view, whose modules run one by one.
         """
-        self.steps = len(steps)
+        self.additions = len(additions)
         self._linear = linear
-        self._lora = steps
+        self._lora = additions
         self._copies = copies
         inputs, outputs = linear.weight.shape
         self._fewest_tokens = MERGE_FROM * inputs * outputs / (inputs + outputs)
@@ -290,8 +294,8 @@ class Merged:
             with torch.inference_mode(False):  # so that it may be written to inside and outside of it
                 folded = self._copies[key] = torch.empty_like(weight, requires_grad=False)
         source: Tensor = weight
-        for step in self._lora:
-            a_RI, b_RO = step.factors(weight.dtype)
+        for addition in self._lora:
+            a_RI, b_RO = addition.factors(weight.dtype)
             left, right = (a_RI.t(), b_RO) if isinstance(self._linear, Conv1D) else (b_RO.t(), a_RI)
             torch.addmm(source, left, right, out=folded)
             source = folded
@@ -301,12 +305,12 @@ class Merged:
 
 
 class Work:
-    """All steps at one module for one batch."""
+    """All additions at one module for one batch."""
 
     def __init__(
         self,
         rows: int | None,
-        steps: Sequence[Step],
+        additions: Sequence[Addition],
         *,
         in_place: bool,
         residual: str | None,
@@ -314,14 +318,14 @@ class Work:
     ) -> None:
         """
         Args:
-            rows: of the batch, before any repetition; None where every step is for the whole batch.
+            rows: of the batch, before any repetition; None where every addition is for the whole batch.
             in_place: whether the module's output is its own, so that it may be written to.
-            residual: path of the module whose first input the steps need.
-            merged: takes the place of the module's own product, and of as many of the first steps as it folds.
+            residual: path of the module whose first input the additions need.
+            merged: takes the place of the module's own product, and of as many of the first additions as it folds.
         """
         self._rows = rows
         self._merged = merged
-        self._steps = tuple(steps)
+        self._additions = tuple(additions)
         self._in_place = in_place
         self._residual = residual
 
@@ -349,9 +353,11 @@ class Work:
                     "Give every row its adapter, and the view exactly those rows.",
                 )
         residual = None if self._residual is None else residuals.pop(self._residual)
-        steps = self._steps[self._merged.steps :] if merged and self._merged is not None else self._steps
-        if steps and not (self._in_place and y.is_contiguous()):
+        additions = (
+            self._additions[self._merged.additions :] if merged and self._merged is not None else self._additions
+        )
+        if additions and not (self._in_place and y.is_contiguous()):
             y = y.clone(memory_format=torch.contiguous_format)
-        for step in steps:
-            step.apply(x, y, residual, copies)
+        for addition in additions:
+            addition.apply(x, y, residual, copies)
         return y

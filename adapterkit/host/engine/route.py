@@ -19,7 +19,7 @@ Layers = tuple[Packed, ...]
 
 
 @dataclass(frozen=True)
-class Segment:
+class RowRun:
     """A run of rows whose adapters have the same structures, each adapter with the same number of rows.
 
     Attributes:
@@ -48,8 +48,8 @@ def order(adapters: Sequence[Layers]) -> list[int]:
     return sorted(range(len(adapters)), key=lambda index: keys[adapters[index]])
 
 
-def segments(adapters: Sequence[Layers], gather: Gather) -> Iterator[Segment]:
-    """The segments of rows that stand in `order`; rows without adapters are in none. Any order gives right answers.
+def row_runs(adapters: Sequence[Layers], gather: Gather) -> Iterator[RowRun]:
+    """The runs of rows that stand in `order`; rows without adapters are in none. Any order gives right answers.
 
     Args:
         gather: makes one tensor of several adapters'; see `Weights`.
@@ -64,7 +64,7 @@ def segments(adapters: Sequence[Layers], gather: Gather) -> Iterator[Segment]:
         if not structures:
             continue
         members = list(alike)
-        yield Segment(
+        yield RowRun(
             members[0][1],
             members[-1][2],
             tuple(

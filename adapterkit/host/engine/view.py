@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.errors import RoutingError
-from adapterkit.host.engine.fusing import FusionStep
+from adapterkit.host.engine.fusing import FusionAddition
 from adapterkit.host.engine.gathering import Gathering
-from adapterkit.host.engine.layer_range import Part
+from adapterkit.host.engine.layer_range import LayerRange
 from adapterkit.host.engine.products import (
-    AffineStep,
-    BottleneckStep,
-    InputStep,
-    LoraStep,
+    Addition,
+    AffineAddition,
+    BottleneckAddition,
+    InputAddition,
+    LoraAddition,
     Merged,
+    RowWeights,
     Shrunk,
-    Stack,
-    Step,
     Weights,
     Work,
 )
-from adapterkit.host.engine.route import Layers, Segment
+from adapterkit.host.engine.route import Layers, RowRun
 from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
 from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
 
@@ -61,73 +61,77 @@ class View:
         self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
         self._busy: set[str] = set()
         self._residuals: dict[str, Tensor] = {}
-        self._parts: dict[Span, Part] = {}
+        self._ranges: dict[Span, LayerRange] = {}
 
-    def part(self, span: Span) -> Part:
+    def range(self, span: Span) -> LayerRange:
         """Some of the view's layers, which do the work that the view was given."""
-        found = self._parts.get(span)
+        found = self._ranges.get(span)
         if found is None:
-            stack, low, high = span
-            found = self._parts[span] = Part(self.trunk.get_submodule(stack), low, high)
+            model, low, high = span
+            found = self._ranges[span] = LayerRange(self.trunk.get_submodule(model), low, high)
         return found
 
-    def take_up(self, segments: Sequence[Segment], rows: int) -> None:
+    def take_up(self, row_runs: Sequence[RowRun], rows: int) -> None:
         """Give every module its work for a batch of so many rows."""
-        whole = self._is_whole(segments, rows)
+        whole = self._is_whole(row_runs, rows)
         runs = (
-            (None if whole else (segment.low, segment.high), structure, weights)
-            for segment in segments
-            for structure, weights in segment.layers
+            (None if whole else (run.low, run.high), structure, weights)
+            for run in row_runs
+            for structure, weights in run.layers
         )
         self.give(runs, None if whole else rows, Shrunk())
 
-    def _is_whole(self, segments: Sequence[Segment], rows: int) -> bool:
+    def _is_whole(self, row_runs: Sequence[RowRun], rows: int) -> bool:
         """Whether one adapter owns the batch, and what is not of any row too: what positions give."""
-        if not self._positional or len(segments) != 1 or (segments[0].low, segments[0].high) != (0, rows):
+        if not self._positional or len(row_runs) != 1 or (row_runs[0].low, row_runs[0].high) != (0, rows):
             return False
-        layers = segments[0].layers
+        layers = row_runs[0].layers
         return all(weights.count == 1 for _, weights in layers) and any(
             not self._positional.isdisjoint(structure.paths) for structure, _ in layers
         )
 
     def give(
-        self, runs: Iterable[tuple[Rows, Structure, Weights | Stack]], rows: int | None, shrunk: Shrunk | None
+        self, runs: Iterable[tuple[Rows, Structure, Weights | RowWeights]], rows: int | None, shrunk: Shrunk | None
     ) -> None:
-        """Give every module the steps of these runs of rows, in place of those that it had."""
+        """Give every module the additions of these runs of rows, in place of those that it had."""
         self.lay_down()
-        steps: dict[str, list[tuple[int, Step]]] = {}
+        additions: dict[str, list[tuple[int, Addition]]] = {}
         residual_of: dict[str, str] = {}
         for run, structure, weights in runs:
             first = 0
             for piece in structure.pieces:
                 if isinstance(piece, LoraPiece):
                     for member, path in enumerate(piece.paths):
-                        steps.setdefault(path, []).append((0, LoraStep(run, weights, first, piece, member, shrunk)))
+                        additions.setdefault(path, []).append(
+                            (0, LoraAddition(run, weights, first, piece, member, shrunk))
+                        )
                 elif isinstance(piece, AffinePiece):
-                    steps.setdefault(piece.path, []).append((0, AffineStep(run, weights, first, piece)))
+                    additions.setdefault(piece.path, []).append((0, AffineAddition(run, weights, first, piece)))
                 elif isinstance(piece, InputPiece):
                     bare_product = partial(product, self._hosted(piece.path))
-                    steps.setdefault(piece.path, []).append((0, InputStep(run, weights, first, piece, bare_product)))
+                    additions.setdefault(piece.path, []).append(
+                        (0, InputAddition(run, weights, first, piece, bare_product))
+                    )
                 else:
                     norm = None if piece.norm is None else partial(bare, self._hosted(piece.norm))
-                    behind: Step
+                    behind: Addition
                     if isinstance(piece, BottleneckPiece):
-                        behind = BottleneckStep(run, weights, first, piece, norm)
+                        behind = BottleneckAddition(run, weights, first, piece, norm)
                     elif isinstance(weights, Weights):
-                        behind = FusionStep(run, weights, first, piece, norm)
+                        behind = FusionAddition(run, weights, first, piece, norm)
                     else:
                         raise RoutingError("a compiled host cannot carry a fusion", remedy="Use compile=False.")
-                    steps.setdefault(piece.path, []).append((1, behind))
+                    additions.setdefault(piece.path, []).append((1, behind))
                     if piece.residual is not None:
                         residual_of[piece.path] = piece.residual
                 first += len(piece.shapes)
-        for path, found in steps.items():
+        for path, found in additions.items():
             residual = residual_of.get(path)
             if residual is not None:
                 self._hosted(residual).__dict__["records"] = True
             module = self._hosted(path)
             # Stable: all updates of a linear first, in order, then what stands behind it.
-            ordered = [step for _, step in sorted(found, key=lambda pair: pair[0])]
+            ordered = [addition for _, addition in sorted(found, key=lambda pair: pair[0])]
             work = Work(
                 rows,
                 ordered,
@@ -137,12 +141,12 @@ class View:
             )
             module.__dict__["work"] = work
 
-    def _merged(self, module: nn.Module, steps: Sequence[Step], rows: int | None) -> Merged | None:
+    def _merged(self, module: nn.Module, additions: Sequence[Addition], rows: int | None) -> Merged | None:
         """The updates that a linear may fold into its weight: those that come first and are for all rows."""
         if not self._merge or not owns_output(module):
             return None
-        whole = takewhile(lambda step: isinstance(step, LoraStep) and step.rows == (0, rows), steps)
-        found = [step for step in whole if isinstance(step, LoraStep) and step.weights.count == 1]
+        whole = takewhile(lambda addition: isinstance(addition, LoraAddition) and addition.rows == (0, rows), additions)
+        found = [addition for addition in whole if isinstance(addition, LoraAddition) and addition.weights.count == 1]
         return Merged(cast(Any, module), found, self._copies) if found else None
 
     def lay_down(self) -> None:
@@ -177,11 +181,11 @@ class CompiledView:
         """
         self._view = View(trunk)
         self.trunk = trunk
-        self._stacks: dict[Placed, Stack] = {}
+        self._row_weights: dict[Placed, RowWeights] = {}
         self._zeros: dict[Structure, Tensor] = {}
-        parts = [part for name in ("encoder", "decoder") if (part := getattr(trunk, name, None)) is not None]
+        halves = [half for name in ("encoder", "decoder") if (half := getattr(trunk, name, None)) is not None]
         encoder_decoder = bool(getattr(trunk.config, "is_encoder_decoder", False))
-        for module in [trunk, *(parts if encoder_decoder else [])]:
+        for module in [trunk, *(halves if encoder_decoder else [])]:
             compile_module(module)
 
     def take_up(self, adapters: Sequence[Layers], known: Sequence[Placed], like: Tensor) -> None:
@@ -192,12 +196,14 @@ class CompiledView:
             known: all structures that the host has seen.
             like: a tensor of the dtype and on the device of the backbone.
         """
-        if tuple(self._stacks) != tuple(known):
-            self._stacks = {placed: Stack(placed[1]) for placed in known}
+        if tuple(self._row_weights) != tuple(known):
+            self._row_weights = {placed: RowWeights(placed[1]) for placed in known}
             self._zeros = {structure: like.new_zeros(structure.size) for _, structure in known}
-            self._view.give(((None, structure, stack) for (_, structure), stack in self._stacks.items()), None, None)
-        for (place, structure), stack in self._stacks.items():
-            stack.flats = torch.stack([self._flat(layers, place, structure) for layers in adapters])
+            self._view.give(
+                ((None, structure, weights) for (_, structure), weights in self._row_weights.items()), None, None
+            )
+        for (place, structure), weights in self._row_weights.items():
+            weights.flats = torch.stack([self._flat(layers, place, structure) for layers in adapters])
 
     def _flat(self, layers: Layers, place: int, structure: Structure) -> Tensor:
         if len(layers) > place and layers[place].structure is structure:
@@ -205,10 +211,10 @@ class CompiledView:
         return self._zeros[structure]
 
     def lay_down(self) -> None:
-        """Forget the batch; the steps stay, for they hold nothing of it."""
+        """Forget the batch; the additions stay, for they hold nothing of it."""
         self._view._residuals.clear()
-        for (_, structure), stack in self._stacks.items():
-            stack.flats = self._zeros[structure][None]
+        for (_, structure), weights in self._row_weights.items():
+            weights.flats = self._zeros[structure][None]
 
 
 def placed(adapters: Iterable[Layers]) -> Iterator[Placed]:

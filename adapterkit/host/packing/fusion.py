@@ -53,9 +53,9 @@ def pack_fusion(method: FusionMethod, names: Mapping[str, Tensor], parts: Sequen
             problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {shapes[ending]}")
         else:
             at.setdefault(path, {})[ending] = tensor
-    # A model may hold only one stack of the trunk, and then all places of it.
-    held = {places[path].stack for path in at}
-    expected = [path for path, sublayer in places.items() if sublayer.stack in held or not held]
+    # A model may hold only one side of the trunk, and then all places of it.
+    held = {places[path].side for path in at}
+    expected = [path for path, sublayer in places.items() if sublayer.side in held or not held]
     problems += [
         f"{path}.{ending}: missing" for path in expected for ending in shapes if ending not in at.get(path, {})
     ]

@@ -24,9 +24,9 @@ from adapterkit.host.engine.assemble import Affine, Packed, Update, assemble
 from adapterkit.host.packing.permutation import Layout, Memory, Permutation
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
 from adapterkit.methods.attachment import BELOW_ALL_LAYERS
-from adapterkit.methods.lora import choose, pattern_value, splits
+from adapterkit.methods.lora import choose, moves_weight, pattern_value
+from adapterkit.methods.moved_weight import is_transposed
 from adapterkit.methods.reach import adapted_paths, lowest_layers
-from adapterkit.methods.splitting import is_transposed
 from adapterkit.recipe import LoraMethod
 
 _Known = dict[tuple[str, tuple[str, ...], Layout], Permutation]
@@ -126,7 +126,7 @@ class _Place:
 def _lora_places(method: LoraMethod, config: Mapping[str, Any], backbone: Backbone) -> tuple[_Place, ...]:
     """Where a LoRA stands. Raises SiteError and ArtifactError as `pack`."""
     chosen = {site.path: site for site in choose(backbone.sites, method)}
-    halves = 2 if splits(method.initialization) else 1
+    halves = 2 if moves_weight(method.initialization) else 1
     return tuple(
         _Place(
             site,
@@ -181,9 +181,9 @@ def _take_biases(
     path, (_, target) = next(iter(targets.items()))
     prefix = target[: len(target) - len(path)]
     found: dict[str, Tensor] = {}
-    held = {site.stack for site, _ in targets.values()}
+    held = {site.side for site, _ in targets.values()}
     stacked = tuple(
-        f"{site.path}." for site in backbone.sites.sites if site.name == "layer.output" and site.stack in held
+        f"{site.path}." for site in backbone.sites.sites if site.name == "layer.output" and site.side in held
     )
     for path, module in modules.items():
         # Beside an adapter a module's own bias has the name that PEFT's wrapper gives it.

@@ -14,24 +14,24 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assemble import Packed
 from adapterkit.methods.bottleneck.layer import hidden_width
-from adapterkit.methods.splitting import is_transposed
+from adapterkit.methods.moved_weight import is_transposed
 
 REFUSED = "these tensors are not those of the method on this backbone"
 REMEDY = "Load the backbone that the artifact was trained on, or fetch the artifact again."
 
 
-class _Stacked(Protocol):
+class _Sided(Protocol):
     @property
-    def stack(self) -> str: ...
+    def side(self) -> str: ...
 
 
-P = TypeVar("P", bound=_Stacked)
+P = TypeVar("P", bound=_Sided)
 
 
 def targets_of(config: Mapping[str, Any], chosen: Mapping[str, P]) -> dict[str, tuple[P, str]]:
     """Path in the trunk -> the place there, and its path in the adapter's model.
 
-    A model may hold only one stack of the trunk, and then all chosen places of it.
+    A model may hold only one side of the trunk, and then all chosen places of it.
 
     Raises:
         ArtifactError: the config's targets are others.
@@ -46,8 +46,8 @@ def targets_of(config: Mapping[str, Any], chosen: Mapping[str, P]) -> dict[str, 
             problems.append(f"target_modules: {target}: not one of the method's places in this backbone")
         else:
             found[path] = target
-    held = {chosen[path].stack for path in found}
-    expected = [path for path, place in chosen.items() if place.stack in held or not held]
+    held = {chosen[path].side for path in found}
+    expected = [path for path, place in chosen.items() if place.side in held or not held]
     problems += [
         f"target_modules: nothing for {path}, which the method adapts" for path in expected if path not in found
     ]

@@ -170,7 +170,7 @@ def put_under(layers: Mapping[str, Any], sites: Mapping[str, Site]) -> None:
     for path, layer in layers.items():
         if _fits(layer):
             site = sites[path]
-            block = widened.setdefault((site.stack, site.layer), Widened())
+            block = widened.setdefault((site.side, site.layer), Widened())
             block.wanted |= site.name == "feedforward.output"
             shared = readers.setdefault((_source(site), layer.in_features), Readers(block))
             layer.forward = FusedLora(layer, shared, site.name)
@@ -191,7 +191,7 @@ def _source(site: Site) -> Hashable:
     together = ("gate", "input") if block == "feedforward" else ("query", "key", "value")
     if block == "cross_attention":
         together = ("key", "value")
-    return site.stack, site.layer, block, together if role in together else role
+    return site.side, site.layer, block, together if role in together else role
 
 
 def _fits(layer: Any) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
-from adapterkit.backbone import Stack
+from adapterkit.backbone import Side
 from adapterkit.backbone.cut import above, below, layers_of
 from adapterkit.errors import SiteError
 from adapterkit.heads.own import POOLED_KINDS, OwnModel
@@ -103,10 +103,10 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
     if not lowest:
         return LayerCut(adapted, count)
     encoder_decoder = adapted.backbone.is_encoder_decoder
-    stack: Stack = "encoder" if encoder_decoder or not adapted.backbone.is_decoder else "decoder"
+    side: Side = "encoder" if encoder_decoder or not adapted.backbone.is_decoder else "decoder"
     # Above an encoder that is not adapted, its whole decoder may be.
-    layer = lowest.get(stack, count)
-    if adapted.backbone.sites.layer_count[stack] != count:
+    layer = lowest.get(side, count)
+    if adapted.backbone.sites.layer_count[side] != count:
         return NoCut(f"its layers are not one list: {path} holds {count} of them")
     if layer < 1:
         return NoCut("the lowest adapted layer is the first one, so that nothing lies below it")

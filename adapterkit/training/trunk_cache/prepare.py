@@ -14,9 +14,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from adapterkit.backbone import cache_folder
-from adapterkit.backbone.cut import layers_of, splits
+from adapterkit.backbone.cut import can_be_cut, layers_of
 from adapterkit.backbone.quantise import parameter_count
-from adapterkit.data import RowStream, plan_batches
+from adapterkit.data import RowStream, group_by_length
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.job import Job
@@ -71,14 +71,14 @@ def use_cache(job: Job, batches: Batches) -> str:
     """Let a run's adapter answer from kept states, if the recipe allows it and it pays.
 
     Returns:
-        What was decided; the job's console says it too, unless the recipe has decided.
+        What was decided; the job's display says it too, unless the recipe has decided.
     """
     if job.recipe.training.cache == "off":
         return "off"
     found = _shortcut(job, batches)
     if isinstance(found, NoCut):
         decision = f"not used, {found.reason}"
-        job.console.say(f"trunk cache: {decision}")
+        job.display.say(f"trunk cache: {decision}")
         return decision
     job.adapted.shortcut, decision = found
     return decision
@@ -98,15 +98,15 @@ def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
         return NoCut(objection)
     store, wanted = opened.store, opened.wanted
     decision = _decided(cut, opened.estimate, len(wanted.tokens), opened.missing, store.folder)
-    job.console.say(f"trunk cache: {decision}")
+    job.display.say(f"trunk cache: {decision}")
     _fill(job, cut, store, wanted)
     found = sum(row != MISSING for row in store.find(list(wanted.tokens)))
     if store.refusal:
-        job.console.warn(f"the trunk cache cannot be written, {store.refusal}")
+        job.display.warn(f"the trunk cache cannot be written, {store.refusal}")
     if not found:
         return NoCut("nothing could be kept")
     if found < len(wanted.tokens):
-        job.console.warn(f"{len(wanted.tokens) - found:,} texts are not kept and will be computed each time")
+        job.display.warn(f"{len(wanted.tokens) - found:,} texts are not kept and will be computed each time")
     return Shortcut(cut, store, adapted.backbone.device), decision
 
 
@@ -152,7 +152,7 @@ def _wanted(job: Job) -> Wanted:
 
 
 def _plan(features: Sequence[Feature]) -> Iterator[list[Feature]]:
-    for part in plan_batches([f.length_tokens for f in features], batch_tokens=FILL_TOKENS, shuffle=False):
+    for part in group_by_length([f.length_tokens for f in features], batch_tokens=FILL_TOKENS, shuffle=False):
         yield [features[index] for index in part]
 
 
@@ -172,7 +172,7 @@ def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
     adapted = job.adapted
     device = adapted.backbone.device
     otherwise = NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
-    if not cut.pooling and not splits(adapted.backbone.trunk):
+    if not cut.pooling and not can_be_cut(adapted.backbone.trunk):
         return otherwise
     shortest = sorted(job.features["train"], key=lambda feature: feature.length_tokens)[:PROBED_ROWS]
     if not shortest:
@@ -277,4 +277,4 @@ def _fill(job: Job, cut: Cut, store: Store, wanted: Wanted) -> None:
     accelerator.wait_for_everyone()
     store.refresh()
     if done:
-        job.console.say(f"trunk cache: filled in {time.perf_counter() - started:.1f} s")
+        job.display.say(f"trunk cache: filled in {time.perf_counter() - started:.1f} s")

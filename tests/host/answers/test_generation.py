@@ -15,7 +15,7 @@ from adapterkit.errors import GenerationError
 from adapterkit.host.answers.generation import Decoding, GumbelNoise, Prompt, generate, until
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import Templates, bare_view
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import GeneratingTask, Vocabulary
 from tests.laws.worlds import disturb, make_talkative, prepared

@@ -18,8 +18,8 @@ import adapterkit as ak
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone.cut import layers_of
 from adapterkit.errors import SiteError
-from adapterkit.host.answers.encode_once import ReadingOnce
-from adapterkit.host.answers.sharing import plan
+from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
+from adapterkit.host.answers.sharing import stretches_of
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import Vocabulary
 from tests import tiny
@@ -81,7 +81,7 @@ def mounted(backbone: Any, folders: Mapping[str, Path]) -> ak.Host:
 
 def count_rows(host: ak.Host) -> dict[int, int]:
     """Layer -> rows that have run through it from now on. Views copy the hooks, so none may have been made."""
-    assert host._engine.splits  # tried once, on rows that do not count
+    assert host._engine.can_be_cut  # tried once, on rows that do not count
     counts: dict[int, int] = {}
 
     def counted(number: int) -> Any:
@@ -159,19 +159,19 @@ def test_threads_share_layers_without_sharing_states(tiny_backbones: Mapping[str
 
 
 def test_rows_leave_where_they_must_or_nobody_else_is_left() -> None:
-    tops = plan(texts=[0, 0, 0, 1], lowest=[4, 4, 6, 2])
+    tops = stretches_of(texts=[0, 0, 0, 1], lowest=[4, 4, 6, 2])
     assert [(stretch.low, stretch.high, stretch.runners) for stretch in tops] == [
         (0, 4, ((0, False), (3, True))),
         (4, None, ((0, True), (1, True), (2, True), (3, True))),
     ]
-    in_turn = plan(texts=[0, 0, 0], lowest=[1, 3, 5])
+    in_turn = stretches_of(texts=[0, 0, 0], lowest=[1, 3, 5])
     assert [(stretch.low, stretch.high, stretch.runners) for stretch in in_turn] == [
         (0, 1, ((0, False),)),
         (1, 3, ((0, True), (1, False))),
         (3, None, ((0, True), (1, True), (2, True))),
     ]
-    assert len(plan(texts=[0, 0, 1], lowest=[0, 6, 6])) == 1
-    assert len(plan(texts=[0, 0], lowest=[-1, 3])) == 1
+    assert len(stretches_of(texts=[0, 0, 1], lowest=[0, 6, 6])) == 1
+    assert len(stretches_of(texts=[0, 0], lowest=[-1, 3])) == 1
 
 
 LAYERS = 5
@@ -184,7 +184,7 @@ def test_every_row_passes_every_layer_once_and_carries_its_adapter_where_it_coun
     # A state is the text, and for every layer passed whose adapter was there: a row's, or nobody's.
     states: list[list[Any]] = [[text, "bare" if layer >= 0 else row] for row, (text, layer) in enumerate(rows)]
     cost = 0
-    for stretch in plan(texts, lowest):
+    for stretch in stretches_of(texts, lowest):
         high = LAYERS if stretch.high is None else stretch.high
         ran = []
         for row, own in stretch.runners:
@@ -227,7 +227,7 @@ def test_one_call_reads_a_text_once_and_no_asker_changes_what_others_get() -> No
         asked.append(text)
         return BatchEncoding({"input_ids": [[1, 2]], "offset_mapping": [[(0, 1), (1, 2)]]})
 
-    once = ReadingOnce(tokenizer)
+    once = RememberingTokenizer(tokenizer)
     first = once(["ab"], truncation=False)
     first.pop("offset_mapping")
     again = once(["ab"], truncation=False)

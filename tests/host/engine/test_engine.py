@@ -14,7 +14,7 @@ from torch import nn
 from adapterkit.adapted import build
 from adapterkit.errors import RoutingError, SiteError
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import HeadSettings, LoraMethod, NoMethod
 from tests import tiny
 from tests.host import worlds

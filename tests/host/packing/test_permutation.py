@@ -12,7 +12,7 @@ from torch import Tensor
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.tensors import dump_tensors, parse_header, read_tensors
 from adapterkit.errors import ArtifactError
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 from adapterkit.host.packing.permutation import Memory
 from adapterkit.recipe import LoraMethod
 from tests.methods.cases import attached

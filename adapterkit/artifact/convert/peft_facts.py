@@ -64,7 +64,7 @@ _STARTS_OVERWRITTEN = (True, False, "gaussian", "eva", "orthogonal")
 
 
 @dataclass(frozen=True)
-class Facts:
+class PeftFacts:
     """What is taken from a PEFT config.
 
     Attributes:
@@ -97,7 +97,7 @@ class Facts:
         return self.alpha
 
 
-def read_facts(config: Mapping[str, Any], src: Path) -> Facts:
+def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
     """Take what is needed from a config.
 
     Raises:
@@ -138,7 +138,7 @@ def read_facts(config: Mapping[str, Any], src: Path) -> Facts:
             problems.append(f"{key}: found {config[key]!r:.40}, expected {expected}")
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened([f"{CONFIG}: {problem}" for problem in problems]))
-    return Facts(
+    return PeftFacts(
         method=method,
         task_type=config.get("task_type"),
         base_model=config.get("base_model_name_or_path") or "",

@@ -9,7 +9,7 @@ import torch
 
 from adapterkit.adapted import PREFIX
 from adapterkit.errors import ArtifactError, SiteError
-from adapterkit.host.packing.pack import pack
+from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod, NoMethod
 from tests.host import worlds
 from tests.methods.cases import attached

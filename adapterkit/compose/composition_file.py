@@ -14,7 +14,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapterkit.compose.average import Average
-from adapterkit.compose.file_schema import BLOCKS, AverageBlock, Block, PlanBlock, StackBlock, WeightedBlock, schema
+from adapterkit.compose.file_schema import (
+    BLOCKS,
+    AverageBlock,
+    Block,
+    CompositionBlock,
+    StackBlock,
+    WeightedBlock,
+    schema,
+)
 from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import AdapterkitError, CompositionError
@@ -29,7 +37,7 @@ REMEDY = "Correct the lines above; `adapterkit schema composition` prints every 
 Lines = Mapping[Place, int]
 
 
-def load_plan(source: str | Path | Mapping[str, Any]) -> Weighted | Average | Stack:
+def load_composition(source: str | Path | Mapping[str, Any]) -> Weighted | Average | Stack:
     """Read a plan.
 
     Args:
@@ -56,7 +64,7 @@ def plan_schema() -> dict[str, Any]:
 
 def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average | Stack:
     try:
-        block = PlanBlock.model_validate(raw)
+        block = CompositionBlock.model_validate(raw)
     except ValidationError as error:
         problems = _readable(error, raw)
     else:
@@ -73,7 +81,9 @@ def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average
 # -- from blocks to plans
 
 
-def _plan(block: PlanBlock, place: Place, problems: list[tuple[Place, str]]) -> Weighted | Average | Stack | None:
+def _plan(
+    block: CompositionBlock, place: Place, problems: list[tuple[Place, str]]
+) -> Weighted | Average | Stack | None:
     """The plan of a block; None where it makes no sense, which is added to `problems`."""
     kind, inner = next((name, found) for name in BLOCKS if (found := getattr(block, name)) is not None)
     place = (*place, kind)
@@ -211,7 +221,7 @@ def _value(place: Place, raw: Any) -> Any:
 def _fields(place: Place, raw: Any) -> list[str]:
     """Valid names of the block in which `place` stands."""
     block = BLOCKS.get(str(place[-2])) if len(place) > 1 else None
-    return list((block or PlanBlock).model_fields)
+    return list((block or CompositionBlock).model_fields)
 
 
 def _show(place: Place) -> str:

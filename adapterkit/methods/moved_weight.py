@@ -22,7 +22,7 @@ from adapterkit.methods.adapter_name import ADAPTER
 A, B = "lora_A.weight", "lora_B.weight"
 
 
-class Split:
+class MovedWeight:
     """The weights before they were split, and the part that was moved out."""
 
     def __init__(self, modules: Mapping[str, Any]) -> None:

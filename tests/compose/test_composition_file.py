@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterkit import compose
-from adapterkit.compose import Average, Stack, Weighted, load_plan, plan_schema
+from adapterkit.compose import Average, Stack, Weighted, load_composition, plan_schema
 from adapterkit.errors import CompositionError
 
 
 def read(tmp_path, text):
     (tmp_path / "plan.yaml").write_text(text)
-    return load_plan(tmp_path / "plan.yaml")
+    return load_composition(tmp_path / "plan.yaml")
 
 
 def problems(tmp_path, text):
@@ -67,7 +67,7 @@ def test_the_last_member_of_a_stack_answers_unless_another_is_named(tmp_path):
 
 
 def test_a_mapping_is_a_plan_too():
-    assert load_plan({"stack": {"members": ["a", "b"]}}) == compose.stack("a", "b")
+    assert load_composition({"stack": {"members": ["a", "b"]}}) == compose.stack("a", "b")
 
 
 def test_every_mistake_is_reported_at_once_with_its_line_and_the_nearest_name(tmp_path):
@@ -137,10 +137,10 @@ def test_mistakes_are_named_by_path(tmp_path, text, expected):
 
 def test_files_that_are_no_plan_are_refused(tmp_path):
     with pytest.raises(CompositionError, match="cannot be read"):
-        load_plan(tmp_path / "absent.yaml")
+        load_composition(tmp_path / "absent.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(CompositionError, match="not UTF-8"):
-        load_plan(tmp_path / "binary.yaml")
+        load_composition(tmp_path / "binary.yaml")
     with pytest.raises(CompositionError, match="not the YAML of a plan"):
         read(tmp_path, "a: *b")
     with pytest.raises(CompositionError, match="expected weighted, average or stack"):
@@ -162,7 +162,7 @@ def test_files_that_are_no_plan_are_refused(tmp_path):
 def test_whatever_a_plan_holds_it_is_read_or_refused(value):
     content = value if isinstance(value, dict) else {"weighted": value}
     with suppress(CompositionError):
-        assert load_plan(content).words()
+        assert load_composition(content).words()
 
 
 def test_the_schema_describes_every_field():

@@ -87,7 +87,7 @@ def test_loading_a_file_undoes_the_own_split(tiny_backbones: Any) -> None:
 
 
 def test_which_initialisations_split() -> None:
-    assert [name for name in ("default", "gaussian", "pissa", "olora", "orthogonal") if lora.splits(name)] == [
+    assert [name for name in ("default", "gaussian", "pissa", "olora", "orthogonal") if lora.moves_weight(name)] == [
         "pissa",
         "olora",
     ]

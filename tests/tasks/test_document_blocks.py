@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterkit.tasks.document_packing import pack
+from adapterkit.tasks.document_blocks import fill_blocks
 from adapterkit.tasks.values import IGNORED, Feature
 from tests.tasks.test_protocol import Make, Vocabularies
 
@@ -15,7 +15,7 @@ def document(row: int, tokens: int) -> Feature:
 
 
 def test_a_document_goes_into_the_fullest_block_that_has_room() -> None:
-    found = pack([document(row, tokens) for row, tokens in enumerate([6, 4, 3, 5, 1])], 10)
+    found = fill_blocks([document(row, tokens) for row, tokens in enumerate([6, 4, 3, 5, 1])], 10)
     assert [block.extras["rows"] for block in found] == [[0, 1], [2, 3, 4]]
     first = found[0]
     assert first.inputs["position_ids"] == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
@@ -28,7 +28,7 @@ def test_a_document_goes_into_the_fullest_block_that_has_room() -> None:
 @given(st.lists(st.integers(1, 20), max_size=200))
 def test_every_document_stands_in_one_block_that_is_not_too_long(lengths: list[int]) -> None:
     documents = [document(row, tokens) for row, tokens in enumerate(lengths)]
-    blocks = pack(documents, 20)
+    blocks = fill_blocks(documents, 20)
     assert sorted(row for block in blocks for row in block.extras["rows"]) == list(range(len(lengths)))
     assert all(block.length_tokens <= 20 for block in blocks)
     for block in blocks:

@@ -11,7 +11,7 @@ from torch import nn
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.contents import Shapes, method_target
-from adapterkit.artifact.convert.facts import Facts
+from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
@@ -21,7 +21,7 @@ from adapterkit.recipe import Ia3Method, LoraMethod, MethodSettings, NoMethod
 N = TypeVar("N", int, float)
 
 
-def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path) -> MethodSettings:
+def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path) -> MethodSettings:
     """The method that has exactly these tensors.
 
     Args:
@@ -33,7 +33,7 @@ def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backb
         ArtifactError: a module that is no site, a choice of modules that no recipe can describe, or a bad rank or
             shape.
     """
-    places = _places(module, backbone)
+    places = _sites_by_path(module, backbone)
     problems: list[str] = []
     ranks: dict[str, int] = {}
     inputs: dict[str, bool] = {}
@@ -87,7 +87,7 @@ def find_method(facts: Facts, shapes: Shapes, module: nn.Module, backbone: Backb
     )
 
 
-def _places(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
+def _sites_by_path(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
     """Path in the class -> site, for every linear site that the class holds."""
     paths = {id(part): path for path, part in module.named_modules()}
     found = {}

@@ -14,7 +14,7 @@ OPEN_BLOCKS = 64
 """Blocks that are filled at the same time. More: less room is left over, and more of the rows are looked at."""
 
 
-def pack(features: Sequence[Feature], size: int) -> list[Feature]:
+def fill_blocks(features: Sequence[Feature], size: int) -> list[Feature]:
     """Put features together into blocks of at most `size` tokens: each into the fullest block that has room for it.
 
     A block takes the row of its first document; `extras["rows"]` names all of them.

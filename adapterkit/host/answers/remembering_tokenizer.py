@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 
-class ReadingOnce:
+class RememberingTokenizer:
     """A tokenizer for the length of one call: what was asked before in the same words is answered from memory.
 
     Everything else is the tokenizer's own.

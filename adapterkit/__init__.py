@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapterkit import errors
+from adapterkit.lazy import lazily
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
     from adapterkit import compose as compose
     from adapterkit.artifact import export as export
     from adapterkit.artifact import import_peft as import_peft
@@ -34,26 +34,6 @@ if TYPE_CHECKING:
     from adapterkit.training import train as train
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "Backbone": "adapterkit.backbone",
-    "Host": "adapterkit.host",
-    "Recipe": "adapterkit.recipe",
-    "evaluate": "adapterkit.evaluation",
-    "export": "adapterkit.artifact",
-    "import_peft": "adapterkit.artifact",
-    "load": "adapterkit.artifact",
-    "load_recipe": "adapterkit.recipe",
-    "plan": "adapterkit.planning",
-    "pull": "adapterkit.artifact",
-    "push": "adapterkit.artifact",
-    "sweep": "adapterkit.sweeping",
-    "train": "adapterkit.training",
-    "verify": "adapterkit.artifact",
-}
-
-_PACKAGES = {"compose": "adapterkit.compose"}
-"""Names on the front door that are packages themselves."""
 
 __all__ = [
     "Backbone",
@@ -76,20 +56,29 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None and name not in _PACKAGES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = import_module(_PACKAGES[name]) if home is None else getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Backbone": "adapterkit.backbone",
+        "Host": "adapterkit.host",
+        "Recipe": "adapterkit.recipe",
+        "compose": "adapterkit.compose",
+        "evaluate": "adapterkit.evaluation",
+        "export": "adapterkit.artifact",
+        "import_peft": "adapterkit.artifact",
+        "load": "adapterkit.artifact",
+        "load_recipe": "adapterkit.recipe",
+        "plan": "adapterkit.planning",
+        "pull": "adapterkit.artifact",
+        "push": "adapterkit.artifact",
+        "sweep": "adapterkit.sweeping",
+        "train": "adapterkit.training",
+        "verify": "adapterkit.artifact",
+    },
+)
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_PACKAGES})
-
-
-class _AfterPeft(MetaPathFinder):
+class _AfterPeft:
     """Tells PEFT of the bottleneck method as soon as PEFT has been imported, by whomever.
 
     `PeftModel.from_pretrained` then reads bottleneck artifacts after a mere `import adapterkit`, which imports neither.
@@ -100,6 +89,8 @@ class _AfterPeft(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != "peft":
             return None
+        from importlib.util import find_spec
+
         sys.meta_path.remove(self)
         spec = find_spec("peft")
         if spec is not None and spec.loader is not None:
@@ -114,7 +105,7 @@ class _AfterPeft(MetaPathFinder):
 
 
 def _register_bottleneck() -> None:
-    if "adapterkit.methods" not in sys.modules:  # else it is what imports PEFT, and registers by itself
+    if "adapterkit.methods.bottleneck" not in sys.modules:  # else it is what imports PEFT, and registers by itself
         import_module("adapterkit.methods.bottleneck")
 
 

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "adapterkit"
 
 FLOORS: dict[str, int] = {
     "errors": 0,
+    "lazy": 0,
     "recipe": 1,
     "metrics": 1,
     "manifest": 2,

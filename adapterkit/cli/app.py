@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from adapterkit.cli import console
-from adapterkit.cli.cache import cache
-from adapterkit.cli.compose import compose
-from adapterkit.cli.evaluate import evaluate
-from adapterkit.cli.export import export
-from adapterkit.cli.host import host
-from adapterkit.cli.import_ import import_
-from adapterkit.cli.inspect import inspect
-from adapterkit.cli.plan import plan
-from adapterkit.cli.predict import predict
-from adapterkit.cli.pull import pull
-from adapterkit.cli.push import push
-from adapterkit.cli.recipes import recipes
-from adapterkit.cli.schema import schema
-from adapterkit.cli.sweep import ManyWords, sweep
-from adapterkit.cli.train import train
-from adapterkit.cli.verify import verify
+from adapterkit.cli.verbs import VERBS, listed, load_verb
 from adapterkit.errors import AdapterkitError
 
 DEBUG = "--debug"
@@ -34,7 +17,17 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Verbs(TyperGroup):
-    """Reports what adapterkit raises on purpose without a traceback, and takes --debug anywhere on the line."""
+    """Loads the verb that is used, reports what adapterkit raises on purpose without a traceback, and takes --debug
+    anywhere on the line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name in VERBS:
+            self.add_command(listed(name))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and load_verb(name), rest
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = args[: args.index("--")] if "--" in args else args
@@ -87,33 +80,6 @@ def adapterkit(
 ) -> None:
     """One frozen backbone, many small adapters: train, verify and use them."""
     ctx.call_on_close(console.show_log())
-
-
-VERBS: dict[str, Callable[..., None]] = {
-    "train": train,
-    "sweep": sweep,
-    "plan": plan,
-    "evaluate": evaluate,
-    "predict": predict,
-    "host": host,
-    "inspect": inspect,
-    "verify": verify,
-    "compose": compose,
-    "push": push,
-    "pull": pull,
-    "import": import_,
-    "export": export,
-    "recipes": recipes,
-    "schema": schema,
-    "cache": cache,
-}
-
-PARSED_BY: dict[str, type[TyperCommand]] = {"sweep": ManyWords}
-"""Verbs whose words are read in a way of their own."""
-
-for name, verb in VERBS.items():
-    what, *commands = cleandoc(verb.__doc__ or "").split("\n$ ")
-    app.command(name, help=what, epilog=console.examples(*commands), cls=PARSED_BY.get(name))(verb)
 
 
 def main() -> None:

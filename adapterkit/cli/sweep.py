@@ -33,6 +33,9 @@ class ManyWords(TyperCommand):
         return list(super().parse_args(ctx, words))
 
 
+COMMAND = ManyWords
+
+
 def sweep(
     recipe: RecipeName,
     overrides: Annotated[

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from keyword import iskeyword
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from adapterkit import __version__
-from adapterkit.cli.app import VERBS, app
+from adapterkit.cli import verbs
+from adapterkit.cli.app import app
+from adapterkit.cli.verbs import VERBS, load_verb
 
 HEAVY = ("torch", "transformers", "peft", "datasets", "pandas", "accelerate", "sklearn", "scipy", "matplotlib", "numpy")
 
@@ -56,6 +59,14 @@ def test_the_help_of_a_verb_shows_a_command_with_it(verb: str) -> None:
     assert shown.exit_code == 0
     assert "Examples" in shown.stdout
     assert f"adapterkit {verb}" in shown.stdout.split("Examples")[1]
+    assert (load_verb(verb).help or "").partition("\n\n")[0] == VERBS[verb]
+
+
+def test_every_file_of_a_verb_is_listed() -> None:
+    folder = Path(verbs.__file__).parent
+    words = [f"{verb}_" if iskeyword(verb) else verb for verb in VERBS]
+    defined = [file.stem for file in folder.glob("*.py") if f"\ndef {file.stem}(" in file.read_text(encoding="utf-8")]
+    assert sorted(defined) == sorted(words)
 
 
 def test_no_verb_at_all_shows_the_help() -> None:

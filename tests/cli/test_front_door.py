@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-ORDERS = ("import adapterkit; import peft", "import peft; import adapterkit", "import adapterkit.methods")
+ORDERS = (
+    "import adapterkit; import peft",
+    "import peft; import adapterkit",
+    "import adapterkit.methods; import peft",
+    "import adapterkit.methods.lora; import peft",
+    "import adapterkit.methods.bottleneck",
+    "import adapterkit.methods.fused; import peft",
+    "import adapterkit.host; import peft",
+)
 IN_EVERY_ORDER = f"""
 import contextlib, importlib, os, sys
 for needed in ("torch", "transformers.modeling_utils", "accelerate", "bitsandbytes", "torchao"):

@@ -1,0 +1,65 @@
+"""The verbs, in the order of the help, which lists them from here: a verb's own file is imported when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from inspect import cleandoc
+from keyword import iskeyword
+from typing import cast
+
+import typer
+from typer.core import TyperCommand
+
+from adapterkit.cli.console import examples
+
+VERBS: Mapping[str, str] = {
+    "train": "Train an adapter: validate as it goes, keep the best state, write the artifact.",
+    "sweep": "Train a recipe over a grid of settings, compare them on validation rows, and keep the best.",
+    "plan": "Estimate what a recipe will need, without loading weights, and the cheapest way to fit it.",
+    "evaluate": "Score an artifact on a file of rows, with a confidence interval on every metric.",
+    "predict": "Answer rows: one line of output per row.",
+    "host": "Ask many adapters on one backbone, at a prompt.",
+    "inspect": "Show what an artifact is: task, labels, backbone, size, metrics and where it came from.",
+    "verify": (
+        "Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1."
+    ),
+    "compose": (
+        "Compose adapters after a plan: say what comes out and how near it is, and write it where it is an artifact."
+    ),
+    "push": (
+        "Publish an artifact on a model hub: its four files, in one commit. The golden rows of its data are among them."
+    ),
+    "pull": "Fetch an artifact from a model hub, and check all that can be checked without its backbone.",
+    "import": (
+        "Turn a LoRA or IA3 folder made by plain PEFT, its head included, into an artifact that answers the same."
+    ),
+    "export": (
+        "Merge a LoRA or IA3 into a copy of its backbone: a plain checkpoint, proven to answer as the adapter does."
+    ),
+    "recipes": "List the recipes that ship with adapterkit, or print one to start your own from.",
+    "schema": (
+        "Print the JSON schema of a recipe or a plan, for editors: every field, its bounds, its default, what it does."
+    ),
+    "cache": "Show or remove the states of frozen layers that training keeps on the disk.",
+}
+"""Verb -> how the help of its own begins. What the verb does is the function of its name in the file of its name."""
+
+PARSED_BY = "COMMAND"
+"""A verb whose words are read in a way of their own has a command class of this name in its file."""
+
+
+def listed(name: str) -> TyperCommand:
+    """A verb as the list of all shows it."""
+    return TyperCommand(name, help=VERBS[name])
+
+
+def load_verb(name: str) -> TyperCommand:
+    """A verb with its options, ready to run."""
+    word = f"{name}_" if iskeyword(name) else name
+    module = import_module(f"adapterkit.cli.{word}")
+    function = getattr(module, word)
+    text, *commands = cleandoc(function.__doc__ or "").split("\n$ ")
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name, help=text, epilog=examples(*commands), cls=getattr(module, PARSED_BY, None))(function)
+    return cast(TyperCommand, typer.main.get_command(alone))

@@ -12,7 +12,8 @@ from typing import Any
 
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest import CONFIG, MAX_RANK
+from adapterkit.manifest import CONFIG
+from adapterkit.recipe.methods import MAX_RANK
 
 TASK_TYPES: Mapping[str, str | None] = {
     "text-classification": "SEQ_CLS",

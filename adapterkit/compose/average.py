@@ -161,7 +161,8 @@ def _settings_first(place: str) -> tuple[bool, str]:
 
 def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
     """How a member is built: settings that change what its tensors do, shapes, and the scaling at every site."""
-    method, part = artifact.manifest.method, method_of(artifact)
+    part = method_of(artifact)
+    method: Any = artifact.manifest.method
     build = {f"method.{field}": str(getattr(method, field)) for field in _COMPARED[method.kind]}
     build |= {path: f"shape {tuple(tensor.shape)}" for path, tensor in on_trunk(part, backbone).items()}
     if method.kind == "bottleneck" and not method.scale_learned:

@@ -20,11 +20,11 @@ from adapterkit.backbone import Backbone, Site
 from adapterkit.compose.lowrank import LowRank
 from adapterkit.compose.mountable import MethodState
 from adapterkit.errors import CompositionError
-from adapterkit.manifest import MAX_RANK
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.lora import choose, pattern_value, plain
 from adapterkit.methods.moved_weight import is_transposed
 from adapterkit.recipe import LoraMethod
+from adapterkit.recipe.methods import MAX_RANK
 
 
 def updates_of(part: MethodState, backbone: Backbone) -> dict[Site, LowRank]:

@@ -28,8 +28,8 @@ from adapterkit.compose.members import (
 from adapterkit.compose.mountable import Find, Mountable
 from adapterkit.compose.updates import lora_of, updates_of
 from adapterkit.errors import CompositionError
-from adapterkit.manifest import MAX_RANK
 from adapterkit.recipe import LoraMethod
+from adapterkit.recipe.methods import MAX_RANK
 from adapterkit.recipe.nearest import did_you_mean
 
 How = Literal["exact", "svd", "ties", "dare", "magnitude"]

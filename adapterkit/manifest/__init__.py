@@ -4,7 +4,6 @@ from adapterkit.manifest.atomic import check_output, stage_folder, write_folder
 from adapterkit.manifest.codec import dump_manifest, parse_manifest, validation_problems
 from adapterkit.manifest.facts import (
     FORMAT,
-    MAX_RANK,
     CompositionFacts,
     DataFacts,
     GoldenFacts,
@@ -35,7 +34,6 @@ __all__ = [
     "KEPT",
     "MANIFEST",
     "MAX_BYTES",
-    "MAX_RANK",
     "TENSORS",
     "CompositionFacts",
     "DataFacts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -13,6 +13,7 @@ from adapterkit.manifest.bounds import bound_problems
 from adapterkit.manifest.facts import FORMAT, Manifest
 from adapterkit.manifest.folder import MANIFEST, MAX_BYTES
 from adapterkit.manifest.strict_json import dump_json, parse_object
+from adapterkit.recipe.settings import SettingsError
 
 _REPORTED = 20
 
@@ -63,13 +64,22 @@ def parse_manifest(raw: bytes | bytearray) -> Manifest:
 
 def validation_problems(error: ValidationError, place: str) -> list[str]:
     """Pydantic's findings, one line each."""
-    found = error.errors(include_url=False, include_context=False)
     lines = [
-        f"{place}: {'.'.join(str(part) for part in item['loc'])[:200]}: {item['msg'][:200]}"
-        + (f", found {item['input']!r:.60}" if item["type"] != "missing" else "")
-        for item in found[:_REPORTED]
+        f"{place}: {'.'.join(map(str, path))[:200]}: {problem}"
+        for item in error.errors(include_url=False)
+        for path, problem in _findings(item)
     ]
-    return lines if len(found) <= _REPORTED else [*lines, f"{place}: and {len(found) - _REPORTED} more"]
+    more = len(lines) - _REPORTED
+    return lines if more <= 0 else [*lines[:_REPORTED], f"{place}: and {more} more"]
+
+
+def _findings(item: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The problems behind one finding: those of a whole block name their fields themselves."""
+    path, reason = item["loc"], (item.get("ctx") or {}).get("error")
+    if isinstance(reason, SettingsError):
+        yield from (((*path, field), problem) for field, problem in reason.problems)
+    else:
+        yield path, item["msg"][:200] + (f", found {item['input']!r:.60}" if item["type"] != "missing" else "")
 
 
 def _is_digest(claimed: Any, raw: bytes | bytearray, value: Mapping[str, Any]) -> bool:

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from adapterkit.recipe import BottleneckMethod, FusionMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod
+from adapterkit.recipe import BottleneckMethod, HeadSettings, MethodSettings
+from adapterkit.recipe.methods import METHOD_SETTINGS
+from adapterkit.recipe.table import OfKind
 
 FORMAT = 1
-MAX_RANK = 4096
-MAX_WIDTH = 1 << 16
 MAX_CLASSES = 100_000
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -166,7 +166,7 @@ class Manifest(Facts):
 
     format: Literal[1]
     task: Object
-    method: Annotated[LoraMethod | BottleneckMethod | Ia3Method | FusionMethod | NoMethod, Field(discriminator="kind")]
+    method: Annotated[MethodSettings, OfKind(METHOD_SETTINGS)]
     parts: Annotated[tuple[PartFacts, ...], Field(max_length=64)] = ()
     head: HeadSettings
     head_tensors: Annotated[tuple[Name, ...], Field(max_length=1024)]

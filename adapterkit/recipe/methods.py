@@ -10,8 +10,17 @@ from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.settings import Many, refuse
 from adapterkit.recipe.table import SettingsTable
 
+MAX_RANK = 4096
+MAX_WIDTH = 1 << 16
+MAX_ALPHA = 1e6
+"""What an artifact holds at most. A recipe that asks for more would train what cannot be saved."""
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 Layer = Annotated[int, Field(ge=0)]
+
+Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]
+Alpha = Annotated[float, Field(gt=0, le=MAX_ALPHA)]
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 
 DEFAULT_REDUCTION = {"houlsby": 16.0, "pfeiffer": 16.0, "parallel": 2.0}
 DEFAULT_SCALE = {"houlsby": 1.0, "pfeiffer": 1.0, "parallel": 4.0}
@@ -22,9 +31,9 @@ class LoraMethod(MethodSettings):
 
     kind: Literal["lora"] = "lora"
     """Low-rank updates beside the linear layers."""
-    rank: Annotated[int, Field(ge=1, le=65536)] = 8
+    rank: Rank = 8
     """Rank of the update. Higher: more accurate on hard tasks, larger artifact."""
-    alpha: Annotated[float, Field(gt=0)] = 16.0
+    alpha: Alpha = 16.0
     """The update is scaled by alpha / rank. Higher: works like a higher learning rate, less stable."""
     dropout: Share = 0.0
     """Dropout on the input of the update. Higher: less over-fitting on small data, slower learning."""
@@ -35,9 +44,9 @@ class LoraMethod(MethodSettings):
     """Layer numbers that are adapted, from 0. null: all. Fewer: smaller, faster, and the layers below can be cached."""
     top: Annotated[int, Field(ge=1)] | None = None
     """Adapt only this many top layers, instead of naming layers. Fewer: faster, less accurate."""
-    rank_pattern: dict[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1, le=65536)]] = Field(default={})
+    rank_pattern: dict[Annotated[str, Field(min_length=1)], Rank] = Field(default={})
     """A rank of its own for a site, or for one layer of it: attention.query: 16, attention.query@5: 4."""
-    alpha_pattern: dict[Annotated[str, Field(min_length=1)], Annotated[float, Field(gt=0)]] = Field(default={})
+    alpha_pattern: dict[Annotated[str, Field(min_length=1)], Alpha] = Field(default={})
     """An alpha of its own for a site, or for one layer of it."""
     rslora: bool = False
     """Scale by alpha / √rank instead of alpha / rank. true: high ranks learn as fast as low ones."""
@@ -56,6 +65,11 @@ class LoraMethod(MethodSettings):
     def size_at(self, hidden_size: int) -> int:
         return max([self.rank, *self.rank_pattern.values()])
 
+    @property
+    def moves_weight(self) -> bool:
+        """Whether it starts with a part of the backbone's own weights, and is saved at twice the rank therefore."""
+        return self.initialization in ("pissa", "olora")
+
     @model_validator(mode="after")
     def _together(self) -> LoraMethod:
         problems = _layer_problems(self.layers, self.top)
@@ -63,6 +77,10 @@ class LoraMethod(MethodSettings):
             problems += _twice("sites", self.sites)
             if not self.sites:
                 problems.append(("sites", 'is empty; name at least one site, or write "auto", or method.kind: none'))
+        largest = self.size_at(0)
+        if self.moves_weight and 2 * largest > MAX_RANK:
+            which = f"with {self.initialization} is saved at twice {largest:,}"
+            problems.append(("rank", f"{which}, expected at most {MAX_RANK:,} there"))
         refuse(problems)
         return self
 
@@ -78,7 +96,7 @@ class BottleneckMethod(MethodSettings):
     cross_attention: bool = False
     """Whether to stand at the cross-attention of a decoder that reads an encoder (T5, BART) too, as LoRA does. true:
     more accurate where targets copy from sources, more parameters."""
-    width: Annotated[int, Field(ge=1)] | None = None
+    width: Width | None = None
     """Width of the middle. Higher: more accurate on hard tasks, larger artifact. null: hidden width /
     reduction_factor."""
     reduction_factor: Annotated[float, Field(gt=0)] | None = None
@@ -185,7 +203,7 @@ class FusionMethod(MethodSettings):
     parts: Many[Annotated[str, Field(min_length=1)]]
     """Folders of the bottleneck artifacts, at least two: one placement, the same layers, the same backbone. They stay
     as they are."""
-    query_width: Annotated[int, Field(ge=1)] | None = None
+    query_width: Width | None = None
     """Width in which queries and keys are compared. Lower: a smaller artifact, coarser choices. null: the hidden width,
     as in the paper."""
     value: bool = True

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS, POOLED_KINDS
 from adapterkit.recipe.method import MethodSettings
-from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod
+from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod, Width
 from adapterkit.recipe.settings import Settings, refuse
 from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
@@ -45,7 +45,7 @@ class HeadSettings(Settings):
     """How token states become one vector. auto: what the checkpoint says, or what suits its family."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the head. Higher: less over-fitting on small data, slower learning."""
-    hidden: Annotated[int, Field(ge=1)] | None = None
+    hidden: Width | None = None
     """Width of the mlp head. Higher: more accurate on hard tasks, larger artifact. null: the backbone's width."""
 
     @model_validator(mode="after")

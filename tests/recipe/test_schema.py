@@ -114,6 +114,8 @@ def test_a_block_of_every_kind_reads_back_from_what_it_writes(kind: Kind) -> Non
         (LoraMethod, {"rank": True}),
         (LoraMethod, {"rank": "8"}),
         (LoraMethod, {"rank": 8.0}),
+        (LoraMethod, {"rank": 4097}),
+        (LoraMethod, {"rank": 2049, "initialization": "pissa"}),
         (LoraMethod, {"dropout": 1.0}),
         (LoraMethod, {"alpha": float("nan")}),
         (LoraMethod, {"alpha": float("inf")}),

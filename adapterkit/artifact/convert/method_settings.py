@@ -15,8 +15,9 @@ from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest import MAX_RANK, TENSORS
+from adapterkit.manifest import TENSORS
 from adapterkit.recipe import Ia3Method, LoraMethod, MethodSettings, NoMethod
+from adapterkit.recipe.methods import MAX_RANK
 
 N = TypeVar("N", int, float)
 

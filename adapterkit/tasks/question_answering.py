@@ -88,9 +88,13 @@ class QuestionAnswering(Task):
         if not answers:
             return None if self.unanswerable else "no answer, and the task has no unanswerable questions"
         if purpose == "train":
-            for text, start in answers:
-                if start is None or row["context"][start : start + len(text)] != text:
-                    return f"answer {text!r:.40} does not stand at character {start} of the context"
+            wrong = [
+                f"answer {text!r:.40} does not stand at character {start} of the context"
+                for text, start in answers
+                if start is None or row["context"][start : start + len(text)] != text
+            ]
+            if len(wrong) == len(answers):  # what stands where it should is learned from, whatever stands beside it
+                return wrong[0]
         return None
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import category
 
-from adapterkit.tasks.checked_rows import Cuts
+from adapterkit.tasks.checked_rows import Cuts, numbers_of
 from adapterkit.tasks.values import IGNORED, Encoded, Feature, Row, Vocabulary
 
 Gold = list[tuple[str, int | None]]
+Offsets = Sequence[tuple[int, int] | None]
+"""Of a window's tokens, the characters of the context that each stands for; None outside the context."""
+
+NO_SPAN = (-1, -1)
+IGNORED_SPAN = (IGNORED, IGNORED)
+NAMED = 10
 
 
 def encode_windows(
@@ -18,7 +25,8 @@ def encode_windows(
 
     Every feature has `extras`: "offsets", the character span of each context token (None elsewhere), and "null", the
     token that stands for no answer. Its labels are the first and last token of the first right gold answer that the
-    window holds whole, else the null token twice; IGNORED where the row has answers and none is at its offset.
+    window holds whole, else the null token twice; IGNORED where the row has answers and no window holds one that is at
+    its offset. An answer's characters without a token (tokenizers drop some) are not asked of a window.
 
     Args:
         golds: per row its answers, [] for no answer, None for a row without labels.
@@ -36,14 +44,31 @@ def encode_windows(
     for shared, chosen in spans.items():
         for index, window in _call(rows, questions, chosen, tokenizer, limit, shared):
             found.setdefault(index, []).append(window)
+    beyond: list[int] = []
     for index in range(len(rows)):
-        for window in found[index]:
-            offsets = window.pop("offsets")
+        windows = [window.pop("offsets") for window in found[index]]
+        spans_of = _labels(golds[index], rows[index]["context"], windows)
+        if IGNORED_SPAN in spans_of:
+            beyond.append(index)
+        for window, offsets, span in zip(found[index], windows, spans_of, strict=True):
             null = _null_token(window["input_ids"], offsets, tokenizer)
-            labels = _labels(golds[index], rows[index]["context"], offsets, null)
+            labels = (null, null) if span == NO_SPAN else span
             extras = {"offsets": offsets, "null": null}
             features.append(Feature(index, len(features), window, labels, len(window["input_ids"]), extras))
-    return cuts.encoded(features)
+    return cuts.encoded(features, _beyond_note(beyond, rows))
+
+
+def _beyond_note(beyond: Sequence[int], rows: Sequence[Row]) -> str:
+    """What to tell of rows whose answers no window holds."""
+    if not beyond:
+        return ""
+    numbers = numbers_of(rows)
+    lines = ", ".join(str(numbers[index]) for index in beyond[:NAMED]) + (", …" if len(beyond) > NAMED else "")
+    return (
+        f"{len(beyond):,} of {len(rows):,} rows have answers of which no window holds one whole where it is said to "
+        f"stand; no span is learned from them (lines {lines}). Answers longer than a window need a larger "
+        "task.max_tokens"
+    )
 
 
 def _questions(
@@ -86,12 +111,27 @@ def _call(
     for place, owner in enumerate(owners):
         window: dict[str, Any] = {name: list(values[place]) for name, values in batch.items()}
         context = rows[chosen[owner]]["context"]
-        window["offsets"] = [
+        offsets = [
             _visible(context, int(span[0]), int(span[1])) if part == 1 else None
             for span, part in zip(mapping[place], batch.sequence_ids(place), strict=True)
         ]
+        window["offsets"] = offsets if context.isascii() else _with_marks(offsets, context)
         windows.append((chosen[owner], window))
     return windows
+
+
+def _with_marks(offsets: Offsets, context: str) -> list[tuple[int, int] | None]:
+    """Every token with the marks behind it that have no token of their own: an accent belongs to its letter."""
+    starts = [len(context) if span is None else span[0] for span in offsets]
+    found: list[tuple[int, int] | None] = []
+    for span, after in zip(offsets, [*starts[1:], len(context)], strict=True):
+        if span is not None:
+            stop = span[1]
+            while stop < after and category(context[stop]).startswith("M"):
+                stop += 1
+            span = span[0], stop
+        found.append(span)
+    return found
 
 
 def _visible(context: str, start: int, stop: int) -> tuple[int, int] | None:
@@ -112,13 +152,12 @@ def _null_token(ids: Sequence[int], offsets: Sequence[tuple[int, int] | None], t
     return len(ids) - 1 if offsets[-1] is None else 0
 
 
-def _labels(
-    gold: Gold | None, context: str, offsets: Sequence[tuple[int, int] | None], null: int
-) -> tuple[int, int] | None:
+def _labels(gold: Gold | None, context: str, windows: Sequence[Offsets]) -> list[tuple[int, int] | None]:
+    """For every window the first and last token of the answer: `NO_SPAN` for none, `IGNORED_SPAN` where it is lost."""
     if gold is None:
-        return None
+        return [None] * len(windows)
     if not gold:
-        return null, null
+        return [NO_SPAN] * len(windows)
     right = [
         span
         for text, start in gold
@@ -126,12 +165,27 @@ def _labels(
         and context[start : start + len(text)] == text
         and (span := _visible(context, start, start + len(text))) is not None
     ]
-    if not right:
-        return IGNORED, IGNORED
-    for start, stop in right:
+    found = [_held(right, offsets) for offsets in windows]
+    if not any(found):
+        found = [_held(_with_tokens(right, windows), offsets) for offsets in windows]
+    if not any(found):
+        return [IGNORED_SPAN] * len(windows)
+    return [NO_SPAN if span is None else span for span in found]
+
+
+def _held(spans: Sequence[tuple[int, int]], offsets: Offsets) -> tuple[int, int] | None:
+    """First and last token of the first of these spans of characters that a window holds whole."""
+    for start, stop in spans:
         covering = [
-            place for place, span in enumerate(offsets) if span is not None and span[0] < stop and span[1] > start
+            (place, span) for place, span in enumerate(offsets) if span is not None and span[0] < stop > start < span[1]
         ]
-        if covering and offsets[covering[0]][0] <= start and offsets[covering[-1]][1] >= stop:  # type: ignore[index]
-            return covering[0], covering[-1]
-    return null, null
+        if covering and covering[0][1][0] <= start and covering[-1][1][1] >= stop:
+            return covering[0][0], covering[-1][0]
+    return None
+
+
+def _with_tokens(spans: Sequence[tuple[int, int]], windows: Sequence[Offsets]) -> list[tuple[int, int]]:
+    """The spans without the characters at their ends that no token of any window stands for."""
+    there = {place for offsets in windows for span in offsets if span is not None for place in range(*span)}
+    inside = [[place for place in range(start, stop) if place in there] for start, stop in spans]
+    return [(places[0], places[-1] + 1) for places in inside if places]

@@ -139,7 +139,7 @@ def test_the_best_of_several_gold_answers_counts(task_of: Make, vocabulary_of: V
     ("row", "reason"),
     [
         (row_of("q", "the fox", ("fox", 3)), "answer 'fox' does not stand at character 3 of the context"),
-        (row_of("q", "the fox", ("fox", 4), ("the", 9)), "answer 'the' does not stand at character 9 of the context"),
+        (row_of("q", "the fox", ("fox", 5), ("the", 9)), "answer 'fox' does not stand at character 5 of the context"),
         (row_of("q", "the fox"), "no answer, and the task has no unanswerable questions"),
         ({"question": "q", "context": "the fox"}, "no answers"),
         ({"question": "q", "context": "c", "answers": "fox"}, "answers is not {text: [...], answer_start: [...]}"),
@@ -151,6 +151,58 @@ def test_the_best_of_several_gold_answers_counts(task_of: Make, vocabulary_of: V
 )  # fmt: skip
 def test_rows_that_cannot_be_used_say_why(row: dict[str, Any], reason: str, task_of: Make) -> None:
     assert task_of(KIND).problem_of(row, "train") == reason
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        ("cafe\u0301", "cafe\u0301"),  # a combining mark belongs to its letter
+        ("heart \u2764\ufe0f", "heart \u2764\ufe0f"),  # so does a variation selector
+        ("London\u200b", "London"),  # a space without width
+        ("\u200bLondon", "London"),
+        ("Lon\u00addon\u00ad", "Lon\u00addon"),  # soft hyphens
+    ],
+)
+def test_characters_without_a_token_take_no_answer_away(
+    family: str, answer: str, shown: str, task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    context = f"Ada lived in {answer} for years"
+    rows = [row_of("where ?", context, (answer, 13))]
+    task, vocabulary = task_of(KIND, rows), vocabulary_of(family)
+    (feature,) = task.encode(rows, vocabulary).features
+    first, last = feature.labels
+    offsets = feature.extras["offsets"]
+    assert first != feature.extras["null"]
+    assert context[offsets[first][0] : offsets[last][1]] in (answer, shown)
+
+
+def test_rows_that_no_window_holds_are_counted_and_teach_no_span(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    long = "the quick brown fox jumps over the lazy dog " * 4
+    rows = Rows(
+        [
+            row_of("who ?", long, (long.strip(), 0)),
+            row_of("who ?", long, ("fox", 16)),
+            row_of("?", "a\u200b", ("\u200b", 1)),
+        ],
+        numbers=[4, 5, 9],
+    )
+    task, vocabulary = task_of(KIND, rows, max_tokens=40, stride_tokens=8), vocabulary_of("bert")
+    features, _, note = task.encode(rows, vocabulary)
+    labels = [[feature.labels for feature in features if feature.row == row] for row in range(3)]
+    assert set(labels[0]) == set(labels[2]) == {(-100, -100)}
+    assert any(first != features[0].extras["null"] for first, _ in labels[1])
+    assert note.startswith("2 of 3 rows have answers of which no window holds one whole")
+    assert "(lines 4, 9)" in note
+
+
+def test_of_several_answers_the_right_ones_are_used(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    rows = [row_of("who ?", "the quick brown fox", ("dog", 0), ("fox", 16))]
+    task, vocabulary = task_of(KIND, rows), vocabulary_of("bert")
+    assert task.check_rows(rows).problems == []
+    (feature,) = task.encode(rows, vocabulary).features
+    start, stop = (feature.extras["offsets"][feature.labels[end]][end] for end in (0, 1))
+    assert (start, stop) == (16, 19)
 
 
 def test_wrong_offsets_do_not_keep_a_row_from_being_scored(task_of: Make, vocabulary_of: Vocabularies) -> None:

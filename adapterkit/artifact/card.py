@@ -176,7 +176,7 @@ def _labels(content: Mapping[str, Any]) -> str:
 
 def _metrics(content: Mapping[str, Any]) -> str:
     rows = [
-        f"| {escaped(split)} | {escaped(name)} | {m['value']:.4g} | {m['low']:.4g} to {m['high']:.4g} |"
+        f"| {escaped(split)} | {_measured(name, m)} | {m['value']:.4g} | {m['low']:.4g} to {m['high']:.4g} |"
         for split, named in sorted(content["metrics"].items())
         for name, m in named.items()
     ]
@@ -184,6 +184,10 @@ def _metrics(content: Mapping[str, Any]) -> str:
         return ""
     head = "| split | metric | value | 95 % interval |\n|---|---|---|---|"
     return "## Metrics\n\nMeasured with the saved weights.\n\n" + "\n".join([head, *rows])
+
+
+def _measured(name: str, metric: Mapping[str, Any]) -> str:
+    return f"{escaped(name)} ({escaped(metric['how'])})" if metric.get("how") else escaped(name)
 
 
 def _provenance(content: Mapping[str, Any]) -> str:

@@ -50,6 +50,8 @@ class Interval(Protocol):
     def low(self) -> float: ...
     @property
     def high(self) -> float: ...
+    @property
+    def how(self) -> str: ...
 
 
 def pick_dtype(dtype: SaveDtype) -> torch.dtype:
@@ -143,7 +145,10 @@ def save(
         "seed": seed,
         "packages": _packages(),
         "metrics": {
-            split: {name: {"value": m.value, "low": m.low, "high": m.high} for name, m in named.items()}
+            split: {
+                name: {"value": m.value, "low": m.low, "high": m.high, **({"how": m.how} if m.how else {})}
+                for name, m in named.items()
+            }
             for split, named in metrics.items()
         },
         "version": version,

@@ -130,17 +130,19 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
         facts = metric_facts(metric)
         value, low, high = facts["value"], facts.get("low"), facts.get("high")
         interval = f"{low:.4f} – {high:.4f}" if low is not None and high is not None else ""
-        rows.append([name, f"{value:.4f}", interval])
+        how = facts.get("how")
+        rows.append([f"{name} ({how})" if how else name, f"{value:.4f}", interval])
     return rows
 
 
-def metric_facts(metric: Any) -> dict[str, float | None]:
-    """A metric as a mapping with value, low and high, whichever form it has."""
+def metric_facts(metric: Any) -> dict[str, Any]:
+    """A metric as a mapping with value, low, high and, where it is said, how; whichever form it has."""
     if isinstance(metric, int | float):
         return {"value": float(metric)}
     if isinstance(metric, Mapping):
         return dict(metric)
-    return {"value": metric.value, "low": metric.low, "high": metric.high}
+    how = {"how": metric.how} if metric.how else {}
+    return {"value": metric.value, "low": metric.low, "high": metric.high, **how}
 
 
 def readable_bytes(size_bytes: int) -> str:

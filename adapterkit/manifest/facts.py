@@ -75,11 +75,12 @@ class DataFacts(Facts):
 
 
 class MetricFacts(Facts):
-    """A metric with its 95 % interval."""
+    """A metric with its 95 % interval; `how` it was measured, where that followed from the rows."""
 
     value: float
     low: float
     high: float
+    how: Annotated[str, Field(max_length=200)] = ""
 
 
 class GoldenRow(Facts):

@@ -7,12 +7,14 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from adapterkit.metrics.resampling import Formula, Metric, Statistics, bootstrap, ratio
+from adapterkit.metrics.scripts import bleu_tokens, words
 
 DIRECTIONS = {"chrf": True, "bleu": True, "rouge_l": True, "exact_match": True}
 """Metric -> whether higher is better. chrF and BLEU are in [0, 100], as sacrebleu gives them; the others in [0, 1]."""
@@ -23,12 +25,14 @@ def score_generated(
 ) -> dict[str, Metric]:
     """Score one text per group against all references of the group.
 
-    chrF and BLEU are sacrebleu's corpus scores (chrF2, 13a tokens), from its own sufficient statistics; ROUGE-L is
-    the best F-measure over the references (rouge-score, no stemmer); exact match is against any of them.
+    chrF and BLEU are sacrebleu's corpus scores (chrF2; BLEU's tokens by the references' script, see `bleu_tokens`),
+    from its own sufficient statistics; ROUGE-L is the best F-measure over the references (rouge-score without stemmer,
+    over `scripts.words`); exact match is against any of them. `Metric.how` names tokens that are not English's.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
-    bleu_NS, chrf_NS = _statistics(BLEU(), texts, references), _statistics(CHRF(), texts, references)
+    tokens = bleu_tokens(reference for group in references for reference in group)
+    bleu_NS, chrf_NS = _statistics(BLEU(tokenize=tokens), texts, references), _statistics(CHRF(), texts, references)
     single_NS = np.array(
         [
             (_rouge_l(text, group), float(text.strip() in {reference.strip() for reference in group}), 1.0)
@@ -44,7 +48,11 @@ def score_generated(
         "rouge_l": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
         "exact_match": lambda sums_S: ratio(sums_S[..., 1], sums_S[..., 2]),
     }
-    return bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+    found = bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+    if tokens != "13a":
+        found["bleu"] = replace(found["bleu"], how=f"sacrebleu's {tokens} tokens")
+        found["rouge_l"] = replace(found["rouge_l"], how="each letter a word where a script writes no spaces")
+    return found
 
 
 def _statistics(metric: Any, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
@@ -100,4 +108,11 @@ def _rouge_l(text: str, references: Sequence[str]) -> float:
 def _rouge_scorer() -> Any:
     from rouge_score import rouge_scorer  # imports nltk, which no other task needs
 
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+class _Words:
+    """`scripts.words` as rouge-score asks for it."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)

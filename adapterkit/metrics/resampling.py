@@ -34,12 +34,14 @@ class Metric:
         low, high: 95 % percentile bootstrap over rows (Efron and Tibshirani 1993, chapter 13); both equal `value`
             where no interval was asked for.
         higher_is_better: whether a larger value is better.
+        how: how it was measured, where that follows from the rows (the tokens of a script); "" for the usual way.
     """
 
     value: float
     low: float
     high: float
     higher_is_better: bool = True
+    how: str = ""
 
     @property
     def standard_error(self) -> float:
@@ -54,6 +56,7 @@ class Metric:
             "low": self.low,
             "high": self.high,
             "higher_is_better": self.higher_is_better,
+            **({"how": self.how} if self.how else {}),
         }
 
 

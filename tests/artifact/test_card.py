@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterkit.artifact import DataFacts
+from adapterkit.artifact import DataFacts, open_artifact
 from adapterkit.artifact.card import escaped, quoted
+from adapterkit.metrics import Metric
 from tests.artifact.conftest import make, write
 
 HOSTILE = "\n---\nlicense: evil\n# x <script>alert(1)</script> ![x](http://x) `rm` | [a](b) \u2028 \x00 𝔘 \"' \\"
@@ -34,20 +34,23 @@ def test_the_card_holds_the_hubs_metadata_and_how_to_use_it(saved):
 
 
 def test_metrics_stand_in_the_card_and_in_its_metadata(tmp_path, tiny_backbones):
-    metric = SimpleNamespace(value=0.935, low=0.92, high=0.95)
+    metrics = {"accuracy": Metric(0.935, 0.92, 0.95), "bleu": Metric(20.5, 20.0, 21.0, how="sacrebleu's zh tokens")}
     with make(tiny_backbones["bert"]) as adapted:
         write(
             tmp_path / "out",
             adapted,
-            metrics={"test": {"accuracy": metric}},
+            metrics={"test": metrics},
             data=DataFacts(source="a/b", license="mit"),
         )
     found, body = metadata_of((tmp_path / "out" / "README.md").read_text())
     (result,) = found["model-index"][0]["results"]
-    assert result["metrics"] == [{"type": "accuracy", "value": 0.935}]
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.935}, {"type": "bleu", "value": 20.5}]
     assert result["dataset"] == {"name": "a/b", "type": "a/b", "split": "test"}
     assert found["license"] == "mit"
     assert "| test | accuracy | 0.935 | 0.92 to 0.95 |" in body
+    assert "| test | bleu (sacrebleu's zh tokens) | 20.5 | 20 to 21 |" in body
+    kept = open_artifact(tmp_path / "out").manifest.metrics["test"]
+    assert {name: metric.how for name, metric in kept.items()} == {"accuracy": "", "bleu": "sacrebleu's zh tokens"}
 
 
 def test_text_from_labels_and_rows_ends_nothing(tmp_path, tiny_backbones):

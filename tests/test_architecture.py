@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from adapterkit.recipe.kinds import KINDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "adapterkit"
 
@@ -255,3 +257,37 @@ def test_every_module_says_what_it_is() -> None:
         and not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     ]
     assert silent == []
+
+
+KNOW_KINDS = ("recipe", "tasks", "demo")
+"""Who may name a kind: the table of kinds, the tasks themselves, and the demo, whose jobs are recipes."""
+
+
+def kinds_named_by(file: Path) -> list[str]:
+    """Every literal that is a kind's name and no docstring."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        f"{file.relative_to(ROOT)}:{node.lineno} names {node.value}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in KINDS and id(node) not in statements
+    ]
+
+
+def test_only_the_table_of_kinds_and_the_tasks_know_a_kind_by_its_name() -> None:
+    named = [line for file in source_files() if own_part(file) not in KNOW_KINDS for line in kinds_named_by(file)]
+    assert named == []
+    assert kinds_named_by(PACKAGE / "recipe" / "kinds.py")
+
+
+def test_kinds_stand_in_tuples_only_in_their_table() -> None:
+    """Elsewhere what differs is asked of the task, or of the facts about its kind."""
+    listed = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in source_files()
+        if file != PACKAGE / "recipe" / "kinds.py"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        and any(isinstance(item, ast.Constant) and item.value in KINDS for item in node.elts)
+    ]
+    assert listed == []

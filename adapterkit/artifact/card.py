@@ -12,18 +12,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from adapterkit.manifest import MANIFEST
-from adapterkit.recipe.kinds import AUTO_CLASSES
+from adapterkit.recipe.kinds import FACTS
 from adapterkit.tasks import TASKS
 
-_PIPELINES: Mapping[str, str] = {
-    "text-classification": "text-classification",
-    "token-classification": "token-classification",
-    "question-answering": "question-answering",
-    "multiple-choice": "multiple-choice",
-    "masked-lm": "fill-mask",
-    "causal-lm": "text-generation",
-    "seq2seq-lm": "text2text-generation",
-}
 _SHOWN_LABELS = 100
 _SPECIAL = "\\`*_{}[]()#+-!|~$@:"
 
@@ -76,7 +67,7 @@ def _metadata(content: Mapping[str, Any]) -> str:
         lines.append(f"base_model: {quoted(backbone['name'])}")
     if content["method"]["kind"] != "none":
         lines.append("base_model_relation: adapter")
-    lines += ["library_name: adapterkit", f"pipeline_tag: {_PIPELINES[kind]}"]
+    lines += ["library_name: adapterkit", f"pipeline_tag: {FACTS[kind].pipeline}"]
     if data.get("license"):
         lines.append(f"license: {quoted(data['license'])}")
     if _is_hub_id(data["source"]):
@@ -95,7 +86,7 @@ def _model_index(content: Mapping[str, Any]) -> Iterable[str]:
     for split, named in sorted(content["metrics"].items()):
         if not named:
             continue
-        yield from ("  - task:", f"      type: {_PIPELINES[kind]}", "    dataset:")
+        yield from ("  - task:", f"      type: {FACTS[kind].pipeline}", "    dataset:")
         yield from (f"      name: {quoted(source)}", f"      type: {quoted(source)}", f"      split: {quoted(split)}")
         yield "    metrics:"
         for name, metric in named.items():
@@ -133,10 +124,10 @@ def _usage(content: Mapping[str, Any]) -> str:
     family = content["head"]["kind"] == "family"
     peft = [
         "from peft import PeftModel",
-        f"from transformers import {AUTO_CLASSES[kind]}",
+        f"from transformers import {FACTS[kind].auto_class}",
         "",
         *(["import adapterkit.methods", ""] if content["method"]["kind"] == "bottleneck" else []),
-        f"model = {AUTO_CLASSES[kind]}.from_pretrained({_code(name)}{_labels_argument(content)})",
+        f"model = {FACTS[kind].auto_class}.from_pretrained({_code(name)}{_labels_argument(content)})",
         'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
     ]
     note = "With plain PEFT:" if family else "With plain PEFT, which loads the method and leaves out the head:"

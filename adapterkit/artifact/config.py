@@ -13,18 +13,8 @@ from typing import Any
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import CONFIG
+from adapterkit.recipe.kinds import FACTS
 from adapterkit.recipe.methods import MAX_RANK
-
-TASK_TYPES: Mapping[str, str | None] = {
-    "text-classification": "SEQ_CLS",
-    "token-classification": "TOKEN_CLS",
-    "question-answering": "QUESTION_ANS",
-    "multiple-choice": None,
-    "masked-lm": None,
-    "causal-lm": "CAUSAL_LM",
-    "seq2seq-lm": "SEQ_2_SEQ_LM",
-}
-"""Kind -> PEFT's task type, where it has one."""
 
 METHODS: Mapping[str, str] = {
     "lora": "LORA",
@@ -57,7 +47,7 @@ def _is_dotted(name: str) -> bool:
 
 def task_type(kind: str, own_head: bool) -> str | None:
     """PEFT's task type. None with an own head too: PEFT would demand the tensors of the family's head."""
-    return None if own_head else TASK_TYPES[kind]
+    return None if own_head else FACTS[kind].peft_type
 
 
 def make_config(

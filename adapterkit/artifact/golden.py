@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adapterkit.manifest import GoldenFacts, GoldenRow
-from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
 
 if TYPE_CHECKING:
     from adapterkit.adapted import Adapted
@@ -45,7 +44,7 @@ def choose_rows(task: Task, rows: Sequence[Mapping[str, Any]], count: int, seed:
     """
     candidates: dict[str, dict[str, Any]] = {}
     for row in chain.from_iterable(_excerpts(task, whole) for whole in rows):
-        if task.problem_of(row, _purpose(task)) is not None:
+        if task.problem_of(row, task.proof) is not None:
             continue
         kept = {name: row[name] for name in task.columns if row.get(name) is not None}
         try:
@@ -62,7 +61,7 @@ def choose_rows(task: Task, rows: Sequence[Mapping[str, Any]], count: int, seed:
 
 def _excerpts(task: Task, row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     text = row.get("text")
-    if task.kind not in LANGUAGE_MODEL_KINDS or not isinstance(text, str) or len(text) <= EXCERPT_CHARACTERS:
+    if not task.running_text or not isinstance(text, str) or len(text) <= EXCERPT_CHARACTERS:
         yield row
         return
     starts = range(0, len(text) - EXCERPT_CHARACTERS + 1, EXCERPT_CHARACTERS)
@@ -102,7 +101,7 @@ def golden_problems(adapted: Adapted, golden: GoldenFacts) -> list[str]:
 def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The prediction and the numbers of one row; nothing where it encodes to nothing."""
     task, was_training = adapted.task, adapted.training
-    features = task.encode([row], adapted.vocabulary, _purpose(task)).features
+    features = task.encode([row], adapted.vocabulary, task.proof).features
     if not features:
         return
     batch = task.collate(features, adapted.vocabulary, seed=None).to(adapted.backbone.device)
@@ -110,7 +109,7 @@ def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any]
     try:
         with torch.inference_mode():
             logits = adapted(batch.inputs)
-            if task.kind in LANGUAGE_MODEL_KINDS:
+            if task.proof == "score":
                 numbers, prediction = [float(task.loss(logits, batch).mean)], None
             else:
                 numbers = _thinned(logits)
@@ -126,11 +125,6 @@ def _thinned(logits: torch.Tensor) -> list[float]:
     flat = logits.float().flatten().cpu()
     keep = torch.linspace(0, len(flat) - 1, min(len(flat), MAX_NUMBERS), dtype=torch.float64).round().long()
     return [float(value) for value in flat[keep]]
-
-
-def _purpose(task: Task) -> Any:
-    """A language model's number is its loss, which needs the target; the others need only the input."""
-    return "score" if task.kind in LANGUAGE_MODEL_KINDS else "predict"
 
 
 def _rounded(value: Any) -> Any:

@@ -7,16 +7,7 @@ from typing import Any
 from transformers.models.auto import modeling_auto as auto
 
 from adapterkit.errors import BackboneError
-
-_MAPPINGS: dict[str, Any] = {
-    "text-classification": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    "token-classification": auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
-    "question-answering": auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING,
-    "multiple-choice": auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
-    "masked-lm": auto.MODEL_FOR_MASKED_LM_MAPPING,
-    "causal-lm": auto.MODEL_FOR_CAUSAL_LM_MAPPING,
-    "seq2seq-lm": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-}
+from adapterkit.recipe.kinds import FACTS, KINDS
 
 
 def is_causal(config: Any) -> bool:
@@ -29,7 +20,7 @@ def is_causal(config: Any) -> bool:
         return False
     if getattr(config, "is_decoder", False):
         return True
-    return type(config) in _MAPPINGS["causal-lm"] and type(config) not in _MAPPINGS["masked-lm"]
+    return type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in auto.MODEL_FOR_MASKED_LM_MAPPING
 
 
 def model_class(config: Any, kind: str) -> type[Any] | None:
@@ -41,13 +32,19 @@ def model_class(config: Any, kind: str) -> type[Any] | None:
     Raises:
         BackboneError: no such kind.
     """
-    if kind not in _MAPPINGS:
-        raise BackboneError(f"{kind!r} is not a kind of task", remedy=f"Take one of {', '.join(_MAPPINGS)}.")
-    seq2seq, causal = bool(getattr(config, "is_encoder_decoder", False)), is_causal(config)
-    fits = {"masked-lm": not seq2seq and not causal, "causal-lm": causal, "seq2seq-lm": seq2seq}
-    if not fits.get(kind, True) or type(config) not in _MAPPINGS[kind]:
+    if kind not in FACTS:
+        raise BackboneError(f"{kind!r} is not a kind of task", remedy=f"Take one of {', '.join(KINDS)}.")
+    facts = FACTS[kind]
+    mapping: Any = getattr(auto, facts.mapping)
+    if facts.trunk not in ("any", _trunk(config)) or type(config) not in mapping:
         return None
-    found: Any = _MAPPINGS[kind][type(config)]
+    found: Any = mapping[type(config)]
     # A config may map to several classes; the first is the one that the auto class takes.
     first: type[Any] = found[0] if isinstance(found, list | tuple) else found
     return first
+
+
+def _trunk(config: Any) -> str:
+    if getattr(config, "is_encoder_decoder", False):
+        return "encoder-decoder"
+    return "decoder" if is_causal(config) else "encoder"

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from adapterkit.errors import HeadError
-from adapterkit.heads.family import LANGUAGE_MODEL_KINDS, build_family
+from adapterkit.heads.family import build_family
 from adapterkit.heads.headed import Headed
-from adapterkit.heads.own import POOLED_KINDS, build_own
+from adapterkit.heads.own import build_own
+from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
     from adapterkit.recipe import HeadSettings
 
-__all__ = ["LANGUAGE_MODEL_KINDS", "Headed", "build_head", "resolve"]
+__all__ = ["Headed", "build_head", "resolve"]
 
 
 def resolve(backbone: Backbone, kind: str, settings: HeadSettings) -> HeadSettings:
@@ -25,11 +26,11 @@ def resolve(backbone: Backbone, kind: str, settings: HeadSettings) -> HeadSettin
     pretrained pooler on most encoders; kinds that answer per token get the family's head, which plain PEFT can load;
     language models have no choice.
     """
-    chosen, pooled = settings.kind, kind in POOLED_KINDS
+    chosen, facts = settings.kind, FACTS[kind]
     if chosen == "auto":
-        family = kind in LANGUAGE_MODEL_KINDS or (not pooled and backbone.model_class(kind) is not None)
+        family = facts.borrows_head or (not facts.pooled and backbone.model_class(kind) is not None)
         chosen = "family" if family else "linear"
-    pools = pooled and chosen in ("linear", "mlp") and settings.pooling == "auto"
+    pools = facts.pooled and chosen in ("linear", "mlp") and settings.pooling == "auto"
     pooling = backbone.pooling if pools else settings.pooling
     return settings.model_copy(update={"kind": chosen, "pooling": pooling})
 
@@ -56,11 +57,11 @@ def _check_effect(kind: str, resolved: HeadSettings) -> None:
         problems.append(
             f"head.dropout: found {resolved.dropout}, expected 0: the family's head takes it from the backbone's config"
         )
-    if kind not in POOLED_KINDS and resolved.pooling != "auto":
+    if not FACTS[kind].pooled and resolved.pooling != "auto":
         problems.append(f"head.pooling: found {resolved.pooling}, expected auto: {kind} reads every token")
     if problems:
         raise HeadError(
             f"A {resolved.kind} head for {kind} cannot honour these settings",
             problems,
-            "Remove them" + ("." if kind in LANGUAGE_MODEL_KINDS else ", or use head.kind=linear or head.kind=mlp."),
+            "Remove them" + ("." if FACTS[kind].borrows_head else ", or use head.kind=linear or head.kind=mlp."),
         )

@@ -17,12 +17,10 @@ from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32
+from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
-
-LANGUAGE_MODEL_KINDS = ("masked-lm", "causal-lm", "seq2seq-lm")
-"""Kinds whose head belongs to the checkpoint: borrowed, frozen and never saved, unless the checkpoint has none."""
 
 
 def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) -> Headed:
@@ -52,9 +50,10 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
     _put_trunk(module, trunk, backbone)
     module.tie_weights()
     head_names = [name for name, tensor in _tensors(module) if tensor.is_meta]
-    loaded = _fill(module, head_names, backbone, model_class, config, borrow=kind in LANGUAGE_MODEL_KINDS)
+    borrows = FACTS[kind].borrows_head  # unless the checkpoint has no such head
+    loaded = _fill(module, head_names, backbone, model_class, config, borrow=borrows)
     module.tie_weights()
-    borrowed = loaded if kind in LANGUAGE_MODEL_KINDS else frozenset()
+    borrowed = loaded if borrows else frozenset()
     trained: dict[str, nn.Parameter] = {}
     for name, parameter in module.named_parameters():
         if id(parameter) in frozen or name in borrowed:
@@ -64,7 +63,7 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
         trained[name] = parameter.requires_grad_(True)
     if backbone.dtype != torch.float32:
         _compute_trained_in_float32(module, trained)
-    if kind in LANGUAGE_MODEL_KINDS:
+    if borrows:
         module.generation_config = _generation_config(backbone, config)
     return Headed(module.eval(), "family", trained, loaded)
 

@@ -17,6 +17,7 @@ from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32, without_cache
 from adapterkit.heads.pooling import AttentionPooling, FixedPooling
+from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 HEAD_NAME = "adapterkit_head"
 """Where an own head stands in the module, and so in the artifact's keys."""
-
-POOLED_KINDS = ("text-classification", "multiple-choice")
-TOKEN_KINDS = ("token-classification", "question-answering")
 
 
 class LinearHead(nn.Module):
@@ -79,17 +77,17 @@ class OwnModel(nn.Module):
     own classes.
     """
 
-    def __init__(self, trunk: nn.Module, prefix: str, kind: str, pooling: nn.Module, output: nn.Module) -> None:
+    def __init__(self, trunk: nn.Module, prefix: str, pools: bool, pooling: nn.Module, output: nn.Module) -> None:
         super().__init__()
         setattr(self, prefix, trunk)
         self.prefix = prefix
-        self.kind = kind
+        self.pools = pools
         self._settings = without_cache(trunk)
         self.add_module(HEAD_NAME, nn.ModuleDict({"pooling": pooling, "output": output}))
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits: (B, C) pooled, (B, T, C) per token, (B, K) for multiple choice."""
-        if self.kind in POOLED_KINDS:
+        if self.pools:
             return self.answer(self.vectors(inputs), inputs)
         return self._tokens(inputs)
 
@@ -104,7 +102,8 @@ class OwnModel(nn.Module):
         """Logits from pooled texts, (B, C), or (B, K) for multiple choice."""
         head: Any = getattr(self, HEAD_NAME)
         logits: Tensor = head["output"](vectors_BD)
-        return logits.view(inputs["input_ids"].shape[:2]) if self.kind == "multiple-choice" else logits
+        ids = inputs["input_ids"]
+        return logits.view(ids.shape[:2]) if ids.ndim == 3 else logits
 
     def _states(self, inputs: dict[str, Tensor]) -> Tensor:
         trunk: Any = getattr(self, self.prefix)
@@ -123,12 +122,12 @@ def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, set
     Raises:
         HeadError: the kind is a language model, or attention pooling is asked for where nothing is pooled.
     """
-    if kind not in POOLED_KINDS + TOKEN_KINDS:
+    if FACTS[kind].borrows_head:
         raise HeadError(
             f"A {settings.kind} head cannot serve {kind}: a language model's head belongs to its checkpoint",
             remedy="Use head.kind=family.",
         )
-    if settings.kind == "attention" and kind not in POOLED_KINDS:
+    if settings.kind == "attention" and not FACTS[kind].pooled:
         raise HeadError(
             f"An attention head pools a row to one state, and {kind} answers per token",
             remedy="Use head.kind=linear or head.kind=mlp.",
@@ -143,7 +142,7 @@ def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, set
     pooling = AttentionPooling(width) if settings.kind == "attention" else FixedPooling(settings.pooling)
     prefix = str(backbone.trunk.base_model_prefix)
     read = EncoderOnly(trunk.get_submodule("encoder")) if backbone.is_encoder_decoder else without_pooler(trunk)
-    model = OwnModel(read, prefix, kind, pooling, output)
+    model = OwnModel(read, prefix, FACTS[kind].pooled, pooling, output)
     own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
     run_in_float32(own)
     trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}

@@ -16,13 +16,11 @@ from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
 from adapterkit.backbone.unpadded import find_reading_layers, unpadded
 from adapterkit.heads.headed import Headed, answering_at, logits_of
+from adapterkit.recipe.kinds import FACTS
 
 MOST_PLACES = 0.9
 """Share of a batch's places that may be left for the detour to pay: it costs about as much as a tenth of a small trunk,
 and a batch of rows of one length is never made to take it."""
-
-TOKEN_BY_TOKEN = ("token-classification", "question-answering", "masked-lm", "causal-lm")
-"""Kinds whose heads look at each token by itself, so that they too can leave the padding out."""
 
 
 class UnpaddedHeaded:
@@ -31,8 +29,9 @@ class UnpaddedHeaded:
     def __init__(self, headed: Headed, kind: str, *, encoder_decoder: bool) -> None:
         self._headed = headed
         self._stack = find_reading_layers(headed.module)
-        # The head of an encoder-decoder may follow its decoder, which reads whole rows of the encoder's states.
-        self._states_padded = encoder_decoder or kind not in TOKEN_BY_TOKEN
+        # A head that looks at each token by itself can leave the padding out too; that of an encoder-decoder may follow
+        # its decoder, which reads whole rows of the encoder's states.
+        self._states_padded = encoder_decoder or not FACTS[kind].token_by_token
 
     @property
     def supported(self) -> bool:

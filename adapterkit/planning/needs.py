@@ -29,7 +29,7 @@ from adapterkit.planning.dry_step import DryStep, dry_step
 from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
 from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies
 from adapterkit.recipe import LoraMethod, Recipe, resolve
-from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS
+from adapterkit.recipe.kinds import FACTS
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import HeldBatches, Position
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
@@ -182,7 +182,7 @@ def _build(hollow: Hollow, rows: RecipeRows, recipe: Recipe) -> Adapted:
         method = method.model_copy(update={"initialization": "default"})
     with unfilled():
         adapted = build(hollow.backbone, rows.task, method, recipe.head, recipe.training.seed)
-    if recipe.task.kind in LANGUAGE_MODEL_KINDS and hollow.has_head:
+    if FACTS[recipe.task.kind].borrows_head and hollow.has_head:
         _borrow(adapted)
     return adapted
 

@@ -1,8 +1,10 @@
-"""The closed table of task kinds: one word per kind, the same everywhere."""
+"""The closed table of task kinds: one word per kind, and what the rooms that know no task must know of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 Kind = Literal[
@@ -15,29 +17,108 @@ Kind = Literal[
     "seq2seq-lm",
 ]
 
-KINDS: tuple[Kind, ...] = (
-    "text-classification",
-    "token-classification",
-    "question-answering",
-    "multiple-choice",
-    "masked-lm",
-    "causal-lm",
-    "seq2seq-lm",
+
+@dataclass(frozen=True)
+class KindFacts:
+    """What backbones, heads and files need of a kind. Everything else is asked of the task (`adapterkit.tasks`).
+
+    Attributes:
+        auto_class: transformers' class whose head the kind corresponds to.
+        mapping: transformers' table of the classes behind it, by config.
+        peft_type: PEFT's task type, where it has one.
+        pipeline: the hub's name for what a model of the kind does.
+        trunk: the one sort of backbone that the kind belongs to; "any" where every sort serves it.
+        pooled: whether the head reads one vector per sequence; else it reads every token.
+        borrows_head: whether the head belongs to the checkpoint: borrowed, frozen and never saved.
+        token_by_token: whether the head looks at each token of the input by itself.
+    """
+
+    auto_class: str
+    mapping: str
+    peft_type: str | None
+    pipeline: str
+    trunk: Literal["any", "encoder", "decoder", "encoder-decoder"] = "any"
+    pooled: bool = False
+    borrows_head: bool = False
+    token_by_token: bool = False
+
+
+FACTS: Mapping[str, KindFacts] = MappingProxyType(
+    {
+        "text-classification": KindFacts(
+            "AutoModelForSequenceClassification",
+            "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+            "SEQ_CLS",
+            "text-classification",
+            pooled=True,
+        ),
+        "token-classification": KindFacts(
+            "AutoModelForTokenClassification",
+            "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+            "TOKEN_CLS",
+            "token-classification",
+            token_by_token=True,
+        ),
+        "question-answering": KindFacts(
+            "AutoModelForQuestionAnswering",
+            "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+            "QUESTION_ANS",
+            "question-answering",
+            token_by_token=True,
+        ),
+        "multiple-choice": KindFacts(
+            "AutoModelForMultipleChoice",
+            "MODEL_FOR_MULTIPLE_CHOICE_MAPPING",
+            None,
+            "multiple-choice",
+            pooled=True,
+        ),
+        "masked-lm": KindFacts(
+            "AutoModelForMaskedLM",
+            "MODEL_FOR_MASKED_LM_MAPPING",
+            None,
+            "fill-mask",
+            trunk="encoder",
+            borrows_head=True,
+            token_by_token=True,
+        ),
+        "causal-lm": KindFacts(
+            "AutoModelForCausalLM",
+            "MODEL_FOR_CAUSAL_LM_MAPPING",
+            "CAUSAL_LM",
+            "text-generation",
+            trunk="decoder",
+            borrows_head=True,
+            token_by_token=True,
+        ),
+        "seq2seq-lm": KindFacts(
+            "AutoModelForSeq2SeqLM",
+            "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+            "SEQ_2_SEQ_LM",
+            "text2text-generation",
+            trunk="encoder-decoder",
+            borrows_head=True,
+        ),
+    }
 )
 
-AUTO_CLASSES: Mapping[str, str] = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "multiple-choice": "AutoModelForMultipleChoice",
-    "masked-lm": "AutoModelForMaskedLM",
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+KINDS: tuple[str, ...] = tuple(FACTS)
+
+BELONGS: Mapping[str, tuple[Kind, ...]] = {
+    "labels": ("text-classification", "token-classification"),
+    "problem": ("text-classification",),
+    "tags": ("token-classification",),
+    "stride_tokens": ("question-answering",),
+    "max_answer_tokens": ("question-answering",),
+    "unanswerable": ("question-answering",),
+    "mask_probability": ("masked-lm",),
+    "block_tokens": ("masked-lm", "causal-lm"),
+    "completions_only": ("causal-lm",),
+    "pack_documents": ("causal-lm",),
+    "max_target_tokens": ("seq2seq-lm",),
+    "prefix": ("seq2seq-lm",),
+    "spelling": ("seq2seq-lm",),
+    "beams": ("causal-lm", "seq2seq-lm"),
+    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
 }
-"""The class of transformers whose head a kind corresponds to."""
-
-LANGUAGE_MODEL_KINDS: tuple[Kind, ...] = ("masked-lm", "causal-lm", "seq2seq-lm")
-"""Kinds whose head belongs to the checkpoint: it is borrowed, frozen and never saved."""
-
-POOLED_KINDS: tuple[Kind, ...] = ("text-classification", "multiple-choice")
-"""Kinds whose head reads one vector per sequence; the others read every token."""
+"""Settings of the task block that belong to one kind or two; every other one belongs to all kinds."""

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from adapterkit.errors import RecipeError
-from adapterkit.recipe.kinds import KINDS
+from adapterkit.recipe.kinds import BELONGS, KINDS
 from adapterkit.recipe.methods import METHOD_SETTINGS
 from adapterkit.recipe.nearest import did_you_mean, nearest
 from adapterkit.recipe.schema import BackboneSettings, DataSettings, HeadSettings, Recipe, together
 from adapterkit.recipe.settings import SettingsError
-from adapterkit.recipe.task import BELONGS, TaskSettings
+from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
 
 Path = tuple[str | int, ...]

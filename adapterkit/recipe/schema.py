@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from adapterkit.recipe.kinds import LANGUAGE_MODEL_KINDS, POOLED_KINDS
+from adapterkit.recipe.kinds import BELONGS, FACTS
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod, Width
 from adapterkit.recipe.settings import Settings, refuse
@@ -151,13 +151,13 @@ def together(
     if task is None:
         return problems
     if head is not None:
-        if task.kind in LANGUAGE_MODEL_KINDS and head.kind not in ("auto", "family"):
+        if FACTS[task.kind].borrows_head and head.kind not in ("auto", "family"):
             problems.append(("head.kind", f"is {head.kind}; {task.kind} borrows the checkpoint's own head: remove it"))
-        if task.kind not in POOLED_KINDS and head.pooling != "auto":
+        if not FACTS[task.kind].pooled and head.pooling != "auto":
             problems.append(("head.pooling", f"has no meaning for {task.kind}, which reads every token; remove it"))
     if training is not None:
         regression = task.problem == "regression"
-        weighable = task.kind in ("text-classification", "token-classification") and not regression
+        weighable = task.kind in BELONGS["labels"] and not regression
         if training.class_weights is not None and not weighable:
             what = "a regression" if regression else task.kind
             problems.append(("training.class_weights", f"has no meaning for {what}, which has no label set; remove it"))

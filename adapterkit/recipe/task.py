@@ -6,30 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from adapterkit.recipe.kinds import Kind
+from adapterkit.recipe.kinds import BELONGS, Kind
 from adapterkit.recipe.settings import Many, Settings, refuse
 
 Piece = Annotated[str, Field(min_length=1, max_length=200)]
 Unanswerable = Literal["auto", True, False]
-
-BELONGS: dict[str, tuple[Kind, ...]] = {
-    "labels": ("text-classification", "token-classification"),
-    "problem": ("text-classification",),
-    "tags": ("token-classification",),
-    "stride_tokens": ("question-answering",),
-    "max_answer_tokens": ("question-answering",),
-    "unanswerable": ("question-answering",),
-    "mask_probability": ("masked-lm",),
-    "block_tokens": ("masked-lm", "causal-lm"),
-    "completions_only": ("causal-lm",),
-    "pack_documents": ("causal-lm",),
-    "max_target_tokens": ("seq2seq-lm",),
-    "prefix": ("seq2seq-lm",),
-    "spelling": ("seq2seq-lm",),
-    "beams": ("causal-lm", "seq2seq-lm"),
-    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
-}
-"""Settings of one kind or two; every other setting of the block belongs to all kinds."""
 
 
 class TaskSettings(Settings):

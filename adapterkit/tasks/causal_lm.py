@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,6 +47,7 @@ class CausalLm(UnlabelledTask, GeneratingTask):
     kind: ClassVar[str] = "causal-lm"
     running_text: ClassVar[bool] = True
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["causal-lm"]
+    proof: ClassVar[Literal["predict", "score"]] = "score"
     metric_directions: ClassVar[Mapping[str, bool]] = DIRECTIONS
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -55,6 +55,8 @@ class MaskedLm(UnlabelledTask):
     kind: ClassVar[str] = "masked-lm"
     running_text: ClassVar[bool] = True
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["masked-lm"]
+    proof: ClassVar[Literal["predict", "score"]] = "score"
+    draws_anew: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {
         name: DIRECTIONS[name] for name in ("perplexity", "token_accuracy")
     }

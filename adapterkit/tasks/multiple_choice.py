@@ -29,6 +29,7 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
+from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.unlabelled import UnlabelledTask
 
 
@@ -38,7 +39,12 @@ class MultipleChoice(UnlabelledTask):
 
     kind: ClassVar[str] = "multiple-choice"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["multiple-choice"]
+    answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {"accuracy": True}
+
+    @classmethod
+    def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
+        return [{"question": text, "choices": ["yes", "no", "perhaps"], "label": 0} for text in SAMPLE_TEXTS]
 
     @property
     def classes(self) -> int:

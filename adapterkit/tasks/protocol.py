@@ -31,6 +31,7 @@ from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import read_stored, write_stored
 from adapterkit.tasks.checked_rows import check
+from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.values import (
     DEFAULT_MAX_TOKENS,
     IGNORED,
@@ -86,9 +87,26 @@ class Task(ABC):
     running_text: ClassVar[bool] = False
     """Whether a plain text file is one running text, instead of a row in every line."""
 
+    proof: ClassVar[Literal["predict", "score"]] = "predict"
+    """What a stored row proves an adapter by: its answer, or ("score") the loss at its target."""
+    draws_anew: ClassVar[bool] = False
+    """Whether `collate` draws at random in every epoch, so that no text is read twice alike."""
+    answers_places: ClassVar[bool] = False
+    """Whether there are logits for every token, or every choice, to which a batch was padded."""
+
     settings: TaskSettings
     labels: tuple[str, ...] = ()
     problem: str = ""
+
+    @classmethod
+    def has_labels(cls, settings: TaskSettings) -> bool:
+        """Whether a task of these settings has label names."""
+        return False
+
+    @classmethod
+    def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
+        """A few usable rows, with every label in some row where there are labels."""
+        return [{"text": text} for text in SAMPLE_TEXTS]
 
     @classmethod
     def text_unit(cls, data: DataSettings | None) -> TextUnit:
@@ -110,6 +128,11 @@ class Task(ABC):
     @abstractmethod
     def classes(self) -> int:
         """Number of logits per item: labels, targets, 2 for answer spans, 1 for choices, 0 for language models."""
+
+    @property
+    def stratify_by(self) -> str | None:
+        """The column whose classes a validation share keeps in proportion; None where rows have no class."""
+        return None
 
     @property
     def metrics(self) -> tuple[str, ...]:

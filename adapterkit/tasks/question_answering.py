@@ -33,6 +33,7 @@ from adapterkit.tasks.protocol import (
     reject_label_smoothing,
 )
 from adapterkit.tasks.question_windows import encode_windows
+from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 
 DEFAULT_MAX_TOKENS = 384
 """Tokens of a window where the recipe says nothing, as in BERT's SQuAD runs."""
@@ -52,6 +53,7 @@ class QuestionAnswering(Task):
 
     kind: ClassVar[str] = "question-answering"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["question-answering"]
+    answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True}
 
     settings: TaskSettings
@@ -75,6 +77,12 @@ class QuestionAnswering(Task):
     @property
     def classes(self) -> int:
         return 2
+
+    @classmethod
+    def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
+        context, answer = SAMPLE_TEXTS[0], "the lazy dog"
+        answers = {"text": [answer], "answer_start": [context.index(answer)]}
+        return [{"question": f"Over whom? {place}", "context": context, "answers": answers} for place in range(4)]
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         problem = text_problem(row, "question", "context")

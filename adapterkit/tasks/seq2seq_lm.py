@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
+from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.spelling import Spelling, unwritable_note
 from adapterkit.tasks.unlabelled import UnlabelledTask
 
@@ -44,12 +45,17 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
 
     kind: ClassVar[str] = "seq2seq-lm"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["seq2seq-lm"]
+    proof: ClassVar[Literal["predict", "score"]] = "score"
     metric_directions: ClassVar[Mapping[str, bool]] = {
         "perplexity": DIRECTIONS["perplexity"],
         "token_accuracy": DIRECTIONS["token_accuracy"],
         **text_scores.DIRECTIONS,
     }
     generated_metrics: ClassVar[frozenset[str]] = frozenset(text_scores.DIRECTIONS)
+
+    @classmethod
+    def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
+        return [{"source": text, "target": text} for text in SAMPLE_TEXTS]
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         problem = text_problem(row, "source")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,8 +20,6 @@ from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
-from adapterkit.tasks.labels import class_weights, find_classes, label_name, learn_labels, number, positive_weights
-from adapterkit.tasks.losses import binary_cross_entropy, cross_entropy, squared_error
 from adapterkit.tasks.protocol import (
     Batch,
     Encoded,
@@ -33,12 +32,8 @@ from adapterkit.tasks.protocol import (
     reject_class_weights,
     reject_label_smoothing,
 )
-
-THRESHOLD = 0.5
-"""A label of a multi-label text is given where its probability is at least this."""
-
-MOST_TARGETS = 10_000
-"""Numbers per row of a regression, at most; a stored task is not trusted beyond."""
+from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
+from adapterkit.tasks.text_problems import PROBLEMS, TextProblem, detect
 
 
 @dataclass(frozen=True)
@@ -65,40 +60,37 @@ class TextClassification(Task):
         usable = usable_indices(rows, lambda row: unread._text_problem(row) or _label_problem(row.get("label")))
         values = [rows[index]["label"] for index in usable]
         numbers = [numbers_of(rows)[index] for index in usable]
-        problem = settings.problem if settings.problem != "auto" else _detect(values, numbers)
-        if problem == "regression":
-            return cls(settings, (), problem, _targets(values, numbers))
-        learned = cls(settings, (), problem)
-        fitting = [value for value in values if learned._misfit(value) is None]
-        lists = fitting if problem == "multi-label" else [[value] for value in fitting]
-        labels = learn_labels([label_name(item) for value in lists for item in value], settings.labels)
-        if problem == "single-label" and len(labels) < 2:
-            raise DataError(
-                "text classification needs at least two labels",
-                [f"label: found {', '.join(map(repr, labels)) or 'none'} in all {len(values)} training rows"],
-                "Check data.columns.label, or name all labels in task.labels.",
-            )
-        if not labels:
-            raise DataError(f"none of the {len(values)} training rows has a label", remedy="Check data.columns.label.")
-        return cls(settings, labels, problem)
+        asked = PROBLEMS.get(settings.problem) or detect(values, numbers)
+        problem = asked.learned(values, numbers, settings.labels)
+        return cls(settings, problem.labels, problem.name, problem.targets)
+
+    @classmethod
+    def has_labels(cls, settings: TaskSettings) -> bool:
+        return PROBLEMS.get(settings.problem, TextProblem).fewest_labels > 0
+
+    @classmethod
+    def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
+        names = list(labels) or ["a", "b"]
+        count = max(len(SAMPLE_TEXTS), len(names))
+        values = PROBLEMS[problem or "single-label"].sample(names, count)
+        return [{"text": SAMPLE_TEXTS[place % len(SAMPLE_TEXTS)], "label": values[place]} for place in range(count)]
 
     def inconsistencies(self) -> list[str]:
-        problems = super().inconsistencies()
-        fewest = {"single-label": 2, "multi-label": 1, "regression": 0}.get(self.problem)
-        if fewest is None:
-            problems.append(f"problem: found {self.problem!r:.40}, expected one of {', '.join(scores.NAMES)}")
-        elif len(self.labels) < fewest:
-            problems.append(f"labels: found {len(self.labels)}, expected at least {fewest} ({self.problem})")
-        numbers = self.problem == "regression"
-        if numbers and self.labels:
-            problems.append("labels: found names, expected none (regression)")
-        if not (1 <= self.targets <= MOST_TARGETS if numbers else self.targets == 0):
-            problems.append(f"targets: found {self.targets} ({self.problem})")
-        return problems
+        if self.problem not in PROBLEMS:
+            return [f"problem: found {self.problem!r:.40}, expected one of {', '.join(PROBLEMS)}"]
+        return super().inconsistencies() + self._problem.inconsistencies()
+
+    @cached_property
+    def _problem(self) -> TextProblem:
+        return PROBLEMS[self.problem](self.labels, self.targets)
+
+    @property
+    def stratify_by(self) -> str | None:
+        return "label" if self.labels else None
 
     @property
     def classes(self) -> int:
-        return self.targets if self.problem == "regression" else len(self.labels)
+        return self._problem.classes
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -109,7 +101,7 @@ class TextClassification(Task):
         if problem or (purpose == "predict" and row.get("label") is None):
             return problem
         value = row.get("label")
-        return _label_problem(value) or (None if purpose == "predict" else self._misfit(value))
+        return _label_problem(value) or (None if purpose == "predict" else self._problem.misfit(value))
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         labels = [None] * len(rows) if purpose == "predict" else self._labels(rows)
@@ -133,52 +125,38 @@ class TextClassification(Task):
     ) -> Batch:
         labels = None
         if all(feature.labels is not None for feature in features):
-            dtype = torch.long if self.problem == "single-label" else torch.float32
-            labels = torch.tensor([feature.labels for feature in features], dtype=dtype)
+            labels = torch.tensor([feature.labels for feature in features], dtype=self._problem.dtype)
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
         return Batch(inputs, labels, features, vocabulary)
 
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> Loss:
-        if self.problem == "single-label":
-            return cross_entropy(logits, batch.labels, label_smoothing, class_weights)
-        reject_label_smoothing(self, label_smoothing)
-        if self.problem == "multi-label":
-            return binary_cross_entropy(logits, batch.labels, class_weights)
-        reject_class_weights(self, class_weights)
-        return squared_error(logits, batch.labels)
+        if not self._problem.smooths:
+            reject_label_smoothing(self, label_smoothing)
+        if not self._problem.weighs:
+            reject_class_weights(self, class_weights)
+        return self._problem.loss(logits, batch.labels, label_smoothing, class_weights)
 
     def class_weights(
         self, wanted: Mapping[str, float] | Literal["balanced"] | None, rows: Sequence[Row]
     ) -> list[float] | None:
         """Single-label: weights of the cross-entropy. Multi-label: weights of the positive terms of each label."""
-        if wanted is None or self.problem == "regression":
+        if wanted is None or not self._problem.weighs:
             return super().class_weights(wanted, rows)
-        if self.problem == "single-label":
-            return class_weights(wanted, self.labels, [int(label) for label in self._labels(rows)])
-        return positive_weights(wanted, self.labels, np.asarray(self._labels(rows)))
+        return self._problem.weights(wanted, self._labels(rows))
 
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
-        if self.problem == "regression":
-            return {}
-        found = self._labels(rows)
-        hot_NC = np.eye(self.classes)[found] if self.problem == "single-label" else np.asarray(found)
-        return dict(zip(self.labels, hot_NC.sum(axis=0).astype(int).tolist(), strict=True))
+        return self._problem.counts(self._labels(rows)) if self.labels else {}
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature (C,): probabilities, or the predicted numbers."""
-        logits_BC = logits.detach().float()
-        if self.problem == "single-label":
-            logits_BC = logits_BC.softmax(dim=-1)
-        elif self.problem == "multi-label":
-            logits_BC = logits_BC.sigmoid()
-        return list(logits_BC.cpu().numpy())
+        return list(self._problem.probabilities(logits.detach().float()).cpu().numpy())
 
     def predictions(
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
     ) -> list[dict[str, Any]]:
-        return [self._answer(output) for output in outputs]
+        return [self._problem.answer([float(value) for value in output]) for output in outputs]
 
     def score(
         self,
@@ -189,24 +167,8 @@ class TextClassification(Task):
         resamples: int = 1000,
         seed: int = 0,
     ) -> dict[str, Metric]:
-        labels = self._labels(rows)
         predicted_NC = np.asarray(outputs, dtype=np.float64).reshape(len(rows), self.classes)
-        if self.problem == "single-label":
-            return scores.single_label(labels, predicted_NC.argmax(axis=1), self.classes, resamples, seed)
-        if self.problem == "multi-label":
-            return scores.multi_label(np.asarray(labels), predicted_NC >= THRESHOLD, resamples, seed)
-        return scores.regression(np.asarray(labels), predicted_NC, resamples, seed)
-
-    def _answer(self, output: Any) -> dict[str, Any]:
-        values = [float(value) for value in output]
-        if self.problem == "regression":
-            return {"value": values[0]} if self.targets == 1 else {"values": values}
-        probabilities = dict(zip(self.labels, values, strict=True))
-        if self.problem == "multi-label":
-            chosen = [label for label, probability in probabilities.items() if probability >= THRESHOLD]
-            return {"labels": chosen, "probabilities": probabilities}
-        best = int(np.argmax(output))
-        return {"label": self.labels[best], "score": values[best], "probabilities": probabilities}
+        return self._problem.score(self._labels(rows), predicted_NC, resamples, seed)
 
     def _labels(self, rows: Sequence[Row]) -> list[Any]:
         """One class, one 0/1 vector, or one list of numbers per row. Raises DataError for labels unknown or unfit."""
@@ -215,34 +177,14 @@ class TextClassification(Task):
         unfit = [
             f"line {numbers[index]}: {problem}"
             for index, value in enumerate(values)
-            if (problem := _label_problem(value) or self._misfit(value)) is not None
+            if (problem := _label_problem(value) or self._problem.misfit(value)) is not None
         ]
         if unfit:
             raise DataError(f"{len(unfit)} rows have no usable label", listed(unfit))
-        if self.problem == "regression":
-            return [[number(item) for item in (value if isinstance(value, list) else [value])] for value in values]
-        if self.problem == "single-label":
-            return [found for (found,) in find_classes([[value] for value in values], self.labels, numbers)]
-        hot = []
-        for found in find_classes([value or [] for value in values], self.labels, numbers):
-            hot.append([float(place in found) for place in range(len(self.labels))])
-        return hot
+        return self._problem.read(values, numbers)
 
     def _text_problem(self, row: Row) -> str | None:
         return text_problem(row, "text", *(["text_pair"] if row.get("text_pair") is not None else []))
-
-    def _misfit(self, value: Any) -> str | None:
-        """Why a label does not fit the problem; None where it does."""
-        if self.problem == "multi-label":
-            return None if isinstance(value, list) else f"label {value!r:.40} is not a list, expected a list of labels"
-        if self.problem == "single-label":
-            return f"label {value!r:.40} is a list, expected one label" if isinstance(value, list) else None
-        items = value if isinstance(value, list) else [value]
-        if any(number(item) is None for item in items):
-            return f"label {value!r:.40} is not a number"
-        if self.targets and len(items) != self.targets:
-            return f"label has {len(items)} numbers, expected {self.targets}"
-        return None
 
 
 def _label_problem(value: Any) -> str | None:
@@ -257,39 +199,3 @@ def _label_problem(value: Any) -> str | None:
         if isinstance(item, str) and not item.strip():
             return "label is blank"
     return None
-
-
-def _fraction(value: Any) -> bool:
-    found = number(value)
-    return found is not None and not found.is_integer()
-
-
-def _detect(values: Sequence[Any], numbers: Sequence[int]) -> str:
-    """A list per row is multi-label (regression if it holds fractions), a number with a fraction is regression."""
-    lists = [isinstance(value, list) for value in values]
-    if any(lists) and not all(lists):
-        first = [numbers[lists.index(wanted)] for wanted in (True, False)]
-        raise DataError(
-            "labels are of two forms",
-            [f"line {first[0]}: a list of labels", f"line {first[1]}: a single label"],
-            "Give every row a list, or every row one label.",
-        )
-    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    if all(number(item) is not None for item in items) and any(map(_fraction, items)):
-        return "regression"
-    return "multi-label" if any(lists) else "single-label"
-
-
-def _targets(values: Sequence[Any], numbers: Sequence[int]) -> int:
-    """Numbers per row of a regression. Raises DataError where rows differ, or no row holds a number."""
-    widths = [
-        (len(value) if isinstance(value, list) else 1, line)
-        for value, line in zip(values, numbers, strict=True)
-        if all(number(item) is not None for item in (value if isinstance(value, list) else [value]))
-    ]
-    if not widths or not widths[0][0]:
-        raise DataError("no training row has a number as its label", remedy="Check data.columns.label.")
-    other = [f"line {line}: {width}, expected {widths[0][0]}" for width, line in widths if width != widths[0][0]]
-    if other:
-        raise DataError("rows have different numbers of targets", listed(other))
-    return widths[0][0]

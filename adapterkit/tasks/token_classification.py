@@ -23,6 +23,7 @@ from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_label
 from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import IGNORED, Batch, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
+from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.windows import middle_owner, windows
 from adapterkit.tasks.words import find_scheme, first_tokens, tag_name, words_of
 
@@ -49,6 +50,7 @@ class TokenClassification(Task):
 
     kind: ClassVar[str] = "token-classification"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["token-classification"]
+    answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {**ENTITY_METRICS, "accuracy": True, "macro_f1": True}
 
     settings: TaskSettings
@@ -80,6 +82,17 @@ class TokenClassification(Task):
         if problems:
             raise DataError(f"the tags do not fit the scheme {scheme}", problems, "Correct task.labels or task.tags.")
         return task
+
+    @classmethod
+    def has_labels(cls, settings: TaskSettings) -> bool:
+        return True
+
+    @classmethod
+    def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
+        names = list(labels) or ["a", "b"]
+        words = SAMPLE_TEXTS[0].split()
+        rows = [{"tokens": [words[place % len(words)] for place in range(len(names))], "tags": names}]
+        return rows + [{"tokens": text.split(), "tags": names[:1] * len(text.split())} for text in SAMPLE_TEXTS]
 
     def inconsistencies(self) -> list[str]:
         problems = super().inconsistencies()

@@ -94,7 +94,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
     if stream is None:
         sample = usable["train"]
         if isinstance(data.validation, float):
-            sample, usable["validation"] = split_validation(sample, data.validation, seed, _class_column(task))
+            sample, usable["validation"] = split_validation(sample, data.validation, seed, task.stratify_by)
             usable["train"] = sample
     else:
         sample = as_rows(task.check_rows(sample, "train").rows)
@@ -111,10 +111,6 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
     return RecipeRows(
         task, task.main_metric, train, sample, usable.get("validation"), usable.get("test"), tuple(notes), facts
     )
-
-
-def _class_column(task: Task) -> str | None:
-    return "label" if task.kind == "text-classification" and task.problem != "regression" else None
 
 
 def _overlaps(task: Task, parts: Mapping[str, Rows]) -> list[str]:

@@ -25,9 +25,6 @@ from adapterkit.tasks.protocol import Batch
 from adapterkit.training.trunk_cache import share_states
 from adapterkit.training.turn import Turn
 
-MANY_ANSWERS = ("token-classification", "question-answering", "multiple-choice")
-"""Kinds that answer for every token or choice of a row, which are more in a batch of longer rows."""
-
 
 class Joint:
     """Several adapters of one shape on twins of one backbone."""
@@ -80,7 +77,7 @@ class Joint:
 
     def _own(self, logits: Tensor, batch: Batch) -> Tensor:
         """Without the tokens or choices by which others' rows are longer."""
-        return logits[:, : batch.inputs["input_ids"].shape[1]] if self._all.task.kind in MANY_ANSWERS else logits
+        return logits[:, : batch.inputs["input_ids"].shape[1]] if self._all.task.answers_places else logits
 
     @contextmanager
     def without_dropout(self) -> Iterator[None]:

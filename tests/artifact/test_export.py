@@ -12,11 +12,10 @@ from adapterkit import artifact as artifacts
 from adapterkit.adapted import build
 from adapterkit.artifact import open_artifact
 from adapterkit.artifact.convert import transformers as exporting
-from adapterkit.artifact.convert.samples import sample_rows
 from adapterkit.artifact.convert.transformers import export
 from adapterkit.errors import ContractError, ExportError, MergeError, OutputError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod, TaskSettings
-from adapterkit.recipe.kinds import AUTO_CLASSES
+from adapterkit.recipe.kinds import FACTS
 from adapterkit.tasks.table import TASKS
 from tests import tiny
 from tests.artifact.conftest import FAMILY, ROWS, logits, make, write
@@ -89,16 +88,16 @@ KINDS = [
 @pytest.mark.parametrize(("kind", "family"), KINDS)
 def test_every_kind_can_be_exported(tmp_path, tiny_backbones, kind, family):
     backbone = tiny_backbones[family]
-    task = TASKS[kind].prepare(TaskSettings(kind=kind), sample_rows(kind))
+    task = TASKS[kind].prepare(TaskSettings(kind=kind), TASKS[kind].sample_rows())
     with build(backbone, task, LoraMethod(rank=2), FAMILY, seed=0) as adapted:
         calm(adapted)
-        write(tmp_path / "in", adapted, dtype="float32", golden=sample_rows(kind))
-        features = task.encode(sample_rows(kind)[:1], adapted.vocabulary, "score").features
+        write(tmp_path / "in", adapted, dtype="float32", golden=TASKS[kind].sample_rows())
+        features = task.encode(TASKS[kind].sample_rows()[:1], adapted.vocabulary, "score").features
         inputs = task.collate(features, adapted.vocabulary).inputs
         with torch.inference_mode():
             expected = adapted(inputs)
     export(tmp_path / "in", tmp_path / "out")
-    model = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(tmp_path / "out").eval()
+    model = getattr(transformers, FACTS[kind].auto_class).from_pretrained(tmp_path / "out").eval()
     with torch.inference_mode():
         found = model(**inputs)
     found = torch.stack([found.start_logits, found.end_logits], -1) if "start_logits" in found else found.logits

@@ -5,7 +5,6 @@ import torch
 
 from adapterkit.adapted import build
 from adapterkit.artifact import load, open_artifact, verify
-from adapterkit.artifact.convert.samples import sample_rows
 from adapterkit.artifact.golden import (
     EXCERPT_CHARACTERS,
     MAX_NUMBERS,
@@ -36,7 +35,7 @@ def test_every_kind_has_a_family_to_be_tried_on():
 def adapted_for(kind, backbone):
     labels = ("a", "b", "c") if kind in ("text-classification", "token-classification") else None
     task = TASKS[kind].prepare(
-        TaskSettings(kind=kind, **({"labels": labels} if labels else {})), sample_rows(kind, labels or ())
+        TaskSettings(kind=kind, **({"labels": labels} if labels else {})), TASKS[kind].sample_rows(labels or ())
     )
     adapted = build(backbone, task, LoraMethod(rank=2), HeadSettings(), seed=0)
     shake(adapted)
@@ -47,7 +46,7 @@ def adapted_for(kind, backbone):
 def test_every_kind_is_saved_loaded_and_verified(tmp_path, tiny_backbones, kind):
     backbone = tiny_backbones[FAMILY_OF[kind]]
     with adapted_for(kind, backbone) as adapted:
-        write(tmp_path / "out", adapted, golden=sample_rows(kind), golden_rows=3)
+        write(tmp_path / "out", adapted, golden=TASKS[kind].sample_rows(), golden_rows=3)
         state = adapted.state()
     artifact = open_artifact(tmp_path / "out")
     assert len(artifact.manifest.golden.rows) == 3
@@ -63,7 +62,7 @@ def test_every_kind_is_saved_loaded_and_verified(tmp_path, tiny_backbones, kind)
 def test_language_models_store_one_loss_per_row_and_no_tensor_of_the_backbone(tmp_path, tiny_backbones, kind):
     backbone = tiny_backbones[FAMILY_OF[kind]]
     with adapted_for(kind, backbone) as adapted:
-        write(tmp_path / "out", adapted, golden=sample_rows(kind))
+        write(tmp_path / "out", adapted, golden=TASKS[kind].sample_rows())
     artifact = open_artifact(tmp_path / "out")
     assert all(len(row.numbers) == 1 and row.prediction is None for row in artifact.manifest.golden.rows)
     assert all("lora_" in name for name in artifact.state)

@@ -114,7 +114,6 @@ def test_what_is_no_artifact_is_refused_with_the_way_to_use_it(world, tmp_path, 
 def test_a_head_that_reads_the_encoder_alone(tmp_path, tiny_backbones):
     """T5's token classifier has no decoder, so what the other member does there cannot reach it."""
     from adapterkit.adapted import build
-    from adapterkit.artifact.convert.samples import sample_rows
     from adapterkit.recipe import LoraMethod, TaskSettings
     from adapterkit.tasks.table import TASKS
     from tests.artifact.conftest import FAMILY, write
@@ -122,10 +121,10 @@ def test_a_head_that_reads_the_encoder_alone(tmp_path, tiny_backbones):
 
     backbone = tiny_backbones["t5"]
     for kind in ("seq2seq-lm", "token-classification"):
-        task = TASKS[kind].prepare(TaskSettings(kind=kind), sample_rows(kind))
+        task = TASKS[kind].prepare(TaskSettings(kind=kind), TASKS[kind].sample_rows())
         with build(backbone, task, LoraMethod(rank=2), FAMILY, seed=0) as adapted:
             spread(adapted, seed=len(kind))
-            write(tmp_path / kind, adapted, dtype="float32", golden=sample_rows(kind))
+            write(tmp_path / kind, adapted, dtype="float32", golden=TASKS[kind].sample_rows())
     members = {str(tmp_path / "seq2seq-lm"): 0.5, str(tmp_path / "token-classification"): 0.5}
     for head in members:
         plan = compose.weighted(members, head=head)

@@ -13,14 +13,14 @@ import torch
 
 import adapterkit as ak
 from adapterkit.errors import OutputError, RecipeError
-from adapterkit.recipe.kinds import KINDS, LANGUAGE_MODEL_KINDS
+from adapterkit.recipe.kinds import FACTS, KINDS
 from tests.training.worlds import FAMILY, METHODS, bytes_of, entries, losses, recipe, rows_of, train
 
 CASES = [
     pytest.param(kind, method, id=f"{kind} {method}")
     for kind in KINDS
     for method in METHODS
-    if not (kind in LANGUAGE_MODEL_KINDS and method == "none")
+    if not (FACTS[kind].borrows_head and method == "none")
 ]
 
 
@@ -45,7 +45,7 @@ def test_every_kind_and_method_goes_from_a_recipe_to_an_artifact_that_answers(
         assert len(adapted.predict(rows_of(kind, 3))) == 3
 
 
-@pytest.mark.parametrize("kind", sorted(LANGUAGE_MODEL_KINDS))
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if FACTS[kind].borrows_head])
 def test_a_borrowed_head_alone_has_nothing_to_train(tiny_backbones: Any, tmp_path: Path, kind: str) -> None:
     backbone = tiny_backbones[FAMILY[kind]]
     with pytest.raises(RecipeError, match="nothing would train"):

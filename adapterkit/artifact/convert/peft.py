@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from adapterkit.adapted import build
-from adapterkit.artifact.config import TASK_TYPES
 from adapterkit.artifact.contents import check_state, method_target
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
-from adapterkit.artifact.convert.samples import make_task, sample_rows
+from adapterkit.artifact.convert.samples import make_task
 from adapterkit.artifact.saving import SaveDtype, save
 from adapterkit.artifact.tensors import parse_header, read_tensors
 from adapterkit.backbone import Backbone
@@ -26,6 +25,7 @@ from adapterkit.errors import ArtifactError
 from adapterkit.heads import build_head
 from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, DataFacts, parse_object, read_file
 from adapterkit.recipe import HeadSettings
+from adapterkit.recipe.kinds import FACTS, KINDS
 
 SEED = 0
 """Of modules that are overwritten by the imported tensors at once."""
@@ -90,7 +90,7 @@ def import_peft(
             data=DataFacts(source=f"imported from PEFT: {src.name}"),
             metrics={},
             seed=SEED,
-            golden=list(rows) or sample_rows(kind),
+            golden=list(rows) or made.sample_rows(made.labels, made.problem),
             overwrite=overwrite,
             dtype=dtype or _dtype(tensors),
         )
@@ -113,17 +113,17 @@ def _read(src: Path, name: str) -> bytearray:
 
 
 def _kind(facts: PeftFacts, kind: str | None, src: Path) -> str:
-    known = {peft: ours for ours, peft in TASK_TYPES.items() if peft is not None}
+    known = {of.peft_type: name for name, of in FACTS.items() if of.peft_type is not None}
     stated = known.get(facts.task_type or "")
     if kind is None and stated is None:
         raise ArtifactError(
             f"{src} cannot be imported",
             [f"kind: its config says task_type {facts.task_type!r:.40}, which names none"],
-            f"Pass kind= one of {', '.join(TASK_TYPES)}.",
+            f"Pass kind= one of {', '.join(KINDS)}.",
         )
     chosen = kind or str(stated)
-    if chosen not in TASK_TYPES:
-        raise ArtifactError(f"{chosen!r:.40} is not a kind of task", remedy=f"Pass one of {', '.join(TASK_TYPES)}.")
+    if chosen not in FACTS:
+        raise ArtifactError(f"{chosen!r:.40} is not a kind of task", remedy=f"Pass one of {', '.join(KINDS)}.")
     if stated is not None and chosen != stated:
         raise ArtifactError(
             f"{src} cannot be imported",

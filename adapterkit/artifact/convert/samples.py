@@ -1,4 +1,4 @@
-"""A task that no rows were read for, and a few rows of ours to answer."""
+"""The task of an adapter that came without its rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,6 @@ from adapterkit.manifest import validation_problems
 from adapterkit.recipe import TaskSettings
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.table import TASKS
-
-TEXTS = (
-    "The quick brown fox jumps over the lazy dog.",
-    "My card was lost on the way to London, can you send a new one?",
-    "It was a bright cold day in April, and the clocks were striking thirteen.",
-    "Ada Lovelace wrote the first program in 1843.",
-)
-LABELLED = ("text-classification", "token-classification")
 
 
 def make_task(
@@ -38,9 +30,8 @@ def make_task(
         ArtifactError: labels are missing, given for a kind without any, or the settings are not valid.
     """
     given: dict[str, Any] = {"kind": kind, **settings}
-    if kind == "text-classification":
-        given.setdefault("problem", "single-label")
-    labelled = kind in LABELLED and given.get("problem") != "regression"
+    task_class = TASKS[kind]
+    labelled = task_class.has_labels(_settings(given, src))
     if labelled and labels is None:
         counts = ", ".join(map(str, sizes))
         raise ArtifactError(
@@ -55,36 +46,16 @@ def make_task(
         )
     if labels is not None:
         given["labels"] = tuple(labels)
+    full = _settings(given, src)
+    problem = "" if full.problem == "auto" else full.problem
     try:
-        return TASKS[kind].prepare(TaskSettings(**given), sample_rows(kind, tuple(labels or ()), given.get("problem")))
-    except ValidationError as error:
-        raise ArtifactError(f"{src} cannot be imported", validation_problems(error, "task")) from error
+        return task_class.prepare(full, task_class.sample_rows(full.labels or (), problem))
     except DataError as error:
         raise ArtifactError(f"{src} cannot be imported", error.problems or [error.summary], error.remedy) from error
 
 
-def sample_rows(kind: str, labels: Sequence[str] = (), problem: str | None = None) -> list[dict[str, Any]]:
-    """A few rows of a kind, with every label in some row where there are labels."""
-    if kind == "text-classification":
-        if problem == "regression":
-            return [{"text": text, "label": 0.5} for text in TEXTS]
-        names = list(labels) or ["a", "b"]
-        count = max(len(TEXTS), len(names))
-        one = [names[number % len(names)] for number in range(count)]
-        values: list[Any] = [[name] for name in one] if problem == "multi-label" else one
-        return [{"text": TEXTS[number % len(TEXTS)], "label": values[number]} for number in range(count)]
-    if kind == "token-classification":
-        names = list(labels) or ["a", "b"]
-        words = [TEXTS[0].split()[number % 9] for number in range(len(names))]
-        return [
-            {"tokens": words, "tags": names},
-            *({"tokens": text.split(), "tags": names[:1] * len(text.split())} for text in TEXTS),
-        ]
-    if kind == "question-answering":
-        answer = {"text": ["the lazy dog"], "answer_start": [TEXTS[0].index("the lazy dog")]}
-        return [{"question": f"Over whom? {number}", "context": TEXTS[0], "answers": answer} for number in range(4)]
-    if kind == "multiple-choice":
-        return [{"question": text, "choices": ["yes", "no", "perhaps"], "label": 0} for text in TEXTS]
-    if kind == "seq2seq-lm":
-        return [{"source": text, "target": text} for text in TEXTS]
-    return [{"text": text} for text in TEXTS]
+def _settings(given: Mapping[str, Any], src: Path) -> TaskSettings:
+    try:
+        return TaskSettings(**given)
+    except ValidationError as error:
+        raise ArtifactError(f"{src} cannot be imported", validation_problems(error, "task")) from error

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.artifact.card import escaped, quoted
-from adapterkit.artifact.convert.samples import sample_rows
 from adapterkit.artifact.golden import TOLERANCE
 from adapterkit.artifact.loading import Artifact, open_artifact
 from adapterkit.backbone import Backbone
@@ -24,7 +23,7 @@ from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError, MergeError
 from adapterkit.heads.headed import logits_of
 from adapterkit.manifest import check_output, stage_folder
-from adapterkit.recipe.kinds import AUTO_CLASSES, LANGUAGE_MODEL_KINDS
+from adapterkit.recipe.kinds import FACTS
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]
 
@@ -128,7 +127,7 @@ def _check_expressible(artifact: Artifact, trunk_only: bool) -> None:
     if head.kind != "family" and not trunk_only:
         raise ExportError(
             f"{artifact.folder} has a {head.kind} head of our own, which no transformers class has",
-            [f"head: {head.kind}, expected family: the head of {AUTO_CLASSES[artifact.task.kind]}"],
+            [f"head: {head.kind}, expected family: the head of {FACTS[artifact.task.kind].auto_class}"],
             "Export the merged trunk alone (trunk_only=True, --trunk-only), train with head.kind=family, or serve it "
             "with ak.Host or ak.load.",
         )
@@ -177,9 +176,8 @@ def _batches(adapted: Adapted, artifact: Artifact) -> Iterator[dict[str, Tensor]
     """The inputs of a few rows, one by one: the golden rows, else sentences of ours."""
     task = adapted.task
     rows: Sequence[Mapping[str, Any]] = [row.row for row in artifact.manifest.golden.rows]
-    for row in rows or sample_rows(task.kind, task.labels, task.problem or None):
-        purpose: Any = "score" if task.kind in LANGUAGE_MODEL_KINDS else "predict"
-        features = task.encode([row], adapted.vocabulary, purpose).features
+    for row in rows or task.sample_rows(task.labels, task.problem):
+        features = task.encode([row], adapted.vocabulary, task.proof).features
         if features:
             yield task.collate(features, adapted.vocabulary, seed=None).inputs
 
@@ -200,7 +198,7 @@ def _answer(model: nn.Module, inputs: dict[str, Tensor], trunk_only: bool) -> Te
 
 def _loaded(folder: Path, artifact: Artifact, trunk_only: bool, dtype: str) -> Any:
     """The checkpoint as transformers alone loads it. Raises ExportError where names are missing or left over."""
-    auto = "AutoModel" if trunk_only else AUTO_CLASSES[artifact.task.kind]
+    auto = "AutoModel" if trunk_only else FACTS[artifact.task.kind].auto_class
     loaded, info = getattr(transformers, auto).from_pretrained(
         folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
     )
@@ -225,7 +223,7 @@ def _check_answers(summary: str, found: Sequence[Tensor], expected: Sequence[Ten
 def _card(artifact: Artifact, trunk_only: bool) -> str:
     """A short README with the hub's metadata."""
     manifest = artifact.manifest
-    auto = "AutoModel" if trunk_only else AUTO_CLASSES[artifact.task.kind]
+    auto = "AutoModel" if trunk_only else FACTS[artifact.task.kind].auto_class
     what = "the merged trunk, without the adapter's head," if trunk_only else f"a {artifact.task.kind} model"
     lines = ["---"]
     if not Path(manifest.backbone.name).is_absolute():

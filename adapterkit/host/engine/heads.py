@@ -32,7 +32,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads.family import build_family
 from adapterkit.heads.headed import Headed, in_float32, logits_of
-from adapterkit.heads.own import HEAD_NAME, POOLED_KINDS, OwnModel, build_own
+from adapterkit.heads.own import HEAD_NAME, OwnModel, build_own
 from adapterkit.recipe import HeadSettings
 
 Role = Literal["trunk", "encoder", "decoder"]
@@ -146,7 +146,7 @@ class Template:
                 headed.module.get_submodule(owner)._parameters[name] = None  # the initial values are nobody's
         headed.module.eval()
         pooling = f"{HEAD_NAME}.pooling."
-        is_pooled = isinstance(headed.module, OwnModel) and headed.module.kind in POOLED_KINDS
+        is_pooled = isinstance(headed.module, OwnModel) and headed.module.pools
         self.pools_alike = is_pooled and not any(path.startswith(pooling) for path in self.shapes)
 
     def _put_stand_ins(self, module: nn.Module, trunk: nn.Module, path: str) -> set[Role]:

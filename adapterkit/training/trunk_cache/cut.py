@@ -16,7 +16,7 @@ from adapterkit.adapted import Adapted
 from adapterkit.backbone import Side
 from adapterkit.backbone.cut import above, below, layers_of
 from adapterkit.errors import SiteError
-from adapterkit.heads.own import POOLED_KINDS, OwnModel
+from adapterkit.heads.own import OwnModel
 from adapterkit.heads.pooling import FixedPooling
 from adapterkit.heads.unpadded import UnpaddedHeaded
 
@@ -89,8 +89,8 @@ class NoCut:
 
 def cut_of(adapted: Adapted) -> Cut | NoCut:
     """The highest cut below everything that learns."""
-    if adapted.task.kind == "masked-lm":
-        return NoCut("masked-lm draws new masks in every epoch, so that no text is read twice")
+    if adapted.task.draws_anew:
+        return NoCut(f"{adapted.task.kind} draws new masks in every epoch, so that no text is read twice")
     module, lowest = adapted.module, adapted.attachment.lowest_layer
     try:
         path, layers = layers_of(module)
@@ -115,7 +115,7 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
 
 def _fixed_pooling(module: nn.Module) -> str:
     """How an own head pools, where that does not learn; "" elsewhere."""
-    if not isinstance(module, OwnModel) or module.kind not in POOLED_KINDS:
+    if not isinstance(module, OwnModel) or not module.pools:
         return ""
     found = [part for part in module.modules() if isinstance(part, FixedPooling)]
     return found[0].pooling if found else ""

@@ -117,3 +117,15 @@ class GenerationError(AdapterkitError, ValueError):
 
 class HostClosedError(AdapterkitError, RuntimeError):
     """A host that was closed is asked for something."""
+
+
+class RegistryError(AdapterkitError, ValueError):
+    """A registry cannot be opened, read or written, or does not have what was asked for."""
+
+
+class ConflictError(RegistryError):
+    """Somebody else changed the same thing in the registry first."""
+
+
+class GateError(RegistryError):
+    """A version does not pass the gate of a channel."""

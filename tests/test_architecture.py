@@ -41,6 +41,7 @@ FLOORS: dict[str, int] = {
     "evaluation": 8,
     "planning": 8,
     "sweeping": 8,
+    "registry": 9,
     "cli": 11,
     "demo": 12,
     "__init__": 13,

@@ -1,0 +1,66 @@
+"""What the audit's entries say of a channel: where it pointed when, and where a roll back leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from adapterkit.registry.audit import Entry
+from adapterkit.registry.records import Served, Version
+
+MOVES = ("promote", "roll-back")
+"""Actions after which a channel points elsewhere."""
+
+
+def moves_of(entries: Iterable[Entry], channel: str) -> list[Entry]:
+    """The entries that moved a channel, of the task that all of them are about."""
+    return [entry for entry in entries if entry.channel == channel and entry.action in MOVES]
+
+
+def history_of(moves: Sequence[Entry], versions: Mapping[str, Version]) -> tuple[Served, ...]:
+    """What a channel answered with, the oldest first.
+
+    Args:
+        moves: of the channel.
+        versions: by digest.
+    """
+    ends = [*(move.at for move in moves[1:]), None]
+    return tuple(
+        Served(
+            version=versions[move.digest],
+            channel=move.channel,
+            since=move.at,
+            until=end,
+            by=move.actor,
+            action=move.action,
+            evidence=move.details.get("evidence", {}),
+            forced=move.details.get("forced", ""),
+        )
+        for move, end in zip(moves, ends, strict=False)
+    )
+
+
+def way_back(moves: Iterable[Entry]) -> list[str]:
+    """The versions that roll backs go through, the last one being where the channel points."""
+    stack: list[str] = []
+    for move in moves:
+        if move.action == "roll-back":
+            stack.pop()
+        elif stack[-1:] != [move.digest]:
+            stack.append(move.digest)
+    return stack
+
+
+def disagreements(entries: Sequence[Entry], versions: Iterable[Version]) -> list[str]:
+    """Versions that nobody added and channels that nobody moved, by what the audit says."""
+    added = {(entry.task, entry.digest) for entry in entries if entry.action == "add"}
+    pointed = {(entry.task, entry.channel): entry.digest for entry in entries if entry.action in MOVES}
+    problems = []
+    for version in versions:
+        if (version.task, version.digest) not in added:
+            problems.append(f"{version.task} {version.short}: no entry says that it was added")
+        problems += [
+            f"{version.task} {channel}: it points to {version.short}, which no entry says"
+            for channel in version.channels
+            if pointed.get((version.task, channel)) != version.digest
+        ]
+    return problems

@@ -1,0 +1,399 @@
+"""The registry: versions of tasks, channels that point to them, and an audit of everything that was done."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from adapterkit.errors import AdapterkitError, ConflictError, RegistryError
+from adapterkit.manifest.strict_json import dump_json
+from adapterkit.registry import times
+from adapterkit.registry.audit import AuditReport, Entry, chain_problems
+from adapterkit.registry.database import open_database, refused_as_registry_error
+from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
+from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
+from adapterkit.registry.ledger import Ledger, Turn
+from adapterkit.registry.names import check_name, find_version
+from adapterkit.registry.records import SHORT, Served, Version
+from adapterkit.registry.store import Store, default_store, read_whole
+
+STABLE = "stable"
+DEFAULT_URL = "sqlite:///registry.db"
+
+
+class Registry:
+    """A catalogue of versions: which artifact, on which channel, since when, on what evidence.
+
+    Every change is one transaction together with its entry in the audit: it happens whole or not at all, whoever is
+    killed and whichever disk is full. Writers come one after the other; readers see a state that was.
+
+    Args:
+        url: of the database: sqlite:///registry.db, postgresql+psycopg://user@host/name.
+        store: where artifacts are kept: a folder or a URL of fsspec. It is named when the registry is made; None
+            takes a folder beside a SQLite file.
+        actor: who acts, for the audit; None takes ADAPTERKIT_ACTOR or the user of this process.
+        cache: where artifacts of a store elsewhere are kept on this machine.
+
+    Raises:
+        RegistryError: the database or the store cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        store: str | Path | None = None,
+        actor: str | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.url = url
+        self.actor = check_name(actor or os.environ.get("ADAPTERKIT_ACTOR") or getpass.getuser(), "actor")
+        self._engine = open_database(url)
+        self._ledger = Ledger(self._engine, self.actor)
+        cached = Path(cache) if cache is not None else Path.home() / ".cache" / "adapterkit" / "registry"
+        self._store = Store(self._kept_in(None if store is None else str(store)), cached)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Registry({self._engine.url.render_as_string(hide_password=True)})"
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def add(self, task: str, source: str | Path) -> Version:
+        """Keep an artifact as a version of a task. The same content again gives the same version.
+
+        Args:
+            task: the task's name in the registry; it is made with its first version.
+            source: the artifact's folder.
+
+        Raises:
+            ArtifactError: it is not whole.
+            RegistryError: the store or the database refuses; nothing has changed then.
+        """
+        from adapterkit.registry.tables import VERSIONS
+
+        check_name(task, "task")
+        manifest, files = read_whole(source)
+        digest = manifest.sha256
+        known = {version.digest: version for version in self.versions(task)}
+        if digest in known:
+            return known[digest]
+        location = self._store.put(digest, files)
+        row = {
+            "task": task,
+            "digest": digest,
+            "kind": manifest.kind,
+            "method": manifest.method.kind,
+            "backbone": manifest.backbone.name,
+            "fingerprint": manifest.backbone.fingerprint,
+            "data": manifest.data.digests.get("train"),
+            "recipe": sha256(dump_json(manifest.recipe)).hexdigest(),
+            "parent": manifest.parent,
+            "size_bytes": manifest.size_bytes,
+            "source": str(source),
+            "location": location,
+            "manifest": bytes(files.content["adapterkit.json"]).decode(),
+        }
+
+        def change(turn: Turn) -> Entry | None:
+            from sqlalchemy import func, select
+
+            same = (VERSIONS.c.task == task) & (VERSIONS.c.digest == digest)
+            if turn.connection.execute(select(VERSIONS.c.digest).where(same)).first():
+                return None  # another writer was quicker
+            count = turn.connection.execute(
+                select(func.count()).select_from(VERSIONS).where(VERSIONS.c.task == task)
+            ).scalar_one()
+            added = {"number": count + 1, "added_at": turn.at, "added_by": self.actor}
+            turn.connection.execute(VERSIONS.insert().values(**row, **added))
+            details = {"source": str(source), "location": location, "number": count + 1}
+            return turn.entry("add", task, "", digest, details)
+
+        self._ledger.write(f"version {digest[:SHORT]} of {task}", change)
+        return self.version(task, digest)
+
+    def tasks(self) -> tuple[str, ...]:
+        """The names of all tasks, in order."""
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import VERSIONS
+
+        with self._engine.connect() as connection:
+            return tuple(connection.execute(select(VERSIONS.c.task).distinct().order_by(VERSIONS.c.task)).scalars())
+
+    def versions(
+        self,
+        task: str | None = None,
+        *,
+        fingerprint: str | None = None,
+        data: str | None = None,
+        recipe: str | None = None,
+        parent: str | None = None,
+    ) -> tuple[Version, ...]:
+        """Versions by task and number; of one task, one backbone, one set of training rows, one recipe, one parent.
+
+        Args:
+            fingerprint: of the backbone.
+            data: digest of the training rows.
+            recipe: digest of the recipe.
+            parent: the version that they were made from.
+        """
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import CHANNELS, VERSIONS
+
+        asked = {"task": task, "fingerprint": fingerprint, "data": data, "recipe": recipe, "parent": parent}
+        found = select(VERSIONS).order_by(VERSIONS.c.task, VERSIONS.c.number)
+        for name, value in asked.items():
+            if value is not None:
+                found = found.where(VERSIONS.c[name] == value)
+        with self._engine.connect() as connection:
+            rows = connection.execute(found).mappings().all()
+            pointers = connection.execute(select(CHANNELS).order_by(CHANNELS.c.channel)).mappings().all()
+        return tuple(_version(row, pointers) for row in rows)
+
+    def version(self, task: str, named: str) -> Version:
+        """One version: by its digest, a prefix of it, its number, or a channel that points to it.
+
+        Raises:
+            RegistryError: none, or more than one; says which there are.
+        """
+        return find_version(task, named, self.versions(task), self.tasks)
+
+    def manifest(self, version: Version) -> Any:
+        """The version's manifest, as it was added."""
+        from sqlalchemy import select
+
+        from adapterkit.manifest.manifest import parse_manifest
+        from adapterkit.registry.tables import VERSIONS
+
+        same = (VERSIONS.c.task == version.task) & (VERSIONS.c.digest == version.digest)
+        with self._engine.connect() as connection:
+            return parse_manifest(connection.execute(select(VERSIONS.c.manifest).where(same)).scalar_one().encode())
+
+    def lineage(self, task: str, named: str) -> tuple[Version, ...]:
+        """A version and those that it was made from, as far as the registry has them; the newest first."""
+        line = [self.version(task, named)]
+        known = {version.digest: version for version in self.versions()}
+        while (parent := line[-1].parent) in known and known[parent] not in line:
+            line.append(known[parent])
+        return tuple(line)
+
+    def channels(self, task: str) -> Mapping[str, Version]:
+        """Channel -> the version that it points to."""
+        return {channel: version for version in self.versions(task) for channel in version.channels}
+
+    def fetch(self, task: str, named: str = STABLE) -> Path:
+        """The artifact of a version as a folder on this machine, checked against its digest.
+
+        Raises:
+            RegistryError: no such version, or the store does not give it.
+            ArtifactError: the store gives something else.
+        """
+        version = self.version(task, named)
+        return self._store.get(version.digest, version.location)
+
+    def gate(self, task: str, channel: str = STABLE) -> Gate:
+        """What a promotion to this channel must pass: the task's own gate, that of all tasks, or the plain one."""
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import GATES
+
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(GATES).where(GATES.c.channel == channel)).mappings().all()
+        settings = {row["task"]: row["settings"] for row in rows}
+        own = settings.get(task, settings.get(""))
+        return Gate() if own is None else read_gate(json.loads(own))
+
+    def set_gate(self, gate: Gate | Mapping[str, Any], *, task: str = "", channel: str = STABLE) -> None:
+        """Say what a promotion to a channel must pass.
+
+        Args:
+            task: one task; "" for all that have no gate of their own.
+        """
+        from adapterkit.registry.tables import GATES
+
+        settings = (gate if isinstance(gate, Gate) else read_gate(gate)).model_dump(mode="json")
+
+        def change(turn: Turn) -> Entry:
+            same = (GATES.c.task == task) & (GATES.c.channel == channel)
+            turn.connection.execute(GATES.delete().where(same))
+            turn.connection.execute(GATES.insert().values(task=task, channel=channel, settings=json.dumps(settings)))
+            return turn.entry("gate", task, channel, "", settings)
+
+        self._ledger.write(f"the gate of {channel}", change)
+
+    def promote(
+        self,
+        task: str,
+        version: str,
+        channel: str = STABLE,
+        *,
+        evidence: Mapping[str, Any] | None = None,
+        force: str = "",
+    ) -> Version:
+        """Let a channel point to a version.
+
+        Args:
+            version: its digest or a prefix, its number, or another channel that points to it.
+            channel: `stable`, `candidate`, `shadow`, or any name.
+            evidence: check -> what it found, see `registry.gates`. That the files are whole is looked at here.
+            force: the reason for going past the gate; the audit keeps it.
+
+        Raises:
+            GateError: the evidence is not enough, with every reason.
+            ConflictError: somebody moved the channel meanwhile.
+            RegistryError: no such version, or the database refuses. Nothing has changed then.
+        """
+        check_name(channel, "channel")
+        wanted = self.version(task, version)
+        before = self._pointer(task, channel)
+        found = {**read_evidence(evidence or {}), "files": self._whole(wanted)}
+        if not force:
+            self.gate(task, channel).check(f"{task} {wanted.short}", found)
+        details: dict[str, Any] = {"evidence": {name: each.model_dump(mode="json") for name, each in found.items()}}
+        if force:
+            details["forced"] = force
+        self._move("promote", wanted, channel, before, details)
+        return self.version(task, wanted.digest)
+
+    def roll_back(self, task: str, channel: str = STABLE) -> Version:
+        """Let a channel point to the version that it had before; again, to the one before that.
+
+        It moves a pointer in the database and asks nothing else: no gate, no artifact, no network.
+
+        Raises:
+            RegistryError: there was none before.
+            ConflictError: somebody moved the channel meanwhile.
+        """
+        before = self._pointer(task, channel)
+        stack = way_back(moves_of(self.entries(task), channel))
+        if len(stack) < 2:
+            known = f"found {len(stack)} version{'' if len(stack) == 1 else 's'} on {channel}"
+            raise RegistryError(f"{task} cannot be rolled back", [f"history: {known}, expected two or more"])
+        wanted = self.version(task, stack[-2])
+        self._move("roll-back", wanted, channel, before, {})
+        return self.version(task, wanted.digest)
+
+    def history(self, task: str, channel: str = STABLE) -> tuple[Served, ...]:
+        """Everything that a channel answered with, the oldest first."""
+        versions = {version.digest: version for version in self.versions(task)}
+        return history_of(moves_of(self.entries(task), channel), versions)
+
+    def served(self, task: str, at: str | datetime, channel: str = STABLE) -> Served | None:
+        """What a channel answered with at a time; None where nothing did yet.
+
+        Args:
+            at: ISO 8601 or a datetime; without a zone it is UTC.
+        """
+        moment = times.parse_time(at)
+        return next((move for move in reversed(self.history(task, channel)) if move.since <= moment), None)
+
+    def entries(self, task: str | None = None) -> tuple[Entry, ...]:
+        """The audit's entries, the oldest first; of one task, or all."""
+        return self._ledger.entries(task)
+
+    def audit(self, *, head: str | None = None, files: bool = True) -> AuditReport:
+        """Prove that the history is the one that was written, and that channels and artifacts agree with it.
+
+        Args:
+            head: hash of an entry that was noted elsewhere, which must still be there.
+            files: whether the artifacts' bytes are read too.
+        """
+        entries, last, versions = self.entries(), self._ledger.head(), self.versions()
+        problems = chain_problems(entries, last)
+        if head is not None and head not in {entry.hash for entry in entries}:
+            problems.append(f"the entry {head[:SHORT]} is not there: the history was written anew")
+        problems += disagreements(entries, versions)
+        if files:
+            looked = [(version, self._whole(version)) for version in versions]
+            problems += [f"{each.task} {each.short}: {found.detail}" for each, found in looked if not found.passed]
+        return AuditReport(len(entries), last, tuple(problems))
+
+    def _kept_in(self, asked: str | None) -> str:
+        """Where artifacts are kept: as was said when the registry was made."""
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import FACTS
+
+        with refused_as_registry_error("the store's place"), self._engine.begin() as connection:
+            known = connection.execute(select(FACTS.c.value).where(FACTS.c.name == "store")).scalar_one_or_none()
+            if known is None:
+                known = default_store(self.url) if asked is None else _absolute(asked)
+                connection.execute(FACTS.insert().values(name="store", value=known))
+        if asked is not None and _absolute(asked) != known:
+            raise RegistryError(
+                "this registry keeps its artifacts elsewhere", [f"store: found {known}, asked for {_absolute(asked)}"]
+            )
+        return str(known)
+
+    def _whole(self, version: Version) -> Evidence:
+        try:
+            self._store.get(version.digest, version.location)
+        except AdapterkitError as error:
+            return Evidence(passed=False, detail="; ".join([error.summary, *error.problems])[:4096])
+        return Evidence(passed=True, detail="the files are those that were added")
+
+    def _pointer(self, task: str, channel: str) -> int:
+        """How often the channel has moved; 0 where it is not there."""
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import CHANNELS
+
+        same = (CHANNELS.c.task == task) & (CHANNELS.c.channel == channel)
+        with self._engine.connect() as connection:
+            return int(connection.execute(select(CHANNELS.c.revision).where(same)).scalar_one_or_none() or 0)
+
+    def _move(self, action: str, version: Version, channel: str, before: int, details: Mapping[str, Any]) -> None:
+        """Let a channel point to a version, if nobody has moved it since it had moved `before` times."""
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import CHANNELS
+
+        task = version.task
+        same = (CHANNELS.c.task == task) & (CHANNELS.c.channel == channel)
+
+        def change(turn: Turn) -> Entry:
+            row = turn.connection.execute(select(CHANNELS).where(same)).mappings().first()
+            revision = 0 if row is None else int(row["revision"])
+            if revision != before:
+                raise ConflictError(
+                    f"{task} {channel} was moved by somebody else meanwhile",
+                    [f"it points to {row['digest'][:SHORT] if row else 'nothing'}, which was not so when this began"],
+                    "Look at `adapterkit registry history` and try again.",
+                )
+            values = {"digest": version.digest, "revision": revision + 1, "since": turn.at}
+            if row is None:
+                turn.connection.execute(CHANNELS.insert().values(task=task, channel=channel, **values))
+            else:
+                turn.connection.execute(CHANNELS.update().where(same).values(**values))
+            moved = {**details, "before": None if row is None else row["digest"]}
+            return turn.entry(action, task, channel, version.digest, moved)
+
+        self._ledger.write(f"{action} of {task} {version.short}", change)
+
+
+def _version(row: Mapping[str, Any], pointers: Sequence[Mapping[str, Any]]) -> Version:
+    facts = {name: value for name, value in row.items() if name != "manifest"}
+    channels = tuple(p["channel"] for p in pointers if (p["task"], p["digest"]) == (row["task"], row["digest"]))
+    return Version(**facts, metrics=json.loads(row["manifest"])["metrics"], channels=channels)
+
+
+def _absolute(store: str) -> str:
+    return store.rstrip("/") if "://" in store else os.path.abspath(store)

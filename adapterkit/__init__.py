@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from adapterkit.planning import plan as plan
     from adapterkit.recipe import Recipe as Recipe
     from adapterkit.recipe import load_recipe as load_recipe
+    from adapterkit.registry import Registry as Registry
     from adapterkit.sweeping import sweep as sweep
     from adapterkit.training import train as train
 
@@ -39,6 +40,7 @@ __all__ = [
     "Backbone",
     "Host",
     "Recipe",
+    "Registry",
     "__version__",
     "compose",
     "errors",
@@ -62,6 +64,7 @@ __getattr__, __dir__ = lazily(
         "Backbone": "adapterkit.backbone",
         "Host": "adapterkit.host",
         "Recipe": "adapterkit.recipe",
+        "Registry": "adapterkit.registry",
         "compose": "adapterkit.compose",
         "evaluate": "adapterkit.evaluation",
         "export": "adapterkit.artifact",

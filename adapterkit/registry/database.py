@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,8 @@ def open_database(url: str) -> Any:
         ) from error
     if sqlite:
         if address.database not in (None, "", ":memory:"):
-            Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # what SQLite says then names the file
+                Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
         # Python's driver would begin a transaction at the first write only, too late for what was read before it.
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from adapterkit.errors import AdapterkitError, ConflictError, RegistryError
-from adapterkit.manifest.strict_json import dump_json
+from adapterkit.manifest import MANIFEST, Manifest, dump_json, parse_manifest
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
 from adapterkit.registry.database import open_database, refused_as_registry_error
@@ -108,7 +108,7 @@ class Registry:
             "size_bytes": manifest.size_bytes,
             "source": str(source),
             "location": location,
-            "manifest": bytes(files.content["adapterkit.json"]).decode(),
+            "manifest": bytes(files.content[MANIFEST]).decode(),
         }
 
         def change(turn: Turn) -> Entry | None:
@@ -176,11 +176,10 @@ class Registry:
         """
         return find_version(task, named, self.versions(task), self.tasks)
 
-    def manifest(self, version: Version) -> Any:
+    def manifest(self, version: Version) -> Manifest:
         """The version's manifest, as it was added."""
         from sqlalchemy import select
 
-        from adapterkit.manifest.manifest import parse_manifest
         from adapterkit.registry.tables import VERSIONS
 
         same = (VERSIONS.c.task == version.task) & (VERSIONS.c.digest == version.digest)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, ArtifactError, RegistryError
-from adapterkit.manifest.atomic import write_folder
-from adapterkit.manifest.folder import MANIFEST, MAX_BYTES, Files, read_folder
-from adapterkit.manifest.manifest import Manifest, parse_manifest
+from adapterkit.manifest import (
+    MANIFEST,
+    MAX_BYTES,
+    Files,
+    Manifest,
+    file_problems,
+    parse_manifest,
+    read_folder,
+    refused,
+    write_folder,
+)
 
 
 def read_whole(folder: str | Path) -> tuple[Manifest, Files]:
@@ -22,21 +30,10 @@ def read_whole(folder: str | Path) -> tuple[Manifest, Files]:
     """
     files = read_folder(folder)
     manifest = parse_manifest(files.content[MANIFEST])
-    problems = file_problems(files.content, manifest)
+    problems = file_problems(files, manifest)
     if problems:
-        raise ArtifactError(f"{folder} is not whole", problems, "Download or train it again.")
+        raise refused(files.folder, problems)
     return manifest, files
-
-
-def file_problems(content: Mapping[str, bytes | bytearray], manifest: Manifest) -> list[str]:
-    """Files that are not those that the manifest describes."""
-    from hashlib import sha256
-
-    return [
-        f"{name}: its content is not what the manifest says"
-        for name, facts in manifest.files.items()
-        if len(content[name]) != facts.size_bytes or sha256(content[name]).hexdigest() != facts.sha256
-    ]
 
 
 class Store:

@@ -1,0 +1,112 @@
+"""Writers that are killed at any moment leave a whole history, in SQLite and in PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from adapterkit.registry import Registry
+from tests.registry.conftest import Make
+
+KILLS = int(os.environ.get("ADAPTERKIT_ABUSE_KILLS", "3"))
+"""How many of each database; the full run of abuse asks for more."""
+
+WRITER = """
+import itertools, sys
+from adapterkit.errors import ConflictError
+from adapterkit.registry import Registry
+registry = Registry(sys.argv[1], actor=sys.argv[2])
+print("ready", flush=True)
+for step in itertools.count():
+    try:
+        registry.promote("intent", str(step % 3 + 1)) if step % 4 else registry.roll_back("intent")
+    except ConflictError:
+        pass
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL server, of this module alone."""
+    pgserver = pytest.importorskip("pgserver", reason="PostgreSQL comes with the package pgserver")
+    pytest.importorskip("psycopg")
+    try:
+        started = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"PostgreSQL does not start here: {error}")
+    yield started
+    started.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> Iterator[Registry]:
+    """A registry with three versions of a task, all of them promoted once."""
+    url = f"sqlite:///{tmp_path}/r.db"
+    if request.param == "postgresql":
+        name = f"r{time.monotonic_ns()}"
+        server = request.getfixturevalue("server")
+        server.psql(f"CREATE DATABASE {name}")
+        url = server.get_uri(name).replace("postgresql://", "postgresql+psycopg://")
+    with Registry(url, store=tmp_path / "kept", actor="ada") as registry:
+        for number, name in enumerate("abc", 1):
+            registry.add("intent", make(name))
+            registry.promote("intent", str(number))
+        yield registry
+
+
+def test_writers_killed_at_any_moment_leave_a_whole_history(opened: Registry) -> None:
+    generator = random.Random(0)
+    for _ in range(KILLS):
+        command = [sys.executable, "-c", WRITER, opened.url]
+        writers = [subprocess.Popen([*command, name], stdout=subprocess.PIPE) for name in ("bob", "eve")]
+        for writer in writers:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+        time.sleep(generator.uniform(0.0, 0.2))
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+            assert writer.stdout is not None
+            writer.stdout.close()
+        report = opened.audit()
+        assert report, report.problems
+    assert {entry.actor for entry in opened.entries()} == {"ada", "bob", "eve"}
+    opened.promote("intent", "1")
+    assert opened.version("intent", "stable").number == 1
+
+
+def test_an_entry_is_neither_changed_nor_removed(opened: Registry) -> None:
+    for statement in ("UPDATE audit SET actor = 'eve'", "DELETE FROM versions"):
+        with pytest.raises(DBAPIError, match="only grows"), opened._engine.begin() as connection:
+            connection.execute(text(statement))
+    assert opened.audit()
+
+
+def test_a_full_disk_leaves_the_registry_as_it_was(tmp_path: Path, make: Make) -> None:
+    with Registry(f"sqlite:///{tmp_path}/r.db", actor="ada") as registry:
+        registry.add("intent", make("a"))
+    code = (
+        "import resource, sys; from adapterkit.registry import Registry; from adapterkit.errors import RegistryError\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "registry = Registry(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
+        "try:\n    registry.promote('intent', '1', 'x' * 150)\n"
+        "except RegistryError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/r.db"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "was not written; the registry is as it was" in said
+    with Registry(f"sqlite:///{tmp_path}/r.db") as registry:
+        assert registry.audit()
+        assert registry.channels("intent") == {}

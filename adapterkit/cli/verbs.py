@@ -37,6 +37,7 @@ VERBS: Mapping[str, str] = {
     "export": (
         "Merge a LoRA or IA3 into a copy of its backbone: a plain checkpoint, proven to answer as the adapter does."
     ),
+    "registry": "Keep versions of tasks: which answers, since when, on what evidence; go back in one command.",
     "recipes": "List the recipes that ship with adapterkit, or print one to start your own from.",
     "schema": (
         "Print the JSON schema of a recipe or a plan, for editors: every field, its bounds, its default, what it does."
@@ -59,6 +60,10 @@ def load_verb(name: str) -> TyperCommand:
     word = f"{name}_" if iskeyword(name) else name
     module = import_module(f"adapterkit.cli.{word}")
     function = getattr(module, word)
+    if isinstance(function, typer.Typer):  # a verb with verbs of its own
+        group = typer.main.get_command(function)
+        group.name = name
+        return cast(TyperCommand, group)
     text, *commands = cleandoc(function.__doc__ or "").split("\n$ ")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     alone.command(name, help=text, epilog=examples(*commands), cls=getattr(module, PARSED_BY, None))(function)

@@ -1,0 +1,317 @@
+"""`adapterkit registry`: one verb with a verb of its own for everything that a registry does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import Json
+
+if TYPE_CHECKING:
+    from adapterkit.registry import Registry, Served, Version
+
+Url = Annotated[
+    str,
+    typer.Option("--registry", metavar="URL", envvar="ADAPTERKIT_REGISTRY", help="The registry's database."),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="FOLDER_OR_URL",
+        help="Where artifacts are kept; named once. Default: beside a SQLite file.",
+        show_default=False,
+    ),
+]
+Actor = Annotated[
+    str | None,
+    typer.Option(
+        "--as", envvar="ADAPTERKIT_ACTOR", metavar="NAME", help="Who does it, for the audit.", show_default=False
+    ),
+]
+Channel = Annotated[str, typer.Option("--channel", help="Which pointer: stable, candidate, shadow, or any name.")]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's name in the registry.", show_default=False)]
+Named = Annotated[
+    str,
+    typer.Argument(metavar="VERSION", help="A number, a digest or its beginning, or a channel.", show_default=False),
+]
+DEFAULT_URL = "sqlite:///registry.db"
+STABLE = "stable"
+
+registry = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    epilog=console.examples(
+        "adapterkit registry add intent runs/banking77",
+        "adapterkit registry promote intent 1 --backbone sentence-transformers/all-MiniLM-L6-v2",
+        "adapterkit registry history intent",
+        "adapterkit registry served intent --at 2026-11-28T09:30",
+        "adapterkit registry roll-back intent",
+    ),
+)
+
+
+@registry.callback()
+def about() -> None:
+    """Keep versions of tasks: which answers, since when, on what evidence; go back in one command."""
+
+
+@registry.command()
+def add(
+    task: Task,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="An artifact's folder or hub id.", show_default=False)
+    ],
+    url: Url = DEFAULT_URL,
+    store: StoreUrl = None,
+    actor: Actor = None,
+    as_json: Json = False,
+) -> None:
+    """Keep an artifact as a version of a task. The same content again is the same version."""
+    folder: str | Path = source
+    if not Path(source).exists():
+        from adapterkit.artifact.hub import find_folder
+
+        folder = find_folder(source)
+    with _open(url, store, actor) as opened:
+        version = opened.add(task, folder)
+    _show(version, as_json)
+
+
+@registry.command("list")
+def list_(
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="One task.", show_default=False)] = None,
+    url: Url = DEFAULT_URL,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Only versions for the backbone with this fingerprint.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List versions: task, number, digest, kind, method, channels, main metric, when."""
+    with _open(url) as opened:
+        versions = opened.versions(task, fingerprint=fingerprint)
+    if as_json:
+        console.print_json([vars(version) for version in versions])
+        return
+    headings = ["task", "version", "digest", "kind", "method", "channels", "metric", "added"]
+    console.print_table([_row(version) for version in versions], headings)
+
+
+@registry.command()
+def show(task: Task, version: Named, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+    """Show a version: where it came from, what it was made from, its metrics, where it answers."""
+    with _open(url) as opened:
+        line = opened.lineage(task, version)
+    if as_json:
+        console.print_json({**vars(line[0]), "lineage": [each.digest for each in line]})
+        return
+    _show(line[0], False)
+    console.print_table([["made from", f"{each.task} {each.number} ({each.short})"] for each in line[1:]])
+
+
+@registry.command()
+def promote(
+    task: Task,
+    version: Named,
+    channel: Channel = STABLE,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            metavar="PATH_OR_ID",
+            help="Verify the version on this backbone first: evidence for contract and golden rows.",
+            show_default=False,
+        ),
+    ] = None,
+    evidence: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="JSON of check -> {passed, detail, facts}. Many times.", show_default=False),
+    ] = None,
+    force: Annotated[
+        str, typer.Option(metavar="REASON", help="Go past the gate; the audit keeps why.", show_default=False)
+    ] = "",
+    url: Url = DEFAULT_URL,
+    actor: Actor = None,
+    as_json: Json = False,
+) -> None:
+    """Let a channel point to a version, once it passes the gate."""
+    with _open(url, None, actor) as opened:
+        found = _evidence(evidence or [])
+        if backbone is not None:
+            found |= _verified(opened, task, version, backbone)
+        promoted = opened.promote(task, version, channel, evidence=found, force=force)
+    _show(promoted, as_json)
+
+
+@registry.command("roll-back")
+def roll_back(
+    task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, actor: Actor = None, as_json: Json = False
+) -> None:
+    """Let a channel point to the version that it had before. Nothing is asked and nothing is fetched."""
+    with _open(url, None, actor) as opened:
+        _show(opened.roll_back(task, channel), as_json)
+
+
+@registry.command()
+def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+    """Show everything that a channel answered with: since when, until when, by whom, on what evidence."""
+    with _open(url) as opened:
+        moves = opened.history(task, channel)
+    if as_json:
+        console.print_json([_facts(move) for move in moves])
+        return
+    rows = [
+        [
+            move.since,
+            move.until or "",
+            f"{move.version.number} ({move.version.short})",
+            move.action,
+            move.by,
+            f"forced: {move.forced}" if move.forced else ", ".join(move.evidence),
+        ]
+        for move in moves
+    ]
+    console.print_table(rows, ["since", "until", "version", "what", "by", "evidence"])
+
+
+@registry.command()
+def served(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task.", show_default=False)],
+    at: Annotated[str, typer.Option(metavar="TIME", help="ISO 8601; without a zone it is UTC.", show_default=False)],
+    channel: Channel = STABLE,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Say which version answered at a time. Exit status 1 where none did."""
+    with _open(url) as opened:
+        found = opened.served(task, at, channel)
+    if as_json:
+        console.print_json(None if found is None else _facts(found))
+    elif found is not None:
+        _show(found.version, False)
+    if found is None:
+        console.say(f"Nothing answered for {task} on {channel} at {at}.")
+        raise typer.Exit(1)
+
+
+@registry.command()
+def gate(
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHECK",
+            help="files, contract, 'golden rows', compare, calibration, signature. Many times. Default: show it.",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option(help="One task. Default: all without a gate of their own.")] = "",
+    channel: Channel = STABLE,
+    url: Url = DEFAULT_URL,
+    actor: Actor = None,
+) -> None:
+    """Show or set what a version must pass before a channel may point to it."""
+    with _open(url, None, actor) as opened:
+        if require:
+            opened.set_gate({"require": require}, task=task, channel=channel)
+        console.print_json(opened.gate(task, channel).model_dump(mode="json"))
+
+
+@registry.command()
+def audit(
+    url: Url = DEFAULT_URL,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="A hash noted earlier, which must still be there.", show_default=False),
+    ] = None,
+    files: Annotated[bool, typer.Option("--files/--no-files", help="Read the artifacts' bytes too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Prove that nothing in the history was changed. Exit status 0 or 1. Keep the hash that it prints elsewhere."""
+    with _open(url) as opened:
+        report = opened.audit(head=head, files=files)
+    if as_json:
+        console.print_json(vars(report))
+    else:
+        for problem in report.problems:
+            console.say(problem, style="red")
+        whole = "nothing was changed" if report else f"{len(report.problems)} problems"
+        console.print_table([["entries", f"{report.entries:,}"], ["found", whole], ["head", report.head]])
+    if not report:
+        raise typer.Exit(1)
+
+
+def _open(url: str, store: str | None = None, actor: str | None = None) -> Registry:
+    from adapterkit.registry import Registry
+
+    return Registry(url, store=store, actor=actor)
+
+
+def _verified(opened: Registry, task: str, version: str, backbone: str) -> dict[str, Any]:
+    """What `verify` finds, check by check, as evidence."""
+    from adapterkit.artifact import verify
+    from adapterkit.registry.gates import CHECKS
+
+    report = verify(opened.fetch(task, version), backbone)
+    return {
+        check.name: {"passed": check.ok, "detail": check.detail}
+        for check in report.checks
+        if check.name in CHECKS and check.name != "files"
+    }
+
+
+def _evidence(files: Sequence[Path]) -> dict[str, Any]:
+    from adapterkit.errors import RegistryError
+
+    found: dict[str, Any] = {}
+    problems = []
+    for file in files:
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            problems.append(f"{file}: {error}")
+            continue
+        if isinstance(value, dict):
+            found |= value
+        else:
+            problems.append(f"{file}: found {type(value).__name__}, expected an object of check -> evidence")
+    if problems:
+        raise RegistryError("the evidence cannot be read", problems)
+    return found
+
+
+def _facts(move: Served) -> dict[str, Any]:
+    return {**vars(move), "version": vars(move.version)}
+
+
+def _row(version: Version) -> list[str]:
+    part = version.metrics.get("test") or version.metrics.get("validation") or {}
+    metric = next((f"{name} {found['value']:.4f}" for name, found in part.items()), "")
+    channels = ", ".join(version.channels)
+    day = version.added_at[:16].replace("T", " ")
+    return [version.task, str(version.number), version.short, version.kind, version.method, channels, metric, day]
+
+
+def _show(version: Version, as_json: bool) -> None:
+    if as_json:
+        console.print_json(vars(version))
+        return
+    rows = [
+        ["version", f"{version.task} {version.number}"],
+        ["digest", version.digest],
+        ["kind", f"{version.kind}, {version.method}"],
+        ["backbone", f"{version.backbone} ({version.fingerprint[:12]})"],
+        ["channels", ", ".join(version.channels) or "none"],
+        ["size", console.readable_bytes(version.size_bytes)],
+        ["source", version.source],
+        ["kept in", version.location],
+        ["added", f"{version.added_at} by {version.added_by}"],
+    ]
+    for part, metrics in version.metrics.items():
+        rows += [[f"{part} {name}", f"{value} ({interval})"] for name, value, interval in console.metric_rows(metrics)]
+    console.print_table(rows)

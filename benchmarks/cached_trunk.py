@@ -92,8 +92,9 @@ def peft_steps(precision: str, limit: int | None) -> Iterator[Any]:
     from adapterkit.backbone import Backbone
     from adapterkit.recipe import resolve
     from adapterkit.tasks.protocol import Vocabulary
-    from adapterkit.training.batches import HeldBatches, Position
+    from adapterkit.training.batches import HeldBatches
     from adapterkit.training.reuse import Reuse
+    from adapterkit.training.standing import Position
 
     recipe = resolve({**RECIPE, "method": LORA, "data": {**RECIPE["data"], "limit": limit}}, ()).recipe
     rows = Reuse().rows(recipe, None)

@@ -27,10 +27,11 @@ from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.evaluation import score
 from adapterkit.recipe import Recipe, resolve
-from adapterkit.training.batches import HeldBatches, Position
+from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import HEAD_RATE_FACTOR, make_learner, rate_factor, warmup_steps
 from adapterkit.training.loop import training_steps
+from adapterkit.training.standing import Position
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "fast_and_plain.json"

@@ -24,10 +24,10 @@ from adapterkit.recipe import NoMethod, Recipe, resolve
 from adapterkit.tasks import Metric
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import HeldBatches
-from adapterkit.training.checkpoint import Progress
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import make_learner
 from adapterkit.training.loop import training_steps
+from adapterkit.training.standing import Progress
 
 LEARNING_RATES = {
     "e2e_small": 1e-3,

@@ -127,8 +127,6 @@ def pull(place: str, output: str | Path | None = None, *, overwrite: bool = Fals
         OutputError: something stands at `output`.
     """
     named = parse_hub_name(place)
-    if named is None:
-        raise HubError(f"{place!r} is no place on a hub", ["expected owner/name or owner/name@revision"])
     if output is not None:
         check_output(output, overwrite=overwrite)
     folder = _download(named)
@@ -150,8 +148,11 @@ def find_folder(place: str) -> Path:
         HubError: it is no folder, and no hub gives it.
     """
     folder = Path(place)
-    named = parse_hub_name(place)
-    if folder.exists() or named is None:
+    if folder.exists():
+        return folder
+    try:
+        named = parse_hub_name(place)
+    except HubError:  # then it can only be meant as a folder
         return folder
     return _download(named)
 

@@ -165,5 +165,3 @@ def _missing(form: str, package: str, error: ImportError) -> BackboneError:
 
 
 _QUANTISERS: dict[str, Callable[[nn.Module, list[str], torch.device], None]] = {"int8": _int8, "nf4": _nf4}
-QUANTISED = tuple(_QUANTISERS)
-"""What to load a backbone's weights as, besides torch's number formats."""

@@ -43,6 +43,10 @@ def compose(
     $ adapterkit compose plan.yaml --output runs/both
     $ adapterkit schema composition > plan.schema.json
     """
+    from adapterkit.manifest import KEPT, check_output
+
+    if output is not None:
+        check_output(output, overwrite=overwrite, keep=KEPT)  # before torch is imported
     from adapterkit import compose as plans
 
     result = plans.compose_file(plan, output, backbone=backbone, dtype=dtype.value, overwrite=overwrite)

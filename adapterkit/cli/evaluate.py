@@ -41,6 +41,9 @@ def evaluate(
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json
     """
+    from adapterkit.manifest import open_manifest
+
+    open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
     from adapterkit import evaluation
 
     metrics = evaluation.evaluate(

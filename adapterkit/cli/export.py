@@ -46,6 +46,11 @@ def export(
     $ adapterkit export runs/wnut17 models/wnut17 --format transformers
     $ adapterkit export runs/banking77 models/banking77-trunk --trunk-only
     """
+    from adapterkit.manifest import check_output, open_manifest
+
+    # Before torch is imported, so that a mistake is named at once.
+    check_output(output, overwrite=overwrite)
+    open_manifest(folder)
     from adapterkit import artifact
 
     written = artifact.export(

@@ -49,6 +49,9 @@ def import_(
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
     """
+    from adapterkit.manifest import KEPT, check_output
+
+    check_output(output, overwrite=overwrite, keep=KEPT)  # before torch is imported
     from adapterkit.artifact import import_peft
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else None

@@ -68,6 +68,9 @@ def _answers(
     folder: Path, data: Path | None, backbone: str | None, dtype: str, parts: Mapping[str, str]
 ) -> Iterator[Any]:
     """The answers of one artifact."""
+    from adapterkit.manifest import open_manifest
+
+    open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
     from adapterkit.artifact import open_artifact
     from adapterkit.artifact.loading import find_backbone
 

@@ -27,6 +27,12 @@ def pull(
     $ adapterkit pull me/banking77-lora@v1 runs/banking77
     $ adapterkit verify $(adapterkit pull me/banking77-lora --json | jq -r .folder)
     """
+    from adapterkit.manifest import check_output, parse_hub_name
+
+    # Before torch is imported, so that a mistake is named at once.
+    parse_hub_name(place)
+    if output is not None:
+        check_output(output, overwrite=overwrite)
     from adapterkit.artifact import pull
 
     folder = pull(place, output, overwrite=overwrite)

@@ -95,9 +95,6 @@ def sweep(
         raise SweepError("--eta and --first belong to --halving", remedy="Add --halving, or leave them out.")
     if not grid:
         raise SweepError("a sweep needs a grid", ["--grid: found nothing"], "As in --grid method.rank=4,8 seed=0,1,2")
-    from adapterkit.recipe import resolve
-
-    resolve(recipe, overrides or ())  # before torch is imported, so that a mistake is named at once
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)
 
@@ -105,6 +102,9 @@ def sweep(
 
     budget = None if first is None else sweeping.Budget.parse(first)
     thinning = sweeping.Halving(3 if eta is None else eta, budget) if halving else False
+    # Before torch is imported, so that a mistake is named at once.
+    wanted = sweeping.define_sweep(recipe, grid, halving=thinning, together=together, overrides=overrides or ())
+    wanted.check(overwrite=overwrite)
     try:
         result = sweeping.sweep(
             recipe,

@@ -37,15 +37,16 @@ def train(
     $ adapterkit train banking77 --resume
     $ accelerate launch --cpu --num_processes 2 -m adapterkit train banking77
     """
+    from adapterkit import training
     from adapterkit.recipe import resolve
 
-    resolved = resolve(recipe, overrides or ())  # before torch is imported, so that a mistake is named at once
+    # Before torch is imported, so that a mistake is named at once.
+    resolved = resolve(recipe, overrides or ())
+    training.check_start(training.output_of(resolved), resume=resume, overwrite=overwrite)
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
 
     become_all_processes(sys.argv[1:])
-    from adapterkit import training
-
     try:
         result = training.train(
             recipe, overrides=overrides or (), resume=resume, overwrite=overwrite, quiet=quiet or as_json
@@ -72,8 +73,7 @@ def train(
 
 
 def _how_to_go_on(output: Path, command: str) -> str:
-    from adapterkit.training.checkpoint import read_progress
-    from adapterkit.training.job import checkpoint_of
+    from adapterkit.training.standing import checkpoint_of, read_progress
 
     progress = read_progress(checkpoint_of(output))
     if progress is None:

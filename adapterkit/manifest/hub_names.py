@@ -29,10 +29,12 @@ class HubName:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
-def parse_hub_name(text: str) -> HubName | None:
-    """owner/name or owner/name@revision; None for any other text."""
+def parse_hub_name(text: str) -> HubName:
+    """owner/name or owner/name@revision. Raises HubError for any other text."""
     found = _HUB_NAME.fullmatch(text)
-    return None if found is None else HubName(found["repository"], found["revision"])
+    if found is None:
+        raise HubError(f"{text!r} is no place on a hub", ["expected owner/name or owner/name@revision"])
+    return HubName(found["repository"], found["revision"])
 
 
 def check_publishable(repository: str, tag: str | None) -> None:

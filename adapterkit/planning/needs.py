@@ -20,7 +20,7 @@ from adapterkit.artifact.saving import pick_dtype
 from adapterkit.backbone import pick_device
 from adapterkit.backbone.hardware import DTYPES
 from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
-from adapterkit.backbone.quantise import QUANTISED, linear_weights, quantised_bytes
+from adapterkit.backbone.quantise import linear_weights, quantised_bytes
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
 from adapterkit.errors import RecipeError
@@ -29,12 +29,13 @@ from adapterkit.planning.dry_step import DryStep, dry_step
 from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
 from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies
 from adapterkit.recipe import LoraMethod, Recipe, resolve
+from adapterkit.recipe.formats import FORMATS, QUANTISED, backbone_dtypes
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.tasks.protocol import Feature
-from adapterkit.training.batches import HeldBatches, Position
+from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
-from adapterkit.training.environment import FORMATS, backbone_dtypes
 from adapterkit.training.run import folder_of
+from adapterkit.training.standing import Position
 
 ADAM_MOMENTS = 2
 SPLITTING = ("pissa", "olora")

@@ -11,10 +11,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adapterkit.errors import SweepError
-from adapterkit.training.batches import Batches
+
+if TYPE_CHECKING:
+    from adapterkit.training.batches import Batches
 
 Unit = Literal["steps", "epochs", "share"]
 

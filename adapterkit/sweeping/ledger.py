@@ -37,8 +37,8 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def check(self, definition: Mapping[str, Any]) -> None:
-        """See whether the folder is new, or holds the same sweep, which was stopped.
+    def check(self, definition: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """See whether the folder is new, or holds the same sweep, which was stopped; or any, where it is overwritten.
 
         Raises:
             SweepError: another sweep stands there; names what differs.
@@ -46,7 +46,8 @@ class Ledger:
         """
         path = self.folder / DEFINITION
         if path.is_file():
-            self._compare(path, definition)
+            if not overwrite:
+                self._compare(path, definition)
             return
         strangers = sorted(entry.name for entry in self.folder.iterdir() if entry.name != LOCK)
         if strangers:

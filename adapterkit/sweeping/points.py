@@ -12,8 +12,8 @@ from typing import Any
 
 from adapterkit.errors import RecipeError, SweepError
 from adapterkit.recipe import Recipe, resolve
+from adapterkit.recipe.formats import backbone_dtypes
 from adapterkit.sweeping.grid import SEED, Axis, as_override, combinations
-from adapterkit.training.environment import backbone_dtypes
 
 Source = str | Path | Mapping[str, Any] | Recipe
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterkit.errors import DeviceError, SweepError
+from adapterkit.errors import SweepError
 from adapterkit.manifest import MAX_BYTES, open_manifest, read_folder, write_folder
-from adapterkit.recipe import resolve
 from adapterkit.sweeping.checks import check_points
+from adapterkit.sweeping.definition import define_sweep
 from adapterkit.sweeping.display import SweepDisplay
-from adapterkit.sweeping.grid import Axis, axes_of, parse_grid
 from adapterkit.sweeping.halving import Halving, Rung, promoted
 from adapterkit.sweeping.ledger import BEST, DEFINITION, LOCK, PICTURE, Ledger
 from adapterkit.sweeping.plotting import plot_sweep
-from adapterkit.sweeping.points import Point, Source, make_points
+from adapterkit.sweeping.points import Point, Source
 from adapterkit.sweeping.runner import Runner
 from adapterkit.sweeping.summary import Group, best_point, group_results
-from adapterkit.training import output_of
 from adapterkit.training.reuse import backbone_key, rows_key
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -86,43 +81,25 @@ def sweep(
         AdapterkitError: as `train` raises them; points that cannot be trained are found before any is.
         KeyboardInterrupt: stopped by the user; what is done is kept.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise DeviceError("a sweep runs in one process", remedy="Start it without a launcher.")
-    if together < 1:
-        raise SweepError(f"together is {together}, expected at least 1", remedy="1 trains one point after the other.")
-    axes = axes_of(grid) if isinstance(grid, Mapping) else parse_grid(grid)
-    resolved = resolve(recipe, overrides)
-    given = any(word.partition("=")[0].strip() == "output" for word in overrides)
-    output = output_of(resolved)
-    folder = output if given else output.with_name(f"{output.name}-sweep")
-    chosen = (Halving() if halving else None) if isinstance(halving, bool) else halving
-    points = make_points(recipe, axes, overrides, folder)
+    wanted = define_sweep(recipe, grid, halving=halving, together=together, overrides=overrides)
+    folder, points = wanted.folder, wanted.points
     ledger = Ledger(folder)
     with ledger.held(), SweepDisplay(quiet=quiet) as display:
         if overwrite:
             _clear(folder)
-        definition = _definition(resolved.recipe.to_dict(), axes, chosen)
+        definition = wanted.to_dict()
         ledger.check(definition)
         ordered = _ordered(points)
         runner = Runner(recipe, ledger, ordered, display, together)
-        for note in filter(runner.reuse.is_news, resolved.notes):
+        for note in filter(runner.reuse.is_news, wanted.resolved.notes):
             display.say(f"Note: {note}", "yellow")
         check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.reuse)
         ledger.begin(definition)
-        if chosen is None:
+        if wanted.halving is None:
             _train_all(ordered, runner, display)
         else:
-            _train_halving(ordered, runner, display, chosen)
-        return _finish(folder, points, runner.results, f"sweep over {', '.join(axis.path for axis in axes)}")
-
-
-def _definition(recipe: dict[str, Any], axes: Sequence[Axis], halving: Halving | None) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "recipe": {**recipe, "output": None},
-        "grid": {axis.path: list(axis.values) for axis in axes},
-        "halving": None if halving is None else halving.to_dict(),
-    }
+            _train_halving(ordered, runner, display, wanted.halving)
+        return _finish(folder, points, runner.results, f"sweep over {', '.join(axis.path for axis in wanted.axes)}")
 
 
 def _clear(folder: Path) -> None:

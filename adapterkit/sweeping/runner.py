@@ -16,14 +16,14 @@ from adapterkit.sweeping.ledger import Ledger
 from adapterkit.sweeping.points import Point, Source
 from adapterkit.sweeping.summary import DONE, FAILED, HALVED
 from adapterkit.training import Paused, train
-from adapterkit.training.checkpoint import read_progress, remove_checkpoint
+from adapterkit.training.checkpoint import remove_checkpoint
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.environment import make_accelerator
 from adapterkit.training.interrupt import Interrupt
-from adapterkit.training.job import RUN_FOLDER, checkpoint_of
 from adapterkit.training.journal import read_journal
 from adapterkit.training.reuse import Reuse, backbone_key, rows_key
 from adapterkit.training.run import begin_run, folder_of
+from adapterkit.training.standing import RUN_FOLDER, checkpoint_of, read_progress
 from adapterkit.training.together import Outcome, train_together
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from adapterkit.data import RowStream, group_by_length
@@ -13,22 +12,10 @@ from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe import TrainingSettings
 from adapterkit.tasks.checked_rows import numbers_of
 from adapterkit.tasks.protocol import Feature, Task, Vocabulary
+from adapterkit.training.standing import Position
 
 STREAM_WINDOW_ROWS = 4096
 """Rows of a stream that are encoded at once, so that batches of similar length can be made of them."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands: steps of earlier epochs do not count into `batch`.
-
-    Attributes:
-        epoch: from 0.
-        batch: batches of this epoch that are done.
-    """
-
-    epoch: int = 0
-    batch: int = 0
 
 
 class Batches(Protocol):

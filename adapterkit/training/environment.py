@@ -11,12 +11,10 @@ from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.hardware import pick_device
-from adapterkit.backbone.quantise import QUANTISED
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import Recipe
+from adapterkit.recipe.formats import FORMATS, backbone_dtypes
 from adapterkit.training.trackers import tracker_names
-
-FORMATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
@@ -76,28 +74,6 @@ def check_device(backbone: Backbone, accelerator: Accelerator) -> None:
 def _name(device: torch.device) -> str:
     """Accelerate numbers the CPUs of its processes (cpu:1); torch has one."""
     return "cpu" if device.type == "cpu" else str(device)
-
-
-def backbone_dtypes(recipe: Recipe) -> tuple[str, str]:
-    """The dtype and the compute dtype to load the backbone with: the recipe's, else what its precision computes in.
-
-    Raises:
-        RecipeError: a backbone in a narrower format than the precision asks for.
-    """
-    dtype, precision = recipe.backbone.dtype, recipe.training.precision
-    if precision == "auto":
-        return dtype, "auto"
-    if dtype in QUANTISED:
-        return dtype, FORMATS[precision]
-    if dtype == "auto":
-        return FORMATS[precision], "auto"
-    if dtype not in ("float32", FORMATS[precision]):
-        raise RecipeError(
-            "backbone.dtype and training.precision contradict each other",
-            [f"backbone.dtype: found {dtype}, expected float32 or {FORMATS[precision]} with precision {precision}"],
-            "Leave one of the two at auto.",
-        )
-    return dtype, "auto"
 
 
 def compute_dtype(recipe: Recipe, backbone: Backbone) -> torch.dtype:

@@ -12,24 +12,10 @@ from accelerate import Accelerator
 from adapterkit.adapted import Adapted
 from adapterkit.data import Rows
 from adapterkit.recipe import Recipe
-from adapterkit.recipe.load import Resolved
 from adapterkit.tasks.protocol import Feature
-from adapterkit.training.checkpoint import FOLDER
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.run_display import RunDisplay
-
-RUN_FOLDER = "training"
-"""Where journal, picture, trackers and checkpoint stand inside the output folder."""
-
-
-def output_of(resolved: Resolved) -> Path:
-    """The output folder of a recipe."""
-    return Path(resolved.recipe.output or Path("runs") / Path(resolved.name).stem)
-
-
-def checkpoint_of(output: Path) -> Path:
-    """Where the checkpoint of a run stands."""
-    return output / RUN_FOLDER / FOLDER
+from adapterkit.training.standing import RUN_FOLDER, checkpoint_of
 
 
 @dataclass(frozen=True)

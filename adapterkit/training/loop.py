@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.recipe import TrainingSettings
-from adapterkit.training.batches import Batches, Position
+from adapterkit.training.batches import Batches
 from adapterkit.training.learner import Learner
+from adapterkit.training.standing import Position
 from adapterkit.training.turn import Learning, Step, Turn
 
 

@@ -14,9 +14,10 @@ from accelerate import Accelerator
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Backbone
 from adapterkit.recipe import Recipe
+from adapterkit.recipe.formats import backbone_dtypes
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
-from adapterkit.training.environment import backbone_dtypes, load_backbone
+from adapterkit.training.environment import load_backbone
 from adapterkit.training.job import encode_splits
 from adapterkit.training.run_display import RunDisplay
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from adapterkit.adapted import build
-from adapterkit.artifact import KEPT, check_output, read_parts
+from adapterkit.artifact import read_parts
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
 from adapterkit.metrics import Metric
@@ -20,16 +20,17 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.scoring import score
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
-from adapterkit.training.checkpoint import Progress, begin, load_checkpoint, remove_checkpoint, save_checkpoint
+from adapterkit.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from adapterkit.training.environment import check_device, compute_dtype, make_accelerator
 from adapterkit.training.finishing import finish
 from adapterkit.training.interrupt import Interrupt
-from adapterkit.training.job import RUN_FOLDER, Job, output_of
+from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.loop import turns
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
+from adapterkit.training.standing import RUN_FOLDER, Progress, begin, check_start, output_of
 from adapterkit.training.trackers import StepTracking, begin_tracking, end_tracking
 from adapterkit.training.trunk_cache import use_cache
 from adapterkit.training.turn import Learning, Step, Turn
@@ -139,7 +140,7 @@ def begin_run(
     for note in resolved.notes:
         if reuse.is_news(note):
             logger.warning(note)
-    check_output(output, overwrite=overwrite or resume, keep=KEPT)
+    check_start(output, resume=resume, overwrite=overwrite)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
     with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
         rows = reuse.rows(wanted, folder_of(recipe))

@@ -20,8 +20,9 @@ from adapterkit.data import shard
 from adapterkit.errors import DivergedError
 from adapterkit.recipe import TrainingSettings
 from adapterkit.tasks.protocol import Batch, Feature
-from adapterkit.training.batches import Batches, Position
+from adapterkit.training.batches import Batches
 from adapterkit.training.learner import Learner
+from adapterkit.training.standing import Position
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe import TaskSettings, TrainingSettings
 from adapterkit.tasks import TASKS
 from adapterkit.tasks.protocol import Feature, Vocabulary
-from adapterkit.training.batches import HeldBatches, Position, StreamedBatches
+from adapterkit.training.batches import HeldBatches, StreamedBatches
+from adapterkit.training.standing import Position
 from tests.training.worlds import rows_of, write_rows
 
 KIND = "text-classification"

@@ -11,7 +11,8 @@ import torch
 
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.recipe import load_recipe
-from adapterkit.training.environment import backbone_dtypes, check_device, compute_dtype
+from adapterkit.recipe.formats import backbone_dtypes
+from adapterkit.training.environment import check_device, compute_dtype
 from tests.training.worlds import entries, recipe, train
 
 

@@ -11,8 +11,8 @@ import pytest
 
 import adapterkit as ak
 from adapterkit.metrics import Metric
-from adapterkit.training.batches import Position
 from adapterkit.training.run_display import RunDisplay
+from adapterkit.training.standing import Position
 from adapterkit.training.turn import Step
 from tests.training.worlds import recipe
 

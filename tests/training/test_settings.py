@@ -10,7 +10,7 @@ import pytest
 
 from adapterkit.artifact import open_artifact
 from adapterkit.errors import RecipeError
-from adapterkit.training.checkpoint import Progress
+from adapterkit.training.standing import Progress
 from tests.training.worlds import entries, events, losses, recipe, train
 
 Trained = Any

@@ -9,7 +9,7 @@ import pytest
 
 from adapterkit.errors import TrainingError
 from adapterkit.tasks import Metric
-from adapterkit.training.checkpoint import INDEX, Progress, begin, read_progress
+from adapterkit.training.standing import INDEX, Progress, begin, read_progress
 
 
 def kept(progress: Progress, found: list[float], *, higher_is_better: bool = True, error: float = 0.0) -> list[bool]:

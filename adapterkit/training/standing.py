@@ -1,0 +1,161 @@
+"""Where a run stands: its output, how far it is, and which state is kept. Known before torch is imported."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapterkit.errors import OutputError, TrainingError
+from adapterkit.manifest import KEPT, check_output
+from adapterkit.metrics import Metric
+from adapterkit.recipe import Resolved
+
+RUN_FOLDER = "training"
+"""Where journal, picture, trackers and checkpoint stand inside the output folder."""
+
+FOLDER = "checkpoint"
+INDEX = "progress.json"
+ANEW = "Start again without it: adapterkit train … --overwrite"
+
+
+def output_of(resolved: Resolved) -> Path:
+    """The output folder of a recipe."""
+    return Path(resolved.recipe.output or Path("runs") / Path(resolved.name).stem)
+
+
+def checkpoint_of(output: Path) -> Path:
+    """Where the checkpoint of a run stands."""
+    return output / RUN_FOLDER / FOLDER
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: steps of earlier epochs do not count into `batch`.
+
+    Attributes:
+        epoch: from 0.
+        batch: batches of this epoch that are done.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+
+
+@dataclass
+class Progress:
+    """How far a run is, and which of its states is kept.
+
+    Validation rows are few, so that the highest score is often the luckiest. The state that is kept is the latest of
+    those within one standard error of the best score: Breiman's rule (Breiman, Friedman, Olshen and Stone 1984, section
+    3.4.3), with the latest for the simplest, as the learning rate falls to its end.
+
+    Attributes:
+        run: digest of recipe, rows and backbone; a checkpoint only fits the run that wrote it.
+        steps: optimizer steps done.
+        position: where in the data the run stands.
+        best_value: the best score of the metric that picks the state; None before the first validation with a number.
+        best_error: its standard error.
+        kept_step: the step of the state that is kept.
+        since_best: validations without a better score.
+    """
+
+    run: str
+    steps: int = 0
+    position: Position = field(default_factory=Position)
+    best_value: float | None = None
+    best_error: float = 0.0
+    kept_step: int | None = None
+    since_best: int = 0
+
+    def keeps(self, score: Metric) -> bool:
+        """Take note of a validation. Returns whether its state is kept for now; one that scored NaN never is."""
+        value, best = score.value, self.best_value
+        self.since_best += 1
+        if math.isnan(value):
+            return False
+        if best is None or (value > best if score.higher_is_better else value < best):
+            self.best_value, self.best_error, self.since_best = value, score.standard_error, 0
+        elif abs(value - best) > self.best_error:
+            return False
+        self.kept_step = self.steps
+        return True
+
+    def is_enough(self, patience: int | None) -> bool:
+        """Whether so many validations passed without a better score."""
+        return patience is not None and self.since_best >= patience
+
+
+def check_start(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a run that could not write its output, or that has nothing to go on from.
+
+    Raises:
+        OutputError: an artifact or an unfinished run stands there, or the folder cannot be written.
+        TrainingError: there is no checkpoint to go on from, or it cannot be read.
+    """
+    check_output(output, overwrite=overwrite or resume, keep=KEPT)
+    _found(checkpoint_of(output), resume=resume, overwrite=overwrite)
+
+
+def begin(folder: Path, run: str, *, resume: bool, overwrite: bool) -> Progress:
+    """Where a run starts: at the checkpoint in `folder`, or at the beginning.
+
+    Raises:
+        OutputError: an unfinished run stands there and neither `resume` nor `overwrite` says what to do with it.
+        TrainingError: there is nothing to go on from, or it is another run's.
+    """
+    found = _found(folder, resume=resume, overwrite=overwrite)
+    if found is None:
+        return Progress(run)
+    if found.run != run:
+        raise TrainingError(
+            f"the checkpoint in {folder} belongs to another run",
+            ["its recipe, its rows or its backbone were others than those of this run"],
+            "Resume with the recipe and data that it began with, or begin anew: --overwrite.",
+        )
+    return found
+
+
+def _found(folder: Path, *, resume: bool, overwrite: bool) -> Progress | None:
+    """The progress of the run to go on with; None to begin anew."""
+    if not resume and overwrite:
+        return None
+    found = read_progress(folder)
+    if found is not None and not resume:
+        raise OutputError(
+            f"{folder} holds a run that was stopped at step {found.steps}",
+            remedy="Go on with it (resume=True, --resume) or begin anew (overwrite=True, --overwrite).",
+        )
+    if found is None and resume:
+        raise TrainingError(
+            f"there is no checkpoint to go on from in {folder}",
+            ["found: none; a run that has ended keeps none"],
+            "Leave out --resume to begin a run.",
+        )
+    return found
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """How far the run of this checkpoint is; None where there is no checkpoint.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
+    if not (folder / INDEX).is_file():
+        return None
+    try:
+        stored = read_index(folder)["progress"]
+        return Progress(**{**stored, "position": Position(**stored["position"])})
+    except (TypeError, LookupError) as error:
+        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{INDEX}: {error!r}"], ANEW) from error
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself. Raises TrainingError where that cannot be read."""
+    try:
+        index: dict[str, Any] = json.loads((folder / INDEX).read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{INDEX}: {error}"], ANEW) from error
+    return index

@@ -1,0 +1,79 @@
+"""What needs only facts imports neither torch, transformers nor PEFT: one process runs it all, and then looks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.artifact.conftest import saved, saved_once
+
+__all__ = ["saved", "saved_once"]
+
+RECIPE = """
+task: {kind: text-classification}
+backbone: {name: nowhere/tiny}
+data: {train: rows.jsonl, validation: 0.5}
+"""
+
+RUN_ALL = """
+import json, sys
+from typer.testing import CliRunner
+import adapterkit.manifest, adapterkit.metrics
+from adapterkit.cli import app
+
+told = []
+for words in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(app, words)
+    loaded = sorted({"torch", "transformers", "peft"} & set(sys.modules))
+    told.append([done.exit_code, done.output, loaded])
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture
+def world(saved: Path, tmp_path: Path) -> Path:
+    """An artifact, a recipe, a folder that holds something, and a run that was stopped."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    checkpoint = tmp_path / "stopped" / "training" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    progress = {"run": "0", "steps": 7, "position": {"epoch": 0, "batch": 7}}
+    (checkpoint / "progress.json").write_text(json.dumps({"progress": progress, "files": {}}))
+    swept = tmp_path / "swept"
+    swept.mkdir()
+    (swept / "sweep.json").write_text('{"format": 1, "grid": {"training.seed": [5]}}')
+    return tmp_path
+
+
+def test_facts_and_refusals_need_no_model(world: Path) -> None:
+    artifact, recipe, full = str(world / "artifact"), str(world / "recipe.yaml"), str(world / "full")
+    stopped, swept, new = (f"output={world / name}" for name in ("stopped", "swept", "new"))
+    expected = [
+        (["inspect", artifact, "--json"], 0, '"seed": 0'),
+        (["recipes"], 0, "banking77"),
+        (["push", artifact, "bad-name"], 1, "expected owner/name"),
+        (["push", full, "me/intent"], 1, "is not an artifact that can be read"),
+        (["pull", "bad-name"], 1, "no place on a hub"),
+        (["train", recipe, f"output={full}"], 1, "full exists"),
+        (["train", recipe, stopped], 1, "was stopped at step 7"),
+        (["train", recipe, new, "--resume"], 1, "there is no checkpoint to go on from"),
+        (["sweep", recipe], 1, "a sweep needs a grid"),
+        (["sweep", recipe, swept, "--grid", "seed=0,1"], 1, "grid.training.seed: begun with [5], found [0, 1]"),
+        (["sweep", recipe, f"output={full}", "--grid", "seed=0,1"], 1, "full exists, and holds no sweep"),
+        (["predict", "nowhere"], 1, "nowhere is not an artifact"),
+        (["evaluate", full], 1, "full is not an artifact"),
+        (["export", artifact, full], 1, "full exists"),
+        (["import", "nowhere", full], 1, "full exists"),
+        (["compose", "plan.yaml", "--output", full], 1, "full exists"),
+    ]
+    commands = json.dumps([command for command, _, _ in expected])
+    done = subprocess.run([sys.executable, "-c", RUN_ALL, commands], capture_output=True, text=True, cwd=world)
+    assert done.stderr == ""
+    for (command, status, words), (code, told, loaded) in zip(expected, json.loads(done.stdout), strict=True):
+        assert loaded == [], command
+        assert (code, words in " ".join(told.split())) == (status, True), (command, told)

@@ -158,7 +158,7 @@ def _gemma4(attention: Mapping[str, str], feedforward: Mapping[str, str], exits:
 
 
 def _norms_first() -> Iterator[Anatomy]:
-    """One stack of such layers; each title stands for all that are built alike."""
+    """One list of such layers; each title stands for all that are built alike."""
     modernbert, gpt2, mpt = ("attn_norm", "mlp_norm"), ("ln_1", "ln_2"), ("norm_1", "norm_2")
     llama = ("input_layernorm", "post_attention_layernorm")
     after = ("post_attention_layernorm", "post_feedforward_layernorm")

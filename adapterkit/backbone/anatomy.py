@@ -1,7 +1,7 @@
 """What a layer looks like inside: which linear is which site, and where residuals run.
 
 An anatomy is recognised by structure, never by a model's name. The linears of a layer must be exactly the ones listed:
-then their sites are known. If the norms around its sublayers are exactly the ones listed too, and the stack of layers
+then their sites are known. If the norms around its sublayers are exactly the ones listed too, and the list of layers
 ends in a norm just when its layers begin with one, then the residual branches are known as well. That last rule
 is what tells BART from mBART, whose layers hold the very same modules but run through them in another order.
 """
@@ -31,7 +31,7 @@ class Anatomy:
         linears: every linear of the layer -> the name of its site.
         norms: every norm of the layer, without those inside the attention (as on Qwen3's queries).
         sublayers: the residual branches, in the order in which they run; two that read the same run side by side.
-        norm_first: whether norms stand inside the branches (pre-norm), so that the stack ends with one.
+        norm_first: whether norms stand inside the branches (pre-norm), so that the list ends with one.
         positional: the linears that read relative positions, which all rows of a batch have in common.
     """
 

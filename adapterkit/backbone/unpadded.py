@@ -4,7 +4,7 @@ The rows are sorted by length and cut into groups of nearly the same length, so 
 rectangle, (rows, tokens), with no copy. Positions count from 0 in every row and no row sees another, so the answers are
 those of the padded batch up to the order of additions.
 
-A trunk is not changed. A view of the model is made for one batch, in which the stack of layers that reads the text is
+A trunk is not changed. A view of the model is made for one batch, in which the module whose layers read the text is
 replaced by a stand-in; what the batch looks like travels with the call, to `attention.attention_forward`.
 
 Axes: B rows, T tokens of the longest row, N tokens of all rows, P places of the packed batch (N, and little padding),
@@ -47,10 +47,10 @@ embedded: BART's, whose encoder counts places by itself. relative: T5's bias, by
 
 @dataclass(frozen=True)
 class ReadingLayers:
-    """Where in a model the stack of layers stands that reads the text.
+    """The module of a model whose layers read the text.
 
     Attributes:
-        path: in the model; "" for the model itself.
+        path: its own, in the model; "" for the model itself.
         positions: how it comes to know positions; see `POSITIONS`.
         keeps: whether it would keep keys and values for generation unless it is told not to.
     """
@@ -61,7 +61,7 @@ class ReadingLayers:
 
 
 def find_reading_layers(model: nn.Module) -> ReadingLayers | None:
-    """The stack of a model that can run unpadded: the encoder of an encoder-decoder. None where there is none."""
+    """The module that can run unpadded: the encoder of an encoder-decoder. None where there is none."""
     for path, module in model.named_modules():
         positions = POSITIONS.get(type(module).__name__)
         config: Any = getattr(module, "config", None)
@@ -69,54 +69,54 @@ def find_reading_layers(model: nn.Module) -> ReadingLayers | None:
             continue
         if getattr(config, "use_bidirectional_attention", False):
             continue  # Gemma 3 as an encoder: its windows look both ways
-        # T5's two stacks are of one class.
+        # T5's encoder and decoder are of one class.
         if not (positions == "relative" and getattr(module, "is_decoder", False)):
             return ReadingLayers(path, positions, "use_cache" in inspect.signature(module.forward).parameters)
     return None
 
 
-def unpadded(model: nn.Module, stack: ReadingLayers, layout: Layout, *, states_padded: bool = True) -> nn.Module:
+def unpadded(model: nn.Module, reading: ReadingLayers, layout: Layout, *, states_padded: bool = True) -> nn.Module:
     """A view of a model, for one forward over the batch that `layout` describes, with the batch's own padded inputs.
 
     Args:
         model: a trunk, or a model that holds one.
-        stack: from `find_reading_layers`.
-        states_padded: whether the stack gives (B, T, D), zero where there is padding, so that any head can follow. Else
+        reading: from `find_reading_layers`.
+        states_padded: whether it gives (B, T, D), zero where there is padding, so that any head can follow. Else
             it gives (1, P, D) as packed, for heads that look at each token by itself; `layout.padded` undoes that.
     """
-    whole = model.get_submodule(stack.path)
+    whole = model.get_submodule(reading.path)
     stand_in = _copied(whole)
-    stand_in.__dict__["forward"] = partial(_forward, whole, stack, layout, states_padded)
-    return stand_in if not stack.path else _with(model, stack.path, stand_in)
+    stand_in.__dict__["forward"] = partial(_forward, whole, reading, layout, states_padded)
+    return stand_in if not reading.path else _with(model, reading.path, stand_in)
 
 
 def _forward(
     whole: nn.Module,
-    told: ReadingLayers,
+    reading: ReadingLayers,
     layout: Layout,
     states_padded: bool,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     **inputs: Any,
 ) -> Any:
-    """The forward of a stand-in: as the stack's own, with padded inputs, of which it reads the tokens only."""
-    stack = _copied(whole)
-    pooler = stack._modules.get("pooler")
+    """The forward of a stand-in: as the module's own, with padded inputs, of which it reads the tokens only."""
+    layers = _copied(whole)
+    pooler = layers._modules.get("pooler")
     if pooler is not None:
-        stack._modules["pooler"] = None
+        layers._modules["pooler"] = None
     given = {name: layout.packed(value) if _per_token(value, input_ids) else value for name, value in inputs.items()}
-    if told.keeps:
+    if reading.keeps:
         given["use_cache"] = False
-    if told.positions == "counted":
+    if reading.positions == "counted":
         given["position_ids"] = layout.positions
-    elif told.positions == "by token":
-        given["position_ids"] = layout.packed(_positions_by_token(stack, input_ids))
-    elif told.positions == "embedded":
-        stack._modules["embed_positions"] = _Embedded(stack.get_submodule("embed_positions"), layout.positions)
+    elif reading.positions == "by token":
+        given["position_ids"] = layout.packed(_positions_by_token(layers, input_ids))
+    elif reading.positions == "embedded":
+        layers._modules["embed_positions"] = _Embedded(layers.get_submodule("embed_positions"), layout.positions)
     else:
-        stack = _with_short_bias(stack, layout.longest)
+        layers = _with_short_bias(layers, layout.longest)
     output: Any = type(whole).forward(
-        stack,
+        layers,
         input_ids=layout.packed(input_ids),
         # A mask of four axes is handed on as it is. The attention does not read it.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
@@ -135,8 +135,8 @@ def _per_token(value: Any, input_ids: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == input_ids.shape
 
 
-def _positions_by_token(stack: Any, input_ids: Tensor) -> Tensor:
-    embeddings = stack.embeddings
+def _positions_by_token(layers: Any, input_ids: Tensor) -> Tensor:
+    embeddings = layers.embeddings
     positions: Tensor = embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
     return positions
 
@@ -154,14 +154,14 @@ class _Embedded(nn.Module):
         return embedded_1PD
 
 
-def _with_short_bias(stack: nn.Module, longest: int) -> nn.Module:
+def _with_short_bias(layers: nn.Module, longest: int) -> nn.Module:
     """T5's bias between the tokens of the longest row, (1, H, L, L): every row begins in its first corner."""
-    for path, module in stack.named_modules():
+    for path, module in layers.named_modules():
         if getattr(module, "has_relative_attention_bias", False):
             attention: Any = _copied(module)
             attention.__dict__["compute_bias"] = partial(_short_bias, module, longest)
-            return _with(stack, path, attention)
-    return stack
+            return _with(layers, path, attention)
+    return layers
 
 
 def _short_bias(attention: Any, longest: int, *lengths: int, **settings: Any) -> Tensor:

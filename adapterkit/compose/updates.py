@@ -113,10 +113,10 @@ def _filled(updates: Mapping[Site, LowRank], backbone: Backbone) -> dict[Site, L
     for site, update in updates.items():
         ranks[site.name, site.layer] = max(update.rank, ranks.get((site.name, site.layer), 1))
     names, layers = {site.name for site in updates}, {site.layer for site in updates}
-    stacks = {site.side for site in updates}
+    sides = {site.side for site in updates}
     filled = {}
     for site in backbone.sites.sites:
-        if site.name in names and site.layer in layers and site.side in stacks:
+        if site.name in names and site.layer in layers and site.side in sides:
             update = updates[site] if site in updates else _nothing(linear_at(backbone, site))
             filled[site] = update.widened(ranks.get((site.name, site.layer), 1))
     return filled

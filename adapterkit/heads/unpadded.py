@@ -28,7 +28,7 @@ class UnpaddedHeaded:
 
     def __init__(self, headed: Headed, kind: str, *, encoder_decoder: bool) -> None:
         self._headed = headed
-        self._stack = find_reading_layers(headed.module)
+        self._reading = find_reading_layers(headed.module)
         # A head that looks at each token by itself can leave the padding out too; that of an encoder-decoder may follow
         # its decoder, which reads whole rows of the encoder's states.
         self._states_padded = encoder_decoder or not FACTS[kind].token_by_token
@@ -36,7 +36,7 @@ class UnpaddedHeaded:
     @property
     def supported(self) -> bool:
         """Whether this trunk can leave padding out."""
-        return self._stack is not None
+        return self._reading is not None
 
     def logits(
         self, inputs: dict[str, Tensor], at_BT: Tensor | None = None, *, states_BTD: Tensor | None = None
@@ -56,9 +56,9 @@ class UnpaddedHeaded:
             return self._padded(inputs, at_BT, states_BTD)
         shape = inputs["input_ids"].flatten(0, -2).shape
         lanes = self._headed.lanes
-        if not several and (self._stack is None or not self._pays(runs, shape, inputs["input_ids"].device)):
+        if not several and (self._reading is None or not self._pays(runs, shape, inputs["input_ids"].device)):
             return self._padded(inputs, at_BT, states_BTD)
-        if self._stack is None:
+        if self._reading is None:
             if lanes is not None:
                 raise NoLanesError("documents that share rows, in a trunk that cannot leave padding out")
             return self._apart(inputs, runs, at_BT)
@@ -66,7 +66,7 @@ class UnpaddedHeaded:
         layout = Layout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device, lanes=rows)
         if lanes is not None:
             lanes.places = layout.lanes
-        model = unpadded(self._headed.module, self._stack, layout, states_padded=self._states_padded)
+        model = unpadded(self._headed.module, self._reading, layout, states_padded=self._states_padded)
         places_N = None
         if at_BT is not None:
             places_N = _places(at_BT) if self._states_padded else layout.places(at_BT)

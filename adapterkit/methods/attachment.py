@@ -39,7 +39,7 @@ class Attachment:
     """A method on a model.
 
     Attributes:
-        lowest_layer: for each adapted stack, the lowest layer that the method touches; what lies below depends on the
+        lowest_layer: for each adapted side, the lowest layer that the method touches; what lies below depends on the
             input alone. -1 where the embeddings are touched too (bias="all"). Empty for the method `none`.
     """
 

@@ -278,7 +278,7 @@ def test_every_linear_of_every_layer_is_one_site(tiny_backbones: Any, family: st
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_layers_are_counted_per_stack(tiny_backbones: Any, family: str) -> None:
+def test_layers_are_counted_per_side(tiny_backbones: Any, family: str) -> None:
     counted = dict(tiny_backbones[family].sites.layer_count)
     if family in tiny.ENCODER_DECODERS:
         assert counted == {"encoder": 2, "decoder": 2}
@@ -292,7 +292,7 @@ def test_layers_are_counted_per_stack(tiny_backbones: Any, family: str) -> None:
 def test_residual_and_sublayer_output_add_up_to_what_comes_next(tiny_backbones: Any, family: str) -> None:
     backbone = tiny_backbones[family]
     per_layer = {"encoder": 2, "decoder": 3 if backbone.is_encoder_decoder else 2}
-    expected = sum(count * per_layer[stack] for stack, count in backbone.sites.layer_count.items())
+    expected = sum(count * per_layer[side] for side, count in backbone.sites.layer_count.items())
     assert len(backbone.sites.sublayers) == expected
     assert wiring_faults(backbone.trunk, backbone.sites) == []
 

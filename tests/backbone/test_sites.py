@@ -31,7 +31,7 @@ def test_all_linear_is_every_site_but_the_layers(tiny_backbones: Any) -> None:
     assert {site.name for site in sites.select(["layer.output"])} == {"layer.output"}
 
 
-def test_top_counts_from_the_top_of_each_stack(tiny_backbones: Any) -> None:
+def test_top_counts_from_the_top_of_each_side(tiny_backbones: Any) -> None:
     assert {s.layer for s in tiny_backbones["bert"].sites.select("auto", top=2)} == {1, 2}
     chosen = tiny_backbones["bart"].sites.select("auto", top=1)
     assert {(s.side, s.layer) for s in chosen} == {("encoder", 1), ("decoder", 1)}

@@ -99,7 +99,7 @@ def test_on_encoder_decoders_they_read_the_encoder_and_nothing_attaches_to_the_d
         handle.remove()
     assert calls == []
     with (
-        pytest.raises(SiteError, match="sites of the stack"),
+        pytest.raises(SiteError, match="sites of the side"),
         adapter(backbone, kind, LoraMethod(sites=("cross_attention.query",)), OWN[head]),
     ):
         pass

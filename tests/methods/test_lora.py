@@ -40,7 +40,7 @@ def test_exactly_the_selected_sites_are_adapted(tiny_backbones: Any, family: str
     assert found == {site.path: 2 for site in backbone.sites.select(sites, top=top)}
 
 
-def test_chosen_layers_are_adapted_in_both_stacks(tiny_backbones: Any) -> None:
+def test_chosen_layers_are_adapted_in_encoder_and_decoder(tiny_backbones: Any) -> None:
     backbone = tiny_backbones["t5"]
     with attached(backbone, LoraMethod(sites=("attention.query",), layers=(1,))) as attachment:
         paths, lowest = ranks_of(attachment), attachment.lowest_layer

@@ -10,8 +10,8 @@ from adapterkit.errors import SiteError
 from adapterkit.methods.reach import Reach, lowest_layers
 
 
-def site(path: str, layer: int = 0, stack: str = "encoder") -> Site:
-    return Site("x", layer, stack, path, linear=True)  # type: ignore[arg-type]
+def site(path: str, layer: int = 0, side: str = "encoder") -> Site:
+    return Site("x", layer, side, path, linear=True)  # type: ignore[arg-type]
 
 
 def test_a_module_is_found_by_identity_wherever_it_stands() -> None:
@@ -29,7 +29,7 @@ def test_nothing_in_reach_is_an_error_that_names_what_was_sought() -> None:
         Reach(nn.ModuleDict(), trunk).keep({"a": site("a")})
 
 
-def test_the_lowest_layer_is_known_for_each_stack() -> None:
+def test_the_lowest_layer_is_known_for_encoder_and_decoder_apart() -> None:
     places = [site("", 3), site("", 1), site("", 2, "decoder"), site("", 2)]
     assert lowest_layers(places) == {"encoder": 1, "decoder": 2}
     assert lowest_layers([]) == {}

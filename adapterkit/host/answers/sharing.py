@@ -77,7 +77,7 @@ def _leaves(texts: Sequence[int], lowest: Sequence[int]) -> list[int]:
 
 
 def lowest_layer(engine: Engine, layers: Layers) -> int:
-    """The lowest layer of the stack that reads the text which a row's adapters touch."""
+    """The lowest layer of the side that reads the text which a row's adapters touch."""
     found = [
         packed.lowest_layer.get(engine.side, engine.layer_count) if packed.lowest_layer else 0 for packed in layers
     ]

@@ -39,7 +39,7 @@ class Packed:
     Attributes:
         structure: which tensors stand where; the same object for adapters that are built alike.
         flat: (P,), all of them in the backbone's dtype on its device; never written again.
-        lowest_layer: stack -> the lowest layer that the method touches, -1 for the embeddings.
+        lowest_layer: side -> the lowest layer that the method touches, -1 for the embeddings.
         size_bytes: of `flat`.
     """
 

@@ -15,7 +15,7 @@ from adapterkit.host.engine.products import Gather, Weights
 from adapterkit.host.engine.structure import Structure
 
 Layers = tuple[Packed, ...]
-"""What one row carries, applied in order: () nothing, one adapter usually, several for a stack."""
+"""What one row carries, applied in order: () nothing, one adapter usually, several for a composition."""
 
 
 @dataclass(frozen=True)

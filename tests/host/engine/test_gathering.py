@@ -27,7 +27,7 @@ def test_memory_is_kept_from_batch_to_batch_and_grows() -> None:
     places = []
     for count, dtype in ((3, torch.float32), (2, torch.float32), (5, torch.float32), (4, torch.bfloat16)):
         given = flats(count, seed=count, dtype=dtype)
-        found = kept.stack(given)
+        found = kept.collect(given)
         assert torch.equal(found, torch.stack(given))
         places.append(found.data_ptr())
         kept.reset()
@@ -38,7 +38,7 @@ def test_two_gathers_of_one_batch_have_places_of_their_own() -> None:
     kept = Gathering()
     for _ in range(2):
         one, two = flats(2, seed=1), flats(4, seed=2)
-        first, second = kept.stack(one), kept.stack(two)
+        first, second = kept.collect(one), kept.collect(two)
         assert torch.equal(first, torch.stack(one))
         assert torch.equal(second, torch.stack(two))
         kept.reset()
@@ -48,7 +48,7 @@ def test_two_gathers_of_one_batch_have_places_of_their_own() -> None:
 def test_small_tensors_take_memory_that_is_at_hand() -> None:
     kept = Gathering()
     given = flats(2, length=16)
-    assert torch.equal(kept.stack(given), torch.stack(given))
+    assert torch.equal(kept.collect(given), torch.stack(given))
     assert not kept._buffers
 
 
@@ -58,7 +58,7 @@ def test_kept_memory_serves_with_and_without_inference_mode(first: Callable[[], 
     for mode in (first, torch.no_grad, torch.inference_mode):
         given = flats(2)
         with mode():
-            assert torch.equal(kept.stack(given), torch.stack(given))
+            assert torch.equal(kept.collect(given), torch.stack(given))
         kept.reset()
 
 

@@ -17,6 +17,7 @@ from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32
+from adapterkit.heads.row_ends import RowEnds
 from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
@@ -65,7 +66,13 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
         _compute_trained_in_float32(module, trained)
     if borrows:
         module.generation_config = _generation_config(backbone, config)
-    return Headed(module.eval(), "family", trained, loaded)
+    ends = RowEnds.of(config) if FACTS[kind].pooled and _reads_causally(backbone) else None
+    return Headed(module.eval(), "family", trained, loaded, ends=ends)
+
+
+def _reads_causally(backbone: Backbone) -> bool:
+    """Whether the last token alone has read all of a text."""
+    return backbone.is_decoder or backbone.is_encoder_decoder
 
 
 def _generation_config(backbone: Backbone, config: Any) -> GenerationConfig:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adapterkit.backbone.lanes import Lanes
+from adapterkit.heads.row_ends import RowEnds, telling_ends
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Headed:
         trained: the head's parameters that are trained and saved, by path in `module`.
         loaded: paths of head tensors whose values come from the checkpoint; those of language models are borrowed.
         lanes: of a batch that several adapters share, or None; see `lanes`.
+        ends: how a class that looks for the end of a row is told where it is; None for all others.
     """
 
     module: nn.Module
@@ -36,6 +38,7 @@ class Headed:
     trained: dict[str, nn.Parameter]
     loaded: frozenset[str] = frozenset()
     lanes: Lanes | None = None
+    ends: RowEnds | None = None
 
     def logits(self, inputs: dict[str, Tensor], places_N: Tensor | None = None) -> Tensor:
         """Answer a batch as the tokenizer and the task give it.
@@ -47,8 +50,8 @@ class Headed:
             (B, C) for text classification, (B, T, C) for token classification, (B, T, 2) start and end for question
             answering, (B, K) for multiple choice, (B, T, V) for language models, of which (N, V) at `places_N`.
         """
-        with answering_at(self.module, places_N) as picked:
-            return picked(logits_of(self.module(**inputs, **self._settings)))
+        with telling_ends(self.module, self.ends, inputs) as told, answering_at(self.module, places_N) as picked:
+            return picked(logits_of(self.module(**told, **self._settings)))
 
     @cached_property
     def _settings(self) -> dict[str, bool]:

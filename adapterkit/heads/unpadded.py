@@ -16,6 +16,7 @@ from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
 from adapterkit.backbone.unpadded import find_reading_layers, unpadded
 from adapterkit.heads.headed import Headed, answering_at, logits_of
+from adapterkit.heads.row_ends import telling_ends
 from adapterkit.recipe.kinds import FACTS
 
 MOST_PLACES = 0.9
@@ -71,8 +72,9 @@ class UnpaddedHeaded:
         if at_BT is not None:
             places_N = _places(at_BT) if self._states_padded else layout.places(at_BT)
         entered = self._entered(None if states_BTD is None else layout.packed(states_BTD))
-        with entered, answering_at(model, places_N) as picked:
-            logits = picked(logits_of(model(**inputs)))
+        told = telling_ends(model, self._headed.ends, inputs)
+        with entered, told as given, answering_at(model, places_N) as picked:
+            logits = picked(logits_of(model(**given)))
         return logits if self._states_padded or at_BT is not None else layout.padded(logits)
 
     def _pays(self, runs: Sequence[Run], shape: torch.Size, device: torch.device) -> bool:

@@ -129,10 +129,12 @@ class Template:
         reads: "encoder" where the head reads the encoder of an encoder-decoder alone, else "trunk".
         shapes: the tensors that an adapter brings, by path in the head's module.
         pools_alike: whether every adapter makes the same vector of a text, above which its own tensors stand.
+        ends: see `Headed`.
     """
 
     def __init__(self, headed: Headed, trunk: nn.Module) -> None:
         self.shapes = {path: tuple(parameter.shape) for path, parameter in headed.trained.items()}
+        self.ends = headed.ends
         self._module = headed.module
         self._branch = _Branch()
         roles = self._put_stand_ins(headed.module, trunk, "")
@@ -250,7 +252,8 @@ class AnsweringHead:
             states: of these rows; multiple choice: of all choices of all rows, (B·K, T, D).
             inputs: of these rows as the task collates them; multiple choice: (B, K, T).
         """
-        return logits_of(self.template.module(self.tensors, states)(**inputs))
+        given = inputs if self.template.ends is None else self.template.ends.marked(inputs)
+        return logits_of(self.template.module(self.tensors, states)(**given))
 
 
 def logits_together(heads: Sequence[AnsweringHead], states: States, inputs: Mapping[str, Tensor]) -> list[Tensor]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.recomputing import is_layer, keep, recompute
 from adapterkit.data import group_by_length
 from adapterkit.errors import ArtifactError, DataError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
@@ -108,7 +106,7 @@ class Adapted(nn.Module):
     @property
     def checkpointable(self) -> bool:
         """Whether what trains in the trunk can be computed again layer by layer; true where nothing does."""
-        return not self._upper_layers or any(isinstance(p, GradientCheckpointingLayer) for p in self._upper_layers)
+        return not self._upper_layers or any(map(is_layer, self._upper_layers))
 
     def checkpoint_layers(self, on: bool = True) -> None:
         """Keep for the backward only what enters each layer that trains, and compute the rest again (Chen et al. 2016,
@@ -118,17 +116,13 @@ class Adapted(nn.Module):
             RecipeError: the backbone's layers cannot be computed again one by one.
         """
         for layer in self._checkpointed:
-            del layer.gradient_checkpointing, layer._gradient_checkpointing_func
+            keep(layer)
         if on and not self.checkpointable:
             raise RecipeError(
                 f"the layers of {self.backbone.contract.architecture} cannot be computed again one by one",
                 remedy="Use training.gradient_checkpointing=false.",
             )
-        layers: list[Any] = [layer for layer in self._upper_layers if isinstance(layer, GradientCheckpointingLayer)]
-        self._checkpointed = [layer for layer in layers if on and not layer.gradient_checkpointing]
-        for layer in self._checkpointed:
-            layer.gradient_checkpointing = True
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        self._checkpointed = [layer for layer in self._upper_layers if on and is_layer(layer) and recompute(layer)]
 
     # -- parameters
 

@@ -48,6 +48,11 @@ def use_own_attention(trunk: nn.Module) -> None:
             module.config._attn_implementation = NAME
 
 
+def implementation(config: Any) -> str:
+    """The name under which a config's model looks up its attention; empty where there is none."""
+    return str(getattr(config, "_attn_implementation", None) or "")
+
+
 def _looks_up(model: PreTrainedModel) -> bool:
     """Whether a model's layers look attention up by its name in transformers' table."""
     return hasattr(sys.modules[type(model).__module__], "ALL_ATTENTION_FUNCTIONS")

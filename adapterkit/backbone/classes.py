@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers.models.auto import modeling_auto as auto
+import transformers
 
 from adapterkit.errors import BackboneError
 from adapterkit.recipe.kinds import FACTS, KINDS
@@ -20,7 +20,7 @@ def is_causal(config: Any) -> bool:
         return False
     if getattr(config, "is_decoder", False):
         return True
-    return type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in auto.MODEL_FOR_MASKED_LM_MAPPING
+    return type(config) in _mapping("causal-lm") and type(config) not in _mapping("masked-lm")
 
 
 def model_class(config: Any, kind: str) -> type[Any] | None:
@@ -35,13 +35,18 @@ def model_class(config: Any, kind: str) -> type[Any] | None:
     if kind not in FACTS:
         raise BackboneError(f"{kind!r} is not a kind of task", remedy=f"Take one of {', '.join(KINDS)}.")
     facts = FACTS[kind]
-    mapping: Any = getattr(auto, facts.mapping)
+    mapping = _mapping(kind)
     if facts.trunk not in ("any", _trunk(config)) or type(config) not in mapping:
         return None
     found: Any = mapping[type(config)]
     # A config may map to several classes; the first is the one that the auto class takes.
     first: type[Any] = found[0] if isinstance(found, list | tuple) else found
     return first
+
+
+def _mapping(kind: str) -> Any:
+    """transformers' table of configs and the kind's classes."""
+    return getattr(transformers, FACTS[kind].mapping)
 
 
 def _trunk(config: Any) -> str:

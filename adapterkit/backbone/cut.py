@@ -24,14 +24,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterkit.backbone.recognise import final_norms, is_linear
+from adapterkit.backbone.recomputing import is_layer
 from adapterkit.backbone.stand_ins import Absent, AbsentWithBias, Embedded, Entered, Handed, Watched, biased, stand_in
 from adapterkit.backbone.trunk import shallow
 from adapterkit.errors import SiteError
 
-_HANDED = "_handed_states"
+_HANDED = "adapterkit_handed"
 
 
 def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -45,7 +45,7 @@ def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
     found: dict[str, nn.ModuleList] = {}
     for path, module in model.named_modules():
         is_list = isinstance(module, nn.ModuleList) and len(module)
-        if is_list and all(isinstance(layer, GradientCheckpointingLayer) for layer in cast(nn.ModuleList, module)):
+        if is_list and all(map(is_layer, cast(nn.ModuleList, module))):
             found[path] = cast(nn.ModuleList, module)
     if not found:
         raise SiteError(
@@ -111,10 +111,9 @@ def below(trunk: nn.Module, at: int) -> Below:
     Raises:
         SiteError: there is no such layer.
     """
-    path, layers = _checked(trunk, at)
+    path, _ = _checked(trunk, at)
     view, shortened = _opened(trunk, path)
-    for index in range(at, len(layers)):
-        del shortened._modules[str(index)]
+    del shortened[at:]
     return _below(trunk, view, path)
 
 
@@ -122,13 +121,13 @@ def _below(trunk: nn.Module, view: nn.Module, path: str) -> Below:
     """The trunk of a view whose layers were changed, without what follows them."""
     owner = view.get_submodule(path.rpartition(".")[0])
     for name in final_norms(trunk, path):
-        owner._modules[name] = nn.Identity()
+        owner.register_module(name, nn.Identity())
     # An encoder-decoder's encoder is a model too, so the innermost model is the one that runs these layers alone.
     steps = path.split(".")
     around = [view, *(view.get_submodule(".".join(steps[:depth])) for depth in range(1, len(steps)))]
     trunk = [module for module in around if isinstance(module, PreTrainedModel)][-1]
-    if "pooler" in trunk._modules:
-        trunk._modules["pooler"] = None
+    if getattr(trunk, "pooler", None) is not None:
+        trunk.register_module("pooler", None)
     return Below(trunk)
 
 
@@ -150,9 +149,9 @@ def above(trunk: nn.Module, at: int) -> nn.Module:
     handed = Handed()
     gives = partial(_gives, trunk, path, layers[0])
     for index, layer in enumerate(layers[:at]):
-        upper._modules[str(index)] = _absent(layer, handed if index == 0 else None, gives)
+        upper[index] = _absent(layer, handed if index == 0 else None, gives)
     if at == 0:
-        upper._modules["0"] = stand_in(layers[0], Entered, {"_handed": handed, "_layer": (layers[0],)})
+        upper[0] = stand_in(layers[0], Entered, handed=handed, layer=(layers[0],))
     _drop_embeddings(view, path, handed)
     view.__dict__[_HANDED] = handed
     return view
@@ -191,13 +190,13 @@ def _opened(model: nn.Module, path: str) -> tuple[nn.Module, nn.ModuleList]:
     view = shallow(model)
     here = view
     for name in path.split("."):
-        here._modules[name] = shallow(here.get_submodule(name))
+        here.register_module(name, shallow(here.get_submodule(name)))
         here = here.get_submodule(name)
     return view, cast(nn.ModuleList, here)
 
 
 def _absent(layer: nn.Module, handed: Handed | None, gives: Callable[[], int]) -> nn.Module:
-    return stand_in(layer, AbsentWithBias if biased(layer) else Absent, {"_handed": handed, "_gives": gives})
+    return stand_in(layer, AbsentWithBias if biased(layer) else Absent, handed=handed, gives=gives)
 
 
 _GIVES: dict[type[nn.Module], int] = {}
@@ -209,8 +208,8 @@ def _gives(model: nn.Module, path: str, layer: nn.Module) -> int:
     if type(layer) not in _GIVES:
         gave: list[int] = []
         view, watched = _opened(model, path)
-        watched._modules.clear()
-        watched._modules["0"] = stand_in(layer, Watched, {"_layer": (layer,), "_gave": gave})
+        del watched[1:]
+        watched[0] = stand_in(layer, Watched, layer=(layer,), gave=gave)
         ids_BT = torch.zeros(1, 2, dtype=torch.long, device=next(layer.parameters()).device)
         with torch.no_grad(), _evaluated(model):
             _below(model, view, path)(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT))
@@ -226,8 +225,8 @@ def _drop_embeddings(view: nn.Module, path: str, handed: Handed) -> None:
         for name, child in owner.named_children():
             width = None if name == steps[depth] else _embedding_width(child, owner)
             if width is not None:
-                facts = {"_handed": handed, "_width": None if any(map(is_linear, child.modules())) else width}
-                owner._modules[name] = stand_in(child, Embedded, facts)
+                width = None if any(map(is_linear, child.modules())) else width
+                owner.register_module(name, stand_in(child, Embedded, handed=handed, width=width))
                 return
 
 

@@ -10,9 +10,9 @@ from copy import copy
 from typing import Any
 
 import torch
-from bitsandbytes.autograd._functions import matmul_4bit
+from bitsandbytes import matmul_4bit
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from bitsandbytes.nn.modules import Linear4bit, Params4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from torch import Tensor, nn
 
 from adapterkit.errors import BackboneError

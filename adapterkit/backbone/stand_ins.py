@@ -5,24 +5,13 @@ Axes: B rows, T tokens, D hidden width.
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
+from adapterkit.backbone.module_tables import without_hooks
 from adapterkit.errors import SiteError
-
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 class Handed:
@@ -102,13 +91,18 @@ class Embedded:
         return states_BTD.new_zeros(*states_BTD.shape[:-1], self._width)
 
 
-def stand_in(module: nn.Module, kind: type, facts: dict[str, Any]) -> nn.Module:
-    """A copy of a module that shares children and tensors, under their names, but runs otherwise."""
-    copied = copy.copy(module)
-    for table in _HOOKS:
-        copied.__dict__[table] = OrderedDict()
+def stand_in(module: nn.Module, kind: type, **facts: Any) -> nn.Module:
+    """A copy of a module that shares children and tensors, under their names, but runs otherwise.
+
+    Args:
+        kind: one of the classes above.
+        facts: its attributes, without their underscore.
+    """
+    copied = without_hooks(module)
     copied.__dict__.pop("forward", None)
-    copied.__dict__.update(facts, training=False, gradient_checkpointing=False)
+    copied.__dict__.update(
+        {f"_{name}": fact for name, fact in facts.items()}, training=False, gradient_checkpointing=False
+    )
     copied.__class__ = _class_of(kind, type(module))
     return copied
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
+from adapterkit.backbone.module_tables import with_own_tables
+
 _HOOKED = "_output_capturing_hooks_installed"
+_VIEWED = "adapterkit_viewed"
 
 
 def without_pooler(trunk: nn.Module) -> nn.Module:
@@ -19,8 +21,8 @@ def without_pooler(trunk: nn.Module) -> nn.Module:
     are attached inside the layers are seen by both. The view is an instance of the trunk's class.
     """
     view = shallow(trunk)
-    if "pooler" in view._modules:
-        view._modules["pooler"] = None
+    if getattr(view, "pooler", None) is not None:
+        view.register_module("pooler", None)
     return view
 
 
@@ -30,12 +32,10 @@ def shallow(module: nn.Module) -> nn.Module:
     A child that is replaced in the view, or a hook that is put on it, leaves the module as it is. The view is an
     instance of the module's class.
     """
-    view = copy.copy(module)
-    for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"):
-        view.__dict__[table] = copy.copy(module.__dict__[table])
+    view = with_own_tables(module)
     if isinstance(module, PreTrainedModel):
         view.__dict__.pop(_HOOKED, None)
-        view.__dict__["_viewed"] = (module,)  # in a tuple, so that it does not become a child
+        view.__dict__[_VIEWED] = (module,)  # in a tuple, so that it does not become a child
         view.__class__ = _view_class(type(module))
     return view
 
@@ -49,11 +49,11 @@ def _view_class(kind: type[nn.Module]) -> type[nn.Module]:
     """
 
     def hooked(self: Any) -> bool:
-        maybe_install_capturing_hooks(self.__dict__["_viewed"][0])
+        maybe_install_capturing_hooks(self.__dict__[_VIEWED][0])
         return True
 
     def note(self: Any, value: bool) -> None:
-        setattr(self.__dict__["_viewed"][0], _HOOKED, value)
+        setattr(self.__dict__[_VIEWED][0], _HOOKED, value)
 
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), {**names, _HOOKED: property(hooked, note)})

@@ -13,7 +13,6 @@ D hidden width, H heads, G rows of a group, L tokens of its longest row.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterkit.backbone.attention import NAME
+from adapterkit.backbone.attention import NAME, implementation
+from adapterkit.backbone.module_tables import with_own_children
 from adapterkit.backbone.packed_rows import Layout
 
 _COUNTED = (
@@ -65,7 +65,7 @@ def find_reading_layers(model: nn.Module) -> ReadingLayers | None:
     for path, module in model.named_modules():
         positions = POSITIONS.get(type(module).__name__)
         config: Any = getattr(module, "config", None)
-        if positions is None or getattr(config, "_attn_implementation", None) != NAME:
+        if positions is None or implementation(config) != NAME:
             continue
         if getattr(config, "use_bidirectional_attention", False):
             continue  # Gemma 3 as an encoder: its windows look both ways
@@ -85,7 +85,7 @@ def unpadded(model: nn.Module, reading: ReadingLayers, layout: Layout, *, states
             it gives (1, P, D) as packed, for heads that look at each token by itself; `layout.padded` undoes that.
     """
     whole = model.get_submodule(reading.path)
-    stand_in = _copied(whole)
+    stand_in = with_own_children(whole)
     stand_in.__dict__["forward"] = partial(_forward, whole, reading, layout, states_padded)
     return stand_in if not reading.path else _with(model, reading.path, stand_in)
 
@@ -100,10 +100,10 @@ def _forward(
     **inputs: Any,
 ) -> Any:
     """The forward of a stand-in: as the module's own, with padded inputs, of which it reads the tokens only."""
-    layers = _copied(whole)
-    pooler = layers._modules.get("pooler")
+    layers = with_own_children(whole)
+    pooler = getattr(layers, "pooler", None)
     if pooler is not None:
-        layers._modules["pooler"] = None
+        layers.register_module("pooler", None)
     given = {name: layout.packed(value) if _per_token(value, input_ids) else value for name, value in inputs.items()}
     if reading.keeps:
         given["use_cache"] = False
@@ -112,7 +112,7 @@ def _forward(
     elif reading.positions == "by token":
         given["position_ids"] = layout.packed(_positions_by_token(layers, input_ids))
     elif reading.positions == "embedded":
-        layers._modules["embed_positions"] = _Embedded(layers.get_submodule("embed_positions"), layout.positions)
+        layers.register_module("embed_positions", _Embedded(layers.get_submodule("embed_positions"), layout.positions))
     else:
         layers = _with_short_bias(layers, layout.longest)
     output: Any = type(whole).forward(
@@ -158,7 +158,7 @@ def _with_short_bias(layers: nn.Module, longest: int) -> nn.Module:
     """T5's bias between the tokens of the longest row, (1, H, L, L): every row begins in its first corner."""
     for path, module in layers.named_modules():
         if getattr(module, "has_relative_attention_bias", False):
-            attention: Any = _copied(module)
+            attention: Any = with_own_children(module)
             attention.__dict__["compute_bias"] = partial(_short_bias, module, longest)
             return _with(layers, path, attention)
     return layers
@@ -172,13 +172,6 @@ def _short_bias(attention: Any, longest: int, *lengths: int, **settings: Any) ->
 def _with(model: nn.Module, path: str, module: nn.Module) -> nn.Module:
     """A view of a model in which another module stands at `path`."""
     name, _, rest = path.partition(".")
-    view = _copied(model)
-    view._modules[name] = _with(model.get_submodule(name), rest, module) if rest else module
-    return view
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """A copy that shares every child, tensor and hook, and may be given other children."""
-    view = copy.copy(module)
-    view.__dict__["_modules"] = dict(module._modules)
+    view = with_own_children(model)
+    view.register_module(name, _with(model.get_submodule(name), rest, module) if rest else module)
     return view

@@ -112,7 +112,7 @@ def _view(trunk: nn.Module, with_pooler: bool, backbone: Backbone) -> nn.Module:
     view = without_pooler(trunk)
     if with_pooler:
         pooler = copy.deepcopy(trunk.get_submodule("pooler")).to("meta")
-        view._modules["pooler"] = pooler.requires_grad_(True)
+        view.register_module("pooler", pooler.requires_grad_(True))
     return view
 
 
@@ -146,9 +146,10 @@ def _initialise(module: Any, owner: nn.Module, device: torch.device) -> None:
     A projection that is tied to the trunk's embedding holds a head's bias beside a trunk's weight. The weight is
     kept out of the way, or initialising the bias would overwrite the backbone.
     """
-    shared = {name: tensor for name, tensor in owner._parameters.items() if tensor is not None and not tensor.is_meta}
-    for name, tensor in shared.items():
-        owner._parameters[name] = nn.Parameter(torch.empty_like(tensor, device="meta"))
+    own = owner.named_parameters(recurse=False, remove_duplicate=False)
+    shared = {name: parameter for name, parameter in own if not parameter.is_meta}
+    for name, parameter in shared.items():
+        owner.register_parameter(name, nn.Parameter(torch.empty_like(parameter, device="meta")))
     for name, parameter in list(owner.named_parameters(recurse=False)):
         if name not in shared:
             setattr(owner, name, nn.Parameter(torch.zeros_like(parameter, device=device)))
@@ -158,7 +159,8 @@ def _initialise(module: Any, owner: nn.Module, device: torch.device) -> None:
         owner.reset_parameters()
     with torch.no_grad():
         module._init_weights(owner)
-    owner._parameters.update(shared)
+    for name, parameter in shared.items():
+        owner.register_parameter(name, parameter)
 
 
 def _from_checkpoint(names: list[str], backbone: Backbone, model_class: Any, config: Any) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from peft import IA3Config
 from peft.tuners.ia3 import IA3Layer
 from torch import nn
-from transformers.pytorch_utils import Conv1D
+from transformers import Conv1D
 
 from adapterkit.errors import SiteError
 from adapterkit.methods.lora import match_only, misplaced, unique

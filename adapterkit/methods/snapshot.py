@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from adapterkit.backbone.module_tables import pre_hooks
 from adapterkit.methods.bottleneck.tap import Tap
 from adapterkit.methods.moved_weight import MovedWeight
 
@@ -39,7 +40,7 @@ class Before:
         """Put everything of the trunk back as it was, bit for bit. Doing it again changes nothing."""
         for path, layer in list(self._model.named_modules()):
             # By the hooks and not by the layers: one that was never put in its place has its tap already.
-            for hook in list(layer._forward_pre_hooks.values()):
+            for hook in pre_hooks(layer):
                 if isinstance(hook, Tap):
                     hook.remove()
             if isinstance(layer, BaseTunerLayer):

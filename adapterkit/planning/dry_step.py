@@ -7,23 +7,29 @@ come from the batch alone (ids, masks, labels) keep their content: which tokens 
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.errors import AdapterkitError, BackboneError
+from adapterkit.planning.dispatching import (
+    FakeTensor,
+    FakeTensorMode,
+    FlopCounterMode,
+    TorchDispatchMode,
+    quiet,
+    storage_key,
+    tensors_among,
+    tensors_of,
+    without_modes,
+)
 from adapterkit.tasks.protocol import Batch
 
 
@@ -58,10 +64,9 @@ def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
     Raises:
         BackboneError: some operation of the backbone does not run without content.
     """
-    torch_log = logging.getLogger("torch._subclasses.fake_tensor")
-    was_disabled, torch_log.disabled = torch_log.disabled, True  # it prints a traceback where an operation fails
     try:
-        return _dry_step(adapted, batch)
+        with quiet():
+            return _dry_step(adapted, batch)
     except AdapterkitError:
         raise
     except RuntimeError as error:  # what torch raises, and its tensors without content
@@ -71,8 +76,6 @@ def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
             [str(error).strip().partition("\n")[0]],
             "With experts, backbone.dtype=bfloat16 may do. Else train a few steps and look at what they take.",
         ) from error
-    finally:
-        torch_log.disabled = was_disabled
 
 
 def _dry_step(adapted: Adapted, batch: Batch) -> DryStep:
@@ -122,21 +125,17 @@ def _make_fake(adapted: Adapted) -> set[int]:
     """Put a tensor without content in the place of every parameter and buffer. Returns the keys of their storages."""
     made: dict[int, Tensor] = {}
     for part in adapted.modules():
-        for table in (part._parameters, part._buffers):
-            entries = cast(dict[str, Tensor | None], table)
-            for name, tensor in list(entries.items()):
-                if tensor is None:
-                    continue
-                if id(tensor) not in made:
-                    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
-                    grown = isinstance(tensor, nn.Parameter)
-                    made[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if grown else empty
-                entries[name] = made[id(tensor)]
+        for name, tensor in tensors_of(part):
+            if id(tensor) not in made:
+                empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+                grown = isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if grown else empty
+            setattr(part, name, made[id(tensor)])
     return {_key(tensor) for tensor in made.values()}
 
 
 def _key(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
+    return storage_key(tensor.untyped_storage())
 
 
 @contextmanager
@@ -175,7 +174,7 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        key = int(storage._cdata)
+        key = storage_key(storage)
         if key not in self._known:
             self._known.add(key)
             self.now += storage.nbytes()
@@ -192,14 +191,14 @@ class _BatchIsReal(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = tensors_among((args, kwargs))
         if any(isinstance(tensor, FakeTensor) for tensor in tensors):
             if func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default):
                 args = (args[0], _as_numbers(args[1]), *args[2:])
             return func(*args, **kwargs)
         if not tensors and _makes_floats(func, args, kwargs):
             return func(*args, **kwargs)
-        with _disable_current_modes():
+        with without_modes():
             return func(*args, **kwargs)
 
 
@@ -216,7 +215,7 @@ def _as_numbers(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
     found: list[Tensor | None] = []
     for index in indices:
         if index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor):
-            with _disable_current_modes():
+            with without_modes():
                 found.extend(index.nonzero(as_tuple=True))
         else:
             found.append(index)

@@ -16,7 +16,6 @@ import torch
 from safetensors import safe_open
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from adapterkit.backbone import Backbone, find_sites
@@ -28,6 +27,7 @@ from adapterkit.backbone.quantise import kept_form
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer
 from adapterkit.errors import BackboneError, SiteError
+from adapterkit.planning.dispatching import COPY_TO, TorchDispatchMode, tensors_of
 from adapterkit.recipe import BackboneSettings
 
 CHARACTERS_PER_TOKEN = 4
@@ -107,14 +107,14 @@ def hollow(module: nn.Module) -> None:
     """Give every parameter and buffer on the meta device a shape on the CPU, and no memory; shared ones stay shared."""
     made: dict[int, Tensor] = {}
     for part in module.modules():
-        for table, kind in ((part._parameters, nn.Parameter), (part._buffers, None)):
-            for name, tensor in list(cast(dict[str, Tensor | None], table).items()):
-                if tensor is None or not tensor.is_meta:
-                    continue
-                if id(tensor) not in made:
-                    empty = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-                    made[id(tensor)] = empty if kind is None else nn.Parameter(empty, requires_grad=False)
-                cast(dict[str, Tensor | None], table)[name] = made[id(tensor)]
+        for name, tensor in tensors_of(part):
+            if not tensor.is_meta:
+                continue
+            if id(tensor) not in made:
+                empty = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+                is_parameter = isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
+            setattr(part, name, made[id(tensor)])
 
 
 @contextmanager
@@ -131,7 +131,7 @@ class _Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if func.overloadpacket.__name__ in self._FILLING:
             return args[0]
-        if func is torch.ops.aten._to_copy.default and args[0].is_floating_point() and not kwargs.get("device"):
+        if func is COPY_TO and args[0].is_floating_point() and not kwargs.get("device"):
             return torch.empty(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype, device=args[0].device)
         return func(*args, **kwargs)
 

@@ -54,7 +54,8 @@ class Learner:
         if math.isfinite(norm) or self.scaler.is_enabled():
             # As in torch.nn.utils.clip_grad_norm_.
             shrink = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
-            torch._foreach_mul_(gradients, factor * shrink)
+            for gradient in gradients:
+                gradient.mul_(factor * shrink)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.schedule.step()

@@ -17,14 +17,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.generation.logits_process import (
+from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
 from adapterkit.data import group_by_length
 from adapterkit.errors import GenerationError

@@ -29,6 +29,7 @@ from transformers.modeling_outputs import (
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.module_tables import changed
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads.family import build_family
 from adapterkit.heads.headed import Headed, in_float32, logits_of
@@ -145,7 +146,7 @@ class Template:
             if id(parameter) in names:
                 owner, _, name = path.rpartition(".")
                 self._branch.at(owner).parameters[name] = names[id(parameter)]
-                headed.module.get_submodule(owner)._parameters[name] = None  # the initial values are nobody's
+                headed.module.get_submodule(owner).register_parameter(name, None)  # the initial values are nobody's
         headed.module.eval()
         pooling = f"{HEAD_NAME}.pooling."
         is_pooled = isinstance(headed.module, OwnModel) and headed.module.pools
@@ -164,10 +165,10 @@ class Template:
                 role, pooler = "trunk", _trained_pooler(child, trunk)
             elif piece == "encoder" or piece == "decoder":
                 role = "encoder" if piece == "encoder" else "decoder"
-            elif isinstance(child, PreTrainedModel) or "encoder" in child._modules:
+            elif isinstance(child, PreTrainedModel) or hasattr(child, "encoder"):
                 roles |= self._put_stand_ins(child, trunk, below)
             if role is not None:
-                module._modules[name] = StandIn(role, pooler).eval()
+                module.register_module(name, StandIn(role, pooler).eval())
                 self._branch.at(below).role = role
                 roles.add(role)
         return roles
@@ -205,20 +206,11 @@ def _grown(
     """A copy of a template's module that shares all that no adapter changes."""
     if branch.role is not None and trunk is not None:
         return trunk if branch.role == "trunk" else trunk.get_submodule(branch.role)
-    grown = object.__new__(type(module))
-    grown.__dict__.update(module.__dict__)
-    for table, changes in (
-        ("_parameters", {name: tensors[path] for name, path in branch.parameters.items()}),
-        (
-            "_modules",
-            {
-                name: _grown(module._modules[name], child, tensors, states, trunk)  # type: ignore[arg-type]
-                for name, child in branch.children.items()
-            },
-        ),
-    ):
-        if changes:
-            grown.__dict__[table] = {**grown.__dict__[table], **changes}
+    grown = changed(
+        module,
+        {name: tensors[path] for name, path in branch.parameters.items()},
+        {name: _grown(getattr(module, name), child, tensors, states, trunk) for name, child in branch.children.items()},
+    )
     if branch.role is not None:
         grown.__dict__["states"] = states
     if "forward" in grown.__dict__:  # it computes in fp32, and is bound to the template's own tensors

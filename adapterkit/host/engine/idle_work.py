@@ -20,7 +20,7 @@ def without_idle_work(view: nn.Module) -> nn.Module:
     for module in list(view.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Dropout:
-                module._modules[name] = _NoDropout(child.p).eval()
+                module.register_module(name, _NoDropout(child.p).eval())
         for method in _CHUNKED:
             if inspect.ismethod(getattr(module, method, None)):
                 module.__dict__[method] = _Described(module, method)

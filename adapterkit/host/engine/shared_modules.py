@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from transformers import Conv1D
 
 from adapterkit.backbone.quantise import is_plain
 from adapterkit.errors import SiteError
@@ -112,9 +112,7 @@ def _shared_tensors(trunk: nn.Module) -> dict[int, Tensor]:
     shared: dict[int, Tensor] = {}
     for module in trunk.modules():
         plain = [value for value in vars(module).values() if isinstance(value, Tensor)]
-        for tensor in [*plain, *module._buffers.values(), *module._parameters.values()]:
-            if tensor is None:
-                continue
+        for tensor in [*plain, *module.buffers(recurse=False), *module.parameters(recurse=False)]:
             # What quantisers make of a parameter keeps its state in the object.
             aliased = type(tensor) is nn.Parameter
             shared[id(tensor)] = nn.Parameter(tensor.data, requires_grad=False) if aliased else tensor

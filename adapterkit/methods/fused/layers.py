@@ -19,11 +19,12 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.tuners.lora.layer import Linear as PeftLinear
+from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef
-from transformers.pytorch_utils import Conv1D
+from transformers import Conv1D
 
+from adapterkit.backbone.module_tables import has_hooks
 from adapterkit.backbone.quantise import is_plain
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.fused.dtype import product_dtype
@@ -142,7 +143,7 @@ class FusedLora:
             and base.weight.dtype == product_dtype(x, base.weight)
             and not base.weight.requires_grad
             and not (base.bias is not None and base.bias.requires_grad)
-            and not any(map(_has_hooks, (base, layer.lora_A[ADAPTER], layer.lora_B[ADAPTER])))
+            and not any(map(has_hooks, (base, layer.lora_A[ADAPTER], layer.lora_B[ADAPTER])))
             and not torch.compiler.is_compiling()
         )
 
@@ -202,10 +203,4 @@ def _fits(layer: Any) -> bool:
         and is_plain(layer.base_layer)
         and not layer.lora_variant
         and not any(layer.lora_bias.values())
-    )
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from transformers.pytorch_utils import Conv1D
+from transformers import Conv1D
 
 from adapterkit.backbone.dropout import draw_seed, mask_like
 

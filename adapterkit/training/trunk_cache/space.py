@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from adapterkit.adapted import Adapted
+from adapterkit.backbone.attention import implementation
 
 FORMAT = 1
 
@@ -88,6 +89,6 @@ def space_of(adapted: Adapted, layer: int, pooling: str, dtype: torch.dtype) -> 
         width=backbone.hidden_size,
         dtype=str(dtype).removeprefix("torch."),
         computed_in=(backbone.quantised or str(backbone.dtype), str(adapted.compute_dtype)),
-        attention=str(getattr(backbone.config, "_attn_implementation", "")),
+        attention=implementation(backbone.config),
         device=backbone.device.type,
     )

@@ -1,0 +1,32 @@
+"""Layers that keep only what enters them, and are computed again in the backward pass.
+
+transformers' layers, and nothing else in its models, can be told so one by one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeGuard
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def is_layer(module: nn.Module) -> TypeGuard[GradientCheckpointingLayer]:
+    """Whether a module is one of transformers' layers."""
+    return isinstance(module, GradientCheckpointingLayer)
+
+
+def recompute(layer: GradientCheckpointingLayer) -> bool:
+    """Compute a layer again in the backward pass. Returns whether that is new to it."""
+    if layer.gradient_checkpointing:
+        return False
+    layer.gradient_checkpointing = True
+    layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    return True
+
+
+def keep(layer: GradientCheckpointingLayer) -> None:
+    """Undo `recompute`."""
+    del layer.gradient_checkpointing, layer._gradient_checkpointing_func

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,9 @@ WORDS_ONLY = {"pydantic", "pydantic_core", "yaml", "typing_extensions"}
 
 HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "sklearn", "scipy", "pandas", "matplotlib"}
 """What `import adapterkit` and `adapterkit --help` must not pay for."""
+
+READ_SOURCES = {"test_architecture.py", "test_private_names.py", "test_wheel.py"}
+"""Tests that are about the sources of the package and not about what it does."""
 
 CATCH_ALLS = {"utils", "util", "common", "misc", "helpers", "helper", "manager", "managers", "tools"}
 LONGEST_FILE_LINES = 400
@@ -248,6 +252,22 @@ def test_no_file_is_longer_than_one_idea() -> None:
         for file in [*source_files(), *sorted((ROOT / "tests").rglob("*.py"))]
     }
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE_LINES} == {}
+
+
+def test_no_other_test_reads_the_packages_sources() -> None:
+    """So the tests say the same of an installed wheel."""
+    reading = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        if file.name not in READ_SOURCES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Div)
+        and isinstance(node.right, ast.Constant)
+        and str(node.right.value).split("/")[0] == "adapterkit"
+        and {"ROOT", "__file__"} & set(re.findall(r"\w+", ast.unparse(node.left)))
+    ]
+    assert reading == []
 
 
 def test_every_module_says_what_it_is() -> None:

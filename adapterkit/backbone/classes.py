@@ -9,6 +9,9 @@ import transformers
 from adapterkit.errors import BackboneError
 from adapterkit.recipe.kinds import FACTS, KINDS
 
+_OF_TRUNK = {facts.trunk: facts.mapping for facts in FACTS.values() if facts.trunk != "any"}
+"""What a trunk is -> the table of its language models."""
+
 
 def is_causal(config: Any) -> bool:
     """Whether every token of the trunk sees only the ones before it: GPT-2, Llama, not BERT, not T5.
@@ -20,7 +23,7 @@ def is_causal(config: Any) -> bool:
         return False
     if getattr(config, "is_decoder", False):
         return True
-    return type(config) in _mapping("causal-lm") and type(config) not in _mapping("masked-lm")
+    return type(config) in _models(_OF_TRUNK["decoder"]) and type(config) not in _models(_OF_TRUNK["encoder"])
 
 
 def model_class(config: Any, kind: str) -> type[Any] | None:
@@ -35,7 +38,7 @@ def model_class(config: Any, kind: str) -> type[Any] | None:
     if kind not in FACTS:
         raise BackboneError(f"{kind!r} is not a kind of task", remedy=f"Take one of {', '.join(KINDS)}.")
     facts = FACTS[kind]
-    mapping = _mapping(kind)
+    mapping = _models(facts.mapping)
     if facts.trunk not in ("any", _trunk(config)) or type(config) not in mapping:
         return None
     found: Any = mapping[type(config)]
@@ -44,9 +47,9 @@ def model_class(config: Any, kind: str) -> type[Any] | None:
     return first
 
 
-def _mapping(kind: str) -> Any:
-    """transformers' table of configs and the kind's classes."""
-    return getattr(transformers, FACTS[kind].mapping)
+def _models(mapping: str) -> Any:
+    """A table of transformers: configs and their classes."""
+    return getattr(transformers, mapping)
 
 
 def _trunk(config: Any) -> str:

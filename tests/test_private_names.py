@@ -71,8 +71,16 @@ def imported(node: ast.AST) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in names)
         case ast.Import(names=names):
             yield from (f"{alias.name}." for alias in names if alias.name.split(".")[0] in PROMISED)
-        case ast.Attribute() if (dotted := ast.unparse(node)).split(".")[0] in PROMISED.keys() - {"torch"}:
+        case ast.Attribute() if (dotted := _chain(node)).split(".")[0] in PROMISED.keys() - {"torch"}:
             yield dotted
+
+
+def _chain(node: ast.expr) -> str:
+    """a.b.c as a text; "" for what does not begin with a name."""
+    if isinstance(node, ast.Attribute):
+        root = _chain(node.value)
+        return root and f"{root}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def promised(dotted: str) -> bool:
@@ -97,7 +105,7 @@ def base_classes(tree: ast.Module) -> Iterator[tuple[ast.ClassDef, type]]:
     }
     for node in ast.walk(tree):
         for base in node.bases if isinstance(node, ast.ClassDef) else ():
-            root, _, attribute = ast.unparse(base).partition(".")
+            root, _, attribute = _chain(base).partition(".")
             module = modules.get(root)
             if module and module.split(".")[0] in PROMISED:
                 found = getattr(importlib.import_module(module), root)

@@ -11,10 +11,11 @@ import ast
 import importlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,12 @@ def _targets(node: ast.AST) -> Iterator[str]:
             yield name
 
 
-def own_names(*trees: ast.Module) -> frozenset[str]:
-    return frozenset(name for tree in trees for node in ast.walk(tree) for name in _targets(node) if is_private(name))
+def nodes_of(source: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(source)))
+
+
+def own_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    return frozenset(name for node in nodes for name in _targets(node) if is_private(name))
 
 
 def imported(node: ast.AST) -> Iterator[str]:
@@ -95,15 +100,15 @@ def promised(dotted: str) -> bool:
     )
 
 
-def base_classes(tree: ast.Module) -> Iterator[tuple[ast.ClassDef, type]]:
+def base_classes(nodes: list[ast.AST]) -> Iterator[tuple[ast.ClassDef, type]]:
     """Classes with a base that a library of the list gives."""
     modules = {
         alias.asname or alias.name: node.module
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         for base in node.bases if isinstance(node, ast.ClassDef) else ():
             root, _, attribute = _chain(base).partition(".")
             module = modules.get(root)
@@ -114,16 +119,16 @@ def base_classes(tree: ast.Module) -> Iterator[tuple[ast.ClassDef, type]]:
                     yield node, found
 
 
-def uses_in(file: str, tree: ast.Module, own: frozenset[str]) -> Iterator[Use]:
+def uses_in(file: str, nodes: list[ast.AST], own: frozenset[str]) -> Iterator[Use]:
     """Every use of a name that no library promises.
 
     Args:
         own: names that the package gives to its own things. Self's may come from a base class in another file; those
             of other objects only from this one.
     """
-    here = own_names(tree)
-    inside = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    for node in ast.walk(tree):
+    here = own_names(nodes)
+    inside = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
         line = getattr(node, "lineno", 0)
         if id(node) not in inside:
             yield from (Use(name, file, line) for name in imported(node) if not promised(name))
@@ -137,7 +142,7 @@ def uses_in(file: str, tree: ast.Module, own: frozenset[str]) -> Iterator[Use]:
                 yield Use(name, file, line)
             case ast.Constant(value=str(name)) if re.fullmatch("[A-Z_]+_MAPPING", name):
                 yield Use(f"transformers.{name}", file, line)
-    for node, base in base_classes(tree):
+    for node, base in base_classes(nodes):
         for method in ast.walk(node):
             name = method.name if isinstance(method, ast.FunctionDef) else ""
             if is_private(name) and (hasattr(base, name) or name in listed()):
@@ -146,9 +151,9 @@ def uses_in(file: str, tree: ast.Module, own: frozenset[str]) -> Iterator[Use]:
 
 @cache
 def all_uses() -> tuple[Use, ...]:
-    trees = {str(file.relative_to(PACKAGE)): ast.parse(file.read_text(encoding="utf-8")) for file in source_files()}
-    own = own_names(*trees.values())
-    return tuple(use for file, tree in trees.items() for use in uses_in(file, tree, own))
+    sources = {str(file.relative_to(PACKAGE)): nodes_of(file.read_text(encoding="utf-8")) for file in source_files()}
+    own = own_names(chain.from_iterable(sources.values()))
+    return tuple(use for file, nodes in sources.items() for use in uses_in(file, nodes, own))
 
 
 def listed() -> list[str]:
@@ -205,7 +210,7 @@ def test_every_sentence_is_of_names_that_are_used() -> None:
     ],
 )
 def test_a_new_name_is_found(source: str, expected: str) -> None:
-    assert [use.name for use in uses_in("new.py", ast.parse(source), frozenset())] == [expected]
+    assert [use.name for use in uses_in("new.py", nodes_of(source), frozenset())] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -219,5 +224,5 @@ def test_a_new_name_is_found(source: str, expected: str) -> None:
     ],
 )
 def test_what_is_promised_or_adapterkits_own_needs_no_sentence(source: str) -> None:
-    tree = ast.parse(source)
-    assert list(uses_in("new.py", tree, own_names(tree))) == []
+    nodes = nodes_of(source)
+    assert list(uses_in("new.py", nodes, own_names(nodes))) == []

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -64,6 +65,12 @@ READ_SOURCES = {"test_architecture.py", "test_private_names.py", "test_wheel.py"
 
 CATCH_ALLS = {"utils", "util", "common", "misc", "helpers", "helper", "manager", "managers", "tools"}
 LONGEST_FILE_LINES = 400
+LONGEST_MEDIAN_LINES = 110
+MOST_LINES = 48_000
+"""Of the whole package: about what one person can keep in mind. What is added then takes something away."""
+
+HOST_FLOORS = ("engine", "packing", "bank", "answers")
+"""Folders in host/ from the lowest up; the files right under host/ stand above them all."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,24 @@ def test_imports_only_go_down() -> None:
     assert wrong == []
 
 
+def host_floor(module: str) -> int:
+    """The floor of a module within host/."""
+    pieces = module.split(".")
+    return HOST_FLOORS.index(pieces[2]) if len(pieces) > 2 and pieces[2] in HOST_FLOORS else len(HOST_FLOORS)
+
+
+def test_inside_the_host_imports_only_go_down_too() -> None:
+    folders = {path.name for path in (PACKAGE / "host").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(HOST_FLOORS)
+    wrong = [
+        str(found)
+        for found in all_imports()
+        if own_part(found.file) == part_of(found.module) == "host"
+        and host_floor(module_name(found.file)) < host_floor(found.module)
+    ]
+    assert wrong == []
+
+
 def test_every_sideways_permission_is_on_one_floor() -> None:
     assert [pair for pair in sorted(SIDEWAYS) if FLOORS[pair[0]] != FLOORS[pair[1]]] == []
 
@@ -246,12 +271,20 @@ def test_no_module_is_a_catch_all() -> None:
     assert names == []
 
 
+def length_lines(file: Path) -> int:
+    return len(file.read_text(encoding="utf-8").splitlines())
+
+
 def test_no_file_is_longer_than_one_idea() -> None:
-    lengths = {
-        str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines())
-        for file in [*source_files(), *sorted((ROOT / "tests").rglob("*.py"))]
-    }
+    files = [*source_files(), *sorted((ROOT / "tests").rglob("*.py"))]
+    lengths = {str(file.relative_to(ROOT)): length_lines(file) for file in files}
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE_LINES} == {}
+
+
+def test_the_package_stays_small_and_so_does_its_usual_file() -> None:
+    lengths = [length_lines(file) for file in source_files()]
+    assert median(lengths) <= LONGEST_MEDIAN_LINES
+    assert sum(lengths) <= MOST_LINES
 
 
 def test_no_other_test_reads_the_packages_sources() -> None:

@@ -112,7 +112,7 @@ class Layout:
         positions: (1, P): the number of a token in its row.
         source: (P,), the place in the flattened batch that each packed place takes; any where there is padding.
         place, target: (N,), every token's place in the packed batch and in the flattened one.
-        lanes: packed places of each lane, one lane behind the other; see `lanes`.
+        lanes: packed places of each lane, one lane behind the other; see `heads.lanes`.
     """
 
     shape: tuple[int, int]

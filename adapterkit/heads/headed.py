@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adapterkit.backbone.lanes import Lanes
+from adapterkit.heads.lanes import Lanes
 from adapterkit.heads.row_ends import RowEnds, telling_ends
 
 
@@ -29,7 +29,7 @@ class Headed:
         source: "family" (the head of transformers' own class) or "own".
         trained: the head's parameters that are trained and saved, by path in `module`.
         loaded: paths of head tensors whose values come from the checkpoint; those of language models are borrowed.
-        lanes: of a batch that several adapters share, or None; see `lanes`.
+        lanes: of a batch that several adapters share, or None.
         ends: how a class that looks for the end of a row is told where it is; None for all others.
     """
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone.cut import entering
-from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.backbone.packed_rows import Layout, Run, runs_of
 from adapterkit.backbone.unpadded import find_reading_layers, unpadded
 from adapterkit.heads.headed import Headed, answering_at, logits_of
+from adapterkit.heads.lanes import NoLanesError
 from adapterkit.heads.row_ends import telling_ends
 from adapterkit.recipe.kinds import FACTS
 

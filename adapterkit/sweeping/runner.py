@@ -9,7 +9,6 @@ from typing import Any
 
 from adapterkit.errors import DivergedError, SweepError, TrainingError
 from adapterkit.manifest import MANIFEST, open_manifest
-from adapterkit.sweeping.companions import in_companies
 from adapterkit.sweeping.display import SweepDisplay
 from adapterkit.sweeping.halving import Rung
 from adapterkit.sweeping.ledger import Ledger
@@ -24,7 +23,7 @@ from adapterkit.training.journal import read_journal
 from adapterkit.training.reuse import Reuse, backbone_key, rows_key
 from adapterkit.training.run import begin_run, folder_of
 from adapterkit.training.standing import RUN_FOLDER, checkpoint_of, read_progress
-from adapterkit.training.together import Outcome, train_together
+from adapterkit.training.together import Outcome, in_companies, train_together
 
 
 class Runner:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.lanes import NoLanesError
+from adapterkit.heads.lanes import NoLanesError
 from adapterkit.recipe import BottleneckMethod, LoraMethod, TrainingSettings
-from adapterkit.training.joint import Joint
 from adapterkit.training.learner import make_learner
 from adapterkit.training.standing import Position
+from adapterkit.training.together.joint import Joint
 from adapterkit.training.turn import Learning, Turn
 from tests import tiny
 from tests.laws.cases import CASES, HEADS, METHODS, Case

@@ -103,7 +103,7 @@ def test_a_stopped_halving_goes_on(plan: dict[str, Any], tmp_path: Path, monkeyp
 def test_halving_thins_out_points_that_are_trained_together(
     plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapterkit.training.together.LEAST_GAIN", 0.0)
+    monkeypatch.setattr("adapterkit.training.together.driving.LEAST_GAIN", 0.0)
     result = ak.sweep(plan, GRID, halving=Halving(2), together=4, quiet=True)
     assert sorted(line["steps"] for line in result.points.values()) == [3, 3, 6, 12]
     assert sorted(line["status"] for line in result.points.values()) == ["done", "halved", "halved", "halved"]

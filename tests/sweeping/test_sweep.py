@@ -17,11 +17,11 @@ import pytest
 
 import adapterkit as ak
 from adapterkit.errors import OutputError, RecipeError, SweepError
-from adapterkit.sweeping.companions import in_companies
 from adapterkit.sweeping.grid import parse_grid
 from adapterkit.sweeping.points import make_points
 from adapterkit.training import reuse as shelves
 from adapterkit.training.interrupt import Interrupt
+from adapterkit.training.together import in_companies
 from tests.training.worlds import bytes_of, events, recipe, rows_of, train, write_rows
 
 GRID = {"training.learning_rate": [0.002, 0.02], "seed": [0, 1]}
@@ -121,7 +121,7 @@ def test_points_trained_together_are_compared_as_ever_and_say_so(
     done: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan, apart = done
-    monkeypatch.setattr("adapterkit.training.together.LEAST_GAIN", 0.0)
+    monkeypatch.setattr("adapterkit.training.together.driving.LEAST_GAIN", 0.0)
     result = ak.sweep(plan, GRID, together=3, overrides=[f"output={tmp_path / 'together'}"])
     said = capsys.readouterr().err
     assert "together: 3 in one batch, " in said  # and the fourth point is left alone
@@ -134,7 +134,7 @@ def test_points_trained_together_are_compared_as_ever_and_say_so(
 
 
 def test_a_stopped_sweep_of_points_together_goes_on(plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapterkit.training.together.LEAST_GAIN", 0.0)
+    monkeypatch.setattr("adapterkit.training.together.driving.LEAST_GAIN", 0.0)
     real, asked = Interrupt.wished, iter(range(1000))
 
     def wished(interrupt: Interrupt, accelerator: Any) -> bool:
@@ -160,7 +160,9 @@ def test_only_points_that_differ_in_how_they_learn_stand_side_by_side(
     assert [[point.name for point in company] for company in in_companies(points, 3)] == [
         [point.name for point in points[start:end]] for start, end in ((0, 3), (3, 4), (4, 7), (7, 8))
     ]
-    monkeypatch.setattr("adapterkit.sweeping.companions.tracker_names", lambda settings: ["tensorboard", "wandb"])
+    monkeypatch.setattr(
+        "adapterkit.training.together.companions.tracker_names", lambda settings: ["tensorboard", "wandb"]
+    )
     assert [len(company) for company in in_companies(points, 3)] == [1] * 8  # wandb follows one run of a process
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.lanes import Lanes, NoLanesError
+from adapterkit.heads.lanes import Lanes, NoLanesError
 from adapterkit.methods.lora import choose, moves_weight
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import Batch

@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.errors import DivergedError
+from adapterkit.heads.lanes import NoLanesError
 from adapterkit.training import finishing as finish
-from adapterkit.training import together as module
 from adapterkit.training.interrupt import Interrupt
-from adapterkit.training.joint import Joint
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run import Result, begin_run
 from adapterkit.training.together import Together, train_together
+from adapterkit.training.together import driving as module
+from adapterkit.training.together.joint import Joint
 from adapterkit.training.turn import Turn
 from tests.training.worlds import bytes_of, events, losses, recipe, train
 

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.dropout import draw_seed
-from adapterkit.backbone.lanes import NoLanesError
 from adapterkit.errors import DivergedError
+from adapterkit.heads.lanes import NoLanesError
 from adapterkit.training.checkpoint import generator_states, restore_generators
 from adapterkit.training.interrupt import Interrupt
-from adapterkit.training.joint import Joint
 from adapterkit.training.run import Paused, Result, Run
+from adapterkit.training.together.joint import Joint
 from adapterkit.training.turn import Turn
 
 LEAST_GAIN = 1.05
@@ -66,7 +66,7 @@ def train_together(
     """Drive runs on twins of one backbone, all to their ends.
 
     Args:
-        runs: see `begin_run`; their recipes differ in what `sweeping.companions` lets differ.
+        runs: see `begin_run`; their recipes differ in what `companions` lets differ.
         interrupt: the one that they were begun with.
         backbone: the one whose twins they are on; it carries no adapter.
 

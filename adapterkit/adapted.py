@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.recomputing import is_layer, keep, recompute
 from adapterkit.data import group_by_length
-from adapterkit.errors import ArtifactError, DataError, DetachedError, RecipeError
+from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
 from adapterkit.methods import Attachment, attach
 from adapterkit.methods.fusion import Part
 from adapterkit.recipe import HeadSettings, MethodSettings
+from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Task, Vocabulary
 
 PREFIX = "base_model.model."
@@ -36,6 +37,7 @@ class Adapted(nn.Module):
         attachment: the method on the trunk.
         parts: what a fusion is made of; empty for every other method.
         vocabulary: what the task needs to know of the backbone to encode text.
+        trained_with: the names that the task's columns had in training; rows to predict may use them.
         compute_dtype: the format of matrix products: the backbone's, unless a training run asks for a narrower one.
         shortcut: another way from a batch to its logits, over states that were computed before; None for a batch
             that it cannot answer.
@@ -60,6 +62,7 @@ class Adapted(nn.Module):
         self.attachment = attachment
         self.parts = tuple(parts)
         self.module = headed.module
+        self.trained_with: Mapping[str, str] = {}
         self.compute_dtype = backbone.dtype
         self.shortcut: Callable[[dict[str, Tensor], Tensor | None], Tensor | None] | None = None
         self._attached = True
@@ -244,35 +247,38 @@ class Adapted(nn.Module):
         start = 0 if self.backbone.is_encoder_decoder else prompts.inputs["input_ids"].shape[1]
         return task.decode(ids_BT[:, start:].tolist(), self.vocabulary)
 
-    def predict(self, rows: Sequence[Row | str], *, batch_size: int = 64) -> list[dict[str, Any]]:
-        """Answer rows: dicts with the task's columns, or plain text where one column is enough.
+    def predict(self, rows: Sequence[Row | str], *, errors: Errors = "raise", batch_size: int = 64) -> list[Any]:
+        """Answer rows: dicts with the task's columns, under its names, training's or an alias, or plain text where one
+        column is enough.
+
+        Args:
+            errors: "return" gives an error in the place of every row that cannot be answered, with `code` and
+                `message`; every other row gets the answer that it has without them.
+            batch_size: rows per forward.
 
         Returns:
             One JSON-able answer per row, in row order.
 
         Raises:
-            DataError: a row that the task cannot use, with its number.
+            DataError: rows that the task cannot use, all of them, with their numbers.
             TypeError: one row instead of a list of them.
         """
         if isinstance(rows, str | Mapping):
             raise TypeError("predict takes a list of rows, found one row: write predict([row])")
-        task = self.task
-        text_column = next(iter(task.columns))
-        named = [{text_column: row} if isinstance(row, str) else row for row in rows]
-        if not named:
-            return []
-        checked, problems = task.check_rows(named, "predict")
-        if problems:
-            raise DataError(
-                f"{len(problems)} of {len(named)} rows cannot be answered",
-                [f"row {number}: {reason}" for number, reason in problems],
-                f"A row of {task.kind} has: {', '.join(n for n, c in task.columns.items() if not c.target)}.",
-            )
-        features = task.encode(checked, self.vocabulary, "predict").features
+        check_errors(errors)
+        task, asked = self.task, Asked(self.task, self.trained_with)
+        usable, places, bad = sort_out([asked.read(row) for row in rows])
+        count = len(usable) + len(bad)
+        if errors == "raise":
+            refuse(bad, count)
+        features, kept, stopped = encode_each(task, usable, self.vocabulary, errors)
+        bad.update({places[index]: error for index, error in stopped.items()})
+        usable, places = usable.select(kept), [places[index] for index in kept]
         if isinstance(task, GeneratingTask):
-            texts = self.generate(features, batch_size=batch_size)
-            return task.answers(checked, texts)
-        return task.predictions(checked, features, self.outputs(features, batch_size=batch_size))
+            answers = task.answers(usable, self.generate(features, batch_size=batch_size))
+        else:
+            answers = task.predictions(usable, features, self.outputs(features, batch_size=batch_size))
+        return in_place(dict(zip(places, answers, strict=True)), bad, count)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ reported at once. Every class also derives from the built-in that a caller would
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -17,6 +18,21 @@ class AdapterkitError(Exception):
         problems: every problem found, each as "place: found, expected".
         remedy: what to do about it, or "".
     """
+
+    @property
+    def code(self) -> str:
+        """What went wrong in a word for machines, from the class's name: "bad_row", "not_mounted", "contract"."""
+        return re.sub(r"\B(?=[A-Z])", "_", type(self).__name__.removesuffix("Error")).lower()
+
+    @property
+    def message(self) -> str:
+        """Everything that the error says, in one line."""
+        found = f"{self.summary}: {'; '.join(self.problems)}" if self.problems else self.summary
+        return f"{found}. {self.remedy}" if self.remedy else found
+
+    def as_json(self) -> dict[str, str]:
+        """Code and message, as a service gives them."""
+        return {"code": self.code, "message": self.message}
 
     def __init__(self, summary: str, problems: Sequence[str] = (), remedy: str = "") -> None:
         self.summary = summary
@@ -41,6 +57,10 @@ class PluginError(AdapterkitError, KeyError):
 
 class DataError(AdapterkitError, ValueError):
     """Rows, columns, labels or files of a data set cannot be used."""
+
+
+class BadRowError(DataError):
+    """A row that cannot be answered. `predict(…, errors="return")` gives it in the row's place."""
 
 
 class BackboneError(AdapterkitError, ValueError):
@@ -109,6 +129,10 @@ class SweepError(AdapterkitError, ValueError):
 
 class MountError(AdapterkitError, LookupError):
     """A name that is not mounted on a host, or one that is taken."""
+
+
+class NotMountedError(MountError):
+    """A name that is not mounted on a host. `predict(…, errors="return")` gives it in the place of the name's rows."""
 
 
 class GenerationError(AdapterkitError, ValueError):

@@ -60,6 +60,15 @@ class Artifact:
     card_is_original: bool
     part_places: Mapping[str, str | Path] = field(default_factory=dict)
 
+    @property
+    def trained_with(self) -> dict[str, str]:
+        """The names that columns had in training, where its recipe says so: canonical name -> name."""
+        data = self.manifest.recipe.get("data")
+        columns = data.get("columns") if isinstance(data, Mapping) else None
+        pairs = columns.items() if isinstance(columns, Mapping) else ()
+        # A manifest may hold anything; what is no name of a column can be no column of a row.
+        return {name: column for name, column in pairs if name in self.task.columns and isinstance(column, str)}
+
     def check_backbone(self, backbone: Backbone, labels: Sequence[str] | None = None) -> None:
         """Check that a backbone, and the labels that the caller counts on, are those of this artifact.
 
@@ -106,6 +115,7 @@ class Artifact:
             expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
             check_state({name: tuple(tensor.shape) for name, tensor in self.state.items()}, expected)
             adapted.load_state(dict(self.state))
+            adapted.trained_with = self.trained_with
         except AdapterkitError:
             adapted.detach()
             raise

@@ -6,7 +6,9 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -93,6 +95,25 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     """JSON on standard output, from the main process only. NaN, which JSON lacks, becomes null."""
     if is_main_process():
         typer.echo(json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False))
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while answers go elsewhere; gives what counts on. Nothing where nobody watches.
+
+    Args:
+        what: is counted.
+        total: None where nobody knows.
+    """
+    if not sys.stderr.isatty() or sys.stdout.isatty() or not is_main_process():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_standard_error(), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), title: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.mounts import Mounts, Slots, mounted, sources_of
+from adapterkit.cli.mounts import Mounts, Slots, sources_of
 from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName
 from adapterkit.cli.predict import one_line
 from adapterkit.errors import AdapterkitError
@@ -43,7 +42,9 @@ def host(
     """
     if not mount:
         raise typer.BadParameter("give at least one, as in --mount intent=runs/banking77", param_hint="--mount")
-    with mounted(sources_of(mount), backbone, slots, backbone_dtype.value) as opened:
+    from adapterkit.host.opening import open_host
+
+    with open_host(sources_of(mount), backbone, slots=slots, dtype=backbone_dtype.value) as opened:
         if sys.stdin.isatty():
             console.say(f"{len(opened)} mounted on {opened.backbone.name}. :help lists what else can be typed.", "dim")
         for line in _lines():
@@ -94,36 +95,21 @@ def _do(opened: Host, line: str) -> None:
 
 def _ask(opened: Host, line: str) -> None:
     """Show what every adapter that can read this row says of it."""
-    row = _row(line)
+    from adapterkit.data.incoming import read_line
+
+    row = read_line(line, objects=line.startswith("{"))
+    if isinstance(row, AdapterkitError):
+        raise row
     started = time.perf_counter()
-    answers: dict[str, Any] = {}
-    unable: dict[str, str] = {}
-    for status in opened.status():
-        reason = opened.problem_of(status.name, row)
-        if reason is None:
-            answers[status.name] = None
-        else:
-            unable[status.name] = reason
-    if answers:
-        answers = opened.predict_all(row, list(answers))
+    answers: dict[str, Any] = opened.predict_all(row, errors="return")
     elapsed = time.perf_counter() - started
-    rows = [[name, *_shown(answer)] for name, answer in answers.items()]
-    rows += [[name, f"({reason})"] for name, reason in unable.items()]
+    rows = [
+        [name, f"({answer.summary})"] if isinstance(answer, AdapterkitError) else [name, *_shown(answer)]
+        for name, answer in answers.items()
+    ]
     console.print_table(rows)
     if sys.stdin.isatty():
         console.say(f"{len(answers)} answers in {1000 * elapsed:.0f} ms", "dim")
-
-
-def _row(line: str) -> Any:
-    """The line as a row: an object where it is one, else a sentence."""
-    if line.startswith("{"):
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            return line
-        if isinstance(found, dict):
-            return found
-    return line
 
 
 def _shown(answer: dict[str, Any]) -> list[str]:

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.incoming import ROWS_AT_ONCE, lines_that_come_in, refuse_unusable, rows_of_file, rows_of_lines
-from adapterkit.cli.mixed import mixed_answers
-from adapterkit.cli.mounts import Mounts, Slots
+from adapterkit.cli.answering import Answering, rows_of
+from adapterkit.cli.mounts import Mounts, Slots, sources_of
 from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, Json, Parts, named
+from adapterkit.errors import AdapterkitError
+
+if TYPE_CHECKING:
+    from adapterkit.host.bank.sources import Source
+
+SKIPPED = 3
+"""The exit status where rows were skipped, and the others answered."""
+
+
+class BadRows(StrEnum):
+    """What becomes of rows that cannot be answered."""
+
+    STOP = "stop"
+    SKIP = "skip"
 
 
 def predict(
@@ -32,6 +47,12 @@ def predict(
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     parts: Parts = None,
+    errors: Annotated[
+        BadRows,
+        typer.Option(
+            help="Bad rows: stop before anything is answered, or skip them: errors in their places, exit status 3."
+        ),
+    ] = BadRows.STOP,
     as_json: Json = False,
 ) -> None:
     """Answer rows: one line of output per row.
@@ -43,43 +64,63 @@ def predict(
     $ adapterkit predict runs/banking77 questions.csv --json > answers.jsonl
     $ echo '{"question": "Who?", "context": "Ada wrote it."}' | adapterkit predict runs/squad_small
     $ adapterkit predict --mount intent=runs/banking77 --mount ner=runs/wnut17 rows.jsonl
+    $ adapterkit predict runs/banking77 questions.csv --errors skip --json > answers.jsonl
     """
     if mount:
         if data is not None:
             raise typer.BadParameter("takes one FILE and no FOLDER", param_hint="--mount")
         if parts:
             raise typer.BadParameter("belongs to one artifact, and not to --mount", param_hint="--part")
-        answers = mixed_answers(folder, mount, slots, backbone, backbone_dtype.value)
+        name = None
+        sources: dict[str, Source] = {**sources_of(mount)}
+        data = folder
     elif slots is not None:
         raise typer.BadParameter("belongs to --mount", param_hint="--slots")
     elif folder is None:
         raise typer.BadParameter("missing; or mount adapters with --mount NAME=FOLDER", param_hint="FOLDER")
     else:
-        places = named(parts, "--part", "NAME=FOLDER", "language=runs/language")
-        answers = _answers(folder, data, backbone, backbone_dtype.value, places)
-    for answer in answers:
-        if as_json:
-            console.print_json(answer, indent=None)
-        else:
-            typer.echo(one_line(answer))
+        name = str(folder)
+        sources = _one(folder, named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
+    from adapterkit.host.opening import open_host
+
+    skip = errors is BadRows.SKIP
+    rows = rows_of(data, again=not skip)
+    with open_host(sources, backbone, slots=slots, dtype=backbone_dtype.value) as host:
+        answering, started = Answering(host, rows, name, skip=skip), time.perf_counter()
+        for answer in answering.answers():
+            _print(answer, as_json)
+        if mount:
+            seconds = time.perf_counter() - started
+            console.say(
+                f"{answering.rows:,} rows in {seconds:.2f} s: {answering.rows / seconds:,.0f} rows/s, "
+                f"{len(host)} adapter{'s' if len(host) > 1 else ''} on {host.backbone.name}",
+                style="dim",
+            )
+    if answering.bad:
+        console.print_error(answering.refusal(answering.rows))
+        raise typer.Exit(SKIPPED)
 
 
-def _answers(
-    folder: Path, data: Path | None, backbone: str | None, dtype: str, parts: Mapping[str, str]
-) -> Iterator[Any]:
-    """The answers of one artifact."""
+def _one(folder: Path, places: Mapping[str, str]) -> dict[str, Source]:
+    """One artifact under the name of its folder."""
     from adapterkit.manifest import open_manifest
 
     open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
     from adapterkit.artifact import open_artifact
-    from adapterkit.artifact.loading import find_backbone
 
-    artifact = open_artifact(folder, parts=parts)
-    rows = rows_of_lines(lines_that_come_in(), artifact.task) if data is None else rows_of_file(data, artifact)
-    refuse_unusable(rows, artifact.task)
-    adapted = artifact.adapted(find_backbone(artifact, backbone, dtype))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield from adapted.predict(rows[start : start + ROWS_AT_ONCE])
+    return {str(folder): open_artifact(folder, parts=places)}
+
+
+def _print(answer: Any, as_json: bool) -> None:
+    if isinstance(answer, AdapterkitError):
+        if as_json:
+            console.print_json({"error": answer.as_json()}, indent=None)
+        else:
+            typer.echo(f"(no answer: {answer.summary})".replace("\n", " "))
+    elif as_json:
+        console.print_json(answer, indent=None)
+    else:
+        typer.echo(one_line(answer))
 
 
 def one_line(answer: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from adapterkit.artifact import Artifact
@@ -88,7 +89,7 @@ def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str
     heads = {}
     for name in chosen:
         (head,) = of_artifact(members[name]).heads.values()
-        heads[name] = HeadState(head.task, head.head, head.state, Origin(source=source))
+        heads[name] = replace(head, origin=Origin(source=source))
     return heads
 
 

@@ -59,12 +59,14 @@ class HeadState:
         head: the head's settings, with nothing left to `auto`.
         state: the head's tensors by their names in an artifact (`base_model.model.…`).
         origin: where it comes from.
+        trained_with: the names that the task's columns had in training.
     """
 
     task: Task
     head: HeadSettings
     state: Mapping[str, Tensor]
     origin: Origin = Origin()
+    trained_with: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,4 +112,4 @@ def of_artifact(artifact: Artifact) -> Mountable:
     head = {name: tensor for name, tensor in artifact.state.items() if name in heads}
     origin = Origin(str(artifact.folder), manifest.version, manifest.sha256)
     state = MethodState(manifest.method, artifact.config, method, artifact.open_parts())
-    return Mountable((state,), {"": HeadState(artifact.task, manifest.head, head, origin)})
+    return Mountable((state,), {"": HeadState(artifact.task, manifest.head, head, origin, artifact.trained_with)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Protocol
 
@@ -26,16 +26,34 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
 
+def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapping[str, ColumnNeed]) -> dict[str, str]:
+    """Canonical name -> the column that holds it, for those that exist.
+
+    The order for one canonical column: what `asked` says; a column of the canonical name; the first of the need's
+    aliases that exists and that no other canonical column claims.
+
+    Args:
+        present: the columns that exist; those that `asked` names are among them.
+        asked: canonical name -> column.
+        needs: canonical name -> need, as the task declares it.
+    """
+    matched = dict(asked)
+    matched.update({name: name for name in needs if name not in asked and name in present})
+    for name, need in needs.items():
+        if name not in matched:
+            free = (alias for alias in need.aliases if alias in present and alias not in matched.values())
+            if (alias := next(free, None)) is not None:
+                matched[name] = alias
+    return matched
+
+
 def match_columns(
     present: Sequence[str],
     asked: Mapping[str, str],
     needs: Mapping[str, ColumnNeed] | None = None,
     source: str = "the data",
 ) -> dict[str, str]:
-    """Find the file's column for every canonical column.
-
-    The order for one canonical column: what `asked` says; a column of the canonical name; the first of the need's
-    aliases that exists and that no other canonical column claims.
+    """Find the file's column for every canonical column, in the order of `find_columns`.
 
     Args:
         present: the file's columns.
@@ -61,17 +79,13 @@ def match_columns(
             problems.append(f"columns.{name}: no column {column!r}{nearest(column, present)}")
         else:
             matched[name] = column
-    for name in needs or {}:
-        if name not in asked and name in present:
-            matched[name] = name
-    for name, need in (needs or {}).items():
-        if name in asked or name in matched:
-            continue
-        free = [alias for alias in need.aliases if alias in present and alias not in matched.values()]
-        if free:
-            matched[name] = free[0]
-        elif need.required:
-            problems.append(f"{name}: required, but there is no column of that name{nearest(name, present)}")
+    open_needs = {name: need for name, need in (needs or {}).items() if name not in asked}
+    matched = find_columns(present, matched, open_needs)
+    problems += [
+        f"{name}: required, but there is no column of that name{nearest(name, present)}"
+        for name, need in open_needs.items()
+        if need.required and name not in matched
+    ]
     if problems:
         raise DataError(
             f"{source} does not have the columns that are needed ({len(problems)} "

@@ -43,23 +43,27 @@ def read_jsonl(path: Path, problems: Problems) -> Iterator[Numbered]:
     for number, line in read_lines(path, "JSON lines (one object per line)", problems):
         if not line or line.isspace():
             continue
-        try:
-            value = _DECODER.decode(line)
-            if "\\ud" in line or "\\uD" in line:
-                json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except json.JSONDecodeError as error:
-            problems.add(f"line {number}", f"not valid JSON ({error.msg} at character {error.colno})")
-        except UnicodeEncodeError:
-            problems.add(f"line {number}", "half a surrogate pair, which is no character")
-        except _RefusedError as error:
-            problems.add(f"line {number}", str(error))
-        except (
-            RecursionError,
-            ValueError,
-        ) as error:  # nested too deeply; an integer with more digits than Python reads
-            problems.add(f"line {number}", f"not usable JSON ({error})")
+        found = parse_object(line)
+        if isinstance(found, str):
+            problems.add(f"line {number}", found)
         else:
-            if isinstance(value, dict):
-                yield number, value
-            else:
-                problems.add(f"line {number}", f'expected an object like {{"text": …}}, found {_WORDS[type(value)]}')
+            yield number, found
+
+
+def parse_object(line: str) -> dict[str, Any] | str:
+    """The JSON object of a line, or what is wrong with the line."""
+    try:
+        value = _DECODER.decode(line)
+        if "\\ud" in line or "\\uD" in line:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        return f"not valid JSON ({error.msg} at character {error.colno})"
+    except UnicodeEncodeError:
+        return "half a surrogate pair, which is no character"
+    except _RefusedError as error:
+        return str(error)
+    except (RecursionError, ValueError) as error:  # nested too deeply; an integer with more digits than Python reads
+        return f"not usable JSON ({error})"
+    if isinstance(value, dict):
+        return value
+    return f'expected an object like {{"text": …}}, found {_WORDS[type(value)]}'

@@ -22,7 +22,7 @@ from adapterkit.data.jsonl import read_jsonl
 from adapterkit.data.locating import Located, locate
 from adapterkit.data.plain_text import TextUnit, read_text
 from adapterkit.data.problems import Problems
-from adapterkit.data.rows import Numbered, Rows, RowStream
+from adapterkit.data.rows import Numbered, Row, Rows, RowStream
 from adapterkit.errors import DataError
 
 PEEKED_ROWS = 256
@@ -141,6 +141,15 @@ def stream_rows(
         return iter(watched(whole, TypeWatch(problems, needs, opened.unit)))
 
     return RowStream(rows, str(source), list(rename(dict.fromkeys(names), matched)), opened.located.path)
+
+
+def read_each(source: str | Path, problems: Problems, root: str | Path | None = None) -> Iterator[tuple[str, Row]]:
+    """Every row of a file or a hub data set under its own column names, one by one, with its place: "line 7".
+
+    What cannot be read as a row is added to the problems, before the row that follows it comes.
+    """
+    opened = _Source(source, _Plain(), None, root, None, "test", None, "line")
+    return ((f"{opened.unit} {number}", row) for number, row in opened.read(problems, streaming=True))
 
 
 class _Source:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from adapterkit.backbone import Backbone
 from adapterkit.data import group_by_length
-from adapterkit.errors import HostClosedError, MountError
-from adapterkit.host.answers.asked_rows import HeadRows, answers_of, collate, encode, problem_of, rows_by_head
+from adapterkit.errors import AdapterkitError, HostClosedError, MountError
+from adapterkit.host.answers.asked_rows import Call, not_mounted, problem_of
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
+from adapterkit.host.answers.computed import Computing
 from adapterkit.host.answers.generation import Decoding
 from adapterkit.host.answers.prompts import Generation, New, Stop
 from adapterkit.host.bank.mounted import Mounted, Status, Statuses
@@ -24,11 +25,13 @@ from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.route import Layers
-from adapterkit.recipe.columns import Column
-from adapterkit.recipe.nearest import nearest
+from adapterkit.tasks.asked import Errors
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.protocol import Row, Vocabulary
 from adapterkit.tasks.values import DEFAULT_MAX_TOKENS
+
+Asking = tuple[str, Row | str] | Row | str | AdapterkitError
+"""One row of a call: see `Host.predict`."""
 
 
 class Host:
@@ -71,6 +74,7 @@ class Host:
         self._vocabulary = Vocabulary.of(
             backbone.tokenizer, backbone.max_tokens, getattr(backbone.config, "decoder_start_token_id", None)
         )
+        self._computing = Computing(self._forwards, self._bank, self._vocabulary, backbone.device)
         self._generation = Generation(self._engine, self._forwards, self._bank, self._vocabulary)
         self._table: dict[str, Mounted] = {}
         self._mounting = Mounting(backbone, self._bank, self._table)
@@ -121,7 +125,7 @@ class Host:
                 self._table[name] = fresh
         self._bank.release(fresh.seat if old is None else old.seat)
         if old is None:
-            raise self._unknown([name])
+            raise not_mounted([name], sorted(self._table))
         return Status.of(fresh)
 
     def unmount(self, name: str) -> None:
@@ -129,7 +133,7 @@ class Host:
         with self._changing:
             old = self._table.pop(name, None)
         if old is None:
-            raise self._unknown([name])
+            raise not_mounted([name], sorted(self._table))
         self._bank.release(old.seat)
 
     def status(self) -> Statuses:
@@ -157,11 +161,16 @@ class Host:
 
     # -- answering
 
-    def predict(self, rows: Iterable[tuple[str, Row | str]], *, batch_size: int = 64) -> list[Any]:
+    def predict(self, rows: Iterable[Asking], *, errors: Errors = "raise", batch_size: int = 64) -> list[Any]:
         """Answer rows of any mounted adapters, mixed.
 
         Args:
-            rows: (name, row) pairs; a row is a dict with the task's columns, or text where one column is enough.
+            rows: (name, row) pairs; a row is a dict with the task's columns, under its names, training's or an alias,
+                or text where one column is enough. A dict by itself names its adapter in a column `task`, unless only
+                one is mounted. An error in the place of a row is a row that could not even be read.
+            errors: "return" gives an error with `code` and `message` in the place of every row that cannot be
+                answered: a bad row, a name that is not mounted, an adapter that is lost. A bad row changes no
+                other's answer.
             batch_size: rows per forward.
 
         Returns:
@@ -169,44 +178,50 @@ class Host:
             {head: answer}.
 
         Raises:
-            MountError: a name that is not mounted; all of them are named.
+            NotMountedError: names that are not mounted; all of them are named.
             DataError: rows that their tasks cannot use; all of them are named.
         """
-        given = [_pair(number, item) for number, item in enumerate(rows, 1)]
-        table = self._snapshot([name for name, _ in given])
-        groups = rows_by_head([(table[name], row) for name, row in given])
-        encode(groups, self._vocabulary)
-        with torch.inference_mode():
-            self._answer([group for group in groups if not group.generates], batch_size)
-            generating = [group for group in groups if group.generates]
-            if generating:
-                self._generation.fill(generating, Decoding(), batch_size=batch_size)
-        return answers_of(groups, len(given))
+        call = self._call(rows, errors)
+        call.encode(self._vocabulary)
+        self._computing.fill(call, batch_size=batch_size)
+        self._generation.fill(call, Decoding(), batch_size=batch_size)
+        return call.answers()
 
     def predict_all(
-        self, row: Row | str | Sequence[Row | str], tasks: Sequence[str] | None = None, *, batch_size: int = 64
+        self,
+        row: Row | str | Sequence[Row | str],
+        tasks: Sequence[str] | None = None,
+        *,
+        errors: Errors = "raise",
+        batch_size: int = 64,
     ) -> Any:
         """Ask many adapters about one row, or about each of a list of rows.
 
         Args:
             tasks: mounted names; None for all that are mounted.
+            errors: "return" gives an error in the place of every answer that there is not, as `predict` does.
 
         Returns:
             {name: answer}, or a list of them for a list of rows.
 
         Raises:
-            MountError, DataError: as `predict`.
+            NotMountedError, DataError: as `predict`.
         """
         names = sorted(self._table) if tasks is None else list(tasks)
         one = isinstance(row, str | Mapping)
         rows: list[Any] = [row] if one else list(row)
-        answers = iter(self.predict([(name, item) for item in rows for name in names], batch_size=batch_size))
+        pairs = [(name, item) for item in rows for name in names]
+        answers = iter(self.predict(pairs, errors=errors, batch_size=batch_size))
         found = [{name: next(answers) for name in names} for _ in rows]
         return found[0] if one else found
 
+    def problems(self, rows: Iterable[Asking]) -> dict[int, AdapterkitError]:
+        """Which rows of a call cannot be answered, and why: by place from 0. Nothing is computed."""
+        return dict(self._call(rows, "return").bad)
+
     def generate(
         self,
-        rows: Iterable[tuple[str, Row | str]],
+        rows: Iterable[Asking],
         *,
         max_new_tokens: New = None,
         stop: Stop = None,
@@ -215,8 +230,9 @@ class Host:
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        errors: Errors = "raise",
         batch_size: int = 64,
-    ) -> list[str]:
+    ) -> list[Any]:
         """Continue prompts, another adapter in every row.
 
         Args:
@@ -229,30 +245,22 @@ class Host:
             top_k: draw among so many likeliest tokens only.
             top_p: draw among the likeliest tokens that together have this probability.
             seed: of the draws; a row draws the same whatever stands beside it. None: new draws every time.
+            errors: "return" gives an error in the place of every row that cannot be continued, as `predict` does.
             batch_size: rows per forward.
 
         Returns:
             One text per row, in row order, without the prompt.
 
         Raises:
-            MountError, DataError: as `predict`.
+            NotMountedError, DataError: as `predict`.
             GenerationError: settings that cannot be honoured, or an adapter that does not generate.
         """
         decoding = Decoding(num_beams, temperature, top_k, top_p, seed)
-        given = [_pair(number, item) for number, item in enumerate(rows, 1)]
-        table = self._snapshot([name for name, _ in given])
-        groups = rows_by_head([(table[name], row) for name, row in given])
-        encode(groups, self._vocabulary)
-        self._generation.fill(groups, decoding, max_new_tokens, stop, batch_size=batch_size)
-        texts: dict[int, str] = {}
-        for group in groups:
-            texts.update(zip(group.places, group.outputs, strict=True))
-        return [texts[place] for place in range(len(given))]
-
-    def columns(self, name: str) -> dict[str, Column]:
-        """The columns that an adapter reads to answer. Raises MountError where nothing is mounted under the name."""
-        heads = self._find(name).heads.values()
-        return {key: column for head in heads for key, column in head.task.columns.items() if not column.target}
+        call = self._call(rows, errors)
+        self._generation.refuse_others(call)
+        call.encode(self._vocabulary)
+        self._generation.fill(call, decoding, max_new_tokens, stop, batch_size=batch_size)
+        return call.texts()
 
     def problem_of(self, name: str, row: Row | str) -> str | None:
         """Why an adapter cannot answer a row; None where it can. Raises MountError where nothing is mounted there."""
@@ -323,28 +331,9 @@ class Host:
 
     # -- inside
 
-    def _answer(self, groups: Sequence[HeadRows], batch_size: int) -> None:
-        """Fill in the outputs of groups that do not generate."""
-        asked = [(group, index) for group in groups for index in range(len(group.features))]
-        lengths = [group.features[index].length_tokens for group, index in asked]
-        batches = [
-            _by_head([asked[place] for place in sorted(part)])
-            for part in group_by_length(lengths, batch_size=batch_size, shuffle=False)
-        ]
-        for number, batch in enumerate(batches):
-            loaded = self._take([(group.mounted, len(indices)) for group, indices in batch.items()])
-            if number + 1 < len(batches):
-                self._bank.prefetch(dict.fromkeys(group.mounted.seat for group in batches[number + 1]))
-            collated = collate(batch, self._vocabulary)
-            pieces = [
-                Piece(held.layers, held.heads[group.name], part.inputs)
-                for group, held, part in zip(batch, loaded, collated, strict=True)
-            ]
-            computed = self._forwards.logits(pieces)
-            for (group, indices), part, logits in zip(batch.items(), collated, computed, strict=True):
-                part = part.to(self.backbone.device)
-                for index, output in zip(indices, group.head.task.outputs(logits, part), strict=True):
-                    group.outputs[index] = output
+    def _call(self, rows: Iterable[Asking], errors: Errors) -> Call:
+        self._check_open()
+        return Call(rows, self._table, errors)
 
     def _take(self, asked: Sequence[tuple[Mounted, int]]) -> list[Loaded]:
         return self._bank.take([mounted.seat for mounted, _ in asked], [rows for _, rows in asked])
@@ -357,21 +346,8 @@ class Host:
         wanted = dict.fromkeys(names)
         found = {name: mounted for name in wanted if (mounted := self._table.get(name)) is not None}
         if len(found) < len(wanted):
-            raise self._unknown([name for name in wanted if name not in found])
+            raise not_mounted([name for name in wanted if name not in found], sorted(self._table))
         return found
-
-    def _unknown(self, names: Sequence[str]) -> MountError:
-        mounted = sorted(self._table)
-        problems = []
-        for name in names:
-            near = nearest(name, mounted) if isinstance(name, str) else None
-            problems.append(f"{name!r} is not mounted" + (f"; did you mean {near!r}?" if near else ""))
-        shown = ", ".join(map(repr, mounted[:20])) + (f" and {len(mounted) - 20} more" if len(mounted) > 20 else "")
-        return MountError(
-            f"{len(names)} name{'s are' if len(names) > 1 else ' is'} not mounted on this host",
-            problems,
-            f"Mounted: {shown or 'nothing yet'}. Mount an adapter with host.mount(name, folder).",
-        )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -382,17 +358,3 @@ def _taken(name: str) -> MountError:
     return MountError(
         f"{name!r} is mounted already", remedy=f"Take its place with host.swap({name!r}, …), or unmount it first."
     )
-
-
-def _pair(number: int, item: Any) -> tuple[str, Any]:
-    if isinstance(item, str | Mapping) or not isinstance(item, Sequence) or len(item) != 2:
-        raise TypeError(f"row {number}: expected (name, row), found {type(item).__name__}")
-    name, row = item
-    return name, row
-
-
-def _by_head(asked: Sequence[tuple[HeadRows, int]]) -> dict[HeadRows, list[int]]:
-    found: dict[HeadRows, list[int]] = {}
-    for group, index in asked:
-        found.setdefault(group, []).append(index)
-    return found

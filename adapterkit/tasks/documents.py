@@ -124,8 +124,13 @@ def _render(messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, *, an
             "the tokenizer has no chat template, so messages cannot be read",
             remedy="Use a chat model, or rows with prompt and completion.",
         )
+    from jinja2.exceptions import TemplateError  # what renders templates is imported where there is one
+
     turns = [dict(message) for message in messages]
-    return str(vocabulary.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer))
+    try:
+        return str(vocabulary.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer))
+    except TemplateError as error:
+        raise DataError(f"the tokenizer's chat template refuses these turns: {error}") from error
 
 
 def _chat(messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, *, completions_only: bool) -> Document:

@@ -90,8 +90,18 @@ def test_rows_that_cannot_be_answered_are_named_all_at_once(world):
     assert found.stdout == ""
     assert "line 1: no task" in found.stderr
     assert "did you mean 'intent'" in found.stderr
-    assert "line 3: intent: no text" in found.stderr
+    assert "line 3: no text" in found.stderr
     assert "Every row names in its column task one of: intent, ner." in found.stderr
+    assert "A row of intent has: text, text_pair." in found.stderr
+
+
+def test_rows_that_cannot_be_answered_are_skipped_where_that_is_asked_for(world):
+    rows = lines({"text": "x"}, {"task": "intend", "text": "x"}, {"task": "intent"}, {"task": "ner", "text": TEXTS[1]})
+    found = world.run("predict", *world.mounts("intent", "ner"), "--errors", "skip", "--json", given=rows)
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    assert found.exit_code == 3
+    assert [answer["error"]["code"] for answer in answers[:3]] == ["bad_row", "not_mounted", "bad_row"]
+    assert answers[3]["tags"] == world.ner[1]["tags"]
 
 
 def test_mounts_that_cannot_be_read_are_refused(world):
@@ -131,7 +141,7 @@ def test_the_prompt_answers_with_all_that_is_mounted_and_mounts_as_it_goes(world
     said = "\n".join(rest)
     assert "2 mounted" in said
     assert " ".join(world.ner[1]["tags"]) in said
-    assert "(no text)" in said, "an adapter that cannot read a row says why"
+    assert "(no text" in said, "an adapter that cannot read a row says why"
     assert world.qa[0]["answer"] in said
     assert ":swap NAME=FOLDER" in said, "what is not known shows the help"
     assert "'ner' is mounted already" in found.stderr

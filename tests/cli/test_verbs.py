@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import adapterkit as ak
 from adapterkit.backbone import Backbone
 from adapterkit.cli.app import app
 from adapterkit.cli.predict import one_line
@@ -122,14 +123,72 @@ def test_lines_of_json_a_file_and_lines_of_text_get_the_same_answers(world: Worl
     assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
 
 
+def test_a_row_is_written_the_same_way_for_every_way_in(world: World) -> None:
+    """Under the task's name, under training's, under an alias, and as plain text."""
+    text = row(41)["said"]
+    written: list[Any] = [{"text": text}, {"said": text}, {"sentence": text}]
+    backbone = Backbone.load(json.loads((world.artifact / "adapterkit.json").read_text())["backbone"]["name"])
+    with ak.Host(backbone) as host, ak.load(world.artifact, backbone) as adapted:
+        host.mount("a", world.artifact)
+        expected = host.predict([("a", text)] * 3)
+        assert host.predict([("a", one) for one in written]) == expected
+        assert host.predict([{"task": "a", **one} for one in written]) == expected
+        assert [answer["a"] for answer in host.predict_all(written)] == expected
+        assert adapted.predict(written) == adapted.predict([text] * 3)
+    given = "".join(f"{json.dumps(one)}\n" for one in written)
+    for words in ([str(world.artifact)], ["--mount", f"a={world.artifact}"]):
+        answered = world.run("predict", *words, "--json", given=given)
+        assert answered.exit_code == 0, answered.stderr
+        assert len(set(answered.stdout.splitlines())) == 1
+        assert json.loads(answered.stdout.splitlines()[0])["label"] == expected[0]["label"]
+
+
+def test_bad_rows_are_skipped_where_that_is_asked_for_and_the_status_says_so(world: World) -> None:
+    lines = ['{"said": "card number 1"}', "{", '{"number": 1}', '{"said": "cash number 2"}', ""]
+    given = "\n".join([*lines, '{"said": "card number 3"}\n'])
+    asked = "predict", str(world.artifact), "--errors", "skip"
+    found = world.run(*asked, "--json", given=given)
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    assert found.exit_code == 3
+    assert ["error" in answer for answer in answers] == [False, True, True, False, True, False]
+    assert answers[2]["error"] == {
+        "code": "bad_row",
+        "message": f"no text. A row of {world.artifact} has: text (said in training), text_pair.",
+    }
+    good = "\n".join(lines[:1] + lines[3:4]) + '\n{"said": "card number 3"}\n'
+    alone = world.run("predict", str(world.artifact), "--json", given=good)
+    assert [line for line in found.stdout.splitlines() if "error" not in line] == alone.stdout.splitlines()
+    assert "3 of 6 rows cannot be answered" in found.stderr
+    assert all(f"line {number}: " in found.stderr for number in (2, 3, 5))
+    read = world.run(*asked, given=given).stdout.splitlines()
+    assert len(read) == 6
+    assert read[2] == "(no answer: no text)"
+    assert world.run(*asked, given=good).exit_code == 0
+    assert world.run(*asked, given="").exit_code == 1
+
+
+def test_a_long_file_is_checked_to_its_end_before_the_first_answer(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapterkit.cli.answering.ROWS_AT_ONCE", 8)
+    rows = [row(number) for number in range(30)]
+    file = tmp_path / "long.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in [*rows, {"said": 3}]), encoding="utf-8")
+    stopped = world.run("predict", str(world.artifact), str(file))
+    assert (stopped.exit_code, stopped.stdout) == (1, "")
+    assert "line 31: text is int, expected text" in stopped.stderr
+    skipped = world.run("predict", str(world.artifact), str(file), "--errors", "skip")
+    assert (skipped.exit_code, len(skipped.stdout.splitlines())) == (3, 31)
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
         ("", "nothing came in"),
         ("a\n\nb\n  \n", "line 4: is empty"),
-        ('{"text": "a"}\n{"text": 1\n', "line 2: no JSON object"),
-        ('{"text": "a"}\n3\n', "line 2: found int"),
-        ('{"text": "a"}\n{"txt": "a"}\n', "line 2: "),
+        ('{"text": "a"}\n{"text": 1\n', "line 2: not valid JSON"),
+        ('{"text": "a"}\n3\n', 'line 2: expected an object like {"text": …}, found a number'),
+        ('{"text": "a"}\n{"txt": "a"}\n', "line 2: no text; did you mean 'text' by 'txt'?"),
     ],
 )
 def test_lines_that_cannot_be_answered_are_named(world: World, given: str, problem: str) -> None:

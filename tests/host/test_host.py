@@ -222,7 +222,7 @@ def test_rows_that_cannot_be_answered_are_all_named(host: ak.Host) -> None:
         host.predict(rows)
 
     assert caught.value.problems == (
-        "row 1 (intent): no text",
+        "row 1 (intent): no text; did you mean 'text' by 'txt'?",
         "row 3 (tags): found int, expected a dict with the task's columns, or text",
     )
     with pytest.raises(TypeError, match="row 1"):

@@ -126,6 +126,16 @@ def test_a_chat_without_a_template_is_refused(task_of: Make, vocabulary_of: Voca
         task_of(KIND, CHAT).encode(CHAT, vocabulary_of("gpt2"))
 
 
+def test_a_chat_that_its_template_refuses_is_a_row_that_cannot_be_used(
+    fresh_backbone: Any, task_of: Make, vocabulary_of: Vocabularies
+) -> None:
+    backbone = fresh_backbone("qwen2")
+    backbone.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    vocabulary = type(vocabulary_of("qwen2")).of(backbone.tokenizer, 128)
+    with pytest.raises(DataError, match="refuses these turns: roles must alternate"):
+        task_of(KIND, CHAT).encode(CHAT, vocabulary, "predict")
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused(
     fresh_backbone: Any, task_of: Make, vocabulary_of: Vocabularies
 ) -> None:

@@ -1,18 +1,24 @@
-"""The rows of one call, by the head that answers them: checked, encoded, and turned into answers in row order."""
+"""The rows of one call, by the head that answers them: read, encoded, and turned into answers in row order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterkit.data import Rows
-from adapterkit.errors import DataError
+from adapterkit.errors import AdapterkitError, BadRowError, NotMountedError
 from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
 from adapterkit.host.bank.mounted import Mounted, MountedHead
-from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Vocabulary
+from adapterkit.host.bank.residency import Bank, Loaded
+from adapterkit.recipe.nearest import nearest
+from adapterkit.tasks.asked import Errors, check_errors, encode_each, in_place, refuse
+from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Vocabulary
 
 Answer = dict[str, Any]
+
+TASK = "task"
+"""The column in which a row by itself names its adapter."""
 
 
 @dataclass(eq=False)
@@ -50,59 +56,134 @@ class HeadRows:
         return task.predictions(self.rows, self.features, self.outputs)
 
 
-def rows_by_head(rows: Sequence[tuple[Mounted, Row | str]]) -> list[HeadRows]:
-    """The groups of a call, in the order in which their adapters first appear.
+class Call:
+    """The rows of one call of a host.
 
-    Raises:
-        DataError: rows that their task cannot use, all of them, by their place in the call counted from 1.
+    Attributes:
+        rows: how many.
+        groups: the rows that can be answered, in the order in which their adapters first appear.
+        failed: groups that turned out to have no answers.
+        bad: why the other rows cannot be answered, by place from 0.
+        returns: whether errors go in the place of their rows; otherwise they are raised.
     """
-    by_adapter: dict[Mounted, list[int]] = {}
-    for place, (mounted, _) in enumerate(rows):
-        by_adapter.setdefault(mounted, []).append(place)
-    problems: list[tuple[int, str]] = []
-    groups = []
-    for mounted, places in by_adapter.items():
+
+    def __init__(self, rows: Iterable[Any], table: Mapping[str, Mounted], errors: Errors) -> None:
+        """Read the rows.
+
+        Args:
+            rows: (name, row) pairs; rows by themselves, which name their adapter in a column `task` unless only one is
+                mounted; or an error in the place of what could not even be read.
+            table: what is mounted. It is asked once for every name.
+
+        Raises:
+            NotMountedError, DataError: rows that cannot be answered, where errors are raised.
+            TypeError: rows that are no pairs, where errors are raised.
+        """
+        check_errors(errors)
+        self.returns = errors == "return"
+        self.bad: dict[int, AdapterkitError] = {}
+        self.failed: set[HeadRows] = set()
+        pairs: dict[int, tuple[str, Any]] = {}
+        count = 0
+        for place, item in enumerate(rows):
+            count += 1
+            addressed = _addressed(item, table)
+            if isinstance(addressed, tuple):
+                pairs[place] = addressed
+            elif isinstance(addressed, TypeError) and not self.returns:
+                raise TypeError(f"row {count}: {addressed}")
+            else:
+                self.bad[place] = addressed if isinstance(addressed, AdapterkitError) else BadRowError(str(addressed))
+        self.rows = count
+        self.groups: list[HeadRows] = []
+        by_name: dict[str, list[int]] = {}
+        for place, (name, _) in pairs.items():
+            by_name.setdefault(name, []).append(place)
+        found = {name: mounted for name in by_name if (mounted := table.get(name)) is not None}
+        unknown = [name for name in by_name if name not in found]
+        if unknown and not self.returns:
+            raise not_mounted(unknown, sorted(table))
+        for name in unknown:
+            self.refuse(dict.fromkeys(by_name[name], not_mounted([name], sorted(table))))
+        for name, mounted in found.items():
+            self._read(mounted, {place: pairs[place][1] for place in by_name[name]})
+        if not self.returns:
+            refuse(self.bad, self.rows, {place: name for place, (name, _) in pairs.items()})
+
+    def _read(self, mounted: Mounted, given: Mapping[int, Any]) -> None:
+        """Make the groups of one adapter. A row that one of its heads cannot answer is answered by none."""
+        read: dict[str, dict[int, Any]] = {}
         for name, head in mounted.heads.items():
-            named = [_named(rows[place][1], head) for place in places]
-            for place, row in zip(places, named, strict=True):
-                reason = _reason(row, head)
-                if reason is not None:
-                    problems.append((place, f"row {place + 1} ({mounted.name}): {reason}"))
-            usable = [row for row in named if not isinstance(row, str)]
-            if len(usable) == len(places):
-                groups.append(HeadRows(mounted, name, head, places, Rows(usable, [place + 1 for place in places])))
-    if problems:
-        kinds = {mounted.name: head.task for mounted in by_adapter for head in mounted.heads.values()}
-        bad = dict.fromkeys(rows[place][0].name for place, _ in problems)
-        raise DataError(
-            f"{len({place for place, _ in problems})} of {len(rows)} rows cannot be answered",
-            [text for _, text in sorted(problems)],
-            " ".join(
-                f"A row of {name} has: {', '.join(n for n, c in kinds[name].columns.items() if not c.target)}."
-                for name in bad
-            ),
-        )
-    return groups
+            read[name] = {place: head.asked.read(row) for place, row in given.items()}
+            self.refuse({place: row for place, row in read[name].items() if isinstance(row, BadRowError)})
+        kept = [place for place in given if place not in self.bad]
+        for name, head in mounted.heads.items() if kept else ():
+            rows = Rows((read[name][place] for place in kept), (place + 1 for place in kept))
+            self.groups.append(HeadRows(mounted, name, head, kept, rows))
 
+    def refuse(self, errors: Mapping[int, AdapterkitError]) -> None:
+        """Rows that cannot be answered, by place; the first reason counts."""
+        for place, error in errors.items():
+            self.bad.setdefault(place, error)
 
-def encode(groups: Sequence[HeadRows], vocabulary: Vocabulary) -> None:
-    """Give every group its features. Groups that read the same rows in the same way share them.
+    def encode(self, vocabulary: Vocabulary) -> None:
+        """Give every group its features. Groups that read the same rows in the same way share them.
 
-    What is read to predict depends on the kind of a task and on its settings, and not on what it has learned.
-    """
-    if len(groups) > 1:
-        vocabulary = replace(vocabulary, tokenizer=RememberingTokenizer(vocabulary.tokenizer))
-    known: dict[tuple[type, str], list[HeadRows]] = {}
-    for group in groups:
-        task = group.head.task
-        alike = known.setdefault((type(task), repr(list(group.rows))), []) if len(groups) > 1 else []
-        twin = next((other for other in alike if other.head.task.settings == task.settings), None)
-        if twin is None:
-            alike.append(group)
-            group.features = task.encode(group.rows, vocabulary, "predict").features
-        else:
-            group.features = twin.features
-        group.outputs = [None] * len(group.features)
+        What is read to predict depends on the kind of a task and on its settings, and not on what it has learned.
+        """
+        if len(self.groups) > 1:
+            vocabulary = replace(vocabulary, tokenizer=RememberingTokenizer(vocabulary.tokenizer))
+        errors: Errors = "return" if self.returns else "raise"
+        known: dict[tuple[type, str], list[tuple[HeadRows, Any]]] = {}
+        for group in self.groups:
+            task = group.head.task
+            alike = known.setdefault((type(task), repr(list(group.rows))), []) if len(self.groups) > 1 else []
+            found = next((found for other, found in alike if other.head.task.settings == task.settings), None)
+            if found is None:
+                found = encode_each(task, group.rows, vocabulary, errors)
+                alike.append((group, found))
+            group.features, kept, stopped = found
+            group.outputs = [None] * len(group.features)
+            self.refuse({group.places[index]: error for index, error in stopped.items()})
+            if stopped:
+                group.rows, group.places = group.rows.select(kept), [group.places[index] for index in kept]
+        self.groups = [group for group in self.groups if group.places]
+
+    def fail(self, group: HeadRows, error: AdapterkitError) -> None:
+        """A group has no answer to any row. Raises the error where errors are raised."""
+        if not self.returns:
+            raise error
+        self.failed.add(group)
+        self.refuse(dict.fromkeys(group.places, error))
+
+    def reach(self, groups: Iterable[HeadRows], bank: Bank) -> dict[HeadRows, Loaded]:
+        """The tensors of groups, one by one; a group fails whose adapter cannot come back from where it waits."""
+        found: dict[HeadRows, Loaded] = {}
+        for group in groups:
+            try:
+                (found[group],) = bank.take([group.mounted.seat], [0])
+            except AdapterkitError as error:
+                self.fail(group, error)
+        return found
+
+    def answers(self) -> list[Any]:
+        """Answers and errors in the order of the rows; of several heads on one row, {head: answer}."""
+        found: dict[int, Any] = {}
+        for group in self.groups:
+            if group in self.failed:
+                continue
+            several = len(group.mounted.heads) > 1
+            for place, answer in zip(group.places, group.answers(), strict=True):
+                found[place] = {**found.get(place, {}), group.name: answer} if several else answer
+        return in_place(found, self.bad, self.rows)
+
+    def texts(self) -> list[Any]:
+        """Generated texts and errors in the order of the rows."""
+        found: dict[int, Any] = {}
+        for group in self.groups:
+            if group not in self.failed:
+                found.update(zip(group.places, group.outputs, strict=True))
+        return in_place(found, self.bad, self.rows)
 
 
 def collate(batch: Mapping[HeadRows, Sequence[int]], vocabulary: Vocabulary) -> list[Batch]:
@@ -119,33 +200,43 @@ def collate(batch: Mapping[HeadRows, Sequence[int]], vocabulary: Vocabulary) -> 
     return found
 
 
-def answers_of(groups: Sequence[HeadRows], count: int) -> list[Any]:
-    """The answers of all groups in the order of the call's rows; of several heads on one row, {head: answer}."""
-    found: list[Any] = [None] * count
-    for group in groups:
-        several = len(group.mounted.heads) > 1
-        for place, answer in zip(group.places, group.answers(), strict=True):
-            if several:
-                found[place] = {**(found[place] or {}), group.name: answer}
-            else:
-                found[place] = answer
-    return found
-
-
 def problem_of(mounted: Mounted, row: Any) -> str | None:
     """Why an adapter cannot answer a row, or None where it can."""
-    reasons = (_reason(_named(row, head), head) for head in mounted.heads.values())
-    return next((reason for reason in reasons if reason is not None), None)
+    read = (head.asked.read(row) for head in mounted.heads.values())
+    return next((found.summary for found in read if isinstance(found, BadRowError)), None)
 
 
-def _reason(row: Row | str, head: MountedHead) -> str | None:
-    return row if isinstance(row, str) else head.task.problem_of(row, "predict")
+def not_mounted(names: Sequence[str], mounted: Sequence[str]) -> NotMountedError:
+    """The error for names that are not mounted, with the nearest of those that are."""
+    problems = []
+    for name in names:
+        near = nearest(name, mounted) if isinstance(name, str) else None
+        problems.append(f"{name!r} is not mounted" + (f"; did you mean {near!r}?" if near else ""))
+    shown = ", ".join(map(repr, mounted[:20])) + (f" and {len(mounted) - 20} more" if len(mounted) > 20 else "")
+    return NotMountedError(
+        f"{len(names)} name{'s are' if len(names) > 1 else ' is'} not mounted on this host",
+        problems,
+        f"Mounted: {shown or 'nothing yet'}. Mount an adapter with host.mount(name, folder).",
+    )
 
 
-def _named(row: Any, head: MountedHead) -> dict[str, Any] | str:
-    """The row as columns, or what is wrong with it. Plain text stands for the task's first column."""
-    if isinstance(row, str):
-        return {next(iter(head.task.columns)): row}
-    if isinstance(row, Mapping):
-        return dict(row)
-    return f"found {type(row).__name__}, expected a dict with the task's columns, or text"
+def _addressed(item: Any, table: Mapping[str, Mounted]) -> tuple[str, Any] | AdapterkitError | TypeError:
+    """Whom a row asks, and the row; or why nobody knows."""
+    if isinstance(item, AdapterkitError):
+        return item
+    if isinstance(item, Mapping) and item.get(TASK) is not None:
+        name, row = item[TASK], {column: value for column, value in item.items() if column != TASK}
+        return (
+            (name, row) if isinstance(name, str) else BadRowError(f"{TASK} is {type(name).__name__}, expected a name")
+        )
+    if isinstance(item, str | Mapping):
+        names = sorted(table)
+        if len(names) == 1:
+            return names[0], item
+        if isinstance(item, str):
+            return TypeError(f"expected (name, row), or a dict with a column {TASK}, found {type(item).__name__}")
+        return BadRowError(f"no {TASK}", remedy=f"Every row names in its column {TASK} one of: {', '.join(names)}.")
+    if not isinstance(item, Sequence) or len(item) != 2:
+        return TypeError(f"expected (name, row), found {type(item).__name__}")
+    name, row = item
+    return (name, row) if isinstance(name, str) else TypeError(f"expected a name, found {type(name).__name__}")

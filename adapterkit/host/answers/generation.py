@@ -111,12 +111,14 @@ def generate(
     take: Take,
     decoding: Decoding,
     *,
+    places: Sequence[int] | None = None,
     batch_size: int = 64,
     narrow: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[str]:
     """Continue prompts, many adapters in one batch.
 
     Args:
+        places: where the prompts stand among the rows of a call, from 0, which decides what they draw; None: as here.
         narrow: the context that heads above a trunk in a narrow number format compute in.
 
     Returns:
@@ -125,8 +127,10 @@ def generate(
     Raises:
         GenerationError: a number of new tokens, or a stop, that makes no sense.
     """
-    _check(prompts)
-    seeds = _seeds(decoding, len(prompts))
+    at = range(len(prompts)) if places is None else places
+    refuse_prompts(dict(zip(at, prompts, strict=True)))
+    drawn = _seeds(decoding, max(at, default=-1) + 1)
+    seeds = [drawn[place] for place in at]
     rooms = [_room(prompt, vocabulary) for prompt in prompts]
     limits = [min(_wanted(prompt), room) for prompt, room in zip(prompts, rooms, strict=True)]
     texts: dict[int, str] = {}
@@ -276,12 +280,18 @@ def _seeds(decoding: Decoding, rows: int) -> list[int]:
     return [int(seed) for seed in torch.randint(SEEDS - 1, (rows,), generator=generator)]
 
 
-def _check(prompts: Sequence[Prompt]) -> None:
+def problems_of(prompt: Prompt) -> list[str]:
+    """What makes no sense in how a prompt is to be continued."""
     problems = []
-    for number, prompt in enumerate(prompts, start=1):
-        if prompt.new_tokens is not None and prompt.new_tokens < 1:
-            problems.append(f"row {number}: max_new_tokens: found {prompt.new_tokens}, expected at least 1")
-        if "" in prompt.stop:
-            problems.append(f"row {number}: stop: found an empty text, which would end every row at once")
+    if prompt.new_tokens is not None and prompt.new_tokens < 1:
+        problems.append(f"max_new_tokens: found {prompt.new_tokens}, expected at least 1")
+    if "" in prompt.stop:
+        problems.append("stop: found an empty text, which would end every row at once")
+    return problems
+
+
+def refuse_prompts(prompts: Mapping[int, Prompt]) -> None:
+    """Raise GenerationError for prompts that cannot be continued, all of them, by their places from 0."""
+    problems = [f"row {place + 1}: {text}" for place in sorted(prompts) for text in problems_of(prompts[place])]
     if problems:
         raise GenerationError("these rows cannot be continued", problems)

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterkit.errors import GenerationError
-from adapterkit.host.answers.asked_rows import HeadRows
+from adapterkit.errors import AdapterkitError, GenerationError
+from adapterkit.host.answers.asked_rows import Call, HeadRows
 from adapterkit.host.answers.batching import Forwards
-from adapterkit.host.answers.generation import Decoding, Prompt, generate
+from adapterkit.host.answers.generation import Decoding, Prompt, generate, problems_of
 from adapterkit.host.bank.residency import Bank
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.route import Layers
@@ -29,10 +29,8 @@ class Generation:
     def __init__(self, engine: Engine, forwards: Forwards, bank: Bank, vocabulary: Vocabulary) -> None:
         self._engine, self._forwards, self._bank, self._vocabulary = engine, forwards, bank, vocabulary
 
-    def fill(
-        self, groups: Sequence[HeadRows], decoding: Decoding, new: New = None, stop: Stop = None, *, batch_size: int
-    ) -> None:
-        """Fill in the generated text of every row of the groups.
+    def fill(self, call: Call, decoding: Decoding, new: New = None, stop: Stop = None, *, batch_size: int) -> None:
+        """Fill in the generated text of every row of the groups that generate.
 
         Args:
             new: see `New`; per row by its place in the call.
@@ -41,26 +39,58 @@ class Generation:
         Raises:
             GenerationError: lengths or stops that do not fit the rows or make no sense.
         """
-        members = [(group, index) for group in groups for index in range(len(group.features))]
-        count = 1 + max((place for group in groups for place in group.places), default=-1)
-        lengths, stops = _lengths(new, count), _stops(stop, count)
-        prompts = []
-        for group, index in members:
-            place = group.places[group.features[index].row]
-            prompts.append(
-                Prompt(_task(group), group.features[index], group.head.template, group, lengths[place], stops[place])
-            )
-        texts = generate(
+        lengths, stops = _lengths(new, call.rows), _stops(stop, call.rows)
+        prompts: dict[tuple[HeadRows, int], Prompt] = {}
+        for group in call.groups:
+            task = group.head.task
+            if not isinstance(task, GeneratingTask):
+                continue
+            for index, feature in enumerate(group.features):
+                place = group.places[feature.row]
+                prompt = Prompt(task, feature, group.head.template, group, lengths[place], stops[place])
+                if call.returns and (problems := problems_of(prompt)):
+                    call.refuse({place: GenerationError("this row cannot be continued", problems)})
+                else:
+                    prompts[group, index] = prompt
+        while prompts:
+            try:
+                texts = self._generate(prompts, decoding, batch_size)
+            except AdapterkitError:
+                failed = len(call.failed)
+                if call.returns:
+                    call.reach({group: None for group, _ in prompts}, self._bank)
+                if len(call.failed) == failed:
+                    raise
+                prompts = {key: prompt for key, prompt in prompts.items() if key[0] not in call.failed}
+            else:
+                for (group, index), text in zip(prompts, texts, strict=True):
+                    group.outputs[index] = text
+                return
+
+    def refuse_others(self, call: Call) -> None:
+        """Let every group fail that does not generate."""
+        for group in call.groups:
+            if not group.generates:
+                error = GenerationError(
+                    f"{group.mounted.name} does not generate text",
+                    [f"kind: found {group.head.task.kind}"],
+                    "Ask it with predict.",
+                )
+                call.fail(group, error)
+
+    def _generate(
+        self, prompts: Mapping[tuple[HeadRows, int], Prompt], decoding: Decoding, batch_size: int
+    ) -> list[str]:
+        return generate(
             self._engine,
-            prompts,
+            list(prompts.values()),
             self._vocabulary,
             self._take,
             decoding,
+            places=[group.places[group.features[index].row] for group, index in prompts],
             batch_size=batch_size,
             narrow=self._forwards.narrow,
         )
-        for (group, index), text in zip(members, texts, strict=True):
-            group.outputs[index] = text
 
     def _take(self, prompts: Sequence[Prompt]) -> list[tuple[Layers, Mapping[str, Tensor]]]:
         counts: dict[Any, int] = {}
@@ -73,15 +103,6 @@ class Generation:
             group: Any = prompt.source
             found.append((loaded[group].layers, loaded[group].heads[group.name].tensors))
         return found
-
-
-def _task(group: HeadRows) -> GeneratingTask:
-    task = group.head.task
-    if not isinstance(task, GeneratingTask):
-        raise GenerationError(
-            f"{group.mounted.name} does not generate text", [f"kind: found {task.kind}"], "Ask it with predict."
-        )
-    return task
 
 
 def _lengths(new: New, count: int) -> list[int | None]:

@@ -10,6 +10,7 @@ from adapterkit.compose.mountable import Origin
 from adapterkit.host.bank.residency import Seat
 from adapterkit.host.engine.heads import Template
 from adapterkit.recipe import BottleneckMethod, LoraMethod, MethodSettings
+from adapterkit.tasks.asked import Asked
 from adapterkit.tasks.protocol import Task
 
 
@@ -18,12 +19,17 @@ class MountedHead:
     """One head of what is mounted.
 
     Attributes:
-        task: what it answers.
+        asked: its task, and how rows of it are written.
         template: its modules.
     """
 
-    task: Task
+    asked: Asked
     template: Template
+
+    @property
+    def task(self) -> Task:
+        """What it answers."""
+        return self.asked.task
 
 
 @dataclass(frozen=True, eq=False, slots=True)

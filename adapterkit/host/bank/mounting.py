@@ -14,6 +14,7 @@ from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source, open_source
 from adapterkit.host.engine.heads import Templates, bare_view
 from adapterkit.host.packing.packers import pack
+from adapterkit.tasks.asked import Asked
 
 
 class Mounting:
@@ -46,7 +47,10 @@ class Mounting:
             origin = Origin()
             composed = opened.build(self.artifact, self._backbone)
         heads = {
-            key: MountedHead(own.task, self.templates.get(own.task.kind, own.task.classes, own.head))
+            key: MountedHead(
+                Asked(own.task, own.trained_with, called=name),
+                self.templates.get(own.task.kind, own.task.classes, own.head),
+            )
             for key, own in composed.heads.items()
         }
         methods = [part.method for part in composed.methods]

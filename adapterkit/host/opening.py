@@ -1,0 +1,61 @@
+"""Open a host from names and sources, as command lines and configurations give them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapterkit.artifact.loading import find_backbone
+from adapterkit.backbone import Backbone
+from adapterkit.errors import DataError
+from adapterkit.host.bank.sources import PLANS, Source, open_source
+from adapterkit.host.host import Host
+
+
+def open_host(
+    sources: Mapping[str, Source],
+    backbone: Backbone | str | Path | None = None,
+    *,
+    slots: int | None = None,
+    dtype: str = "auto",
+) -> Host:
+    """A host with everything mounted. Plans come last, since their members may be mounted names.
+
+    Args:
+        sources: name -> what is mounted under it.
+        backbone: a loaded one, or where to load it from; None loads the one that the first artifact names.
+        slots: adapters in memory at once; None for as many as a host has by default.
+        dtype: of the frozen weights, where they are loaded here.
+
+    Raises:
+        DataError: plans alone, and no backbone.
+        AdapterkitError: what cannot be mounted.
+    """
+    opened = dict(sources)
+    if isinstance(backbone, Backbone):
+        found = backbone
+    elif backbone is not None:
+        found = Backbone.load(str(backbone), dtype=dtype)
+    else:
+        first = next((name for name in opened if not is_plan(opened[name])), None)
+        artifact: Any = None if first is None else open_source(opened[first])
+        if first is None:
+            raise DataError("a plan does not name a backbone", remedy="Give one with --backbone PATH_OR_ID.")
+        opened[first], found = artifact, find_backbone(artifact, None, dtype)
+    host = Host(found) if slots is None else Host(found, slots=slots)
+    try:
+        for name in sorted(opened, key=lambda name: is_plan(opened[name])):
+            host.mount(name, opened[name])
+    except BaseException:
+        host.close()
+        raise
+    return host
+
+
+def is_plan(source: Source) -> bool:
+    """Whether a source is a composition's plan, or the file of one."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source).suffix in PLANS
+    return hasattr(source, "build")

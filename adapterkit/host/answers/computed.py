@@ -13,8 +13,8 @@ from adapterkit.host.answers.batching import Forwards, Piece
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.tasks.protocol import Vocabulary
 
-Part = dict[HeadRows, list[int]]
-"""Features that one batch reads, by group."""
+Batched = dict[HeadRows, list[int]]
+"""The features that a batch reads, by group."""
 
 
 class Computing:
@@ -31,43 +31,43 @@ class Computing:
         """
         asked = [(group, index) for group in call.groups if not group.generates for index in range(len(group.features))]
         lengths = [group.features[index].length_tokens for group, index in asked]
-        parts = [
-            _by_job([asked[place] for place in sorted(part)])
-            for part in group_by_length(lengths, batch_size=batch_size, shuffle=False)
+        batches = [
+            _by_group([asked[place] for place in sorted(batch)])
+            for batch in group_by_length(lengths, batch_size=batch_size, shuffle=False)
         ]
-        for number, part in enumerate(parts):
-            taken = self._take({group: indices for group, indices in part.items() if group not in call.failed}, call)
-            if number + 1 < len(parts):
-                self._bank.prefetch(dict.fromkeys(group.mounted.seat for group in parts[number + 1]))
+        for number, batch in enumerate(batches):
+            taken = self._take({group: indices for group, indices in batch.items() if group not in call.failed}, call)
+            if number + 1 < len(batches):
+                self._bank.prefetch(dict.fromkeys(group.mounted.seat for group in batches[number + 1]))
             if taken:
-                self._compute({group: part[group] for group in taken}, list(taken.values()))
+                self._compute({group: batch[group] for group in taken}, list(taken.values()))
 
-    def _compute(self, part: Part, loaded: Sequence[Loaded]) -> None:
-        collated = collate(part, self._vocabulary)
+    def _compute(self, batch: Batched, loaded: Sequence[Loaded]) -> None:
+        collated = collate(batch, self._vocabulary)
         pieces = [
-            Piece(held.layers, held.heads[group.name], batch.inputs)
-            for group, held, batch in zip(part, loaded, collated, strict=True)
+            Piece(held.layers, held.heads[group.name], own.inputs)
+            for group, held, own in zip(batch, loaded, collated, strict=True)
         ]
         with torch.inference_mode():
             computed = self._forwards.logits(pieces)
-            for (group, indices), batch, logits in zip(part.items(), collated, computed, strict=True):
-                outputs = group.head.task.outputs(logits, batch.to(self._device))
+            for (group, indices), own, logits in zip(batch.items(), collated, computed, strict=True):
+                outputs = group.head.task.outputs(logits, own.to(self._device))
                 for index, output in zip(indices, outputs, strict=True):
                     group.outputs[index] = output
 
-    def _take(self, part: Part, call: Call) -> dict[HeadRows, Loaded]:
+    def _take(self, batch: Batched, call: Call) -> dict[HeadRows, Loaded]:
         """The tensors of the groups; without those that cannot come back, where a call returns its errors."""
-        rows = [len(indices) for indices in part.values()]
+        rows = [len(indices) for indices in batch.values()]
         try:
-            return dict(zip(part, self._bank.take([group.mounted.seat for group in part], rows), strict=True))
+            return dict(zip(batch, self._bank.take([group.mounted.seat for group in batch], rows), strict=True))
         except AdapterkitError:
             if not call.returns:
                 raise
-        return call.reach(part, self._bank)
+        return call.reach(batch, self._bank)
 
 
-def _by_job(asked: Sequence[tuple[HeadRows, int]]) -> Part:
-    found: Part = {}
+def _by_group(asked: Sequence[tuple[HeadRows, int]]) -> Batched:
+    found: Batched = {}
     for group, index in asked:
         found.setdefault(group, []).append(index)
     return found

@@ -1,7 +1,7 @@
 """The demo's data set, made by a seeded grammar: requests to an assistant, with intents and slots."""
 
 from adapterkit.demo.generate import ROWS, generate, sentences
-from adapterkit.demo.phrases import INTENTS, PHRASES
-from adapterkit.demo.sentences import SLOTS, Sentence
+from adapterkit.demo.grammar import GRAMMAR, INTENTS, SLOTS
+from adapterkit.demo.sentences import Sentence
 
-__all__ = ["INTENTS", "PHRASES", "ROWS", "SLOTS", "Sentence", "generate", "sentences"]
+__all__ = ["GRAMMAR", "INTENTS", "ROWS", "SLOTS", "Sentence", "generate", "sentences"]

@@ -8,30 +8,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapterkit.demo.phrases import INTENTS, Part
+from adapterkit.demo.grammar import INTENTS, Split
 from adapterkit.demo.sentences import Sentence, make_sentence
 
-ROWS: dict[Part, int] = {"train": 1200, "validation": 200, "test": 400}
+ROWS: dict[Split, int] = {"train": 1200, "validation": 200, "test": 400}
 
 
-def sentences(seed: int = 0) -> dict[Part, list[Sentence]]:
-    """The demo's sentences: every text once over all parts, the intents in equal shares, in shuffled order.
+def sentences(seed: int = 0) -> dict[Split, list[Sentence]]:
+    """The demo's sentences: every text once over all splits, the intents in equal shares, in shuffled order.
 
     The same seed gives the same sentences on every machine.
     """
     texts: set[str] = set()
-    made: dict[Part, list[Sentence]] = {}
-    for part, count in ROWS.items():
-        chance = random.Random(f"demo {part} {seed}")
+    made: dict[Split, list[Sentence]] = {}
+    for split, count in ROWS.items():
+        chance = random.Random(f"demo {split} {seed}")
         rows: list[Sentence] = []
         while len(rows) < count:
-            sentence = make_sentence(part, INTENTS[len(rows) % len(INTENTS)], chance)
+            sentence = make_sentence(split, INTENTS[len(rows) % len(INTENTS)], chance)
             key = sentence.text.casefold()
             if key not in texts:
                 texts.add(key)
                 rows.append(sentence)
         chance.shuffle(rows)
-        made[part] = rows
+        made[split] = rows
     return made
 
 
@@ -43,11 +43,11 @@ def generate(folder: str | Path, seed: int = 0) -> dict[str, Path]:
         "slots/train", "slots/validation", "slots/test" -> JSON lines with `tokens` and `tags` (IOB2).
     """
     paths: dict[str, Path] = {}
-    for part, rows in sentences(seed).items():
+    for split, rows in sentences(seed).items():
         intents = ({"text": row.text, "label": row.intent} for row in rows)
         slots = ({"tokens": list(row.words), "tags": list(row.tags)} for row in rows)
-        paths[f"intents/{part}"] = _write(Path(folder) / "intents" / f"{part}.jsonl", intents)
-        paths[f"slots/{part}"] = _write(Path(folder) / "slots" / f"{part}.jsonl", slots)
+        paths[f"intents/{split}"] = _write(Path(folder) / "intents" / f"{split}.jsonl", intents)
+        paths[f"slots/{split}"] = _write(Path(folder) / "slots" / f"{split}.jsonl", slots)
     return paths
 
 

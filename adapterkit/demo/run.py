@@ -52,7 +52,7 @@ class Trained:
 
 def recipe(lesson: Lesson, method: dict[str, Any], backbone: Backbone, data: Path, output: Path) -> dict[str, Any]:
     """The recipe of one run, as a mapping."""
-    files = {part: f"{lesson.data}/{part}.jsonl" for part in ("train", "validation", "test")}
+    files = {split: f"{lesson.data}/{split}.jsonl" for split in ("train", "validation", "test")}
     return {
         "task": lesson.task,
         "backbone": {"name": backbone.name},

@@ -6,14 +6,12 @@ import random
 import re
 from dataclasses import dataclass
 
-from adapterkit.demo.fillers import ASIDES, CLOSINGS, CONTRACTIONS, OPENINGS, SHARED, TEST_ASIDES, TEST_ONLY
-from adapterkit.demo.phrases import PHRASES, Part
+from adapterkit.demo.grammar import GRAMMAR, Split
 
 Word = tuple[str, str]
 """A word and its IOB2 tag."""
 
 OUTSIDE = "O"
-SLOTS: tuple[str, ...] = tuple(sorted(SHARED))
 
 _PIECES = re.compile(r"\{(\w+)\}|(\S+)")
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
@@ -39,11 +37,11 @@ class Sentence:
         return re.sub(r" ([,.?!:])", r"\1", " ".join(self.words))
 
 
-def make_sentence(part: Part, intent: str, chance: random.Random) -> Sentence:
-    """A sentence of this part's phrasings. Half of a test sentence's fillers are ones that training never uses."""
-    phrasing = chance.choice(PHRASES[part][intent])
+def make_sentence(split: Split, intent: str, chance: random.Random) -> Sentence:
+    """A sentence of this split's phrasings. Half of a test sentence's fillers are ones that training never uses."""
+    phrasing = chance.choice(GRAMMAR.phrases[split][intent])
     said = _ALTERNATIVES.sub(lambda found: chance.choice(found[1].split("|")), phrasing)
-    words = _spoken(_filled(_contracted(said, chance), part, chance), part, chance)
+    words = _spoken(_filled(_contracted(said, chance), split, chance), split, chance)
     words = _written(words, chance)
     return Sentence(intent, phrasing, tuple(word for word, _ in words), tuple(tag for _, tag in words))
 
@@ -62,19 +60,19 @@ def _plain(text: str) -> list[Word]:
 
 
 def _contracted(phrasing: str, chance: random.Random) -> str:
-    for long, short in CONTRACTIONS:
+    for long, short in GRAMMAR.contractions.items():
         if chance.random() < 0.5:
             phrasing = re.sub(rf"\b{long}\b", short, phrasing)
     return phrasing
 
 
-def _filled(phrasing: str, part: Part, chance: random.Random) -> list[Word]:
+def _filled(phrasing: str, split: Split, chance: random.Random) -> list[Word]:
     words: list[Word] = []
     for slot, word in _PIECES.findall(phrasing):
         if slot:
-            pool = TEST_ONLY if part == "test" and chance.random() < 0.5 else SHARED
-            filler = chance.choice(pool[slot]).split()
-            words += [(piece, f"{'I' if place else 'B'}-{slot}") for place, piece in enumerate(filler)]
+            new = split == "test" and chance.random() < 0.5
+            filler = chance.choice(GRAMMAR.fillers["test" if new else "everywhere"][slot]).split()
+            words += [(piece, f"{'I' if number else 'B'}-{slot}") for number, piece in enumerate(filler)]
         else:
             words.append((word, OUTSIDE))
     if phrasing.rstrip().endswith(" {date}") and chance.random() < 0.25:
@@ -83,15 +81,16 @@ def _filled(phrasing: str, part: Part, chance: random.Random) -> list[Word]:
     return words
 
 
-def _spoken(words: list[Word], part: Part, chance: random.Random) -> list[Word]:
+def _spoken(words: list[Word], split: Split, chance: random.Random) -> list[Word]:
     """Politeness and an aside that has nothing to do with the request."""
     if chance.random() < 0.35:
-        words = _plain(chance.choice(OPENINGS)) + words
+        words = _plain(chance.choice(GRAMMAR.openings)) + words
     if chance.random() < 0.2:
-        closing = _plain(chance.choice(CLOSINGS))
+        closing = _plain(chance.choice(GRAMMAR.closings))
         words = [*words, (",", OUTSIDE), *closing] if words[-1][1] != "I-message" else words
     if chance.random() < 0.4:
-        aside = _filled(_contracted(chance.choice(TEST_ASIDES if part == "test" else ASIDES), chance), part, chance)
+        asides = GRAMMAR.asides["test" if split == "test" else "learned"]
+        aside = _filled(_contracted(chance.choice(asides), chance), split, chance)
         if chance.random() < 0.6:
             words = [*aside, *_plain(chance.choice((", so", ".", ", anyway ,", "and"))), *words]
         elif words[-1][1] != "I-message":

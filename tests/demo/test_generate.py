@@ -6,11 +6,10 @@ from collections import Counter
 import pytest
 
 from adapterkit.data import find_overlap, read_rows
-from adapterkit.demo import INTENTS, PHRASES, ROWS, SLOTS, generate, sentences
-from adapterkit.demo.fillers import SHARED, TEST_ONLY
+from adapterkit.demo import GRAMMAR, INTENTS, ROWS, SLOTS, generate, sentences
 from adapterkit.demo.sentences import expansions
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +36,12 @@ def spans(sentence):
 
 def test_the_files_hold_intents_and_slots_over_the_same_sentences(tmp_path, made):
     paths = generate(tmp_path)
-    assert set(paths) == {f"{task}/{part}" for task in ("intents", "slots") for part in PARTS}
-    for part in PARTS:
-        intents, slots = read_rows(paths[f"intents/{part}"]), read_rows(paths[f"slots/{part}"])
-        assert len(intents) == len(slots) == ROWS[part]
-        assert [(row["text"], row["label"]) for row in intents] == [(s.text, s.intent) for s in made[part]]
-        assert [tuple(row["tokens"]) for row in slots] == [s.words for s in made[part]]
+    assert set(paths) == {f"{task}/{split}" for task in ("intents", "slots") for split in SPLITS}
+    for split in SPLITS:
+        intents, slots = read_rows(paths[f"intents/{split}"]), read_rows(paths[f"slots/{split}"])
+        assert len(intents) == len(slots) == ROWS[split]
+        assert [(row["text"], row["label"]) for row in intents] == [(s.text, s.intent) for s in made[split]]
+        assert [tuple(row["tokens"]) for row in slots] == [s.words for s in made[split]]
         for intent, slot in zip(intents, slots, strict=True):
             assert intent["text"].replace(" ", "") == "".join(slot["tokens"])
 
@@ -54,9 +53,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path):
         assert path.read_bytes() != other[name].read_bytes()
 
 
-def test_no_phrasing_stands_in_two_parts():
-    def plain(part):
-        whole = (one for phrases in PHRASES[part].values() for phrase in phrases for one in expansions(phrase))
+def test_no_phrasing_stands_in_two_splits():
+    def plain(split):
+        whole = (one for phrases in GRAMMAR.phrases[split].values() for phrase in phrases for one in expansions(phrase))
         return {re.sub(r"[^\w{} ]", "", one).lower() for one in whole}
 
     assert not plain("train") & plain("test")
@@ -74,29 +73,31 @@ def test_a_phrasing_expands_into_all_its_alternatives():
 
 
 def test_no_test_skeleton_was_trained_on(made):
-    trained = {skeleton(s.words, s.tags) for part in ("train", "validation") for s in made[part]}
+    trained = {skeleton(s.words, s.tags) for split in ("train", "validation") for s in made[split]}
     assert not trained & {skeleton(s.words, s.tags) for s in made["test"]}
 
 
 def test_no_test_sentence_was_trained_on(tmp_path):
     paths = generate(tmp_path)
     test = read_rows(paths["intents/test"])
-    for part in ("train", "validation"):
-        assert not find_overlap(read_rows(paths[f"intents/{part}"]), test, ["text"])
+    for split in ("train", "validation"):
+        assert not find_overlap(read_rows(paths[f"intents/{split}"]), test, ["text"])
 
 
 def test_half_of_the_test_fillers_never_occur_in_training(made):
-    trained = {span for part in ("train", "validation") for s in made[part] for span in spans(s)}
+    trained = {span for split in ("train", "validation") for s in made[split] for span in spans(s)}
     tested = [span for s in made["test"] for span in spans(s)]
     new = sum(span not in trained for span in tested)
     assert 0.4 < new / len(tested) < 0.6
-    for slot, fillers in TEST_ONLY.items():
-        assert not {filler.lower() for filler in fillers} & {filler.lower() for filler in SHARED[slot]}
+    for slot, fillers in GRAMMAR.fillers["test"].items():
+        assert not {filler.lower() for filler in fillers} & {
+            filler.lower() for filler in GRAMMAR.fillers["everywhere"][slot]
+        }
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_tags_are_iob2_over_the_known_slots(part, made):
-    for sentence in made[part]:
+@pytest.mark.parametrize("split", SPLITS)
+def test_tags_are_iob2_over_the_known_slots(split, made):
+    for sentence in made[split]:
         assert len(sentence.words) == len(sentence.tags)
         before = "O"
         for tag in sentence.tags:
@@ -106,16 +107,18 @@ def test_tags_are_iob2_over_the_known_slots(part, made):
             before = tag
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_every_intent_has_its_share_and_every_slot_occurs(part, made):
-    counts = Counter(sentence.intent for sentence in made[part])
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_intent_has_its_share_and_every_slot_occurs(split, made):
+    counts = Counter(sentence.intent for sentence in made[split])
     assert set(counts) == set(INTENTS)
     assert max(counts.values()) - min(counts.values()) <= 1
-    assert {slot for s in made[part] for slot, _ in spans(s)} == set(SLOTS)
+    assert {slot for s in made[split] for slot, _ in spans(s)} == set(SLOTS)
 
 
 def test_every_training_phrasing_is_used(made):
-    assert {s.phrasing for s in made["train"]} == {phrase for some in PHRASES["train"].values() for phrase in some}
+    assert {s.phrasing for s in made["train"]} == {
+        phrase for some in GRAMMAR.phrases["train"].values() for phrase in some
+    }
 
 
 def test_some_names_are_two_things(made):

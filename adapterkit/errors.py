@@ -80,7 +80,7 @@ class MergeError(AdapterkitError, ValueError):
 
 
 class CompositionError(AdapterkitError, ValueError):
-    """A composition of adapters that makes no sense, or a plan that does not describe one."""
+    """A composition of adapters that makes no sense, or a file that does not describe one."""
 
 
 class ExportError(AdapterkitError, ValueError):

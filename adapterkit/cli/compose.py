@@ -27,7 +27,7 @@ class Dtype(StrEnum):
 
 
 def compose(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a YAML file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The composition, in YAML.", show_default=False)],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Write the result as an artifact.", show_default=False),
@@ -37,24 +37,24 @@ def compose(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compose adapters after a plan: say what comes out and how near it is, and write it where it is an artifact.
+    """Compose adapters as a file says: say what comes out and how near it is, and write it where it is an artifact.
 
-    $ adapterkit compose plan.yaml
-    $ adapterkit compose plan.yaml --output runs/both
-    $ adapterkit schema composition > plan.schema.json
+    $ adapterkit compose composition.yaml
+    $ adapterkit compose composition.yaml --output runs/both
+    $ adapterkit schema composition > composition.schema.json
     """
     from adapterkit.manifest import KEPT, check_output
 
     if output is not None:
         check_output(output, overwrite=overwrite, keep=KEPT)  # before torch is imported
-    from adapterkit import compose as plans
+    from adapterkit.compose import compose_file
 
-    result = plans.compose_file(plan, output, backbone=backbone, dtype=dtype.value, overwrite=overwrite)
+    result = compose_file(file, output, backbone=backbone, dtype=dtype.value, overwrite=overwrite)
     if as_json:
-        console.print_json({**result.composed.report, "artifact": None if output is None else str(output)})
+        console.print_json({**result.mountable.report, "artifact": None if output is None else str(output)})
         return
-    console.print_table(_facts(result.composed), title=result.words)
-    error = result.composed.report.get("error")
+    console.print_table(_facts(result.mountable), title=result.words)
+    error = result.mountable.report.get("error")
     if error and error["places"]:
         worst = sorted(error["places"].items(), key=lambda item: -item[1])[:WORST_SHOWN]
         console.print_table([[place, f"{value:.4f}"] for place, value in worst], ("worst places", "relative error"))

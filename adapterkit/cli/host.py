@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HELP = """\
 A sentence, or a JSON object with a task's columns, is answered by every adapter that can read it.
 :status                what is mounted
-:mount NAME=FOLDER     mount an artifact, a hub id or a plan
+:mount NAME=FOLDER     mount an artifact, a hub id or a composition
 :swap NAME=FOLDER      put another version in its place
 :unmount NAME          take it off
 :quit                  leave; so do Ctrl-D and Ctrl-C"""

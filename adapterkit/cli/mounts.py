@@ -14,7 +14,7 @@ Mounts = Annotated[
     typer.Option(
         "--mount",
         metavar="NAME=FOLDER",
-        help="Mount an artifact, a hub id or a composition's plan under a name. May be given many times.",
+        help="Mount an artifact, a hub id or a composition under a name. May be given many times.",
         show_default=False,
     ),
 ]
@@ -25,7 +25,7 @@ Slots = Annotated[
 
 
 def sources_of(mounts: Sequence[str]) -> dict[str, str]:
-    """Name -> artifact or plan. Raises DataError for what is not NAME=FOLDER, or a name given twice."""
+    """Name -> artifact or composition. Raises DataError for what is not NAME=FOLDER, or a name given twice."""
     from adapterkit.errors import DataError
 
     sources = named(list(mounts), "--mount", "NAME=FOLDER", "intent=runs/banking77")

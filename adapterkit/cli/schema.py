@@ -18,17 +18,17 @@ class File(StrEnum):
 
 
 def schema(
-    of: Annotated[File, typer.Argument(metavar="FILE", help="recipe, or composition: a plan.")] = File.RECIPE,
+    of: Annotated[File, typer.Argument(metavar="FILE", help="recipe, or composition.")] = File.RECIPE,
 ) -> None:
-    """Print the JSON schema of a recipe or a plan, for editors: every field, its bounds, its default, what it does.
+    """Print the JSON schema of a recipe or a composition, for editors: fields, bounds, defaults, what they do.
 
     $ adapterkit schema > recipe.schema.json
-    $ adapterkit schema composition > plan.schema.json
+    $ adapterkit schema composition > composition.schema.json
     """
     if of is File.COMPOSITION:
-        from adapterkit.compose import plan_schema
+        from adapterkit.compose import composition_schema
 
-        console.print_json(plan_schema())
+        console.print_json(composition_schema())
         return
     from adapterkit.recipe import recipe_schema
 

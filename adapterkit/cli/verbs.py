@@ -25,7 +25,7 @@ VERBS: Mapping[str, str] = {
         "Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1."
     ),
     "compose": (
-        "Compose adapters after a plan: say what comes out and how near it is, and write it where it is an artifact."
+        "Compose adapters as a file says: say what comes out and how near it is, and write it where it is an artifact."
     ),
     "push": (
         "Publish an artifact on a model hub: its four files, in one commit. The golden rows of its data are among them."
@@ -40,7 +40,7 @@ VERBS: Mapping[str, str] = {
     "registry": "Keep versions of tasks: which answers, since when, on what evidence; go back in one command.",
     "recipes": "List the recipes that ship with adapterkit, or print one to start your own from.",
     "schema": (
-        "Print the JSON schema of a recipe or a plan, for editors: every field, its bounds, its default, what it does."
+        "Print the JSON schema of a recipe or a composition, for editors: fields, bounds, defaults, what they do."
     ),
     "cache": "Show or remove the states of frozen layers that training keeps on the disk.",
 }

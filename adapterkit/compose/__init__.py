@@ -1,4 +1,4 @@
-"""Compositions: plans that are mounted like artifacts. `ak.compose`.
+"""Compositions of adapters, which are mounted like artifacts. `ak.compose`.
 
     ak.compose.weighted({"a": 0.7, "b": 0.3})      Σ w·ΔW of LoRA adapters, exactly or approximated
     ak.compose.average("a", "b")                   the mean of parameters of adapters that are built alike
@@ -13,25 +13,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from adapterkit.compose.average import Average
-from adapterkit.compose.composition_file import load_composition, plan_schema
+from adapterkit.compose.composition_file import composition_schema, load_composition
 from adapterkit.compose.fused import fuse
-from adapterkit.compose.saving import Result, compose_file, save
+from adapterkit.compose.saving import Composed, compose_file, save
 from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import How, Weighted
 from adapterkit.errors import CompositionError
 
 __all__ = [
     "Average",
+    "Composed",
     "How",
-    "Result",
     "Stack",
     "Stackable",
     "Weighted",
     "average",
     "compose_file",
+    "composition_schema",
     "fuse",
     "load_composition",
-    "plan_schema",
     "save",
     "stack",
     "weighted",
@@ -96,7 +96,7 @@ def average(
 
 
 def stack(*members: str | Stackable, head: str | None = None, heads: Sequence[str] | None = None) -> Stack:
-    """Adapters one on top of the other, the lowest first. A member may be a plan itself.
+    """Adapters one on top of the other, the lowest first. A member may be a composition itself.
 
     Args:
         members: LoRA and bottleneck adapters in any order.

@@ -41,7 +41,7 @@ _COMPARED: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Average:
-    """The mean of the parameters: a plan. Made by `average`.
+    """The mean of the parameters: a composition. Made by `average`.
 
     Attributes:
         members: (name in the composition, what is looked for) of each.
@@ -67,7 +67,7 @@ class Average:
         return tuple(weight / math.fsum(self.weights) for weight in self.weights)
 
     def words(self) -> str:
-        """The plan in one line: `average of 0.5·a, 0.5·b`."""
+        """The composition in one line: `average of 0.5·a, 0.5·b`."""
         terms = (f"{share:g}·{name}" for (name, _), share in zip(self.members, self.shares, strict=True))
         return f"average of {', '.join(terms)}"
 

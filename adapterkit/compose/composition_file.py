@@ -1,4 +1,4 @@
-"""Plans in YAML, checked with every mistake at once.
+"""Compositions in YAML, checked with every mistake at once.
 
 weighted:
   members: {a: runs/a, b: runs/b}
@@ -38,27 +38,27 @@ Lines = Mapping[Place, int]
 
 
 def load_composition(source: str | Path | Mapping[str, Any]) -> Weighted | Average | Stack:
-    """Read a plan.
+    """Read a composition.
 
     Args:
         source: a YAML or JSON file, or a mapping with the same content. Folders in it are relative to the working
             folder.
 
     Raises:
-        CompositionError: the file cannot be read or is no valid plan; every mistake is in `problems`, with its path,
+        CompositionError: the file cannot be read or is no composition; every mistake is in `problems`, with its path,
             its line and the nearest valid name.
     """
     if isinstance(source, Mapping):
-        return _checked(dict(source), "the plan", {})
+        return _checked(dict(source), "the composition", {})
     path = Path(source)
-    parsed = read_yaml(path, str(path), "plan", CompositionError)
+    parsed = read_yaml(path, str(path), "composition", CompositionError)
     if not isinstance(parsed.value, dict):
         raise CompositionError(f"{path} holds {show(parsed.value)}; expected {_or(BLOCKS)}", (), REMEDY)
     return _checked(parsed.value, str(path), parsed.lines)
 
 
-def plan_schema() -> dict[str, Any]:
-    """JSON Schema of a plan file, for editors: every field with its type, default and what it does."""
+def composition_schema() -> dict[str, Any]:
+    """JSON Schema of a composition's file, for editors: every field with its type, default and what it does."""
     return schema()
 
 
@@ -69,22 +69,22 @@ def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average
         problems = _readable(error, raw)
     else:
         problems = []
-        plan = _plan(block, (), problems)
-        if plan is not None and not problems:
-            return plan
+        composition = _composition(block, (), problems)
+        if composition is not None and not problems:
+            return composition
     problems.sort(key=lambda problem: _line(problem[0], lines) or 0)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     shown = [f"{_show(place)}{_origin(place, lines)}: {problem}" for place, problem in problems]
-    raise CompositionError(f"{name} is not a valid plan ({count})", shown, REMEDY)
+    raise CompositionError(f"{name} is not a valid composition ({count})", shown, REMEDY)
 
 
-# -- from blocks to plans
+# -- from blocks to compositions
 
 
-def _plan(
+def _composition(
     block: CompositionBlock, place: Place, problems: list[tuple[Place, str]]
 ) -> Weighted | Average | Stack | None:
-    """The plan of a block; None where it makes no sense, which is added to `problems`."""
+    """The composition of a block; None where it makes no sense, which is added to `problems`."""
     kind, inner = next((name, found) for name in BLOCKS if (found := getattr(block, name)) is not None)
     place = (*place, kind)
     if inner.head is not None and inner.heads is not None:
@@ -131,7 +131,7 @@ def _stack(block: StackBlock, place: Place, problems: list[tuple[Place, str]]) -
     raw = block.members if isinstance(block.members, dict) else {name: name for name in block.members}
     before = len(problems)
     for name, source in raw.items():
-        inner = source if isinstance(source, str) else _plan(source, (*place, "members", name), problems)
+        inner = source if isinstance(source, str) else _composition(source, (*place, "members", name), problems)
         if inner is not None:
             members.append((name, inner))
     if len(problems) > before:
@@ -225,7 +225,7 @@ def _fields(place: Place, raw: Any) -> list[str]:
 
 
 def _show(place: Place) -> str:
-    return show_path(place) if place else "the plan"
+    return show_path(place) if place else "the composition"
 
 
 def _line(place: Place, lines: Lines) -> int | None:

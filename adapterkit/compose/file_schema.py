@@ -1,4 +1,4 @@
-"""What a plan file may hold, as pydantic sees it."""
+"""What a composition's file may hold, as pydantic sees it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adapterkit.recipe.settings import Many, Settings, refuse
 
 Text = Annotated[str, Field(min_length=1)]
 Sources = dict[Text, Text] | Many[Text]
-"""Name in the plan -> folder, hub id or mounted name. A list: the names are what is looked for."""
+"""Name in the composition -> folder, hub id or mounted name. A list: the names are what is looked for."""
 
 
 class Block(Settings):
@@ -26,7 +26,7 @@ class WeightedBlock(Block):
     """Σ w·ΔW of LoRA adapters as one LoRA."""
 
     members: Sources
-    """Name in the plan → folder, hub id or mounted name; or a list of these."""
+    """Name in the composition → folder, hub id or mounted name; or a list of these."""
     weights: dict[Text, float]
     """Member → weight. Negative: subtract what it learned."""
     how: Literal["exact", "svd", "ties", "dare", "magnitude"] = "exact"
@@ -44,7 +44,7 @@ class AverageBlock(Block):
     """The mean of the parameters of adapters that are built alike."""
 
     members: Sources
-    """Name in the plan → folder, hub id or mounted name; or a list of these."""
+    """Name in the composition → folder, hub id or mounted name; or a list of these."""
     weights: dict[Text, float] | None = None
     """Member → weight, of which the share counts. null: all alike."""
 
@@ -53,7 +53,7 @@ class StackBlock(Block):
     """Adapters one on top of the other, the lowest first."""
 
     members: dict[Text, Text | CompositionBlock] | Many[Text]
-    """Name in the plan → folder, hub id, mounted name, or a plan; or a list of names. The order counts."""
+    """Name in the composition → folder, hub id, mounted name, or another one; or a list of names. The order counts."""
 
 
 class CompositionBlock(Settings):
@@ -79,9 +79,9 @@ BLOCKS: dict[str, type[Block]] = {"weighted": WeightedBlock, "average": AverageB
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a plan file, for editors."""
+    """JSON Schema of a composition's file, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **CompositionBlock.model_json_schema(),
-        "title": "adapterkit plan",
+        "title": "adapterkit composition",
     }

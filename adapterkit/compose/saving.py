@@ -25,7 +25,7 @@ AnyComposition = Weighted | Average | Stack
 
 
 def save(
-    plan: AnyComposition | str | Path,
+    composition: AnyComposition | str | Path,
     folder: str | Path,
     *,
     backbone: Backbone | str | Path | None = None,
@@ -39,7 +39,7 @@ def save(
     answered anew.
 
     Args:
-        plan: a weighted composition or an average with one head, or the file of one.
+        composition: a weighted composition or an average with one head, or the file of one.
         folder: where the artifact shall stand.
         backbone: a loaded backbone, or where to load it from; None loads the one that the head's member names.
         find: from a member to its artifact; by itself, members are folders.
@@ -51,8 +51,8 @@ def save(
         ContractError: a member of another backbone.
         OutputError: something stands there, or the disk refuses.
     """
-    plan = plan if isinstance(plan, Weighted | Average | Stack) else load_composition(plan)
-    checked = check_savable(plan)
+    composition = composition if isinstance(composition, Weighted | Average | Stack) else load_composition(composition)
+    checked = check_savable(composition)
     artifacts.check_output(folder, overwrite=overwrite, keep=artifacts.KEPT)
     owner = find(dict(checked.members)[checked.heads[0]])
     backbone = find_backbone(owner, backbone)
@@ -60,17 +60,17 @@ def save(
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What a plan file came to.
+class Composed:
+    """What a composition came to.
 
     Attributes:
-        words: the plan in one line.
-        composed: what is mounted.
+        words: the composition in one line.
+        mountable: what is mounted.
         use: what to do with it.
     """
 
     words: str
-    composed: Mountable
+    mountable: Mountable
     use: str
 
 
@@ -82,62 +82,62 @@ def compose_file(
     find: Find = open_artifact,
     overwrite: bool = False,
     dtype: SaveDtype = "float32",
-) -> Result:
-    """Compose after a plan file, and write the result where a folder is given.
+) -> Composed:
+    """Compose as a file says, and write the result where a folder is given.
 
-    The arguments and errors are those of `save`; without a folder any plan will do.
+    The arguments and errors are those of `save`; without a folder any composition will do.
     """
-    plan = load_composition(file)
+    composition = load_composition(file)
     use = f'Mount it: host.mount("name", "{file}").'
     if folder is not None:
-        check_savable(plan)
+        check_savable(composition)
         artifacts.check_output(folder, overwrite=overwrite, keep=artifacts.KEPT)
-    elif not isinstance(plan, Stack) and len(plan.heads) == 1:
+    elif not isinstance(composition, Stack) and len(composition.heads) == 1:
         use += " Or write it: --output DIR."
     else:
-        what = "A stack" if isinstance(plan, Stack) else "A composition with several heads"
-        use = f"{what} is mounted from its plan and is no artifact. {use}"
-    owner = find(_first_source(plan))
+        what = "A stack" if isinstance(composition, Stack) else "A composition with several heads"
+        use = f"{what} is mounted from its file and is no artifact. {use}"
+    owner = find(_first_source(composition))
     loaded = find_backbone(owner, backbone)
-    composed = plan.build(find, loaded)
+    composed = composition.build(find, loaded)
     if folder is not None:
-        checked = check_savable(plan)
+        checked = check_savable(composition)
         owner = find(dict(checked.members)[checked.heads[0]])
         write(composed, checked, owner, folder, loaded, overwrite=overwrite, dtype=dtype)
-    return Result(plan.words(), composed, use)
+    return Composed(composition.words(), composed, use)
 
 
-def _first_source(plan: Any) -> str:
-    """What the first member of a plan, or of the plan inside it, is looked for under."""
-    source = plan.members[0][1]
+def _first_source(composition: Any) -> str:
+    """What the first member of a composition, or of the composition inside it, is looked for under."""
+    source = composition.members[0][1]
     return source if isinstance(source, str) else _first_source(source)
 
 
-def check_savable(plan: AnyComposition) -> Weighted | Average:
-    """The plan, if its result is one artifact.
+def check_savable(composition: AnyComposition) -> Weighted | Average:
+    """The composition, if its result is one artifact.
 
     Raises:
         CompositionError: it is not, and how it is used instead.
     """
-    if isinstance(plan, Stack):
+    if isinstance(composition, Stack):
         raise CompositionError(
-            f"{plan.words()}: a stack is no artifact",
+            f"{composition.words()}: a stack is no artifact",
             ["an artifact holds one method, and a stack applies several"],
-            'Mount it from its plan: host.mount("name", "plan.yaml"). A stack of plain LoRAs alone is their sum, '
+            'Mount its file: host.mount("name", "composition.yaml"). A stack of plain LoRAs alone is their sum, '
             "which weighted() with weights of 1 writes.",
         )
-    if len(plan.heads) > 1:
+    if len(composition.heads) > 1:
         raise CompositionError(
-            f"{plan.words()}: several heads are no artifact",
-            [f"heads: {', '.join(plan.heads)}; an artifact holds one"],
-            'Write one artifact per head, or mount the plan: host.mount("name", "plan.yaml").',
+            f"{composition.words()}: several heads are no artifact",
+            [f"heads: {', '.join(composition.heads)}; an artifact holds one"],
+            'Write one artifact per head, or mount the file: host.mount("name", "composition.yaml").',
         )
-    return plan
+    return composition
 
 
 def write(
     composed: Mountable,
-    plan: Weighted | Average,
+    composition: Weighted | Average,
     owner: Artifact,
     folder: str | Path,
     backbone: Backbone,
@@ -145,10 +145,10 @@ def write(
     overwrite: bool = False,
     dtype: SaveDtype = "float32",
 ) -> Path:
-    """Write what a plan was built to.
+    """Write what a composition was built to.
 
     Args:
-        composed: what `plan.build` gave.
+        composed: what its `build` gave.
         owner: the member whose head it has.
     """
     (part,), (head,) = composed.methods, composed.heads.values()
@@ -160,27 +160,27 @@ def write(
             folder,
             adapted,
             recipe={},
-            data=DataFacts(source=f"composed of {', '.join(_short(name) for name, _ in plan.members)}"),
+            data=DataFacts(source=f"composed of {', '.join(_short(name) for name, _ in composition.members)}"),
             metrics={},
             seed=owner.manifest.seed,
             golden=[row.row for row in owner.manifest.golden.rows],
             golden_rows=max(1, len(owner.manifest.golden.rows)),
-            composition=_facts(composed.report, plan),
+            composition=_facts(composed.report, composition),
             overwrite=overwrite,
             dtype=dtype,
         )
 
 
-def _facts(report: Mapping[str, Any], plan: Weighted | Average) -> CompositionFacts:
+def _facts(report: Mapping[str, Any], made: Weighted | Average) -> CompositionFacts:
     settings: dict[str, Any] = {}
-    if isinstance(plan, Weighted):
-        settings = {"rank": plan.rank, "density": plan.density, "seed": plan.seed}
+    if isinstance(made, Weighted):
+        settings = {"rank": made.rank, "density": made.density, "seed": made.seed}
     error = report["error"]["overall"] if "error" in report and report["how"] != "exact" else None
     members = tuple(
         MemberFacts(name=_short(member["name"]), weight=float(member["weight"]), sha256=member["sha256"])
         for member in report["members"]
     )
-    return CompositionFacts(how=report["how"], members=members, head=_short(plan.heads[0]), error=error, **settings)
+    return CompositionFacts(how=report["how"], members=members, head=_short(made.heads[0]), error=error, **settings)
 
 
 def _short(name: str) -> str:

@@ -16,7 +16,7 @@ from adapterkit.recipe import Ia3Method, LoraMethod
 
 
 class Stackable(Protocol):
-    """A plan that can be a member of a stack.
+    """A composition that can be a member of a stack.
 
     Attributes:
         heads: the members whose heads it offers.
@@ -26,7 +26,7 @@ class Stackable(Protocol):
     def heads(self) -> tuple[str, ...]: ...
 
     def words(self) -> str:
-        """The plan in one line."""
+        """The composition in one line."""
         ...
 
     def build(self, find: Find, backbone: Backbone) -> Mountable:
@@ -36,13 +36,13 @@ class Stackable(Protocol):
 
 @dataclass(frozen=True)
 class Stack:
-    """Adapters one on top of the other: a plan. Made by `stack`.
+    """Adapters one on top of the other: a composition. Made by `stack`.
 
     LoRAs on one linear read the same input, and their updates add. Bottlenecks at one sublayer apply in sequence: the
     second one reads what the first one has made.
 
     Attributes:
-        members: (name in the composition, what is looked for or a plan) of each, the lowest first.
+        members: (name in the composition, what is looked for or a composition) of each, the lowest first.
         heads: the members whose heads answer.
 
     Raises:
@@ -58,7 +58,7 @@ class Stack:
             raise CompositionError("this stack makes no sense", problems)
 
     def words(self) -> str:
-        """The plan in one line: `language, then task`."""
+        """The composition in one line: `language, then task`."""
         return ", then ".join(
             name if isinstance(source, str) else f"({source.words()})" for name, source in self.members
         )
@@ -102,7 +102,7 @@ class Stack:
 
 
 def offered_by(name: str, source: str | Stackable) -> tuple[str, ...]:
-    """The heads that a member offers: its own, or those of a plan."""
+    """The heads that a member offers: its own, or those of a composition."""
     return (name,) if isinstance(source, str) else source.heads
 
 

@@ -40,7 +40,7 @@ SPARSE = ("ties", "dare", "magnitude")
 
 @dataclass(frozen=True)
 class Weighted:
-    """Σ w·ΔW of LoRA adapters: a plan. Made by `weighted`.
+    """Σ w·ΔW of LoRA adapters: a composition. Made by `weighted`.
 
     Attributes:
         members: (name in the composition, what is looked for) of each.
@@ -69,7 +69,7 @@ class Weighted:
             raise CompositionError("this weighted composition makes no sense", problems)
 
     def words(self) -> str:
-        """The plan in one line: `0.7·a + 0.3·b (exact)`."""
+        """The composition in one line: `0.7·a + 0.3·b (exact)`."""
         terms = " + ".join(f"{weight:g}·{name}" for (name, _), weight in zip(self.members, self.weights, strict=True))
         more = [self.how, *(f"{k} {v:g}" for k in ("rank", "density", "seed") if (v := getattr(self, k)) is not None)]
         return f"{terms} ({', '.join(more)})"

@@ -89,7 +89,7 @@ class Host:
         Args:
             name: what rows are addressed to; any text that is not empty.
             source: an artifact's folder, a hub id (owner/name, or owner/name@revision), an opened artifact, a training
-                result, or a plan of `adapterkit.compose`.
+                result, or a composition of `adapterkit.compose`.
 
         Raises:
             MountError: the name is taken.

@@ -10,7 +10,7 @@ from typing import Any
 from adapterkit.artifact.loading import find_backbone
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
-from adapterkit.host.bank.sources import PLANS, Source, open_source
+from adapterkit.host.bank.sources import COMPOSITION_ENDINGS, Source, open_source
 from adapterkit.host.host import Host
 
 
@@ -21,7 +21,7 @@ def open_host(
     slots: int | None = None,
     dtype: str = "auto",
 ) -> Host:
-    """A host with everything mounted. Plans come last, since their members may be mounted names.
+    """A host with everything mounted. Compositions come last, since their members may be mounted names.
 
     Args:
         sources: name -> what is mounted under it.
@@ -30,7 +30,7 @@ def open_host(
         dtype: of the frozen weights, where they are loaded here.
 
     Raises:
-        DataError: plans alone, and no backbone.
+        DataError: compositions alone, and no backbone.
         AdapterkitError: what cannot be mounted.
     """
     opened = dict(sources)
@@ -39,14 +39,14 @@ def open_host(
     elif backbone is not None:
         found = Backbone.load(str(backbone), dtype=dtype)
     else:
-        first = next((name for name in opened if not is_plan(opened[name])), None)
+        first = next((name for name in opened if not is_composition(opened[name])), None)
         artifact: Any = None if first is None else open_source(opened[first])
         if first is None:
-            raise DataError("a plan does not name a backbone", remedy="Give one with --backbone PATH_OR_ID.")
+            raise DataError("a composition does not name a backbone", remedy="Give one with --backbone PATH_OR_ID.")
         opened[first], found = artifact, find_backbone(artifact, None, dtype)
     host = Host(found) if slots is None else Host(found, slots=slots)
     try:
-        for name in sorted(opened, key=lambda name: is_plan(opened[name])):
+        for name in sorted(opened, key=lambda name: is_composition(opened[name])):
             host.mount(name, opened[name])
     except BaseException:
         host.close()
@@ -54,8 +54,8 @@ def open_host(
     return host
 
 
-def is_plan(source: Source) -> bool:
-    """Whether a source is a composition's plan, or the file of one."""
+def is_composition(source: Source) -> bool:
+    """Whether a source is a composition, or the file of one."""
     if isinstance(source, str | os.PathLike):
-        return Path(source).suffix in PLANS
+        return Path(source).suffix in COMPOSITION_ENDINGS
     return hasattr(source, "build")

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterkit import compose
-from adapterkit.compose import Average, Stack, Weighted, load_composition, plan_schema
+from adapterkit.compose import Average, Stack, Weighted, composition_schema, load_composition
 from adapterkit.errors import CompositionError
 
 
 def read(tmp_path, text):
-    (tmp_path / "plan.yaml").write_text(text)
-    return load_composition(tmp_path / "plan.yaml")
+    (tmp_path / "composition.yaml").write_text(text)
+    return load_composition(tmp_path / "composition.yaml")
 
 
 def problems(tmp_path, text):
@@ -24,7 +24,7 @@ def problems(tmp_path, text):
 
 
 def test_a_weighted_plan(tmp_path):
-    plan = read(
+    composition = read(
         tmp_path,
         """
         weighted:
@@ -36,7 +36,7 @@ def test_a_weighted_plan(tmp_path):
           head: b
         """,
     )
-    assert plan == Weighted((("a", "runs/a"), ("b", "runs/b")), (0.7, 0.3), ("b",), "ties", 8, 0.5)
+    assert composition == Weighted((("a", "runs/a"), ("b", "runs/b")), (0.7, 0.3), ("b",), "ties", 8, 0.5)
 
 
 def test_names_alone_are_what_is_looked_for(tmp_path):
@@ -48,7 +48,7 @@ def test_an_average_and_a_stack_inside_a_stack(tmp_path):
     assert read(tmp_path, "average: {members: [a, b], weights: {a: 2, b: 1}}") == Average(
         (("a", "a"), ("b", "b")), (2.0, 1.0), ("a",)
     )
-    plan = read(
+    composition = read(
         tmp_path,
         """
         stack:
@@ -59,7 +59,7 @@ def test_an_average_and_a_stack_inside_a_stack(tmp_path):
         """,
     )
     inner = Average((("x", "runs/x"), ("y", "runs/y")), (1.0, 1.0), ("x",))
-    assert plan == Stack((("languages", inner), ("task", "runs/task")), ("task", "x"))
+    assert composition == Stack((("languages", inner), ("task", "runs/task")), ("task", "x"))
 
 
 def test_the_last_member_of_a_stack_answers_unless_another_is_named(tmp_path):
@@ -91,10 +91,10 @@ def test_every_mistake_is_reported_at_once_with_its_line_and_the_nearest_name(tm
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{}", ["the plan: found none, expected exactly one of weighted, average, stack"]),
+        ("{}", ["the composition: found none, expected exactly one of weighted, average, stack"]),
         (
             "average: {members: [a]}\nstack: {members: [a]}",
-            ["the plan: found average and stack, expected exactly one of weighted, average, stack"],
+            ["the composition: found average and stack, expected exactly one of weighted, average, stack"],
         ),
         ("weigthed: {}", ["weigthed (line 1): is not a known name; did you mean weighted?"]),
         ("weighted: {members: [a]}", ["weighted.weights (line 1): is missing"]),
@@ -141,7 +141,7 @@ def test_files_that_are_no_plan_are_refused(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(CompositionError, match="not UTF-8"):
         load_composition(tmp_path / "binary.yaml")
-    with pytest.raises(CompositionError, match="not the YAML of a plan"):
+    with pytest.raises(CompositionError, match="not the YAML of a composition"):
         read(tmp_path, "a: *b")
     with pytest.raises(CompositionError, match="expected weighted, average or stack"):
         read(tmp_path, "- a")
@@ -166,9 +166,9 @@ def test_whatever_a_plan_holds_it_is_read_or_refused(value):
 
 
 def test_the_schema_describes_every_field():
-    schema = plan_schema()
+    schema = composition_schema()
     json.dumps(schema)
-    assert schema["title"] == "adapterkit plan"
+    assert schema["title"] == "adapterkit composition"
     for block in ("WeightedBlock", "AverageBlock", "StackBlock"):
         fields = schema["$defs"][block]["properties"]
         assert all(field.get("description") for field in fields.values())

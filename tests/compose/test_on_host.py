@@ -146,7 +146,7 @@ def test_several_heads_answer_on_one_stack(host, world):
 
 
 def test_a_plan_file_is_mounted_like_an_artifact(host, world, by_hand, tmp_path):
-    file = tmp_path / "plan.yaml"
+    file = tmp_path / "composition.yaml"
     file.write_text(
         f"weighted:\n  members: {{x: {world.path('a')}, y: {world.path('c')}}}\n  weights: {{x: 2, y: 0.5}}\n"
     )
@@ -155,10 +155,12 @@ def test_a_plan_file_is_mounted_like_an_artifact(host, world, by_hand, tmp_path)
 
 
 def test_a_saved_composition_answers_as_the_mounted_plan(host, world, tmp_path):
-    plan = compose.weighted({str(world.path("a")): 0.7, str(world.path("c")): 0.3}, how="ties", density=0.5, rank=3)
-    host.mount("plan", plan)
-    host.mount("saved", compose.save(plan, tmp_path / "out", backbone=world.backbone))
-    equal(answers(host, "saved"), answers(host, "plan"))
+    composition = compose.weighted(
+        {str(world.path("a")): 0.7, str(world.path("c")): 0.3}, how="ties", density=0.5, rank=3
+    )
+    host.mount("composition", composition)
+    host.mount("saved", compose.save(composition, tmp_path / "out", backbone=world.backbone))
+    equal(answers(host, "saved"), answers(host, "composition"))
 
 
 def test_dora_beside_another_change_of_its_linear_is_refused(host, world):

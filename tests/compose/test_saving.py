@@ -18,8 +18,8 @@ def composition_file(world, tmp_path):
         places = {name: str(world.path(name)) for name in ("a", "b", "c", "neck", "neck-2")}
         for name, place in places.items():
             text = text.replace(f"@{name}@", place)
-        (tmp_path / "plan.yaml").write_text(text)
-        return tmp_path / "plan.yaml"
+        (tmp_path / "composition.yaml").write_text(text)
+        return tmp_path / "composition.yaml"
 
     return write
 
@@ -55,8 +55,8 @@ def test_the_manifest_names_the_members_by_digest(world, tmp_path, composition_f
 
 
 def test_no_path_of_this_machine_is_saved(world, tmp_path):
-    plan = compose.weighted({str(world.path("a")): 0.7, str(world.path("c")): 0.3}, how="svd", rank=2)
-    out = compose.save(plan, tmp_path / "out", backbone=world.backbone)
+    composition = compose.weighted({str(world.path("a")): 0.7, str(world.path("c")): 0.3}, how="svd", rank=2)
+    out = compose.save(composition, tmp_path / "out", backbone=world.backbone)
     backbone = json.dumps(str(world.backbone.name))
     manifest = (out / "adapterkit.json").read_text().replace(backbone, "")
     assert str(world.folder) not in manifest
@@ -66,15 +66,15 @@ def test_no_path_of_this_machine_is_saved(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "plan",
+    "composition",
     [
         WEIGHTED,
         "weighted: {members: {a: @a@, c: @c@}, weights: {a: 1, c: 1}, how: dare, density: 0.5, rank: 2, seed: 3}",
         "average: {members: {x: @neck@, y: @neck-2@}}",
     ],
 )
-def test_composing_twice_gives_equal_bytes(world, tmp_path, composition_file, plan):
-    file = composition_file(plan)
+def test_composing_twice_gives_equal_bytes(world, tmp_path, composition_file, composition):
+    file = composition_file(composition)
     folders = [compose.save(file, tmp_path / name, backbone=world.backbone) for name in ("one", "two")]
     first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert first == second
@@ -127,8 +127,8 @@ def test_a_head_that_reads_the_encoder_alone(tmp_path, tiny_backbones):
             write(tmp_path / kind, adapted, dtype="float32", golden=TASKS[kind].sample_rows())
     members = {str(tmp_path / "seq2seq-lm"): 0.5, str(tmp_path / "token-classification"): 0.5}
     for head in members:
-        plan = compose.weighted(members, head=head)
-        out = compose.save(plan, tmp_path / "out", backbone=backbone, overwrite=True)
+        composition = compose.weighted(members, head=head)
+        out = compose.save(composition, tmp_path / "out", backbone=backbone, overwrite=True)
         assert verify(out, backbone).ok
         found = merged_deltas(out, backbone)
         expected = summed(*((0.5, merged_deltas(tmp_path / name, backbone)) for name in members))
@@ -160,7 +160,7 @@ def test_the_verb_says_of_a_stack_that_it_is_mounted(world, composition_file):
         "compose", composition_file("stack: {members: {a: @a@, neck: @neck@}}"), "--backbone", world.backbone.folder
     )
     assert done.exit_code == 0, done.output
-    assert "A stack is mounted from its plan and is no artifact." in done.stderr
+    assert "A stack is mounted from its file and is no artifact." in done.stderr
     assert "a: lora of rank 2" in done.stdout
 
 
@@ -182,10 +182,10 @@ def test_export_is_a_verb(world, tmp_path):
     done = run("export", world.path("a"), tmp_path / "out", "--backbone", world.backbone.folder)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "config.json").is_file()
-    done = run("export", world.path("a"), tmp_path / "out", "--format", "peft")
+    done = run("export", world.path("a"), tmp_path / "peft", "--format", "peft")
     assert done.exit_code == 1
     assert "PEFT folder already" in done.stderr
 
 
 def test_the_schema_of_plans_is_printed():
-    assert json.loads(run("schema", "composition").stdout)["title"] == "adapterkit plan"
+    assert json.loads(run("schema", "composition").stdout)["title"] == "adapterkit composition"

@@ -100,8 +100,8 @@ def test_a_place_that_no_member_adapts_gets_rank_1_of_zeros(world):
 
 
 def test_the_head_is_that_of_a_chosen_member(world):
-    plan = compose.weighted({"a": 0.5, "b": 0.5})
-    assert list(plan.build(world.find, world.backbone).heads) == ["a"]
+    composition = compose.weighted({"a": 0.5, "b": 0.5})
+    assert list(composition.build(world.find, world.backbone).heads) == ["a"]
     chosen = compose.weighted({"a": 0.5, "b": 0.5}, head="b").build(world.find, world.backbone)
     assert chosen.heads["b"].task.labels == ("left", "right")
     assert chosen.heads["b"].head.kind == "linear"
@@ -157,8 +157,8 @@ def test_svd_at_the_sum_of_the_ranks_is_exact(world):
 
 def test_the_same_seed_drops_the_same_entries(world):
     def built(seed):
-        plan = compose.weighted({"a": 1.0, "b": 1.0}, how="dare", density=0.5, seed=seed)
-        return plan.build(world.find, world.backbone).methods[0].state
+        composition = compose.weighted({"a": 1.0, "b": 1.0}, how="dare", density=0.5, seed=seed)
+        return composition.build(world.find, world.backbone).methods[0].state
 
     first, again, other = built(1), built(1), built(2)
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -176,9 +176,9 @@ def test_the_same_seed_drops_the_same_entries(world):
     ],
 )
 def test_what_is_no_plain_update_is_refused_with_the_reason(world, members, reason):
-    plan = compose.weighted(dict.fromkeys(members, 1.0))
+    composition = compose.weighted(dict.fromkeys(members, 1.0))
     with pytest.raises(CompositionError, match=reason):
-        plan.build(world.find, world.backbone)
+        composition.build(world.find, world.backbone)
 
 
 def test_members_of_another_backbone_are_refused_naming_both(world, tiny_backbones):
@@ -190,9 +190,9 @@ def test_members_of_another_backbone_are_refused_naming_both(world, tiny_backbon
 
 
 def test_every_member_that_is_missing_is_named(world, tmp_path):
-    plan = compose.weighted({str(tmp_path / "x"): 1.0, str(tmp_path / "y"): 1.0})
+    composition = compose.weighted({str(tmp_path / "x"): 1.0, str(tmp_path / "y"): 1.0})
     with pytest.raises(CompositionError) as caught:
-        plan.build(open_artifact, world.backbone)
+        composition.build(open_artifact, world.backbone)
     assert len(caught.value.problems) == 2
 
 

@@ -95,7 +95,7 @@ def run(
     """What the trunk computes for a batch of rows that share layers.
 
     Args:
-        stretches: from `plan`, two at least.
+        stretches: from `stretches_of`, two at least.
         layers: what each row carries.
         inputs: (B, T), on the backbone's device.
         model: path of the model that runs: "" for the trunk, "encoder" for the encoder of an encoder-decoder.

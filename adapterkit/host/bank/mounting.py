@@ -1,4 +1,4 @@
-"""From an artifact or a plan to what a host keeps of it: checked, packed, and seated in the bank."""
+"""From an artifact or a composition to what a host keeps of it: checked, packed, and seated in the bank."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Mounting:
         Args:
             backbone: bare.
             bank: where tensors are seated.
-            table: what is mounted at any moment; plans name their members by it.
+            table: what is mounted at any moment; compositions name their members by it.
         """
         self.templates = Templates(backbone, bare_view(backbone.trunk))
         self._backbone = backbone
@@ -70,7 +70,7 @@ class Mounting:
         return Loaded(tuple(layer for layer in packed if layer is not None), heads)
 
     def artifact(self, place: str) -> Artifact:
-        """What a plan means by a member: a mounted name first, then a folder or a hub id."""
+        """What a composition means by a member: a mounted name first, then a folder or a hub id."""
         mounted = self._table.get(place)
         if mounted is not None and not mounted.origin.sha256:
             raise ArtifactError(

@@ -1,4 +1,4 @@
-"""Where an adapter to be mounted comes from: a folder, a hub, an opened artifact, a training result, or a plan."""
+"""Where an adapter to be mounted comes from: a folder, a hub, an opened artifact, a training run, or a composition."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Trained(Protocol):
 
 Source = str | os.PathLike[str] | Artifact | Trained | Composition
 
-PLANS = (".yaml", ".yml")
-"""How the file of a plan ends."""
+COMPOSITION_ENDINGS = (".yaml", ".yml")
+"""How the file of a composition ends."""
 
 
 def open_source(source: Any) -> Artifact | Composition:
@@ -31,7 +31,7 @@ def open_source(source: Any) -> Artifact | Composition:
 
     Args:
         source: an artifact's folder; a hub id as owner/name or owner/name@revision, taken only where no such folder is
-            there; an opened artifact; a training result; the YAML file of a plan; or a plan, given back as it is.
+            there; an opened artifact; a training result; the YAML file of a composition; or a composition.
 
     Raises:
         ArtifactError: there is no such artifact, or it is refused.
@@ -41,14 +41,15 @@ def open_source(source: Any) -> Artifact | Composition:
     if isinstance(source, Artifact):
         return source
     if isinstance(source, str | os.PathLike):
-        if Path(source).suffix in PLANS and Path(source).is_file():
+        if Path(source).suffix in COMPOSITION_ENDINGS and Path(source).is_file():
             return load_composition(Path(source))
         return open_artifact(find_folder(os.fspath(source)))
     if hasattr(source, "build"):
-        plan: Composition = source
-        return plan
+        composition: Composition = source
+        return composition
     if isinstance(source, Trained):
         return open_artifact(Path(source.artifact))
     raise TypeError(
-        f"an artifact's folder, a hub id, an opened artifact or a plan can be mounted, not a {type(source).__name__}"
+        f"a {type(source).__name__} cannot be mounted; "
+        "give an artifact's folder or hub id, an opened artifact, a training result or a composition"
     )

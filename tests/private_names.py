@@ -16,7 +16,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTuner
 from sacrebleu.metrics import BLEU
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, T5ForConditionalGeneration
 
 PROMISED: dict[str, set[str]] = {
     "torch": {
@@ -144,6 +144,12 @@ PRIVATE: tuple[Private, ...] = (
     ),
     Private("transformers", "builds a class on the meta device from a config", lambda: BertModel, ("_from_config",)),
     Private("transformers", "how a class initialises one of its modules; heads begin so", _bert, ("_init_weights",)),
+    Private(
+        "transformers",
+        "what T5's class makes its decoder's input with; called where the class is shown marks for the tokens",
+        lambda: T5ForConditionalGeneration,
+        ("_shift_right",),
+    ),
     Private(
         "transformers",
         "the config's name of the attention that its model looks up",

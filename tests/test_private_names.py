@@ -127,6 +127,7 @@ def uses_in(file: str, nodes: list[ast.AST], own: frozenset[str]) -> Iterator[Us
             of other objects only from this one.
     """
     here = own_names(nodes)
+    pieces = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     inside = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     for node in nodes:
         line = getattr(node, "lineno", 0)
@@ -139,7 +140,8 @@ def uses_in(file: str, nodes: list[ast.AST], own: frozenset[str]) -> Iterator[Us
                 if not (isinstance(value, ast.Name) and value.id in ("self", "cls")):
                     yield Use(name, file, line)
             case ast.Constant(value=str(name)) if is_private(name) and name not in here | NO_NAMES:
-                yield Use(name, file, line)
+                if id(node) not in pieces:
+                    yield Use(name, file, line)
             case ast.Constant(value=str(name)) if re.fullmatch("[A-Z_]+_MAPPING", name):
                 yield Use(f"transformers.{name}", file, line)
     for node, base in base_classes(nodes):

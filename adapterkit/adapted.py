@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.recomputing import is_layer, keep, recompute
+from adapterkit.backbone.pretrained import is_layer
+from adapterkit.backbone.recomputing import keep, recompute
 from adapterkit.data import group_by_length
 from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve

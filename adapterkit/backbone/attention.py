@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adapterkit.backbone.plain_attention import plain_attention
+from adapterkit.backbone.pretrained import is_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAME = "adapterkit"
 """What transformers' configs call this attention."""
@@ -43,8 +45,9 @@ def use_own_attention(trunk: nn.Module) -> None:
 
     Some models have an `sdpa` of their own (Falcon); they keep it.
     """
+    _register()
     for module in trunk.modules():
-        if isinstance(module, PreTrainedModel) and module.config._attn_implementation == "sdpa" and _looks_up(module):
+        if is_model(module) and module.config._attn_implementation == "sdpa" and _looks_up(module):
             module.config._attn_implementation = NAME
 
 
@@ -178,5 +181,11 @@ def _for_every_head(key: Tensor, query: Tensor) -> Tensor:
     return repeated
 
 
-ALL_ATTENTION_FUNCTIONS.register(NAME, attention_forward)
-ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+@cache
+def _register() -> None:
+    """Let transformers know this attention by its name."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(NAME, attention_forward)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 from adapterkit.backbone.files import read_config
+from adapterkit.backbone.pretrained import is_model
 from adapterkit.errors import BackboneError
 
 
@@ -107,7 +108,7 @@ def text_part(model: Any) -> tuple[str, Any]:
     if not isinstance(config, PreTrainedConfig):
         return "", model
     for path, module in model.named_modules():
-        if path and isinstance(module, PreTrainedModel) and type(module.config) is type(config):
+        if path and is_model(module) and type(module.config) is type(config):
             module.config.tie_word_embeddings = model.config.tie_word_embeddings  # the whole's is what counts
             return path, module
     raise BackboneError(

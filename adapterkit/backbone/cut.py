@@ -19,17 +19,19 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from adapterkit.backbone.pretrained import is_layer, is_model
 from adapterkit.backbone.recognise import final_norms, is_linear
-from adapterkit.backbone.recomputing import is_layer
 from adapterkit.backbone.stand_ins import Absent, AbsentWithBias, Embedded, Entered, Handed, Watched, biased, stand_in
 from adapterkit.backbone.trunk import shallow
 from adapterkit.errors import SiteError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _HANDED = "adapterkit_handed"
 
@@ -125,7 +127,7 @@ def _below(trunk: nn.Module, view: nn.Module, path: str) -> Below:
     # An encoder-decoder's encoder is a model too, so the innermost model is the one that runs these layers alone.
     steps = path.split(".")
     around = [view, *(view.get_submodule(".".join(steps[:depth])) for depth in range(1, len(steps)))]
-    trunk = [module for module in around if isinstance(module, PreTrainedModel)][-1]
+    trunk = [module for module in around if is_model(module)][-1]
     if getattr(trunk, "pooler", None) is not None:
         trunk.register_module("pooler", None)
     return Below(trunk)
@@ -234,7 +236,7 @@ def _embedding_width(module: nn.Module, owner: nn.Module) -> int | None:
     """The width of a token's vector in a module that looks it up, before any linear in it; None for other modules."""
     words = getattr(getattr(owner, "config", None), "vocab_size", None)
     tables = [part for part in module.modules() if isinstance(part, nn.Embedding) and part.num_embeddings == words]
-    return tables[0].embedding_dim if tables and not isinstance(module, PreTrainedModel) else None
+    return tables[0].embedding_dim if tables and not is_model(module) else None
 
 
 @contextmanager

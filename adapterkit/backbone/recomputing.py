@@ -6,19 +6,12 @@ transformers' layers, and nothing else in its models, can be told so one by one.
 from __future__ import annotations
 
 from functools import partial
-from typing import TypeGuard
+from typing import Any
 
-from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-def is_layer(module: nn.Module) -> TypeGuard[GradientCheckpointingLayer]:
-    """Whether a module is one of transformers' layers."""
-    return isinstance(module, GradientCheckpointingLayer)
-
-
-def recompute(layer: GradientCheckpointingLayer) -> bool:
+def recompute(layer: Any) -> bool:
     """Compute a layer again in the backward pass. Returns whether that is new to it."""
     if layer.gradient_checkpointing:
         return False
@@ -27,6 +20,6 @@ def recompute(layer: GradientCheckpointingLayer) -> bool:
     return True
 
 
-def keep(layer: GradientCheckpointingLayer) -> None:
+def keep(layer: Any) -> None:
     """Undo `recompute`."""
     del layer.gradient_checkpointing, layer._gradient_checkpointing_func

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from adapterkit.backbone.module_tables import with_own_tables
+from adapterkit.backbone.pretrained import is_model
 
 _HOOKED = "_output_capturing_hooks_installed"
 _VIEWED = "adapterkit_viewed"
@@ -33,7 +33,7 @@ def shallow(module: nn.Module) -> nn.Module:
     instance of the module's class.
     """
     view = with_own_tables(module)
-    if isinstance(module, PreTrainedModel):
+    if is_model(module):
         view.__dict__.pop(_HOOKED, None)
         view.__dict__[_VIEWED] = (module,)  # in a tuple, so that it does not become a child
         view.__class__ = _view_class(type(module))

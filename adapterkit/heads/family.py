@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForMultimodalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForMultimodalLM, GenerationConfig
 
 from adapterkit.backbone.checkpoint import silence
+from adapterkit.backbone.pretrained import is_model
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32
@@ -94,7 +95,7 @@ def _put_trunk(module: nn.Module, trunk: nn.Module, backbone: Backbone) -> None:
             setattr(module, name, _view(trunk, getattr(child, "pooler", None) is not None, backbone))
         elif name in pieces and isinstance(pieces[name], type(child)):
             setattr(module, name, pieces[name])
-        elif isinstance(child, PreTrainedModel):
+        elif is_model(child):
             _put_trunk(child, trunk, backbone)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from adapterkit.backbone.pretrained import is_model
 from adapterkit.heads.lanes import Lanes
 from adapterkit.heads.row_ends import RowEnds, telling_ends
 
@@ -68,7 +68,7 @@ def answering_at(model: nn.Module, places_N: Tensor | None) -> Iterator[Callable
         yield lambda logits: logits
         return
     owner: Any = model
-    projection = owner.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    projection = owner.get_output_embeddings() if is_model(model) else None
     if projection is None or isinstance(projection, nn.Embedding):
         yield lambda logits_BTV: logits_BTV.flatten(0, -2)[places_N]
         return

@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -30,6 +29,7 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.module_tables import changed
+from adapterkit.backbone.pretrained import is_model
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads.family import build_family
 from adapterkit.heads.headed import Headed, in_float32, logits_of
@@ -165,7 +165,7 @@ class Template:
                 role, pooler = "trunk", _trained_pooler(child, trunk)
             elif piece == "encoder" or piece == "decoder":
                 role = "encoder" if piece == "encoder" else "decoder"
-            elif isinstance(child, PreTrainedModel) or hasattr(child, "encoder"):
+            elif is_model(child) or hasattr(child, "encoder"):
                 roles |= self._put_stand_ins(child, trunk, below)
             if role is not None:
                 module.register_module(name, StandIn(role, pooler).eval())

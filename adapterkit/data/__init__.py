@@ -1,21 +1,23 @@
 """Rows: read from files and hub data sets, renamed, split, compared and planned into batches."""
 
 from adapterkit.data.buckets import group_by_length, padded_share, shard
-from adapterkit.data.columns import ColumnNeed, match_columns, rename
+from adapterkit.data.columns import ColumnNeed, match_columns, overlooked, rename
+from adapterkit.data.files.dialect import TextUnit
 from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, locate
 from adapterkit.data.overlap import Overlap, find_overlap
-from adapterkit.data.plain_text import TextUnit
-from adapterkit.data.rows import Row, Rows, RowStream, as_rows, canonical
+from adapterkit.data.rows import IN_MEMORY, Reading, Row, Rows, RowStream, as_rows, canonical
 from adapterkit.data.sources import ReadSettings, read_rows, stream_rows
 from adapterkit.data.split import split_stream, split_validation
 
 __all__ = [
     "FORMATS",
+    "IN_MEMORY",
     "ROOT_VARIABLE",
     "ColumnNeed",
     "Located",
     "Overlap",
     "ReadSettings",
+    "Reading",
     "Row",
     "RowStream",
     "Rows",
@@ -26,6 +28,7 @@ __all__ = [
     "group_by_length",
     "locate",
     "match_columns",
+    "overlooked",
     "padded_share",
     "read_rows",
     "rename",

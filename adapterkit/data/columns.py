@@ -30,7 +30,8 @@ def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapp
     """Canonical name -> the column that holds it, for those that exist.
 
     The order for one canonical column: what `asked` says; a column of the canonical name; the first of the need's
-    aliases that exists and that no other canonical column claims.
+    aliases that exists and that no other canonical column claims. Where no column has exactly that name, one counts
+    that differs from it in case alone ("Text").
 
     Args:
         present: the columns that exist; those that `asked` names are among them.
@@ -38,12 +39,12 @@ def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapp
         needs: canonical name -> need, as the task declares it.
     """
     matched = dict(asked)
-    matched.update({name: name for name in needs if name not in asked and name in present})
-    for name, need in needs.items():
-        if name not in matched:
-            free = (alias for alias in need.aliases if alias in present and alias not in matched.values())
-            if (alias := next(free, None)) is not None:
-                matched[name] = alias
+    for names in ([(name, (name,)) for name in needs], [(name, need.aliases) for name, need in needs.items()]):
+        for name, aliases in names:
+            if name not in matched:
+                found = (column for alias in aliases if (column := _like(alias, present, matched)) is not None)
+                if (column := next(found, None)) is not None:
+                    matched[name] = column
     return matched
 
 
@@ -94,6 +95,33 @@ def match_columns(
             "Name the file's columns: data.columns={canonical name: column of the file}",
         )
     return matched
+
+
+def _like(name: str, present: Collection[str], taken: Mapping[str, str]) -> str | None:
+    """The free column of this name, or the only one that differs from it in case alone."""
+    free = [column for column in present if column not in taken.values()]
+    if name in free:
+        return name
+    alike = [column for column in free if column.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
+
+
+def overlooked(present: Sequence[str], matched: Mapping[str, str], needs: Mapping[str, ColumnNeed]) -> dict[str, str]:
+    """Columns that are not read though their names are usual for something that the task reads.
+
+    Args:
+        present: the columns of the rows.
+        matched: canonical name -> column, as `match_columns` gave it.
+
+    Returns:
+        column -> the canonical column that it is usual for.
+    """
+    usual: dict[str, str] = {}
+    for name, need in needs.items():
+        for alias in (name, *need.aliases):
+            usual.setdefault(alias.casefold(), name)
+    read = {*matched, *matched.values()}
+    return {column: usual[column.casefold()] for column in present if column not in read and column.casefold() in usual}
 
 
 def rename(row: Row, matched: Mapping[str, str]) -> Row:

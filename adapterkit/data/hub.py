@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from adapterkit.data.arrow import labels_by_name
+from adapterkit.data.class_labels import labels_by_name
 from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
 

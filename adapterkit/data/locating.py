@@ -1,4 +1,4 @@
-"""Which file or data set a source's name means."""
+"""Which files or data set a source's name means."""
 
 from __future__ import annotations
 
@@ -8,36 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterkit.data.columns import nearest
+from adapterkit.data.files.opening import ENDINGS, format_of
+from adapterkit.data.folders import Chosen, files_of_folder, files_of_pattern, is_pattern
+from adapterkit.data.rows import IN_MEMORY
 from adapterkit.errors import DataError
 
 ROOT_VARIABLE = "ADAPTERKIT_DATA"
 
-FORMATS = ("jsonl", "csv", "tsv", "parquet", "text", "hub")
-_ENDINGS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".txt": "text",
-    ".text": "text",
-    ".raw": "text",
-    ".md": "text",
-}
+FORMATS = ("jsonl", "json", "csv", "tsv", "conll", "parquet", "text", "hub")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where rows are read from: a file (`path` is set) or a hub data set.
+    """Where rows are read from: files, or a hub data set where there are none.
 
     Attributes:
+        name: the source; of a hub data set its name.
+        chosen: the files, and how they were chosen.
+        path: the file or folder that was found; None for a hub data set.
         looked_at: the files that were looked for before the name was taken for a hub data set's.
     """
 
     name: str
-    format: str
+    chosen: Chosen
     path: Path | None
     looked_at: tuple[Path, ...] = ()
 
@@ -47,65 +41,86 @@ def locate(
     format: str = "auto",  # noqa: A002 - the recipe's word
     root: str | Path | None = None,
     folder: str | Path | None = None,
+    split: str = "train",
+    named: str | None = None,
 ) -> Located:
-    """The file or data set that `source` names.
+    """The files or the data set that `source` names.
 
     An absolute path stands for itself. A relative one is looked for in this order, and the first that exists is taken:
     under `root`; under the folder that the environment variable ADAPTERKIT_DATA names; under `folder` (the recipe's);
-    under the current folder. The format is the one named, else it goes by the ending (`.gz` behind it is allowed for
-    text formats). A name that is no file, has no known ending and looks like `name` or `owner/name` is a hub data set.
+    under the current folder. A folder gives the files of the split in it, a pattern (``data/*.csv``) all that it names.
+    A name that is no file, has no known ending and looks like `name` or `owner/name` is a hub data set.
+
+    Args:
+        split: "train", "validation" or "test".
+        named: what the data set calls the split; None for the same.
 
     Raises:
-        DataError: no such file (with every place that was looked at), a folder, or an ending that says no format.
+        DataError: no such file (with every place that was looked at), or a folder in which it cannot be told.
     """
     name = str(source)
     if format != "auto" and format not in FORMATS:
         raise DataError(f"There is no format {format!r}{nearest(format, FORMATS)}", [f"formats: {', '.join(FORMATS)}"])
-    if format == "hub":
-        local = next((place for place in _candidates(name, root, folder) if place.is_dir()), None)
-        return Located(str(local.resolve()) if local else name, "hub", None)
-    candidates = _candidates(name, root, folder)
-    path = next((place for place in candidates if place.is_file()), None)
-    known = _ending(name)
-    if path is None:
-        if format == "auto" and known is None and _HUB_NAME.fullmatch(name) and not any(p.is_dir() for p in candidates):
-            return Located(name, "hub", None, tuple(candidates))
-        raise _missing(name, candidates)
-    if format == "auto" and known is None:
+    if name == IN_MEMORY:
         raise DataError(
-            f"{path} has an ending that says no format",
-            [f"found: {path.suffix or 'no ending'}", f"expected: {', '.join(_ENDINGS)}, text formats also with .gz"],
-            f"Say what it is: data.format=… ({', '.join(FORMATS)})",
+            "The rows were handed over from memory",
+            [f"data.{split}: found {IN_MEMORY!r}, which can be read nowhere"],
+            f'Hand them over again: data={{"{split}": rows}}, or name a file.',
         )
-    return Located(name, known or "" if format == "auto" else format, path)
+    candidates = _candidates(name, root, folder)
+    if format == "hub":
+        local = next((place for place in candidates if place.is_dir()), None)
+        return Located(str(local.resolve()) if local else name, Chosen(()), None)
+    for place in candidates:
+        if place.is_file():
+            return Located(name, Chosen((place,)), place)
+        if place.is_dir():
+            return Located(name, files_of_folder(place, split, named or split, format), place)
+    if is_pattern(name):
+        return _matching(name, root, folder)
+    if format == "auto" and not format_of(name) and _HUB_NAME.fullmatch(name):
+        return Located(name, Chosen(()), None, tuple(candidates))
+    raise _missing(name, candidates)
 
 
-def _candidates(name: str, root: str | Path | None, folder: str | Path | None) -> list[Path]:
-    path = Path(name).expanduser()
-    if path.is_absolute():
-        return [path]
+def _bases(root: str | Path | None, folder: str | Path | None) -> list[Path]:
     bases = [root, os.environ.get(ROOT_VARIABLE) or None, folder, Path.cwd()]
-    places = [Path(base).expanduser() / path for base in bases if base is not None]
+    places = [Path(base).expanduser() for base in bases if base is not None]
     return list(dict.fromkeys(place if place.is_absolute() else Path.cwd() / place for place in places))
 
 
-def _ending(name: str) -> str | None:
-    path = Path(name.lower())
-    inner = path.with_suffix("") if path.suffix == ".gz" else path
-    found = _ENDINGS.get(inner.suffix)
-    return None if found == "parquet" and inner is not path else found
+def _candidates(name: str, root: str | Path | None, folder: str | Path | None) -> list[Path]:
+    if "\x00" in name:
+        raise DataError("A file's name holds a NUL", [f"found: {name!r:.80}"])
+    path = Path(name).expanduser()
+    return [path] if path.is_absolute() else [base / path for base in _bases(root, folder)]
+
+
+def _matching(name: str, root: str | Path | None, folder: str | Path | None) -> Located:
+    path = Path(name).expanduser()
+    bases = [Path(path.anchor)] if path.is_absolute() else _bases(root, folder)
+    pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else str(path)
+    for base in bases:
+        files = files_of_pattern(base, pattern)
+        if files:
+            shown = ", ".join(file.name for file in files[:5]) + (f" and {len(files) - 5:,} more" * (len(files) > 5))
+            notes = (f"{len(files)} {'file' if len(files) == 1 else 'files'}: {shown}",)
+            return Located(name, Chosen(files, notes), base)
+    raise DataError(f"No file matches {name}", [f"looked in: {base}" for base in bases])
 
 
 def _missing(name: str, candidates: list[Path]) -> DataError:
     problems = []
     for place in candidates:
-        if place.is_dir():
-            problems.append(f"looked at: {place} (a folder; name a file in it)")
-        else:
+        try:
             siblings = sorted(one.name for one in place.parent.iterdir()) if place.parent.is_dir() else []
-            problems.append(f"looked at: {place}{nearest(place.name, siblings)}")
+        except OSError:
+            siblings = []
+        problems.append(f"looked at: {place}{nearest(place.name, siblings)}")
+    known = f" Known endings: {', '.join(ENDINGS)}." if not format_of(name) else ""
     return DataError(
         f"There is no file {name}",
         problems,
-        f"Give the data's folder as data.root=… or in the environment variable {ROOT_VARIABLE}, or an absolute path.",
+        f"Give the data's folder as data.root=… or in the environment variable {ROOT_VARIABLE}, or an absolute path."
+        + known,
     )

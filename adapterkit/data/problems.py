@@ -17,20 +17,26 @@ class Problems:
         source: the file or data set, as errors name it.
         remedy: what to do about them.
         at_once: raise on the first problem instead of collecting, which is what a stream has to do.
+
+    Attributes:
+        file: the one of several files that is being read, named before each place; else "".
     """
 
     def __init__(self, source: str, remedy: str = "", *, at_once: bool = False) -> None:
         self.source = source
         self.remedy = remedy
         self.at_once = at_once
+        self.file = ""
         self.count = 0
         self._shown: list[str] = []
+        self._remedies: dict[str, None] = {}
 
-    def add(self, place: str, problem: str) -> None:
-        """Note one problem, for example ``add("line 7", "not valid JSON")``."""
+    def add(self, place: str, problem: str, remedy: str = "") -> None:
+        """Note one problem, for example ``add("line 7", "not valid JSON")``, and what would do away with it."""
         self.count += 1
         if len(self._shown) < SHOWN:
-            self._shown.append(f"{place}: {problem}")
+            self._shown.append(f"{self.file} {place}: {problem}".lstrip())
+            self._remedies.update({remedy: None} if remedy else {})
         if self.at_once:
             self.check()
 
@@ -45,7 +51,8 @@ class Problems:
         more = self.count - len(self._shown)
         listed = [*self._shown, f"… and {more:,} more"] if more else self._shown
         noun = "problem" if self.count == 1 else "problems"
-        raise DataError(f"{self.source} cannot be read ({self.count:,} {noun})", listed, self.remedy)
+        remedy = " ".join([*self._remedies, self.remedy]).strip()
+        raise DataError(f"{self.source} cannot be read ({self.count:,} {noun})", listed, remedy)
 
 
 def listing(numbers: list[int] | tuple[int, ...], shown: int = 10) -> str:

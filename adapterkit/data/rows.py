@@ -6,11 +6,15 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
 Row = dict[str, Any]
 """One example: canonical column name -> value."""
+
+IN_MEMORY = "rows in memory"
+"""What stands for a source where a caller handed the rows over."""
 
 Numbered = tuple[int, Row]
 """A row with its 1-based line number (text formats) or record number (Parquet, hub data sets)."""
@@ -26,6 +30,21 @@ def _foreign(value: object) -> list[str]:
     return [type(value).__name__, value.hex() if isinstance(value, bytes) else str(value)]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How rows were read.
+
+    Attributes:
+        dialect: what the file was found to be, in words; "" for rows in memory.
+        notes: what a user should know of it, since the source's name does not say it.
+        columns: canonical name -> the source's column, for those that were found.
+    """
+
+    dialect: str = ""
+    notes: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
 class Rows(Sequence[Row]):
     """Rows in memory, in file order, each with its number in the source.
 
@@ -33,15 +52,17 @@ class Rows(Sequence[Row]):
         numbers: 1-based line number (JSONL, CSV, TSV, text) or record number (Parquet, hub, memory) of each row.
             A record that spans lines has the number of its first; a CSV's header is line 1.
         source: where the rows come from, as the user named it.
-        path: the file they were read from, or None.
+        path: the file or folder they were read from, or None.
+        reading: how they were read.
     """
 
     def __init__(
         self,
         rows: Iterable[Row],
         numbers: Iterable[int] | None = None,
-        source: str = "rows in memory",
+        source: str = IN_MEMORY,
         path: Path | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self._rows: list[Row] = list(rows)
         self.numbers: tuple[int, ...] = tuple(range(1, len(self._rows) + 1) if numbers is None else numbers)
@@ -49,6 +70,7 @@ class Rows(Sequence[Row]):
             raise ValueError(f"{len(self._rows)} rows, but {len(self.numbers)} numbers")
         self.source = source
         self.path = path
+        self.reading = reading or Reading()
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -56,7 +78,7 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> Rows: ...
     def __getitem__(self, index: int | slice) -> Row | Rows:
         if isinstance(index, slice):
-            return Rows(self._rows[index], self.numbers[index], self.source, self.path)
+            return self._derived(self._rows[index], self.numbers[index])
         return self._rows[index]
 
     def __len__(self) -> int:
@@ -84,7 +106,10 @@ class Rows(Sequence[Row]):
     def select(self, indices: Iterable[int]) -> Rows:
         """The rows at these positions (0-based), in this order, with their numbers."""
         chosen = list(indices)
-        return Rows((self._rows[i] for i in chosen), (self.numbers[i] for i in chosen), self.source, self.path)
+        return self._derived((self._rows[i] for i in chosen), (self.numbers[i] for i in chosen))
+
+    def _derived(self, rows: Iterable[Row], numbers: Iterable[int]) -> Rows:
+        return Rows(rows, numbers, self.source, self.path, self.reading)
 
     def sample(self, count: int, seed: int = 0) -> Rows:
         """`count` rows drawn without replacement, kept in file order; all of them if there are no more."""
@@ -106,7 +131,7 @@ class RowStream(Iterable[Row]):
     Problems are raised at the first bad row, when the iteration comes to it.
 
     Attributes:
-        source, path: as in `Rows`.
+        source, path, reading: as in `Rows`.
         columns: the columns of the first rows (`sources.PEEKED_ROWS`); a row has None where it lacks one of these.
     """
 
@@ -116,11 +141,13 @@ class RowStream(Iterable[Row]):
         source: str,
         columns: Sequence[str] = (),
         path: Path | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self._open_rows = open_rows
         self.source = source
         self.columns = tuple(columns)
         self.path = path
+        self.reading = reading or Reading()
 
     def __iter__(self) -> Iterator[Row]:
         return (row for _, row in self._open_rows())
@@ -154,6 +181,17 @@ class RowStream(Iterable[Row]):
             held.append(pair)
         return self._rows(held)
 
+    def sample(self, count: int, seed: int = 0) -> Rows:
+        """`count` rows drawn from the whole stream without replacement, kept in its order; all if there are no more."""
+        chance = random.Random(f"sample {seed}")
+        held: list[tuple[int, Numbered]] = []
+        for place, pair in enumerate(self._open_rows()):
+            if place < count:
+                held.append((place, pair))
+            elif (chosen := chance.randrange(place + 1)) < count:
+                held[chosen] = (place, pair)
+        return self._rows([pair for _, pair in sorted(held, key=lambda one: one[0])])
+
     def where(self, keep: Callable[[int, Row], bool]) -> RowStream:
         """The rows for which `keep(number, row)` is true."""
         return self._derived(lambda: (pair for pair in self._open_rows() if keep(*pair)))
@@ -177,10 +215,10 @@ class RowStream(Iterable[Row]):
         return self._derived(draw)
 
     def _derived(self, open_rows: Callable[[], Iterator[Numbered]]) -> RowStream:
-        return RowStream(open_rows, self.source, self.columns, self.path)
+        return RowStream(open_rows, self.source, self.columns, self.path, self.reading)
 
     def _rows(self, held: Sequence[Numbered]) -> Rows:
-        return Rows((row for _, row in held), (number for number, _ in held), self.source, self.path)
+        return Rows((row for _, row in held), (number for number, _ in held), self.source, self.path, self.reading)
 
 
 def as_rows(rows: Rows | Iterable[Mapping[str, Any]]) -> Rows:

@@ -1,4 +1,4 @@
-"""Reading rows: JSON lines, CSV, TSV, Parquet, plain text and hub data sets, in memory or as a stream.
+"""Reading rows: files of every known format, folders and patterns of them, and hub data sets; in memory or as a stream.
 
 Text formats are read by their own readers here, because `datasets` guesses types, does not say on which line a file
 is broken, and answers from its cache; hub data sets and Parquet's features go through `datasets`. Values are exactly
@@ -7,22 +7,21 @@ what the file says: a whole number stays whole, a missing key is None, lists sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from adapterkit.data.arrow import read_parquet
 from adapterkit.data.columns import ColumnNeed, match_columns, rename
 from adapterkit.data.consistency import TypeWatch, watched
-from adapterkit.data.delimited import read_csv, read_tsv
-from adapterkit.data.hub import hub_rows
-from adapterkit.data.jsonl import read_jsonl
+from adapterkit.data.files.dialect import Asked, Dialect, Opened, TextUnit
+from adapterkit.data.files.opening import open_file
+from adapterkit.data.files.text import look_at
 from adapterkit.data.locating import Located, locate
-from adapterkit.data.plain_text import TextUnit, read_text
 from adapterkit.data.problems import Problems
-from adapterkit.data.rows import Numbered, Row, Rows, RowStream
+from adapterkit.data.rows import Numbered, Reading, Row, Rows, RowStream
 from adapterkit.errors import DataError
 
 PEEKED_ROWS = 256
@@ -36,6 +35,16 @@ class ReadSettings(Protocol):
     def format(self) -> str: ...
     @property
     def columns(self) -> Mapping[str, str]: ...
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def delimiter(self) -> str: ...
+    @property
+    def quotes(self) -> bool | Literal["auto"]: ...
+    @property
+    def header(self) -> Sequence[str] | None: ...
+    @property
+    def field(self) -> str | None: ...
     @property
     def root(self) -> str | None: ...
     @property
@@ -51,13 +60,15 @@ class _Plain:
 
     format = "auto"
     columns: Mapping[str, str] = {}
+    encoding = "auto"
+    delimiter = "auto"
+    quotes: bool | Literal["auto"] = "auto"
+    header = None
+    field = None
     root = None
     config = None
     revision = None
     splits: Mapping[Any, str] = {}
-
-
-Reader = Callable[[Problems], Iterator[Numbered]]
 
 
 def read_rows(
@@ -74,13 +85,14 @@ def read_rows(
     """All rows of a file or a hub data set, under canonical column names.
 
     Args:
-        source: a path (see `locate` for where it is looked for) or a hub data set's name.
+        source: a path, a folder or a pattern (see `locate` for where it is looked for), or a hub data set's name.
         settings: a recipe's `data`; its `columns` and `root` apply where the arguments below are None.
         columns: canonical name -> the file's column.
         root: the folder that relative paths are looked for in first.
         needs: the task's columns: finds them by their aliases and checks that the required ones are there. Types are
             then checked in these only, else in every column.
-        part: "train", "validation" or "test": a hub data set's split, through `settings.splits`.
+        part: "train", "validation" or "test": the split of a folder, a JSON document or a hub data set, through
+            `settings.splits`.
         folder: the recipe's folder.
         text_unit: what one row of plain text is.
 
@@ -104,7 +116,8 @@ def read_rows(
     whole = ((number, rename(row if len(row) == len(names) else {**names, **row}, matched)) for number, row in held)
     checked = list(watched(whole, TypeWatch(problems, needs, opened.unit)))
     problems.check()
-    return Rows((row for _, row in checked), (number for number, _ in checked), str(source), opened.located.path)
+    rows, numbers = (row for _, row in checked), (number for number, _ in checked)
+    return Rows(rows, numbers, str(source), opened.located.path, opened.reading(matched))
 
 
 def stream_rows(
@@ -140,7 +153,8 @@ def stream_rows(
         whole = ((number, rename({**names, **row}, matched)) for number, row in read)
         return iter(watched(whole, TypeWatch(problems, needs, opened.unit)))
 
-    return RowStream(rows, str(source), list(rename(dict.fromkeys(names), matched)), opened.located.path)
+    present = list(rename(dict.fromkeys(names), matched))
+    return RowStream(rows, str(source), present, opened.located.path, opened.reading(matched))
 
 
 def read_each(source: str | Path, problems: Problems, root: str | Path | None = None) -> Iterator[tuple[str, Row]]:
@@ -166,52 +180,109 @@ class _Source:
         folder: str | Path | None,
         text_unit: TextUnit,
     ) -> None:
-        self.located: Located = locate(source, settings.format, settings.root if root is None else root, folder)
-        self.asked = settings.columns if columns is None else columns
+        named = settings.splits.get(part, part)
+        root = settings.root if root is None else root
+        self.located: Located = locate(source, settings.format, root, folder, part, named)
+        self.columns = settings.columns if columns is None else columns
         self.needs = needs
         self.shown = str(self.located.path or self.located.name)
-        self.unit = "record" if self.located.format in ("parquet", "hub") else "line"
         self._settings = settings
-        self._split = settings.splits.get(part, part)
-        self._text_unit = text_unit
+        self._split = named
+        names = [(name, *need.aliases) for name, need in (needs or {}).items()]
+        self._asked = Asked(
+            format=settings.format,
+            encoding=settings.encoding,
+            delimiter=settings.delimiter,
+            quotes=settings.quotes,
+            header=settings.header,
+            field=settings.field,
+            part=named,
+            columns=frozenset([*(one for group in names for one in group), *self.columns.values()]),
+            text_unit=text_unit,
+        )
+
+    @cached_property
+    def opened(self) -> list[Opened]:
+        """The files, looked at."""
+        opened = []
+        for path in self.located.chosen.files:
+            with _os_errors(path):
+                opened.append(_class_text(path) if self.located.chosen.by_class else open_file(path, self._asked))
+        return opened
+
+    @property
+    def unit(self) -> str:
+        """What the number of a row counts."""
+        return self.opened[0].unit if len(self.opened) == 1 else "record"
+
+    def reading(self, matched: Mapping[str, str]) -> Reading:
+        """How the rows are read."""
+        dialects = list(dict.fromkeys(one.dialect for one in self.opened))
+        told = [f"read as {one}" for one in dialects if one.told]
+        words = "; ".join(map(str, dialects)) or "a hub data set"
+        return Reading(words, (*self.located.chosen.notes, *told), matched)
 
     def read(self, problems: Problems, *, streaming: bool) -> Iterator[Numbered]:
-        path = self.located.path
-        if path is None:
-            settings = self._settings
+        """The rows. Of one file with its lines' numbers; of several numbered through from 1."""
+        if self.located.path is None:
+            from adapterkit.data.hub import hub_rows
+
+            settings, looked_at = self._settings, self.located.looked_at
             return hub_rows(
                 self.located.name,
                 settings.config,
                 settings.revision,
                 self._split,
                 streaming=streaming,
-                looked_at=self.located.looked_at,
+                looked_at=looked_at,
             )
-        readers: dict[str, Reader] = {
-            "jsonl": partial(read_jsonl, path),
-            "csv": partial(read_csv, path),
-            "tsv": partial(read_tsv, path),
-            "parquet": partial(read_parquet, path),
-            "text": partial(read_text, path, unit=self._text_unit),
-        }
-        return _readable(path, readers[self.located.format](problems))
+        if len(self.opened) == 1:
+            return _readable(self.located.chosen.files[0], self.opened[0].rows(problems))
+        return self._one_after_another(problems)
+
+    def _one_after_another(self, problems: Problems) -> Iterator[Numbered]:
+        count = 0
+        for path, opened in zip(self.located.chosen.files, self.opened, strict=True):
+            problems.file = path.name
+            for _, row in _readable(path, opened.rows(problems)):
+                count += 1
+                yield count, row
+        problems.file = ""
 
     def match(self, names: list[str], problems: Problems | None) -> dict[str, str]:
         """The file's column of each canonical name; lines that cannot be read are reported before missing columns."""
         try:
-            return match_columns(names, self.asked, self.needs, self.shown)
+            return match_columns(names, self.columns, self.needs, self.shown)
         except DataError:
             if problems is not None:
                 problems.check()
             raise
 
     def without_rows(self) -> DataError:
-        what = "a header but no rows" if self.located.format in ("csv", "tsv") else "no rows"
+        """The error for a source without a row."""
+        table = bool(self.opened) and all(one.dialect.format in ("csv", "tsv") for one in self.opened)
+        what = "a header but no rows" if table else "no rows"
         return DataError(f"{self.shown} holds no rows", [f"found: {what}", "expected: at least one row"])
 
 
-def _readable(path: Path, rows: Iterable[Numbered]) -> Iterator[Numbered]:
+def _class_text(path: Path) -> Opened:
+    """A text in a folder that bears the name of its class."""
+
+    def rows(problems: Problems) -> Iterator[Numbered]:
+        text = "".join(look_at(path, "plain text").pieces())
+        yield 1, {"text": text.removesuffix("\n"), "label": path.parent.name}
+
+    return Opened(Dialect("text", "plain text"), rows)
+
+
+@contextmanager
+def _os_errors(path: Path) -> Iterator[None]:
     try:
-        yield from rows
+        yield
     except OSError as error:
         raise DataError(f"{path} cannot be read", [f"found: {error.strerror or error}"]) from error
+
+
+def _readable(path: Path, rows: Iterable[Numbered]) -> Iterator[Numbered]:
+    with _os_errors(path):
+        yield from rows

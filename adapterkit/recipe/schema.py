@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.kinds import BELONGS, FACTS
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod, Width
@@ -15,7 +16,6 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
 
 Text = Annotated[str, Field(min_length=1)]
-HUB_ONLY = ("config", "revision", "splits")
 
 
 class BackboneSettings(Settings):
@@ -61,52 +61,6 @@ class HeadSettings(Settings):
             problems.append(
                 ("dropout", "has no effect on a head of kind family, which takes it from the backbone; remove it")
             )
-        refuse(problems)
-        return self
-
-
-class DataSettings(Settings):
-    """Which rows train, validate and test."""
-
-    train: Text | None = None
-    """Training rows: a file, relative to the data root, or a hub data set."""
-    validation: Text | Annotated[float, Field(gt=0, lt=1)] | None = 0.1
-    """Validation rows: a file, or the share of the training rows that is split off. Higher share: a surer choice of the
-    best checkpoint, fewer rows to learn from. null: none, the last state is kept."""
-    test: Text | None = None
-    """Test rows, scored once at the end. null: none."""
-    columns: dict[Text, Text] = Field(default={})
-    """Names of the columns: what adapterkit calls it → what the file calls it (text: sentence)."""
-    format: Literal["auto", "jsonl", "csv", "tsv", "parquet", "text", "hub"] = "auto"
-    """Format of the files. auto: by the ending of the name; no ending is a hub data set."""
-    config: Text | None = None
-    """Configuration of a hub data set (for instance sst2 of glue)."""
-    revision: Text | None = None
-    """Branch, tag or commit of a hub data set. A commit: the run can be repeated exactly."""
-    splits: dict[Literal["train", "validation", "test"], Text] = Field(default={})
-    """Names of a hub data set's splits: what adapterkit calls it → what the hub calls it (validation: dev)."""
-    streaming: bool = False
-    """Whether rows are read as they are needed. true: less memory and disk, slower."""
-    limit: Annotated[int, Field(ge=1)] | None = None
-    """Use only this many rows of each split, drawn by the seed, for a trial. null: all."""
-    root: Text | None = None
-    """Folder that relative paths start from. null: --data-root, ADAPTERKIT_DATA, or the working folder."""
-
-    @model_validator(mode="after")
-    def _together(self) -> DataSettings:
-        problems = []
-        if self.format not in ("auto", "hub"):
-            for name in HUB_ONLY:
-                if getattr(self, name):
-                    problems.append((name, f"belongs to a hub data set, not to a {self.format} file; remove it"))
-        used: dict[str, list[str]] = {}
-        for canonical, name in self.columns.items():
-            used.setdefault(name, []).append(canonical)
-        for name, canonicals in used.items():
-            if len(canonicals) > 1:
-                problems.append(
-                    ("columns", f"maps {' and '.join(canonicals)} to one column, {name!r}; map each to its own")
-                )
         refuse(problems)
         return self
 

@@ -5,9 +5,10 @@ import os
 
 import pytest
 
+from adapterkit.data.files.opening import format_of
 from adapterkit.data import locate, read_rows
 from adapterkit.errors import DataError
-from adapterkit.recipe.schema import DataSettings
+from adapterkit.recipe.data import DataSettings
 
 ROWS = [{"text": "my card was lost", "label": "lost"}, {"text": "hello", "label": "other"}]
 
@@ -67,16 +68,9 @@ def test_the_first_place_that_has_the_file_wins(tmp_path, monkeypatch):
         (tmp_path / name / "a.jsonl").unlink()
 
 
-def test_a_folder_and_an_unknown_ending_are_refused(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "a.xlsx").write_bytes(b"x")
-    assert "a folder" in problems_of("folder").problems[0]
-    assert ".xlsx" in problems_of("a.xlsx").problems[0]
-
-
 def test_an_unknown_format_is_refused_with_the_nearest_one():
-    with pytest.raises(DataError, match="no format 'json' \\(did you mean 'jsonl'"):
-        locate("a.txt", "json")
+    with pytest.raises(DataError, match="no format 'jsonlines' \\(did you mean 'jsonl'"):
+        locate("a.txt", "jsonlines")
 
 
 def test_a_named_format_beats_the_ending(tmp_path):
@@ -88,24 +82,25 @@ def test_a_named_format_beats_the_ending(tmp_path):
     ("name", "kind"),
     [
         ("a.jsonl", "jsonl"),
-        ("a.JSON", "jsonl"),
+        ("a.JSON", "json"),
         ("a.ndjson.gz", "jsonl"),
-        ("a.csv", "csv"),
-        ("a.tsv.gz", "tsv"),
+        ("a.csv.zst", "csv"),
+        ("a.tsv.xz", "tsv"),
+        ("a.conll.bz2", "conll"),
         ("a.parquet", "parquet"),
         ("a.txt", "text"),
+        ("a.gz", ""),
+        ("a", ""),
     ],
 )
-def test_the_format_goes_by_the_ending(name, kind, tmp_path):
-    (tmp_path / name).write_text("x")
-    assert locate(name).format == kind
-    assert locate(name).path == tmp_path / name
+def test_the_ending_says_a_format(name, kind):
+    assert format_of(name) == kind
 
 
 @pytest.mark.parametrize("name", ["imdb", "owner/name", "owner/name-v1.5"])
 def test_a_name_that_is_no_file_and_has_no_known_ending_is_a_hub_data_set(name, tmp_path):
     place = locate(name)
-    assert (place.name, place.format, place.path) == (name, "hub", None)
+    assert (place.name, place.chosen.files, place.path) == (name, (), None)
     assert place.looked_at == (tmp_path / name,)
 
 

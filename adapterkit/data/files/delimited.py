@@ -1,0 +1,148 @@
+"""CSV and TSV with a header line. Cells stay text, as written; an empty cell is None.
+
+Neither format says which cells are numbers, and guessing would turn "007" into 7 and "NA" into a missing value; a task
+that needs numbers converts them. CSV follows RFC 4180. The delimiter is found in the file, whatever its ending says.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from adapterkit.data.files.dialect import Asked, Dialect, Opened
+from adapterkit.data.files.layout import DELIMITERS, Layout, find_layout
+from adapterkit.data.files.quoting import encloses
+from adapterkit.data.files.text import TextFile, wrong
+from adapterkit.data.problems import Problems
+from adapterkit.data.rows import Numbered
+from adapterkit.errors import DataError
+
+_LONGEST_CELL_CHARACTERS = 2**26
+_PREFERRED = {"csv": ",", "tsv": "\t"}
+
+
+def open_delimited(file: TextFile, asked: Asked, format_: str, *, told: bool = False) -> Opened:
+    """A CSV or TSV file, ready to be read.
+
+    Raises:
+        DataError: two delimiters would do equally well, columns of the same name, or JSON lines.
+    """
+    if file.head.startswith('{"'):
+        raise wrong(file.path, ("JSON", "Say so: data.format=json"), "CSV or TSV")
+    preferred = _PREFERRED[format_]
+    layout = find_layout(
+        head_lines(file), preferred, delimiter=asked.delimiter, quotes=asked.quotes, source=str(file.path)
+    )
+    if layout.delimiter == "\t" and asked.quotes == "auto":
+        layout = _with_quotes(file, layout)
+    header = None if asked.header is None else list(asked.header)
+    if header is not None:
+        _check_names(str(file.path), header, "data.header")
+    ordinary = layout.delimiter == preferred and layout == Layout(preferred, layout.quoted)
+    notes = [*([] if ordinary else layout.notes), *file.notes]
+    name = "TSV" if format_ == "tsv" and layout.delimiter == "\t" else "CSV"
+    return Opened(
+        Dialect(format_, name, tuple(notes), told or bool(notes)),
+        partial(_rows, file.bare, layout, header),
+    )
+
+
+def head_lines(file: TextFile) -> list[str]:
+    """The whole lines of a file's beginning, with their ends."""
+    lines = (file.head.replace("\r", "\n") if file.ends == "\r" else file.head).split("\n")
+    last = lines.pop()
+    whole = [line + "\n" for line in lines]
+    return [*whole, last] if last and (file.whole or not whole) else whole
+
+
+def _with_quotes(file: TextFile, layout: Layout) -> Layout:
+    """The layout with the quoting of the whole file, where the beginning allows both."""
+    plain, quoted = replace(layout, quoted=False, escaped=False), replace(layout, quoted=True)
+    lines = (line for _, line in file.lines(Problems(""), keep_ends=True))
+    if _fits(file, plain):
+        return quoted if not layout.escaped and _fits(file, quoted) and encloses(lines, plain) else plain
+    return quoted if layout.quoted or _fits(file, quoted) else plain
+
+
+def _fits(file: TextFile, layout: Layout) -> bool:
+    """Whether all records of the file have the header's width."""
+    width = 0
+    try:
+        for cells in layout.records(line for _, line in file.lines(Problems(""), keep_ends=True)):
+            width = width or len(cells)
+            if cells and len(cells) != width:
+                return False
+    except csv.Error:
+        return False
+    return True
+
+
+def _rows(file: TextFile, layout: Layout, given: list[str] | None, problems: Problems) -> Iterator[Numbered]:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL_CHARACTERS))
+    header = given
+    for number, cells in _records(file, layout, problems):
+        if header is None:
+            header = [name.strip() for name in cells]
+            _check_names(str(file.path), header, "line 1")
+        elif len(cells) == len(header):
+            row: dict[str, str | None] = {}
+            for place, (name, cell) in enumerate(zip(header, cells, strict=True), start=1):
+                if name or cell:
+                    row[name or f"column {place}"] = cell or None
+            yield number, row
+        else:
+            cell_word = "cell" if len(cells) == 1 else "cells"
+            problems.add(
+                f"line {number}",
+                f"{len(cells)} {cell_word}, but the header has {len(header)}",
+                f"If other characters than {DELIMITERS.get(layout.delimiter, layout.delimiter)} part the cells, name "
+                'them: data.delimiter=";".',
+            )
+
+
+def _records(file: TextFile, layout: Layout, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """(line on which it starts, cells) of every record; blank lines are passed over."""
+    at = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal at
+        for number, line in file.lines(problems, keep_ends=True):
+            at = number
+            if number > layout.lines_before:
+                yield line
+
+    records = layout.records(lines())
+    at = layout.lines_before
+    while True:
+        first_line = at + 1
+        try:
+            cells = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problems.add(f"line {first_line}", f"not valid CSV ({_tidy(error)})")
+        else:
+            if cells:
+                yield first_line, cells
+
+
+def _tidy(error: csv.Error) -> str:
+    """Python's words without its advice to Python programmers."""
+    return str(error).split(" - ")[0]
+
+
+def _check_names(path: str, header: list[str], place: str) -> None:
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"{path} has columns of the same name",
+            [f"{place}: {name!r} names columns {_places(header, name)}" for name in twice],
+            "Rename them in the file's first line; where that is a row already, name the columns: "
+            "data.header=[text, label]",
+        )
+
+
+def _places(header: list[str], name: str) -> str:
+    return " and ".join(str(place) for place, found in enumerate(header, start=1) if found == name)

@@ -1,0 +1,74 @@
+"""What a file was found to be, in words, and what a recipe may say of it beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from adapterkit.data.problems import Problems
+from adapterkit.data.rows import Numbered
+
+TextUnit = Literal["line", "paragraph", "document"]
+"""What one row of a text file is: a line; lines up to a blank one; the whole file."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a file before it is looked at; the fields of a recipe's `data`, and what the task needs.
+
+    Attributes:
+        format: one of `locating.FORMATS`; "auto" goes by the ending and by what the file holds.
+        encoding: Python's name of an encoding, or "auto".
+        delimiter: what stands between cells, or "auto".
+        quotes: whether quotation marks enclose cells, or "auto".
+        header: the columns' names where the first line is a row already; None takes them from it.
+        field: where the rows stand in a JSON document: "data", or "result.rows".
+        part: the split's name, where a JSON document holds several.
+        columns: canonical names and aliases of the columns that the task reads; empty where there is no task.
+        text_unit: what one row of plain text is.
+    """
+
+    format: str = "auto"
+    encoding: str = "auto"
+    delimiter: str = "auto"
+    quotes: bool | Literal["auto"] = "auto"
+    header: Sequence[str] | None = None
+    field: str | None = None
+    part: str = "train"
+    columns: frozenset[str] = frozenset()
+    text_unit: TextUnit = "line"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a file was found to be.
+
+    Attributes:
+        format: one of `locating.FORMATS`.
+        name: the format in words: "JSON lines", "CSV".
+        notes: what is peculiar: "semicolons between cells", "in UTF-16".
+        told: whether a user should be told, since the name of the file does not say it.
+    """
+
+    format: str
+    name: str
+    notes: tuple[str, ...] = ()
+    told: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join((self.name, *self.notes))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that was looked at, ready to be read.
+
+    Attributes:
+        rows: reads them, from the beginning at each call.
+        unit: what the number of a row counts: "line" or "record".
+    """
+
+    dialect: Dialect
+    rows: Callable[[Problems], Iterator[Numbered]]
+    unit: str = "line"

@@ -1,0 +1,228 @@
+"""JSON documents: an array of objects, or one object with the rows inside; arrays are read piece by piece."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from adapterkit.data.files.dialect import Asked, Dialect, Opened
+from adapterkit.data.files.json_lines import read_json_lines
+from adapterkit.data.files.json_shapes import Shape, find_shape
+from adapterkit.data.files.json_values import DECODER, check_characters, why_not, word_of
+from adapterkit.data.files.squad import flatten, is_article
+from adapterkit.data.files.text import LONGEST_LINE_BYTES, TextFile
+from adapterkit.data.problems import Problems
+from adapterkit.data.rows import Numbered
+from adapterkit.errors import DataError
+
+LARGEST_DOCUMENT_CHARACTERS = 2**29
+"""An object around all rows is held in memory as a whole; an array and JSON lines are not."""
+
+_SPACE = " \t\n\r"
+
+
+def open_json(file: TextFile, asked: Asked, format_: str = "json", *, told: bool = False) -> Opened:
+    """A JSON file, ready to be read: lines, an array, or an object that holds the rows.
+
+    Args:
+        format_: "jsonl" where the name says that each line is a row, even a single one.
+
+    Raises:
+        DataError: an object in which no rows are found, or a document that is too large.
+    """
+    start = file.head.lstrip(_SPACE)[:1]
+    if asked.field is None and (start not in ("[", "{") or _in_lines(file, format_)):
+        notes = tuple(file.notes)
+        return Opened(Dialect("jsonl", "JSON lines", notes, told or bool(notes)), partial(read_json_lines, file.bare))
+    if start == "[" and asked.field is None:
+        article = is_article(_first_item(file))
+        name = "SQuAD's JSON" if article else "a JSON array"
+        return Opened(Dialect("json", name, tuple(file.notes), True), partial(_read_array, file.bare), "record")
+    shape = find_shape(_parse(file), asked, str(file.path))
+    dialect = Dialect("json", shape.words, tuple(file.notes), True)
+    return Opened(dialect, partial(_read_shape, shape), "record")
+
+
+def _in_lines(file: TextFile, format_: str) -> bool:
+    """Whether every line is a value by itself, and not a piece of one."""
+    head = file.head.replace("\r", "\n").strip(_SPACE)
+    if head.startswith("[") and "\n" not in head:
+        return False
+    first, second = _first_lines(file)
+    value = _value(first)
+    if not second:
+        if not isinstance(value, dict):
+            return False
+        shape = find_shape(value, Asked(), str(file.path))
+        return shape.is_row or (format_ == "jsonl" and not shape.words.startswith("SQuAD"))
+    if value is not None:
+        return True
+    if first.startswith("[") or not _is_begun(first):
+        return not first.startswith("[")
+    return first[-1] not in "[{,:" and isinstance(_value(second), dict)
+
+
+def _first_lines(file: TextFile) -> tuple[str, str]:
+    """The first two lines that are not blank, "" for each that is not there; a line without an end is none."""
+    lines = (line.strip(_SPACE) for _, line in file.lines(Problems("")))
+    try:
+        filled = filter(None, lines)
+        return next(filled, ""), next(filled, "")
+    except DataError:
+        return "", ""
+
+
+def _value(line: str) -> Any:
+    try:
+        return DECODER.decode(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_begun(line: str) -> bool:
+    """Whether a line is the beginning of a value that goes on in the next."""
+    try:
+        DECODER.decode(line)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(line.rstrip()) and not error.msg.startswith("Unterminated string")
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
+def _first_item(file: TextFile) -> Any:
+    text = file.head.lstrip(_SPACE)[1:].lstrip(_SPACE)
+    try:
+        return DECODER.raw_decode(text)[0]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_array(file: TextFile, problems: Problems) -> Iterator[Numbered]:
+    """The objects of an array, numbered from 1. A broken one ends it: where the next begins cannot be known."""
+    number = 0
+    for value, text, line in _items(file, problems):
+        number += 1
+        try:
+            check_characters(value, text)
+        except ValueError as error:
+            problems.add(f"record {number}", f"on line {line}, {error}")
+            continue
+        if not isinstance(value, dict):
+            expected = 'expected an object like {"text": …}'
+            problems.add(f"record {number}", f"on line {line}, {expected}, found {word_of(value)}")
+        elif is_article(value):
+            number -= 1
+            for row in flatten(value, f"article {number + 1}", problems):
+                number += 1
+                yield number, row
+        else:
+            yield number, value
+
+
+def _items(file: TextFile, problems: Problems) -> Iterator[tuple[Any, str, int]]:
+    """(value, its text, its line) of every item of the array; more of the file is read when one is not complete."""
+    pieces = file.pieces()
+    text, at, line, ended = "", 0, 1, False
+
+    def more(at_least: int = 1) -> None:
+        nonlocal text, at, ended
+        gained = [text[at:]]
+        while at_least > 0 and not ended:
+            piece = next(pieces, None)
+            ended = piece is None
+            gained.append(piece or "")
+            at_least -= len(piece or "")
+        text, at = "".join(gained), 0
+
+    def skip() -> str:
+        """Pass over space. Returns the next character, or "" at the end."""
+        nonlocal at, line
+        while True:
+            start = at
+            while at < len(text) and text[at] in _SPACE:
+                at += 1
+            line += text.count("\n", start, at)
+            if at < len(text) or ended:
+                return text[at : at + 1]
+            more()
+
+    def wrong(problem: str) -> None:
+        problems.add(f"line {line}", problem)
+
+    skip()
+    at += 1
+    separator = skip()
+    if separator == "]":
+        at += 1
+    while separator != "]":
+        try:
+            value, stop = DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, json.JSONDecodeError) and not ended:
+                if len(text) - at > LONGEST_LINE_BYTES:
+                    return wrong(f"a record of more than {LONGEST_LINE_BYTES:,} characters, expected at most that")
+                more(len(text) - at)
+                continue
+            start = at
+            if isinstance(error, json.JSONDecodeError):
+                line += text.count("\n", at, error.pos)
+                start = text.rfind("\n", 0, error.pos) + 1
+                error = json.JSONDecodeError(error.msg, text[start:], error.pos - start)
+            return wrong(why_not(error, text[start:]))
+        yield value, text[at:stop], line
+        line += text.count("\n", at, stop)
+        at = stop
+        separator = skip()
+        at += 1
+        if separator == ",":
+            if skip() == "]":
+                return wrong("not valid JSON (a comma before the closing bracket)")
+        elif separator != "]":
+            found = f"{separator!r}" if separator else "the end of the file, so it was cut off"
+            return wrong(f"not valid JSON (expected a comma or ] behind a record, found {found})")
+    if found := skip():
+        wrong(f"not valid JSON ({found!r} behind the array's end)")
+
+
+def _parse(file: TextFile) -> Any:
+    """The one value of a document; several objects one behind the other become a list of them."""
+    held, size = [], 0
+    for piece in file.pieces():
+        size += len(piece)
+        if size > LARGEST_DOCUMENT_CHARACTERS:
+            raise DataError(
+                f"{file.path} is too large for one JSON object",
+                [f"found: more than {LARGEST_DOCUMENT_CHARACTERS:,} characters, expected at most that"],
+                "Write the rows as JSON lines, or as an array: these are read piece by piece.",
+            )
+        held.append(piece)
+    text = "".join(held).strip(_SPACE)
+    values, at = [], 0
+    try:
+        while at < len(text):
+            value, at = DECODER.raw_decode(text, at)
+            check_characters(value, text)
+            values.append(value)
+            while at < len(text) and text[at] in _SPACE:
+                at += 1
+    except (ValueError, RecursionError) as error:
+        line = text.count("\n", 0, getattr(error, "pos", 0)) + 1
+        rest = text if not isinstance(error, json.JSONDecodeError) else text[: error.pos + 40]
+        raise DataError(f"{file.path} cannot be read", [f"line {line}: {why_not(error, rest)}"]) from error
+    return values[0] if len(values) == 1 else values
+
+
+def _read_shape(shape: Shape, problems: Problems) -> Iterator[Numbered]:
+    number = 0
+    for place, value in enumerate(shape.records, start=1):
+        if not isinstance(value, dict):
+            problems.add(f"record {place}", f'expected an object like {{"text": …}}, found {word_of(value)}')
+            number += 1
+            continue
+        rows = flatten(value, f"article {place}", problems) if is_article(value) else iter([value])
+        for row in rows:
+            number += 1
+            yield number, row

@@ -1,0 +1,125 @@
+"""Which files of a folder, or of a pattern, hold the rows of a split."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterkit.data.files.opening import format_of
+from adapterkit.data.split_names import split_of
+from adapterkit.errors import DataError
+
+MOST_FILES = 100_000
+
+_WORD = re.compile(r"[a-z]+")
+_ABOUT = re.compile(r"(readme|license|licence|notice|source|citation|changelog|dataset_info|state)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The files that hold the rows.
+
+    Attributes:
+        files: in order.
+        notes: what was chosen and what was left aside.
+        by_class: whether each file is one text, and its folder's name the label.
+    """
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    by_class: bool = False
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for several files: ``train-*.jsonl``."""
+    return glob.has_magic(name)
+
+
+def files_of_pattern(base: Path, pattern: str) -> tuple[Path, ...]:
+    """The files that a pattern names, sorted; ``**`` goes into folders."""
+    found = glob.glob(pattern, root_dir=base, recursive=True)
+    return tuple(path for name in sorted(found) if (path := base / name).is_file())
+
+
+def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") -> Chosen:  # noqa: A002 - the recipe's word
+    """The files of a folder that hold the rows of a split.
+
+    Where files or the folders in it are called after splits (train-00000.parquet, dev.csv, test/), those of the split
+    are taken, else all. Folders of text files that bear the names of classes give one row per file.
+
+    Args:
+        split: "train", "validation" or "test".
+        named: what the data set calls it (`data.splits`).
+        format: the format that was asked for; "auto" takes files with a known ending.
+
+    Raises:
+        DataError: no such file, or files of several formats.
+    """
+    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path, folder)]
+    if len(every) > MOST_FILES:
+        raise DataError(f"{folder} holds too many files", [f"found: {len(every):,}, expected at most {MOST_FILES:,}"])
+    known = [path for path in every if format != "auto" or format_of(path.name)]
+    rows = [path for path in known if not _ABOUT.match(path.name)] or known
+    splits = {path: _split_of(path.relative_to(folder), named, split) for path in rows}
+    if any(splits.values()):
+        rows = [path for path in rows if splits[path] == split]
+    if not rows:
+        names = sorted({one for one in splits.values() if one})
+        found = f"files of {', '.join(names)}" if names else f"{len(every)} files, none with a known ending"
+        raise DataError(
+            f"{folder} holds no rows for {named}",
+            [f"found: {found}", f"expected: a file called {named}, or files of one format"],
+            "Name the file itself, or say what the split is called: data.splits",
+        )
+    by_class = _are_classes(folder, rows)
+    formats = sorted({format_of(path.name) for path in rows}) if format == "auto" else [format]
+    if len(formats) > 1:
+        counts = [f"{sum(format_of(path.name) == one for path in rows)} {one}" for one in formats]
+        raise DataError(
+            f"{folder} holds files of several formats",
+            [f"found: {', '.join(counts)}"],
+            f"Name those that hold the rows: {folder.name}/*.{formats[0]}",
+        )
+    return Chosen(tuple(rows), tuple(_notes(folder, rows, every, by_class)), by_class)
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+
+
+def _split_of(path: Path, named: str, split: str) -> str:
+    """The split that a path bears the name of, or "": of its outermost folder, else of the file."""
+    for part in path.parts:
+        words = _WORD.findall(part.lower())
+        if part == named or part.startswith((f"{named}.", f"{named}-")):
+            return split
+        if words and split_of(words[0]):
+            return split_of(words[0])
+    return ""
+
+
+def _are_classes(folder: Path, rows: Sequence[Path]) -> bool:
+    """Whether all files are texts, one level below the folder (or below the split's), in two folders at least."""
+    if any(format_of(path.name) != "text" for path in rows):
+        return False
+    depths = {len(path.relative_to(folder).parts) for path in rows}
+    parents = {path.parent for path in rows}
+    return len(depths) == 1 and len(parents) > 1 and len({parent.parent for parent in parents}) == 1
+
+
+def _notes(folder: Path, rows: Sequence[Path], every: Sequence[Path], by_class: bool) -> list[str]:
+    names = [str(path.relative_to(folder)) for path in rows]
+    if by_class:
+        classes = sorted({path.parent.name for path in rows})
+        notes = [f"{len(rows):,} text files, each one row; labels are the folders: {_some(classes)}"]
+    else:
+        notes = [f"{len(rows)} {'file' if len(rows) == 1 else 'files'}: {_some(names)}"]
+    aside = [str(path.relative_to(folder)) for path in every if path not in set(rows)]
+    return notes + ([f"left aside: {_some(aside)}"] if aside else [])
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -63,9 +63,10 @@ def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") 
         raise DataError(f"{folder} holds too many files", [f"found: {len(every):,}, expected at most {MOST_FILES:,}"])
     known = [path for path in every if format != "auto" or format_of(path.name)]
     rows = [path for path in known if not _ABOUT.match(path.name)] or known
-    splits = {path: _split_of(path.relative_to(folder), named, split) for path in rows}
-    if any(splits.values()):
-        rows = [path for path in rows if splits[path] == split]
+    splits = {path: _split_of(path.relative_to(folder)) for path in rows}
+    called = [path for path in rows if _is_called(path.relative_to(folder), named)]
+    if called or any(splits.values()):
+        rows = called or [path for path in rows if splits[path] == split]
     if not rows:
         names = sorted({one for one in splits.values() if one})
         found = f"files of {', '.join(names)}" if names else f"{len(every)} files, none with a known ending"
@@ -90,15 +91,15 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
 
 
-def _split_of(path: Path, named: str, split: str) -> str:
-    """The split that a path bears the name of, or "": of its outermost folder, else of the file."""
-    for part in path.parts:
-        words = _WORD.findall(part.lower())
-        if part == named or part.startswith((f"{named}.", f"{named}-")):
-            return split
-        if words and split_of(words[0]):
-            return split_of(words[0])
-    return ""
+def _is_called(path: Path, named: str) -> bool:
+    """Whether a folder of the path, or the file, bears a split's name: train, train.csv, train-00000.csv."""
+    return any(part == named or part.startswith((f"{named}.", f"{named}-", f"{named}_")) for part in path.parts)
+
+
+def _split_of(path: Path) -> str:
+    """The split that a path bears a usual name of, or "": of its outermost folder, else of the file."""
+    words = [found[0] for part in path.parts if (found := _WORD.findall(part.lower()))]
+    return next((split for word in words if (split := split_of(word))), "")
 
 
 def _are_classes(folder: Path, rows: Sequence[Path]) -> bool:

@@ -51,6 +51,8 @@ def evaluate(
         rows = read_for(opened, source, columns=columns, root=data_root)
     else:
         rows = as_rows(data)
+    for note in rows.reading.notes:
+        logger.warning("%s: %s", rows.source, note)
     checked = opened.task.check_rows(rows, "score")
     if checked.problems:
         logger.warning(unusable_note(rows.source, len(rows), checked.problems))

@@ -67,8 +67,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
         raise RecipeError("the recipe names no training rows", ["data.train: found null, expected a file"])
 
     def read(source: str, part: str) -> Rows:
-        rows = read_rows(source, data, needs=needs, part=part, folder=folder, text_unit=unit)
-        return rows if data.limit is None else rows.sample(data.limit, seed)
+        return read_rows(source, data, needs=needs, part=part, folder=folder, text_unit=unit)
 
     found: dict[str, Rows] = {}
     stream: RowStream | None = None
@@ -80,17 +79,24 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
         found["train"] = read(data.train, "train")
     else:
         stream = stream_rows(data.train, data, needs=needs, folder=folder, text_unit=unit)
-        if data.limit is not None:  # so few rows are held in memory after all
-            found["train"] = stream.shuffled(seed, 0).take(data.limit)
-            stream = None
+    notes = [f"{part}: {note}" for part, rows in _all(found, stream) for note in rows.reading.notes]
+    if stream is not None and data.limit is not None:  # so few rows are held in memory after all
+        # A file can be gone through once for them; a hub data set may have no end.
+        shuffled = stream.shuffled(seed, 0)
+        found["train"] = shuffled.take(data.limit) if stream.path is None else stream.sample(data.limit, seed)
+        stream = None
     if stream is not None and isinstance(data.validation, float):
         stream, held_out = split_stream(stream, data.validation, seed)
         found["validation"] = held_out.take(STREAM_SAMPLE_ROWS)
     sample = found["train"] if stream is None else stream.take(STREAM_SAMPLE_ROWS)
-    task = task_class.prepare(recipe.task, sample)
+    task = task_class.prepare(recipe.task, sample)  # on all rows: a sample of a file may lack some of its labels
+    if data.limit is not None:
+        found = {part: rows.sample(data.limit, seed) for part, rows in found.items()}
     checked = {part: task.check_rows(rows, "train" if part == "train" else "score") for part, rows in found.items()}
     usable = {part: as_rows(check.rows) for part, check in checked.items()}
-    notes = [unusable_note(part, len(found[part]), check.problems) for part, check in checked.items() if check.problems]
+    notes += [
+        unusable_note(part, len(found[part]), check.problems) for part, check in checked.items() if check.problems
+    ]
     if stream is None:
         sample = usable["train"]
         if isinstance(data.validation, float):
@@ -111,6 +117,12 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
     return RecipeRows(
         task, task.main_metric, train, sample, usable.get("validation"), usable.get("test"), tuple(notes), facts
     )
+
+
+def _all(found: Mapping[str, Rows], stream: RowStream | None) -> list[tuple[str, Rows | RowStream]]:
+    """Every part that was read, training first."""
+    parts: dict[str, Rows | RowStream] = dict(found) if stream is None else {"train": stream, **found}
+    return sorted(parts.items(), key=lambda one: ("train", "validation", "test").index(one[0]))
 
 
 def _overlaps(task: Task, parts: Mapping[str, Rows]) -> list[str]:

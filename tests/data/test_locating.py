@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from adapterkit.data.files.opening import format_of
 from adapterkit.data import locate, read_rows
+from adapterkit.data.files.opening import format_of
 from adapterkit.errors import DataError
 from adapterkit.recipe.data import DataSettings
 

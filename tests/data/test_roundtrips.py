@@ -23,24 +23,10 @@ EVERY = int(os.environ.get("ADAPTERKIT_EVERY_ROW", "8"))
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
 TRICKY = st.sampled_from(
     [
-        '"',
-        '""',
-        '"a"',
-        'say "hi"',
-        "a,b",
-        "a;b",
-        "a\tb",
-        "a|b",
-        "line\nline",
-        "\r",
-        "a\r\nb",
-        " ",
-        "'",
-        "\\",
-        '\\"',
-        "\ufeff",
+        *('"', '""', '"a"', 'say "hi"', "'", "\\", '\\"', "\ufeff"),
+        *("a,b", "a;b", "a\tb", "a|b", "line\nline", "\r", "a\r\nb", " ", "\u2028", "\x85"),
+        *("NA", "007", "1.0", "null", "-DOCSTART-", "#", "sep=;", "{", "["),
     ]
-    + ["\u2028", "\x85", "NA", "007", "1.0", "null", "-DOCSTART-", "#", "sep=;", "{", "["]
 )
 CELL = TEXT | TRICKY | st.builds(str.__add__, TEXT, TRICKY)
 TABLE = st.lists(st.builds(lambda text, label: {"text": text, "label": label}, CELL, CELL), min_size=1, max_size=6)

@@ -172,3 +172,21 @@ def test_the_artifact_keeps_the_facts(tiny_backbones: Any, tmp_path: Path) -> No
     plan = recipe(tmp_path, backbone, training={"max_steps": 1})
     artifact = train(plan, backbone=backbone).artifact
     assert open_artifact(artifact).manifest.data == read_recipe_rows(load_recipe(plan)).facts
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_limited_sample_is_drawn_over_the_whole_file(read: Read, streaming: bool) -> None:
+    by_label = sorted(rows_of(KIND, 60), key=lambda row: str(row["label"]))
+    rows = read(train=by_label, validation=None, limit=20, streaming=streaming)
+    assert len(rows.train) == 20
+    counts = rows.facts.label_counts["train"]
+    assert min(counts.values()) >= 4
+    assert sum(counts.values()) == 20
+
+
+def test_how_a_file_was_read_is_told(read: Read, tmp_path: Path) -> None:
+    table = "text;label\n" + "".join(f"{row['text']};{row['label']}\n" for row in rows_of(KIND, 20))
+    (tmp_path / "table.csv").write_text(table)
+    assert read(validation=None).notes == ()
+    noted = read_recipe_rows(load_recipe(recipe(tmp_path, Path("b"), data={"train": str(tmp_path / "table.csv")})))
+    assert noted.notes[0] == "train: read as CSV, semicolons between cells"

@@ -101,7 +101,7 @@ def find_columns(lines: Sequence[str]) -> Columns | None:
     for by_tabs in (True, False):
         widths = Counter(len(split(line, by_tabs)) for line in words)
         width, count = widths.most_common(1)[0]
-        if width > 1 and count * 2 > len(words):
+        if width > 1 and count * 3 > len(words):
             break
     else:
         return None

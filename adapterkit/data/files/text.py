@@ -208,7 +208,7 @@ def wrong(path: Path, found: tuple[str, str], expected: str) -> DataError:
 def _is_binary(head: bytes) -> bool:
     """Whether more than a few bytes are control characters that no text has."""
     controls = sum(head.count(bytes([code])) for code in range(32) if code not in (9, 10, 12, 13, 27))
-    return controls > len(head) // 100
+    return controls > max(4, len(head) // 100)
 
 
 def _by_zeros(head: bytes) -> str:

@@ -93,7 +93,7 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 def _is_called(path: Path, named: str) -> bool:
     """Whether a folder of the path, or the file, bears a split's name: train, train.csv, train-00000.csv."""
-    return any(part == named or part.startswith((f"{named}.", f"{named}-", f"{named}_")) for part in path.parts)
+    return any(part == named or part.startswith((f"{named}.", f"{named}-")) for part in path.parts)
 
 
 def _split_of(path: Path) -> str:

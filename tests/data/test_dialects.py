@@ -199,7 +199,7 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
     ("h.json", b'[{"a": 1}, {"a": 2},]', "line 1: not valid JSON (a comma before the closing bracket)", ""),
     ("i.json", b'[{"a": 1},\n {"a": 2}', "line 2: not valid JSON (expected a comma or ] behind a record", ""),
     ("j.json", b'[{"a": 1},\n {"a": NaN}]', "line 2: NaN is not a JSON number; write null", ""),
-    ("k.json", b'[{"a": 1}, 7]', "record 2 (line 1): expected an object", ""),
+    ("k.json", b'[{"a": 1}, 7]', "record 2: on line 1, expected an object", ""),
     ("l.json", b'{"a": [{"x": 1}], "b": [{"y": 2}]}', "found: 'a', 'b', expected one list of rows", "data.field=a"),
     ("m.csv", b"a,b;c\n1,2;3\n", "commas and semicolons part every line", "data.delimiter"),
     ("n.jsonl", b'{"a": "b\x00"}\n', "binary data (a NUL at byte 9)", ""),

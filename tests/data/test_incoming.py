@@ -33,7 +33,7 @@ def test_the_first_line_says_whether_lines_are_texts_or_objects() -> None:
         "not valid JSON (Expecting value at character 1)",
         "the key 'a' stands there twice",
         'expected an object like {"text": …}, found a list',
-        "NaN is not a JSON number",
+        "NaN is not a JSON number; write null where a value is missing",
     ]
 
 

@@ -106,8 +106,10 @@ KINDS: tuple[str, ...] = tuple(FACTS)
 
 BELONGS: Mapping[str, tuple[Kind, ...]] = {
     "labels": ("text-classification", "token-classification"),
+    "label_separator": ("text-classification", "token-classification"),
     "problem": ("text-classification",),
     "tags": ("token-classification",),
+    "right_choice": ("multiple-choice",),
     "stride_tokens": ("question-answering",),
     "max_answer_tokens": ("question-answering",),
     "unanswerable": ("question-answering",),

@@ -20,12 +20,17 @@ class TaskSettings(Settings):
     """Which of the seven kinds of task; it decides the columns, the head, the loss and the metrics."""
     labels: Many[Annotated[str, Field(min_length=1)]] | None = None
     """The label names in the order of the logits. null: learned from the training rows, sorted."""
+    label_separator: Annotated[str, Field(min_length=1, max_length=8)] | None = None
+    """What stands between the labels, or the tags, of one cell: "|". null: a cell holds one label, or a list."""
     problem: Literal["auto", "single-label", "multi-label", "regression"] = "auto"
     """How labels are read. auto: a list per row is multi-label, a number with a fraction is regression, all else is
     single-label."""
     tags: Literal["auto", "iob2", "flat"] = "auto"
     """How word tags are read. iob2: spans from B- and I- tags, scored as entities. flat: one tag per word. auto: iob2
-    if every tag is O, B-… or I-…"""
+    if every tag is O, B-… or I-…, or the same in another way of writing it (IOB1, IO, BIOES, BILOU, B_…, …-B)"""
+    right_choice: Literal["auto", "from-0", "from-1", "letter", "text", "name"] = "auto"
+    """How a label names the right choice: its position counted from 0 or from 1, its letter, its text, or its name
+    beside the choices. auto: the one way in which all labels can be read."""
     metric: Annotated[str, Field(min_length=1)] | None = None
     """The validation metric that picks the best checkpoint. null: the kind's main metric."""
     max_tokens: Annotated[int, Field(ge=2)] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,12 +13,17 @@ from pydantic import ValidationError
 from adapterkit.errors import DataError
 from adapterkit.recipe.task import TaskSettings
 
+OPTIONAL: Mapping[str, bool] = MappingProxyType({"optional": True})
+"""Metadata of a field that is stored only where it differs from its default: artifacts are older than some fields."""
+
 
 def write_stored(kind: str, task: Any) -> dict[str, Any]:
     """The kind and every field of a task."""
     stored: dict[str, Any] = {"kind": kind}
     for entry in fields(task):
         value = getattr(task, entry.name)
+        if entry.metadata == OPTIONAL and value == entry.default:
+            continue
         if entry.name == "settings":
             value = value.model_dump(mode="json")
         stored[entry.name] = list(value) if isinstance(value, tuple) else value
@@ -32,7 +38,8 @@ def read_stored(kind: str, task_class: Any, stored: Mapping[str, Any]) -> dict[s
     """
     known = {entry.name: str(entry.type) for entry in fields(task_class)}
     problems = [f"{name}: unknown" for name in stored if name not in known and name != "kind"]
-    problems += [f"{name}: missing" for name in known if name not in stored]
+    needed = [entry.name for entry in fields(task_class) if entry.metadata != OPTIONAL]
+    problems += [f"{name}: missing" for name in needed if name not in stored]
     if stored.get("kind") != kind:
         problems.append(f"kind: found {stored.get('kind')!r:.40}, expected {kind!r}")
     values = {name: stored[name] for name in known if name in stored}

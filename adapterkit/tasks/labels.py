@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,6 +16,13 @@ from adapterkit.errors import DataError, RecipeError
 from adapterkit.tasks.checked_rows import listed
 
 Wanted = Mapping[str, float] | Literal["balanced"]
+
+
+NO_LABEL = ("-1", "-100")
+"""What data sets write where a row, or a word, has no label: `datasets` and `transformers`. No names of labels, unless
+`task.labels` says so."""
+
+_WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
 def number(value: Any) -> float | None:
@@ -28,31 +36,90 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def is_nan(value: Any) -> bool:
+    """Whether this is a data frame's sign for nothing."""
+    return isinstance(value, float) and math.isnan(value)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether nothing is written: null, blank text, or the NaN of a data frame."""
+    return value is None or (isinstance(value, str) and not value.strip()) or is_nan(value)
+
+
 def label_name(value: Any) -> str:
-    """The name of a label: 3, 3.0 and "3" are one label."""
+    """The name of a label: 3, 3.0, "3" and "3.0" are one label."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    whole = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    return str(value) if whole is None else whole[1]
+
+
+def is_whole(name: str) -> bool:
+    """Whether a label's name is a whole number."""
+    return name.removeprefix("-").isdecimal()
+
+
+def split_cell(value: Any, separator: str) -> Any:
+    """The labels that one cell holds; what is no text, or blank, stays as it is."""
+    if not isinstance(value, str) or is_missing(value):
+        return value
+    return [piece for part in value.split(separator) if (piece := part.strip())]
+
+
+def stands_for_none(value: Any, labels: Sequence[str]) -> bool:
+    """Whether a label that is written says that there is none."""
+    name = label_name(value)
+    return name in NO_LABEL and name not in labels
 
 
 def learn_labels(names: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
-    """The label names in class order: as given, else those that occur, sorted (as numbers where all are whole)."""
+    """The label names in class order: as given, else those that occur, sorted (as numbers where all are whole).
+
+    Raises:
+        DataError: nobody can tell whether -1 is a label; two names that are given are one number.
+    """
     if given is not None:
+        alike = Counter(map(label_name, given))
+        twice = [f"task.labels: {name} is named {count} times" for name, count in alike.items() if count > 1]
+        if twice:
+            raise DataError("task.labels names one number twice", twice, "1 and 1.0 are one label.")
         return tuple(given)
-    found = set(names)
-    if all(name.removeprefix("-").isdecimal() for name in found):
+    found = _without_missing(set(names))
+    if all(map(is_whole, found)):
         return tuple(sorted(found, key=lambda name: (int(name), name)))
     return tuple(sorted(found))
 
 
-def find_classes(values: Sequence[Sequence[Any]], labels: Sequence[str], numbers: Sequence[int]) -> list[list[int]]:
-    """The classes of every row's labels. A whole number that is no label's name is a class by position.
+def _without_missing(found: set[str]) -> set[str]:
+    """The names but for -1 and -100; -1 stays beside 1 alone, and on a scale with other negative numbers."""
+    others = found.difference(NO_LABEL)
+    if "-1" not in found:
+        return others
+    if others == {"0", "1"}:
+        raise DataError(
+            "the labels are -1, 0 and 1, and -1 may stand for 'no label'",
+            ["label: found -1, 0 and 1: three classes, or two and rows without a label"],
+            'Say which: task.labels: ["-1", "0", "1"], or task.labels: ["0", "1"] to leave the rows with -1 out.',
+        )
+    if others == {"1"} or any(is_whole(name) and int(name) < 0 for name in others):
+        return others | {"-1"}
+    return others
+
+
+def find_classes(
+    values: Sequence[Sequence[Any]], labels: Sequence[str], numbers: Sequence[int], given: Sequence[str] | None
+) -> list[list[int]]:
+    """The classes of every row's labels.
+
+    Args:
+        given: the names in the order that the recipe gives them. A whole number that is no label's name is a position
+            among these; where labels were learned, their order is nobody's, and a number means nothing.
 
     Raises:
         DataError: labels that training did not see, with the lines that hold them.
     """
-    classes = {name: place for place, name in enumerate(labels)}
-    by_position = not any(name.removeprefix("-").isdecimal() for name in labels)
+    classes = {label_name(name): place for place, name in enumerate(labels)}
+    by_position = given is not None and not any(map(is_whole, labels))
     unknown: dict[str, list[int]] = {}
     found: list[list[int]] = []
     for items, line in zip(values, numbers, strict=True):
@@ -69,10 +136,16 @@ def find_classes(values: Sequence[Sequence[Any]], labels: Sequence[str], numbers
         found.append(row)
     if unknown:
         known = ", ".join(map(repr, labels[:20])) + (", …" if len(labels) > 20 else "")
+        remedy = f"The task knows {known}. Name every label in task.labels, or remove these rows."
+        if all(map(is_whole, unknown)) and not any(map(is_whole, labels)):
+            remedy = (
+                f"The task knows {known}, sorted by name, so that a number says nothing of which one is meant. Write"
+                " names here, or train with task.labels, which gives the names their numbers."
+            )
         raise DataError(
             f"{len(unknown)} labels are not the task's: training did not see them",
             listed(f"{name!r:.60}: {_lines(lines)}" for name, lines in sorted(unknown.items())),
-            f"The task knows {known}. Name every label in task.labels, or remove these rows.",
+            remedy,
         )
     return found
 

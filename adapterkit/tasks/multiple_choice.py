@@ -4,20 +4,23 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from adapterkit.data import as_rows
 from adapterkit.errors import DataError
 from adapterkit.metrics import Metric, bootstrap, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
-from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.as_json import OPTIONAL
+from adapterkit.tasks.checked_rows import Cuts, check, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad
+from adapterkit.tasks.labels import is_missing, label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
 from adapterkit.tasks.protocol import (
     Batch,
@@ -29,18 +32,48 @@ from adapterkit.tasks.protocol import (
     Vocabulary,
     reject_class_weights,
 )
+from adapterkit.tasks.right_choice import (
+    FROM_0,
+    FROM_1,
+    READINGS,
+    WORDS,
+    choices_of,
+    find_reading,
+    place_of,
+    readings_of,
+    undecided,
+)
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.unlabelled import UnlabelledTask
+from adapterkit.tasks.values import Checked
 
 
 @dataclass(frozen=True)
 class MultipleChoice(UnlabelledTask):
-    """The right one of a row's choices."""
+    """The right one of a row's choices.
+
+    Attributes:
+        reading: how the labels of the training rows name it, a key of `READINGS`; "" where no rows were read.
+    """
 
     kind: ClassVar[str] = "multiple-choice"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["multiple-choice"]
     answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {"accuracy": True}
+
+    reading: str = field(default="", metadata=OPTIONAL)
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
+        task = super().prepare(settings, rows)
+        asked = settings.right_choice
+        usable = [index for index, row in enumerate(rows) if task.problem_of(row, "train") is None]
+        return replace(task, reading=find_reading(as_rows(rows).select(usable)) if asked == "auto" else asked)
+
+    def inconsistencies(self) -> list[str]:
+        unknown = self.reading and self.reading not in READINGS
+        wrong = [f"reading: found {self.reading!r:.40}, expected one of {', '.join(READINGS)}"] if unknown else []
+        return super().inconsistencies() + wrong
 
     @classmethod
     def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
@@ -51,6 +84,11 @@ class MultipleChoice(UnlabelledTask):
         return 1
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
+        asked = self.settings.right_choice
+        return self._problem(row, purpose, "" if asked == "auto" else asked)
+
+    def _problem(self, row: Row, purpose: Purpose, reading: str) -> str | None:
+        """Why a row cannot be used where labels are read in one way, or in any way where it is ""."""
         problem = text_problem(row, "question", *(["context"] if row.get("context") is not None else []))
         if problem:
             return problem
@@ -64,11 +102,31 @@ class MultipleChoice(UnlabelledTask):
             return None if choices else "no choices"
         if len(choices) < 2:
             return f"{len(choices)} choices, expected at least two"
-        if row.get("label") is None:
+        if is_missing(row.get("label")):
             return "no label"
-        if _place(row, choices) is None:
-            return f"label {row['label']!r:.40} is none of the {len(choices)} choices"
-        return None
+        if stands_for_none(row["label"], ()):
+            return f"label {label_name(row['label'])} stands for 'no label'"
+        readable = place_of(row, reading) is not None if reading else bool(readings_of(row))
+        return None if readable else f"label {row['label']!r:.40} is none of the {len(choices)} choices"
+
+    def check_rows(self, rows: Sequence[Row], purpose: Purpose = "train") -> Checked:
+        """Split off the rows that cannot be used.
+
+        Raises:
+            DataError: no row can be used, or the labels can only be read in another way than those of training rows.
+        """
+        if purpose == "predict" or self.settings.right_choice != "auto":
+            return super().check_rows(rows, purpose)
+        reading = find_reading(rows, self.reading)
+        return check(rows, self.columns, lambda row: self._problem(row, purpose, reading), purpose)
+
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        if self.settings.right_choice != "auto" or not self.reading:
+            return []
+        note = f"the label is read as {WORDS[self.reading]}"
+        if self.reading == FROM_0 and undecided(rows):
+            return [f"{note}, though no label shows that it is not counted from 1; task.right_choice says which"]
+        return [note] if self.reading == FROM_1 else []
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         limit = longest(self.settings, vocabulary)
@@ -163,8 +221,9 @@ class MultipleChoice(UnlabelledTask):
         return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
 
     def _labels(self, rows: Sequence[Row]) -> list[int]:
-        numbers = numbers_of(rows)
-        places = [_place(row, choices_of(row) or []) for row in rows]
+        asked = self.settings.right_choice
+        reading = find_reading(rows, self.reading) if asked == "auto" else asked
+        numbers, places = numbers_of(rows), [place_of(row, reading) for row in rows]
         bad = [
             f"line {numbers[index]}: label {rows[index].get('label')!r:.40} is none of the choices"
             for index, place in enumerate(places)
@@ -173,31 +232,6 @@ class MultipleChoice(UnlabelledTask):
         if bad:
             raise DataError(f"{len(bad)} rows have no right choice", listed(bad))
         return [place for place in places if place is not None]
-
-
-def choices_of(row: Row) -> list[str] | None:
-    """The choices of a row: a list, or the list under "text" of a dict (ARC, CommonsenseQA on the hub)."""
-    choices = row.get("choices")
-    if isinstance(choices, Mapping):
-        choices = choices.get("text")
-    return choices if isinstance(choices, list) else None
-
-
-def _place(row: Row, choices: Sequence[str]) -> int | None:
-    """The position of the right choice, from its position, its text, its name in the row, or its letter."""
-    label = row.get("label")
-    if isinstance(label, bool):
-        return None
-    if isinstance(label, int):
-        return label if 0 <= label < len(choices) else None
-    if not isinstance(label, str):
-        return None
-    raw = row.get("choices")
-    names = raw.get("label") if isinstance(raw, Mapping) else None
-    for known in (list(choices), names, string.ascii_uppercase[: len(choices)], list(map(str, range(len(choices))))):
-        if known is not None and list(known).count(label) == 1:
-            return list(known).index(label)
-    return None
 
 
 def _there(batch: Batch, logits_BK: Tensor) -> Tensor:

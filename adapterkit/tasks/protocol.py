@@ -129,6 +129,17 @@ class Task(ABC):
     def classes(self) -> int:
         """Number of logits per item: labels, targets, 2 for answer spans, 1 for choices, 0 for language models."""
 
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        """What a user should know of how the targets of these rows, all usable, were read."""
+        return []
+
+    def telling_metric(self, rows: Sequence[Row]) -> tuple[str, str]:
+        """The metric to pick a state by on these usable rows: the main one, or another with the reason.
+
+        Of rows that lack what the main metric counts, every state has the same score.
+        """
+        return self.main_metric, ""
+
     @property
     def stratify_by(self) -> str | None:
         """The column whose classes a validation share keeps in proportion; None where rows have no class."""

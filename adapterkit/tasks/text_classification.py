@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -18,8 +18,10 @@ from adapterkit.metrics import Metric
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.as_json import OPTIONAL
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
+from adapterkit.tasks.labels import is_missing, split_cell
 from adapterkit.tasks.protocol import (
     Batch,
     Encoded,
@@ -33,7 +35,8 @@ from adapterkit.tasks.protocol import (
     reject_label_smoothing,
 )
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.text_problems import PROBLEMS, TextProblem, detect
+from adapterkit.tasks.text_problem import NAMES, TextProblem
+from adapterkit.tasks.text_problems import PROBLEMS, detect
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class TextClassification(Task):
     Attributes:
         settings, labels, problem: see `Task`.
         targets: numbers per row of a regression, else 0.
+        form: how a row's labels are written; see `TextProblem`.
     """
 
     kind: ClassVar[str] = "text-classification"
@@ -53,16 +57,17 @@ class TextClassification(Task):
     labels: tuple[str, ...] = ()
     problem: str = "single-label"
     targets: int = 0
+    form: str = field(default=NAMES, metadata=OPTIONAL)
 
     @classmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> TextClassification:
         unread = cls(settings)
-        usable = usable_indices(rows, lambda row: unread._text_problem(row) or _label_problem(row.get("label")))
-        values = [rows[index]["label"] for index in usable]
+        usable = usable_indices(rows, lambda row: text_row_problem(row) or _label_problem(unread._label(row)))
+        values = [unread._label(rows[index]) for index in usable]
         numbers = [numbers_of(rows)[index] for index in usable]
-        asked = PROBLEMS.get(settings.problem) or detect(values, numbers)
+        asked = PROBLEMS.get(settings.problem) or detect(values, numbers, settings.labels)
         problem = asked.learned(values, numbers, settings.labels)
-        return cls(settings, problem.labels, problem.name, problem.targets)
+        return cls(settings, problem.labels, problem.name, problem.targets, problem.form)
 
     @classmethod
     def has_labels(cls, settings: TaskSettings) -> bool:
@@ -82,7 +87,8 @@ class TextClassification(Task):
 
     @cached_property
     def _problem(self) -> TextProblem:
-        return PROBLEMS[self.problem](self.labels, self.targets)
+        given = self.settings.labels is not None
+        return PROBLEMS[self.problem](self.labels, self.targets, self.form, given)
 
     @property
     def stratify_by(self) -> str | None:
@@ -97,11 +103,11 @@ class TextClassification(Task):
         return scores.NAMES[self.problem]
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
-        problem = self._text_problem(row)
-        if problem or (purpose == "predict" and row.get("label") is None):
+        problem = text_row_problem(row)
+        if problem or purpose == "predict":
             return problem
-        value = row.get("label")
-        return _label_problem(value) or (None if purpose == "predict" else self._problem.misfit(value))
+        value = self._label(row)
+        return _label_problem(value) or self._problem.misfit(value)
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         labels = [None] * len(rows) if purpose == "predict" else self._labels(rows)
@@ -173,7 +179,7 @@ class TextClassification(Task):
     def _labels(self, rows: Sequence[Row]) -> list[Any]:
         """One class, one 0/1 vector, or one list of numbers per row. Raises DataError for labels unknown or unfit."""
         numbers = numbers_of(rows)
-        values = [row.get("label") for row in rows]
+        values = [self._label(row) for row in rows]
         unfit = [
             f"line {numbers[index]}: {problem}"
             for index, value in enumerate(values)
@@ -183,13 +189,26 @@ class TextClassification(Task):
             raise DataError(f"{len(unfit)} rows have no usable label", listed(unfit))
         return self._problem.read(values, numbers)
 
-    def _text_problem(self, row: Row) -> str | None:
-        return text_problem(row, "text", *(["text_pair"] if row.get("text_pair") is not None else []))
+    def _label(self, row: Row) -> Any:
+        """A row's label as written, or the list of those that one cell holds."""
+        value, separator = row.get("label"), self.settings.label_separator
+        return split_cell(value, separator) if separator is not None else value
+
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        return self._problem.notes([self._label(row) for row in rows])
+
+    def telling_metric(self, rows: Sequence[Row]) -> tuple[str, str]:
+        return self._problem.telling_metric(self._labels(rows), self.main_metric)
+
+
+def text_row_problem(row: Row) -> str | None:
+    """What is wrong with a row's text or pair of texts."""
+    return text_problem(row, "text", *(["text_pair"] if row.get("text_pair") is not None else []))
 
 
 def _label_problem(value: Any) -> str | None:
     """Why a value cannot be any kind of label."""
-    if value is None:
+    if is_missing(value):
         return "no label"
     for item in value if isinstance(value, list) else [value]:
         if item is None or not isinstance(item, str | int | float):

@@ -7,35 +7,52 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import ENTITY_METRICS, Metric, bootstrap, both_tags, entities, entity_statistics, is_iob2
+from adapterkit.metrics import ENTITY_METRICS, Metric, bootstrap, both_tags, entities, entity_statistics, is_iob2, ratio
 from adapterkit.metrics import classification as classification_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
+from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, usable_indices
 from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_labels, surrounded, surroundings
-from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
+from adapterkit.tasks.labels import (
+    class_weights,
+    find_classes,
+    learn_labels,
+)
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import IGNORED, Batch, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
+from adapterkit.tasks.sub_tokens import first_tokens
+from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
+from adapterkit.tasks.tag_reader import TagReader
 from adapterkit.tasks.windows import middle_owner, windows
-from adapterkit.tasks.words import find_scheme, first_tokens, tag_name, words_of
 
 WIDEST_OVERLAP = 64
 """Tokens that neighbouring windows share, at most; a quarter of a short window."""
 
 
 class Tagged(NamedTuple):
-    """The answer of one window: the class of each of its words and that class's probability, (W,)."""
+    """The answer of one window.
+
+    Attributes:
+        classes: (W,) of its words.
+        scores: (W,) the probabilities of these classes.
+        loss_nats: summed cross-entropy of the words that are labelled.
+        labelled: how many these are.
+    """
 
     classes: NDArray[np.int64]
     scores: NDArray[np.float32]
+    loss_nats: float = 0.0
+    labelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,12 @@ class TokenClassification(Task):
     kind: ClassVar[str] = "token-classification"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["token-classification"]
     answers_places: ClassVar[bool] = True
-    metric_directions: ClassVar[Mapping[str, bool]] = {**ENTITY_METRICS, "accuracy": True, "macro_f1": True}
+    metric_directions: ClassVar[Mapping[str, bool]] = {
+        **ENTITY_METRICS,
+        "accuracy": True,
+        "macro_f1": True,
+        "loss": False,
+    }
 
     settings: TaskSettings
     labels: tuple[str, ...] = ()
@@ -60,16 +82,17 @@ class TokenClassification(Task):
 
     @classmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> TokenClassification:
-        unread = cls(settings, scheme="flat")
-        usable = usable_indices(rows, lambda row: unread.problem_of(row, "train"))
-        names = [[tag_name(tag, settings.labels) for tag in rows[index]["tags"]] for index in usable]
-        numbers = [numbers_of(rows)[index] for index in usable]
-        scheme = settings.tags if settings.tags != "auto" else find_scheme(names, numbers)
-        kept = [row for row in names if scheme == "flat" or all(map(is_iob2, row))]
-        counts = Counter(tag for row in kept for tag in row)
+        reader = TagReader(settings, "flat")
+        usable = usable_indices(rows, lambda row: reader.problem_of(row, "train"))
+        names = [reader.names_of(rows[index]) for index in usable]
+        scheme = reader.find_scheme(names, [numbers_of(rows)[index] for index in usable])
+        if scheme == "iob2":
+            names = [to_iob2(row) for row in names if all(map(is_entity_tag, row))]
+        counts = Counter(tag for row in names for tag in row)
         # A rare type may have one-word entities only in training and longer ones in test: both its tags are labels.
         names_found = list(counts) if scheme == "flat" else both_tags(counts)
-        labels = learn_labels(names_found, settings.labels)
+        given = settings.labels if scheme == "flat" or settings.labels is None else iob2_names(settings.labels)
+        labels = learn_labels(names_found, given)
         if len(labels) < 2:
             raise DataError(
                 "token classification needs at least two tags",
@@ -77,7 +100,7 @@ class TokenClassification(Task):
                 "Check data.columns.tags, or name all tags in task.labels.",
             )
         most = min(labels, key=lambda tag: (-counts[tag], tag))
-        task = cls(settings, labels, scheme, "O" if scheme == "iob2" and "O" in labels else most)
+        task = cls(settings, labels, scheme, OUTSIDE if scheme == "iob2" and OUTSIDE in labels else most)
         problems = task.inconsistencies()
         if problems:
             raise DataError(f"the tags do not fit the scheme {scheme}", problems, "Correct task.labels or task.tags.")
@@ -114,29 +137,14 @@ class TokenClassification(Task):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return (*ENTITY_METRICS, "accuracy") if self.scheme == "iob2" else ("accuracy", "macro_f1")
+        return (*ENTITY_METRICS, "accuracy", "loss") if self.scheme == "iob2" else ("accuracy", "macro_f1", "loss")
+
+    @cached_property
+    def _reader(self) -> TagReader:
+        return TagReader(self.settings, self.scheme)
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
-        tokens, tags = row.get("tokens"), row.get("tags")
-        if tokens is None:
-            problem = text_problem(row, "text") if row.get("text") is not None else "no tokens"
-            if problem or purpose == "predict":
-                return problem
-            tokens = row["text"].split()
-        if not isinstance(tokens, list):
-            return f"tokens is {type(tokens).__name__}, expected a list of words"
-        for place, token in enumerate(tokens):
-            if problem := text_problem({"word": token}, "word"):
-                return f"tokens[{place}]: {problem}"
-        if purpose == "predict":
-            return None
-        if not isinstance(tags, list):
-            return "no tags" if tags is None else f"tags is {type(tags).__name__}, expected a list"
-        if len(tags) != len(tokens):
-            return f"{len(tokens)} tokens, but {len(tags)} tags"
-        if not tags:
-            return "no words"
-        return next((problem for tag in tags if (problem := self._tag_problem(tag))), None)
+        return self._reader.problem_of(row, purpose)
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         needs_fast(vocabulary, self.kind, "tags are set at words, which need them.")
@@ -145,7 +153,7 @@ class TokenClassification(Task):
         room = max(1, longest(self.settings, vocabulary) - len(before) - len(after))
         cuts = Cuts(rows)
         features: list[Feature] = []
-        for index, (ids, firsts) in enumerate(first_tokens([words_of(row) for row in rows], vocabulary)):
+        for index, (ids, firsts) in enumerate(first_tokens([self._reader.words_of(row) for row in rows], vocabulary)):
             found = windows(len(ids), room, min(WIDEST_OVERLAP, room // 4))
             owner = middle_owner(found, len(ids))
             for place, window in enumerate(found):
@@ -192,12 +200,14 @@ class TokenClassification(Task):
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature: `Tagged` for the words of the window that no other window answers for."""
-        top = logits.detach().float().softmax(dim=-1).max(dim=-1)
+        logits_BTC = logits.detach().float()
+        top = logits_BTC.softmax(dim=-1).max(dim=-1)
+        loss_B, labelled_B = _losses(logits_BTC, batch.labels)
         score_BT, class_BT = top.values.cpu().numpy(), top.indices.cpu().numpy()
         found = []
         for place, feature in enumerate(batch.features):
             at = np.asarray(feature.extras["at"], dtype=np.int64)
-            found.append(Tagged(class_BT[place][at], score_BT[place][at]))
+            found.append(Tagged(class_BT[place][at], score_BT[place][at], loss_B[place], labelled_B[place]))
         return found
 
     def predictions(
@@ -205,7 +215,7 @@ class TokenClassification(Task):
     ) -> list[dict[str, Any]]:
         answers = []
         for row, (tags, scores) in zip(rows, self._tags(rows, features, outputs), strict=True):
-            words = words_of(row)
+            words = self._reader.words_of(row)
             answer: dict[str, Any] = {"tokens": words, "tags": tags, "scores": scores}
             if self.scheme == "iob2":
                 answer["entities"] = [
@@ -236,6 +246,11 @@ class TokenClassification(Task):
         )
         formulas = {"accuracy": classification_scores.accuracy, "macro_f1": classification_scores.macro_f1}
         every = bootstrap(words_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
+        losses_NS = np.zeros((len(rows), 2))
+        for feature, output in zip(features, outputs, strict=True):
+            losses_NS[feature.row] += output.loss_nats, output.labelled
+        per_word = {"loss": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}
+        every |= bootstrap(losses_NS, per_word, self.metric_directions, resamples=resamples, seed=seed)
         if self.scheme == "iob2":
             right = [[self.labels[place] for place in row] for row in gold]
             every |= entity_statistics(right, predicted, resamples, seed)
@@ -247,7 +262,7 @@ class TokenClassification(Task):
         """The tag of every word and its probability; `fallback` with 0 for words without a sub-token."""
         answers: list[tuple[list[str], list[float]]] = []
         for row in rows:
-            words = len(words_of(row))
+            words = len(self._reader.words_of(row))
             answers.append(([self.fallback] * words, [0.0] * words))
         for feature, output in zip(features, outputs, strict=True):
             tags, scores = answers[feature.row]
@@ -264,11 +279,22 @@ class TokenClassification(Task):
         ]
         if bad:
             raise DataError(f"{len(bad)} rows have no usable tags", listed(bad))
-        return find_classes([row["tags"] for row in rows], self.labels, numbers)
+        return find_classes([self._reader.read(row) for row in rows], self.labels, numbers, self.settings.labels)
 
-    def _tag_problem(self, tag: Any) -> str | None:
-        if not isinstance(tag, str | int) or isinstance(tag, bool) or not str(tag).strip():
-            return f"tag {tag!r:.40} is not a tag"
-        if self.scheme == "iob2" and not is_iob2(tag_name(tag, self.labels)):
-            return f"tag {tag!r:.40} is not O, B-… or I-…"
-        return None
+    def notes(self, rows: Sequence[Row]) -> list[str]:
+        return self._reader.notes([self._reader.names_of(row) for row in rows], self.labels)
+
+    def telling_metric(self, rows: Sequence[Row]) -> tuple[str, str]:
+        metric = self.main_metric
+        outside = self.labels.index(OUTSIDE) if OUTSIDE in self.labels else -1
+        if metric in ENTITY_METRICS and all(place == outside for row in self._classes(rows) for place in row):
+            return "loss", f"they hold no entity, so that every state has an {metric} of 0"
+        return metric, ""
+
+
+def _losses(logits_BTC: Tensor, labels_BT: Tensor | None) -> tuple[list[float], list[int]]:
+    """Per row, the summed cross-entropy of its labelled words, in nats, and how many these are."""
+    if labels_BT is None:
+        return [0.0] * len(logits_BTC), [0] * len(logits_BTC)
+    loss_BT = F.cross_entropy(logits_BTC.transpose(1, 2), labels_BT, ignore_index=IGNORED, reduction="none")
+    return loss_BT.sum(dim=1).tolist(), (labels_BT != IGNORED).sum(dim=1).tolist()

@@ -43,6 +43,8 @@ ANOTHER_VALUE: dict[str, Any] = {
     "labels": ["no", "yes"],
     "problem": "single-label",
     "tags": "flat",
+    "label_separator": "|",
+    "right_choice": "letter",
     "stride_tokens": 32,
     "max_answer_tokens": 10,
     "unanswerable": True,

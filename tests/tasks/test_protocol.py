@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe import KINDS
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import TASKS, GeneratingTask, Task, Vocabulary
+from adapterkit.tasks.as_json import OPTIONAL
 from tests.tasks.conftest import FAMILY, ROWS
 
 Make = Callable[..., Task]
@@ -56,7 +58,8 @@ def test_a_stored_task_with_wrong_fields_is_refused_with_every_problem(kind: str
     assert {problem.split(":")[0] for problem in caught.value.problems} == {"kind", "extra", "settings"}
     with pytest.raises(DataError, match=r"settings\.nonsense"):
         TASKS[kind].from_dict({**stored, "settings": {**stored["settings"], "nonsense": 1}})
-    for name in stored:
+    optional = {entry.name for entry in fields(TASKS[kind]) if entry.metadata == OPTIONAL}  # type: ignore[arg-type]
+    for name in stored.keys() - optional:
         with pytest.raises(DataError, match=f"{name}"):
             TASKS[kind].from_dict({key: value for key, value in stored.items() if key != name})
 

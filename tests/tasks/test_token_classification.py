@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from adapterkit.data import Rows
 from adapterkit.errors import BackboneError, DataError
 from adapterkit.metrics import entities, entity_statistics
 from adapterkit.tasks import Batch, Task, Vocabulary
+from adapterkit.tasks.tag_reader import HOW_TO_LIST
 from tests.tasks.test_protocol import Make, Vocabularies
 from tests.tiny import FAMILIES
 
@@ -50,7 +52,10 @@ def test_labels_go_through_sub_tokens_and_windows_and_back(
     seen = [word for feature in features for word in feature.extras["words"]]
     assert len(seen) == len(set(seen)), "a word is answered twice"
     assert answers[0]["tokens"] == words
-    assert answers[0]["tags"] == [tag if place in seen else "O" for place, tag in enumerate(tags)]
+    opened = [
+        f"B-{tag[2:]}" if tag[:2] == "I-" and before[1:] != tag[1:] else tag for before, tag in pairwise(["O", *tags])
+    ]
+    assert answers[0]["tags"] == [tag if place in seen else "O" for place, tag in enumerate(opened)]
     assert all(feature.length_tokens <= limit for feature in features)
     labelled = sum(label >= 0 for feature in features for label in feature.labels)
     assert labelled == len(seen)
@@ -84,7 +89,7 @@ def test_a_text_is_split_at_white_space_to_predict(task_of: Make, vocabulary_of:
 
 @pytest.mark.parametrize(
     ("tags", "scheme"),
-    [(["O", "B-x", "I-x"], "iob2"), (["NOUN", "VERB"], "flat"), (["O", "X"], "flat"), ([1, 2, 3], "flat"),
+    [(["O", "B-x", "I-x"], "iob2"), (["NOUN", "VERB"], "flat"), (["O", "X"], "flat"), (["1", "2", "x"], "flat"),
      (["B-x", "NOUN"], "flat")],
 )  # fmt: skip
 def test_the_scheme_is_found(tags: list[Any], scheme: str, task_of: Make) -> None:
@@ -99,7 +104,7 @@ def test_tags_that_break_the_scheme_are_named_by_line(task_of: Make) -> None:
         task_of(KIND, rows)
     task = task_of(KIND, rows, tags="iob2")
     assert task.labels == ("B-x", "I-x", "O")
-    assert task.check_rows(rows).problems == [(9, "tag 'B_x' is not O, B-… or I-…")]
+    assert task.check_rows(rows).problems == []
     assert task_of(KIND, rows, tags="flat").labels == ("B-x", "B_x", "O")
 
 
@@ -107,8 +112,14 @@ def test_tags_that_break_the_scheme_are_named_by_line(task_of: Make) -> None:
     ("row", "reason"),
     [
         ({"tokens": ["a"], "tags": ["O", "O"]}, "1 tokens, but 2 tags"),
-        ({"tokens": "a b", "tags": ["O", "O"]}, "tokens is str, expected a list of words"),
-        ({"tokens": ["a"], "tags": "O"}, "tags is str, expected a list"),
+        (
+            {"tokens": "a b", "tags": ["O", "O"]},
+            f"tokens is str, expected a list of words; {HOW_TO_LIST}",
+        ),
+        (
+            {"tokens": ["a"], "tags": "O"},
+            f"tags is str, expected a list; {HOW_TO_LIST}",
+        ),
         ({"tokens": ["a"]}, "no tags"),
         ({"tokens": [], "tags": []}, "no words"),
         ({"tokens": ["a"], "tags": [None]}, "tag None is not a tag"),
@@ -189,3 +200,15 @@ def test_class_weights_count_words(task_of: Make) -> None:
     assert task_of(KIND, rows).class_weights(None, rows) is None
     assert task_of(KIND, rows).label_counts(rows) == {"X": 3, "Y": 1}
     assert task_of(KIND, rows).class_weights("balanced", rows) == pytest.approx([2 / 3, 2.0])
+
+
+def test_the_loss_is_torch_s_over_all_words(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    rows = [{"tokens": ["Ada", "lived", "there"], "tags": ["B-x", "O", "O"]}, {"tokens": ["So"], "tags": ["O"]}]
+    task, vocabulary = task_of(KIND, rows), vocabulary_of("bert")
+    features = task.encode(rows, vocabulary, "score").features
+    batch = task.collate(features, vocabulary)
+    logits = torch.randn(*batch.labels.shape, task.classes, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=-100)
+    loss = task.score(rows, features, task.outputs(logits, batch), resamples=0)["loss"]
+    assert loss.value == pytest.approx(expected.item(), rel=1e-6)
+    assert not loss.higher_is_better

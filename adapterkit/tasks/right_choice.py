@@ -1,0 +1,136 @@
+"""How labels name the right choice: by position from 0 or from 1, by letter, by text, or by a name beside the choices.
+
+One cell often allows several readings: 2 is the second choice or the third, or a choice's text where choices are
+numbers. So a whole column is read in one way: the only one in which all of its labels can be read, or the plainest of
+those that agree.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from adapterkit.errors import DataError
+from adapterkit.tasks.checked_rows import listed, numbers_of
+from adapterkit.tasks.labels import is_missing, label_name
+from adapterkit.tasks.values import Row
+
+FROM_0, FROM_1 = "from-0", "from-1"
+
+
+def choices_of(row: Row) -> list[str] | None:
+    """The choices of a row: a list, or the list under "text" of a dict (ARC, CommonsenseQA on the hub)."""
+    choices = row.get("choices")
+    if isinstance(choices, Mapping):
+        choices = choices.get("text")
+    return choices if isinstance(choices, list) else None
+
+
+def _name(label: str, row: Row) -> int | None:
+    raw = row.get("choices")
+    names = raw.get("label") if isinstance(raw, Mapping) else None
+    return _only(label, [label_name(name) for name in names]) if isinstance(names, list) else None
+
+
+def _text(label: str, row: Row) -> int | None:
+    return _only(label, [label_name(choice) for choice in choices_of(row) or []])
+
+
+def _letter(label: str, row: Row) -> int | None:
+    letter = label.strip("(). ").upper()
+    return _only(letter, list(string.ascii_uppercase[: len(choices_of(row) or [])]))
+
+
+def _from_0(label: str, row: Row) -> int | None:
+    return int(label) if label.isdecimal() and int(label) < len(choices_of(row) or []) else None
+
+
+def _from_1(label: str, row: Row) -> int | None:
+    return int(label) - 1 if label.isdecimal() and 1 <= int(label) <= len(choices_of(row) or []) else None
+
+
+def _only(label: str, names: Sequence[str]) -> int | None:
+    return names.index(label) if names.count(label) == 1 else None
+
+
+READINGS: Mapping[str, Callable[[str, Row], int | None]] = MappingProxyType(
+    {"name": _name, "text": _text, "letter": _letter, FROM_0: _from_0, FROM_1: _from_1}
+)
+"""Reading -> the position of the right choice, or None where a label cannot be read so; the plainest first."""
+
+WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "name": "the name of a choice",
+        "text": "the text of a choice",
+        "letter": "the letter of a choice",
+        FROM_0: "a position counted from 0",
+        FROM_1: "a position counted from 1",
+    }
+)
+
+
+def place_of(row: Row, reading: str) -> int | None:
+    """The position of the right choice; None where the label names none of them."""
+    label = row.get("label")
+    if isinstance(label, bool) or is_missing(label) or not isinstance(label, str | int | float):
+        return None
+    return READINGS[reading](label_name(label), row)
+
+
+def readings_of(row: Row) -> dict[str, int]:
+    """Every way in which a row's label can be read, with the position of the choice that it then names."""
+    return {reading: place for reading in READINGS if (place := place_of(row, reading)) is not None}
+
+
+def find_reading(rows: Sequence[Row], known: str = "") -> str:
+    """The one way in which all these labels can be read; rows whose label is none of the choices are passed over.
+
+    Args:
+        known: how the labels of training rows were read, "" if that is what is asked.
+
+    Raises:
+        DataError: no way fits all labels, or several do and name other choices; with the lines that show it.
+    """
+    numbers = numbers_of(rows)
+    found = [(numbers[index], row, ways) for index, row in enumerate(rows) if (ways := readings_of(row))]
+    fitting = [reading for reading in READINGS if all(reading in ways for _, _, ways in found)]
+    if known in fitting or not found:
+        return known or FROM_0
+    if not fitting or (known in (FROM_0, FROM_1) and {FROM_0, FROM_1}.issuperset(fitting)):
+        raise _contradiction(found, known)
+    if fitting[0] == "name" or fitting == [FROM_0, FROM_1]:
+        return fitting[0]
+    others = [reading for reading in fitting if reading != FROM_1 or FROM_0 not in fitting]
+    for line, row, ways in found:
+        if len({ways[reading] for reading in others}) > 1:
+            raise DataError(
+                "labels can be read in several ways, which name other choices",
+                [
+                    f"line {line}: label {row['label']!r:.40} is {WORDS[reading]}, choice {ways[reading] + 1}"
+                    for reading in others
+                ],
+                f"Say which: task.right_choice: {' or '.join(others)}.",
+            )
+    return fitting[0]
+
+
+def _contradiction(found: Sequence[tuple[int, Row, Mapping[str, int]]], known: str) -> DataError:
+    """The first line for every set of readings that some line has alone."""
+    first: dict[tuple[str, ...], str] = {}
+    for line, row, ways in found:
+        if known not in ways:
+            words = " or ".join(WORDS[reading] for reading in ways)
+            first.setdefault(tuple(ways), f"line {line}: label {row['label']!r:.40} is {words}")
+    trained = f"; those of training rows were {WORDS[known]}" if known else ""
+    return DataError(
+        f"the labels cannot be read in one way{trained}",
+        listed(first.values()),
+        "Write all of them in one way. Where some are wrong, task.right_choice says in training which way is right, and"
+        " leaves them out.",
+    )
+
+
+def undecided(rows: Sequence[Row]) -> bool:
+    """Whether positions may as well be counted from 1: no label is 0, and none is beyond the last choice."""
+    return {FROM_0, FROM_1} <= set.intersection(*(set(readings_of(row)) for row in rows)) if rows else False

@@ -1,0 +1,116 @@
+"""What every problem of text classification gives: labels read, a loss, answers and scores."""
+
+# Axes: B rows of a batch, N rows, C classes or targets.
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from adapterkit.metrics import Metric
+from adapterkit.tasks.labels import Wanted
+from adapterkit.tasks.values import Loss
+
+NAMES = "names"
+MULTI_HOT = "multi-hot"
+
+
+@dataclass(frozen=True)
+class TextProblem(ABC):
+    """How the labels of one task are read, learned and scored.
+
+    Attributes:
+        labels: names in class order; empty for a regression.
+        targets: numbers per row of a regression, else 0.
+        form: how a row's labels are written: "names", or "multi-hot", a 0 or 1 for every label.
+        given: whether the recipe names the labels, so that numbers may be positions among them.
+        smooths, weighs: whether label smoothing and class weights mean something here.
+    """
+
+    name: ClassVar[str]
+    fewest_labels: ClassVar[int]
+    dtype: ClassVar[torch.dtype] = torch.float32
+    smooths: ClassVar[bool] = False
+    weighs: ClassVar[bool] = True
+    forms: ClassVar[tuple[str, ...]] = (NAMES,)
+
+    labels: tuple[str, ...] = ()
+    targets: int = 0
+    form: str = NAMES
+    given: bool = False
+
+    @classmethod
+    @abstractmethod
+    def learned(cls, values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] | None) -> TextProblem:
+        """The problem that the labels of training rows pose. Raises DataError where there is nothing to learn."""
+
+    @classmethod
+    @abstractmethod
+    def sample(cls, names: Sequence[str], count: int) -> list[Any]:
+        """`count` labels, every name among them where count allows."""
+
+    def inconsistencies(self) -> list[str]:
+        """What `learned` can never have made."""
+        problems = []
+        if len(self.labels) < self.fewest_labels:
+            problems.append(f"labels: found {len(self.labels)}, expected at least {self.fewest_labels} ({self.name})")
+        if self.form not in self.forms:
+            problems.append(f"form: found {self.form!r:.40}, expected {' or '.join(self.forms)} ({self.name})")
+        if self.targets:
+            problems.append(f"targets: found {self.targets} ({self.name})")
+        return problems
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return len(self.labels)
+
+    @abstractmethod
+    def misfit(self, value: Any) -> str | None:
+        """Why a label does not fit the problem; None where it does."""
+
+    @abstractmethod
+    def read(self, values: Sequence[Any], numbers: Sequence[int]) -> list[Any]:
+        """What the loss takes for each label that fits. Raises DataError for labels that training did not see."""
+
+    @abstractmethod
+    def loss(self, logits_BC: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Loss:
+        """The loss of transformers' class for the problem."""
+
+    def weights(self, wanted: Wanted, read: Sequence[Any]) -> list[float]:
+        """One weight per label."""
+        raise NotImplementedError
+
+    def notes(self, values: Sequence[Any]) -> list[str]:
+        """What a user should know of how these labels, which fit, are read."""
+        return []
+
+    def telling_metric(self, read: Sequence[Any], wanted: str) -> tuple[str, str]:
+        """The metric to pick a state by on these rows, and why it is not the one that is wanted; "" where it is."""
+        return wanted, ""
+
+    @abstractmethod
+    def counts(self, read: Sequence[Any]) -> dict[str, int]:
+        """How often each label is an answer."""
+
+    def probabilities(self, logits_BC: Tensor) -> Tensor:
+        """Probabilities, or the predicted numbers."""
+        return logits_BC
+
+    @abstractmethod
+    def answer(self, values: Sequence[float]) -> dict[str, Any]:
+        """The JSON-able answer of a row from what `probabilities` gives."""
+
+    @abstractmethod
+    def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
+        """The metrics of the problem, main one first."""
+
+
+def items_of(value: Any) -> list[Any]:
+    """What a label holds, as a list."""
+    return value if isinstance(value, list) else [value]

@@ -76,7 +76,7 @@ def find_scheme(names: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
     Raises:
         DataError: most tags write entities and some do not, with the lines of these.
     """
-    every = {tag for row in names for tag in row}
+    every = dict.fromkeys(tag for row in names for tag in row)  # in order, so that of equals the first counts
     parsed = [found for tag in every if tag != OUTSIDE and (found := parse_tag(tag)) is not None]
     plain = any(found.notation == "B-…" and found.letter in "BI" for found in parsed)
     others = {tag for tag in every if not is_entity_tag(tag)}

@@ -13,6 +13,8 @@ from adapterkit.heads.own import build_own
 from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from adapterkit.backbone import Backbone
     from adapterkit.recipe import HeadSettings
 
@@ -35,8 +37,13 @@ def resolve(backbone: Backbone, kind: str, settings: HeadSettings) -> HeadSettin
     return settings.model_copy(update={"kind": chosen, "pooling": pooling})
 
 
-def build_head(backbone: Backbone, kind: str, classes: int, settings: HeadSettings, *, seed: int) -> Headed:
+def build_head(
+    backbone: Backbone, kind: str, classes: int, settings: HeadSettings, *, seed: int, trunk: nn.Module | None = None
+) -> Headed:
     """Put a head on the backbone's trunk, initialised from `seed` without touching the global generator.
+
+    Args:
+        trunk: a view of the trunk that the head is put on instead.
 
     Raises:
         HeadError: the kind and the head do not go together, a setting would have no effect, or the family lacks the
@@ -44,11 +51,12 @@ def build_head(backbone: Backbone, kind: str, classes: int, settings: HeadSettin
     """
     resolved = resolve(backbone, kind, settings)
     _check_effect(kind, resolved)
+    trunk = backbone.trunk if trunk is None else trunk
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if resolved.kind == "family":
-            return build_family(backbone, backbone.trunk, kind, classes)
-        return build_own(backbone, backbone.trunk, kind, classes, resolved)
+            return build_family(backbone, trunk, kind, classes)
+        return build_own(backbone, trunk, kind, classes, resolved)
 
 
 def _check_effect(kind: str, resolved: HeadSettings) -> None:

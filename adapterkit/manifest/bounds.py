@@ -5,6 +5,7 @@ from __future__ import annotations
 from adapterkit.manifest.facts import MAX_CLASSES, Manifest
 from adapterkit.manifest.folder import CARD, CONFIG, MANIFEST, TENSORS
 from adapterkit.recipe import KINDS
+from adapterkit.recipe.kinds import FACTS
 
 
 def bound_problems(manifest: Manifest) -> list[str]:
@@ -15,8 +16,7 @@ def bound_problems(manifest: Manifest) -> list[str]:
     problems += _part_problems(manifest)
     if len(manifest.labels) > MAX_CLASSES:
         problems.append(f"{MANIFEST}: task.labels: {len(manifest.labels):,}, expected at most {MAX_CLASSES:,}")
-    if manifest.head.kind == "auto":
-        problems.append(f"{MANIFEST}: head.kind: found 'auto', expected the kind that was built")
+    problems += _head_problems(manifest)
     expected = {CONFIG, TENSORS, CARD}
     if manifest.files.keys() != expected:
         names = ", ".join(sorted(manifest.files))[:200]
@@ -26,6 +26,21 @@ def bound_problems(manifest: Manifest) -> list[str]:
     elif manifest.history and manifest.history[-1].sha256 != manifest.parent:
         problems.append(f"{MANIFEST}: parent: it is not the last entry of history")
     return problems
+
+
+def _head_problems(manifest: Manifest) -> list[str]:
+    """What a head leaves open. Nothing may be: whoever builds it must not have to ask the backbone, or a default."""
+    head, facts = manifest.head, FACTS.get(manifest.kind)
+    if head.kind == "auto":
+        return [f"{MANIFEST}: head.kind: found 'auto' or nothing, expected the kind that was built"]
+    if facts is None:
+        return []
+    pools = facts.pooled and head.kind in ("linear", "mlp")
+    if pools and head.pooling == "auto":
+        return [f"{MANIFEST}: head.pooling: found 'auto' or nothing, expected mean, first or last: what was built"]
+    if not pools and head.pooling != "auto":
+        return [f"{MANIFEST}: head.pooling: found {head.pooling!r}, expected 'auto': this head pools nothing so"]
+    return []
 
 
 def _part_problems(manifest: Manifest) -> list[str]:

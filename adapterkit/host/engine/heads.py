@@ -31,9 +31,9 @@ from adapterkit.backbone import Backbone
 from adapterkit.backbone.module_tables import changed
 from adapterkit.backbone.pretrained import is_model
 from adapterkit.errors import ArtifactError, HeadError
-from adapterkit.heads.family import build_family
+from adapterkit.heads import build_head
 from adapterkit.heads.headed import Headed, in_float32, logits_of
-from adapterkit.heads.own import HEAD_NAME, OwnModel, build_own
+from adapterkit.heads.own import HEAD_NAME, OwnModel
 from adapterkit.recipe import HeadSettings
 
 Role = Literal["trunk", "encoder", "decoder"]
@@ -303,11 +303,8 @@ class Templates:
         )
 
     def _build(self, kind: str, classes: int, settings: HeadSettings) -> Template:
-        with torch.random.fork_rng(devices=[]), _flags_kept(self._backbone.trunk):
-            if settings.kind == "family":
-                headed = build_family(self._backbone, self._trunk, kind, classes)
-            else:
-                headed = build_own(self._backbone, self._trunk, kind, classes, settings)
+        with _flags_kept(self._backbone.trunk):
+            headed = build_head(self._backbone, kind, classes, settings, seed=0, trunk=self._trunk)
         return Template(headed, self._trunk)
 
 

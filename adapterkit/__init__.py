@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from adapterkit import errors
+from adapterkit.harmless import leave_out_harmless_lines
 from adapterkit.lazy import lazily
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ __getattr__, __dir__ = lazily(
         "verify": "adapterkit.artifact",
     },
 )
+
+
+leave_out_harmless_lines()
 
 
 class _AfterPeft:

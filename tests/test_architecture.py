@@ -25,6 +25,7 @@ PACKAGE = ROOT / "adapterkit"
 
 FLOORS: dict[str, int] = {
     "errors": 0,
+    "harmless": 0,
     "lazy": 0,
     "recipe": 1,
     "metrics": 1,

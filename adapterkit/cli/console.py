@@ -66,13 +66,7 @@ def print_error(error: AdapterkitError) -> None:
 
 
 def show_log() -> Callable[[], None]:
-    """Show what adapterkit logs, from warnings on, as notes on standard error. Returns what ends it.
-
-    torchao and bitsandbytes, where they are installed, are imported by transformers and PEFT, and log about parts that
-    only a GPU can use, or that only their own modules would.
-    """
-    for chatty in ("torchao", "torch.utils._pytree", "bitsandbytes"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    """Show what adapterkit logs, from warnings on, as notes on standard error. Returns what ends it."""
     logger, handler = logging.getLogger("adapterkit"), _Notes(logging.WARNING)
     logger.addHandler(handler)
     return lambda: logger.removeHandler(handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from typing import Any
@@ -46,3 +47,16 @@ def test_every_name_on_the_front_door_can_be_reached() -> None:
     assert reached.keys() <= set(dir(adapterkit))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = adapterkit.nothing
+
+
+@pytest.mark.parametrize(
+    ("gpu", "told"), [(False, ["int8 is slow here"]), (True, ["Failed to load x.so: y", "int8 is slow here"])]
+)
+def test_of_other_libraries_lines_only_the_harmless_ones_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, gpu: bool, told: list[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    for line in ("Failed to load x.so: y", "int8 is slow here"):
+        logging.getLogger("torchao").warning(line)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").warning("Failed to load CPU gemm_4bit_forward: %s", "none")
+    assert caplog.messages == told

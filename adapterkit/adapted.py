@@ -206,10 +206,10 @@ class Adapted(nn.Module):
         """The task's small output of every feature, in their order; longest first inside, so that little is padded."""
         found: dict[int, Any] = {}
         with self._answering():
-            for part in group_by_length([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
-                batch = self.task.collate([features[i] for i in part], self.vocabulary).to(self.backbone.device)
+            for chosen in group_by_length([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
+                batch = self.task.collate([features[i] for i in chosen], self.vocabulary).to(self.backbone.device)
                 logits = self(batch.inputs, self.task.answered(batch))
-                found.update(zip(part, self.task.outputs(logits, batch), strict=True))
+                found.update(zip(chosen, self.task.outputs(logits, batch), strict=True))
         return [found[index] for index in range(len(features))]
 
     def generate(self, features: Sequence[Feature], *, batch_size: int = 64) -> list[str]:
@@ -221,8 +221,8 @@ class Adapted(nn.Module):
         with self._answering(), self.autocast():
             for new_tokens, group in self._by_room(task, features).items():
                 lengths = [features[index].length_tokens for index in group]
-                for part in group_by_length(lengths, batch_size=batch_size, shuffle=False):
-                    indices = [group[place] for place in part]
+                for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
+                    indices = [group[place] for place in chosen]
                     prompts = task.collate_prompts([features[index] for index in indices], self.vocabulary)
                     found.update(zip(indices, self._continue(task, prompts, new_tokens), strict=True))
         return [found[index] for index in range(len(features))]
@@ -295,7 +295,7 @@ class Adapted(nn.Module):
 
 def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> Iterator[nn.Module]:
     """The layers from the lowest adapted one up, of those that the module holds: T5 may be there without a decoder."""
-    held = {id(part) for part in module.modules()}
+    held = {id(inner) for inner in module.modules()}
     for site in backbone.sites.sites if lowest else ():
         # All of a decoder lies above an adapted encoder.
         floor = 0 if site.side == "decoder" and "encoder" in lowest else lowest.get(site.side)
@@ -307,9 +307,9 @@ def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> 
 
 def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:
     """Modules that hold nothing of the trunk: those of the head."""
-    shared = {id(part) for part in trunk.modules()}
+    shared = {id(inner) for inner in trunk.modules()}
     for candidate in module.modules():
-        if not any(id(part) in shared for part in candidate.modules()):
+        if not any(id(inner) in shared for inner in candidate.modules()):
             yield candidate
 
 

@@ -20,7 +20,7 @@ def outputs_of(
     adapted: Adapted, features: Sequence[Feature], *, batch_size: int, accelerator: Accelerator | None = None
 ) -> list[Any]:
     """The task's output of every feature, in their order; each process computes its share and all get everything."""
-    return _shared(features, lambda part: adapted.outputs(part, batch_size=batch_size), accelerator)
+    return _shared(features, lambda chosen: adapted.outputs(chosen, batch_size=batch_size), accelerator)
 
 
 def score(
@@ -63,14 +63,14 @@ def _score_texts(
 ) -> dict[str, Metric]:
     first = [rows[group[0]] for group in task.groups(rows)]
     prompts = task.encode(first, adapted.vocabulary, "predict").features
-    texts = _shared(prompts, lambda part: adapted.generate(part, batch_size=batch_size), accelerator)
+    texts = _shared(prompts, lambda chosen: adapted.generate(chosen, batch_size=batch_size), accelerator)
     return task.score_texts(rows, texts, resamples=resamples)
 
 
 def _shared(items: Sequence[Any], compute: Any, accelerator: Accelerator | None) -> list[Any]:
-    """Let every process compute its part of the items, and give all results, in order, to all."""
+    """Let every process compute its share of the items, and give all results, in order, to all."""
     if accelerator is None or accelerator.num_processes == 1:
         return list(compute(items))
     indices = shard(range(len(items)), accelerator.process_index, accelerator.num_processes)
-    parts = gather_object([list(zip(indices, compute([items[index] for index in indices]), strict=True))])
-    return [result for _, result in sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])]
+    gathered = gather_object([list(zip(indices, compute([items[index] for index in indices]), strict=True))])
+    return [result for _, result in sorted((pair for some in gathered for pair in some), key=lambda pair: pair[0])]

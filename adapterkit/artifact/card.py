@@ -26,10 +26,10 @@ def render_card(content: Mapping[str, Any], size_bytes: int) -> bytes:
         content: the manifest's fields, as JSON has them, without files and digests.
         size_bytes: of the tensors' file.
     """
-    parts = [_metadata(content), _head(content, size_bytes), _usage(content), _parts(content), _labels(content)]
-    parts += [_metrics(content)]
-    parts += [_provenance(content), _limits(content)]
-    return ("\n\n".join(part for part in parts if part) + "\n").encode("utf-8")
+    sections = [_metadata(content), _head(content, size_bytes), _usage(content), _parts(content), _labels(content)]
+    sections += [_metrics(content)]
+    sections += [_provenance(content), _limits(content)]
+    return ("\n\n".join(section for section in sections if section) + "\n").encode("utf-8")
 
 
 def escaped(text: object) -> str:
@@ -264,6 +264,6 @@ def _code(value: Any) -> str:
 
 
 def _is_hub_id(name: object) -> bool:
-    parts = str(name).split("/")
-    plain = all(part and part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in parts)
-    return len(parts) <= 2 and plain and not str(name).startswith(".") and str(name).isascii()
+    names = str(name).split("/")
+    plain = all(one and one.replace("-", "").replace("_", "").replace(".", "").isalnum() for one in names)
+    return len(names) <= 2 and plain and not str(name).startswith(".") and str(name).isascii()

@@ -139,8 +139,8 @@ def _head_place_problems(manifest: Manifest, config: Mapping[str, Any], targets:
 
 
 def _below(path: str, modules: Collection[str]) -> bool:
-    parts = path.split(".")
-    return any(".".join(parts[:count]) in modules for count in range(1, len(parts) + 1))
+    names = path.split(".")
+    return any(".".join(names[:count]) in modules for count in range(1, len(names) + 1))
 
 
 def _is_trained_bias(path: str, manifest: Manifest) -> bool:

@@ -179,9 +179,9 @@ def whole_modules(parameters: Iterable[str], trained: Iterable[str]) -> list[str
     trained, names = set(trained), list(parameters)
     found: set[str] = set()
     for name in trained:
-        parts = name.split(".")[:-1]
-        for count in range(1, len(parts) + 1):
-            path = ".".join(parts[:count])
+        pieces = name.split(".")[:-1]
+        for count in range(1, len(pieces) + 1):
+            path = ".".join(pieces[:count])
             if all(other in trained for other in names if other.startswith(f"{path}.")):
                 found.add(path)
                 break

@@ -129,8 +129,8 @@ def read_tensors(raw: bytes | bytearray, header: Header, place: str) -> dict[str
         # Without gaps between them, tensors of one dtype are one tensor, cut.
         counts = [math.prod(entry.shape) for entry in header.entries.values()]
         whole = torch.frombuffer(memory, dtype=dtype, offset=start)
-        parts = whole.split_with_sizes(counts)
-        tensors = {name: part.view(e.shape) for part, (name, e) in zip(parts, header.entries.items(), strict=True)}
+        pieces = whole.split_with_sizes(counts)
+        tensors = {name: piece.view(e.shape) for piece, (name, e) in zip(pieces, header.entries.items(), strict=True)}
         if all_finite(whole):
             return tensors
     else:

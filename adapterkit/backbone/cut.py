@@ -82,7 +82,7 @@ def can_be_cut(trunk: PreTrainedModel) -> bool:
 
 
 class Below(nn.Module):
-    """The lower part of a trunk. Made by `below`."""
+    """The lower layers of a trunk. Made by `below`."""
 
     def __init__(self, trunk: PreTrainedModel) -> None:
         super().__init__()

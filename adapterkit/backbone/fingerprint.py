@@ -70,13 +70,13 @@ def fingerprint_checkpoint(folder: Path, tokenizer_digest: str, *, full: bool = 
         raise BackboneError(f"{folder} holds no weights", remedy="Expected model.safetensors or pytorch_model.bin.")
     config = {key: value for key, value in read_config(folder).items() if key not in _IGNORED_CONFIG}
     digest = hashlib.sha256()
-    for part in (
+    for piece in (
         _FORMAT,
         json.dumps(config, sort_keys=True, separators=(",", ":")),
         tokenizer_digest,
         _cached_weights_digest(files, full=full),
     ):
-        _add(digest, part)
+        _add(digest, piece)
     return digest.hexdigest()
 
 
@@ -96,7 +96,7 @@ def _cached_weights_digest(files: tuple[Path, ...], *, full: bool) -> str:
 
 
 def weights_digest(files: tuple[Path, ...], *, full: bool = False) -> str:
-    """The part of the fingerprint that is about weights, never from the cache."""
+    """What of the fingerprint is about weights, never from the cache."""
     digest = hashlib.sha256()
     _add(digest, "full" if full else f"sampled {WHOLE_BYTES} {BLOCK_BYTES} {BLOCKS}")
     pickled = [file for file in files if file.suffix != ".safetensors"]

@@ -54,16 +54,16 @@ class _PlainAttention(torch.autograd.Function):
         ctx.settings, ctx.tokens_first = (scale, dropout, seed), not q.is_contiguous()
         # Products want every head's tokens one behind the other; the copies are kept, so that they are made once.
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        parts = _chunks(q, k)
+        chunks = _chunks(q, k)
         # Laid out as the next layer reads it: (B, T, H, V).
         out = _empty(q, v.shape[-1], tokens_first=True)
         masks = Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
-            for part in parts:
-                weights = _weights(q[part], k[part], _rows_of(bias, part), scale)
+            for rows in chunks:
+                weights = _weights(q[rows], k[rows], _rows_of(bias, rows), scale)
                 used = masks.next(weights.shape, weights).mul_(weights) if dropout else weights
-                out[part] = _product(used, v[part])
-        ctx.save_for_backward(q, k, v, bias, weights if len(parts) == 1 else None)
+                out[rows] = _product(used, v[rows])
+        ctx.save_for_backward(q, k, v, bias, weights if len(chunks) == 1 else None)
         return out
 
     @staticmethod
@@ -74,19 +74,19 @@ class _PlainAttention(torch.autograd.Function):
         dq, dk, dv = (_empty(tensor, tensor.shape[-1], tokens_first=ctx.tokens_first) for tensor in (q, k, v))
         masks = Masks(dropout, seed)
         with torch.autocast(q.device.type, enabled=False):
-            for part in _chunks(q, k):
-                weights = _weights(q[part], k[part], _rows_of(bias, part), scale) if saved is None else saved
-                g = grad[part].contiguous()
-                d_weights = _product(g, v[part].transpose(-1, -2))
+            for rows in _chunks(q, k):
+                weights = _weights(q[rows], k[rows], _rows_of(bias, rows), scale) if saved is None else saved
+                g = grad[rows].contiguous()
+                d_weights = _product(g, v[rows].transpose(-1, -2))
                 used = weights
                 if dropout:
                     kept = masks.next(weights.shape, weights)
                     d_weights.mul_(kept)
                     used = kept.mul_(weights)
-                dv[part] = _product(used.transpose(-1, -2), g)
+                dv[rows] = _product(used.transpose(-1, -2), g)
                 d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-                dq[part] = _product(d_scores, k[part], scale)
-                dk[part] = _product(d_scores.transpose(-1, -2), q[part], scale)
+                dq[rows] = _product(d_scores, k[rows], scale)
+                dk[rows] = _product(d_scores.transpose(-1, -2), q[rows], scale)
         return dq, dk, dv, None, None, None, None
 
 
@@ -122,5 +122,5 @@ def _chunks(q: Tensor, k: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
-def _rows_of(bias: Tensor | None, part: slice) -> Tensor | None:
-    return bias if bias is None or bias.shape[0] == 1 else bias[part]
+def _rows_of(bias: Tensor | None, rows: slice) -> Tensor | None:
+    return bias if bias is None or bias.shape[0] == 1 else bias[rows]

@@ -144,7 +144,7 @@ def _strange(trunk: nn.Module, layers: Sequence[str]) -> list[str]:
 def _unknown_family(trunk: nn.Module, linears: Sequence[str]) -> SiteError:
     numbered: dict[str, int] = {}
     for path in linears:
-        pattern = ".".join("*" if part.isdigit() else part for part in path.split("."))
+        pattern = ".".join("*" if name.isdigit() else name for name in path.split("."))
         numbered[pattern] = numbered.get(pattern, 0) + 1
     found = [f"{pattern}: {count} linear{'s' if count > 1 else ''}" for pattern, count in sorted(numbered.items())]
     known = ", ".join(dict.fromkeys(anatomy.title for anatomy in ANATOMIES))

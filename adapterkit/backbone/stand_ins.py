@@ -23,7 +23,7 @@ class Handed:
     def take(self) -> Tensor:
         if self.states is None:
             raise SiteError(
-                "the upper part of a trunk was called without states",
+                "the upper layers of a trunk were called without states",
                 remedy="Call it inside `with entering(view, states):`.",
             )
         return self.states
@@ -114,4 +114,4 @@ def _class_of(kind: type, base: type[nn.Module]) -> type[nn.Module]:
 
 def biased(layer: nn.Module) -> list[Any]:
     """The attentions of a layer that can compute a bias of positions."""
-    return [part for part in layer.modules() if hasattr(part, "compute_bias")]
+    return [inner for inner in layer.modules() if hasattr(inner, "compute_bias")]

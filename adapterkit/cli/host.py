@@ -113,6 +113,6 @@ def _ask(opened: Host, line: str) -> None:
 
 
 def _shown(answer: dict[str, Any]) -> list[str]:
-    if answer and all(isinstance(part, dict) for part in answer.values()):  # several heads
-        return ["; ".join(f"{head}: {one_line(part)}" for head, part in answer.items()).replace("\t", " ")]
+    if answer and all(isinstance(own, dict) for own in answer.values()):  # several heads
+        return ["; ".join(f"{head}: {one_line(own)}" for head, own in answer.items()).replace("\t", " ")]
     return one_line(answer).split("\t")

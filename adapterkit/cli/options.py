@@ -79,8 +79,8 @@ def named(pairs: list[str] | None, option: str, form: str, example: str) -> dict
     """
     from adapterkit.errors import DataError
 
-    parts = [pair.partition("=") for pair in pairs or ()]
-    wrong = [f"{option} {''.join(part)}: expected {form}" for part in parts if not (part[0] and part[2])]
+    found = [pair.partition("=") for pair in pairs or ()]
+    wrong = [f"{option} {''.join(one)}: expected {form}" for one in found if not (one[0] and one[2])]
     if wrong:
         raise DataError(f"{option} cannot be read", wrong, f"As in {option} {example}")
-    return {name: value for name, _, value in parts}
+    return {name: value for name, _, value in found}

@@ -50,8 +50,8 @@ def plan(
     for note in found.notes:
         console.say(f"Note: {note}", style="yellow")
     console.print_table(_facts(found), title=recipe)
-    parts = {**found.memory.parts(), "all": found.memory.total}
-    rows = [[name, console.readable_bytes(size)] for name, size in parts.items()]
+    uses = {**found.memory.uses(), "all": found.memory.total}
+    rows = [[name, console.readable_bytes(size)] for name, size in uses.items()]
     console.print_table(rows, ("memory of the largest step", "one device"))
     headings = ("way, the cheapest first", "time", "per device", "fits", "how")
     console.print_table([_way(way, way is found.chosen) for way in found.strategies], headings)
@@ -75,21 +75,21 @@ def _facts(plan: Any) -> list[list[str]]:
 
 
 def _way(way: Any, chosen: bool) -> list[str]:
-    parts = f" in {way.accumulate} parts" if way.accumulate > 1 else ""
+    batches = f" in {way.accumulate} micro-batches" if way.accumulate > 1 else ""
     fits = "yes, taken" if chosen else "yes" if way.fits else "no"
-    return [f"{way.name}{parts}", f"{way.cost:.2f}", console.readable_bytes(way.memory.total), fits, way.how]
+    return [f"{way.name}{batches}", f"{way.cost:.2f}", console.readable_bytes(way.memory.total), fits, way.how]
 
 
 def _verdict(plan: Any) -> tuple[str, str]:
     size = console.readable_bytes
     if plan.chosen is not None:
         used = plan.chosen.memory
-        limit = f"{plan.limit} ({size(used.parts()[plan.limit])})"
+        limit = f"{plan.limit} ({size(used.uses()[plan.limit])})"
         share = f"{used.total / plan.memory_bytes:.0%} of what is there"
         what = f"{plan.chosen.name}: {size(used.total)} per device, {share}"
         return f"{what}. Most of it: {limit}. Set: {plan.chosen.how}.", "green"
     least = min((way for way in plan.strategies if way.available), key=lambda way: way.memory.total)
-    limit = f"{plan.limit} ({size(least.memory.parts()[plan.limit])})"
+    limit = f"{plan.limit} ({size(least.memory.uses()[plan.limit])})"
     needs = f"the least is {size(least.memory.total)} per device ({least.name}), most of it {limit}"
     others = [way.name for way in plan.strategies if way.fits]
     would = f" What would fit, and adapterkit has not yet: {others[0]}." if others else ""

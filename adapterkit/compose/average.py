@@ -82,16 +82,16 @@ class Average:
         members = open_members(dict(self.members), find)
         check_together(members, backbone)
         _check_alike(members, backbone)
-        parts = {name: method_of(artifact) for name, artifact in members.items()}
+        methods = {name: method_of(artifact) for name, artifact in members.items()}
         shares = dict(zip(members, self.shares, strict=True))
-        tensors = {name: on_trunk(part, backbone) for name, part in parts.items()}
-        first = parts[self.heads[0]]
+        tensors = {name: on_trunk(own, backbone) for name, own in methods.items()}
+        first = methods[self.heads[0]]
         prefix = f"{PREFIX}{prefix_of(first, backbone)}"
         state = {
-            f"{prefix}{path}": sum_of({name: tensors[name][path].cpu().double() for name in parts}, shares).float()
+            f"{prefix}{path}": sum_of({name: tensors[name][path].cpu().double() for name in methods}, shares).float()
             for path in tensors[self.heads[0]]
         }
-        part = MethodState(first.method, first.config, state)
+        own = MethodState(first.method, first.config, state)
         report: dict[str, Any] = {
             "composition": "average",
             "how": "average",
@@ -102,9 +102,9 @@ class Average:
             ],
             "heads": list(self.heads),
         }
-        if part.method.kind == "lora":
-            report["error"] = _check_near(parts, part, shares, backbone)
-        return Mountable((part,), heads_of(self.heads, members, self.words()), report)
+        if own.method.kind == "lora":
+            report["error"] = _check_near(methods, own, shares, backbone)
+        return Mountable((own,), heads_of(self.heads, members, self.words()), report)
 
     def _problems(self) -> list[str]:
         names = [name for name, _ in self.members]
@@ -161,14 +161,14 @@ def _settings_first(place: str) -> tuple[bool, str]:
 
 def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
     """How a member is built: settings that change what its tensors do, shapes, and the scaling at every site."""
-    part = method_of(artifact)
+    own = method_of(artifact)
     method: Any = artifact.manifest.method
     build = {f"method.{field}": str(getattr(method, field)) for field in _COMPARED[method.kind]}
-    build |= {path: f"shape {tuple(tensor.shape)}" for path, tensor in on_trunk(part, backbone).items()}
+    build |= {path: f"shape {tuple(tensor.shape)}" for path, tensor in on_trunk(own, backbone).items()}
     if method.kind == "bottleneck" and not method.scale_learned:
         build["method.scale"] = f"{method.scale:g}"
     if isinstance(method, LoraMethod):
-        prefix, config = prefix_of(part, backbone), artifact.config
+        prefix, config = prefix_of(own, backbone), artifact.config
         for target in config["target_modules"]:
             alpha = config.get("alpha_pattern", {}).get(target, config["lora_alpha"])
             build[f"{target.removeprefix(prefix)} alpha"] = f"{alpha:g}"
@@ -176,7 +176,7 @@ def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
 
 
 def _check_near(
-    parts: Mapping[str, MethodState], averaged: MethodState, shares: Mapping[str, float], backbone: Backbone
+    methods: Mapping[str, MethodState], averaged: MethodState, shares: Mapping[str, float], backbone: Backbone
 ) -> dict[str, Any]:
     """How far averaged factors are from the average of the updates.
 
@@ -184,7 +184,7 @@ def _check_near(
         CompositionError: so far that the members do not come from one start.
     """
     found = updates_of(averaged, backbone)
-    members = {name: updates_of(part, backbone) for name, part in parts.items()}
+    members = {name: updates_of(own, backbone) for name, own in methods.items()}
     missed, norms, places = 0.0, 0.0, {}
     for site, update in found.items():
         wanted = concatenated([(shares[name], members[name][site]) for name in members])

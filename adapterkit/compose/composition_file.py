@@ -202,19 +202,19 @@ def _place(location: tuple[str | int, ...], raw: Any) -> Place:
     """The path in the file, without what pydantic adds for the branches of unions."""
     path: list[str | int] = []
     value = raw
-    for part in location:
-        inside = (isinstance(value, dict) and part in value) or (
-            isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
+    for key in location:
+        inside = (isinstance(value, dict) and key in value) or (
+            isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
         )
         if inside:
-            path.append(part)
-            value = value[part]
+            path.append(key)
+            value = value[key]
     return tuple(path)
 
 
 def _value(place: Place, raw: Any) -> Any:
-    for part in place:
-        raw = raw[part]
+    for key in place:
+        raw = raw[key]
     return raw
 
 

@@ -48,10 +48,11 @@ class LowRank:
         )
 
 
-def concatenated(parts: Sequence[tuple[float, LowRank]]) -> LowRank:
-    """Σ w·ΔW exactly, at the sum of the ranks: [w₁b₁ w₂b₂ …]·[a₁; a₂; …]. Needs at least one part."""
+def concatenated(members: Sequence[tuple[float, LowRank]]) -> LowRank:
+    """Σ w·ΔW exactly, at the sum of the ranks: [w₁b₁ w₂b₂ …]·[a₁; a₂; …]. Needs at least one member."""
     return LowRank(
-        torch.cat([part.a for _, part in parts]), torch.cat([weight * part.b for weight, part in parts], dim=1)
+        torch.cat([member.a for _, member in members]),
+        torch.cat([weight * member.b for weight, member in members], dim=1),
     )
 
 

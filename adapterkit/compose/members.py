@@ -95,8 +95,8 @@ def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str
 
 def method_of(artifact: Artifact) -> MethodState:
     """The method of an artifact with its tensors, without its head."""
-    (part,) = of_artifact(artifact).methods
-    return part
+    (own,) = of_artifact(artifact).methods
+    return own
 
 
 def method_words(artifact: Artifact) -> str:

@@ -151,9 +151,9 @@ def write(
         composed: what its `build` gave.
         owner: the member whose head it has.
     """
-    (part,), (head,) = composed.methods, composed.heads.values()
-    given = {**part.state, **head.state}
-    with build(backbone, head.task, part.method, head.head, owner.manifest.seed) as adapted:
+    (own,), (head,) = composed.methods, composed.heads.values()
+    given = {**own.state, **head.state}
+    with build(backbone, head.task, own.method, head.head, owner.manifest.seed) as adapted:
         # A head that reads the encoder alone stands on a model without a decoder: updates there cannot reach it.
         adapted.load_state({name: given[name] for name in adapted.state() if name in given})
         return artifacts.save(

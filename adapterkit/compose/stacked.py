@@ -73,22 +73,22 @@ class Stack:
         simple = {name: source for name, source in self.members if isinstance(source, str)}
         opened = open_members(simple, find)
         check_together(opened, backbone)
-        parts: list[tuple[str, MethodState]] = []
+        methods: list[tuple[str, MethodState]] = []
         heads: dict[str, HeadState] = heads_of([name for name in self.heads if name in opened], opened, self.words())
         reports: list[dict[str, Any]] = []
         for name, source in self.members:
             if isinstance(source, str):
                 reports.append(_report(name, opened[name]))
                 if opened[name].manifest.method.kind != "none":
-                    parts.append((name, method_of(opened[name])))
+                    methods.append((name, method_of(opened[name])))
                 continue
             inner = source.build(find, backbone)
             reports.append({"name": name, **inner.report})
-            parts += [(name, part) for part in inner.methods]
+            methods += [(name, own) for own in inner.methods]
             heads |= {head: inner.heads[head] for head in self.heads if head in inner.heads}
-        _check_order_free(parts, backbone)
+        _check_order_free(methods, backbone)
         report = {"composition": "stack", "words": self.words(), "members": reports, "heads": list(self.heads)}
-        return Mountable(tuple(part for _, part in parts), {name: heads[name] for name in self.heads}, report)
+        return Mountable(tuple(own for _, own in methods), {name: heads[name] for name in self.heads}, report)
 
     def _problems(self) -> list[str]:
         names = [name for name, _ in self.members]
@@ -110,7 +110,7 @@ def _report(name: str, artifact: Artifact) -> dict[str, Any]:
     return {"name": name, "method": method_words(artifact), "sha256": artifact.manifest.sha256}
 
 
-def _check_order_free(parts: list[tuple[str, MethodState]], backbone: Backbone) -> None:
+def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone) -> None:
     """DoRA and IA3 rescale a linear, so beside another change of that linear it would matter which comes first.
 
     Raises:
@@ -118,11 +118,11 @@ def _check_order_free(parts: list[tuple[str, MethodState]], backbone: Backbone) 
     """
     problems = []
     linear = LoraMethod | Ia3Method
-    changed = [(name, part, _changed(part, backbone)) for name, part in parts if isinstance(part.method, linear)]
-    for place, (name, part, paths) in enumerate(changed):
+    changed = [(name, own, _changed(own, backbone)) for name, own in methods if isinstance(own.method, linear)]
+    for place, (name, own, paths) in enumerate(changed):
         for other, _, others in changed[:place] + changed[place + 1 :]:
             both = sorted(paths & others)
-            word = _rescaling(part)
+            word = _rescaling(own)
             if word and both:
                 more = f" and {len(both) - 1} more" if len(both) > 1 else ""
                 problems.append(f"{name}: {word} on {both[0]}{more}, which {other} changes too")
@@ -135,14 +135,14 @@ def _check_order_free(parts: list[tuple[str, MethodState]], backbone: Backbone) 
         )
 
 
-def _rescaling(part: MethodState) -> str:
-    if isinstance(part.method, Ia3Method):
+def _rescaling(own: MethodState) -> str:
+    if isinstance(own.method, Ia3Method):
         return "IA3"
-    return "DoRA" if isinstance(part.method, LoraMethod) and part.method.dora else ""
+    return "DoRA" if isinstance(own.method, LoraMethod) and own.method.dora else ""
 
 
-def _changed(part: MethodState, backbone: Backbone) -> set[str]:
+def _changed(own: MethodState, backbone: Backbone) -> set[str]:
     """Linears that a LoRA or an IA3 changes, by update or by bias."""
-    prefix = prefix_of(part, backbone)
-    biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in part.state if name.endswith(".bias")}
-    return {path.removeprefix(prefix) for path in {*part.config["target_modules"], *biases}}
+    prefix = prefix_of(own, backbone)
+    biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in own.state if name.endswith(".bias")}
+    return {path.removeprefix(prefix) for path in {*own.config["target_modules"], *biases}}

@@ -27,32 +27,32 @@ from adapterkit.recipe import LoraMethod
 from adapterkit.recipe.methods import MAX_RANK
 
 
-def updates_of(part: MethodState, backbone: Backbone) -> dict[Site, LowRank]:
+def updates_of(own: MethodState, backbone: Backbone) -> dict[Site, LowRank]:
     """The update that a LoRA makes at every site, with its own scaling folded in."""
-    method: Any = part.method
-    prefix = prefix_of(part, backbone)
+    method: Any = own.method
+    prefix = prefix_of(own, backbone)
     found = {}
     for site in choose(backbone.sites, method):
         name = f"{PREFIX}{prefix}{site.path}"
-        if f"{name}.lora_A.weight" not in part.state:  # a model with the encoder alone, as T5's token classifier
+        if f"{name}.lora_A.weight" not in own.state:  # a model with the encoder alone, as T5's token classifier
             continue
         rank = pattern_value(method.rank_pattern, site, method.rank)
         alpha = pattern_value(method.alpha_pattern, site, method.alpha)
         # Weights that were moved are saved at twice the rank, with the scaling that they were trained with.
         scaling = alpha / (math.sqrt(rank) if method.rslora else rank)
-        a_RI, b_OR = (part.state[f"{name}.lora_{letter}.weight"].cpu().double() for letter in "AB")
+        a_RI, b_OR = (own.state[f"{name}.lora_{letter}.weight"].cpu().double() for letter in "AB")
         found[site] = LowRank(a_RI, scaling * b_OR)
     return found
 
 
-def prefix_of(part: MethodState, backbone: Backbone) -> str:
+def prefix_of(own: MethodState, backbone: Backbone) -> str:
     """What stands before the trunk's own path in the paths of an adapter's model: "bert.", "model.", or nothing.
 
     Raises:
         CompositionError: the paths are none of this backbone's.
     """
     places = {site.path for site in backbone.sites.sites} | {sublayer.output for sublayer in backbone.sites.sublayers}
-    targets = list(part.config["target_modules"])
+    targets = list(own.config["target_modules"])
     for target in targets:
         pieces = target.split(".")
         for start in range(len(pieces)):
@@ -95,7 +95,7 @@ def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backb
         rank_pattern=pattern,
         alpha_pattern={place: float(value) for place, value in pattern.items()},
     )
-    prefix = prefix_of(_method_part(artifact), backbone)
+    prefix = prefix_of(_own_method(artifact), backbone)
     state = {}
     for site, update in filled.items():
         state[f"{PREFIX}{prefix}{site.path}.lora_A.weight"] = update.a.float().contiguous()
@@ -103,7 +103,7 @@ def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backb
     return MethodState(method, _config(method, ranks, prefix, artifact, backbone), state)
 
 
-def _method_part(artifact: Artifact) -> MethodState:
+def _own_method(artifact: Artifact) -> MethodState:
     return MethodState(artifact.manifest.method, artifact.config, artifact.state)
 
 
@@ -172,7 +172,7 @@ def _config(
     return make_config(manifest.kind, "lora", content, backbone.name, backbone.revision, own_head=own)
 
 
-def on_trunk(part: MethodState, backbone: Backbone) -> dict[str, Tensor]:
+def on_trunk(own: MethodState, backbone: Backbone) -> dict[str, Tensor]:
     """The tensors of a method by path in the trunk, whatever model they are named in."""
-    prefix = f"{PREFIX}{prefix_of(part, backbone)}"
-    return {name.removeprefix(prefix): tensor for name, tensor in part.state.items()}
+    prefix = f"{PREFIX}{prefix_of(own, backbone)}"
+    return {name.removeprefix(prefix): tensor for name, tensor in own.state.items()}

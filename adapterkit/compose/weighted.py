@@ -96,8 +96,8 @@ class Weighted:
             merged[site] = self._approximated(site, exact, weights, updates, rank) if active else exact
             if self.how != "exact":
                 errors.add(site.path, exact, merged[site])
-        part = lora_of(merged, members[self.heads[0]], backbone)
-        return Mountable((part,), heads_of(self.heads, members, self.words()), self._report(members, merged, errors))
+        own = lora_of(merged, members[self.heads[0]], backbone)
+        return Mountable((own,), heads_of(self.heads, members, self.words()), self._report(members, merged, errors))
 
     def _approximated(
         self, site: Site, exact: LowRank, weights: Mapping[str, float], updates: Mapping[str, Any], rank: int

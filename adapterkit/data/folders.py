@@ -88,17 +88,17 @@ def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") 
 
 
 def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+    return any(name.startswith((".", "__")) for name in path.relative_to(folder).parts)
 
 
 def _is_called(path: Path, named: str) -> bool:
     """Whether a folder of the path, or the file, bears a split's name: train, train.csv, train-00000.csv."""
-    return any(part == named or part.startswith((f"{named}.", f"{named}-")) for part in path.parts)
+    return any(name == named or name.startswith((f"{named}.", f"{named}-")) for name in path.parts)
 
 
 def _split_of(path: Path) -> str:
     """The split that a path bears a usual name of, or "": of its outermost folder, else of the file."""
-    words = [found[0] for part in path.parts if (found := _WORD.findall(part.lower()))]
+    words = [found[0] for name in path.parts if (found := _WORD.findall(name.lower()))]
     return next((split for word in words if (split := split_of(word))), "")
 
 

@@ -61,11 +61,11 @@ def listing(numbers: list[int] | tuple[int, ...], shown: int = 10) -> str:
     return f"{text} and {len(numbers) - shown:,} more" if len(numbers) > shown else text
 
 
-def unusable_note(part: str, count: int, problems: Sequence[tuple[int, str]]) -> str:
+def unusable_note(split: str, count: int, problems: Sequence[tuple[int, str]]) -> str:
     """One line on the rows that cannot be used, by reason.
 
     Args:
-        count: all rows of the part.
+        count: all rows of the split.
         problems: (line number, reason).
     """
     reasons: dict[str, list[int]] = {}
@@ -74,4 +74,4 @@ def unusable_note(part: str, count: int, problems: Sequence[tuple[int, str]]) ->
     shown = [f"{reason}: lines {listing(numbers)}" for reason, numbers in list(reasons.items())[:5]]
     if len(reasons) > 5:
         shown.append(f"{len(reasons) - 5} more reasons")
-    return f"{len(problems)} of {count} {part} rows cannot be used ({'; '.join(shown)})"
+    return f"{len(problems)} of {count} {split} rows cannot be used ({'; '.join(shown)})"

@@ -78,7 +78,7 @@ def read_rows(
     root: str | Path | None = None,
     *,
     needs: Mapping[str, ColumnNeed] | None = None,
-    part: str = "train",
+    split: str = "train",
     folder: str | Path | None = None,
     text_unit: TextUnit = "line",
 ) -> Rows:
@@ -91,7 +91,7 @@ def read_rows(
         root: the folder that relative paths are looked for in first.
         needs: the task's columns: finds them by their aliases and checks that the required ones are there. Types are
             then checked in these only, else in every column.
-        part: "train", "validation" or "test": the split of a folder, a JSON document or a hub data set, through
+        split: "train", "validation" or "test": the split of a folder, a JSON document or a hub data set, through
             `settings.splits`.
         folder: the recipe's folder.
         text_unit: what one row of plain text is.
@@ -102,7 +102,7 @@ def read_rows(
     Raises:
         DataError: with every problem found (the first 20 in full) and its line.
     """
-    opened = _Source(source, settings or _Plain(), columns, root, needs, part, folder, text_unit)
+    opened = _Source(source, settings or _Plain(), columns, root, needs, split, folder, text_unit)
     problems = Problems(opened.shown, "Correct these lines, or leave them out.")
     held = list(opened.read(problems, streaming=False))
     if not held:
@@ -127,7 +127,7 @@ def stream_rows(
     root: str | Path | None = None,
     *,
     needs: Mapping[str, ColumnNeed] | None = None,
-    part: str = "train",
+    split: str = "train",
     folder: str | Path | None = None,
     text_unit: TextUnit = "line",
 ) -> RowStream:
@@ -139,7 +139,7 @@ def stream_rows(
     Raises:
         DataError: at once for what the first rows show; for a later row when the iteration comes to it.
     """
-    opened = _Source(source, settings or _Plain(), columns, root, needs, part, folder, text_unit)
+    opened = _Source(source, settings or _Plain(), columns, root, needs, split, folder, text_unit)
     names: dict[str, None] = {}
     for _, row in islice(opened.read(Problems(opened.shown, at_once=True), streaming=True), PEEKED_ROWS):
         names.update(dict.fromkeys(row))
@@ -176,13 +176,13 @@ class _Source:
         columns: Mapping[str, str] | None,
         root: str | Path | None,
         needs: Mapping[str, ColumnNeed] | None,
-        part: str,
+        split: str,
         folder: str | Path | None,
         text_unit: TextUnit,
     ) -> None:
-        named = settings.splits.get(part, part)
+        named = settings.splits.get(split, split)
         root = settings.root if root is None else root
-        self.located: Located = locate(source, settings.format, root, folder, part, named)
+        self.located: Located = locate(source, settings.format, root, folder, split, named)
         self.columns = settings.columns if columns is None else columns
         self.needs = needs
         self.shown = str(self.located.path or self.located.name)
@@ -196,7 +196,7 @@ class _Source:
             quotes=settings.quotes,
             header=settings.header,
             field=settings.field,
-            part=named,
+            split=named,
             columns=frozenset([*(one for group in names for one in group), *self.columns.values()]),
             text_unit=text_unit,
         )

@@ -69,7 +69,7 @@ def read_for(
     unit = artifact.task.text_unit(kept)
     known = {} if kept is None else dict(kept.columns)
     if known and not own:
-        present = stream_rows(source, root=root, part="test", text_unit=unit).columns
+        present = stream_rows(source, root=root, split="test", text_unit=unit).columns
         known = {name: column for name, column in known.items() if column in present}
     return read_rows(
         source,
@@ -77,6 +77,6 @@ def read_for(
         columns={**known, **(columns or {})},
         root=root,
         needs=artifact.task.columns,
-        part="validation" if kept is not None and source == kept.validation != kept.test else "test",
+        split="validation" if kept is not None and source == kept.validation != kept.test else "test",
         text_unit=unit,
     )

@@ -321,11 +321,11 @@ class Host:
         encoded = [tokens for tokens, _ in encode_texts(self._vocabulary, list(texts), None, limit)]
         found: dict[int, Tensor] = {}
         lengths = [len(tokens["input_ids"]) for tokens in encoded]
-        for part in group_by_length(lengths, batch_size=batch_size, shuffle=False):
-            inputs = pad_inputs([encoded[index] for index in part], self._vocabulary)
+        for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
+            inputs = pad_inputs([encoded[index] for index in chosen], self._vocabulary)
             with torch.inference_mode():
-                states = self._forwards.states([layers] * len(part), inputs)
-            for row, index in enumerate(part):
+                states = self._forwards.states([layers] * len(chosen), inputs)
+            for row, index in enumerate(chosen):
                 found[index] = states.last[row, : lengths[index]].clone()
         return [found[index] for index in range(len(texts))]
 

@@ -87,7 +87,7 @@ class Attachment:
             raise MergeError("a merged adapter cannot be loaded into", remedy="Unmerge it first.")
         own = self.state()
         problems = [f"{path}: missing" for path in own if path not in state]
-        problems += [f"{path}: not a part of this adapter" for path in sorted(set(state) - set(own))]
+        problems += [f"{path}: not of this adapter" for path in sorted(set(state) - set(own))]
         for path in own.keys() & state.keys():
             found, expected = tuple(state[path].shape), tuple(own[path].shape)
             if found != expected:
@@ -113,8 +113,8 @@ class Attachment:
     def train(self, mode: bool = True) -> None:
         """Switch the adapter's own dropout on or off; the trunk's stays as it is."""
         for layer in self._layers.values():
-            for part in _own_parts(layer):
-                part.train(mode)
+            for own in _own_modules(layer):
+                own.train(mode)
 
     def fuse(self, on: bool = True) -> None:
         """Let training steps compute with fused functions, as they do from the start, or with plain operations.
@@ -162,14 +162,14 @@ class Attachment:
         return dict(sorted(found.items()))
 
 
-def _own_parts(layer: Any) -> list[nn.Module]:
+def _own_modules(layer: Any) -> list[nn.Module]:
     """The modules of a PEFT layer without the module that it wraps."""
     return [child for name, child in layer.named_children() if name != "base_layer"]
 
 
 def file_name(name: str) -> str:
     """A parameter's name in a PEFT layer as PEFT's files have it: without the adapter's name."""
-    short = ".".join(part for part in name.split(".") if part != ADAPTER)
+    short = ".".join(one for one in name.split(".") if one != ADAPTER)
     # PEFT keeps DoRA's magnitude in a module and its files do not show it.
     return short.removesuffix(".weight") if short.startswith("lora_magnitude_vector") else short
 
@@ -319,8 +319,8 @@ def _inject(model: nn.Module, config: Any, device: torch.device, seed: int, dtyp
         inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
-            for part in _own_parts(layer):
-                part.to(dtype).eval()
+            for own in _own_modules(layer):
+                own.to(dtype).eval()
 
 
 @contextmanager

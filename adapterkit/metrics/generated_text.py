@@ -90,7 +90,7 @@ def _chrf(sums_S: Statistics) -> Any:
 
     The statistics are, per order: n-grams of the text, n-grams of the reference, shared ones.
     """
-    text, reference, shared = (sums_S[..., part::3] for part in range(3))
+    text, reference, shared = (sums_S[..., column::3] for column in range(3))
     there = (text > 0) & (reference > 0)
     orders = there.sum(axis=-1)
     precision = ratio(np.where(there, ratio(shared, text), 0.0).sum(axis=-1), orders)

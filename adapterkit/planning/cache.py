@@ -43,9 +43,9 @@ def plan_cache(adapted: Adapted, rows: RecipeRows, features: Sequence[Feature]) 
     if isinstance(cut, NoCut):
         return CachePlan(cut.reason)
     every = list(features)
-    for part in (rows.validation, rows.test):
-        if part is not None:
-            every += rows.task.encode(part, adapted.vocabulary, "score").features
+    for held in (rows.validation, rows.test):
+        if held is not None:
+            every += rows.task.encode(held, adapted.vocabulary, "score").features
     lengths: dict[bytes, int] = {}
     for places in group_by_length(
         [feature.length_tokens for feature in every], batch_tokens=BATCH_TOKENS, shuffle=False

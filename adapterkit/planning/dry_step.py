@@ -124,13 +124,13 @@ def _paths_below(adapted: Adapted) -> list[str]:
 def _make_fake(adapted: Adapted) -> set[int]:
     """Put a tensor without content in the place of every parameter and buffer. Returns the keys of their storages."""
     made: dict[int, Tensor] = {}
-    for part in adapted.modules():
-        for name, tensor in tensors_of(part):
+    for module in adapted.modules():
+        for name, tensor in tensors_of(module):
             if id(tensor) not in made:
                 empty = torch.empty(tensor.shape, dtype=tensor.dtype)
                 grown = isinstance(tensor, nn.Parameter)
                 made[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if grown else empty
-            setattr(part, name, made[id(tensor)])
+            setattr(module, name, made[id(tensor)])
     return {_key(tensor) for tensor in made.values()}
 
 

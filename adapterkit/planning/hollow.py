@@ -106,15 +106,15 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
 def hollow(module: nn.Module) -> None:
     """Give every parameter and buffer on the meta device a shape on the CPU, and no memory; shared ones stay shared."""
     made: dict[int, Tensor] = {}
-    for part in module.modules():
-        for name, tensor in tensors_of(part):
+    for inner in module.modules():
+        for name, tensor in tensors_of(inner):
             if not tensor.is_meta:
                 continue
             if id(tensor) not in made:
                 empty = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
                 is_parameter = isinstance(tensor, nn.Parameter)
                 made[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
-            setattr(part, name, made[id(tensor)])
+            setattr(inner, name, made[id(tensor)])
 
 
 @contextmanager

@@ -53,13 +53,13 @@ class Plan:
         features, steps: of the whole run; steps of a stream are those of training.max_steps.
         step_rows, step_tokens: of the largest step, (B, T) with padding.
         flops: of a usual step, forward and backward.
-        memory: of the largest step, done at once on one device, by part.
+        memory: of the largest step, done at once on one device, by what it is for.
         cache: what keeping the states below the lowest adapted layer takes, and saves.
         artifact_bytes: of adapter_model.safetensors.
         devices, memory_bytes: that are there.
         strategies: every way there is, the cheapest first.
         chosen: the cheapest that fits and that adapterkit can do; None where there is none.
-        limit: the part that takes most of the chosen one, or of the smallest that adapterkit can do.
+        limit: what takes most of the chosen one, or of the smallest that adapterkit can do.
         notes: what had to be assumed.
     """
 

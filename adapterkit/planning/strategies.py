@@ -1,4 +1,4 @@
-"""What a step needs by part, the ways to make it need less, and the cheapest of them that fits.
+"""What a step needs and for what, the ways to make it need less, and the cheapest of them that fits.
 
 All formulas of the planner stand here; what they work on is counted, not derived (see `dry_step`):
 
@@ -27,7 +27,7 @@ USABLE = 0.9
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device, by part.
+    """Bytes on one device, by what they are for.
 
     Attributes:
         weights: of the frozen backbone, and of a borrowed head.
@@ -57,17 +57,17 @@ class Memory:
         """All of it."""
         return self.resident + self.activations + self.logits + self.working
 
-    def parts(self) -> dict[str, int]:
-        """Part -> bytes."""
+    def uses(self) -> dict[str, int]:
+        """What for -> bytes."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def largest(self) -> str:
-        """The part that takes most."""
-        parts = self.parts()
-        return max(parts, key=lambda name: parts[name])
+        """What takes most."""
+        uses = self.uses()
+        return max(uses, key=lambda name: uses[name])
 
     def shared(self, ways: int) -> Memory:
-        """With a step's rows cut into so many parts."""
+        """With a step's rows cut into so many micro-batches."""
         return replace(
             self,
             activations=math.ceil(self.activations / ways),
@@ -82,7 +82,7 @@ class StepNeeds:
 
     Attributes:
         memory: of one device that does a whole step at once.
-        rows: features in the step, the most parts into which it can be cut.
+        rows: features in the step, the most micro-batches into which it can be cut.
         flops: forward and backward.
         below_flops: of the forward below the lowest adapted layer.
         above_flops: of the forward from there up.
@@ -114,7 +114,7 @@ class Strategy:
     Attributes:
         name: as in "DDP, cached trunk".
         memory: of one device.
-        accumulate: parts into which a device's rows are cut, one after the other.
+        accumulate: micro-batches into which a device's rows are cut, one after the other.
         cost: the step's time, the plain step on one device being 1.
         fits: whether `memory` does.
         how: what to set, or why it cannot be had here.
@@ -172,7 +172,7 @@ def _all(step: StepNeeds, devices: int, memory_bytes: int) -> Iterator[Strategy]
 
 
 def _accumulate(whole: Memory, devices: int, most: int, usable: int) -> int:
-    """The fewest parts that fit, or all that there can be."""
+    """The fewest micro-batches that fit, or all that there can be."""
     room = usable - whole.resident
     needed = (whole.total - whole.resident) / devices
     return most if room <= 0 else min(most, max(1, math.ceil(needed / room)))

@@ -63,8 +63,8 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str]) -> Overridden:
 def _parse(text: str, problems: list[str]) -> tuple[Path, Any] | None:
     key, equals, value = text.partition("=")
     key = key.strip()
-    parts = tuple(key.split("."))
-    if not equals or not all(parts):
+    names = tuple(key.split("."))
+    if not equals or not all(names):
         problems.append(f"{text!r} ({COMMAND_LINE}): expected path=value, as in training.learning_rate=1e-3")
         return None
     try:
@@ -73,20 +73,20 @@ def _parse(text: str, problems: list[str]) -> tuple[Path, Any] | None:
         problems.append(f"{key} ({COMMAND_LINE}): {value!r} cannot be read: {error}; put text in quotes: '{key}=\"…\"'")
         return None
     for opened in OPEN_MAPPINGS:
-        if parts[: len(opened)] == opened and len(parts) > len(opened):
-            parts = (*opened, ".".join(parts[len(opened) :]))
-    return parts, parsed
+        if names[: len(opened)] == opened and len(names) > len(opened):
+            names = (*opened, ".".join(names[len(opened) :]))
+    return names, parsed
 
 
 def _set(raw: dict[str, Any], path: Path, value: Any) -> str:
     """Set the value; returns what is in the way, or ""."""
     block = raw
-    for depth, part in enumerate(path[:-1]):
-        if block.get(part) is None:
-            block[part] = {}
-        if not isinstance(block[part], dict):
+    for depth, name in enumerate(path[:-1]):
+        if block.get(name) is None:
+            block[name] = {}
+        if not isinstance(block[name], dict):
             return f"{'.'.join(path[: depth + 1])} is a value, not a block; nothing can be set inside it"
-        block = block[part]
+        block = block[name]
     block[path[-1]] = value
     return ""
 

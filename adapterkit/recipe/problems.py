@@ -59,7 +59,7 @@ def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str]) -> Rec
 
 def show_path(path: Path) -> str:
     """("method", "sites", 1) as a reader writes it: method.sites[1]."""
-    shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    shown = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     return shown.removeprefix(".") or "the recipe"
 
 
@@ -103,15 +103,15 @@ def _path(location: Iterable[str | int], raw: Any, kind: str) -> Path:
     """The path in the recipe, without what pydantic adds for the branches of unions."""
     path: list[str | int] = []
     value = raw
-    parts = list(location)
-    for position, part in enumerate(parts):
-        last = position == len(parts) - 1
-        if isinstance(value, Mapping) and (part in value or (last and kind == "missing")):
-            path.append(part)
-            value = value.get(part)
-        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
-            path.append(part)
-            value = value[part]
+    keys = list(location)
+    for position, key in enumerate(keys):
+        last = position == len(keys) - 1
+        if isinstance(value, Mapping) and (key in value or (last and kind == "missing")):
+            path.append(key)
+            value = value.get(key)
+        elif isinstance(value, list | tuple) and isinstance(key, int) and key < len(value):
+            path.append(key)
+            value = value[key]
     return tuple(path)
 
 

@@ -142,12 +142,12 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
 
 def _write(path: Path, text: str) -> None:
     """A file appears whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
+    unfinished.replace(path)
 
 
 def _finite(value: Any) -> Any:

@@ -101,8 +101,8 @@ def _labels(axes: Sequence[Axis]) -> dict[str, str]:
     paths = [axis.path for axis in axes]
     labels = {}
     for path in paths:
-        parts = path.split(".")
-        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        names = path.split(".")
+        ends = [".".join(names[-count:]) for count in range(1, len(names) + 1)]
         labels[path] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in paths) == 1), path)
     return labels
 

@@ -131,10 +131,10 @@ class Runner:
         rows = self.reuse.rows(point.recipe, folder_of(self._source))
         key, digests = rows_key(point.recipe), rows.facts.digests
         if self._digests.setdefault(key, digests) != digests:
-            parts = [part for part in digests if self._digests[key].get(part) != digests[part]]
+            splits = [split for split in digests if self._digests[key].get(split) != digests[split]]
             raise SweepError(
                 "the rows have changed since this sweep was begun",
-                [f"data.{part}: others than the finished points had" for part in parts],
+                [f"data.{split}: others than the finished points had" for split in splits],
                 "Put the rows back, or begin anew: --overwrite.",
             )
         return rows

@@ -112,8 +112,8 @@ def _call(
         window: dict[str, Any] = {name: list(values[place]) for name, values in batch.items()}
         context = rows[chosen[owner]]["context"]
         offsets = [
-            _visible(context, int(span[0]), int(span[1])) if part == 1 else None
-            for span, part in zip(mapping[place], batch.sequence_ids(place), strict=True)
+            _visible(context, int(span[0]), int(span[1])) if which == 1 else None
+            for span, which in zip(mapping[place], batch.sequence_ids(place), strict=True)
         ]
         window["offsets"] = offsets if context.isascii() else _with_marks(offsets, context)
         windows.append((chosen[owner], window))

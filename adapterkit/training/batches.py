@@ -122,14 +122,14 @@ class StreamedBatches:
                 self._warn(unusable_note("train", len(rows), problems))
             for note in encoded.notes if epoch == 0 else ():
                 self._warn(f"train: {note}")
-            plan = group_by_length(
+            batches = group_by_length(
                 [feature.length_tokens for feature in encoded.features],
                 batch_size=None if settings.batch_tokens else settings.batch_size,
                 batch_tokens=settings.batch_tokens,
                 seed=settings.seed + window,
                 epoch=epoch,
             )
-            yield from ([encoded.features[index] for index in part] for part in plan)
+            yield from ([encoded.features[index] for index in chosen] for chosen in batches)
 
     def line_numbers(self, features: Sequence[Feature]) -> list[int]:
         """Where in the training data the rows of a batch of the window at hand stand."""

@@ -36,7 +36,7 @@ class RecipeRows:
         train: usable training rows, or a stream of them.
         sample: usable training rows in memory: all of them, or the first of a stream.
         validation, test: usable rows, or None where the recipe has none.
-        notes: what the user should know: unusable rows by line, rows shared between parts.
+        notes: what the user should know: unusable rows by line, rows shared between splits.
         facts: what the artifact keeps.
     """
 
@@ -66,8 +66,8 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
     if data.train is None:
         raise RecipeError("the recipe names no training rows", ["data.train: found null, expected a file"])
 
-    def read(source: str, part: str) -> Rows:
-        return read_rows(source, data, needs=needs, part=part, folder=folder, text_unit=unit)
+    def read(source: str, split: str) -> Rows:
+        return read_rows(source, data, needs=needs, split=split, folder=folder, text_unit=unit)
 
     found: dict[str, Rows] = {}
     stream: RowStream | None = None
@@ -79,7 +79,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
         found["train"] = read(data.train, "train")
     else:
         stream = stream_rows(data.train, data, needs=needs, folder=folder, text_unit=unit)
-    notes = [f"{part}: {note}" for part, rows in _all(found, stream) for note in rows.reading.notes]
+    notes = [f"{split}: {note}" for split, rows in _all(found, stream) for note in rows.reading.notes]
     if stream is not None and data.limit is not None:  # so few rows are held in memory after all
         # A file can be gone through once for them; a hub data set may have no end.
         shuffled = stream.shuffled(seed, 0)
@@ -91,11 +91,11 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
     sample = found["train"] if stream is None else stream.take(STREAM_SAMPLE_ROWS)
     task = task_class.prepare(recipe.task, sample)  # on all rows: a sample of a file may lack some of its labels
     if data.limit is not None:
-        found = {part: rows.sample(data.limit, seed) for part, rows in found.items()}
-    checked = {part: task.check_rows(rows, "train" if part == "train" else "score") for part, rows in found.items()}
-    usable = {part: as_rows(check.rows) for part, check in checked.items()}
+        found = {split: rows.sample(data.limit, seed) for split, rows in found.items()}
+    checked = {split: task.check_rows(rows, "train" if split == "train" else "score") for split, rows in found.items()}
+    usable = {split: as_rows(check.rows) for split, check in checked.items()}
     notes += [
-        unusable_note(part, len(found[part]), check.problems) for part, check in checked.items() if check.problems
+        unusable_note(split, len(found[split]), check.problems) for split, check in checked.items() if check.problems
     ]
     if stream is None:
         sample = usable["train"]
@@ -108,10 +108,10 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
     facts = DataFacts(
         source=data.train,
         revision=data.revision,
-        rows={part: len(rows) for part, rows in usable.items()},
-        unusable={part: len(check.problems) for part, check in checked.items()},
-        label_counts={part: counts for part, rows in usable.items() if (counts := task.label_counts(rows))},
-        digests={part: rows.digest() for part, rows in usable.items()},
+        rows={split: len(rows) for split, rows in usable.items()},
+        unusable={split: len(check.problems) for split, check in checked.items()},
+        label_counts={split: counts for split, rows in usable.items() if (counts := task.label_counts(rows))},
+        digests={split: rows.digest() for split, rows in usable.items()},
     )
     train = usable["train"] if stream is None else stream
     return RecipeRows(
@@ -120,18 +120,18 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
 
 
 def _all(found: Mapping[str, Rows], stream: RowStream | None) -> list[tuple[str, Rows | RowStream]]:
-    """Every part that was read, training first."""
-    parts: dict[str, Rows | RowStream] = dict(found) if stream is None else {"train": stream, **found}
-    return sorted(parts.items(), key=lambda one: ("train", "validation", "test").index(one[0]))
+    """Every split that was read, training first."""
+    splits: dict[str, Rows | RowStream] = dict(found) if stream is None else {"train": stream, **found}
+    return sorted(splits.items(), key=lambda one: ("train", "validation", "test").index(one[0]))
 
 
-def _overlaps(task: Task, parts: Mapping[str, Rows]) -> list[str]:
-    """A note for each part that shares rows with training. A stream is not held, so it cannot be compared."""
-    train = parts.get("train")
+def _overlaps(task: Task, splits: Mapping[str, Rows]) -> list[str]:
+    """A note for each split that shares rows with training. A stream is not held, so it cannot be compared."""
+    train = splits.get("train")
     if train is None:
         return []
     inputs: Sequence[str] = [
         name for name, column in task.columns.items() if not column.target and name in train.columns
     ]
-    found = {part: find_overlap(train, rows, inputs) for part, rows in parts.items() if part != "train"}
-    return [f"{part}: {overlap}" for part, overlap in found.items() if overlap]
+    found = {split: find_overlap(train, rows, inputs) for split, rows in splits.items() if split != "train"}
+    return [f"{split}: {overlap}" for split, overlap in found.items() if overlap]

@@ -32,11 +32,11 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     several = get_cpu_distributed_information().world_size > 1
     on_cpu = several and pick_device(recipe.backbone.device).type == "cpu"
     if several:
-        atexit.register(_part)
+        atexit.register(_leave)
     return Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
 
 
-def _part() -> None:
+def _leave() -> None:
     """Processes stay together until the program ends, since it may train again."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -15,7 +15,7 @@ class Flat:
     """Parameters whose values lie one after the other in one buffer. They stay what they were to everybody else.
 
     Attributes:
-        groups: for each group of parameters, the part of the buffer that holds them, for an optimizer.
+        groups: for each group of parameters, the piece of the buffer that holds them, for an optimizer.
     """
 
     def __init__(self, groups: Sequence[Sequence[nn.Parameter]]) -> None:
@@ -31,9 +31,9 @@ class Flat:
         for parameter, piece in zip(self._parameters, pieces, strict=True):
             parameter.data = piece.view(parameter.shape)
         sizes = [sum(parameter.numel() for parameter in group) for group in groups]
-        self.groups = [nn.Parameter(part) for part in torch.split(self._values, sizes)]
-        for part, gradient in zip(self.groups, torch.split(self._gradient, sizes), strict=True):
-            part.grad = gradient
+        self.groups = [nn.Parameter(piece) for piece in torch.split(self._values, sizes)]
+        for piece, gradient in zip(self.groups, torch.split(self._gradient, sizes), strict=True):
+            piece.grad = gradient
 
     @property
     def values(self) -> Tensor:

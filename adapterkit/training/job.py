@@ -74,9 +74,9 @@ def encode_splits(rows: RecipeRows, adapted: Adapted, display: RunDisplay) -> di
     """Encode every split that is in memory, before anything trains, so that a bad row is found before hours of work."""
     features = {}
     for split, purpose in (("train", "train"), ("validation", "score"), ("test", "score")):
-        part = getattr(rows, split)
-        if isinstance(part, Rows):
-            encoded = rows.task.encode(part, adapted.vocabulary, purpose)  # type: ignore[arg-type]
+        held = getattr(rows, split)
+        if isinstance(held, Rows):
+            encoded = rows.task.encode(held, adapted.vocabulary, purpose)  # type: ignore[arg-type]
             features[split] = encoded.features
             for note in encoded.notes:
                 display.warn(f"{split}: {note}")

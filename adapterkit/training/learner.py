@@ -100,11 +100,11 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int)
     optimizer = AdamW(
         [
             {
-                "params": [*[part] * bool(len(part)), *(p for p in group if id(p) in held)],
+                "params": [*[piece] * bool(len(piece)), *(p for p in group if id(p) in held)],
                 "lr": rate,
                 "weight_decay": decay,
             }
-            for part, ((rate, decay), group) in zip(flat.groups, groups.items(), strict=True)
+            for piece, ((rate, decay), group) in zip(flat.groups, groups.items(), strict=True)
         ],
         lr=settings.learning_rate,
         fused=True,

@@ -72,7 +72,7 @@ class Turn:
     """A step whose rows are chosen. `compute` first, or what stands for it; then `finish`.
 
     The loss of a step is the mean over all that its global batch weighs, however it is cut into micro-batches and
-    over processes: every part adds the gradient of its summed loss, and the sum is divided once.
+    over processes: every micro-batch adds the gradient of its summed loss, and the sum is divided once.
 
     Attributes:
         learning: what the run's steps share.
@@ -88,15 +88,15 @@ class Turn:
         self._sums: list[Tensor] = []
 
     def compute(self) -> None:
-        """The gradients of all parts of the batch, with a forward and a backward of the run's own."""
+        """The gradients of all micro-batches, with a forward and a backward of the run's own."""
         started = time.perf_counter()
         run, accelerator = self.learning, self.learning.accelerator
-        parts = _micro_batches(self.features, run.settings.accumulate)
-        for index, part in enumerate(parts):
-            own = shard(part, accelerator.process_index, accelerator.num_processes)
+        micro_batches = _micro_batches(self.features, run.settings.accumulate)
+        for index, micro_batch in enumerate(micro_batches):
+            own = shard(micro_batch, accelerator.process_index, accelerator.num_processes)
             # A process without rows still takes part in the exchange of gradients, with one that counts for nothing.
-            batch = self.batch(own or part[:1])
-            with accelerator.no_sync(run.model) if index < len(parts) - 1 else nullcontext():
+            batch = self.batch(own or micro_batch[:1])
+            with accelerator.no_sync(run.model) if index < len(micro_batches) - 1 else nullcontext():
                 logits = run.model(batch.inputs, run.adapted.task.answered(batch))
                 torch.autograd.backward(self.loss(logits, batch, counts=1.0 if own else 0.0))
         self.seconds += time.perf_counter() - started
@@ -163,7 +163,7 @@ class Turn:
         )
 
 
-def _micro_batches(features: Sequence[Feature], parts: int) -> list[Sequence[Feature]]:
-    """Cut a step's rows, which are sorted by length, into parts of equal size."""
-    size = math.ceil(len(features) / parts)
+def _micro_batches(features: Sequence[Feature], count: int) -> list[Sequence[Feature]]:
+    """Cut a step's rows, which are sorted by length, into micro-batches of equal size."""
+    size = math.ceil(len(features) / count)
     return [features[start : start + size] for start in range(0, len(features), size)]

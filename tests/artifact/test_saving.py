@@ -25,7 +25,7 @@ METHODS = {
     "none": NoMethod(),
 }
 HEADS = {"family": FAMILY, "linear": HeadSettings(kind="linear"), "mlp": HeadSettings(kind="mlp", hidden=5)}
-INTERVAL = SimpleNamespace(value=0.5, low=0.25, high=0.75)
+INTERVAL = SimpleNamespace(value=0.5, low=0.25, high=0.75, how="")
 
 
 @pytest.mark.parametrize("head", HEADS)

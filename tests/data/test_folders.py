@@ -77,12 +77,12 @@ def test_a_folder_gives_the_files_of_the_split_and_tells_what_is_left_aside() ->
         }
     )
     assert texts("d") == ["1", "2"]
-    assert texts("d", part="validation") == ["3"]
-    assert texts("d", part="test") == ["4"]
+    assert texts("d", split="validation") == ["3"]
+    assert texts("d", split="test") == ["4"]
     notes = read_rows("d").reading.notes
     assert notes[0] == "2 files: train-00000.jsonl, train-00001.jsonl"
     assert notes[1] == "left aside: README.md, SOURCE.txt, dev.jsonl, test.jsonl"
-    assert texts("d", settings=DataSettings(splits={"test": "dev"}), part="test") == ["3"]
+    assert texts("d", settings=DataSettings(splits={"test": "dev"}), split="test") == ["3"]
 
 
 def test_a_folder_without_splits_gives_all_its_files() -> None:
@@ -93,7 +93,7 @@ def test_a_folder_without_splits_gives_all_its_files() -> None:
 def test_folders_called_after_splits_count_before_the_files_in_them() -> None:
     lay({"d/train/test_cases.jsonl": lines("1"), "d/test/training_cases.jsonl": lines("2")})
     assert texts("d") == ["1"]
-    assert texts("d", part="test") == ["2"]
+    assert texts("d", split="test") == ["2"]
 
 
 def test_folders_of_texts_are_classes() -> None:
@@ -102,7 +102,7 @@ def test_folders_of_texts_are_classes() -> None:
     rows = read_rows("d", needs=CLASSIFY)
     assert list(rows) == [{"text": "bad", "label": "neg"}, {"text": "good\n\nfilm", "label": "pos"}]
     assert rows.reading.notes[0] == "2 text files, each one row; labels are the folders: neg, pos"
-    assert texts("d", part="test") == ["poor", "fine"]
+    assert texts("d", split="test") == ["poor", "fine"]
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,8 @@ def test_a_folder_in_hub_layout_reads_through_datasets(tmp_path, monkeypatch, ca
     jsonl(tmp_path / "set" / "test.jsonl", [{"text": "b", "label": 4}])
     settings = DataSettings(format="hub", splits={"validation": "test"})
     assert list(read_rows("set", settings)) == [{"text": "a", "label": 3}]
-    assert list(read_rows("set", settings, part="validation")) == [{"text": "b", "label": 4}]
-    assert list(stream_rows("set", settings, part="validation").numbered()) == [(1, {"text": "b", "label": 4})]
+    assert list(read_rows("set", settings, split="validation")) == [{"text": "b", "label": 4}]
+    assert list(stream_rows("set", settings, split="validation").numbered()) == [(1, {"text": "b", "label": 4})]
     assert "it/s" not in capfd.readouterr().err
     with pytest.raises(DataError) as caught:
         read_rows("set", DataSettings(format="hub", splits={"train": "nowhere"}))

@@ -90,7 +90,7 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
 
 def _sites_by_path(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
     """Path in the class -> site, for every linear site that the class holds."""
-    paths = {id(part): path for path, part in module.named_modules()}
+    paths = {id(inner): path for path, inner in module.named_modules()}
     found = {}
     for site in backbone.sites.sites:
         path = paths.get(id(backbone.trunk.get_submodule(site.path)))

@@ -24,7 +24,7 @@ class Asked:
         quotes: whether quotation marks enclose cells, or "auto".
         header: the columns' names where the first line is a row already; None takes them from it.
         field: where the rows stand in a JSON document: "data", or "result.rows".
-        part: the split's name, where a JSON document holds several.
+        split: the split's name, where a JSON document holds several.
         columns: canonical names and aliases of the columns that the task reads; empty where there is no task.
         text_unit: what one row of plain text is.
     """
@@ -35,7 +35,7 @@ class Asked:
     quotes: bool | Literal["auto"] = "auto"
     header: Sequence[str] | None = None
     field: str | None = None
-    part: str = "train"
+    split: str = "train"
     columns: frozenset[str] = frozenset()
     text_unit: TextUnit = "line"
 

@@ -47,7 +47,7 @@ def find_shape(value: Any, asked: Asked, source: str) -> Shape:
     if not isinstance(value, dict):
         return Shape("JSON objects one behind the other", value if isinstance(value, list) else [value])
     return (
-        _split(value, asked.part)
+        _split(value, asked.split)
         or _table(value)
         or _under_a_key(value, asked, source)
         or _by_column(value)
@@ -106,11 +106,11 @@ def _version(value: Mapping[str, Any]) -> str:
     return f" {version.removeprefix('v')}" if isinstance(version, str) and len(version) < 10 else ""
 
 
-def _split(value: Mapping[str, Any], part: str) -> Shape | None:
+def _split(value: Mapping[str, Any], split: str) -> Shape | None:
     """The split that is wanted, where every key is the name of one."""
-    if len(value) < 2 or not all(split_of(name) or name == part for name in value):
+    if len(value) < 2 or not all(split_of(name) or name == split for name in value):
         return None
-    wanted = [name for name in value if name == part] or [name for name in value if split_of(name) == part]
+    wanted = [name for name in value if name == split] or [name for name in value if split_of(name) == split]
     if len(wanted) != 1 or not _objects(value[wanted[0]]):
         return None
     return Shape(f"JSON with its splits by name, of which {wanted[0]!r} was read", value[wanted[0]])

@@ -11,7 +11,7 @@ from adapterkit.data.files.dialect import Asked, Opened
 from adapterkit.data.files.json_document import open_json
 from adapterkit.data.files.json_values import DECODER
 from adapterkit.data.files.layout import DELIMITERS, find_layout
-from adapterkit.data.files.packing import PACKED, file_head
+from adapterkit.data.files.compression import PACKED, file_head
 from adapterkit.data.files.plain_text import open_text
 from adapterkit.data.files.text import TextFile, look_at
 from adapterkit.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adapterkit.data.files.packing import PACKED, open_unpacked, packing_of
+from adapterkit.data.files.compression import PACKED, open_unpacked, packing_of
 from adapterkit.data.files.signatures import recognise
 from adapterkit.data.problems import Problems
 from adapterkit.errors import DataError

@@ -127,12 +127,12 @@ class Forwards:
 
     def _one_by_one(self, layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
         """A forward for every adapter, whose rows stand together."""
-        parts, low = [], 0
+        outputs, low = [], 0
         for own, same in groupby(layers):
             rows = slice(low, low + len(list(same)))
-            parts.append(self._run([own] * (rows.stop - low), {n: t[rows] for n, t in inputs.items()}, reads))
+            outputs.append(self._run([own] * (rows.stop - low), {n: t[rows] for n, t in inputs.items()}, reads))
             low = rows.stop
-        return States.joined(parts)
+        return States.joined(outputs)
 
     def _share(self, stretches: Sequence[Stretch], layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
         """Rows with one text share what no adapter has touched. The decoder above a shared encoder runs row by row."""

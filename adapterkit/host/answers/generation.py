@@ -137,8 +137,8 @@ def generate(
     with torch.inference_mode(), narrow():
         for (beams, *_), group in _groups(prompts, rooms, max(limits, default=0), decoding).items():
             lengths = [prompts[index].feature.length_tokens for index in group]
-            for part in group_by_length(lengths, batch_size=batch_size, shuffle=False):
-                rows = [group[place] for place in part]
+            for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
+                rows = [group[place] for place in chosen]
                 taken = dict(zip(rows, take([prompts[index] for index in rows]), strict=True))
                 order = engine.order([taken[index][0] for index in rows])
                 rows = [rows[place] for place in order]

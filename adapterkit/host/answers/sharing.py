@@ -109,8 +109,8 @@ def run(
         rows = [stretch.runners[place][0] for place in order]
         entering = None if output is None else _pick(output, [at[row] for row in rows])
         given = {name: _pick(tensor, rows) for name, tensor in inputs.items()}
-        with engine.routed_range([carried[place] for place in order], (model, stretch.low, stretch.high)) as part:
-            output = part(entering, **given, **settings)
+        with engine.routed_range([carried[place] for place in order], (model, stretch.low, stretch.high)) as forward:
+            output = forward(entering, **given, **settings)
         now = {place: position for position, place in enumerate(order)}
         at = [now[place] for place in stretch.runner_of]
     found = States.of(output)

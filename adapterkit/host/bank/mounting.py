@@ -53,19 +53,19 @@ class Mounting:
             )
             for key, own in composed.heads.items()
         }
-        methods = [part.method for part in composed.methods]
+        methods = [own.method for own in composed.methods]
         seat = self._bank.admit(self.load(composed), _Again(self, name, origin))
         rank = rank_of(methods, self._backbone.hidden_size)
         return Mounted(name, version, origin, heads, words_for(methods), rank, seat, composed.report)
 
     def load(self, composed: Mountable) -> Loaded:
         packed = [
-            pack(part.method, part.config, part.state, self._backbone, as_parts(part.parts, self._backbone))
-            for part in composed.methods
+            pack(own.method, own.config, own.state, self._backbone, as_parts(own.parts, self._backbone))
+            for own in composed.methods
         ]
         heads = {
-            key: self.templates.head(part.task.kind, part.task.classes, part.head, part.state)
-            for key, part in composed.heads.items()
+            key: self.templates.head(own.task.kind, own.task.classes, own.head, own.state)
+            for key, own in composed.heads.items()
         }
         return Loaded(tuple(layer for layer in packed if layer is not None), heads)
 

@@ -170,9 +170,9 @@ def lay_out(
     places: list[Site | Sublayer] = []
     for affine in affines:
         gain = None if affine.gain is None else affine.gain.float() - 1  # bf16 would round the difference
-        parts = [part for part in (gain, affine.shift) if part is not None]
-        pieces.append(AffinePiece(affine.path, len(parts[0]), affine.gain is not None, affine.shift is not None))
-        tensors += parts
+        given = [one for one in (gain, affine.shift) if one is not None]
+        pieces.append(AffinePiece(affine.path, len(given[0]), affine.gain is not None, affine.shift is not None))
+        tensors += given
     for one in scaled:
         pieces.append(InputPiece(one.path, len(one.factor)))
         tensors.append(one.factor.float() - 1)

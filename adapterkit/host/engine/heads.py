@@ -60,11 +60,11 @@ class States:
         return cls(output.last_hidden_state, encoder, pooled)
 
     @classmethod
-    def joined(cls, parts: Sequence[States]) -> States:
+    def joined(cls, several: Sequence[States]) -> States:
         """The states of some rows behind those of others."""
-        encoder = [part.encoder for part in parts if part.encoder is not None]
-        pooled = [part.pooled for part in parts if part.pooled is not None]
-        last = torch.cat([part.last for part in parts])
+        encoder = [one.encoder for one in several if one.encoder is not None]
+        pooled = [one.pooled for one in several if one.pooled is not None]
+        last = torch.cat([one.last for one in several])
         return cls(last, torch.cat(encoder) if encoder else None, torch.cat(pooled) if pooled else None)
 
     def rows(self, places: slice | Tensor) -> States:

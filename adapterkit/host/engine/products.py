@@ -46,20 +46,20 @@ class Weights:
         self._gather = gather
         self._structure = structure
         self._flats = flats
-        self._moved_weight: dict[torch.dtype, list[Tensor]] = {}
+        self._unpacked: dict[torch.dtype, list[Tensor]] = {}
 
     def of(self, dtype: torch.dtype) -> list[Tensor]:
         """Every tensor of the structure for all adapters, with a leading axis u."""
-        found = self._moved_weight.get(dtype)
+        found = self._unpacked.get(dtype)
         if found is None:
             flats = self._flats
             stacked = flats[0][None] if len(flats) == 1 else self._gather(flats)
-            found = self._moved_weight[dtype] = self._structure.split(stacked.to(dtype))
+            found = self._unpacked[dtype] = self._structure.unpack(stacked.to(dtype))
         return found
 
     def alone(self, dtype: torch.dtype) -> list[list[Tensor]]:
         """Every tensor of the structure, adapter by adapter; nothing is copied."""
-        return [self._structure.split(flat.to(dtype)) for flat in self._flats]
+        return [self._structure.unpack(flat.to(dtype)) for flat in self._flats]
 
 
 class RowWeights:
@@ -81,8 +81,8 @@ class RowWeights:
     def of(self, dtype: torch.dtype) -> list[Tensor]:
         """As `Weights.of`; the compiler makes the views free."""
         flats = self.flats.to(dtype)
-        parts = torch.split_with_sizes(flats, self._lengths, dim=1)
-        return [part.view(flats.shape[0], *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        tensors = torch.split_with_sizes(flats, self._lengths, dim=1)
+        return [tensor.view(flats.shape[0], *shape) for tensor, shape in zip(tensors, self._shapes, strict=True)]
 
 
 class Shrunk:

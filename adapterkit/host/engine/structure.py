@@ -190,8 +190,8 @@ class Structure:
         """Numbers in the flat tensor."""
         return sum(self.lengths)
 
-    def split(self, flats_uP: Tensor) -> list[Tensor]:
+    def unpack(self, flats_uP: Tensor) -> list[Tensor]:
         """Views of the tensors in one flat tensor (P,), or in several (u, P): then each has the leading axis u."""
         lead = flats_uP.shape[:-1]
-        parts = flats_uP.split_with_sizes(self.lengths, dim=-1)
-        return [part.view(*lead, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        tensors = flats_uP.split_with_sizes(self.lengths, dim=-1)
+        return [tensor.view(*lead, *shape) for tensor, shape in zip(tensors, self.shapes, strict=True)]

@@ -94,8 +94,8 @@ class Permutation:
         """Pack what lies in another memory of the same layout."""
         flat_P = torch.empty(len(self.places))
         # Pieces that stay in the cache: fresh memory in one piece would cost more than the gather.
-        for part, places in zip(torch.split(flat_P, _AT_ONCE), torch.split(self.places, _AT_ONCE), strict=True):
-            part.copy_(whole.index_select(0, places))
+        for chunk, places in zip(torch.split(flat_P, _AT_ONCE), torch.split(self.places, _AT_ONCE), strict=True):
+            chunk.copy_(whole.index_select(0, places))
         if self.factors is not None:
             flat_P.mul_(self.factors)
         flat_P = flat_P.to(device, dtype)

@@ -58,8 +58,8 @@ def targets_of(config: Mapping[str, Any], chosen: Mapping[str, P]) -> dict[str, 
 
 def _in_trunk(target: str, known: Mapping[str, Any]) -> str | None:
     """The longest end of a model's path that is a known path of the trunk."""
-    parts = target.split(".")
-    return next((path for start in range(len(parts)) if (path := ".".join(parts[start:])) in known), None)
+    names = target.split(".")
+    return next((path for start in range(len(names)) if (path := ".".join(names[start:])) in known), None)
 
 
 def sizes_of(backbone: Backbone, path: str) -> tuple[int, int]:

@@ -135,7 +135,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             if name in self.bottleneck_down:
                 z = self._z(name, h, residual)
                 fits = result is h and self._fits(name, h)
-                result = add_bottleneck(h, z, self._parts(name)) if fits else result + self._f(name, z, h.dtype)
+                result = add_bottleneck(h, z, self._tensors(name)) if fits else result + self._f(name, z, h.dtype)
         return result
 
     def _fits(self, name: str, h: Tensor) -> bool:
@@ -148,7 +148,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             and not torch.compiler.is_compiling()
         )
 
-    def _parts(self, name: str) -> Bottleneck:
+    def _tensors(self, name: str) -> Bottleneck:
         config = self.configs[name]
         down: Any = self.bottleneck_down[name]
         up: Any = self.bottleneck_up[name]

@@ -114,8 +114,8 @@ class _LoraLinears(torch.autograd.Function):
         g_QN = torch.zeros_like(s_QN)
         grad_x_NI: Tensor | None = None
         of_b: list[Tensor | None] = []
-        parts = zip(linears, gradients, factors[1::2], _of_each(s_QN, linears), _of_each(g_QN, linears), strict=True)
-        for linear, gradient, b_OR, s_RN, g_RN in parts:
+        work = zip(linears, gradients, factors[1::2], _of_each(s_QN, linears), _of_each(g_QN, linears), strict=True)
+        for linear, gradient, b_OR, s_RN, g_RN in work:
             if gradient is None:
                 of_b.append(None)
                 continue
@@ -141,11 +141,11 @@ def _shrink(x_NI: Tensor, linears: Sequence[LoraLinear], seeds: Sequence[int], f
     """
     if not any(seeds):
         return _stack(factors, x_NI.dtype) @ x_NI.T
-    parts = []
+    shrunk = []
     for linear, seed, a_RI in zip(linears, seeds, factors, strict=True):
         kept_NI = mask_like(x_NI, linear.dropout, seed).mul_(x_NI) if seed else x_NI
-        parts.append(a_RI.to(x_NI.dtype) @ kept_NI.T)
-    return torch.cat(parts)
+        shrunk.append(a_RI.to(x_NI.dtype) @ kept_NI.T)
+    return torch.cat(shrunk)
 
 
 def _shrink_gradients(

@@ -65,10 +65,10 @@ class Joint:
         choices = inputs["input_ids"].shape[1:-1].numel()
         self._lanes.set([number for number, _ in turns], [choices * len(batch.features) for batch in batches])
         logits = self._all(inputs, at_BT)
-        parts = torch.split(logits, [_logits_of(batch, at) for batch, at in zip(batches, answered, strict=True)])
+        pieces = torch.split(logits, [_logits_of(batch, at) for batch, at in zip(batches, answered, strict=True)])
         losses = [
-            turn.loss(self._own(part, batch), batch)
-            for part, batch, (_, turn) in zip(parts, batches, turns, strict=True)
+            turn.loss(self._own(piece, batch), batch)
+            for piece, batch, (_, turn) in zip(pieces, batches, turns, strict=True)
         ]
         torch.autograd.backward(torch.stack(losses).sum())
         seconds = (time.perf_counter() - started) / len(turns)

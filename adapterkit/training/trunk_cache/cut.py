@@ -117,7 +117,7 @@ def _fixed_pooling(module: nn.Module) -> str:
     """How an own head pools, where that does not learn; "" elsewhere."""
     if not isinstance(module, OwnModel) or not module.pools:
         return ""
-    found = [part for part in module.modules() if isinstance(part, FixedPooling)]
+    found = [inner for inner in module.modules() if isinstance(inner, FixedPooling)]
     return found[0].pooling if found else ""
 
 

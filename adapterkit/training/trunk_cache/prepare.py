@@ -152,8 +152,8 @@ def _wanted(job: Job) -> Wanted:
 
 
 def _plan(features: Sequence[Feature]) -> Iterator[list[Feature]]:
-    for part in group_by_length([f.length_tokens for f in features], batch_tokens=FILL_TOKENS, shuffle=False):
-        yield [features[index] for index in part]
+    for chosen in group_by_length([f.length_tokens for f in features], batch_tokens=FILL_TOKENS, shuffle=False):
+        yield [features[index] for index in chosen]
 
 
 def _inputs(job: Job, features: Sequence[Feature]) -> dict[str, Tensor]:

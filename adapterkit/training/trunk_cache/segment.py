@@ -84,9 +84,9 @@ def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]]) -> Path:
         ]
     )
     name = uuid.uuid4().hex
-    part = folder / f".{name}{_PART}"
+    unfinished = folder / f".{name}{_PART}"
     try:
-        with open(part, "xb") as file:
+        with open(unfinished, "xb") as file:
             file.write(_HEAD.pack(_MAGIC, len(index), zlib.crc32(index)))
             file.write(index)
             file.write(bytes(-file.tell() % _ALIGNED))
@@ -95,10 +95,10 @@ def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]]) -> Path:
             file.flush()
             os.fsync(file.fileno())
         whole = folder / f"{name}{SUFFIX}"
-        os.rename(part, whole)
+        os.rename(unfinished, whole)
     except BaseException:
         with contextlib.suppress(OSError):
-            part.unlink()
+            unfinished.unlink()
         raise
     return whole
 
@@ -140,7 +140,7 @@ def count_rows(path: Path) -> int:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what writers that were killed have left behind, once it is a day old."""
-    for part in folder.glob(f".*{_PART}"):
+    for unfinished in folder.glob(f".*{_PART}"):
         with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
-                part.unlink()
+            if time.time() - unfinished.stat().st_mtime > _STALE_SECONDS:
+                unfinished.unlink()

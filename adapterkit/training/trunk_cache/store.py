@@ -160,9 +160,9 @@ class Store:
     def _describe(self) -> None:
         description = self.folder / DESCRIPTION
         if not description.exists():
-            part = self.folder / f".{os.getpid()}.description.part"
-            part.write_text(json.dumps(self.space.to_dict(), indent=1), encoding="utf-8")
-            os.replace(part, description)
+            unfinished = self.folder / f".{os.getpid()}.description.part"
+            unfinished.write_text(json.dumps(self.space.to_dict(), indent=1), encoding="utf-8")
+            os.replace(unfinished, description)
 
     def _refuse(self, error: OSError) -> None:
         self.refusal = f"{self.folder}: {error.strerror or error}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from adapterkit.data.files.dialect import Dialect, Opened
 from adapterkit.data.files.compression import file_head, packing_of
+from adapterkit.data.files.dialect import Dialect, Opened
 from adapterkit.data.files.signatures import recognise
 from adapterkit.data.files.text import wrong
 from adapterkit.data.problems import Problems

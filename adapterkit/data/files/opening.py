@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from adapterkit.data.files.compression import PACKED, file_head
 from adapterkit.data.files.conll import looks_like_conll, open_conll
 from adapterkit.data.files.delimited import head_lines, open_delimited
 from adapterkit.data.files.dialect import Asked, Opened
 from adapterkit.data.files.json_document import open_json
 from adapterkit.data.files.json_values import DECODER
 from adapterkit.data.files.layout import DELIMITERS, find_layout
-from adapterkit.data.files.compression import PACKED, file_head
 from adapterkit.data.files.plain_text import open_text
 from adapterkit.data.files.text import TextFile, look_at
 from adapterkit.errors import DataError

@@ -1,12 +1,17 @@
 """Artifacts: adapters on disk. docs/artifact-format.md is the specification."""
 
-from adapterkit.artifact.convert.peft import import_peft
-from adapterkit.artifact.convert.transformers import export
+from typing import TYPE_CHECKING
+
 from adapterkit.artifact.hub import Published, pull, push
 from adapterkit.artifact.loading import Artifact, load, open_artifact, read_parts
 from adapterkit.artifact.saving import round_weights, save
 from adapterkit.artifact.verification import Check, Report, verify
+from adapterkit.lazy import lazily
 from adapterkit.manifest import KEPT, CompositionFacts, DataFacts, Manifest, check_output
+
+if TYPE_CHECKING:
+    from adapterkit.artifact.convert.peft import import_peft as import_peft
+    from adapterkit.artifact.convert.transformers import export as export
 
 __all__ = [
     "KEPT",
@@ -29,3 +34,8 @@ __all__ = [
     "save",
     "verify",
 ]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {"export": "adapterkit.artifact.convert.transformers", "import_peft": "adapterkit.artifact.convert.peft"},
+)

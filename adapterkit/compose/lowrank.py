@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -78,9 +77,11 @@ def nearest_of_rank(matrix_OI: Tensor, rank: int) -> LowRank:
     if outputs > inputs:
         turned = nearest_of_rank(matrix_OI.T, rank)
         return LowRank(turned.b.T, turned.a.T)
+    from scipy.linalg import eigh
+
     kept = min(rank, outputs)
     gram_OO = (matrix_OI @ matrix_OI.T).numpy()
-    _, vectors = scipy.linalg.eigh(gram_OO, subset_by_index=[outputs - kept, outputs - 1])
+    _, vectors = eigh(gram_OO, subset_by_index=[outputs - kept, outputs - 1])
     u_OR = torch.from_numpy(vectors).flip(-1)
     a_RI = u_OR.T @ matrix_OI
     # Each factor takes the square root of a singular value, so both stay of one size.

@@ -153,3 +153,11 @@ class ConflictError(RegistryError):
 
 class GateError(RegistryError):
     """A version does not pass the gate of a channel."""
+
+
+class TrafficError(AdapterkitError, ValueError):
+    """Rules of a fleet's traffic that make no sense."""
+
+
+class ServingError(AdapterkitError, RuntimeError):
+    """A service cannot start, or cannot honour what it was asked."""

@@ -45,6 +45,8 @@ FLOORS: dict[str, int] = {
     "planning": 8,
     "sweeping": 8,
     "registry": 9,
+    "traffic": 9,
+    "serving": 10,
     "cli": 11,
     "demo": 12,
     "__init__": 13,

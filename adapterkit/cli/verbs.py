@@ -20,6 +20,7 @@ VERBS: Mapping[str, str] = {
     "evaluate": "Score an artifact on a file of rows, with a confidence interval on every metric.",
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",
+    "serve": "Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.",
     "inspect": "Show what an artifact is: task, labels, backbone, size, metrics and where it came from.",
     "verify": (
         "Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1."

@@ -14,7 +14,7 @@ from torch import Tensor
 from adapterkit.backbone import Backbone
 from adapterkit.data import group_by_length
 from adapterkit.errors import AdapterkitError, HostClosedError, MountError
-from adapterkit.host.answers.asked_rows import Call, not_mounted, problem_of
+from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted, problem_of
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
 from adapterkit.host.answers.computed import Computing
 from adapterkit.host.answers.generation import Decoding
@@ -181,11 +181,15 @@ class Host:
             NotMountedError: names that are not mounted; all of them are named.
             DataError: rows that their tasks cannot use; all of them are named.
         """
+        return [found.answer for found in self.answers(rows, errors=errors, batch_size=batch_size)]
+
+    def answers(self, rows: Iterable[Asking], *, errors: Errors = "raise", batch_size: int = 64) -> list[Answered]:
+        """Answer rows as `predict` does, and say of each which version answered: what a receipt is made of."""
         call = self._call(rows, errors)
         call.encode(self._vocabulary)
         self._computing.fill(call, batch_size=batch_size)
         self._generation.fill(call, Decoding(), batch_size=batch_size)
-        return call.answers()
+        return call.answered(call.answers())
 
     def predict_all(
         self,
@@ -256,11 +260,25 @@ class Host:
             GenerationError: settings that cannot be honoured, or an adapter that does not generate.
         """
         decoding = Decoding(num_beams, temperature, top_k, top_p, seed)
+        found = self.texts(rows, decoding, max_new_tokens, stop, errors=errors, batch_size=batch_size)
+        return [each.answer for each in found]
+
+    def texts(
+        self,
+        rows: Iterable[Asking],
+        decoding: Decoding | None = None,
+        max_new_tokens: New = None,
+        stop: Stop = None,
+        *,
+        errors: Errors = "raise",
+        batch_size: int = 64,
+    ) -> list[Answered]:
+        """Continue prompts as `generate` does, and say of each text which version wrote it."""
         call = self._call(rows, errors)
         self._generation.refuse_others(call)
         call.encode(self._vocabulary)
-        self._generation.fill(call, decoding, max_new_tokens, stop, batch_size=batch_size)
-        return call.texts()
+        self._generation.fill(call, decoding or Decoding(), max_new_tokens, stop, batch_size=batch_size)
+        return call.answered(call.texts())
 
     def problem_of(self, name: str, row: Row | str) -> str | None:
         """Why an adapter cannot answer a row; None where it can. Raises MountError where nothing is mounted there."""

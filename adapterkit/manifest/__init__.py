@@ -1,6 +1,6 @@
 """Artifacts as facts: the manifest, the folder, strict JSON and atomic writes. No torch is imported here."""
 
-from adapterkit.manifest.atomic import check_output, stage_folder, write_folder
+from adapterkit.manifest.atomic import check_output, stage_folder, write_file, write_folder
 from adapterkit.manifest.codec import dump_manifest, parse_manifest, validation_problems
 from adapterkit.manifest.facts import (
     FORMAT,
@@ -59,5 +59,6 @@ __all__ = [
     "refused",
     "stage_folder",
     "validation_problems",
+    "write_file",
     "write_folder",
 ]

@@ -196,3 +196,22 @@ def _exchange(first: Path, second: Path) -> bool:
     if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), str(second))
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write one file: the old content or the new, never half of it.
+
+    Raises:
+        OutputError: the disk refuses; what stood there before is unchanged.
+    """
+    stage = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(os.open(stage, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(stage, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            stage.unlink()
+        raise OutputError(f"{path} cannot be written", [f"{path}: {error.strerror or error}"]) from error

@@ -56,6 +56,19 @@ class HeadRows:
         return task.predictions(self.rows, self.features, self.outputs)
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, and whose it is.
+
+    Attributes:
+        answer: as `Host.predict` gives it; or the error in its place.
+        mounted: the version that answered: the one that was mounted when the call began. None where there is no answer.
+    """
+
+    answer: Any
+    mounted: Mounted | None
+
+
 class Call:
     """The rows of one call of a host.
 
@@ -176,6 +189,11 @@ class Call:
             for place, answer in zip(group.places, group.answers(), strict=True):
                 found[place] = {**found.get(place, {}), group.name: answer} if several else answer
         return in_place(found, self.bad, self.rows)
+
+    def answered(self, answers: Sequence[Any]) -> list[Answered]:
+        """Answers or texts, in the order of the rows, with whose they are."""
+        whose = {place: group.mounted for group in self.groups for place in group.places}
+        return [Answered(answer, None if place in self.bad else whose[place]) for place, answer in enumerate(answers)]
 
     def texts(self) -> list[Any]:
         """Generated texts and errors in the order of the rows."""

@@ -1,0 +1,139 @@
+"""The application: what is asked over HTTP, and what comes back. docs/concepts/service.md shows it by example."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from adapterkit.errors import AdapterkitError
+from adapterkit.host.answers.asked_rows import TASK
+from adapterkit.serving import golden
+from adapterkit.serving.figures import Figures
+from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.guarded import Guarded, key_of, refusal
+from adapterkit.serving.keys import Keys
+from adapterkit.serving.openai import add_routes
+from adapterkit.serving.requests import Feedback, Predict, PredictAll, PredictTask, RequestError, schema_of
+from adapterkit.serving.service import Service
+from adapterkit.serving.settings import Limits
+from adapterkit.serving.work import Work
+
+
+def create_app(fleet: Fleet, *, keys: Keys | None = None, limits: Limits | None = None) -> Any:
+    """The service's ASGI application.
+
+    Args:
+        fleet: a host with its routes.
+        keys: who may ask; None for everybody, which is for loopback alone.
+        limits: of requests.
+    """
+    limits = limits or Limits()
+    figures = Figures(fleet)
+    service = Service(fleet, keys or Keys(None), limits, figures, Work(fleet, limits, figures.observe))
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        service.work.start()
+        checking = asyncio.create_task(asyncio.to_thread(golden.check_all, fleet))
+        yield
+        checking.cancel()
+        await asyncio.to_thread(service.work.stop)
+
+    app = FastAPI(title="adapterkit", lifespan=life, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.state.service = service
+
+    @app.exception_handler(AdapterkitError)
+    async def refused(_: Request, error: AdapterkitError) -> Response:
+        return refusal(error)
+
+    @app.exception_handler(404)
+    async def not_found(_: Request, error: Exception) -> Response:
+        return refusal(RequestError(404, "not_found", "there is nothing at this path"))
+
+    @app.exception_handler(405)
+    async def not_allowed(_: Request, error: Any) -> Response:
+        return refusal(RequestError(405, "method", "this path has another method", headers=error.headers))
+
+    @app.get("/healthz")
+    async def healthz() -> Mapping[str, str]:
+        """Whether the process is alive."""
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Whether every mounted version still answers its golden rows."""
+        waiting = sorted(task for task in fleet.routes if task not in fleet.checked)
+        wrong = {task: found for task, found in sorted(fleet.checked.items()) if found}
+        ready = bool(fleet.routes) and not waiting and not wrong
+        return JSONResponse({"ready": ready, "checking": waiting, "wrong": sorted(wrong)}, 200 if ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Figures for Prometheus; counts and times, no text."""
+        return Response(figures.text(service.work.waiting), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/tasks")
+    async def tasks(request: Request) -> Response:
+        """What can be asked, and who answers."""
+        key_of(request, service.keys, "predict")
+        return JSONResponse({"tasks": [_task_facts(fleet, task) for task in sorted(fleet.routes)]})
+
+    @app.post("/v1/predict", openapi_extra=schema_of(Predict))
+    async def predict(request: Request) -> Response:
+        """Mixed rows of any tasks: an answer or an error for each, in their order."""
+        owner, asked = await service.open(request, "predict", Predict)
+        known: dict[int, dict[str, Any]] = {}
+        rows = []
+        for place, row in enumerate(asked.rows):
+            task = row.get(TASK)
+            if isinstance(task, str):
+                rows.append((task, {name: value for name, value in row.items() if name != TASK}))
+            else:
+                message = f"no {TASK}: expected the name of a task in {TASK!r}"
+                known[place] = {"error": {"code": "bad_row", "message": message}}
+        found = iter(await service.answer(request, rows, asked.key, owner) if rows else [])
+        answers = [known[place] if place in known else service.facts(next(found)) for place in range(len(asked.rows))]
+        return JSONResponse({"answers": answers})
+
+    @app.post("/v1/tasks/{task}/predict", openapi_extra=schema_of(PredictTask))
+    async def predict_task(task: str, request: Request) -> Response:
+        """Rows of one task."""
+        owner, asked = await service.open(request, "predict", PredictTask)
+        fleet.find(task, "")
+        found = await service.answer(request, [(task, row) for row in asked.rows], asked.key, owner)
+        return JSONResponse({"answers": [service.facts(done) for done in found]})
+
+    @app.post("/v1/predict_all", openapi_extra=schema_of(PredictAll))
+    async def predict_all(request: Request) -> Response:
+        """One row, answered by many tasks at little more than the price of one."""
+        owner, asked = await service.open(request, "predict", PredictAll)
+        names = sorted(fleet.routes) if asked.tasks is None else list(dict.fromkeys(asked.tasks))
+        found = await service.answer(request, [(name, asked.row) for name in names], asked.key, owner)
+        return JSONResponse({"answers": {n: service.facts(done) for n, done in zip(names, found, strict=True)}})
+
+    @app.post("/v1/feedback", openapi_extra=schema_of(Feedback))
+    async def feedback(request: Request) -> Response:
+        """What the right answer was."""
+        _, given = await service.open(request, "feedback", Feedback)
+        fleet.find(given.task, "")
+        right = given.right if given.right is not None else given.answer == given.label
+        figures.feedback(given.task, given.version, right)
+        return JSONResponse({"taken": True})
+
+    add_routes(app, service)
+    return Guarded(app)
+
+
+def _task_facts(fleet: Fleet, task: str) -> dict[str, Any]:
+    route = fleet.routes[task]
+    arms = {
+        arm: {"version": found.version, "artifact": found.digest, "share": route.split.get(arm, 0.0)}
+        for arm, found in route.arms.items()
+    }
+    return {"task": task, "kind": route.kind, "arms": arms, "shadow": route.shadow}

@@ -1,0 +1,131 @@
+"""What every request passes before it is read: its size, its pace, its key; and what every answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from adapterkit.errors import AdapterkitError, BadRowError, DataError, GenerationError, NotMountedError, ServingError
+from adapterkit.serving.keys import Key, Keys, Scope
+from adapterkit.serving.requests import RequestError
+from adapterkit.serving.settings import Limits
+from adapterkit.serving.work import QueueFullError
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[..., Awaitable[Response]]
+HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+TOLD = (BadRowError, DataError, GenerationError, NotMountedError, RequestError, QueueFullError)
+"""Errors whose words are the client's own affair. The words of others may name files, and go to the log alone."""
+
+ANYBODY = Key(name="anybody", sha256="0" * 64, scopes=("predict", "feedback", "admin"))
+"""Who asks where no keys are needed."""
+
+
+async def body_of(request: Request, limits: Limits) -> bytes:
+    """The body, once it is all there. Raises RequestError where it is too large or too slow."""
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > limits.body_bytes:
+        raise _too_large(limits)
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_s):
+            async for chunk in request.stream():
+                raw += chunk
+                if len(raw) > limits.body_bytes:
+                    raise _too_large(limits)
+    except TimeoutError:
+        raise RequestError(408, "too_slow", f"the body did not come within {limits.body_s:g} s") from None
+    except ClientDisconnect:
+        raise RequestError(400, "cut_off", "the body ended early") from None
+    return bytes(raw)
+
+
+def key_of(request: Request, keys: Keys, scope: Scope) -> Key:
+    """Who asks. Raises RequestError without a key that opens this scope."""
+    if not keys.required:
+        return ANYBODY
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    found = keys.find(secret.strip()) if kind.lower() == "bearer" else None
+    if found is None:
+        headers = {"www-authenticate": "Bearer"}
+        raise RequestError(401, "no_key", "a key is needed: Authorization: Bearer …", headers=headers)
+    if scope not in found.scopes:
+        raise RequestError(403, "wrong_scope", f"this key does not open the scope {scope!r}")
+    return found
+
+
+def error_facts(error: AdapterkitError) -> dict[str, str]:
+    """An error as a client sees it: nothing of the machine."""
+    if isinstance(error, TOLD):
+        return error.as_json()
+    logger.error("%s", error)
+    return {"code": error.code, "message": "the service could not answer; its log says why"}
+
+
+def refusal(error: AdapterkitError) -> JSONResponse:
+    """The answer to a request that cannot be served."""
+    headers: dict[str, str] = {}
+    status = 500
+    match error:
+        case RequestError():
+            status, headers = error.status, error.headers
+        case QueueFullError():
+            status, headers = 429, {"retry-after": str(error.retry_after_s)}
+        case NotMountedError():
+            status = 404
+        case DataError() | GenerationError():
+            status = 422
+        case ServingError():
+            status = 503
+    return JSONResponse({"error": error_facts(error)}, status, headers)
+
+
+class Guarded:
+    """ASGI around the whole application: headers on every answer, and no traceback, ever."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_with_headers(message: Any) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                given = {name.lower() for name, _ in message["headers"]}
+                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in given]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            logger.exception("a request to %s failed", scope.get("path"))
+            if begun:
+                return
+            body = json.dumps({"error": {"code": "internal", "message": "the service failed; its log says why"}})
+            head = [(b"content-type", b"application/json")]
+            await send_with_headers({"type": "http.response.start", "status": 500, "headers": head})
+            await send({"type": "http.response.body", "body": body.encode()})
+
+
+def _too_large(limits: Limits) -> RequestError:
+    return RequestError(413, "too_large", f"the body has more than {limits.body_bytes:,} bytes")

@@ -1,0 +1,163 @@
+"""OpenAI's paths, for clients that speak nothing else: a model is a task.
+
+A text is streamed once it is there: a batch of many adapters ends as a whole, so the first words wait for the last.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from adapterkit.host.answers.generation import Decoding
+from adapterkit.serving.guarded import error_facts, key_of
+from adapterkit.serving.requests import Chat, Completion, Embeddings, RequestError, schema_of
+from adapterkit.serving.work import Done
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from adapterkit.serving.service import Service
+
+BACKBONE = "backbone"
+"""The model whose embeddings are those of the bare backbone."""
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add OpenAI's paths to a service."""
+    fleet = service.fleet
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> Response:
+        """The tasks, as models."""
+        key_of(request, service.keys, "predict")
+        listed = [*sorted(fleet.routes), BACKBONE]
+        return JSONResponse({"object": "list", "data": [_model(name) for name in listed]})
+
+    @app.get("/v1/models/{model}")
+    async def model(model: str, request: Request) -> Response:
+        """One task, as a model."""
+        key_of(request, service.keys, "predict")
+        if model != BACKBONE:
+            fleet.find(model, "")
+        return JSONResponse(_model(model))
+
+    @app.post("/v1/completions", openapi_extra=schema_of(Completion))
+    async def completions(request: Request) -> Response:
+        """Continue prompts."""
+        owner, asked = await service.open(request, "predict", Completion)
+        fleet.find(asked.model, "")
+        prompts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
+        settings = _settings(asked, asked.max_tokens)
+        found = await service.answer(request, [(asked.model, text) for text in prompts], asked.user, owner, settings)
+        texts = _texts(found)
+        choices = [
+            {"index": index, "text": text, "finish_reason": "stop", "logprobs": None}
+            for index, text in enumerate(texts)
+        ]
+        reply = _reply("text_completion", asked.model, choices, found, _usage(service, "".join(prompts), texts))
+        return _streamed([reply]) if asked.stream else JSONResponse(reply)
+
+    @app.post("/v1/chat/completions", openapi_extra=schema_of(Chat))
+    async def chat(request: Request) -> Response:
+        """Continue a chat."""
+        owner, asked = await service.open(request, "predict", Chat)
+        fleet.find(asked.model, "")
+        messages = [message.model_dump(exclude_none=True) for message in asked.messages]
+        settings = _settings(asked, asked.max_completion_tokens or asked.max_tokens)
+        found = await service.answer(request, [(asked.model, {"messages": messages})], asked.user, owner, settings)
+        texts = _texts(found)
+        usage = _usage(service, "".join(str(message.get("content", "")) for message in messages), texts)
+        if not asked.stream:
+            message = {"role": "assistant", "content": texts[0]}
+            choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+            return JSONResponse(_reply("chat.completion", asked.model, [choice], found, usage))
+        deltas = [({"role": "assistant", "content": ""}, None), ({"content": texts[0]}, None), ({}, "stop")]
+        chunks = [
+            _reply("chat.completion.chunk", asked.model, [{"index": 0, "delta": d, "finish_reason": r}], found)
+            for d, r in deltas
+        ]
+        return _streamed([{**chunk, "id": chunks[0]["id"]} for chunk in chunks])
+
+    @app.post("/v1/embeddings", openapi_extra=schema_of(Embeddings))
+    async def embeddings(request: Request) -> Response:
+        """Texts as vectors: the mean of the last hidden states, of the bare backbone or with a task's adapter."""
+        owner, asked = await service.open(request, "predict", Embeddings)
+        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        adapter = None
+        if asked.model != BACKBONE:
+            route, arm = fleet.find(asked.model, asked.user or owner.name)
+            adapter = route.arms[arm].mounted
+        states = await run_in_threadpool(fleet.host.features, texts, adapter)
+        vectors = [state.float().mean(dim=0).tolist() for state in states]
+        data = [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": _packed(vector) if asked.encoding_format == "base64" else vector,
+            }
+            for index, vector in enumerate(vectors)
+        ]
+        usage = _usage(service, " ".join(texts), [])
+        return JSONResponse({"object": "list", "model": asked.model, "data": data, "usage": usage})
+
+
+def _settings(asked: Completion | Chat, new_tokens: int | None) -> dict[str, Any]:
+    """How `Host.texts` continues a prompt."""
+    top_p = asked.top_p if asked.top_p < 1 and asked.temperature else None
+    decoding = Decoding(None, asked.temperature, None, top_p, asked.seed)
+    return {"decoding": decoding, "max_new_tokens": new_tokens, "stop": asked.stop}
+
+
+def _texts(found: list[Done]) -> list[str]:
+    for done in found:
+        if done.error is not None:
+            facts = error_facts(done.error)
+            raise RequestError(422, facts["code"], facts["message"])
+    return [str(done.answer) for done in found]
+
+
+def _reply(
+    kind: str, model: str, choices: list[Any], found: list[Done], usage: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    receipts = [done.receipt.as_json() for done in found if done.receipt is not None]
+    reply = {
+        "id": f"{'cmpl' if kind == 'text_completion' else 'chatcmpl'}-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+        "choices": choices,
+        "adapterkit": {"receipts": receipts},
+    }
+    return reply if usage is None else {**reply, "usage": dict(usage)}
+
+
+def _usage(service: Service, prompt: str, texts: list[str]) -> dict[str, int]:
+    tokenizer = service.fleet.host.backbone.tokenizer
+    read, written = len(tokenizer(prompt)["input_ids"]), sum(len(tokenizer(text)["input_ids"]) for text in texts)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def _streamed(chunks: list[dict[str, Any]]) -> StreamingResponse:
+    async def events() -> AsyncIterator[str]:
+        for chunk in chunks:
+            yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "adapterkit"}
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -1,0 +1,116 @@
+"""A fleet from names and sources, or from a registry whose channels it follows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapterkit.errors import AdapterkitError, ServingError
+from adapterkit.host.opening import open_host
+from adapterkit.manifest import Manifest, open_manifest
+from adapterkit.registry import Registry, Version
+from adapterkit.serving.fleet import Arm, Fleet, Route
+from adapterkit.traffic import Rules
+
+logger = logging.getLogger(__name__)
+
+
+def mounted_fleet(sources: Mapping[str, str], backbone: str | None, *, slots: int | None, dtype: str = "auto") -> Fleet:
+    """A fleet that answers with these artifacts, compositions or hub ids, by name. Raises as `open_host`."""
+    from adapterkit.artifact.hub import find_folder
+
+    folders = {name: str(find_folder(source)) for name, source in sources.items()}
+    fleet = Fleet(open_host({}, _backbone(folders, backbone), slots=slots, dtype=dtype))
+    try:
+        for name, folder in folders.items():
+            fleet.mount(name, folder, _manifest(folder))
+    except BaseException:
+        fleet.host.close()
+        raise
+    return fleet
+
+
+def registry_fleet(
+    registry: Registry, rules: Rules, backbone: str, *, slots: int | None, dtype: str = "auto"
+) -> tuple[Fleet, Follower]:
+    """A fleet that answers with what the channels of a registry point to, and what keeps it so."""
+    fleet = Fleet(open_host({}, backbone, slots=slots, dtype=dtype))
+    follower = Follower(fleet, registry, rules)
+    follower.follow()
+    return fleet, follower
+
+
+class Follower:
+    """Keeps a fleet at what the channels of a registry point to.
+
+    A version that cannot be mounted is named in the log, and what answered before goes on.
+    """
+
+    def __init__(self, fleet: Fleet, registry: Registry, rules: Rules) -> None:
+        self._fleet, self._registry, self._rules = fleet, registry, rules
+        self._stopped = threading.Event()
+        self._failed: set[str] = set()
+
+    def follow(self) -> None:
+        """Look once, and route what has changed."""
+        for task in self._registry.tasks():
+            route, places = self._wanted(task)
+            if route is None or route == self._fleet.routes.get(task):
+                continue
+            marks = f"{task} {sorted(places)}"
+            try:
+                fetched = {name: self._registry.fetch(task, digest) for name, digest in places.items()}
+                self._fleet.set_route(route, fetched)
+                self._failed.discard(marks)
+            except AdapterkitError as error:
+                if marks not in self._failed:
+                    logger.error("%s stays as it is: %s", task, error)
+                self._failed.add(marks)
+
+    def run(self, every_s: float) -> None:
+        """Look again and again, in a thread of its own, until `stop`."""
+        threading.Thread(target=self._run, args=(every_s,), name="adapterkit-registry", daemon=True).start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._stopped.set()
+
+    def _run(self, every_s: float) -> None:
+        while not self._stopped.wait(every_s):
+            try:
+                self.follow()
+            except AdapterkitError as error:
+                logger.error("the registry cannot be followed: %s", error)
+
+    def _wanted(self, task: str) -> tuple[Route | None, dict[str, str]]:
+        """The route that the registry asks for, and mounted name -> digest; None where no channel points anywhere."""
+        rules, channels = self._rules.of(task), self._registry.channels(task)
+        found = {channel: channels[channel] for channel in rules.channels if channel in channels}
+        split = {channel: share for channel, share in rules.split.items() if channel in found and share}
+        if not split:
+            return None, {}
+        arms = {channel: _arm(task, version) for channel, version in found.items()}
+        kind = next(iter(found.values())).kind
+        shadow = rules.shadow if rules.shadow in found else None
+        return Route(task, kind, arms, split, shadow), {arms[c].mounted: v.digest for c, v in found.items()}
+
+
+def _arm(task: str, version: Version) -> Arm:
+    return Arm(f"{task}@{version.digest[:16]}", str(version.number), version.digest)
+
+
+def _backbone(folders: Mapping[str, str], backbone: str | None) -> Any:
+    if backbone is not None:
+        return backbone
+    for folder in folders.values():
+        if (manifest := _manifest(folder)) is not None:
+            return manifest.backbone.name
+    raise ServingError("nothing names a backbone", remedy="Give one with --backbone PATH_OR_ID.")
+
+
+def _manifest(folder: str) -> Manifest | None:
+    """What an artifact says of itself; None for a composition's file."""
+    return open_manifest(folder) if Path(folder).is_dir() else None

@@ -1,0 +1,220 @@
+"""What clients send: bounded, checked whole before anything is computed, refused with every reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from adapterkit.errors import AdapterkitError
+from adapterkit.manifest import parse_json
+from adapterkit.serving.settings import Limits
+
+Model = TypeVar("Model", bound=BaseModel)
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Key = Annotated[str, Field(max_length=512)]
+_REPORTED = 20
+
+
+class RequestError(AdapterkitError, ValueError):
+    """A request that cannot be used.
+
+    Attributes:
+        status: of the answer.
+        headers: of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        summary: str,
+        problems: tuple[str, ...] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(summary, problems)
+        self.status, self._code, self.headers = status, code, dict(headers or {})
+
+    @property
+    def code(self) -> str:
+        return self._code
+
+
+class Body(BaseModel):
+    """What all bodies have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Predict(Body):
+    """Rows of any tasks. A row is {"task": …} with its columns beside it, such as {"task": "intent", "text": "…"}."""
+
+    rows: Annotated[list[dict[str, JsonValue]], Field(min_length=1)]
+    key: Key = ""
+
+
+class PredictTask(Body):
+    """Rows of one task: texts, or objects of its columns."""
+
+    rows: Annotated[list[str | dict[str, JsonValue]], Field(min_length=1)]
+    key: Key = ""
+
+
+class PredictAll(Body):
+    """One row that many tasks answer; without tasks, all."""
+
+    row: str | dict[str, JsonValue]
+    tasks: list[Name] | None = None
+    key: Key = ""
+
+
+class Feedback(Body):
+    """What the right answer was, for an answer that was given."""
+
+    task: Name
+    version: Annotated[str, Field(max_length=200)]
+    right: bool | None = None
+    answer: JsonValue = None
+    label: JsonValue = None
+    id: Annotated[str, Field(max_length=200)] = ""
+
+
+class Completion(BaseModel):
+    """OpenAI's completion request. What is not honoured is refused by name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    model: Name
+    prompt: str | Annotated[list[str], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] = 16
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool = False
+    n: Literal[1] = 1
+    user: Key = ""
+
+
+class Message(BaseModel):
+    """One turn of a chat."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    role: Name
+    content: JsonValue = None
+
+
+class Chat(BaseModel):
+    """OpenAI's chat request. What is not honoured is refused by name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    model: Name
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool = False
+    n: Literal[1] = 1
+    user: Key = ""
+
+
+class Embeddings(BaseModel):
+    """OpenAI's embedding request."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    model: Name
+    input: str | Annotated[list[str], Field(min_length=1)]
+    encoding_format: Literal["float", "base64"] = "float"
+    user: Key = ""
+
+
+WITHOUT_EFFECT: Mapping[str, Any] = {
+    "best_of": 1,
+    "dimensions": None,
+    "echo": False,
+    "frequency_penalty": 0,
+    "logit_bias": None,
+    "logprobs": (None, False),
+    "metadata": None,
+    "parallel_tool_calls": None,
+    "presence_penalty": 0,
+    "response_format": (None, {"type": "text"}),
+    "service_tier": None,
+    "store": (None, False),
+    "stream_options": None,
+    "suffix": None,
+    "tool_choice": (None, "none", "auto"),
+    "tools": (None, []),
+    "top_logprobs": None,
+}
+"""OpenAI's other fields -> the values that ask for nothing, which are taken; any other is refused by name."""
+
+
+def read(model: type[Model], raw: bytes, limits: Limits) -> Model:
+    """A request's body. Raises RequestError with every reason."""
+    try:
+        value = parse_json(raw, "body")
+    except AdapterkitError as error:
+        raise RequestError(400, "bad_json", error.summary, error.problems) from error
+    try:
+        found = model.model_validate(value)
+    except ValidationError as error:
+        items = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [f"{'.'.join(map(str, item['loc']))[:200]}: {item['msg'][:200]}" for item in items[:_REPORTED]]
+        raise RequestError(422, "bad_request", "the request cannot be used", tuple(problems)) from error
+    problems = [*_unhonoured(found), *_too_much(found, limits)]
+    if problems:
+        raise RequestError(422, "bad_request", "the request cannot be used", tuple(problems))
+    return found
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A body for the OpenAPI schema: it is read here and not by FastAPI, which would parse it unbounded."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+def _unhonoured(found: BaseModel) -> list[str]:
+    problems = []
+    for name, value in (found.model_extra or {}).items():
+        if isinstance(found, Message):
+            continue
+        plain = WITHOUT_EFFECT.get(name, ...)
+        if plain is ... or (value not in plain if isinstance(plain, tuple) else value != plain):
+            problems.append(f"{name[:60]}: is not honoured here, leave it out")
+    return problems
+
+
+def _too_much(found: BaseModel, limits: Limits) -> list[str]:
+    problems = []
+    for name in ("rows", "prompt", "input", "messages", "tasks"):
+        value = getattr(found, name, None)
+        if isinstance(value, list) and len(value) > limits.rows:
+            problems.append(f"{name}: found {len(value):,}, expected at most {limits.rows:,}")
+    for name in ("max_tokens", "max_completion_tokens"):
+        value = getattr(found, name, None)
+        if value is not None and value > limits.new_tokens:
+            problems.append(f"{name}: found {value:,}, expected at most {limits.new_tokens:,}")
+    longest = max(map(len, _texts(found.model_dump())), default=0)
+    if longest > limits.text_characters:
+        problems.append(f"a text: {longest:,} characters, expected at most {limits.text_characters:,}")
+    return problems
+
+
+def _texts(value: Any) -> list[str]:
+    found, open_ = [], [value]
+    while open_:
+        inner = open_.pop()
+        if isinstance(inner, str):
+            found.append(inner)
+        elif isinstance(inner, Mapping):
+            open_ += inner.values()
+        elif isinstance(inner, list | tuple):
+            open_ += inner
+    return found

@@ -1,0 +1,75 @@
+"""What every path of a service uses: who asks, what is read, and answers awaited until a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from adapterkit.serving.figures import Figures
+from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.guarded import body_of, error_facts, key_of
+from adapterkit.serving.keys import Key, Keys, Scope
+from adapterkit.serving.requests import Model, RequestError, read
+from adapterkit.serving.settings import Limits
+from adapterkit.serving.work import Done, Item, Work
+
+
+@dataclass
+class Service:
+    """All that a request needs: the fleet, the rows that wait, who may ask, how much, and what is counted."""
+
+    fleet: Fleet
+    keys: Keys
+    limits: Limits
+    figures: Figures
+    work: Work
+
+    async def open(self, request: Request, scope: Scope, model: type[Model]) -> tuple[Key, Model]:
+        """Who asks, and for what. Raises RequestError."""
+        key = key_of(request, self.keys, scope)
+        return key, read(model, await body_of(request, self.limits), self.limits)
+
+    async def answer(
+        self, request: Request, rows: Sequence[tuple[str, Any]], key: str, owner: Key, generation: Any = None
+    ) -> list[Done]:
+        """Answers to rows, each (task, row), or errors in their places.
+
+        Raises:
+            RequestError: the deadline passed, or the client has gone.
+            QueueFullError, ServingError: nothing was begun.
+        """
+        loop = asyncio.get_running_loop()
+        sticky = key or owner.name
+        items = [Item(task, row, sticky, owner.name, generation, loop.create_future()) for task, row in rows]
+        self.work.submit(items)
+        gone = asyncio.ensure_future(_gone(request))
+        every = asyncio.gather(*(item.future for item in items))
+        waited: set[asyncio.Future[Any]] = {every, gone}
+        try:
+            await asyncio.wait(waited, timeout=self.limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            if every.done():
+                return every.result()
+            if gone.done():
+                raise RequestError(499, "gone", "the client has gone")
+            raise RequestError(504, "deadline", f"no answer within {self.limits.deadline_s:g} s")
+        finally:
+            gone.cancel()
+            every.cancel()  # rows that still wait are given up
+
+    def facts(self, done: Done) -> dict[str, Any]:
+        """One answer as JSON."""
+        if done.error is not None or done.receipt is None:
+            return {"error": error_facts(done.error) if done.error else {"code": "internal", "message": "no receipt"}}
+        score = done.answer.get("score") if isinstance(done.answer, Mapping) else None
+        confidence = score if isinstance(score, float) else None
+        return {"answer": done.answer, "confidence": confidence, "receipt": done.receipt.as_json()}
+
+
+async def _gone(request: Request) -> None:
+    """Ends when the client has gone. The body was read, so all that can still come is that."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

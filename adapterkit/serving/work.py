@@ -1,0 +1,244 @@
+"""The rows that wait for the host: batched over all tasks and requests, in turn over keys, given up when nobody waits.
+
+A batch is whatever waits when the host is free: a row that comes alone waits for nothing, and under load batches grow
+by themselves. Computed and generated answers have a thread each, since one text takes as long as many labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterkit.errors import AdapterkitError, NotMountedError, ServingError
+from adapterkit.serving.fleet import Fleet, Receipt, Route
+from adapterkit.serving.settings import Limits
+
+logger = logging.getLogger(__name__)
+
+Observe = Callable[["Item", "Done"], None]
+
+
+@dataclass(eq=False)
+class Item:
+    """One row that waits.
+
+    Attributes:
+        task: whom it asks.
+        row: the row.
+        key: who asks, for sticky splits.
+        owner: whose turn it takes while it waits: the name of the API key.
+        generation: settings of `Host.generate`; None asks for an answer.
+        future: what the request awaits.
+        since: when it came, in seconds of a clock that only goes forward.
+    """
+
+    task: str
+    row: Any
+    key: str
+    owner: str
+    generation: Mapping[str, Any] | None
+    future: asyncio.Future[Done]
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def characters(self) -> int:
+        """How long the row is, roughly."""
+        return len(self.row) if isinstance(self.row, str) else sum(len(str(value)) for value in self.row.values())
+
+
+@dataclass(frozen=True)
+class Done:
+    """An answer with its receipt, or why there is none.
+
+    Attributes:
+        batch_rows: how many rows the host answered together with it.
+    """
+
+    answer: Any
+    receipt: Receipt | None
+    error: AdapterkitError | None = None
+    batch_rows: int = 0
+
+
+class QueueFullError(ServingError):
+    """More rows wait than a service takes.
+
+    Attributes:
+        retry_after_s: when to come back.
+    """
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting:,} rows wait already", remedy=f"Come back in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class Work:
+    """The queue of a service and the two threads that work it off.
+
+    Args:
+        observe: told of every answer, in the thread that computed it.
+    """
+
+    def __init__(self, fleet: Fleet, limits: Limits, observe: Observe | None = None) -> None:
+        self._fleet, self._limits, self._observe = fleet, limits, observe
+        self._changed = threading.Condition()
+        self._waiting: dict[bool, OrderedDict[str, deque[Item]]] = {False: OrderedDict(), True: OrderedDict()}
+        self._counts = {False: 0, True: 0}
+        self._rows_per_s = 100.0
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._run, args=(generates,), name=name, daemon=True)
+            for generates, name in ((False, "adapterkit-answers"), (True, "adapterkit-texts"))
+        ]
+
+    def start(self) -> None:
+        """Begin to answer."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Answer what waits, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait."""
+        return sum(self._counts.values())
+
+    def submit(self, items: Sequence[Item]) -> None:
+        """Let rows wait for their answers: all of them or none.
+
+        Raises:
+            QueueFullError: too many wait.
+            ServingError: the service is stopping.
+        """
+        with self._changed:
+            if self._stopping:
+                raise ServingError("this service is stopping", remedy="Ask another replica.")
+            if self.waiting + len(items) > self._limits.queued_rows:
+                raise QueueFullError(self.waiting, max(1, round(self.waiting / self._rows_per_s)))
+            for item in items:
+                generates = item.generation is not None or self._generates(item.task)
+                self._waiting[generates].setdefault(item.owner, deque()).append(item)
+                self._counts[generates] += 1
+            self._changed.notify_all()
+
+    def _generates(self, task: str) -> bool:
+        route = self._fleet.routes.get(task)
+        return route is not None and route.kind in ("causal-lm", "seq2seq-lm")
+
+    def _run(self, generates: bool) -> None:
+        while True:
+            with self._changed:
+                while not self._counts[generates] and not self._stopping:
+                    self._changed.wait()
+                if not self._counts[generates]:
+                    return
+                batch = self._take(generates)
+            if not batch:
+                continue
+            started = time.monotonic()
+            try:
+                found = self._answer(batch, generates)
+            except Exception as error:
+                logger.exception("a batch of %d rows was not answered", len(batch))
+                shown = (
+                    error if isinstance(error, AdapterkitError) else ServingError("the answer could not be computed")
+                )
+                found = [Done(None, None, shown, len(batch)) for _ in batch]
+            took = max(time.monotonic() - started, 1e-4)
+            self._rows_per_s += 0.2 * (len(batch) / took - self._rows_per_s)
+            for item, done in zip(batch, found, strict=True):
+                if self._observe is not None:
+                    self._observe(item, done)
+                _give(item.future, done)
+
+    def _take(self, generates: bool) -> list[Item]:
+        """The next batch: one row of each owner in turn, without those that nobody waits for. The lock is held."""
+        queues, batch, characters = self._waiting[generates], list[Item](), 0
+        while queues and len(batch) < self._limits.batch_rows:
+            owner, queue = queues.popitem(last=False)
+            item = queue[0]
+            if not item.future.cancelled():
+                if batch and characters + item.characters > self._limits.batch_characters:
+                    queues[owner] = queue
+                    queues.move_to_end(owner, last=False)
+                    break
+                characters += item.characters
+                batch.append(item)
+            queue.popleft()
+            self._counts[generates] -= 1
+            if queue:
+                queues[owner] = queue
+        return batch
+
+    def _answer(self, batch: Sequence[Item], generates: bool) -> list[Done]:
+        """Answer rows by what is routed now; those whose version was taken off in between, by what is routed then."""
+        found: dict[int, Done] = {}
+        for _ in range(3):
+            open_ = [place for place in range(len(batch)) if place not in found]
+            if not open_:
+                break
+            routed = self._address(batch, open_, found)
+            by_settings: dict[str, list[int]] = {}
+            for place in routed:
+                by_settings.setdefault(repr(batch[place].generation), []).append(place)
+            for places in by_settings.values():
+                self._ask(batch, places, routed, found)
+        lost = NotMountedError("the task was taken off while this row waited")
+        return [found.get(place, Done(None, None, lost, len(batch))) for place in range(len(batch))]
+
+    def _address(
+        self, batch: Sequence[Item], places: Sequence[int], found: dict[int, Done]
+    ) -> dict[int, tuple[Route, str]]:
+        routed = {}
+        for place in places:
+            try:
+                routed[place] = self._fleet.find(batch[place].task, batch[place].key)
+            except AdapterkitError as error:
+                found[place] = Done(None, None, error, len(batch))
+        return routed
+
+    def _ask(
+        self,
+        batch: Sequence[Item],
+        places: Sequence[int],
+        routed: Mapping[int, tuple[Route, str]],
+        found: dict[int, Done],
+    ) -> None:
+        rows = [(routed[place][0].arms[routed[place][1]].mounted, batch[place].row) for place in places]
+        settings = batch[places[0]].generation
+        size = self._limits.batch_rows
+        if settings is None:
+            answers = self._fleet.host.answers(rows, errors="return", batch_size=size)
+        else:
+            answers = self._fleet.host.texts(rows, errors="return", batch_size=size, **settings)
+        for place, answered in zip(places, answers, strict=True):
+            route, arm = routed[place]
+            if isinstance(answered.answer, NotMountedError):
+                continue  # it was taken off between routing and answering: asked again
+            if isinstance(answered.answer, AdapterkitError):
+                found[place] = Done(None, None, answered.answer, len(batch))
+            else:
+                receipt = self._fleet.receipt(route, arm, answered.mounted)
+                found[place] = Done(answered.answer, receipt, None, len(batch))
+
+
+def _give(future: asyncio.Future[Done], done: Done) -> None:
+    """Hand an answer to the request that awaits it, in its own thread, unless it has gone."""
+
+    def give() -> None:
+        if not future.done():
+            future.set_result(done)
+
+    future.get_loop().call_soon_threadsafe(give)

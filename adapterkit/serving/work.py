@@ -229,7 +229,7 @@ class Work:
                 continue  # it was taken off between routing and answering: asked again
             if isinstance(answered.answer, AdapterkitError):
                 found[place] = Done(None, None, answered.answer, len(batch))
-            else:
+            elif answered.mounted is not None:
                 receipt = self._fleet.receipt(route, arm, answered.mounted)
                 found[place] = Done(answered.answer, receipt, None, len(batch))
 

@@ -1,0 +1,46 @@
+"""A service over tiny adapters, asked in this process as a client would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from adapterkit.host import Host
+from adapterkit.manifest import open_manifest
+from adapterkit.serving.app import create_app
+from adapterkit.serving.fleet import Fleet
+from tests.host.artifacts import Recipe
+from tests.host.conftest import Reuse, reuse
+
+__all__ = ["reuse"]
+
+INTENT = Recipe("text-classification", "lora")
+OTHER = Recipe("text-classification", "houlsby", seed=5)
+TAGS = Recipe("token-classification", "lora")
+
+
+@pytest.fixture(scope="module")
+def folders(reuse: Reuse) -> Mapping[str, Path]:
+    """Task -> artifact."""
+    return {"intent": reuse("bert", INTENT), "other": reuse("bert", OTHER), "tags": reuse("bert", TAGS)}
+
+
+@pytest.fixture
+def fleet(tiny_backbones: Any, folders: Mapping[str, Path]) -> Iterator[Fleet]:
+    """Three tasks on one backbone."""
+    with Host(tiny_backbones["bert"]) as host:
+        made = Fleet(host)
+        for task, folder in folders.items():
+            made.mount(task, str(folder), open_manifest(folder))
+        yield made
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[TestClient]:
+    """Somebody who asks."""
+    with TestClient(create_app(fleet)) as asking:
+        yield asking

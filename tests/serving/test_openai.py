@@ -1,0 +1,65 @@
+"""OpenAI's own client, asking tasks as models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from adapterkit.host import Host
+from adapterkit.manifest import open_manifest
+from adapterkit.serving.app import create_app
+from adapterkit.serving.fleet import Fleet
+from tests.host.artifacts import Recipe
+from tests.host.conftest import Reuse
+
+
+@pytest.fixture
+def writing(tiny_backbones: Any, reuse: Reuse) -> Iterator[tuple[Any, Fleet]]:
+    """The client of a service with a poet."""
+    with Host(tiny_backbones["gpt2"]) as host:
+        fleet, folder = Fleet(host), reuse("gpt2", Recipe("causal-lm", "lora"))
+        fleet.mount("poet", str(folder), open_manifest(folder))
+        with TestClient(create_app(fleet), base_url="http://test") as inner:
+            yield openai.OpenAI(api_key="none", base_url="http://test/v1", http_client=inner), fleet
+
+
+def test_a_completion_is_what_the_host_writes(writing: tuple[Any, Fleet]) -> None:
+    client, fleet = writing
+    mounted = fleet.routes["poet"].arms["stable"].mounted
+    expected = fleet.host.generate([(mounted, "my card"), (mounted, "the fox")], max_new_tokens=6)
+    reply = client.completions.create(model="poet", prompt=["my card", "the fox"], max_tokens=6, temperature=0)
+    assert [choice.text for choice in reply.choices] == expected
+    assert reply.adapterkit["receipts"][0]["artifact"] == fleet.routes["poet"].arms["stable"].digest
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
+    streamed = client.completions.create(model="poet", prompt="my card", max_tokens=6, temperature=0, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == expected[0]
+
+
+def test_models_are_the_tasks_and_the_backbone(writing: tuple[Any, Fleet]) -> None:
+    client, _ = writing
+    assert [model.id for model in client.models.list()] == ["poet", "backbone"]
+    assert client.models.retrieve("poet").id == "poet"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("painter")
+
+
+def test_embeddings_are_means_of_hidden_states(writing: tuple[Any, Fleet]) -> None:
+    client, fleet = writing
+    reply = client.embeddings.create(model="backbone", input=["my card", "the fox jumps"])
+    expected = [state.mean(dim=0) for state in fleet.host.features(["my card", "the fox jumps"])]
+    found = [torch.tensor(each.embedding) for each in reply.data]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)  # through JSON, or 32 bits of base64
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("frequency_penalty", 0.5), ("logit_bias", {"1": 5}), ("echo", True), ("n", 2)]
+)
+def test_what_is_not_honoured_is_refused_by_name(writing: tuple[Any, Fleet], field: str, value: Any) -> None:
+    client, _ = writing
+    with pytest.raises(openai.UnprocessableEntityError, match=field):
+        client.completions.create(model="poet", prompt="a", max_tokens=2, **{field: value})

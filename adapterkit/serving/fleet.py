@@ -16,6 +16,7 @@ from adapterkit.host import Host
 from adapterkit.host.bank.mounted import Mounted
 from adapterkit.manifest import Manifest
 from adapterkit.recipe.nearest import nearest
+from adapterkit.tasks.table import TASKS
 from adapterkit.traffic import Split, arm_of
 
 ONLY = "stable"
@@ -43,7 +44,7 @@ class Route:
 
     Attributes:
         task: its name.
-        kind: its kind.
+        kind: its kind; of a composition with several heads their kinds.
         arms: arm -> what answers.
         split: arm -> share.
         shadow: the arm that is asked too and never answers; None for none.
@@ -54,6 +55,11 @@ class Route:
     arms: Mapping[str, Arm]
     split: Split
     shadow: str | None = None
+
+    @property
+    def generates(self) -> bool:
+        """Whether its answers are generated text."""
+        return any(kind in TASKS and TASKS[kind].generates for kind in self.kind.split(", "))
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class Fleet:
             name = f"{task}@{digest[:16]}"
             if name not in self.host:
                 self.host.mount(name, source)
-            kind = "" if manifest is None else manifest.kind
+            kind = next(status.kind for status in self.host.status() if status.name == name)
             version = "" if manifest is None else str(manifest.version)
             self._route(Route(task, kind, {ONLY: Arm(name, version, digest)}, {ONLY: 1.0}))
 

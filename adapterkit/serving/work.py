@@ -135,7 +135,7 @@ class Work:
 
     def _generates(self, task: str) -> bool:
         route = self._fleet.routes.get(task)
-        return route is not None and route.kind in ("causal-lm", "seq2seq-lm")
+        return route is not None and route.generates
 
     def _run(self, generates: bool) -> None:
         while True:

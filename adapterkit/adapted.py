@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.pretrained import is_layer
 from adapterkit.backbone.recomputing import keep, recompute
-from adapterkit.data import group_by_length
+from adapterkit.data import asked_of, group_by_length
 from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
@@ -20,7 +20,7 @@ from adapterkit.methods import Attachment, attach
 from adapterkit.methods.fusion import Part
 from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
-from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Row, Task, Vocabulary
+from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Task, Vocabulary
 
 PREFIX = "base_model.model."
 """What PEFT puts before every path in a model's file."""
@@ -248,11 +248,12 @@ class Adapted(nn.Module):
         start = 0 if self.backbone.is_encoder_decoder else prompts.inputs["input_ids"].shape[1]
         return task.decode(ids_BT[:, start:].tolist(), self.vocabulary)
 
-    def predict(self, rows: Sequence[Row | str], *, errors: Errors = "raise", batch_size: int = 64) -> list[Any]:
+    def predict(self, rows: Any, *, errors: Errors = "raise", batch_size: int = 64) -> list[Any]:
         """Answer rows: dicts with the task's columns, under its names, training's or an alias, or plain text where one
         column is enough.
 
         Args:
+            rows: a list of them, or what else `data.rows_of` takes: a DataFrame, a `datasets.Dataset`.
             errors: "return" gives an error in the place of every row that cannot be answered, with `code` and
                 `message`; every other row gets the answer that it has without them.
             batch_size: rows per forward.
@@ -268,7 +269,7 @@ class Adapted(nn.Module):
             raise TypeError("predict takes a list of rows, found one row: write predict([row])")
         check_errors(errors)
         task, asked = self.task, Asked(self.task, self.trained_with)
-        usable, places, bad = sort_out([asked.read(row) for row in rows])
+        usable, places, bad = sort_out([asked.read(row) for row in asked_of(rows)])
         count = len(usable) + len(bad)
         if errors == "raise":
             refuse(bad, count)

@@ -4,9 +4,10 @@ from adapterkit.data.buckets import group_by_length, padded_share, shard
 from adapterkit.data.columns import ColumnNeed, match_columns, overlooked, rename
 from adapterkit.data.files.dialect import TextUnit
 from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, locate
+from adapterkit.data.memory import asked_of, rows_of, splits_of
 from adapterkit.data.overlap import Overlap, find_overlap
 from adapterkit.data.rows import IN_MEMORY, Reading, Row, Rows, RowStream, as_rows, canonical
-from adapterkit.data.sources import ReadSettings, read_rows, stream_rows
+from adapterkit.data.sources import ReadSettings, named_rows, read_rows, stream_rows
 from adapterkit.data.split import split_stream, split_validation
 
 __all__ = [
@@ -23,17 +24,21 @@ __all__ = [
     "Rows",
     "TextUnit",
     "as_rows",
+    "asked_of",
     "canonical",
     "find_overlap",
     "group_by_length",
     "locate",
     "match_columns",
+    "named_rows",
     "overlooked",
     "padded_share",
     "read_rows",
     "rename",
+    "rows_of",
     "shard",
     "split_stream",
     "split_validation",
+    "splits_of",
     "stream_rows",
 ]

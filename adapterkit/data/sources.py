@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -118,6 +119,23 @@ def read_rows(
     problems.check()
     rows, numbers = (row for _, row in checked), (number for number, _ in checked)
     return Rows(rows, numbers, str(source), opened.located.path, opened.reading(matched))
+
+
+def named_rows(
+    rows: Rows,
+    columns: Mapping[str, str] | None = None,
+    *,
+    needs: Mapping[str, ColumnNeed] | None = None,
+) -> Rows:
+    """Rows in memory under canonical column names; arguments and errors as `read_rows`."""
+    problems = Problems(rows.source, "Correct these rows, or leave them out.")
+    matched = match_columns(rows.columns, columns or {}, needs, rows.source)
+    missing = dict.fromkeys(rows.columns)
+    numbered = ((number, rename({**missing, **row}, matched)) for number, row in zip(rows.numbers, rows, strict=True))
+    checked = list(watched(numbered, TypeWatch(problems, needs, "row")))
+    problems.check()
+    reading = replace(rows.reading, columns=matched)
+    return Rows((row for _, row in checked), rows.numbers, rows.source, rows.path, reading)
 
 
 def stream_rows(

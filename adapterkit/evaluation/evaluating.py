@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import open_artifact
 from adapterkit.artifact.loading import find_backbone
 from adapterkit.backbone import Backbone
-from adapterkit.data import as_rows
 from adapterkit.data.problems import unusable_note
-from adapterkit.evaluation.rows import read_for
+from adapterkit.evaluation.rows import read_for, rows_for
 from adapterkit.metrics import Metric
 from adapterkit.scoring import score
 
@@ -21,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate(
     artifact: str | Path,
-    data: str | Path | Sequence[Mapping[str, Any]] | None = None,
+    data: Any = None,
     *,
     backbone: Backbone | str | Path | None = None,
     columns: Mapping[str, str] | None = None,
@@ -34,9 +33,10 @@ def evaluate(
 
     Args:
         artifact: its folder.
-        data: a file, a hub data set, or rows with the task's columns; None takes the test rows of its recipe.
+        data: a file, a hub data set, or rows in memory (dicts, a DataFrame, a `datasets.Dataset`; see `data.rows_of`);
+            None takes the test rows of its recipe.
         backbone: a loaded backbone, or where to load it from; None takes the one that the artifact names.
-        columns: canonical name -> the file's column, on top of what the artifact's recipe says.
+        columns: canonical name -> the column of the data, on top of what the artifact's recipe says.
         data_root: where relative paths are looked for first.
         resamples: of the bootstrap that gives the 95 % intervals; 0 for none.
         parts: where parts of a fusion are, by name; None looks beside the artifact.
@@ -50,7 +50,7 @@ def evaluate(
         source = None if data is None else str(data)
         rows = read_for(opened, source, columns=columns, root=data_root)
     else:
-        rows = as_rows(data)
+        rows = rows_for(opened, data, columns=columns)
     for note in rows.reading.notes:
         logger.warning("%s: %s", rows.source, note)
     checked = opened.task.check_rows(rows, "score")

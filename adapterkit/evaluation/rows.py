@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from adapterkit.artifact import Artifact
-from adapterkit.data import Rows, read_rows, stream_rows
+from adapterkit.data import Rows, named_rows, read_rows, rows_of, stream_rows
 from adapterkit.errors import ArtifactError, DataError
 from adapterkit.recipe import DataSettings
 
@@ -80,3 +81,18 @@ def read_for(
         split="validation" if kept is not None and source == kept.validation != kept.test else "test",
         text_unit=unit,
     )
+
+
+def rows_for(artifact: Artifact, rows: Any, *, columns: Mapping[str, str] | None = None) -> Rows:
+    """Rows in memory to score an artifact on, under its task's column names.
+
+    Args:
+        rows: see `data.rows_of`. They may have the recipe's column names or the task's.
+        columns: canonical name -> column; these count more than the recipe's.
+
+    Raises:
+        DataError: these are no rows, or columns that the task needs are missing.
+    """
+    held = rows_of(rows)
+    known = {name: column for name, column in columns_of(artifact).items() if column in held.columns}
+    return named_rows(held, {**known, **(columns or {})}, needs=artifact.task.columns)

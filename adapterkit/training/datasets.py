@@ -8,10 +8,12 @@ from pathlib import Path
 
 from adapterkit.artifact import DataFacts
 from adapterkit.data import (
+    IN_MEMORY,
     Rows,
     RowStream,
     as_rows,
     find_overlap,
+    named_rows,
     read_rows,
     split_stream,
     split_validation,
@@ -50,23 +52,26 @@ class RecipeRows:
     facts: DataFacts
 
 
-def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
+def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[str, Rows] | None = None) -> RecipeRows:
     """Read, check and split the rows of a recipe.
 
     Args:
         folder: the recipe's own, where relative paths are looked for too.
+        given: split -> rows in memory, where the recipe's source is `IN_MEMORY`.
 
     Raises:
         DataError: a file or a row that cannot be used; see `data.read_rows` and the task's `check_rows`.
         RecipeError: a metric that the task does not have.
     """
-    data, seed = recipe.data, recipe.training.seed
+    data, seed, held = recipe.data, recipe.training.seed, given or {}
     task_class = TASKS[recipe.task.kind]
     needs, unit = task_class.columns, task_class.text_unit(data)
     if data.train is None:
         raise RecipeError("the recipe names no training rows", ["data.train: found null, expected a file"])
 
     def read(source: str, split: str) -> Rows:
+        if source == IN_MEMORY and split in held:
+            return named_rows(held[split], data.columns, needs=needs)
         return read_rows(source, data, needs=needs, split=split, folder=folder, text_unit=unit)
 
     found: dict[str, Rows] = {}
@@ -75,7 +80,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None) -> RecipeRows:
         found["validation"] = read(data.validation, "validation")
     if data.test is not None:
         found["test"] = read(data.test, "test")
-    if not data.streaming:
+    if not data.streaming or data.train == IN_MEMORY:
         found["train"] = read(data.train, "train")
     else:
         stream = stream_rows(data.train, data, needs=needs, folder=folder, text_unit=unit)

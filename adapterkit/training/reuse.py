@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Backbone
+from adapterkit.data import Rows
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import backbone_dtypes
 from adapterkit.tasks.protocol import Feature
@@ -60,13 +61,14 @@ class Reuse:
             self._backbone = (key, load_backbone(recipe, accelerator))
         return self._backbone[1]
 
-    def rows(self, recipe: Recipe, folder: Path | None) -> RecipeRows:
+    def rows(self, recipe: Recipe, folder: Path | None, given: Mapping[str, Rows] | None = None) -> RecipeRows:
         """The recipe's rows; see `datasets.read_recipe_rows`."""
-        key = f"{rows_key(recipe)} {folder}"
+        digests = sorted((split, rows.digest()) for split, rows in (given or {}).items())
+        key = f"{rows_key(recipe)} {folder} {digests}"
         if key not in self._held:
             while len(self._held) >= self._room:
                 del self._held[next(iter(self._held))]
-            self._held[key] = _Held(read_recipe_rows(recipe, folder))
+            self._held[key] = _Held(read_recipe_rows(recipe, folder, given))
         self._held[key] = self._held.pop(key)  # the latest stands last
         return self._held[key].rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ import torch
 from adapterkit.adapted import build
 from adapterkit.artifact import read_parts
 from adapterkit.backbone import Backbone
-from adapterkit.data import Rows
+from adapterkit.data import IN_MEMORY, Rows, splits_of
 from adapterkit.metrics import Metric
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.scoring import score
@@ -75,6 +76,7 @@ Run = Generator[Turn, None, Result]
 def train(
     recipe: str | Path | Mapping[str, Any] | Recipe,
     *,
+    data: Mapping[str, Any] | None = None,
     backbone: Backbone | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
@@ -87,6 +89,9 @@ def train(
 
     Args:
         recipe: a file, the name of a shipped recipe, an artifact's folder, a mapping or a Recipe.
+        data: "train", "validation" or "test" -> rows in memory (dicts, a DataFrame, a `datasets.Dataset`; see
+            `data.rows_of`), a file, a share or None, in the place of what the recipe's `data` says. The artifact keeps
+            the rows' digests, and "rows in memory" as their source.
         backbone: a loaded backbone to train on; it is given back as it was. None loads the recipe's.
         overrides: "path=value" each, set on top of the recipe.
         resume: go on from the checkpoint of a run that was stopped.
@@ -104,6 +109,7 @@ def train(
         recipe,
         Interrupt(),
         reuse or Reuse(),
+        data=data,
         backbone=backbone,
         overrides=overrides,
         resume=resume,
@@ -127,6 +133,7 @@ def begin_run(
     interrupt: Interrupt,
     reuse: Reuse,
     *,
+    data: Mapping[str, Any] | None = None,
     backbone: Backbone | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
@@ -135,7 +142,11 @@ def begin_run(
     pause_after: Callable[[Batches], int] | None = None,
 ) -> Run:
     """The run that `train` drives; its arguments and errors are the same. The global random generators are its own."""
-    resolved = resolve(recipe, overrides)
+    given, sources = ({}, {}) if data is None else splits_of(data)
+    sources |= dict.fromkeys(given, IN_MEMORY)
+    resolved = resolve(
+        recipe, [*overrides, *(f"data.{split}={json.dumps(source)}" for split, source in sources.items())]
+    )
     wanted, settings, output = resolved.recipe, resolved.recipe.training, output_of(resolved)
     for note in resolved.notes:
         if reuse.is_news(note):
@@ -143,7 +154,7 @@ def begin_run(
     check_start(output, resume=resume, overwrite=overwrite)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
     with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
-        rows = reuse.rows(wanted, folder_of(recipe))
+        rows = reuse.rows(wanted, folder_of(recipe), given)
         for note in rows.notes:
             display.warn(note)
         backbone = backbone or reuse.backbone(wanted, accelerator)

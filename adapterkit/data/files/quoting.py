@@ -23,18 +23,18 @@ def encloses(lines: Iterable[str], layout: Layout) -> bool:
             continue
         cells = line.removesuffix("\n").removesuffix("\r").split(layout.delimiter)
         inner = [_inner(cell) for cell in cells]
-        if number == 0 and all(part is not None for part in inner):
+        if number == 0 and all(text is not None for text in inner):
             return True
-        for cell, part in zip(cells, inner, strict=True):
-            if part is None and cell.startswith('"'):
+        for cell, text in zip(cells, inner, strict=True):
+            if text is None and cell.startswith('"'):
                 return True  # it goes on in the next line, since the file has no error where marks enclose
-            elif part is None:
+            elif text is None:
                 commas_outside += "," in cell
-            elif not part or '""' in part or "\r" in part:
+            elif not text or '""' in text or "\r" in text:
                 return True
             else:
                 enclosed += 1
-                commas_inside += "," in part
+                commas_inside += "," in text
     return 0 < commas_inside == enclosed and not commas_outside
 
 

@@ -326,7 +326,7 @@ def build(
 
     Raises:
         HeadError: the head does not fit the task or the family.
-        SiteError: the method asks for places that the backbone does not have.
+        SiteError: the method asks for sites that the backbone does not have.
         RecipeError: the parts of a fusion do not fit each other.
     """
     headed = build_head(backbone, task.kind, task.classes, head, seed=seed)

@@ -152,8 +152,8 @@ def _parts(content: Mapping[str, Any]) -> str:
 
 
 def _parts_argument(content: Mapping[str, Any]) -> str:
-    places = {part["name"]: f"path/to/{part['name']}" for part in content.get("parts") or ()}
-    return f", parts={_code(places)}" if places else ""
+    folders = {part["name"]: f"path/to/{part['name']}" for part in content.get("parts") or ()}
+    return f", parts={_code(folders)}" if folders else ""
 
 
 def _labels(content: Mapping[str, Any]) -> str:

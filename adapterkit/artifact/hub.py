@@ -46,7 +46,7 @@ class Published:
     url: str
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         """What mounts, and pulls, exactly this: owner/name@revision."""
         return f"{self.repository}@{self.tag or self.commit}"
 
@@ -110,11 +110,11 @@ def push(
     return Published(repository, committed.oid, tag, committed.commit_url)
 
 
-def pull(place: str, output: str | Path | None = None, *, overwrite: bool = False) -> Path:
+def pull(name: str, output: str | Path | None = None, *, overwrite: bool = False) -> Path:
     """Fetch an artifact from a hub, and check all that can be checked without its backbone.
 
     Args:
-        place: owner/name or owner/name@revision, where a revision is a tag, a branch or a commit.
+        name: owner/name or owner/name@revision, where a revision is a tag, a branch or a commit.
         output: the folder to write. None: one in adapterkit's cache folder.
         overwrite: whether what stands at `output` is replaced.
 
@@ -122,11 +122,11 @@ def pull(place: str, output: str | Path | None = None, *, overwrite: bool = Fals
         The artifact's folder.
 
     Raises:
-        HubError: the place is none, or the hub does not give it.
+        HubError: the name is none, or the hub does not give it.
         ArtifactError: what the hub gives is damaged, unsafe, or no artifact; nothing is written to `output`.
         OutputError: something stands at `output`.
     """
-    named = parse_hub_name(place)
+    named = parse_hub_name(name)
     if output is not None:
         check_output(output, overwrite=overwrite)
     folder = _download(named)
@@ -141,17 +141,17 @@ def pull(place: str, output: str | Path | None = None, *, overwrite: bool = Fals
     return Path(output)
 
 
-def find_folder(place: str) -> Path:
-    """The folder of an artifact: the place itself, or what a hub gives for it.
+def find_folder(name: str) -> Path:
+    """The folder of an artifact: the name itself, or what a hub gives for it.
 
     Raises:
         HubError: it is no folder, and no hub gives it.
     """
-    folder = Path(place)
+    folder = Path(name)
     if folder.exists():
         return folder
     try:
-        named = parse_hub_name(place)
+        named = parse_hub_name(name)
     except HubError:  # then it can only be meant as a folder
         return folder
     return _download(named)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.artifact.contents import check_state
-from adapterkit.artifact.parts import REMEDY, as_part, part_problems, places_of_parts
+from adapterkit.artifact.parts import REMEDY, as_part, folders_of_parts, part_problems
 from adapterkit.artifact.remembered_checks import check_tensors, read_config
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
@@ -48,7 +48,7 @@ class Artifact:
         config: PEFT's adapter_config.json.
         state: its tensors by name, in the dtype they were saved in.
         card_is_original: whether README.md is as it was saved. People edit cards, and nothing is read from it.
-        part_places: where the caller says that parts of a fusion are, by name; the others lie beside `folder`.
+        part_folders: where the caller says that parts of a fusion are, by name; the others lie beside `folder`.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class Artifact:
     config: Mapping[str, Any]
     state: Mapping[str, Tensor]
     card_is_original: bool
-    part_places: Mapping[str, str | Path] = field(default_factory=dict)
+    part_folders: Mapping[str, str | Path] = field(default_factory=dict)
 
     @property
     def trained_with(self) -> dict[str, str]:
@@ -140,10 +140,10 @@ class Artifact:
             ArtifactError: a part is missing, damaged or another one; names both sides.
         """
         facts = self.manifest.parts
-        places = places_of_parts(self.folder, facts, self.part_places)
-        opened = {name: open_artifact(place) for name, place in places.items()}
+        folders = folders_of_parts(self.folder, facts, self.part_folders)
+        opened = {name: open_artifact(folder) for name, folder in folders.items()}
         problems = [
-            problem for fact in facts for problem in part_problems(fact, places[fact.name], opened[fact.name].manifest)
+            problem for fact in facts for problem in part_problems(fact, folders[fact.name], opened[fact.name].manifest)
         ]
         if problems:
             raise ArtifactError(f"the parts of {self.folder} are not those it was trained with", problems, REMEDY)
@@ -159,7 +159,7 @@ def read_parts(method: MethodSettings, backbone: Backbone) -> tuple[Part, ...]:
     """
     if not isinstance(method, FusionMethod):
         return ()
-    opened = {part_name(place): open_artifact(place) for place in method.parts}
+    opened = {part_name(folder): open_artifact(folder) for folder in method.parts}
     for artifact in opened.values():
         artifact.check_backbone(backbone)
     return as_parts(opened, backbone)
@@ -234,7 +234,7 @@ def load(
 
 
 def find_backbone(artifact: Artifact, backbone: Backbone | str | Path | None, dtype: str = "auto") -> Backbone:
-    """The backbone itself, the one at that place, or the one that the artifact names, loaded in a dtype."""
+    """The backbone itself, the one in that folder, or the one that the artifact names, loaded in a dtype."""
     if isinstance(backbone, Backbone):
         return backbone
     if backbone is not None:

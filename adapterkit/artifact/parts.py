@@ -25,7 +25,7 @@ from adapterkit.recipe import BottleneckMethod
 REMEDY = 'Say where they are: parts={"NAME": "FOLDER"}, or --part NAME=FOLDER.'
 
 
-def places_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[str, str | Path]) -> dict[str, Path]:
+def folders_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[str, str | Path]) -> dict[str, Path]:
     """Where each part of the fusion in `folder` is read: where the caller says, else beside the fusion.
 
     Raises:
@@ -37,21 +37,21 @@ def places_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[s
         for name in sorted(given)
         if name not in names
     ]
-    places = {}
+    found = {}
     for name in names:
-        place = Path(given[name]) if name in given else Path(os.path.abspath(folder)).parent / name
-        if name not in given and place.is_symlink():
-            problems.append(f"{name}: {place} is a link, which is followed only where you name it")
-        elif not (place / MANIFEST).is_file():
-            problems.append(f"{name}: no artifact at {place}")
-        places[name] = place
+        own = Path(given[name]) if name in given else Path(os.path.abspath(folder)).parent / name
+        if name not in given and own.is_symlink():
+            problems.append(f"{name}: {own} is a link, which is followed only where you name it")
+        elif not (own / MANIFEST).is_file():
+            problems.append(f"{name}: no artifact at {own}")
+        found[name] = own
     if problems:
         raise ArtifactError(f"the parts of {folder} are not there", problems, REMEDY)
-    return places
+    return found
 
 
 def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Tensor], backbone: Backbone) -> Part:
-    """An artifact as a part, with its tensors by the place in the trunk.
+    """An artifact as a part, with its tensors by their path in the trunk.
 
     Args:
         name: what the fusion calls it.
@@ -68,7 +68,7 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
             [f"method: found {settings.kind}, expected bottleneck: the attention is over what bottlenecks add"],
             "Stack it, or combine it with others of its kind by weights.",
         )
-    places = sorted((sublayer.output for sublayer in backbone.sites.sublayers), key=len, reverse=True)
+    known = sorted((sublayer.output for sublayer in backbone.sites.sublayers), key=len, reverse=True)
     heads = {PREFIX + path for path in manifest.head_tensors}
     tensors: dict[str, dict[str, Tensor]] = {}
     problems = []
@@ -76,17 +76,19 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
         target = None if full_name in heads else method_target(full_name, "bottleneck")
         if target is None:
             continue
-        place = next((path for path in places if target == path or target.endswith(f".{path}")), None)
+        path = next(
+            (known_path for known_path in known if target == known_path or target.endswith(f".{known_path}")), None
+        )
         ending = full_name[len(PREFIX) + len(target) + 1 :]
-        if place is None:
+        if path is None:
             problems.append(f"{TENSORS}: {full_name!r}: no sublayer of this backbone ends at {target}")
         else:
-            tensors.setdefault(place, {})[ending] = tensor
+            tensors.setdefault(path, {})[ending] = tensor
     expected = _shapes(settings, backbone.contract.hidden_size)
-    for place, found in sorted(tensors.items()):
+    for path, found in sorted(tensors.items()):
         shapes = {ending: tuple(tensor.shape) for ending, tensor in found.items()}
         if shapes != expected:
-            problems.append(f"{TENSORS}: {place}: found {shapes}, expected {expected}")
+            problems.append(f"{TENSORS}: {path}: found {shapes}, expected {expected}")
     if problems or not tensors:
         raise ArtifactError(f"{folder} does not hold the bottleneck that it describes", shortened(problems))
     return Part(name, manifest.files[TENSORS].sha256, settings, tensors)

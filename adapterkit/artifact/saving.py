@@ -212,7 +212,7 @@ def _named_parts(method: Mapping[str, Any]) -> dict[str, Any]:
     """A method block with the names of a fusion's parts instead of their folders."""
     if "parts" not in method:
         return dict(method)
-    return {**method, "parts": [part_name(place) for place in method["parts"]]}
+    return {**method, "parts": [part_name(folder) for folder in method["parts"]]}
 
 
 def _packages() -> dict[str, str]:

@@ -63,55 +63,55 @@ class Header:
     data_start: int
 
 
-def parse_header(raw: bytes | bytearray, place: str) -> Header:
+def parse_header(raw: bytes | bytearray, file: str) -> Header:
     """Check the header of a whole safetensors file.
 
     Args:
         raw: the file's bytes.
-        place: the file's name, for the message.
+        file: the file's name, for the message.
 
     Raises:
         ArtifactError: with every problem: sizes that do not add up, an unknown dtype, a bad shape, gaps or overlaps
             in the data, bytes that belong to no tensor.
     """
-    summary = f"{place} is not a safetensors file that can be read"
+    summary = f"{file} is not a safetensors file that can be read"
     if len(raw) < 8:
-        raise ArtifactError(summary, [f"{place}: {len(raw)} bytes, expected at least 8"])
+        raise ArtifactError(summary, [f"{file}: {len(raw)} bytes, expected at least 8"])
     length = int.from_bytes(raw[:8], "little")
     if length > min(MAX_HEADER_BYTES, len(raw) - 8):
         bound = min(MAX_HEADER_BYTES, len(raw) - 8)
-        raise ArtifactError(summary, [f"{place}: a header of {length:,} bytes, expected at most {bound:,}"])
+        raise ArtifactError(summary, [f"{file}: a header of {length:,} bytes, expected at most {bound:,}"])
     read = _read_header if length <= _MOST_REMEMBERED_BYTES else _read_header.__wrapped__
-    return read(bytes(raw[8 : 8 + length]), len(raw) - 8 - length, place)
+    return read(bytes(raw[8 : 8 + length]), len(raw) - 8 - length, file)
 
 
 @lru_cache(maxsize=64)
-def _read_header(text: bytes, data_bytes: int, place: str) -> Header:
+def _read_header(text: bytes, data_bytes: int, file: str) -> Header:
     """As `parse_header`. Remembered: artifacts of one recipe have the same header, byte for byte."""
-    summary = f"{place} is not a safetensors file that can be read"
-    fields = parse_object(text, f"{place} (header)")
+    summary = f"{file} is not a safetensors file that can be read"
+    fields = parse_object(text, f"{file} (header)")
     metadata = fields.pop("__metadata__", {})
     problems: list[str] = []
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        problems.append(f"{place}: __metadata__ is not an object of texts")
+        problems.append(f"{file}: __metadata__ is not an object of texts")
     if len(fields) > MAX_TENSORS:
-        raise ArtifactError(summary, [f"{place}: {len(fields):,} tensors, expected at most {MAX_TENSORS:,}"])
+        raise ArtifactError(summary, [f"{file}: {len(fields):,} tensors, expected at most {MAX_TENSORS:,}"])
     entries: dict[str, Entry] = {}
     for name, field in fields.items():
         reason = _problem(name, field, data_bytes)
         if reason is None:
             entries[name] = Entry(DTYPES[field["dtype"]], tuple(field["shape"]), *field["data_offsets"])
         else:
-            problems.append(f"{place}: {name[:200]!r}: {reason}")
+            problems.append(f"{file}: {name[:200]!r}: {reason}")
     if not problems:
-        problems = _layout_problems(entries, data_bytes, place)
+        problems = _layout_problems(entries, data_bytes, file)
     if problems:
         raise ArtifactError(summary, shortened(problems))
     ordered = sorted(entries, key=lambda name: entries[name].begin)
     return Header(MappingProxyType({name: entries[name] for name in ordered}), 8 + len(text))
 
 
-def read_tensors(raw: bytes | bytearray, header: Header, place: str) -> dict[str, Tensor]:
+def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str, Tensor]:
     """Make the tensors of a checked header. Those of one dtype share their memory.
 
     Args:
@@ -141,12 +141,12 @@ def read_tensors(raw: bytes | bytearray, header: Header, place: str) -> dict[str
             for name, e in header.entries.items()
         }
     problems = [
-        f"{place}: {name!r} holds values that are not finite"
+        f"{file}: {name!r} holds values that are not finite"
         for name, tensor in tensors.items()
         if not all_finite(tensor)
     ]
     if problems:
-        raise ArtifactError(f"{place} cannot be used", shortened(problems))
+        raise ArtifactError(f"{file} cannot be used", shortened(problems))
     return tensors
 
 
@@ -213,17 +213,17 @@ def _are_counts(value: Any) -> bool:
     return isinstance(value, list) and (not value or ({*map(type, value)} == {int} and min(value) >= 0))
 
 
-def _layout_problems(entries: Mapping[str, Entry], data_bytes: int, place: str) -> list[str]:
+def _layout_problems(entries: Mapping[str, Entry], data_bytes: int, file: str) -> list[str]:
     """Gaps and overlaps between tensors, and data after the last one."""
     problems: list[str] = []
     position = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
         if entry.begin != position:
             what = "overlaps the tensor before it" if entry.begin < position else "leaves a gap before it"
-            problems.append(f"{place}: {name!r} {what}")
+            problems.append(f"{file}: {name!r} {what}")
         position = entry.end
     if not problems and position != data_bytes:
-        problems.append(f"{place}: {data_bytes - position:,} bytes after the last tensor, expected none")
+        problems.append(f"{file}: {data_bytes - position:,} bytes after the last tensor, expected none")
     return problems
 
 

@@ -108,8 +108,8 @@ class Sites:
         else:
             wanted = {names} if isinstance(names, str) else set(names)
         problems = [f"site {name!r}: not in this backbone" for name in sorted(wanted - set(self.names()))]
-        places = self._places(layers, top, sides, problems)
-        found = tuple(site for site in self.sites if site.name in wanted and (site.side, site.layer) in places)
+        chosen = self._layers(layers, top, sides, problems)
+        found = tuple(site for site in self.sites if site.name in wanted and (site.side, site.layer) in chosen)
         self._refuse(problems, nothing=not found)
         return found
 
@@ -133,12 +133,12 @@ class Sites:
             f"sublayer {name!r}: not in this backbone, which has {', '.join(known)}"
             for name in sorted(wanted - set(known))
         ]
-        places = self._places(layers, top, sides, problems)
-        found = tuple(s for s in self.sublayers if s.name in wanted and (s.side, s.layer) in places)
+        chosen = self._layers(layers, top, sides, problems)
+        found = tuple(s for s in self.sublayers if s.name in wanted and (s.side, s.layer) in chosen)
         self._refuse(problems, nothing=not found)
         return found
 
-    def _places(
+    def _layers(
         self, layers: Collection[int] | None, top: int | None, sides: Collection[str] | None, problems: list[str]
     ) -> set[tuple[str, int]]:
         if layers is not None and top is not None:

@@ -55,9 +55,9 @@ def compose(
         return
     console.print_table(_facts(result.mountable), title=result.words)
     error = result.mountable.report.get("error")
-    if error and error["places"]:
-        worst = sorted(error["places"].items(), key=lambda item: -item[1])[:WORST_SHOWN]
-        console.print_table([[place, f"{value:.4f}"] for place, value in worst], ("worst places", "relative error"))
+    if error and error["sites"]:
+        worst = sorted(error["sites"].items(), key=lambda item: -item[1])[:WORST_SHOWN]
+        console.print_table([[site, f"{value:.4f}"] for site, value in worst], ("worst sites", "relative error"))
     if output is not None:
         console.say(f"Artifact: {output}", style="green")
         console.say(f"Try: adapterkit verify {output}")

@@ -101,14 +101,14 @@ def predict(
         raise typer.Exit(SKIPPED)
 
 
-def _one(folder: Path, places: Mapping[str, str]) -> dict[str, Source]:
+def _one(folder: Path, folders: Mapping[str, str]) -> dict[str, Source]:
     """One artifact under the name of its folder."""
     from adapterkit.manifest import open_manifest
 
     open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
     from adapterkit.artifact import open_artifact
 
-    return {str(folder): open_artifact(folder, parts=places)}
+    return {str(folder): open_artifact(folder, parts=folders)}
 
 
 def _print(answer: Any, as_json: bool) -> None:

@@ -12,9 +12,7 @@ from adapterkit.cli.options import Json
 
 
 def pull(
-    place: Annotated[
-        str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="A place on a model hub.", show_default=False)
-    ],
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="A model on a hub.", show_default=False)],
     output: Annotated[
         Path | None,
         typer.Argument(metavar="[OUT]", help="The folder to write. Default: one in the cache.", show_default=False),
@@ -30,12 +28,12 @@ def pull(
     from adapterkit.manifest import check_output, parse_hub_name
 
     # Before torch is imported, so that a mistake is named at once.
-    parse_hub_name(place)
+    parse_hub_name(name)
     if output is not None:
         check_output(output, overwrite=overwrite)
     from adapterkit.artifact import pull
 
-    folder = pull(place, output, overwrite=overwrite)
+    folder = pull(name, output, overwrite=overwrite)
     if as_json:
         console.print_json({"folder": str(folder)})
         return

@@ -36,8 +36,8 @@ def push(
 
     published = push(folder, repository, tag=tag, private=private, message=message)
     if as_json:
-        facts = {name: getattr(published, name) for name in ("repository", "commit", "tag", "url", "place")}
+        facts = {name: getattr(published, name) for name in ("repository", "commit", "tag", "url", "name")}
         console.print_json(facts)
         return
     console.say(f"Published: {published.url}", style="green")
-    console.say(f"adapterkit pull {published.place}")
+    console.say(f"adapterkit pull {published.name}")

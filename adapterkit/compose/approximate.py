@@ -20,8 +20,8 @@ def trim(delta_OI: Tensor, density: float) -> Tensor:
     flat = delta_OI.flatten()
     keep = max(1, int(density * flat.numel()))
     kept = torch.zeros_like(flat)
-    places = flat.abs().topk(keep).indices
-    kept[places] = flat[places]
+    at = flat.abs().topk(keep).indices
+    kept[at] = flat[at]
     return kept.view_as(delta_OI)
 
 
@@ -59,9 +59,9 @@ def dare(deltas: Sequence[Tensor], weights: Sequence[float], density: float, see
     return sum_of(kept, weights)
 
 
-def mask_seed(seed: int, member: str, place: str) -> int:
-    """A seed of its own for every member and place, whatever their order."""
-    return int.from_bytes(sha256(f"{seed} {member} {place}".encode()).digest()[:7], "big")
+def mask_seed(seed: int, member: str, site: str) -> int:
+    """A seed of its own for every member and site, whatever their order."""
+    return int.from_bytes(sha256(f"{seed} {member} {site}".encode()).digest()[:7], "big")
 
 
 def sum_of(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

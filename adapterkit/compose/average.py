@@ -143,9 +143,9 @@ def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
             continue
         found = _build_of(artifact, backbone)
         problems += [
-            f"{place}: {name} has {found.get(place, 'nothing')}, {first} has {expected.get(place, 'nothing')}"
-            for place in sorted(found.keys() | expected.keys(), key=_settings_first)
-            if found.get(place) != expected.get(place)
+            f"{field}: {name} has {found.get(field, 'nothing')}, {first} has {expected.get(field, 'nothing')}"
+            for field in sorted(found.keys() | expected.keys(), key=_settings_first)
+            if found.get(field) != expected.get(field)
         ]
     if problems:
         raise CompositionError(
@@ -155,8 +155,8 @@ def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
         )
 
 
-def _settings_first(place: str) -> tuple[bool, str]:
-    return not place.startswith("method."), place
+def _settings_first(field: str) -> tuple[bool, str]:
+    return not field.startswith("method."), field
 
 
 def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
@@ -185,12 +185,12 @@ def _check_near(
     """
     found = updates_of(averaged, backbone)
     members = {name: updates_of(own, backbone) for name, own in methods.items()}
-    missed, norms, places = 0.0, 0.0, {}
+    missed, norms, sites = 0.0, 0.0, {}
     for site, update in found.items():
         wanted = concatenated([(shares[name], members[name][site]) for name in members])
         off, norm = _distance(update, wanted), wanted.norm()
         missed, norms = missed + off**2, norms + norm**2
-        places[site.path] = off / norm if norm > 0 else float(off > 0)
+        sites[site.path] = off / norm if norm > 0 else float(off > 0)
     overall = math.sqrt(missed / norms) if norms > 0 else 0.0
     if overall > FARTHEST:
         raise CompositionError(
@@ -198,7 +198,7 @@ def _check_near(
             [f"relative error of ΔW: {overall:.2f}, expected at most {FARTHEST}: they come from different starts"],
             'Sum them instead: weighted({…}), exact, or how="svd" with a rank.',
         )
-    return {"overall": overall, "places": places}
+    return {"overall": overall, "sites": sites}
 
 
 def _distance(first: LowRank, second: LowRank) -> float:

@@ -27,14 +27,14 @@ from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import AdapterkitError, CompositionError
 from adapterkit.recipe.nearest import did_you_mean
-from adapterkit.recipe.problems import Path as Place
+from adapterkit.recipe.problems import Path as Where
 from adapterkit.recipe.problems import show, show_path
 from adapterkit.recipe.settings import SettingsError
 from adapterkit.recipe.yaml_text import read_yaml
 
 REMEDY = "Correct the lines above; `adapterkit schema composition` prints every field with what it does."
 
-Lines = Mapping[Place, int]
+Lines = Mapping[Where, int]
 
 
 def load_composition(source: str | Path | Mapping[str, Any]) -> Weighted | Average | Stack:
@@ -74,7 +74,7 @@ def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average
             return composition
     problems.sort(key=lambda problem: _line(problem[0], lines) or 0)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    shown = [f"{_show(place)}{_origin(place, lines)}: {problem}" for place, problem in problems]
+    shown = [f"{_show(where)}{_origin(where, lines)}: {problem}" for where, problem in problems]
     raise CompositionError(f"{name} is not a valid composition ({count})", shown, REMEDY)
 
 
@@ -82,32 +82,32 @@ def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average
 
 
 def _composition(
-    block: CompositionBlock, place: Place, problems: list[tuple[Place, str]]
+    block: CompositionBlock, where: Where, problems: list[tuple[Where, str]]
 ) -> Weighted | Average | Stack | None:
     """The composition of a block; None where it makes no sense, which is added to `problems`."""
     kind, inner = next((name, found) for name in BLOCKS if (found := getattr(block, name)) is not None)
-    place = (*place, kind)
+    where = (*where, kind)
     if inner.head is not None and inner.heads is not None:
-        problems.append(((*place, "heads"), "stands beside head; give one of the two"))
+        problems.append(((*where, "heads"), "stands beside head; give one of the two"))
         return None
     if inner.heads is not None and not inner.heads:
-        problems.append(((*place, "heads"), "is empty; name at least one member"))
+        problems.append(((*where, "heads"), "is empty; name at least one member"))
         return None
     before = len(problems)
     try:
         if isinstance(inner, StackBlock):
-            return _stack(inner, place, problems)
-        return _of_weights(inner, place, problems)
+            return _stack(inner, where, problems)
+        return _of_weights(inner, where, problems)
     except AdapterkitError as error:
         if len(problems) == before:
             for problem in error.problems:
                 field, _, what = problem.partition(": ")
-                problems.append(((*place, *field.split(".", 1)), what))
+                problems.append(((*where, *field.split(".", 1)), what))
     return None
 
 
 def _of_weights(
-    block: WeightedBlock | AverageBlock, place: Place, problems: list[tuple[Place, str]]
+    block: WeightedBlock | AverageBlock, where: Where, problems: list[tuple[Where, str]]
 ) -> Weighted | Average | None:
     members = _sources(block.members)
     names = [name for name, _ in members]
@@ -115,8 +115,8 @@ def _of_weights(
     missing = [name for name in names if name not in weights]
     for name in weights.keys() - set(names):
         hint = did_you_mean(name, names)
-        problems.append(((*place, "weights", name), f"is not a member; members are {', '.join(names)}{hint}"))
-    problems += [((*place, "weights"), f"lacks {name!r}; write 0 to leave a member out") for name in missing]
+        problems.append(((*where, "weights", name), f"is not a member; members are {', '.join(names)}{hint}"))
+    problems += [((*where, "weights"), f"lacks {name!r}; write 0 to leave a member out") for name in missing]
     if missing or len(weights) != len(names):
         return None
     heads = _heads(block, names[:1])
@@ -126,18 +126,18 @@ def _of_weights(
     return Weighted(members, ordered, heads, block.how, block.rank, block.density, block.seed)
 
 
-def _stack(block: StackBlock, place: Place, problems: list[tuple[Place, str]]) -> Stack | None:
+def _stack(block: StackBlock, where: Where, problems: list[tuple[Where, str]]) -> Stack | None:
     members: list[tuple[str, str | Stackable]] = []
     raw = block.members if isinstance(block.members, dict) else {name: name for name in block.members}
     before = len(problems)
     for name, source in raw.items():
-        inner = source if isinstance(source, str) else _composition(source, (*place, "members", name), problems)
+        inner = source if isinstance(source, str) else _composition(source, (*where, "members", name), problems)
         if inner is not None:
             members.append((name, inner))
     if len(problems) > before:
         return None
     if not isinstance(block.members, dict) and len(raw) != len(block.members):
-        problems.append(((*place, "members"), "names a member twice"))
+        problems.append(((*where, "members"), "names a member twice"))
         return None
     return Stack(tuple(members), _heads(block, offered_by(*members[-1]) if members else ()))
 
@@ -169,36 +169,36 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
-def _readable(error: ValidationError, raw: Any) -> list[tuple[Place, str]]:
+def _readable(error: ValidationError, raw: Any) -> list[tuple[Where, str]]:
     """Pydantic's errors by path, those of the branches of one union joined by "or"."""
-    expected: dict[Place, list[str]] = {}
-    found: list[tuple[Place, str]] = []
-    details = [(_place(detail["loc"], raw), detail) for detail in error.errors(include_url=False)]
-    for place, detail in details:
+    expected: dict[Where, list[str]] = {}
+    found: list[tuple[Where, str]] = []
+    details = [(_where(detail["loc"], raw), detail) for detail in error.errors(include_url=False)]
+    for where, detail in details:
         cause = (detail.get("ctx") or {}).get("error")
         if isinstance(cause, SettingsError):
-            found += [(place, what) for _, what in cause.problems]
+            found += [(where, what) for _, what in cause.problems]
         elif detail["type"] == "extra_forbidden":
-            fields = _fields(place, raw)
-            hint = did_you_mean(str(place[-1]), fields) or f"; known are {', '.join(fields)}"
-            found.append((place, f"is not a known name{hint}"))
+            fields = _fields(where, raw)
+            hint = did_you_mean(str(where[-1]), fields) or f"; known are {', '.join(fields)}"
+            found.append((where, f"is not a known name{hint}"))
         elif detail["type"] == "missing":
-            found.append(((*place, detail["loc"][-1]), "is missing"))
-        elif not any(other != place and other[: len(place)] == place for other, _ in details):
+            found.append(((*where, detail["loc"][-1]), "is missing"))
+        elif not any(other != where and other[: len(where)] == where for other, _ in details):
             phrase = _EXPECTED.get(detail["type"]) or str((detail.get("ctx") or {}).get("expected") or detail["msg"])
             phrase = phrase.replace("'", "")
-            phrases = expected.setdefault(place, [])
+            phrases = expected.setdefault(where, [])
             if phrase not in phrases:
                 phrases.append(phrase)
-    for place, phrases in expected.items():
-        value = _value(place, raw)
+    for where, phrases in expected.items():
+        value = _value(where, raw)
         words = [word for phrase in phrases for word in phrase.replace(" or ", ", ").split(", ")]
         hint = did_you_mean(value, words) if isinstance(value, str) else ""
-        found.append((place, f"found {show(value)}, expected {_or(phrases)}{hint}"))
+        found.append((where, f"found {show(value)}, expected {_or(phrases)}{hint}"))
     return found
 
 
-def _place(location: tuple[str | int, ...], raw: Any) -> Place:
+def _where(location: tuple[str | int, ...], raw: Any) -> Where:
     """The path in the file, without what pydantic adds for the branches of unions."""
     path: list[str | int] = []
     value = raw
@@ -212,28 +212,28 @@ def _place(location: tuple[str | int, ...], raw: Any) -> Place:
     return tuple(path)
 
 
-def _value(place: Place, raw: Any) -> Any:
-    for key in place:
+def _value(where: Where, raw: Any) -> Any:
+    for key in where:
         raw = raw[key]
     return raw
 
 
-def _fields(place: Place, raw: Any) -> list[str]:
-    """Valid names of the block in which `place` stands."""
-    block = BLOCKS.get(str(place[-2])) if len(place) > 1 else None
+def _fields(where: Where, raw: Any) -> list[str]:
+    """Valid names of the block in which `where` stands."""
+    block = BLOCKS.get(str(where[-2])) if len(where) > 1 else None
     return list((block or CompositionBlock).model_fields)
 
 
-def _show(place: Place) -> str:
-    return show_path(place) if place else "the composition"
+def _show(where: Where) -> str:
+    return show_path(where) if where else "the composition"
 
 
-def _line(place: Place, lines: Lines) -> int | None:
-    return next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
+def _line(where: Where, lines: Lines) -> int | None:
+    return next((lines[where[:length]] for length in range(len(where), 0, -1) if where[:length] in lines), None)
 
 
-def _origin(place: Place, lines: Lines) -> str:
-    line = _line(place, lines)
+def _origin(where: Where, lines: Lines) -> str:
+    line = _line(where, lines)
     return f" (line {line})" if line is not None else ""
 
 

@@ -43,12 +43,12 @@ def fuse(
         CompositionError: parts that cannot be fused, with the reasons.
         RecipeError: the recipe is not valid.
     """
-    places = _places(parts)
-    _check(places)
-    found = load_recipe(places[0] if recipe is None else recipe, overrides)
+    folders = _folders(parts)
+    _check(folders)
+    found = load_recipe(folders[0] if recipe is None else recipe, overrides)
     method = {
         "kind": "fusion",
-        "parts": places,
+        "parts": folders,
         "query_width": query_width,
         "value": value,
         "dropout": dropout,
@@ -57,40 +57,40 @@ def fuse(
     return load_recipe({**found.to_dict(), "method": method, "output": kept})
 
 
-def _places(parts: Sequence[str | Path]) -> list[str]:
+def _folders(parts: Sequence[str | Path]) -> list[str]:
     if isinstance(parts, str | Path):
         raise CompositionError("fuse takes a list of folders", [f"found {str(parts)!r}"], 'As in fuse(["a", "b"]).')
-    places = [str(part) for part in parts]
-    if len(places) < 2:
-        raise CompositionError(f"a fusion needs two parts or more, found {count(places, 'part')}")
-    return places
+    folders = [str(part) for part in parts]
+    if len(folders) < 2:
+        raise CompositionError(f"a fusion needs two parts or more, found {count(folders, 'part')}")
+    return folders
 
 
-def _check(places: Sequence[str]) -> None:
+def _check(folders: Sequence[str]) -> None:
     """Check what can be known before the backbone is there."""
     opened: dict[str, Artifact] = {}
     problems = []
-    for place in places:
+    for folder in folders:
         try:
-            opened[place] = open_artifact(place)
+            opened[folder] = open_artifact(folder)
         except AdapterkitError as error:
-            problems += [f"{part_name(place)}: {problem}" for problem in error.problems or (error.summary,)]
+            problems += [f"{part_name(folder)}: {problem}" for problem in error.problems or (error.summary,)]
     necks: dict[str, BottleneckMethod] = {}
-    for place, artifact in opened.items():
+    for folder, artifact in opened.items():
         method = artifact.manifest.method
         if isinstance(method, BottleneckMethod):
-            necks[place] = method
+            necks[folder] = method
         else:
             what = method_words(artifact)
-            problems.append(f"{part_name(place)}: is {what}; only what bottlenecks add can be weighed for every token")
-    placements = {part_name(place): method.placement for place, method in necks.items()}
+            problems.append(f"{part_name(folder)}: is {what}; only what bottlenecks add can be weighed for every token")
+    placements = {part_name(folder): method.placement for folder, method in necks.items()}
     if len(set(placements.values())) > 1:
         problems += [f"{name}: its placement is {placement}" for name, placement in placements.items()]
-    backbones = {place: artifact.manifest.backbone for place, artifact in opened.items()}
+    backbones = {folder: artifact.manifest.backbone for folder, artifact in opened.items()}
     if len({facts.fingerprint for facts in backbones.values()}) > 1:
         problems += [
-            f"{part_name(place)}: was trained on {facts.fingerprint[:12]}… ({facts.name})"
-            for place, facts in backbones.items()
+            f"{part_name(folder)}: was trained on {facts.fingerprint[:12]}… ({facts.name})"
+            for folder, facts in backbones.items()
         ]
     if problems:
         raise CompositionError(

@@ -92,7 +92,7 @@ class Composition(Protocol):
     """A composition that is not computed yet. A host computes it when it is mounted."""
 
     def build(self, find: Find, backbone: Backbone) -> Mountable:
-        """Compute it from its members, for a backbone: its sites say which tensors belong to one place.
+        """Compute it from its members, for a backbone: its sites say which tensors belong together.
 
         Raises:
             AdapterkitError: the composition makes no sense.

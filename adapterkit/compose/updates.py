@@ -51,12 +51,12 @@ def prefix_of(own: MethodState, backbone: Backbone) -> str:
     Raises:
         CompositionError: the paths are none of this backbone's.
     """
-    places = {site.path for site in backbone.sites.sites} | {sublayer.output for sublayer in backbone.sites.sublayers}
+    known = {site.path for site in backbone.sites.sites} | {sublayer.output for sublayer in backbone.sites.sublayers}
     targets = list(own.config["target_modules"])
     for target in targets:
         pieces = target.split(".")
         for start in range(len(pieces)):
-            if ".".join(pieces[start:]) in places:
+            if ".".join(pieces[start:]) in known:
                 return "".join(f"{piece}." for piece in pieces[:start])
     raise CompositionError(
         "these modules are not in this backbone", [f"{target}: not a site" for target in targets[:4]]
@@ -66,7 +66,7 @@ def prefix_of(own: MethodState, backbone: Backbone) -> str:
 def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backbone) -> MethodState:
     """A LoRA with exactly these updates.
 
-    A recipe adapts every chosen site in every chosen layer, and so does an artifact. Where the updates leave a place
+    A recipe adapts every chosen site in every chosen layer, and so does an artifact. Where the updates leave a site
     out, a rank of 1 that is zero fills it.
 
     Args:
@@ -93,7 +93,7 @@ def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backb
         sites=tuple(name for name in backbone.sites.names() if name in names),
         layers=None if len(layers) == max(backbone.sites.layer_count.values()) else tuple(layers),
         rank_pattern=pattern,
-        alpha_pattern={place: float(value) for place, value in pattern.items()},
+        alpha_pattern={site: float(value) for site, value in pattern.items()},
     )
     prefix = prefix_of(_own_method(artifact), backbone)
     state = {}
@@ -108,7 +108,7 @@ def _own_method(artifact: Artifact) -> MethodState:
 
 
 def _filled(updates: Mapping[Site, LowRank], backbone: Backbone) -> dict[Site, LowRank]:
-    """One rank for all sites of one name in one layer, and an update at every place, in the trunk's order."""
+    """One rank for all sites of one name in one layer, and an update at every site, in the trunk's order."""
     ranks: dict[tuple[str, int], int] = {}
     for site, update in updates.items():
         ranks[site.name, site.layer] = max(update.rank, ranks.get((site.name, site.layer), 1))

@@ -140,7 +140,7 @@ class Weighted:
             ],
             "heads": list(self.heads),
             "rank": {"lowest": min(ranks), "highest": max(ranks)},
-            "error": {"overall": errors.overall(), "places": errors.places()},
+            "error": {"overall": errors.overall(), "sites": errors.sites()},
         }
 
     def _problems(self) -> list[str]:
@@ -177,7 +177,7 @@ class Weighted:
 
 
 class _Errors:
-    """How far approximations are from what they stand for, by place: ‖found − exact‖ and ‖exact‖."""
+    """How far approximations are from what they stand for, by site: ‖found − exact‖ and ‖exact‖."""
 
     def __init__(self) -> None:
         self._norms: dict[str, tuple[float, float]] = {}
@@ -185,12 +185,12 @@ class _Errors:
     def add(self, path: str, exact: LowRank, found: LowRank) -> None:
         self._norms[path] = concatenated([(1.0, found), (-1.0, exact)]).norm(), exact.norm()
 
-    def places(self) -> dict[str, float]:
-        """‖found − exact‖ / ‖exact‖ for each place."""
+    def sites(self) -> dict[str, float]:
+        """‖found − exact‖ / ‖exact‖ for each site."""
         return {path: _ratio(missed, norm) for path, (missed, norm) in self._norms.items()}
 
     def overall(self) -> float:
-        """The same over all places together."""
+        """The same over all sites together."""
         missed = math.sqrt(sum(missed**2 for missed, _ in self._norms.values()))
         return _ratio(missed, math.sqrt(sum(norm**2 for _, norm in self._norms.values())))
 

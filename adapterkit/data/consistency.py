@@ -39,31 +39,31 @@ class TypeWatch:
             if self._columns is None or name in self._columns:
                 self._value(number, name, value)
 
-    def _value(self, number: int, place: str, value: Any) -> None:
+    def _value(self, number: int, column: str, value: Any) -> None:
         if value is None:
             return
         kind = type(value)
-        if not self._fits(number, place, kind):
+        if not self._fits(number, column, kind):
             return
         if kind is list:
             kinds = set(map(type, value))
             if kinds <= _PLAIN:
                 for inner in sorted(kinds - {type(None)}, key=lambda one: one.__name__):
-                    self._fits(number, f"{place}[]", inner)
+                    self._fits(number, f"{column}[]", inner)
             else:
                 for item in value:
-                    self._value(number, f"{place}[]", item)
+                    self._value(number, f"{column}[]", item)
         elif kind is dict:
             for name, item in value.items():
-                self._value(number, f"{place}.{name}", item)
+                self._value(number, f"{column}.{name}", item)
 
-    def _fits(self, number: int, place: str, kind: type) -> bool:
+    def _fits(self, number: int, column: str, kind: type) -> bool:
         word = _WORDS.get(kind, kind.__name__)
-        first, first_number = self._seen.setdefault(place, (word, number))
+        first, first_number = self._seen.setdefault(column, (word, number))
         if word == first:
             return True
         self._problems.add(
-            f"{self._unit} {number}, column {place}",
+            f"{self._unit} {number}, column {column}",
             f"{word}, but {first} on {self._unit} {first_number}; a column holds one type",
         )
         return False

@@ -56,7 +56,7 @@ def locate(
         named: what the data set calls the split; None for the same.
 
     Raises:
-        DataError: no such file (with every place that was looked at), or a folder in which it cannot be told.
+        DataError: no such file (with every path that was looked at), or a folder in which it cannot be told.
     """
     name = str(source)
     if format != "auto" and format not in FORMATS:
@@ -69,13 +69,13 @@ def locate(
         )
     candidates = _candidates(name, root, folder)
     if format == "hub":
-        local = next((place for place in candidates if place.is_dir()), None)
+        local = next((path for path in candidates if path.is_dir()), None)
         return Located(str(local.resolve()) if local else name, Chosen(()), None)
-    for place in candidates:
-        if place.is_file():
-            return Located(name, Chosen((place,)), place)
-        if place.is_dir():
-            return Located(name, files_of_folder(place, split, named or split, format), place)
+    for path in candidates:
+        if path.is_file():
+            return Located(name, Chosen((path,)), path)
+        if path.is_dir():
+            return Located(name, files_of_folder(path, split, named or split, format), path)
     if is_pattern(name):
         return _matching(name, root, folder)
     if format == "auto" and not format_of(name) and _HUB_NAME.fullmatch(name):
@@ -85,8 +85,8 @@ def locate(
 
 def _bases(root: str | Path | None, folder: str | Path | None) -> list[Path]:
     bases = [root, os.environ.get(ROOT_VARIABLE) or None, folder, Path.cwd()]
-    places = [Path(base).expanduser() for base in bases if base is not None]
-    return list(dict.fromkeys(place if place.is_absolute() else Path.cwd() / place for place in places))
+    paths = [Path(base).expanduser() for base in bases if base is not None]
+    return list(dict.fromkeys(path if path.is_absolute() else Path.cwd() / path for path in paths))
 
 
 def _candidates(name: str, root: str | Path | None, folder: str | Path | None) -> list[Path]:
@@ -111,12 +111,12 @@ def _matching(name: str, root: str | Path | None, folder: str | Path | None) -> 
 
 def _missing(name: str, candidates: list[Path]) -> DataError:
     problems = []
-    for place in candidates:
+    for path in candidates:
         try:
-            siblings = sorted(one.name for one in place.parent.iterdir()) if place.parent.is_dir() else []
+            siblings = sorted(one.name for one in path.parent.iterdir()) if path.parent.is_dir() else []
         except OSError:
             siblings = []
-        problems.append(f"looked at: {place}{nearest(place.name, siblings)}")
+        problems.append(f"looked at: {path}{nearest(path.name, siblings)}")
     known = f" Known endings: {', '.join(ENDINGS)}." if not format_of(name) else ""
     return DataError(
         f"There is no file {name}",

@@ -157,9 +157,9 @@ def _link_file(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _flush(place: Path) -> None:
+def _flush(path: Path) -> None:
     """Make the disk keep a file, or the entries of a folder."""
-    handle = os.open(place, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -45,7 +45,7 @@ def _head_problems(manifest: Manifest) -> list[str]:
 
 def _part_problems(manifest: Manifest) -> list[str]:
     """What is wrong between a fusion and its parts."""
-    names, wanted = tuple(part.name for part in manifest.parts), manifest.method.part_places()
+    names, wanted = tuple(part.name for part in manifest.parts), manifest.method.part_folders()
     problems = []
     if names != wanted:
         found, expected = (", ".join(these)[:200] or "none" for these in (names, wanted))

@@ -62,15 +62,15 @@ def parse_manifest(raw: bytes | bytearray) -> Manifest:
     return manifest
 
 
-def validation_problems(error: ValidationError, place: str) -> list[str]:
+def validation_problems(error: ValidationError, file: str) -> list[str]:
     """Pydantic's findings, one line each."""
     lines = [
-        f"{place}: {'.'.join(map(str, path))[:200]}: {problem}"
+        f"{file}: {'.'.join(map(str, path))[:200]}: {problem}"
         for item in error.errors(include_url=False)
         for path, problem in _findings(item)
     ]
     more = len(lines) - _REPORTED
-    return lines if more <= 0 else [*lines[:_REPORTED], f"{place}: and {more} more"]
+    return lines if more <= 0 else [*lines[:_REPORTED], f"{file}: and {more} more"]
 
 
 def _findings(item: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:

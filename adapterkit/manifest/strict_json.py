@@ -16,7 +16,7 @@ class _RefusedError(ValueError):
     """Why a JSON text is refused."""
 
 
-def parse_json(raw: bytes | bytearray, place: str) -> Any:
+def parse_json(raw: bytes | bytearray, file: str) -> Any:
     """Read one JSON value.
 
     Refused besides broken JSON: anything but UTF-8, a byte order mark, duplicate keys, NaN and infinities, integers
@@ -24,7 +24,7 @@ def parse_json(raw: bytes | bytearray, place: str) -> Any:
 
     Args:
         raw: the bytes; the caller has bounded their number.
-        place: the file's name, for the message.
+        file: the file's name, for the message.
 
     Raises:
         ArtifactError: the text is refused.
@@ -55,15 +55,15 @@ def parse_json(raw: bytes | bytearray, place: str) -> Any:
         reason = str(error)
     else:
         return value
-    raise ArtifactError(f"{place} cannot be read", [f"{place}: {reason}"])
+    raise ArtifactError(f"{file} cannot be read", [f"{file}: {reason}"])
 
 
-def parse_object(raw: bytes | bytearray, place: str) -> dict[str, Any]:
+def parse_object(raw: bytes | bytearray, file: str) -> dict[str, Any]:
     """Read a JSON value that must be an object. Raises ArtifactError."""
-    value = parse_json(raw, place)
+    value = parse_json(raw, file)
     if not isinstance(value, dict):
         found = type(value).__name__
-        raise ArtifactError(f"{place} cannot be read", [f"{place}: found a {found}, expected an object"])
+        raise ArtifactError(f"{file} cannot be read", [f"{file}: found a {found}, expected an object"])
     return value
 
 

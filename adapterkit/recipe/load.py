@@ -67,7 +67,7 @@ def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence
     changed = override(read.raw, overrides)
     origins = dict(read.origins)
     for path in changed.set_paths:
-        origins = {known: place for known, place in origins.items() if known[: len(path)] != path}
+        origins = {known: origin for known, origin in origins.items() if known[: len(path)] != path}
         origins[path] = COMMAND_LINE
     if read.output is not None:
         changed.raw.setdefault("output", read.output)
@@ -113,7 +113,7 @@ def _of_file(path: Path, name: str) -> _Raw:
     if not isinstance(parsed.value, dict):
         what = "is empty" if parsed.value is None else f"holds {problems.show(parsed.value)}"
         raise RecipeError(f"{name} {what}; expected the blocks task, backbone and data", (), problems.REMEDY)
-    origins: dict[problems.Path, str] = {place: f"line {line}" for place, line in parsed.lines.items() if place}
+    origins: dict[problems.Path, str] = {path: f"line {line}" for path, line in parsed.lines.items() if path}
     return _Raw(parsed.value, name, origins, [], output=f"runs/{path.stem}")
 
 

@@ -37,7 +37,7 @@ class MethodSettings(Settings):
         """The largest rank, or the width of the middle, on a backbone of this width; None where there is neither."""
         return None
 
-    def part_places(self) -> tuple[str, ...]:
+    def part_folders(self) -> tuple[str, ...]:
         """The folders of the artifacts that it is made of; () for all but a fusion."""
         return ()
 

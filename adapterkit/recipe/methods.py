@@ -109,7 +109,7 @@ class BottleneckMethod(MethodSettings):
     """Factor on the output. Higher: works like a higher learning rate. Not given: 1, or 4 for parallel (He et al.
     2021)."""
     scale_learned: bool = False
-    """Whether the factor is trained, from `scale` on. true: one parameter more per place, slower to settle."""
+    """Whether the factor is trained, from `scale` on. true: one parameter more per sublayer, slower to settle."""
     dropout: Share = 0.0
     """Dropout on the output. Higher: less over-fitting on small data, slower learning."""
     layers: Many[Layer] | None = None
@@ -216,35 +216,35 @@ class FusionMethod(MethodSettings):
     def words(self) -> str:
         return f"{len(self.parts)}-part fusion"
 
-    def part_places(self) -> tuple[str, ...]:
+    def part_folders(self) -> tuple[str, ...]:
         return self.parts
 
     def portable(self) -> dict[str, Any]:
-        return {**super().portable(), "parts": [part_name(place) for place in self.parts]}
+        return {**super().portable(), "parts": [part_name(folder) for folder in self.parts]}
 
     @model_validator(mode="after")
     def _together(self) -> FusionMethod:
         problems = _twice("parts", self.parts)
         if len(self.parts) < 2:
             problems.append(("parts", f"names {len(self.parts)}; a fusion needs two or more"))
-        names = [part_name(place) for place in self.parts]
+        names = [part_name(folder) for folder in self.parts]
         problems += [
             ("parts", f"calls several folders {name!r}; the last name of a path is the part's, so rename a folder")
             for name in sorted({name for name in names if names.count(name) > 1})
             if not _twice("parts", self.parts)
         ]
         problems += [
-            ("parts", f"found {place!r}, expected a folder with a name of its own, which does not begin with a dot")
-            for place, name in zip(self.parts, names, strict=True)
+            ("parts", f"found {folder!r}, expected a folder with a name of its own, which does not begin with a dot")
+            for folder, name in zip(self.parts, names, strict=True)
             if not name or name.startswith(".")
         ]
         refuse(problems)
         return self
 
 
-def part_name(place: str) -> str:
+def part_name(folder: str) -> str:
     """What a part is called: the last name of its path."""
-    return place.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return folder.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 class NoMethod(MethodSettings):

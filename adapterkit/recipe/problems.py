@@ -67,7 +67,7 @@ def _origin(path: Path, origins: Mapping[Path, str]) -> str:
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
             return f" ({origins[path[:length]]})"
-    inside = next((place for known, place in origins.items() if known[: len(path)] == path), None)
+    inside = next((origin for known, origin in origins.items() if known[: len(path)] == path), None)
     return f" ({inside})" if inside else ""
 
 

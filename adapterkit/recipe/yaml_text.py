@@ -35,7 +35,7 @@ Path = tuple[str | int, ...]
 
 
 class YamlError(ValueError):
-    """Text that is not the YAML of a recipe. Its message begins with the place, if there is one."""
+    """Text that is not the YAML of a recipe. Its message begins with the position, if there is one."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ def read_yaml(path: pathlib.Path, name: str, what: str, refused: type[Adapterkit
     except UnicodeDecodeError as error:
         raise refused(f"{name} is not UTF-8 text (byte {error.start})", (), "Save it as UTF-8.") from error
     except YamlError as error:
-        raise refused(f"{name} is not the YAML of a {what}", [str(error)], "Correct that place.") from error
+        raise refused(f"{name} is not the YAML of a {what}", [str(error)], "Correct it there.") from error
 
 
 def parse_yaml(text: str) -> Parsed:
@@ -90,7 +90,7 @@ def parse_yaml(text: str) -> Parsed:
             reading.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlError(f"{_place(mark)}{error.problem or error.context}") from error
+        raise YamlError(f"{_position(mark)}{error.problem or error.context}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(f"line {line}: holds a character that YAML does not allow") from error
@@ -110,30 +110,30 @@ class _Reading:
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise YamlError(f"{_place(event.start_mark)}a second document begins; a recipe is one")
+                raise YamlError(f"{_position(event.start_mark)}a second document begins; a recipe is one")
         elif isinstance(event, yaml.AliasEvent):
-            raise YamlError(f"{_place(event.start_mark)}an alias (*{event.anchor}); write the value out")
+            raise YamlError(f"{_position(event.start_mark)}an alias (*{event.anchor}); write the value out")
         elif isinstance(event, yaml.NodeEvent):
             self._node(event)
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             self._open.pop()
 
     def _node(self, event: Any) -> None:
-        place = _place(event.start_mark)
+        position = _position(event.start_mark)
         if event.anchor is not None:
-            raise YamlError(f"{place}an anchor (&{event.anchor}); write the value out where it is needed")
+            raise YamlError(f"{position}an anchor (&{event.anchor}); write the value out where it is needed")
         if event.tag is not None:
-            raise YamlError(f"{place}a tag ({event.tag}); a recipe holds plain values only")
+            raise YamlError(f"{position}a tag ({event.tag}); a recipe holds plain values only")
         scalar = isinstance(event, yaml.ScalarEvent)
         parent = self._open[-1] if self._open else None
         if parent is not None and isinstance(parent.value, dict) and parent.key is None:
-            parent.key = self._new_key(event, parent, place)
+            parent.key = self._new_key(event, parent, position)
             return
-        value: Any = _scalar(event, place) if scalar else {} if isinstance(event, yaml.MappingStartEvent) else []
+        value: Any = _scalar(event, position) if scalar else {} if isinstance(event, yaml.MappingStartEvent) else []
         path = self._put(parent, value, event.start_mark.line + 1)
         if not scalar:
             if len(self._open) == DEEPEST:
-                raise YamlError(f"{place}nested deeper than {DEEPEST} levels; a recipe has 3")
+                raise YamlError(f"{position}nested deeper than {DEEPEST} levels; a recipe has 3")
             self._open.append(_Open(value, path))
 
     def _put(self, parent: _Open | None, value: Any, line: int) -> Path:
@@ -150,49 +150,49 @@ class _Reading:
         self.lines.setdefault(path, line)
         return path
 
-    def _new_key(self, event: Any, parent: _Open, place: str) -> str:
+    def _new_key(self, event: Any, parent: _Open, position: str) -> str:
         line = event.start_mark.line + 1
         if not isinstance(event, yaml.ScalarEvent):
-            raise YamlError(f"{place}a key is a list or a mapping; expected text")
-        key = _scalar(event, place)
+            raise YamlError(f"{position}a key is a list or a mapping; expected text")
+        key = _scalar(event, position)
         if not isinstance(key, str):
-            raise YamlError(f'{place}the key {event.value!r} is not text; put it in quotes: "{event.value}"')
+            raise YamlError(f'{position}the key {event.value!r} is not text; put it in quotes: "{event.value}"')
         path = (*parent.path, key)
         if key in parent.value:
-            raise YamlError(f"{place}{'.'.join(map(str, path))} stands twice, first on line {self.lines[path]}")
+            raise YamlError(f"{position}{'.'.join(map(str, path))} stands twice, first on line {self.lines[path]}")
         self.lines[path] = line
         return key
 
 
-def _scalar(event: Any, place: str) -> Any:
+def _scalar(event: Any, position: str) -> Any:
     text: str = event.value
     if not event.implicit[0]:  # in quotes, or a block of text
-        return _whole(text, place)
+        return _whole(text, position)
     if _NULL.match(text):
         return None
     if _BOOL.match(text):
         return text[0] in "tT"
     if _NOT_FINITE.match(text):
-        raise YamlError(f"{place}{text} is not a finite number")
+        raise YamlError(f"{position}{text} is not a finite number")
     number = _INT.match(text) or _FLOAT.match(text)
     if not number:
         return text
     if len(text) > LONGEST_NUMBER:
-        raise YamlError(f"{place}a number of {len(text)} characters; put it in quotes if it is text")
+        raise YamlError(f"{position}a number of {len(text)} characters; put it in quotes if it is text")
     if _INT.match(text):
         return int(text)
     if not math.isfinite(float(text)):
-        raise YamlError(f"{place}{text} is too large for a number")
+        raise YamlError(f"{position}{text} is too large for a number")
     return float(text)
 
 
-def _whole(text: str, place: str) -> str:
+def _whole(text: str, position: str) -> str:
     r"""Text in which \ud83d\ude00, JSON's way to write one character as two halves, is one again."""
     try:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError as error:
-        raise YamlError(f"{place}half a character (a lone surrogate)") from error
+        raise YamlError(f"{position}half a character (a lone surrogate)") from error
 
 
-def _place(mark: Any) -> str:
+def _position(mark: Any) -> str:
     return "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "

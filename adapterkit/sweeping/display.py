@@ -41,14 +41,14 @@ class SweepDisplay(ProgressDisplay):
             self.say(f"together: {decision}")
 
     def done(self, name: str, line: Mapping[str, Any]) -> None:
-        """A run has ended, or pauses. What it decided on the trunk cache is told once for each place to keep states."""
+        """A run has ended, or pauses. What it decided on the trunk cache is told once for each folder of states."""
         self._done += 1
         self._bar.advance(self._task)
         self.say(f"[{self._done}/{self._total}] {name}  {_outcome(line)}")
         decision = line.get("trunk_cache")
-        place = str(decision).rpartition("; in ")[2]
-        if decision and place not in self._decisions:
-            self._decisions.add(place)
+        folder = str(decision).rpartition("; in ")[2]
+        if decision and folder not in self._decisions:
+            self._decisions.add(folder)
             self.say(f"trunk cache: {decision}")
 
 

@@ -59,8 +59,8 @@ def finish(
             dtype=dtype,
         )
         remove_checkpoint(job.checkpoint)
-        place = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart
-        title = f"{adapted.task.kind}, {job.recipe.method.kind} on {place}"
+        name = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart
+        title = f"{adapted.task.kind}, {job.recipe.method.kind} on {name}"
         plot_run(job.folder / "journal.jsonl", job.folder / "training.png", job.rows.metric, title)
     job.accelerator.wait_for_everyone()
     return metrics

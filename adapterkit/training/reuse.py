@@ -52,7 +52,7 @@ class Reuse:
         self._held: dict[str, _Held] = {}
 
     def backbone(self, recipe: Recipe, accelerator: Accelerator) -> Backbone:
-        """The recipe's backbone; see `place.load_backbone`."""
+        """The recipe's backbone; see `environment.load_backbone`."""
         key = backbone_key(recipe)
         if self._backbone is None or self._backbone[0] != key:
             self._backbone = None  # before the next is loaded, so that there are never two in memory
@@ -98,10 +98,10 @@ def backbone_key(recipe: Recipe) -> str:
 
 def _trunk_key(recipe: Recipe) -> str:
     """Equal for recipes whose runs can share a cached trunk; it is the same whatever share of the rows validates."""
-    places = recipe.method.model_dump(mode="json", include={"kind", "sites", "placement", "layers", "top"})
+    adapted = recipe.method.model_dump(mode="json", include={"kind", "sites", "placement", "layers", "top"})
     seed = None if recipe.data.limit is None else recipe.training.seed
     rows = [recipe.data.model_dump(mode="json"), recipe.task.model_dump(mode="json"), seed]
-    return json.dumps([backbone_key(recipe), rows, places], sort_keys=True)
+    return json.dumps([backbone_key(recipe), rows, adapted], sort_keys=True)
 
 
 def rows_key(recipe: Recipe) -> str:

@@ -59,7 +59,7 @@ def test_what_is_published_is_fetched_bit_for_bit_and_nothing_else_is(hub: Hub, 
     (saved / "training").mkdir()
     (saved / "training" / "journal.jsonl").write_text("mine")
     published = ak.push(saved, "me/intent", tag="v1")
-    assert published.place == "me/intent@v1"
+    assert published.name == "me/intent@v1"
     assert sorted(entry.name for entry in hub.repositories["me/intent"]["main"].iterdir()) == sorted(MAX_BYTES)
     for place in ("me/intent", "me/intent@v1", f"me/intent@{published.commit}"):
         assert bytes_of(ak.pull(place)) == bytes_of(saved)

@@ -111,7 +111,7 @@ def test_the_head_is_that_of_a_chosen_member(world):
 
 
 def relative_errors(found, expected):
-    """‖found - expected‖ / ‖expected‖ for each place, and over all of them."""
+    """‖found - expected‖ / ‖expected‖ for each site, and over all of them."""
     missed = {path: float(torch.linalg.norm(found[path] - expected[path])) for path in expected}
     norms = {path: float(torch.linalg.norm(expected[path])) for path in expected}
     overall = math.sqrt(sum(m**2 for m in missed.values()) / sum(n**2 for n in norms.values()))
@@ -133,9 +133,9 @@ def test_an_approximation_says_how_far_it_is_from_the_exact_sum(world, how):
     weights = {"a": 0.7, "c": 0.3}
     composed = compose.weighted(weights, **how).build(world.find, world.backbone)
     expected = summed(*((weight, world.deltas(name)) for name, weight in weights.items()))
-    places, overall = relative_errors(composed_deltas(composed, world.backbone), expected)
+    sites, overall = relative_errors(composed_deltas(composed, world.backbone), expected)
     assert composed.report["error"]["overall"] == pytest.approx(overall, rel=1e-4, abs=1e-6)
-    assert composed.report["error"]["places"] == pytest.approx(places, rel=1e-4, abs=1e-6)
+    assert composed.report["error"]["sites"] == pytest.approx(sites, rel=1e-4, abs=1e-6)
     assert composed.report["rank"]["highest"] == how.get("rank", 4)
 
 

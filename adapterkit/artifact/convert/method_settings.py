@@ -34,7 +34,7 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
         ArtifactError: a module that is no site, a choice of modules that no recipe can describe, or a bad rank or
             shape.
     """
-    places = _sites_by_path(module, backbone)
+    sites = _sites_by_path(module, backbone)
     problems: list[str] = []
     ranks: dict[str, int] = {}
     inputs: dict[str, bool] = {}
@@ -42,7 +42,7 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
         target = method_target(name, facts.method)
         if not name.startswith(PREFIX):
             problems.append(f"{TENSORS}: {name[:200]!r}: expected a name that begins with {PREFIX!r}")
-        elif target is not None and target not in places:
+        elif target is not None and target not in sites:
             problems.append(f"{TENSORS}: {name[:200]!r}: {target[:200]} is not a site of this backbone")
         elif target is not None and name.endswith(".lora_A.weight"):
             if not 1 <= shape[0] <= MAX_RANK:
@@ -56,11 +56,11 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
         raise ArtifactError(f"{src} cannot be imported", shortened(problems), backbone.sites.describe())
     if not ranks and not inputs:
         return NoMethod()
-    chosen = {target: places[target] for target in (*ranks, *inputs)}
+    chosen = {target: sites[target] for target in (*ranks, *inputs)}
     names = tuple(dict.fromkeys(site.name for site in backbone.sites.sites if site in chosen.values()))
     numbers = sorted({site.layer for site in chosen.values()})
     layers = None if len(numbers) == max(backbone.sites.layer_count.values()) else tuple(numbers)
-    wanted = {path for path, site in places.items() if site.name in names and site.layer in numbers}
+    wanted = {path for path, site in sites.items() if site.name in names and site.layer in numbers}
     if wanted != set(chosen):
         missing = sorted(wanted - set(chosen))
         raise ArtifactError(
@@ -113,21 +113,21 @@ def _inputs(
 
 def _pattern(values: Mapping[str, N], chosen: Mapping[str, Site], src: Path) -> tuple[N, dict[str, N]]:
     """The commonest value, and those of the others by "site@layer", or by site where all its layers agree."""
-    by_place: dict[tuple[str, int], set[N]] = {}
+    by_layer: dict[tuple[str, int], set[N]] = {}
     by_name: dict[str, set[N]] = {}
     for target, value in values.items():
-        by_place.setdefault((chosen[target].name, chosen[target].layer), set()).add(value)
+        by_layer.setdefault((chosen[target].name, chosen[target].layer), set()).add(value)
         by_name.setdefault(chosen[target].name, set()).add(value)
-    torn = [f"{name}@{layer}" for (name, layer), found in by_place.items() if len(found) > 1]
+    torn = [f"{name}@{layer}" for (name, layer), found in by_layer.items() if len(found) > 1]
     if torn:
         raise ArtifactError(
             f"{src} cannot be imported",
-            shortened([f"{place}: another rank or alpha in the encoder than in the decoder" for place in torn]),
+            shortened([f"{name}: another rank or alpha in the encoder than in the decoder" for name in torn]),
             "A recipe gives a site and a layer one rank and one alpha.",
         )
     common = Counter(values.values()).most_common(1)[0][0]
     pattern: dict[str, N] = {}
-    for (name, layer), found in sorted(by_place.items()):
+    for (name, layer), found in sorted(by_layer.items()):
         (value,) = found
         if len(by_name[name]) == 1:
             if value != common:

@@ -137,10 +137,10 @@ def _copy_of(artifact: Artifact, backbone: Backbone | str | Path | None) -> Back
     """A backbone of our own in float32, from the files."""
     named = artifact.manifest.backbone
     if isinstance(backbone, Backbone):
-        place, revision = str(backbone.folder), None
+        source, revision = str(backbone.folder), None
     else:
-        place, revision = (str(backbone), None) if backbone is not None else (named.name, named.revision)
-    return Backbone.load(place, revision=revision, dtype="float32", device="cpu")
+        source, revision = (str(backbone), None) if backbone is not None else (named.name, named.revision)
+    return Backbone.load(source, revision=revision, dtype="float32", device="cpu")
 
 
 def _merged(adapted: Adapted, trunk_only: bool) -> Any:

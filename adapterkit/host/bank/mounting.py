@@ -69,19 +69,19 @@ class Mounting:
         }
         return Loaded(tuple(layer for layer in packed if layer is not None), heads)
 
-    def artifact(self, place: str) -> Artifact:
+    def artifact(self, name: str) -> Artifact:
         """What a composition means by a member: a mounted name first, then a folder or a hub id."""
-        mounted = self._table.get(place)
+        mounted = self._table.get(name)
         if mounted is not None and not mounted.origin.sha256:
             raise ArtifactError(
-                f"{place!r} is mounted as a composition, and a composition is made of artifacts",
+                f"{name!r} is mounted as a composition, and a composition is made of artifacts",
                 remedy="Compose it from the members of that one.",
             )
-        opened = open_source(place if mounted is None else mounted.origin.source)
+        opened = open_source(name if mounted is None else mounted.origin.source)
         if not isinstance(opened, Artifact):
-            raise ArtifactError(f"{place!r} is no artifact, and a composition is made of artifacts")
+            raise ArtifactError(f"{name!r} is no artifact, and a composition is made of artifacts")
         if mounted is not None and opened.manifest.sha256 != mounted.origin.sha256:
-            raise _changed(place, mounted.origin)
+            raise _changed(name, mounted.origin)
         opened.check_backbone(self._backbone)
         return opened
 

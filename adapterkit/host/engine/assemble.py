@@ -125,13 +125,13 @@ class Laid:
         pieces: the structure's.
         tensors: one for each of its shapes.
         factors: number of a tensor and what it is still to be multiplied by.
-        places: what updates and bottlenecks touch.
+        sites: what updates and bottlenecks touch.
     """
 
     pieces: Sequence[Piece]
     tensors: Sequence[Tensor]
     factors: Sequence[tuple[int, float]]
-    places: Sequence[Site | Sublayer]
+    sites: Sequence[Site | Sublayer]
 
 
 def assemble(
@@ -153,7 +153,7 @@ def assemble(
     """
     laid = lay_out(updates, affines, bottlenecks, scaled)
     flat = flatten(laid.tensors, laid.factors).to(backbone.device, backbone.dtype)
-    lowest = lowest_layers(laid.places) if lowest_layer is None else dict(lowest_layer)
+    lowest = lowest_layers(laid.sites) if lowest_layer is None else dict(lowest_layer)
     return Packed(Structure.of(laid.pieces), flat, lowest, flat.numel() * flat.element_size())
 
 
@@ -167,7 +167,7 @@ def lay_out(
     pieces: list[Piece] = []
     tensors: list[Tensor] = []
     factors: list[tuple[int, float]] = []
-    places: list[Site | Sublayer] = []
+    sites: list[Site | Sublayer] = []
     for affine in affines:
         gain = None if affine.gain is None else affine.gain.float() - 1  # bf16 would round the difference
         given = [one for one in (gain, affine.shift) if one is not None]
@@ -186,9 +186,9 @@ def lay_out(
             )
         )
         tensors += [update.a for update in group]
-        factors += [(len(tensors) + place, update.scaling) for place, update in enumerate(group)]
+        factors += [(len(tensors) + number, update.scaling) for number, update in enumerate(group)]
         tensors += [update.b.T for update in group]
-        places += [update.site for update in group]
+        sites += [update.site for update in group]
     for neck in bottlenecks:
         sublayer = neck.sublayer
         width, hidden = neck.down.shape
@@ -204,20 +204,20 @@ def lay_out(
             )
         )
         tensors += [neck.down, neck.down_bias, neck.up.T, neck.up_bias]
-        places.append(sublayer)
-    return Laid(pieces, tensors, factors, places)
+        sites.append(sublayer)
+    return Laid(pieces, tensors, factors, sites)
 
 
 def flatten(tensors: Sequence[Tensor], factors: Iterable[tuple[int, float]] = ()) -> Tensor:
     """All numbers one after the other in fp32 on the CPU, some tensors multiplied: the dtype is changed only once."""
     lengths = [tensor.numel() for tensor in tensors]
     flat = torch.empty(sum(lengths))
-    places = [place.view(tensor.shape) for place, tensor in zip(flat.split_with_sizes(lengths), tensors, strict=True)]
-    for place, tensor in zip(places, tensors, strict=True):
-        place.copy_(tensor)
+    views = [piece.view(tensor.shape) for piece, tensor in zip(flat.split_with_sizes(lengths), tensors, strict=True)]
+    for view, tensor in zip(views, tensors, strict=True):
+        view.copy_(tensor)
     for number, factor in factors:
         if factor != 1:
-            places[number].mul_(factor)
+            views[number].mul_(factor)
     return flat
 
 

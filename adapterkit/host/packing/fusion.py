@@ -30,7 +30,7 @@ def pack_fusion(method: FusionMethod, names: Mapping[str, Tensor], parts: Sequen
         parts: in the fusion's order.
 
     Raises:
-        ArtifactError: the tensors are not exactly those of the fusion at its parts' places.
+        ArtifactError: the tensors are not exactly those of the fusion where its parts stand.
         RecipeError: the parts do not fit each other.
     """
     hidden = backbone.hidden_size
@@ -40,22 +40,22 @@ def pack_fusion(method: FusionMethod, names: Mapping[str, Tensor], parts: Sequen
         del shapes[ENDINGS[-1]]
     at: dict[str, dict[str, Tensor]] = {}
     problems = []
-    places = fusion_targets(backbone.sites.sublayers, parts)
+    sublayers = fusion_targets(backbone.sites.sublayers, parts)
     for name, tensor in sorted(names.items()):
         ending = next((known for known in ENDINGS if name.endswith(f".{known}")), None)
         if ending is None:
             continue  # the head's
         target = name.removesuffix(f".{ending}")
-        path = max((path for path in places if f".{target}".endswith(f".{path}")), key=len, default=None)
+        path = max((path for path in sublayers if f".{target}".endswith(f".{path}")), key=len, default=None)
         if path is None or ending not in shapes:
             problems.append(f"{name}: not a tensor of this fusion on this backbone")
         elif tuple(tensor.shape) != shapes[ending]:
             problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {shapes[ending]}")
         else:
             at.setdefault(path, {})[ending] = tensor
-    # A model may hold only one side of the trunk, and then all places of it.
-    held = {places[path].side for path in at}
-    expected = [path for path, sublayer in places.items() if sublayer.side in held or not held]
+    # A model may hold only one side of the trunk, and then all sublayers of it.
+    held = {sublayers[path].side for path in at}
+    expected = [path for path, sublayer in sublayers.items() if sublayer.side in held or not held]
     problems += [
         f"{path}.{ending}: missing" for path in expected for ending in shapes if ending not in at.get(path, {})
     ]
@@ -64,7 +64,7 @@ def pack_fusion(method: FusionMethod, names: Mapping[str, Tensor], parts: Sequen
     pieces: list[FusionPiece] = []
     tensors: list[Tensor] = []
     for path in expected:
-        sublayer, placement = places[path], parts[0].settings.placement
+        sublayer, placement = sublayers[path], parts[0].settings.placement
         pieces.append(
             FusionPiece(
                 path,
@@ -81,7 +81,7 @@ def pack_fusion(method: FusionMethod, names: Mapping[str, Tensor], parts: Sequen
             tensors += _bottleneck(part, path)
         tensors += [at[path][ending] for ending in shapes]
     flat = torch.cat([tensor.to(backbone.device, backbone.dtype).flatten() for tensor in tensors])
-    lowest = lowest_layers(places[path] for path in expected)
+    lowest = lowest_layers(sublayers[path] for path in expected)
     return Packed(Structure.of(pieces), flat, lowest, flat.numel() * flat.element_size())
 
 

@@ -57,12 +57,12 @@ def pack_lora(method: LoraMethod, config: Mapping[str, Any], names: Mapping[str,
         packed,
         [
             Update(
-                place.site,
-                counted[f"{place.target}.lora_A.weight"],
-                counted[f"{place.target}.lora_B.weight"],
-                place.scaling,
+                own.site,
+                counted[f"{own.target}.lora_A.weight"],
+                counted[f"{own.target}.lora_B.weight"],
+                own.scaling,
             )
-            for place in _lora_places(method, config, backbone)
+            for own in _lora_targets(method, config, backbone)
         ],
     )
     return packed
@@ -72,14 +72,14 @@ def _pack_by_tensor(
     method: LoraMethod, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone
 ) -> Packed:
     reader = Reader(names)
-    places = _lora_places(method, config, backbone)
+    targets_found = _lora_targets(method, config, backbone)
     found: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
-    for place in places:
-        a_RI = reader.take(f"{place.target}.lora_A.weight", (place.rank, place.inputs))
-        b_OR = reader.take(f"{place.target}.lora_B.weight", (place.outputs, place.rank))
-        magnitude_O = reader.take(f"{place.target}.lora_magnitude_vector", (place.outputs,)) if method.dora else None
-        found[place.site.path] = a_RI, b_OR, magnitude_O
-    targets = {place.site.path: (place.site, place.target) for place in places}
+    for own in targets_found:
+        a_RI = reader.take(f"{own.target}.lora_A.weight", (own.rank, own.inputs))
+        b_OR = reader.take(f"{own.target}.lora_B.weight", (own.outputs, own.rank))
+        magnitude_O = reader.take(f"{own.target}.lora_magnitude_vector", (own.outputs,)) if method.dora else None
+        found[own.site.path] = a_RI, b_OR, magnitude_O
+    targets = {own.site.path: (own.site, own.target) for own in targets_found}
     biases = _take_biases(method, backbone, targets, reader)
     reader.finish(
         ending=(".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"),
@@ -88,14 +88,14 @@ def _pack_by_tensor(
         _refuse_adapted(backbone.trunk)
     updates: list[Update] = []
     affines: list[Affine] = []
-    for place, (path, (a_RI, b_OR, magnitude_O)) in zip(places, found.items(), strict=True):
-        scaling = place.scaling
+    for own, (path, (a_RI, b_OR, magnitude_O)) in zip(targets_found, found.items(), strict=True):
+        scaling = own.scaling
         if magnitude_O is not None:
             b_OR, scaling = scaling * b_OR.float(), 1.0
             gain_O = _gain(backbone.trunk.get_submodule(path), a_RI.float(), b_OR, magnitude_O.float())
             affines.append(Affine(path, gain_O, _shift(backbone.trunk, path, gain_O, biases.pop(path, None))))
             b_OR = gain_O[:, None] * b_OR
-        updates.append(Update(place.site, a_RI, b_OR, scaling))
+        updates.append(Update(own.site, a_RI, b_OR, scaling))
     affines += [Affine(path, None, _shift(backbone.trunk, path, None, bias)) for path, bias in biases.items()]
     lowest = lowest_layers(update.site for update in updates)
     if method.bias == "all":
@@ -104,7 +104,7 @@ def _pack_by_tensor(
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Target:
     """A linear that a LoRA updates.
 
     Attributes:
@@ -123,12 +123,12 @@ class _Place:
     scaling: float
 
 
-def _lora_places(method: LoraMethod, config: Mapping[str, Any], backbone: Backbone) -> tuple[_Place, ...]:
+def _lora_targets(method: LoraMethod, config: Mapping[str, Any], backbone: Backbone) -> tuple[_Target, ...]:
     """Where a LoRA stands. Raises SiteError and ArtifactError as `pack`."""
     chosen = {site.path: site for site in choose(backbone.sites, method)}
     halves = 2 if moves_weight(method.initialization) else 1
     return tuple(
-        _Place(
+        _Target(
             site,
             target,
             halves * pattern_value(method.rank_pattern, site, method.rank),

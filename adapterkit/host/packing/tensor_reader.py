@@ -29,9 +29,9 @@ P = TypeVar("P", bound=_Sided)
 
 
 def targets_of(config: Mapping[str, Any], chosen: Mapping[str, P]) -> dict[str, tuple[P, str]]:
-    """Path in the trunk -> the place there, and its path in the adapter's model.
+    """Path in the trunk -> the site there, and its path in the adapter's model.
 
-    A model may hold only one side of the trunk, and then all chosen places of it.
+    A model may hold only one side of the trunk, and then all chosen sites of it.
 
     Raises:
         ArtifactError: the config's targets are others.
@@ -43,11 +43,11 @@ def targets_of(config: Mapping[str, Any], chosen: Mapping[str, P]) -> dict[str, 
     for target in targets:
         path = _in_trunk(str(target), chosen)
         if path is None or path in found:
-            problems.append(f"target_modules: {target}: not one of the method's places in this backbone")
+            problems.append(f"target_modules: {target}: not one of the method's sites in this backbone")
         else:
             found[path] = target
     held = {chosen[path].side for path in found}
-    expected = [path for path, place in chosen.items() if place.side in held or not held]
+    expected = [path for path, site in chosen.items() if site.side in held or not held]
     problems += [
         f"target_modules: nothing for {path}, which the method adapts" for path in expected if path not in found
     ]
@@ -86,7 +86,7 @@ class Reader:
         return tensor.detach().cpu() if tensor.requires_grad or not tensor.is_cpu else tensor
 
     def finish(self, ending: tuple[str, ...]) -> None:
-        """Refuse what was missing, misshapen, or belongs to the method at a place that it does not adapt."""
+        """Refuse what was missing, misshapen, or belongs to the method at a site that it does not adapt."""
         unknown = [
             f"{name}: not a tensor of this method on this backbone"
             for name in sorted(self.names.keys() - self._shapes.keys())

@@ -19,7 +19,7 @@ from adapterkit.recipe import BottleneckMethod
 
 
 class FrozenBottleneck(nn.Module):
-    """f of one part at one place. It never trains and has no dropout."""
+    """f of one part at one sublayer. It never trains and has no dropout."""
 
     def __init__(self, settings: BottleneckMethod, tensors: Mapping[str, Tensor]) -> None:
         """Take over the tensors.
@@ -79,7 +79,7 @@ class FusionLayer(nn.Module, BaseTunerLayer):
         """Wrap a linear.
 
         Args:
-            parts: settings and tensors of every part at this place.
+            parts: settings and tensors of every part at this sublayer.
             query_width: Q.
             value: whether there is a W_Δ.
             dropout: on the scores.

@@ -47,7 +47,7 @@ def check_parts(parts: Sequence[Part]) -> None:
             mine, theirs = (sorted(set(a.tensors) - set(b.tensors)) for a, b in ((first, part), (part, first)))
             problems.append(
                 f"layers: {_only(first, mine)}{'; ' if mine and theirs else ''}{_only(part, theirs)}, "
-                "expected both at the same places"
+                "expected both at the same sublayers"
             )
     if problems:
         raise RecipeError(

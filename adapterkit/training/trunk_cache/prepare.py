@@ -242,7 +242,7 @@ def _estimate(job: Job, cut: Cut, store: Store, wanted: Wanted, missing: set[byt
 
 
 def _free_bytes(folder: Path) -> int:
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(there).free
 
 

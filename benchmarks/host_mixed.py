@@ -28,7 +28,7 @@ from transformers import BertConfig, BertModel
 
 from adapterkit.backbone import find_sites
 from adapterkit.backbone.hardware import bfloat16_is_fast
-from adapterkit.host.engine.assemble import Packed, Update, assemble
+from adapterkit.host.engine.assembly import Packed, Update, assemble
 from adapterkit.host.engine.engine import Engine
 
 ROWS = 32

@@ -34,7 +34,7 @@ _MOST_REMEMBERED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor in a header.
 
     Attributes:
@@ -59,7 +59,7 @@ class Header:
         data_start: offset of the data in the file.
     """
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, TensorEntry]
     data_start: int
 
 
@@ -96,11 +96,11 @@ def _read_header(text: bytes, data_bytes: int, file: str) -> Header:
         problems.append(f"{file}: __metadata__ is not an object of texts")
     if len(fields) > MAX_TENSORS:
         raise ArtifactError(summary, [f"{file}: {len(fields):,} tensors, expected at most {MAX_TENSORS:,}"])
-    entries: dict[str, Entry] = {}
+    entries: dict[str, TensorEntry] = {}
     for name, field in fields.items():
         reason = _problem(name, field, data_bytes)
         if reason is None:
-            entries[name] = Entry(DTYPES[field["dtype"]], tuple(field["shape"]), *field["data_offsets"])
+            entries[name] = TensorEntry(DTYPES[field["dtype"]], tuple(field["shape"]), *field["data_offsets"])
         else:
             problems.append(f"{file}: {name[:200]!r}: {reason}")
     if not problems:
@@ -213,7 +213,7 @@ def _are_counts(value: Any) -> bool:
     return isinstance(value, list) and (not value or ({*map(type, value)} == {int} and min(value) >= 0))
 
 
-def _layout_problems(entries: Mapping[str, Entry], data_bytes: int, file: str) -> list[str]:
+def _layout_problems(entries: Mapping[str, TensorEntry], data_bytes: int, file: str) -> list[str]:
     """Gaps and overlaps between tensors, and data after the last one."""
     problems: list[str] = []
     position = 0

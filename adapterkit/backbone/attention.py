@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-from adapterkit.backbone.plain_attention import plain_attention
+from adapterkit.backbone.plain_attention import attend_plainly
 from adapterkit.backbone.pretrained import is_model
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _plain(
     bias = _bias(query, key, mask, causal, position_bias)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     key, value = _for_every_head(key, query), _for_every_head(value, query)
-    return plain_attention(query, key, value, bias, scale, dropout)
+    return attend_plainly(query, key, value, bias, scale, dropout)
 
 
 def _bias(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, position_bias: Tensor | None) -> Tensor | None:

@@ -20,7 +20,7 @@ from adapterkit.backbone.fingerprint import fingerprint_checkpoint
 from adapterkit.backbone.frozen import freeze
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
-from adapterkit.backbone.quantise import Quantised, adopt, kept_form, quantise, stored_form
+from adapterkit.backbone.quantisation import Quantised, adopt, kept_form, quantise, stored_form
 from adapterkit.backbone.recognise import find_sites
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer, tokenizer_digest

@@ -41,7 +41,7 @@ def check_known(folder: Path, trust_remote_code: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedTrunk:
     """A trunk out of a checkpoint.
 
     Attributes:
@@ -57,7 +57,7 @@ class Loaded:
     unused_keys: frozenset[str]
 
 
-def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> Loaded:
+def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> LoadedTrunk:
     """Load a checkpoint's trunk.
 
     Raises:
@@ -95,7 +95,7 @@ def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> Loaded:
             [f"{name}: missing" for name in needed[:12]],
             "Fetch the checkpoint again; if it stays so, its config and weights do not belong together.",
         )
-    return Loaded(trunk, part, missing, frozenset(report["unexpected_keys"]))
+    return LoadedTrunk(trunk, part, missing, frozenset(report["unexpected_keys"]))
 
 
 def text_part(model: Any) -> tuple[str, Any]:

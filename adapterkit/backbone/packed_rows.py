@@ -25,7 +25,7 @@ Run = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Group:
+class LengthGroup:
     """Rows of nearly the same length, as one rectangle.
 
     Attributes:
@@ -45,7 +45,7 @@ class Group:
 class PackedRows:
     """The groups of a packed batch, in the order of their places."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[LengthGroup, ...]
     _masks: dict[tuple[int, int | None, bool], Tensor | None] = field(default_factory=dict)
 
     def attend(
@@ -102,7 +102,7 @@ class PackedRows:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PackedLayout:
     """Where the tokens of a padded batch (B, T) go in the packed one.
 
     Attributes:
@@ -132,7 +132,7 @@ class Layout:
         device: torch.device,
         spare: int | None = None,
         lanes: Sequence[int] | None = None,
-    ) -> Layout:
+    ) -> PackedLayout:
         """The layout of rows that stand at `runs` in a batch of this shape.
 
         Args:
@@ -156,7 +156,7 @@ class Layout:
             positions.append(torch.where(seen_GL, place_L, 0).flatten())
             places.append(seen_GL.flatten())
             full = members[-1][1] == tokens
-            groups.append(Group(start, len(members), tokens, None if full else seen_GL))
+            groups.append(LengthGroup(start, len(members), tokens, None if full else seen_GL))
             start += len(members) * tokens
         source_P, seen_P = torch.cat(sources), torch.cat(places)
         place_N = seen_P.nonzero()[:, 0]

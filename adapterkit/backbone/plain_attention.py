@@ -23,7 +23,7 @@ CHUNK_BYTES = 8 << 20
 """Scores that are in work at once. Smaller: more calls; larger: they leave the cache."""
 
 
-def plain_attention(
+def attend_plainly(
     q_BHTD: Tensor, k_BHSD: Tensor, v_BHSV: Tensor, bias: Tensor | None, scale: float, dropout: float
 ) -> Tensor:
     """Attend, in the number format of autocast where that is on, else of q. Returns (B, H, T, V).

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from adapterkit.backbone.attention import NAME, implementation
 from adapterkit.backbone.module_tables import with_own_children
-from adapterkit.backbone.packed_rows import Layout
+from adapterkit.backbone.packed_rows import PackedLayout
 
 _COUNTED = (
     ("BertModel", "DistilBertModel", "ElectraModel", "EuroBertModel", "ModernBertModel"),
@@ -75,7 +75,9 @@ def find_reading_layers(model: nn.Module) -> ReadingLayers | None:
     return None
 
 
-def unpadded(model: nn.Module, reading: ReadingLayers, layout: Layout, *, states_padded: bool = True) -> nn.Module:
+def unpadded_view(
+    model: nn.Module, reading: ReadingLayers, layout: PackedLayout, *, states_padded: bool = True
+) -> nn.Module:
     """A view of a model, for one forward over the batch that `layout` describes, with the batch's own padded inputs.
 
     Args:
@@ -93,7 +95,7 @@ def unpadded(model: nn.Module, reading: ReadingLayers, layout: Layout, *, states
 def _forward(
     whole: nn.Module,
     reading: ReadingLayers,
-    layout: Layout,
+    layout: PackedLayout,
     states_padded: bool,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,

@@ -26,10 +26,10 @@ from adapterkit.compose.file_schema import (
 from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import AdapterkitError, CompositionError
-from adapterkit.recipe.nearest import did_you_mean
 from adapterkit.recipe.problems import Path as Where
 from adapterkit.recipe.problems import show, show_path
 from adapterkit.recipe.settings import SettingsError
+from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.yaml_text import read_yaml
 
 REMEDY = "Correct the lines above; `adapterkit schema composition` prints every field with what it does."

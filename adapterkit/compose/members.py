@@ -10,7 +10,7 @@ from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.compose.mountable import Find, HeadState, MethodState, Origin, of_artifact
 from adapterkit.errors import AdapterkitError, CompositionError, ContractError
-from adapterkit.recipe.nearest import did_you_mean
+from adapterkit.recipe.suggestions import did_you_mean
 
 FOREIGN = "Adapters of different backbones cannot be composed: train them on one backbone."
 

@@ -30,7 +30,7 @@ from adapterkit.compose.updates import lora_of, updates_of
 from adapterkit.errors import CompositionError
 from adapterkit.recipe import LoraMethod
 from adapterkit.recipe.methods import MAX_RANK
-from adapterkit.recipe.nearest import did_you_mean
+from adapterkit.recipe.suggestions import did_you_mean
 
 How = Literal["exact", "svd", "ties", "dare", "magnitude"]
 HOWS: tuple[How, ...] = get_args(How)

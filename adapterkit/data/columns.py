@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Protocol
 
 from adapterkit.data.rows import Row
 from adapterkit.errors import DataError
+from adapterkit.recipe.suggestions import did_you_mean
 
 
 class ColumnNeed(Protocol):
@@ -17,13 +17,6 @@ class ColumnNeed(Protocol):
     def required(self) -> bool: ...
     @property
     def aliases(self) -> Sequence[str]: ...
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """ " (did you mean 'label'?)", or "" where nothing is near."""
-    folded = {candidate.strip().casefold(): candidate for candidate in names}
-    close = get_close_matches(name.strip().casefold(), list(folded), n=1, cutoff=0.6)
-    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
 
 def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapping[str, ColumnNeed]) -> dict[str, str]:
@@ -74,16 +67,16 @@ def match_columns(
     for name, column in asked.items():
         if needs is not None and name not in needs:
             problems.append(
-                f"columns.{name}: the task has no such column{nearest(name, list(needs))}; it has {', '.join(needs)}"
+                f"columns.{name}: the task has no such column; it has {', '.join(needs)}{did_you_mean(name, needs)}"
             )
         elif column not in present:
-            problems.append(f"columns.{name}: no column {column!r}{nearest(column, present)}")
+            problems.append(f"columns.{name}: no column {column!r}{did_you_mean(column, present)}")
         else:
             matched[name] = column
     open_needs = {name: need for name, need in (needs or {}).items() if name not in asked}
     matched = find_columns(present, matched, open_needs)
     problems += [
-        f"{name}: required, but there is no column of that name{nearest(name, present)}"
+        f"{name}: required, but there is no column of that name{did_you_mean(name, present)}"
         for name, need in open_needs.items()
         if need.required and name not in matched
     ]

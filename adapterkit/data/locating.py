@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterkit.data.columns import nearest
 from adapterkit.data.files.opening import ENDINGS, format_of
 from adapterkit.data.folders import Chosen, files_of_folder, files_of_pattern, is_pattern
 from adapterkit.data.rows import IN_MEMORY
 from adapterkit.errors import DataError
+from adapterkit.recipe.suggestions import did_you_mean
 
 ROOT_VARIABLE = "ADAPTERKIT_DATA"
 
@@ -60,7 +60,9 @@ def locate(
     """
     name = str(source)
     if format != "auto" and format not in FORMATS:
-        raise DataError(f"There is no format {format!r}{nearest(format, FORMATS)}", [f"formats: {', '.join(FORMATS)}"])
+        raise DataError(
+            f"There is no format {format!r}{did_you_mean(format, FORMATS)}", [f"formats: {', '.join(FORMATS)}"]
+        )
     if name == IN_MEMORY:
         raise DataError(
             "The rows were handed over from memory",
@@ -116,7 +118,7 @@ def _missing(name: str, candidates: list[Path]) -> DataError:
             siblings = sorted(one.name for one in path.parent.iterdir()) if path.parent.is_dir() else []
         except OSError:
             siblings = []
-        problems.append(f"looked at: {path}{nearest(path.name, siblings)}")
+        problems.append(f"looked at: {path}{did_you_mean(path.name, siblings)}")
     known = f" Known endings: {', '.join(ENDINGS)}." if not format_of(name) else ""
     return DataError(
         f"There is no file {name}",

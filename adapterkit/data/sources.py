@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from adapterkit.data.columns import ColumnNeed, match_columns, rename
 from adapterkit.data.consistency import TypeWatch, watched
-from adapterkit.data.files.dialect import Asked, Dialect, Opened, TextUnit
+from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened, TextUnit
 from adapterkit.data.files.opening import open_file
 from adapterkit.data.files.text import look_at
 from adapterkit.data.locating import Located, locate
@@ -207,7 +207,7 @@ class _Source:
         self._settings = settings
         self._split = named
         names = [(name, *need.aliases) for name, need in (needs or {}).items()]
-        self._asked = Asked(
+        self._asked = AskedOfFile(
             format=settings.format,
             encoding=settings.encoding,
             delimiter=settings.delimiter,

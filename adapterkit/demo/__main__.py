@@ -19,7 +19,7 @@ def main() -> int:
     from adapterkit.cli.console import show_log
 
     show_log()  # before what is imported next has anything to log
-    from adapterkit.demo.run import FOLDER, run
+    from adapterkit.demo.lessons import FOLDER, run
     from adapterkit.errors import AdapterkitError
 
     try:

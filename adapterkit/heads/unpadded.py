@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone.cut import entering
-from adapterkit.backbone.packed_rows import Layout, Run, runs_of
-from adapterkit.backbone.unpadded import find_reading_layers, unpadded
+from adapterkit.backbone.packed_rows import PackedLayout, Run, runs_of
+from adapterkit.backbone.unpadded import find_reading_layers, unpadded_view
 from adapterkit.heads.headed import Headed, answering_at, logits_of
 from adapterkit.heads.lanes import NoLanesError
 from adapterkit.heads.row_ends import telling_ends
@@ -64,10 +64,10 @@ class UnpaddedHeaded:
                 raise NoLanesError("documents that share rows, in a trunk that cannot leave padding out")
             return self._apart(inputs, runs, at_BT)
         rows = None if lanes is None else lanes.rows
-        layout = Layout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device, lanes=rows)
+        layout = PackedLayout.of(runs, (shape[0], shape[1]), inputs["input_ids"].device, lanes=rows)
         if lanes is not None:
             lanes.places = layout.lanes
-        model = unpadded(self._headed.module, self._reading, layout, states_padded=self._states_padded)
+        model = unpadded_view(self._headed.module, self._reading, layout, states_padded=self._states_padded)
         places_N = None
         if at_BT is not None:
             places_N = _places(at_BT) if self._states_padded else layout.places(at_BT)
@@ -93,7 +93,7 @@ class UnpaddedHeaded:
     def _apart(self, inputs: dict[str, Tensor], runs: Sequence[Run], at_BT: Tensor | None) -> Tensor:
         """Every document as a row of its own, for trunks that can do no better."""
         rows, tokens = inputs["input_ids"].shape
-        layout = Layout.of(runs, (rows, tokens), inputs["input_ids"].device, spare=rows * tokens * tokens)
+        layout = PackedLayout.of(runs, (rows, tokens), inputs["input_ids"].device, spare=rows * tokens * tokens)
         (group,) = layout.rows.groups
         size = (group.rows, group.tokens)
         apart = {name: layout.packed(value).reshape(size) for name, value in inputs.items()}

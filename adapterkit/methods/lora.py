@@ -14,7 +14,7 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from torch import nn
 from transformers import Conv1D
 
-from adapterkit.backbone.quantise import is_plain, plain_weight
+from adapterkit.backbone.quantisation import is_plain, plain_weight
 from adapterkit.errors import RecipeError, SiteError
 from adapterkit.methods.adapter_name import ADAPTER
 

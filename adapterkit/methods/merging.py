@@ -8,7 +8,7 @@ from typing import Any
 from peft.tuners.ia3 import IA3Layer
 from torch import Tensor, nn
 
-from adapterkit.backbone.quantise import is_plain
+from adapterkit.backbone.quantisation import is_plain
 from adapterkit.errors import MergeError
 
 

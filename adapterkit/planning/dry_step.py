@@ -54,7 +54,7 @@ class DryStep:
     peak_bytes: int
 
 
-def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
+def count_step(adapted: Adapted, batch: Batch) -> DryStep:
     """Run a step of a hollow adapter on a batch. The adapter's tensors have no content afterwards.
 
     Args:
@@ -66,7 +66,7 @@ def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
     """
     try:
         with quiet():
-            return _dry_step(adapted, batch)
+            return _count_step(adapted, batch)
     except AdapterkitError:
         raise
     except RuntimeError as error:  # what torch raises, and its tensors without content
@@ -78,7 +78,7 @@ def dry_step(adapted: Adapted, batch: Batch) -> DryStep:
         ) from error
 
 
-def _dry_step(adapted: Adapted, batch: Batch) -> DryStep:
+def _count_step(adapted: Adapted, batch: Batch) -> DryStep:
     adapted.train()
     below = _paths_below(adapted)
     with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):

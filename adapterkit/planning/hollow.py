@@ -23,7 +23,7 @@ from adapterkit.backbone.checkpoint import check_known, silence, text_part
 from adapterkit.backbone.classes import is_causal
 from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
 from adapterkit.backbone.frozen import freeze
-from adapterkit.backbone.quantise import kept_form
+from adapterkit.backbone.quantisation import kept_form
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer
 from adapterkit.errors import BackboneError, SiteError
@@ -64,7 +64,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         with torch.device("meta"):
             model = cast(Any, AutoModel).from_config(config, dtype=dtype, trust_remote_code=settings.trust_remote_code)
         part, trunk = text_part(model)
-        hollow(trunk)
+        hollow_out(trunk)
         causal = is_causal(trunk.config)
         rows = trunk.get_input_embeddings().weight.shape[0]
         try:
@@ -103,7 +103,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
     return Hollow(backbone, has_head, tuple(notes))
 
 
-def hollow(module: nn.Module) -> None:
+def hollow_out(module: nn.Module) -> None:
     """Give every parameter and buffer on the meta device a shape on the CPU, and no memory; shared ones stay shared."""
     made: dict[int, Tensor] = {}
     for inner in module.modules():

@@ -20,14 +20,14 @@ from adapterkit.artifact.saving import pick_dtype
 from adapterkit.backbone import pick_device
 from adapterkit.backbone.hardware import DTYPES
 from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
-from adapterkit.backbone.quantise import linear_weights, quantised_bytes
+from adapterkit.backbone.quantisation import linear_weights, quantised_bytes
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
 from adapterkit.errors import RecipeError
 from adapterkit.planning.cache import CachePlan, plan_cache
-from adapterkit.planning.dry_step import DryStep, dry_step
+from adapterkit.planning.dry_step import DryStep, count_step
 from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
-from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies
+from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies_for
 from adapterkit.recipe import LoraMethod, Recipe, resolve
 from adapterkit.recipe.formats import FORMATS, QUANTISED, backbone_dtypes
 from adapterkit.recipe.kinds import FACTS
@@ -129,12 +129,12 @@ def plan(
     artifact = _artifact_bytes(adapted, found, dtype)
     cache = plan_cache(adapted, rows, features)
     layers, layer_bytes = _layers(adapted)
-    largest = dry_step(adapted, adapted.task.collate(chosen[1], adapted.vocabulary, seed=0))
-    usual = dry_step(adapted, adapted.task.collate(chosen[0], adapted.vocabulary, seed=0))
+    largest = count_step(adapted, adapted.task.collate(chosen[1], adapted.vocabulary, seed=0))
+    usual = count_step(adapted, adapted.task.collate(chosen[0], adapted.vocabulary, seed=0))
     count, longest = len(chosen[1]), max(feature.length_tokens for feature in chosen[1])
     used = _memory(_weights_bytes(frozen, narrow, form), method + head, largest)
     boundary = count * longest * hollow.backbone.hidden_size * dtype.itemsize
-    ways = strategies(
+    ways = strategies_for(
         StepNeeds(
             memory=used,
             rows=count,

@@ -130,7 +130,7 @@ class Strategy:
     available: bool
 
 
-def strategies(step: StepNeeds, *, devices: int, memory_bytes: int) -> tuple[Strategy, ...]:
+def strategies_for(step: StepNeeds, *, devices: int, memory_bytes: int) -> tuple[Strategy, ...]:
     """Every way there is, the cheapest first; those that adapterkit cannot do come last among equals."""
     found = sorted(_all(step, devices, memory_bytes), key=lambda way: (way.cost, not way.available))
     return tuple(found)

@@ -11,10 +11,10 @@ from typing import Any
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import problems
-from adapterkit.recipe.nearest import nearest
 from adapterkit.recipe.overrides import COMMAND_LINE, override
 from adapterkit.recipe.schema import Recipe
 from adapterkit.recipe.shipped import shipped_recipes
+from adapterkit.recipe.suggestions import nearest
 from adapterkit.recipe.yaml_text import DEEPEST, read_yaml
 
 MANIFEST = "adapterkit.json"

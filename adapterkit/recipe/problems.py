@@ -12,9 +12,9 @@ from adapterkit.errors import RecipeError
 from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.kinds import BELONGS, KINDS
 from adapterkit.recipe.methods import METHOD_SETTINGS
-from adapterkit.recipe.nearest import did_you_mean, nearest
 from adapterkit.recipe.schema import BackboneSettings, HeadSettings, Recipe, together
 from adapterkit.recipe.settings import SettingsError
+from adapterkit.recipe.suggestions import did_you_mean, nearest
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from adapterkit.errors import PluginError
-from adapterkit.recipe.nearest import did_you_mean
 from adapterkit.recipe.settings import SettingsError
+from adapterkit.recipe.suggestions import did_you_mean
 
 B = TypeVar("B", bound=BaseModel)
 

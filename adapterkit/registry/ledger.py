@@ -11,7 +11,7 @@ from adapterkit.registry.audit import Entry, chained, written_details
 from adapterkit.registry.database import refused_as_registry_error
 
 
-class Turn:
+class WriterTurn:
     """A writer's turn: nobody else writes until it ends.
 
     Attributes:
@@ -39,7 +39,7 @@ class Turn:
         )
 
 
-class Ledger:
+class AuditLedger:
     """The audit of one database.
 
     Args:
@@ -72,7 +72,7 @@ class Ledger:
         with self._engine.connect() as connection:
             return str(connection.execute(select(HEAD.c.hash)).scalar_one())
 
-    def write(self, what: str, change: Callable[[Turn], Entry | None]) -> None:
+    def write(self, what: str, change: Callable[[WriterTurn], Entry | None]) -> None:
         """One change with its entry, or neither.
 
         Args:
@@ -88,7 +88,7 @@ class Ledger:
 
         with refused_as_registry_error(what), self._engine.begin() as connection:
             head = connection.execute(select(HEAD).with_for_update()).one()
-            entry = change(Turn(connection, head, self._actor))
+            entry = change(WriterTurn(connection, head, self._actor))
             if entry is None:
                 return
             connection.execute(AUDIT.insert().values(**{**vars(entry), "details": written_details(entry.details)}))

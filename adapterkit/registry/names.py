@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from adapterkit.errors import RegistryError
-from adapterkit.recipe.nearest import nearest
+from adapterkit.recipe.suggestions import nearest
 from adapterkit.registry.records import Version
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f/@]{1,200}")

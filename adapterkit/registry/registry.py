@@ -19,7 +19,7 @@ from adapterkit.registry.audit import AuditReport, Entry, chain_problems
 from adapterkit.registry.database import open_database, refused_as_registry_error
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
-from adapterkit.registry.ledger import Ledger, Turn
+from adapterkit.registry.ledger import AuditLedger, WriterTurn
 from adapterkit.registry.names import check_name, find_version
 from adapterkit.registry.records import SHORT, Served, Version
 from adapterkit.registry.store import Store, default_store, read_whole
@@ -56,7 +56,7 @@ class Registry:
         self.url = url
         self.actor = check_name(actor or os.environ.get("ADAPTERKIT_ACTOR") or getpass.getuser(), "actor")
         self._engine = open_database(url)
-        self._ledger = Ledger(self._engine, self.actor)
+        self._ledger = AuditLedger(self._engine, self.actor)
         cached = Path(cache) if cache is not None else Path.home() / ".cache" / "adapterkit" / "registry"
         self._store = Store(self._kept_in(None if store is None else str(store)), cached)
 
@@ -111,7 +111,7 @@ class Registry:
             "manifest": bytes(files.content[MANIFEST]).decode(),
         }
 
-        def change(turn: Turn) -> Entry | None:
+        def change(turn: WriterTurn) -> Entry | None:
             from sqlalchemy import func, select
 
             same = (VERSIONS.c.task == task) & (VERSIONS.c.digest == digest)
@@ -230,7 +230,7 @@ class Registry:
 
         settings = (gate if isinstance(gate, Gate) else read_gate(gate)).model_dump(mode="json")
 
-        def change(turn: Turn) -> Entry:
+        def change(turn: WriterTurn) -> Entry:
             same = (GATES.c.task == task) & (GATES.c.channel == channel)
             turn.connection.execute(GATES.delete().where(same))
             turn.connection.execute(GATES.insert().values(task=task, channel=channel, settings=json.dumps(settings)))
@@ -368,7 +368,7 @@ class Registry:
         task = version.task
         same = (CHANNELS.c.task == task) & (CHANNELS.c.channel == channel)
 
-        def change(turn: Turn) -> Entry:
+        def change(turn: WriterTurn) -> Entry:
             row = turn.connection.execute(select(CHANNELS).where(same)).mappings().first()
             revision = 0 if row is None else int(row["revision"])
             if revision != before:

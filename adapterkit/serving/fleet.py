@@ -15,7 +15,7 @@ from adapterkit.errors import AdapterkitError, NotMountedError
 from adapterkit.host import Host
 from adapterkit.host.bank.mounted import Mounted
 from adapterkit.manifest import Manifest
-from adapterkit.recipe.nearest import nearest
+from adapterkit.recipe.suggestions import nearest
 from adapterkit.tasks.table import TASKS
 from adapterkit.traffic import Split, arm_of
 

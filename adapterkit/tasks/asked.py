@@ -14,7 +14,7 @@ from typing import Any, Literal
 from adapterkit.data import Rows
 from adapterkit.data.columns import find_columns
 from adapterkit.errors import AdapterkitError, BadRowError, DataError
-from adapterkit.recipe.nearest import nearest
+from adapterkit.recipe.suggestions import nearest
 from adapterkit.tasks.protocol import Feature, Task, Vocabulary
 
 Errors = Literal["raise", "return"]

@@ -37,7 +37,7 @@ from adapterkit.tasks.protocol import (
     reject_class_weights,
 )
 from adapterkit.tasks.unlabelled import UnlabelledTask
-from adapterkit.tasks.windows import windows
+from adapterkit.tasks.windows import windows_over
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class CausalLm(UnlabelledTask, GeneratingTask):
         overlap = 1 if purpose == "train" else size // 2
         only = self.settings.completions_only
         for index, document in enumerate(encode_documents(rows, vocabulary, completions_only=only)):
-            for place, block in enumerate(windows(len(document.ids), size, overlap)):
+            for place, block in enumerate(windows_over(len(document.ids), size, overlap)):
                 # A training block needs only one token of context, so the last one stays short.
                 start = max(block.start, block.fresh - overlap) if place else block.start
                 labels = [

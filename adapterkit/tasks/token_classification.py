@@ -33,7 +33,7 @@ from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.sub_tokens import first_tokens
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
 from adapterkit.tasks.tag_reader import TagReader
-from adapterkit.tasks.windows import middle_owner, windows
+from adapterkit.tasks.windows import middle_owner, windows_over
 
 WIDEST_OVERLAP = 64
 """Tokens that neighbouring windows share, at most; a quarter of a short window."""
@@ -154,7 +154,7 @@ class TokenClassification(Task):
         cuts = Cuts(rows)
         features: list[Feature] = []
         for index, (ids, firsts) in enumerate(first_tokens([self._reader.words_of(row) for row in rows], vocabulary)):
-            found = windows(len(ids), room, min(WIDEST_OVERLAP, room // 4))
+            found = windows_over(len(ids), room, min(WIDEST_OVERLAP, room // 4))
             owner = middle_owner(found, len(ids))
             for place, window in enumerate(found):
                 owned = [(token, word) for word, token in firsts.items() if owner[token] == place]

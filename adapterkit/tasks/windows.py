@@ -13,7 +13,7 @@ class Window(NamedTuple):
     fresh: int
 
 
-def windows(count: int, size: int, overlap: int) -> list[Window]:
+def windows_over(count: int, size: int, overlap: int) -> list[Window]:
     """Windows of at most `size` items that cover 0..count, neighbours sharing `overlap` items.
 
     Every item is fresh in exactly one window. The last window reaches back to be full, so that its fresh items have as

@@ -11,7 +11,7 @@ import torch
 from adapterkit.adapted import PREFIX, build
 from adapterkit.artifact import load
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.plain_attention import plain_attention
+from adapterkit.backbone.plain_attention import attend_plainly
 from adapterkit.errors import AdapterkitError, ArtifactError, DetachedError, MergeError, SiteError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
 from tests import tiny
@@ -107,7 +107,7 @@ def test_short_rows_train_with_plain_attention_and_nothing_is_switched(
 
     def noting(*given: Any) -> Any:
         used.append(backbone.config._attn_implementation)
-        return plain_attention(*given)
+        return attend_plainly(*given)
 
     monkeypatch.setattr("adapterkit.backbone.attention.plain_attention", noting)
     with adapter(backbone, "text-classification", LORA, HeadSettings(kind="linear")) as adapted:

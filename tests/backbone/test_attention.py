@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapterkit.backbone import plain_attention as plain
 from adapterkit.backbone.attention import NAME, attend
-from adapterkit.backbone.plain_attention import plain_attention
+from adapterkit.backbone.plain_attention import attend_plainly
 from tests import tiny
 
 TOLERANCE = 1e-5
@@ -58,7 +58,7 @@ def test_dropped_weights_are_the_same_forward_and_backward(monkeypatch: pytest.M
     q, k = heads(4, 2, 16, 16, 0), heads(4, 2, 16, 16, 1)
     v = torch.eye(16).expand(4, 2, 16, 16).clone().requires_grad_()
     torch.manual_seed(5)
-    found = with_gradients(plain_attention(q, k, v, None, 0.25, 0.3), (q, k, v))
+    found = with_gradients(attend_plainly(q, k, v, None, 0.25, 0.3), (q, k, v))
     kept = (found[0] != 0) / 0.7
     weights = torch.softmax(0.25 * q @ k.transpose(-1, -2), -1) * kept
     expected = with_gradients(weights @ v, (q, k, v))
@@ -72,16 +72,16 @@ def test_dropped_weights_are_the_same_forward_and_backward(monkeypatch: pytest.M
 def test_masks_follow_torch_s_generator() -> None:
     q, k, v = (heads(2, 2, 8, 4, seed) for seed in range(3))
     state = torch.get_rng_state()
-    first = plain_attention(q, k, v, None, 0.5, 0.5)
-    second = plain_attention(q, k, v, None, 0.5, 0.5)
+    first = attend_plainly(q, k, v, None, 0.5, 0.5)
+    second = attend_plainly(q, k, v, None, 0.5, 0.5)
     torch.set_rng_state(state)
-    assert torch.equal(plain_attention(q, k, v, None, 0.5, 0.5), first)
+    assert torch.equal(attend_plainly(q, k, v, None, 0.5, 0.5), first)
     assert not torch.equal(first, second)
 
 
 def test_everything_may_be_dropped() -> None:
     q, k, v = (heads(1, 1, 4, 4, seed) for seed in range(3))
-    assert not plain_attention(q, k, v, None, 0.5, 1.0).any()
+    assert not attend_plainly(q, k, v, None, 0.5, 1.0).any()
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

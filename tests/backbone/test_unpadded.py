@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapterkit.backbone.attention import use_own_attention
-from adapterkit.backbone.packed_rows import Layout, runs_of
-from adapterkit.backbone.unpadded import POSITIONS, find_reading_layers, unpadded
+from adapterkit.backbone.packed_rows import PackedLayout, runs_of
+from adapterkit.backbone.unpadded import POSITIONS, find_reading_layers, unpadded_view
 from tests import tiny
 from tests.backbone.test_recognise import model
 
@@ -40,11 +40,11 @@ def batch(backbone: Any, lengths: list[int], seed: int = 0) -> dict[str, Tensor]
     return inputs
 
 
-def layout_of(inputs: Mapping[str, Tensor], spare: int) -> Layout:
+def layout_of(inputs: Mapping[str, Tensor], spare: int) -> PackedLayout:
     runs = runs_of(inputs)
     assert runs is not None
     rows, tokens = inputs["input_ids"].shape
-    return Layout.of(runs, (rows, tokens), torch.device("cpu"), spare)
+    return PackedLayout.of(runs, (rows, tokens), torch.device("cpu"), spare)
 
 
 def states(output: Any) -> Tensor:
@@ -60,7 +60,7 @@ def as_transformers(folder: Any) -> Any:
 def without_padding(model: Any, inputs: Mapping[str, Tensor], spare: int) -> Any:
     stack = find_reading_layers(model)
     assert stack is not None
-    return unpadded(model, stack, layout_of(inputs, spare))(**inputs)
+    return unpadded_view(model, stack, layout_of(inputs, spare))(**inputs)
 
 
 @pytest.mark.parametrize("spare", [0, 16, 10_000], ids=["no padding", "some", "one group"])

@@ -33,9 +33,9 @@ def test_all_problems_come_at_once_with_the_nearest_names():
     with pytest.raises(DataError) as caught:
         match_columns(["Text", "lable"], {"text": "txet", "labels": "lable"}, NEEDS, "a.csv")
     assert caught.value.problems == (
-        "columns.text: no column 'txet' (did you mean 'Text'?)",
-        "columns.labels: the task has no such column (did you mean 'label'?); it has text, label, id",
-        "label: required, but there is no column of that name (did you mean 'lable'?)",
+        "columns.text: no column 'txet'; did you mean Text?",
+        "columns.labels: the task has no such column; it has text, label, id; did you mean label?",
+        "label: required, but there is no column of that name; did you mean lable?",
         "columns found: 'Text', 'lable'",
     )
     assert caught.value.summary.startswith("a.csv ")

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.errors import BackboneError
-from adapterkit.planning.dry_step import DryStep, dry_step
+from adapterkit.planning.dry_step import DryStep, count_step
 from adapterkit.planning.hollow import hollow_backbone, unfilled
 from adapterkit.recipe import BackboneSettings
 from tests import tiny
@@ -48,7 +48,7 @@ def hollow_case(case: Case, folder: Any) -> tuple[Adapted, DryStep]:
         backbone = hollow_backbone(BackboneSettings(name=str(folder)), torch.float32).backbone
         method, head = case.row.settings, HEADS[case.head]
         adapted = build(backbone, prepared(case.kind), method, head, 0)
-    return adapted, dry_step(adapted, batch_of(adapted))
+    return adapted, count_step(adapted, batch_of(adapted))
 
 
 @contextmanager

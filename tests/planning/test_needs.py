@@ -12,7 +12,7 @@ import pytest
 import adapterkit as ak
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.planning.needs import read_bytes
-from adapterkit.planning.strategies import Memory, StepNeeds, choose, strategies
+from adapterkit.planning.strategies import Memory, StepNeeds, choose, strategies_for
 from tests.training.worlds import events, recipe, train
 
 MEMORY = Memory(weights=1000, adapter=10, gradients=10, optimizer=20, activations=800, logits=80, working=80)
@@ -96,7 +96,7 @@ def test_a_checkpoint_without_weights_and_tokenizer_is_planned_from_its_config(t
 
 
 def test_ways_to_fit_are_counted_by_the_formulas_that_the_planner_states() -> None:
-    ways = {way.name: way for way in strategies(STEP, devices=2, memory_bytes=10**6)}
+    ways = {way.name: way for way in strategies_for(STEP, devices=2, memory_bytes=10**6)}
     assert ways["DDP"].memory.total == 1040 + 480
     assert ways["DDP"].cost == 0.5
     assert ways["DDP, cached trunk"].cost == 0.4
@@ -109,7 +109,7 @@ def test_ways_to_fit_are_counted_by_the_formulas_that_the_planner_states() -> No
 
 
 def test_a_recipe_that_computes_layers_again_is_planned_with_that() -> None:
-    ways = strategies(replace(STEP, checkpointed=True), devices=1, memory_bytes=10**6)
+    ways = strategies_for(replace(STEP, checkpointed=True), devices=1, memory_bytes=10**6)
     assert {way.name for way in ways} == {
         "one device, gradient checkpointing",
         "one device, cached trunk, gradient checkpointing",
@@ -118,13 +118,13 @@ def test_a_recipe_that_computes_layers_again_is_planned_with_that() -> None:
 
 
 def test_the_cheapest_way_that_fits_and_can_be_had_is_taken() -> None:
-    plenty = strategies(STEP, devices=1, memory_bytes=10_000)
+    plenty = strategies_for(STEP, devices=1, memory_bytes=10_000)
     assert (taken := choose(plenty)) is not None
     assert (taken.name, taken.accumulate, taken.how) == ("one device, cached trunk", 1, "training.cache=auto")
     # 90 % of 1,500 leave 310 for a step of 960: a quarter of the rows at a time.
-    assert (taken := choose(strategies(STEP, devices=1, memory_bytes=1500))) is not None
+    assert (taken := choose(strategies_for(STEP, devices=1, memory_bytes=1500))) is not None
     assert (taken.accumulate, taken.memory.total) == (4, 1040 + 240)
-    assert choose(strategies(STEP, devices=1, memory_bytes=1200)) is None
+    assert choose(strategies_for(STEP, devices=1, memory_bytes=1200)) is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from adapterkit.data.files.delimited import head_lines
-from adapterkit.data.files.dialect import Asked, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
 from adapterkit.data.files.text import TextFile
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Row
@@ -45,7 +45,7 @@ def split(line: str, by_tabs: bool) -> list[str]:
     return line.rstrip(" \n").split("\t") if by_tabs else _SPACES.split(line.strip(" \t\n"))
 
 
-def open_conll(file: TextFile, asked: Asked) -> Opened:
+def open_conll(file: TextFile, asked: AskedOfFile) -> Opened:
     """A CoNLL file, ready to be read.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from adapterkit.data.files.dialect import Asked, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
 from adapterkit.data.files.layout import DELIMITERS, Layout, find_layout
 from adapterkit.data.files.quoting import encloses
 from adapterkit.data.files.text import TextFile, wrong
@@ -23,7 +23,7 @@ _LONGEST_CELL_CHARACTERS = 2**26
 _PREFERRED = {"csv": ",", "tsv": "\t"}
 
 
-def open_delimited(file: TextFile, asked: Asked, format_: str, *, told: bool = False) -> Opened:
+def open_delimited(file: TextFile, asked: AskedOfFile, format_: str, *, told: bool = False) -> Opened:
     """A CSV or TSV file, ready to be read.
 
     Raises:

@@ -14,7 +14,7 @@ TextUnit = Literal["line", "paragraph", "document"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedOfFile:
     """What is known of a file before it is looked at; the fields of a recipe's `data`, and what the task needs.
 
     Attributes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from adapterkit.data.files.dialect import Asked, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
 from adapterkit.data.files.json_lines import read_json_lines
 from adapterkit.data.files.json_shapes import Shape, find_shape
 from adapterkit.data.files.json_values import DECODER, check_characters, why_not, word_of
@@ -23,7 +23,7 @@ LARGEST_DOCUMENT_CHARACTERS = 2**29
 _SPACE = " \t\n\r"
 
 
-def open_json(file: TextFile, asked: Asked, format_: str = "json", *, told: bool = False) -> Opened:
+def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told: bool = False) -> Opened:
     """A JSON file, ready to be read: lines, an array, or an object that holds the rows.
 
     Args:
@@ -55,7 +55,7 @@ def _in_lines(file: TextFile, format_: str) -> bool:
     if not second:
         if not isinstance(value, dict):
             return False
-        shape = find_shape(value, Asked(), str(file.path))
+        shape = find_shape(value, AskedOfFile(), str(file.path))
         return shape.is_row or (format_ == "jsonl" and not shape.words.startswith("SQuAD"))
     if value is not None:
         return True

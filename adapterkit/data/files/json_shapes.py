@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapterkit.data.columns import nearest
-from adapterkit.data.files.dialect import Asked
+from adapterkit.data.files.dialect import AskedOfFile
 from adapterkit.data.files.json_values import word_of
 from adapterkit.data.files.squad import is_article
 from adapterkit.data.split_names import split_of
 from adapterkit.errors import DataError
+from adapterkit.recipe.suggestions import did_you_mean
 
 USUAL_KEYS = ("data", "rows", "examples", "records", "items", "instances")
 LISTS = {
@@ -36,7 +36,7 @@ class Shape:
     is_row: bool = False
 
 
-def find_shape(value: Any, asked: Asked, source: str) -> Shape:
+def find_shape(value: Any, asked: AskedOfFile, source: str) -> Shape:
     """Where the rows of a parsed document are.
 
     Raises:
@@ -63,7 +63,10 @@ def _at_field(value: Any, field: str, source: str) -> Shape:
             names = list(map(str, found)) if isinstance(found, dict) else []
             raise DataError(
                 f"{source} has no {field}",
-                [f"data.field: no key {name!r}{nearest(name, names)}", f"keys found: {', '.join(names) or 'none'}"],
+                [
+                    f"data.field: no key {name!r}{did_you_mean(name, names)}",
+                    f"keys found: {', '.join(names) or 'none'}",
+                ],
             )
         found = found[name]
     inner = _table(found) or _by_column(found) or _by_key(found) if isinstance(found, dict) else None
@@ -78,7 +81,7 @@ def _objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-def _under_a_key(value: Mapping[str, Any], asked: Asked, source: str) -> Shape | None:
+def _under_a_key(value: Mapping[str, Any], asked: AskedOfFile, source: str) -> Shape | None:
     """The rows under `data` or another usual key; under the only key that holds objects."""
     if any(name in asked.columns for name in value):
         return None  # a row may hold lists of objects too: turns of a chat, answers

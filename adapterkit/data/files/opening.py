@@ -8,7 +8,7 @@ from pathlib import Path
 from adapterkit.data.files.compression import PACKED, file_head
 from adapterkit.data.files.conll import looks_like_conll, open_conll
 from adapterkit.data.files.delimited import head_lines, open_delimited
-from adapterkit.data.files.dialect import Asked, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Opened
 from adapterkit.data.files.json_document import open_json
 from adapterkit.data.files.json_values import DECODER
 from adapterkit.data.files.layout import DELIMITERS, find_layout
@@ -55,7 +55,7 @@ def format_of(name: str) -> str:
     return ENDINGS.get((path.with_suffix("") if path.suffix in PACKED else path).suffix, "")
 
 
-def open_file(path: Path, asked: Asked) -> Opened:
+def open_file(path: Path, asked: AskedOfFile) -> Opened:
     """A file, looked at and ready to be read.
 
     Raises:
@@ -82,7 +82,7 @@ def open_file(path: Path, asked: Asked) -> Opened:
     return open_conll(file, asked) if found == "conll" else open_text(file, asked)
 
 
-def _by_content(file: TextFile, named: str, asked: Asked) -> str:
+def _by_content(file: TextFile, named: str, asked: AskedOfFile) -> str:
     """The format of a file whose ending says none, or "text", which much else is called too."""
     if named not in ("", "text", "csv", "tsv"):
         return named
@@ -112,7 +112,7 @@ def _is_json(file: TextFile) -> bool:
     return True
 
 
-def _has_header(file: TextFile, delimiter: str, asked: Asked) -> bool:
+def _has_header(file: TextFile, delimiter: str, asked: AskedOfFile) -> bool:
     """Whether the first line of a text file names at least two columns that the task reads."""
     lines = head_lines(file)
     cells = [cell.strip().strip('"').casefold() for cell in lines[0].split(delimiter)] if lines else []

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from adapterkit.data.files.dialect import Asked, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
 from adapterkit.data.files.text import TextFile
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered
 
 
-def open_text(file: TextFile, asked: Asked) -> Opened:
+def open_text(file: TextFile, asked: AskedOfFile) -> Opened:
     """A plain text file, ready to be read.
 
     The rows are its lines, paragraphs or the whole of it, each with the number of its first line. Blank lines are no

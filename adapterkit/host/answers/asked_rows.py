@@ -11,7 +11,7 @@ from adapterkit.errors import AdapterkitError, BadRowError, NotMountedError
 from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
 from adapterkit.host.bank.mounted import Mounted, MountedHead
 from adapterkit.host.bank.residency import Bank, Loaded
-from adapterkit.recipe.nearest import nearest
+from adapterkit.recipe.suggestions import nearest
 from adapterkit.tasks.asked import Errors, check_errors, encode_each, in_place, refuse
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Vocabulary
 

@@ -304,7 +304,7 @@ class Merged:
         return torch.addmm(bias, x.reshape(-1, x.shape[-1]), folded).reshape(*x.shape[:-1], -1)
 
 
-class Work:
+class ModuleWork:
     """All additions at one module for one batch."""
 
     def __init__(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from adapterkit.host.engine.assemble import Packed
+from adapterkit.host.engine.assembly import Packed
 from adapterkit.host.engine.products import Gather, Weights
 from adapterkit.host.engine.structure import Structure
 

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Conv1D
 
-from adapterkit.backbone.quantise import is_plain
+from adapterkit.backbone.quantisation import is_plain
 from adapterkit.errors import SiteError
-from adapterkit.host.engine.products import Work
+from adapterkit.host.engine.products import ModuleWork
 from adapterkit.methods.reach import adapted_paths
 
 
@@ -28,7 +28,7 @@ class Hosted:
         path: of this module in the trunk.
     """
 
-    work: Work | None
+    work: ModuleWork | None
     records: bool
     residuals: dict[str, Tensor]
     path: str

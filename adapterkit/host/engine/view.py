@@ -22,10 +22,10 @@ from adapterkit.host.engine.products import (
     InputAddition,
     LoraAddition,
     Merged,
+    ModuleWork,
     RowWeights,
     Shrunk,
     Weights,
-    Work,
 )
 from adapterkit.host.engine.route import Layers, RowRun
 from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
@@ -132,7 +132,7 @@ class View:
             module = self._hosted(path)
             # Stable: all updates of a linear first, in order, then what stands behind it.
             ordered = [addition for _, addition in sorted(found, key=lambda pair: pair[0])]
-            work = Work(
+            work = ModuleWork(
                 rows,
                 ordered,
                 in_place=owns_output(module),

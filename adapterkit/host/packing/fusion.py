@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
-from adapterkit.host.engine.assemble import Packed
+from adapterkit.host.engine.assembly import Packed
 from adapterkit.host.engine.structure import FusionPiece, Structure
 from adapterkit.methods.fusion import Part
 from adapterkit.methods.fusion.attaching import fusion_targets

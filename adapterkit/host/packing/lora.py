@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.quantise import plain_weight
+from adapterkit.backbone.quantisation import plain_weight
 from adapterkit.backbone.sites import Site
 from adapterkit.errors import SiteError
-from adapterkit.host.engine.assemble import Affine, Packed, Update, assemble
-from adapterkit.host.packing.permutation import Layout, Memory, Permutation
+from adapterkit.host.engine.assembly import Affine, Packed, Update, assemble
+from adapterkit.host.packing.permutation import Layout, Permutation, Slab
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
 from adapterkit.methods.attachment import BELOW_ALL_LAYERS
 from adapterkit.methods.lora import choose, moves_weight, pattern_value
@@ -40,7 +40,7 @@ def pack_lora(method: LoraMethod, config: Mapping[str, Any], names: Mapping[str,
     What was packed once from files with this layout is packed in one gather from then on.
     """
     # Magnitudes and biases are packed with the backbone's weights, and not only moved.
-    memory = None if method.dora or method.bias != "none" else Memory.of(names)
+    memory = None if method.dora or method.bias != "none" else Slab.of(names)
     if memory is None:
         return _pack_by_tensor(method, config, names, backbone)
     known = _KNOWN.setdefault(backbone.trunk, {})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
-from adapterkit.host.engine.assemble import Affine, Bottleneck, Packed, Scaled, assemble
+from adapterkit.host.engine.assembly import Affine, Bottleneck, Packed, Scaled, assemble
 from adapterkit.host.packing.fusion import pack_fusion
 from adapterkit.host.packing.lora import pack_lora
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of

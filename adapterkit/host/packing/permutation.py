@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from adapterkit.host.engine.assemble import Packed, Update, flatten, lay_out
+from adapterkit.host.engine.assembly import Packed, Update, flatten, lay_out
 from adapterkit.host.engine.structure import Structure
 
 MOST_PLACES = 1 << 24
@@ -26,7 +26,7 @@ Layout = tuple[tuple[str, tuple[int, ...], int], ...]
 
 
 @dataclass(frozen=True)
-class Memory:
+class Slab:
     """Tensors that are cut out of one.
 
     Attributes:
@@ -38,7 +38,7 @@ class Memory:
     layout: Layout
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Memory | None:
+    def of(cls, tensors: Mapping[str, Tensor]) -> Slab | None:
         """The memory of these tensors; None where they do not share one on the CPU."""
         whole = next((tensor._base for tensor in tensors.values()), None)
         if whole is None or not whole.is_cpu or whole.requires_grad or whole.dim() != 1 or len(whole) > MOST_PLACES:

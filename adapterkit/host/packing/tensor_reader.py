@@ -12,7 +12,7 @@ from torch import Tensor
 from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
-from adapterkit.host.engine.assemble import Packed
+from adapterkit.host.engine.assembly import Packed
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.moved_weight import is_transposed
 

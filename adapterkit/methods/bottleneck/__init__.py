@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapterkit.methods.bottleneck.config import BottleneckConfig, BottleneckType
 from adapterkit.methods.bottleneck.layer import BottleneckLayer
 from adapterkit.methods.bottleneck.model import BottleneckModel
-from adapterkit.methods.bottleneck.register import register
+from adapterkit.methods.bottleneck.registration import register
 
 register()
 

@@ -18,7 +18,7 @@ from adapterkit.errors import MergeError, SiteError
 from adapterkit.methods.bottleneck.config import ACTIVATIONS, BottleneckConfig
 from adapterkit.methods.bottleneck.equations import bottleneck, bottleneck_input
 from adapterkit.methods.bottleneck.tap import Tap
-from adapterkit.methods.fused.bottleneck import Bottleneck, add_bottleneck
+from adapterkit.methods.fused.bottleneck import BottleneckTensors, add_bottleneck
 from adapterkit.methods.fused.dtype import product_dtype
 
 BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
@@ -148,11 +148,11 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             and not torch.compiler.is_compiling()
         )
 
-    def _tensors(self, name: str) -> Bottleneck:
+    def _tensors(self, name: str) -> BottleneckTensors:
         config = self.configs[name]
         down: Any = self.bottleneck_down[name]
         up: Any = self.bottleneck_up[name]
-        return Bottleneck(
+        return BottleneckTensors(
             down.weight,
             down.bias,
             up.weight,

@@ -21,7 +21,7 @@ from adapterkit.backbone.dropout import draw_seed, mask_like
 
 
 @dataclass(frozen=True, eq=False)
-class Bottleneck:
+class BottleneckTensors:
     """f(z) = scale · (W_up · act(W_down · z + b_down) + b_up).
 
     Attributes:
@@ -43,7 +43,7 @@ class Bottleneck:
     dropout: float
 
 
-def add_bottleneck(h: Tensor, z: Tensor, bottleneck: Bottleneck) -> Tensor:
+def add_bottleneck(h: Tensor, z: Tensor, bottleneck: BottleneckTensors) -> Tensor:
     """h + dropout(f(z)).
 
     Gradients flow to h, z and the bottleneck's tensors. There are no second derivatives. The mask is drawn again for

@@ -25,7 +25,7 @@ from torch.utils.weak import TensorWeakRef
 from transformers import Conv1D
 
 from adapterkit.backbone.module_tables import has_hooks
-from adapterkit.backbone.quantise import is_plain
+from adapterkit.backbone.quantisation import is_plain
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.fused.dtype import product_dtype
 from adapterkit.methods.fused.lora import Gelu, LoraLinear, lora_linears

@@ -16,14 +16,14 @@ KEEPING_RUNS_APART = {"tensorboard"}
 """Trackers that can follow several runs of one process at the same time."""
 
 
-class Wanted(Protocol):
+class ToTrain(Protocol):
     """A run to come."""
 
     @property
     def recipe(self) -> Recipe: ...
 
 
-W = TypeVar("W", bound=Wanted)
+W = TypeVar("W", bound=ToTrain)
 
 
 def in_companies(runs: Sequence[W], most: int) -> list[list[W]]:

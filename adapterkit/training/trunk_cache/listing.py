@@ -17,7 +17,7 @@ DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class KeptStates:
     """The kept states of one backbone below one layer.
 
     Attributes:
@@ -41,17 +41,17 @@ class Entry:
     used: float
 
 
-def entries(root: Path) -> list[Entry]:
+def entries(root: Path) -> list[KeptStates]:
     """Everything that is kept under `root`, last used first."""
     return sorted(_entries(root), key=lambda entry: -entry.used)
 
 
-def _entries(root: Path) -> Iterator[Entry]:
+def _entries(root: Path) -> Iterator[KeptStates]:
     for description in root.glob(f"*/{DESCRIPTION}"):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # another run may be removing it
             facts = json.loads(description.read_text(encoding="utf-8"))
             files = [path for path in description.parent.iterdir() if path.is_file()]
-            yield Entry(
+            yield KeptStates(
                 folder=description.parent,
                 backbone=str(facts["backbone"]),
                 layer=int(facts["layer"]),
@@ -65,7 +65,7 @@ def _entries(root: Path) -> Iterator[Entry]:
 
 def prune(
     root: Path, *, older_than_days: float | None = None, max_bytes: int | None = None, everything: bool = False
-) -> list[Entry]:
+) -> list[KeptStates]:
     """Remove what was not used for so long, then what was used longest ago until the rest is small enough.
 
     A run that reads it meanwhile keeps what it has opened.

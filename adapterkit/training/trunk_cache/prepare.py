@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapterkit.backbone import cache_folder
 from adapterkit.backbone.cut import can_be_cut, layers_of
-from adapterkit.backbone.quantise import parameter_count
+from adapterkit.backbone.quantisation import parameter_count
 from adapterkit.data import RowStream, group_by_length
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches
@@ -25,7 +25,7 @@ from adapterkit.training.trunk_cache.estimate import Estimate, readable
 from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
 from adapterkit.training.trunk_cache.shortcut import Shortcut
 from adapterkit.training.trunk_cache.space import space_of
-from adapterkit.training.trunk_cache.store import MISSING, Store
+from adapterkit.training.trunk_cache.store import MISSING, StateStore
 
 FILL_TOKENS = 4096
 """Tokens per batch while states are computed; they are sorted by length, so that little is padding."""
@@ -49,14 +49,14 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedStore:
     """A store, and what is to be done with it.
 
     Attributes:
         missing: how many of the wanted rows it lacks.
     """
 
-    store: Store
+    store: StateStore
     wanted: Wanted
     estimate: Estimate
     missing: int
@@ -110,20 +110,20 @@ def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
     return Shortcut(cut, store, adapted.backbone.device), decision
 
 
-def _open(job: Job, cut: Cut, batches: Batches) -> Opened | NoCut:
+def _open(job: Job, cut: Cut, batches: Batches) -> OpenedStore | NoCut:
     """The states that there are, as this process sees them, and what the recipe's setting makes of them."""
     probed = _probe(job, cut)
     if isinstance(probed, NoCut):
         return probed
     setting = job.recipe.training.cache
-    store = Store(cache_root(setting), space_of(job.adapted, cut.layer, cut.pooling, probed))
+    store = StateStore(cache_root(setting), space_of(job.adapted, cut.layer, cut.pooling, probed))
     wanted = _wanted(job)
     missing = {key for key, row in zip(wanted.tokens, store.find(list(wanted.tokens)), strict=True) if row == MISSING}
     if len(missing) < len(wanted.tokens) and not _still_right(job, cut, store, wanted):
         return NoCut(f"{store.folder} holds other states than this backbone gives: was it changed in memory?")
     estimate = _estimate(job, cut, store, wanted, missing, batches)
     objection = estimate.objection() if setting == "auto" else ""
-    return NoCut(objection) if objection else Opened(store, wanted, estimate, len(missing))
+    return NoCut(objection) if objection else OpenedStore(store, wanted, estimate, len(missing))
 
 
 def _decided(cut: Cut, estimate: Estimate, texts: int, new: int, folder: Path) -> str:
@@ -188,7 +188,7 @@ def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
     return kept.dtype
 
 
-def _still_right(job: Job, cut: Cut, store: Store, wanted: Wanted) -> bool:
+def _still_right(job: Job, cut: Cut, store: StateStore, wanted: Wanted) -> bool:
     """Compute a few kept rows again, in case the backbone in memory is not the one on the disk."""
     for batch in reversed(wanted.batches):  # the shortest first
         inputs = _inputs(job, batch[:PROBED_ROWS])
@@ -210,7 +210,7 @@ def _still_right(job: Job, cut: Cut, store: Store, wanted: Wanted) -> bool:
     return True
 
 
-def _estimate(job: Job, cut: Cut, store: Store, wanted: Wanted, missing: set[bytes], batches: Batches) -> Estimate:
+def _estimate(job: Job, cut: Cut, store: StateStore, wanted: Wanted, missing: set[bytes], batches: Batches) -> Estimate:
     adapted = job.adapted
     _, layers = layers_of(adapted.module)
     row_bytes = store.space.width * store.space.itemsize
@@ -253,7 +253,7 @@ def _agreed(job: Job, objection: str) -> str:
     return objection
 
 
-def _fill(job: Job, cut: Cut, store: Store, wanted: Wanted) -> None:
+def _fill(job: Job, cut: Cut, store: StateStore, wanted: Wanted) -> None:
     """Compute the rows that are not kept, each process its share."""
     accelerator, started = job.accelerator, time.perf_counter()
     done: set[bytes] = set()

@@ -13,13 +13,13 @@ from torch import Tensor
 from adapterkit.adapted import Adapted
 from adapterkit.training.trunk_cache.cut import Cut, NoCut, cut_of
 from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
-from adapterkit.training.trunk_cache.store import MISSING, Store
+from adapterkit.training.trunk_cache.store import MISSING, StateStore
 
 
 class Shortcut:
     """Answers batches from a store; rows that it lacks are computed, and not kept."""
 
-    def __init__(self, cut: Cut, store: Store, device: torch.device) -> None:
+    def __init__(self, cut: Cut, store: StateStore, device: torch.device) -> None:
         self.cut, self.store = cut, store
         self._device = device
 

@@ -36,7 +36,7 @@ SEGMENT_BYTES = 1 << 27
 MISSING = -1
 
 
-class Store:
+class StateStore:
     """The rows of one space.
 
     Attributes:

@@ -13,7 +13,7 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact.tensors import dump_tensors, parse_header, read_tensors
 from adapterkit.errors import ArtifactError
 from adapterkit.host.packing.packers import pack
-from adapterkit.host.packing.permutation import Memory
+from adapterkit.host.packing.permutation import Slab
 from adapterkit.recipe import LoraMethod
 from tests.methods.cases import attached
 
@@ -62,8 +62,8 @@ def test_the_second_of_a_recipe_is_packed_as_tensor_by_tensor(
     for state in found:
         read = as_read(state, dtype)
         apart = {key: tensor.clone() for key, tensor in read.items()}
-        assert Memory.of(read) is not None
-        assert Memory.of(apart) is None
+        assert Slab.of(read) is not None
+        assert Slab.of(apart) is None
         packed, expected = (pack(method, config, each, backbone) for each in (read, apart))
         assert packed is not None
         assert expected is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 from adapterkit.backbone.dropout import mask_like
 from adapterkit.methods.bottleneck.config import ACTIVATIONS
 from adapterkit.methods.fused import bottleneck as fused
-from adapterkit.methods.fused.bottleneck import Bottleneck, add_bottleneck
+from adapterkit.methods.fused.bottleneck import BottleneckTensors, add_bottleneck
 
 
 def parts(**more: Any) -> tuple[list[Tensor], dict[str, Any]]:
@@ -35,7 +35,7 @@ def test_gradients_are_those_of_differences(
 
     def run(h: Tensor, z: Tensor, scale: Tensor, *tensors: Tensor) -> Tensor:
         whole = {**settings, "scale": scale if learned else 0.5}
-        return add_bottleneck(h, z if own_z else h, Bottleneck(*tensors, **whole))
+        return add_bottleneck(h, z if own_z else h, BottleneckTensors(*tensors, **whole))
 
     assert torch.autograd.gradcheck(run, (h, z, scale, *tensors))
 
@@ -50,7 +50,7 @@ def test_values_and_gradients_are_the_equations(
     h = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
     mask = mask_like(h.detach().reshape(-1, 5), dropout, 9).view_as(h) if dropout else 1.0
     expected = h + mask * 0.5 * (ACTIVATIONS[activation](h @ down.T + down_bias) @ up.T + up_bias)
-    found = add_bottleneck(h, h, Bottleneck(down, down_bias, up, up_bias, **settings))
+    found = add_bottleneck(h, h, BottleneckTensors(down, down_bias, up, up_bias, **settings))
     assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
     wanted = (h, down, down_bias, up, up_bias)
     ours, theirs = (torch.autograd.grad(result.square().sum(), wanted) for result in (found, expected))
@@ -68,7 +68,7 @@ def test_only_z_and_the_narrow_middle_are_kept() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        add_bottleneck(h, z, Bottleneck(down, down_bias, up, up_bias, **settings))
+        add_bottleneck(h, z, BottleneckTensors(down, down_bias, up, up_bias, **settings))
     for tensor in (down, down_bias, up, up_bias):
         kept.pop(tensor.untyped_storage().data_ptr(), None)
     assert sorted(kept.values()) == [8 * 8 * 3, 8 * 8 * 5]

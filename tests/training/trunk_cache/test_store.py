@@ -20,7 +20,7 @@ from torch import Tensor
 from adapterkit.training.trunk_cache import segment as segments
 from adapterkit.training.trunk_cache.listing import entries, prune
 from adapterkit.training.trunk_cache.space import Space
-from adapterkit.training.trunk_cache.store import MISSING, Store
+from adapterkit.training.trunk_cache.store import MISSING, StateStore
 
 WIDTH = 4
 
@@ -50,21 +50,21 @@ def states(number: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.full((number % 5 + 1, WIDTH), float(number % 200), dtype=dtype)
 
 
-def filled(root: Path, numbers: Any, of: Space | None = None) -> Store:
-    store = Store(root, of or space())
+def filled(root: Path, numbers: Any, of: Space | None = None) -> StateStore:
+    store = StateStore(root, of or space())
     for number in numbers:
         store.add(key(number), states(number, store.space.torch_dtype))
     store.flush()
     return store
 
 
-def found(store: Store, numbers: Any) -> list[int]:
+def found(store: StateStore, numbers: Any) -> list[int]:
     return [
         number for number, row in zip(numbers, store.find([key(n) for n in numbers]), strict=True) if row != MISSING
     ]
 
 
-def assert_right(store: Store, numbers: Any) -> None:
+def assert_right(store: StateStore, numbers: Any) -> None:
     """Every row that is found is the one that was written."""
     numbers = found(store, numbers)
     batch = store.gather(store.find([key(n) for n in numbers]), 5)
@@ -78,7 +78,7 @@ def assert_right(store: Store, numbers: Any) -> None:
 def test_rows_come_back_in_any_order_and_padded_with_zeros(tmp_path: Path, dtype: str) -> None:
     of = space(dtype=dtype)
     filled(tmp_path, range(10), of)
-    store = Store(tmp_path, of)
+    store = StateStore(tmp_path, of)
     assert len(store) == 10
     batch = store.gather(store.find([key(7), key(1), key(99), key(7)]), 4)
     assert batch.dtype == getattr(torch, dtype)
@@ -93,17 +93,17 @@ def test_rows_of_any_segments_come_back_in_any_batch(
     root = tmp_path_factory.mktemp("any")
     for numbers in written:
         filled(root, numbers)
-    store = Store(root, space())
+    store = StateStore(root, space())
     assert set(found(store, read)) == set(read) & {number for numbers in written for number in numbers}
     assert_right(store, read)
 
 
 def test_pooled_rows_come_back_in_one_gather(tmp_path: Path) -> None:
-    store = Store(tmp_path, space(pooling="mean"))
+    store = StateStore(tmp_path, space(pooling="mean"))
     for number in range(6):
         store.add(key(number), torch.full((1, WIDTH), float(number)))
     store.flush()
-    batch = Store(tmp_path, space(pooling="mean")).gather(store.find([key(5), key(0), key(3)]), 1)
+    batch = StateStore(tmp_path, space(pooling="mean")).gather(store.find([key(5), key(0), key(3)]), 1)
     assert batch[:, 0, 0].tolist() == [5, 0, 3]
 
 
@@ -123,28 +123,28 @@ def test_pooled_rows_come_back_in_one_gather(tmp_path: Path) -> None:
 )
 def test_states_of_anything_else_are_never_found(tmp_path: Path, changes: dict[str, Any]) -> None:
     filled(tmp_path, range(5))
-    assert len(Store(tmp_path, space(**changes))) == 0
+    assert len(StateStore(tmp_path, space(**changes))) == 0
 
 
 def test_the_backbones_name_does_not_count(tmp_path: Path) -> None:
     filled(tmp_path, range(5))
-    assert len(Store(tmp_path, space(backbone="/another/path/to/the/same"))) == 5
+    assert len(StateStore(tmp_path, space(backbone="/another/path/to/the/same"))) == 5
 
 
 def test_two_writers_at_once_see_what_the_other_wrote(tmp_path: Path) -> None:
-    one, other = Store(tmp_path, space()), Store(tmp_path, space())
+    one, other = StateStore(tmp_path, space()), StateStore(tmp_path, space())
     for store, numbers in ((one, range(6)), (other, range(3, 9))):
         for number in numbers:
             store.add(key(number), states(number))
         store.flush()
     one.refresh()
     other.refresh()
-    for store in (one, other, Store(tmp_path, space())):
+    for store in (one, other, StateStore(tmp_path, space())):
         assert found(store, range(12)) == list(range(9))
         assert_right(store, range(12))
 
 
-def segment_file(store: Store) -> Path:
+def segment_file(store: StateStore) -> Path:
     (path,) = store.folder.glob("*.rows")
     return path
 
@@ -153,9 +153,9 @@ def segment_file(store: Store) -> Path:
 def test_a_segment_that_is_cut_short_is_not_read(tmp_path: Path, kept: int) -> None:
     path = segment_file(filled(tmp_path, range(20)))
     path.write_bytes(path.read_bytes()[:kept])
-    assert len(Store(tmp_path, space())) == 0
+    assert len(StateStore(tmp_path, space())) == 0
     assert_right(filled(tmp_path, range(20)), range(20))
-    assert found(Store(tmp_path, space()), range(20)) == list(range(20))
+    assert found(StateStore(tmp_path, space()), range(20)) == list(range(20))
 
 
 def test_every_changed_byte_costs_a_row_or_the_segment_and_never_gives_a_wrong_one(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_every_changed_byte_costs_a_row_or_the_segment_and_never_gives_a_wrong_o
     whole = path.read_bytes()
     for place in random.Random(0).sample(range(len(whole)), 120):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
-        store = Store(tmp_path, space())
+        store = StateStore(tmp_path, space())
         assert len(found(store, range(8))) in (0, 7, 8)
         assert_right(store, range(8))
         path.write_bytes(whole)
@@ -173,7 +173,7 @@ def test_a_row_whose_bytes_changed_is_written_anew(tmp_path: Path) -> None:
     path = segment_file(filled(tmp_path, range(8)))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"\xff")
-    store = Store(tmp_path, space())
+    store = StateStore(tmp_path, space())
     assert found(store, range(8)) == list(range(7))
     store.add(key(7), states(7))
     store.flush()
@@ -183,7 +183,7 @@ def test_a_row_whose_bytes_changed_is_written_anew(tmp_path: Path) -> None:
 
 def write_until_killed(root: Path, begun: int) -> None:
     """In a child process: a store that writes a segment for every three rows, without end."""
-    store = Store(root, space())
+    store = StateStore(root, space())
     os.write(begun, b".")
     for number in range(10**9):
         store.add(key(number), states(number))
@@ -207,7 +207,7 @@ def test_killed_fifty_times_while_writing_no_row_is_wrong(tmp_path: Path) -> Non
         os.waitpid(child, 0)
     os.close(ready)
     os.close(begun)
-    store = Store(tmp_path, space())
+    store = StateStore(tmp_path, space())
     numbers = range(200)
     assert found(store, numbers)
     assert_right(store, numbers)
@@ -248,7 +248,7 @@ def test_a_full_disk_ends_the_writing_and_leaves_nothing_half_written(
     store.add(key(99), states(99))
     store.flush()
     monkeypatch.undo()
-    assert found(Store(tmp_path, space()), range(100)) == [0, 1, 2, 3]
+    assert found(StateStore(tmp_path, space()), range(100)) == [0, 1, 2, 3]
     assert not list(store.folder.glob(".*.part"))
 
 
@@ -279,7 +279,7 @@ def test_leftovers_of_killed_writers_go_after_a_day(tmp_path: Path) -> None:
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
-    Store(tmp_path, space())
+    StateStore(tmp_path, space())
     assert (old.exists(), new.exists()) == (False, True)
 
 

@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 
 import adapterkit as ak
-from adapterkit.backbone.quantise import linear_weights, parameter_count, plain_weight, quantised_linears
+from adapterkit.backbone.quantisation import linear_weights, parameter_count, plain_weight, quantised_linears
 from adapterkit.errors import BackboneError, DeviceError, MergeError, RecipeError
 from adapterkit.planning.hollow import hollow_backbone
 from adapterkit.recipe import BackboneSettings, Ia3Method, LoraMethod
@@ -245,7 +245,7 @@ def test_rows_that_bitsandbytes_misreads_are_refused(tiny_backbones: Any, monkey
 
     monkeypatch.setattr(nf4, "dequantize_4bit", misread)
     narrow(tiny_backbones, "bert", "nf4")  # rows of 32 and 64 weights
-    monkeypatch.setattr("adapterkit.backbone.quantise.nf4_block", lambda inputs: 64)
+    monkeypatch.setattr("adapterkit.backbone.quantisation.nf4_block", lambda inputs: 64)
     with pytest.raises(BackboneError, match="reads rows of 32 weights in nf4 wrongly on this CPU"):
         narrow(tiny_backbones, "bert", "nf4")
 

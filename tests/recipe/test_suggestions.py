@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapterkit.recipe.nearest import did_you_mean, nearest
+from adapterkit.recipe.suggestions import did_you_mean, nearest
 
 NAMES = ("learning_rate", "batch_size", "text-classification", "seed")
 

@@ -1,4 +1,4 @@
-"""PEFT knows the bottleneck. If an upgrade of PEFT breaks one of these, register.py has to change with it."""
+"""PEFT knows the bottleneck. If an upgrade of PEFT breaks one of these, registration.py has to change with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.utils import register_peft_method
 
 from adapterkit.methods import BottleneckConfig, BottleneckModel, BottleneckType
-from adapterkit.methods.bottleneck.register import register
+from adapterkit.methods.bottleneck.registration import register
 
 
 def test_peft_finds_it_by_the_string_of_a_file_in_all_three_mappings() -> None:
@@ -30,7 +30,7 @@ def test_peft_still_keys_its_mappings_by_a_str_enum() -> None:
 
 
 def test_pefts_own_way_to_register_still_refuses_names_outside_its_enum() -> None:
-    # The day this stops raising, register.py can be replaced by one call.
+    # The day this stops raising, registration.py can be replaced by one call.
     with pytest.raises(ValueError, match="Unknown PEFT type"):
         register_peft_method(name="bottleneck2", config_cls=BottleneckConfig, model_cls=BottleneckModel)
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from adapterkit.artifact import load, open_artifact
 from adapterkit.backbone import Backbone
-from adapterkit.demo.generate import ROWS, generate
+from adapterkit.demo.data_files import ROWS, generate
 from adapterkit.training import train
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -39,7 +39,7 @@ LESSONS = (
 
 
 @dataclass(frozen=True)
-class Trained:
+class Learned:
     """What became of one lesson: its artifact, and the main metric on held-out rows with a method and without."""
 
     lesson: Lesson
@@ -68,7 +68,7 @@ def run(
     backbone: Backbone | None = None,
     overrides: Sequence[str] = (),
     console: Console | None = None,
-) -> list[Trained]:
+) -> list[Learned]:
     """Generate the data, train and show.
 
     Args:
@@ -87,7 +87,7 @@ def run(
     return trained
 
 
-def _train(lesson: Lesson, backbone: Backbone, folder: Path, overrides: Sequence[str], console: Console) -> Trained:
+def _train(lesson: Lesson, backbone: Backbone, folder: Path, overrides: Sequence[str], console: Console) -> Learned:
     results = {}
     for name, method in ((lesson.name, LORA), (f"{lesson.name}-head-only", HEAD_ONLY)):
         console.rule(f"training {name}")
@@ -96,10 +96,10 @@ def _train(lesson: Lesson, backbone: Backbone, folder: Path, overrides: Sequence
     artifact = open_artifact(results[lesson.name].artifact)
     metric = artifact.task.main_metric
     with_method, alone = (result.metrics["test"][metric].value for result in results.values())
-    return Trained(lesson, artifact.folder, artifact.manifest.size_bytes, metric, with_method, alone)
+    return Learned(lesson, artifact.folder, artifact.manifest.size_bytes, metric, with_method, alone)
 
 
-def show(trained: Sequence[Trained], backbone: Backbone, console: Console) -> None:
+def show(trained: Sequence[Learned], backbone: Backbone, console: Console) -> None:
     """The comparison, and both adapters' answers to one sentence, on one backbone in memory."""
     console.rule("held-out phrasings")
     table = Table("adapter", "metric", "LoRA + head", "head alone", "artifact")

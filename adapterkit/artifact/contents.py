@@ -54,7 +54,7 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
     method = manifest.method.kind
     targets = targets_of(config)
     heads = frozenset(manifest.head_tensors)
-    problems = _head_place_problems(manifest, config, targets)
+    problems = _misplaced_heads(manifest, config, targets)
     problems += [
         f"{CONFIG}: feedforward_modules: {module!r} is not one of target_modules"
         for module in sorted(set(config.get("feedforward_modules") or ()) - targets)
@@ -116,7 +116,7 @@ def dtype_problems(manifest: Manifest, dtypes: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _head_place_problems(manifest: Manifest, config: Mapping[str, Any], targets: frozenset[str]) -> list[str]:
+def _misplaced_heads(manifest: Manifest, config: Mapping[str, Any], targets: frozenset[str]) -> list[str]:
     """Heads that would take the place of something the method adapts, or that the manifest does not know."""
     saved = frozenset(config.get("modules_to_save") or ())
     own = manifest.head.kind != "family"

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Json
+from adapterkit.cli.options import BackboneName, Json, WrittenDtype
 
 if TYPE_CHECKING:
     from adapterkit.compose.mountable import Mountable
 
 WORST_SHOWN = 5
-
-
-class Dtype(StrEnum):
-    """The number format of the saved tensors."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 def compose(
@@ -33,7 +24,7 @@ def compose(
         typer.Option("--output", "-o", metavar="DIR", help="Write the result as an artifact.", show_default=False),
     ] = None,
     backbone: BackboneName = None,
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of the saved tensors.")] = Dtype.FLOAT32,
+    dtype: Annotated[WrittenDtype, typer.Option("--dtype", help="Of the saved tensors.")] = WrittenDtype.FLOAT32,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Folder, Json
+from adapterkit.cli.options import BackboneName, Folder, Json, WrittenDtype
 
 
 class Format(StrEnum):
@@ -17,14 +17,6 @@ class Format(StrEnum):
 
     TRANSFORMERS = "transformers"
     PEFT = "peft"
-
-
-class Dtype(StrEnum):
-    """The number format of the written weights."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 def export(
@@ -36,7 +28,7 @@ def export(
     trunk_only: Annotated[
         bool, typer.Option("--trunk-only", help="Without any head, for AutoModel: also where the head is our own.")
     ] = False,
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of the written weights.")] = Dtype.FLOAT32,
+    dtype: Annotated[WrittenDtype, typer.Option("--dtype", help="Of the written weights.")] = WrittenDtype.FLOAT32,
     backbone: BackboneName = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     as_json: Json = False,

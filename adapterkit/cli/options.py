@@ -35,6 +35,14 @@ class BackboneDtype(StrEnum):
     NF4 = "nf4"
 
 
+class WrittenDtype(StrEnum):
+    """The number format of the tensors that are written."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
 BackboneFormat = Annotated[
     BackboneDtype,
     typer.Option("--backbone-dtype", help="Number format of the frozen weights; int8 needs torchao, nf4 bitsandbytes."),

@@ -35,17 +35,17 @@ class HeldBatches:
     """Batches of features that are held in memory."""
 
     def __init__(self, features: Sequence[Feature], lines: Sequence[int], settings: TrainingSettings) -> None:
-        """Plan the batches of features whose rows stand at `lines`. Raises DataError where there is no feature."""
+        """The batches of features whose rows stand at `lines`. Raises DataError where there is no feature."""
         if not features:
             raise _nothing_to_learn(f"{len(lines)} training rows")
         self._features, self._lines = features, lines
         self._lengths = [feature.length_tokens for feature in features]
         self._settings = settings
-        self.steps_per_epoch: int | None = len(self._plan(0))
+        self.steps_per_epoch: int | None = len(self._of_epoch(0))
         wanted = math.ceil(settings.epochs * self.steps_per_epoch)
         self.total_steps = max(1, wanted if settings.max_steps is None else min(wanted, settings.max_steps))
 
-    def _plan(self, epoch: int) -> list[list[int]]:
+    def _of_epoch(self, epoch: int) -> list[list[int]]:
         settings = self._settings
         return group_by_length(
             self._lengths,
@@ -59,9 +59,9 @@ class HeldBatches:
         """Every batch from `position` on; see `Batches`. With a token budget epochs may differ by a few batches."""
         epoch, start = position.epoch, position.batch
         while True:
-            plan = self._plan(epoch)
-            for number in range(start, len(plan)):
-                yield Position(epoch, number + 1), [self._features[index] for index in plan[number]]
+            batches = self._of_epoch(epoch)
+            for number in range(start, len(batches)):
+                yield Position(epoch, number + 1), [self._features[index] for index in batches[number]]
             epoch, start = epoch + 1, 0
 
     def line_numbers(self, features: Sequence[Feature]) -> list[int]:

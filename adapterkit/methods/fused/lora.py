@@ -140,7 +140,7 @@ def _shrink(x_NI: Tensor, linears: Sequence[LoraLinear], seeds: Sequence[int], f
     Ranks come first: on CPUs a product with few rows is up to twice as fast as one with few columns.
     """
     if not any(seeds):
-        return _stack(factors, x_NI.dtype) @ x_NI.T
+        return _joined(factors, x_NI.dtype) @ x_NI.T
     shrunk = []
     for linear, seed, a_RI in zip(linears, seeds, factors, strict=True):
         kept_NI = mask_like(x_NI, linear.dropout, seed).mul_(x_NI) if seed else x_NI
@@ -160,7 +160,7 @@ def _shrink_gradients(
     dtype = x_NI.dtype
     if not any(seeds):
         if grad_x_NI is not None:
-            grad_x_NI.addmm_(g_QN.T, _stack(factors, dtype))
+            grad_x_NI.addmm_(g_QN.T, _joined(factors, dtype))
         return [g_RI.to(a.dtype) for g_RI, a in zip(_of_each(g_QN @ x_NI, linears), factors, strict=True)]
     found = []
     for linear, seed, a_RI, g_RN in zip(linears, seeds, factors, _of_each(g_QN, linears), strict=True):
@@ -171,14 +171,14 @@ def _shrink_gradients(
     return found
 
 
-def _stack(factors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+def _joined(factors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Matrices of some linears, one below the other."""
     return factors[0].to(dtype) if len(factors) == 1 else torch.cat([factor.to(dtype) for factor in factors])
 
 
-def _of_each(stacked: Tensor, linears: Sequence[LoraLinear]) -> tuple[Tensor, ...]:
+def _of_each(joined: Tensor, linears: Sequence[LoraLinear]) -> tuple[Tensor, ...]:
     """The rows of every linear."""
-    return torch.split(stacked, [len(linear.a) for linear in linears])
+    return torch.split(joined, [len(linear.a) for linear in linears])
 
 
 def _base(base: Any, x_NI: Tensor) -> Tensor:

@@ -138,20 +138,20 @@ def _decided(cut: Cut, estimate: Estimate, texts: int, new: int, folder: Path) -
 def _wanted(job: Job) -> Wanted:
     tokens: dict[bytes, int] = {}
     read: dict[str, tuple[int, int]] = {}
-    planned: list[list[Feature]] = []
+    batches: list[list[Feature]] = []
     for split, features in job.features.items():
-        for batch in _plan(features):
-            planned.append(batch)
+        for batch in _batches_of(features):
+            batches.append(batch)
             keyed = keys_of(_inputs(job, batch))
             if keyed is None:
                 continue
             tokens.update(zip(keyed.keys, keyed.lengths, strict=True))
             before = read.get(split, (0, 0))
             read[split] = (before[0] + sum(keyed.lengths), before[1] + len(keyed.keys))
-    return Wanted(planned, read, tokens)
+    return Wanted(batches, read, tokens)
 
 
-def _plan(features: Sequence[Feature]) -> Iterator[list[Feature]]:
+def _batches_of(features: Sequence[Feature]) -> Iterator[list[Feature]]:
     for chosen in group_by_length([f.length_tokens for f in features], batch_tokens=FILL_TOKENS, shuffle=False):
         yield [features[index] for index in chosen]
 

@@ -52,7 +52,7 @@ FLOORS: dict[str, int] = {
     "__init__": 13,
     "__main__": 14,
 }
-"""Part of the package (a folder or a file right under adapterkit/) -> its floor."""
+"""Room of the package (a folder or a file right under adapterkit/) -> its floor."""
 
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset()
 """(who imports, what) on the same floor. Anything else on one floor does not know of each other."""
@@ -117,8 +117,8 @@ def source_files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def part_of(dotted: str) -> str:
-    """The part of adapterkit that a dotted module name lies in: "adapterkit.tasks.table" -> "tasks"."""
+def room_of(dotted: str) -> str:
+    """The room of adapterkit that a dotted module name lies in: "adapterkit.tasks.table" -> "tasks"."""
     pieces = dotted.split(".")
     return pieces[1] if len(pieces) > 1 else "__init__"
 
@@ -128,7 +128,7 @@ def module_name(file: Path) -> str:
     return ".".join(pieces[:-1] if pieces[-1] == "__init__" else pieces)
 
 
-def own_part(file: Path) -> str:
+def own_room(file: Path) -> str:
     first = file.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
 
@@ -198,15 +198,24 @@ def test_every_python_file_of_the_package_was_read() -> None:
     assert all_imports()
 
 
-def test_every_part_of_the_package_has_a_floor() -> None:
-    assert sorted({own_part(file) for file in source_files()} - set(FLOORS)) == []
+def test_every_room_of_the_package_has_a_floor() -> None:
+    assert sorted({own_room(file) for file in source_files()} - set(FLOORS)) == []
+
+
+def test_the_tour_for_contributors_shows_every_room_on_its_floor() -> None:
+    tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[3]
+    told, floor = {}, 0
+    for number, rooms in re.findall(r"^ ?(\d+)? +([a-z_]+(?:, [a-z_]+)*)", tour, flags=re.MULTILINE):
+        floor = int(number or floor)
+        told |= dict.fromkeys(rooms.split(", "), floor)
+    assert told == {room: floor for room, floor in FLOORS.items() if not room.startswith("__")}
 
 
 def test_imports_only_go_down() -> None:
     wrong = [
-        f"{found} (floor {FLOORS[own_part(found.file)]} -> {FLOORS[part_of(found.module)]})"
+        f"{found} (floor {FLOORS[own_room(found.file)]} -> {FLOORS[room_of(found.module)]})"
         for found in all_imports()
-        if inner(found) and not may_import(own_part(found.file), part_of(found.module))
+        if inner(found) and not may_import(own_room(found.file), room_of(found.module))
     ]
     assert wrong == []
 
@@ -223,7 +232,7 @@ def test_inside_the_host_imports_only_go_down_too() -> None:
     wrong = [
         str(found)
         for found in all_imports()
-        if own_part(found.file) == part_of(found.module) == "host"
+        if own_room(found.file) == room_of(found.module) == "host"
         and host_floor(module_name(found.file)) < host_floor(found.module)
     ]
     assert wrong == []
@@ -267,21 +276,21 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_what_knows_of_no_model_imports_no_library_of_models() -> None:
     outside = []
     for found in all_imports():
-        library, part = found.module.split(".")[0], own_part(found.file)
-        allowed = {"adapterkit", *WITHOUT_MODELS.get(part, {library}), *sys.stdlib_module_names}
-        if library not in allowed and not (part == "metrics" and found.lazy and library in SCORERS):
+        library, room = found.module.split(".")[0], own_room(found.file)
+        allowed = {"adapterkit", *WITHOUT_MODELS.get(room, {library}), *sys.stdlib_module_names}
+        if library not in allowed and not (room == "metrics" and found.lazy and library in SCORERS):
             outside.append(str(found))
     assert outside == []
 
 
-@pytest.mark.parametrize("part", ["cli", "__init__", "__main__"])
-def test_the_front_door_imports_heavy_libraries_only_inside_functions(part: str) -> None:
+@pytest.mark.parametrize("room", ["cli", "__init__", "__main__"])
+def test_the_front_door_imports_heavy_libraries_only_inside_functions(room: str) -> None:
     heavy = [
         str(found)
         for found in all_imports()
-        if own_part(found.file) == part
+        if own_room(found.file) == room
         and not found.lazy
-        and (found.module.split(".")[0] in HEAVY or (inner(found) and FLOORS[part_of(found.module)] in range(1, 7)))
+        and (found.module.split(".")[0] in HEAVY or (inner(found) and FLOORS[room_of(found.module)] in range(1, 7)))
     ]
     assert heavy == []
 
@@ -354,7 +363,7 @@ def kinds_named_by(file: Path) -> list[str]:
 
 
 def test_only_the_table_of_kinds_and_the_tasks_know_a_kind_by_its_name() -> None:
-    named = [line for file in source_files() if own_part(file) not in KNOW_KINDS for line in kinds_named_by(file)]
+    named = [line for file in source_files() if own_room(file) not in KNOW_KINDS for line in kinds_named_by(file)]
     assert named == []
     assert kinds_named_by(PACKAGE / "recipe" / "kinds.py")
 

@@ -16,8 +16,9 @@ from adapterkit.data import asked_of, group_by_length
 from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
-from adapterkit.methods import Attachment, attach
-from adapterkit.methods.fusion import Part
+from adapterkit.methods.attachment import Attachment
+from adapterkit.methods.fusion.part import Part
+from adapterkit.methods.table import attach
 from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Task, Vocabulary

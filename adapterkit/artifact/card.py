@@ -12,7 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from adapterkit.manifest import MANIFEST
+from adapterkit.methods.table import method_of
+from adapterkit.recipe import MethodSettings
 from adapterkit.recipe.kinds import FACTS
+from adapterkit.recipe.methods import METHOD_SETTINGS
 from adapterkit.tasks import TASKS
 
 _SHOWN_LABELS = 100
@@ -65,15 +68,16 @@ def _metadata(content: Mapping[str, Any]) -> str:
     lines = ["---"]
     if _is_hub_id(backbone["name"]):
         lines.append(f"base_model: {quoted(backbone['name'])}")
-    if content["method"]["kind"] != "none":
+    method = _method(content)
+    if method.attaches:
         lines.append("base_model_relation: adapter")
     lines += ["library_name: adapterkit", f"pipeline_tag: {FACTS[kind].pipeline}"]
     if data.get("license"):
         lines.append(f"license: {quoted(data['license'])}")
     if _is_hub_id(data["source"]):
         lines += ["datasets:", f"- {quoted(data['source'])}"]
-    peft = [] if content["method"]["kind"] == "fusion" else ["- peft"]
-    lines += ["tags:", "- adapterkit", *peft, f"- {quoted(content['method']['kind'])}", f"- {quoted(kind)}"]
+    peft = [] if method_of(method).peft_import is None else ["- peft"]
+    lines += ["tags:", "- adapterkit", *peft, f"- {quoted(method.kind)}", f"- {quoted(kind)}"]
     names = sorted({name for named in content["metrics"].values() for name in named})
     if names:
         lines += ["metrics:", *(f"- {quoted(name)}" for name in names), *_model_index(content)]
@@ -97,7 +101,8 @@ def _head(content: Mapping[str, Any], size_bytes: int) -> str:
     counts = content["parameters"]
     return (
         f"# {escaped(_title(content))}\n\n"
-        f"A {_method(content)} adapter with a {escaped(content['head']['kind'])} head for {content['task']['kind']}, "
+        f"A {escaped(_method(content).words)} adapter with a {escaped(content['head']['kind'])} head for "
+        f"{content['task']['kind']}, "
         f"{'composed for' if 'composition' in content else 'trained on'} the frozen backbone "
         f"{escaped(content['backbone']['name'])}. "
         f"{counts['method']:,} parameters in the method, {counts['head']:,} in the head, "
@@ -106,7 +111,7 @@ def _head(content: Mapping[str, Any], size_bytes: int) -> str:
 
 
 def _usage(content: Mapping[str, Any]) -> str:
-    kind, name = content["task"]["kind"], content["backbone"]["name"]
+    kind, name, method = content["task"]["kind"], content["backbone"]["name"], _method(content)
     code = [
         "import adapterkit as ak",
         "",
@@ -115,7 +120,8 @@ def _usage(content: Mapping[str, Any]) -> str:
         f"print(adapter.predict([{_code(_example(content))}]))",
     ]
     text = "## Use\n\n```python\n" + "\n".join(code) + "\n```"
-    if content["method"]["kind"] in ("none", "fusion"):
+    peft_import = method_of(method).peft_import
+    if peft_import is None or not method.attaches:
         return text
     if part := content["backbone"].get("part"):
         return (
@@ -126,7 +132,7 @@ def _usage(content: Mapping[str, Any]) -> str:
         "from peft import PeftModel",
         f"from transformers import {FACTS[kind].auto_class}",
         "",
-        *(["import adapterkit.methods", ""] if content["method"]["kind"] == "bottleneck" else []),
+        *([peft_import, ""] if peft_import else []),
         f"model = {FACTS[kind].auto_class}.from_pretrained({_code(name)}{_labels_argument(content)})",
         'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
     ]
@@ -232,15 +238,8 @@ def _title(content: Mapping[str, Any]) -> str:
     return f"{source}: {content['task']['kind']} on {backbone}"
 
 
-def _method(content: Mapping[str, Any]) -> str:
-    method = content["method"]
-    if method["kind"] == "lora":
-        return f"rank-{method['rank']} LoRA"
-    if method["kind"] == "ia3":
-        return "IA3"
-    if method["kind"] == "fusion":
-        return f"{len(method['parts'])}-part fusion"
-    return f"bottleneck ({method['placement']})" if method["kind"] == "bottleneck" else "head-only"
+def _method(content: Mapping[str, Any]) -> MethodSettings:
+    return METHOD_SETTINGS[content["method"]["kind"]].model_validate(content["method"])
 
 
 def _example(content: Mapping[str, Any]) -> Any:

@@ -6,40 +6,26 @@ only the backbone knows (the exact set and every shape) is checked when the two 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.config import is_module_name, targets_of
+from adapterkit.artifact.config import targets_of
 from adapterkit.artifact.tensors import NAMES, shortened
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import CONFIG, MANIFEST, TENSORS, Manifest
-from adapterkit.recipe import FusionMethod, Ia3Method, LoraMethod
+from adapterkit.methods.peft_fields import is_module_name
+from adapterkit.methods.protocol import Method, Shape
+from adapterkit.methods.table import method_of
 
 OWN_HEAD = "adapterkit_head"
-
-_ENDINGS: Mapping[str, tuple[str, ...]] = {
-    "lora": ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector"),
-    "bottleneck": (
-        "bottleneck_down.weight",
-        "bottleneck_down.bias",
-        "bottleneck_up.weight",
-        "bottleneck_up.bias",
-        "bottleneck_scale",
-    ),
-    "ia3": ("ia3_l",),
-    "fusion": ("fusion_query.weight", "fusion_query.bias", "fusion_key.weight", "fusion_value.weight"),
-    "none": (),
-}
-"""How a method's tensors end, as PEFT's files have them, after the path of the module that they adapt."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def method_target(name: str, method: str) -> str | None:
+def method_target(name: str, method: Method[Any]) -> str | None:
     """The module that a method's tensor adapts; None for a tensor that is not the method's."""
-    for ending in _ENDINGS[method]:
+    for ending in method.endings:
         if name.endswith(f".{ending}"):
             return name[len(PREFIX) : -len(ending) - 1]
     return None
@@ -51,17 +37,14 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
     Raises:
         ArtifactError: with every tensor that has no place in the artifact, is missing, or has another size.
     """
-    method = manifest.method.kind
+    settings = manifest.method
+    method = method_of(settings)
     targets = targets_of(config)
     heads = frozenset(manifest.head_tensors)
     problems = _misplaced_heads(manifest, config, targets)
-    problems += [
-        f"{CONFIG}: feedforward_modules: {module!r} is not one of target_modules"
-        for module in sorted(set(config.get("feedforward_modules") or ()) - targets)
-    ]
+    problems += [f"{CONFIG}: {problem}" for problem in method.config_problems(settings, config, manifest.parts)]
     problems += [f"{TENSORS}: {PREFIX + path!r}: missing" for path in sorted(heads) if PREFIX + path not in shapes]
     by_target: dict[str, dict[str, tuple[int, ...]]] = {target: {} for target in targets}
-    stated = _stated(manifest.method) if isinstance(manifest.method, LoraMethod) else ([], [])
     for name, shape in shapes.items():
         path = name.removeprefix(PREFIX)
         if path == name or not is_module_name(path):
@@ -70,14 +53,13 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
         target = method_target(name, method)
         if target in by_target:
             by_target[target][path[len(target) + 1 :]] = shape
-        elif path not in heads and not _is_trained_bias(path, manifest):
+        elif path not in heads and not method.trains(settings, path):
             problems.append(
                 f"{TENSORS}: {name[:200]!r}: neither the method's nor the head's; an artifact holds no backbone tensor"
             )
     for target, tensors in sorted(by_target.items()):
-        problems += [
-            f"{TENSORS}: {target}: {problem}" for problem in _method_problems(manifest, config, target, tensors, stated)
-        ]
+        expected = method.shapes(settings, config, target)
+        problems += [f"{TENSORS}: {target}: {problem}" for problem in _shape_problems(tensors, expected)]
     hidden = manifest.head.hidden
     if hidden is not None and not any(
         shape[0] == hidden for name, shape in shapes.items() if name.startswith(f"{PREFIX}{OWN_HEAD}.")
@@ -143,80 +125,15 @@ def _below(path: str, modules: Collection[str]) -> bool:
     return any(".".join(names[:count]) in modules for count in range(1, len(names) + 1))
 
 
-def _is_trained_bias(path: str, manifest: Manifest) -> bool:
-    method = manifest.method
-    return isinstance(method, LoraMethod) and method.bias != "none" and path.endswith(".bias")
-
-
-def _method_problems(
-    manifest: Manifest,
-    config: Mapping[str, Any],
-    target: str,
-    tensors: Mapping[str, tuple[int, ...]],
-    stated: tuple[list[int], list[float]],
-) -> list[str]:
-    """What is wrong with the tensors at one target. Only the first size is compared: the others need the backbone."""
-    if isinstance(manifest.method, LoraMethod):
-        rank = config.get("rank_pattern", {}).get(target, config.get("r"))
-        problems = _size_problems(tensors, "lora_A.weight", 2, 0, rank)
-        problems += _size_problems(tensors, "lora_B.weight", 2, 1, rank)
-        if manifest.method.dora != ("lora_magnitude_vector" in tensors):
-            problems.append("lora_magnitude_vector: it must be there with DoRA, and only then")
-        return problems + _strength_problems(stated, config, target, rank)
-    if isinstance(manifest.method, FusionMethod):
-        return _fusion_problems(manifest, manifest.method, config, tensors)
-    if isinstance(manifest.method, Ia3Method):
-        # A row on what is read, a column on what is given.
-        return _size_problems(tensors, "ia3_l", 2, 0 if target in config["feedforward_modules"] else 1, 1)
-    width = config.get("width")
-    problems = _size_problems(tensors, "bottleneck_down.weight", 2, 0, width)
-    return problems + _size_problems(tensors, "bottleneck_up.weight", 2, 1, width)
-
-
-def _fusion_problems(
-    manifest: Manifest, method: FusionMethod, config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]
-) -> list[str]:
-    width = config.get("query_width")
-    problems = _size_problems(tensors, "fusion_query.weight", 2, 0, width)
-    problems += _size_problems(tensors, "fusion_key.weight", 2, 0, width)
-    if config.get("placement") not in {part.method.placement for part in manifest.parts}:
-        problems.append(f"placement {config.get('placement')} is not that of the parts")
-    if method.query_width not in (None, width):
-        problems.append(f"query width {width} is not the manifest's ({method.query_width})")
-    if method.value != ("fusion_value.weight" in tensors):
-        problems.append("fusion_value.weight: it must be there with method.value, and only then")
-    return problems
-
-
-def _stated(method: LoraMethod) -> tuple[list[int], list[float]]:
-    """Ranks and alphas that a LoRA may have. What starts from the weights is saved with both halves: see
-    `methods.moved_weight`."""
-    halves = 2 if method.initialization in ("pissa", "olora") else 1
-    factor = math.sqrt(halves) if method.rslora else halves
-    ranks = sorted({halves * stated for stated in (method.rank, *method.rank_pattern.values())})
-    return ranks, sorted({factor * stated for stated in (method.alpha, *method.alpha_pattern.values())})
-
-
-def _strength_problems(
-    stated: tuple[list[int], list[float]], config: Mapping[str, Any], target: str, rank: int | None
-) -> list[str]:
-    """Rank and alpha that are not the manifest's."""
-    ranks, alphas = stated
-    alpha = config.get("alpha_pattern", {}).get(target, config.get("lora_alpha"))
-    problems = []
-    if rank not in ranks:
-        problems.append(f"rank {rank} is none of the manifest's ({', '.join(map(str, ranks))})")
-    if alpha is None or not any(math.isclose(alpha, stated) for stated in alphas):
-        problems.append(f"alpha {alpha} is none of the manifest's ({', '.join(map(str, alphas))})")
-    return problems
-
-
-def _size_problems(
-    tensors: Mapping[str, tuple[int, ...]], ending: str, dimensions: int, axis: int, size: int | None
-) -> list[str]:
-    shape = tensors.get(ending)
-    if shape is None:
-        return [f"{ending}: missing"]
-    if len(shape) != dimensions or shape[axis] != size:
-        return [f"{ending}: shape {shape}, expected {size} on axis {axis} of {dimensions}"]
-    return []
+def _shape_problems(tensors: Shapes, expected: Mapping[str, Shape]) -> Iterator[str]:
+    """What is wrong with the tensors at one target."""
+    for ending in sorted(tensors.keys() - expected.keys()):
+        yield f"{ending}: the method, as the manifest describes it, has none"
+    for ending, sizes in expected.items():
+        shape = tensors.get(ending)
+        if shape is None:
+            yield f"{ending}: missing"
+        elif len(shape) != len(sizes) or any(
+            size not in (None, found) for found, size in zip(shape, sizes, strict=True)
+        ):
+            yield f"{ending}: shape {shape}, expected ({', '.join('any' if n is None else str(n) for n in sizes)})"

@@ -29,8 +29,8 @@ from adapterkit.manifest import (
     read_folder,
     refused,
 )
-from adapterkit.methods.fusion import Part
-from adapterkit.recipe import FusionMethod, MethodSettings
+from adapterkit.methods.fusion.part import Part
+from adapterkit.recipe import MethodSettings
 from adapterkit.recipe.methods import part_name
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.table import TASKS
@@ -157,9 +157,7 @@ def read_parts(method: MethodSettings, backbone: Backbone) -> tuple[Part, ...]:
         ArtifactError: a folder is no artifact, or no bottleneck.
         ContractError: a part belongs to another backbone.
     """
-    if not isinstance(method, FusionMethod):
-        return ()
-    opened = {part_name(folder): open_artifact(folder) for folder in method.parts}
+    opened = {part_name(folder): open_artifact(folder) for folder in method.part_folders()}
     for artifact in opened.values():
         artifact.check_backbone(backbone)
     return as_parts(opened, backbone)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -19,8 +20,8 @@ from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import MANIFEST, TENSORS, Manifest, PartFacts
-from adapterkit.methods.fusion import Part
-from adapterkit.recipe import BottleneckMethod
+from adapterkit.methods.fusion.part import Part
+from adapterkit.methods.table import method_of
 
 REMEDY = 'Say where they are: parts={"NAME": "FOLDER"}, or --part NAME=FOLDER.'
 
@@ -61,8 +62,9 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
     Raises:
         ArtifactError: it is no bottleneck, or its tensors are not those of a bottleneck on this backbone.
     """
-    settings = manifest.method
-    if not isinstance(settings, BottleneckMethod):
+    settings: Any = manifest.method
+    method, hidden = method_of(settings), backbone.contract.hidden_size
+    if not method.fuses:
         raise ArtifactError(
             f"{folder} cannot be a part of a fusion",
             [f"method: found {settings.kind}, expected bottleneck: the attention is over what bottlenecks add"],
@@ -73,7 +75,7 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
     tensors: dict[str, dict[str, Tensor]] = {}
     problems = []
     for full_name, tensor in state.items():
-        target = None if full_name in heads else method_target(full_name, "bottleneck")
+        target = None if full_name in heads else method_target(full_name, method)
         if target is None:
             continue
         path = next(
@@ -84,7 +86,8 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
             problems.append(f"{TENSORS}: {full_name!r}: no sublayer of this backbone ends at {target}")
         else:
             tensors.setdefault(path, {})[ending] = tensor
-    expected = _shapes(settings, backbone.contract.hidden_size)
+    sizes = method.shapes(settings, {"width": settings.size_at(hidden)}, "")
+    expected = {ending: tuple(size or hidden for size in shape) for ending, shape in sizes.items()}
     for path, found in sorted(tensors.items()):
         shapes = {ending: tuple(tensor.shape) for ending, tensor in found.items()}
         if shapes != expected:
@@ -97,35 +100,10 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
 def part_problems(facts: PartFacts, folder: Path, manifest: Manifest) -> list[str]:
     """How the artifact in a folder differs from the part that a fusion was trained with; names both sides."""
     found, settings = manifest.files[TENSORS].sha256, manifest.method
-    if found != facts.sha256 or not isinstance(settings, BottleneckMethod):
-        ours = f"trained with tensors {_short(facts.sha256)} ({_shown(facts.method)})"
-        theirs = _shown(settings) if isinstance(settings, BottleneckMethod) else settings.kind
-        return [f"{facts.name}: {ours}, {folder} holds {_short(found)} ({theirs})"]
-    if _working(settings) != _working(facts.method):
-        return [f"{facts.name}: trained as {_shown(facts.method)}, {folder} says {_shown(settings)}"]
-    return []
-
-
-def _shapes(settings: BottleneckMethod, hidden: int) -> dict[str, tuple[int, ...]]:
-    width = settings.width_for(hidden)
-    shapes: dict[str, tuple[int, ...]] = {
-        "bottleneck_down.weight": (width, hidden),
-        "bottleneck_down.bias": (width,),
-        "bottleneck_up.weight": (hidden, width),
-        "bottleneck_up.bias": (hidden,),
-    }
-    return {**shapes, "bottleneck_scale": (1,)} if settings.scale_learned else shapes
-
-
-def _working(settings: BottleneckMethod) -> tuple[object, ...]:
-    """What of the settings an answer depends on, beside the tensors."""
-    scale = None if settings.scale_learned else settings.scale
-    return settings.placement, settings.activation, scale
-
-
-def _shown(settings: BottleneckMethod) -> str:
-    scale = "a learned scale" if settings.scale_learned else f"scale {settings.scale:g}"
-    return f"{settings.placement}, {settings.activation}, {scale}"
+    if found == facts.sha256 and settings.computes == facts.method.computes:
+        return []
+    ours = f"trained with tensors {_short(facts.sha256)} ({facts.method.computes})"
+    return [f"{facts.name}: {ours}, {folder} holds {_short(found)} ({settings.computes})"]
 
 
 def _short(digest: str) -> str:

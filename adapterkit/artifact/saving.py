@@ -30,7 +30,6 @@ from adapterkit.manifest import (
     open_manifest,
     write_folder,
 )
-from adapterkit.recipe.methods import part_name
 
 if TYPE_CHECKING:
     from adapterkit.adapted import Adapted
@@ -118,7 +117,7 @@ def save(
     config = dump_json(
         make_config(
             adapted.task.kind,
-            adapted.method.kind,
+            adapted.method,
             adapted.attachment.config(),
             backbone.name,
             backbone.revision,
@@ -130,7 +129,7 @@ def save(
     content: dict[str, Any] = {
         "format": FORMAT,
         "task": adapted.task.to_dict(),
-        "method": _named_parts(adapted.method.model_dump(mode="json")),
+        "method": adapted.method.portable(),
         "head": adapted.head.model_dump(mode="json"),
         "head_tensors": heads,
         "backbone": {
@@ -206,13 +205,6 @@ def _portable(recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:
     content["data"] = {**content["data"], "root": None}
     content["backbone"] = {**content["backbone"], "trust_remote_code": False}
     return content
-
-
-def _named_parts(method: Mapping[str, Any]) -> dict[str, Any]:
-    """A method block with the names of a fusion's parts instead of their folders."""
-    if "parts" not in method:
-        return dict(method)
-    return {**method, "parts": [part_name(folder) for folder in method["parts"]]}
 
 
 def _packages() -> dict[str, str]:

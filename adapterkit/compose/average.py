@@ -18,12 +18,12 @@ from adapterkit.artifact import Artifact
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
 from adapterkit.compose.lowrank import LowRank, concatenated
-from adapterkit.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
+from adapterkit.compose.members import check_heads, check_together, heads_of, method_state, open_members
 from adapterkit.compose.mountable import Find, MethodState, Mountable
 from adapterkit.compose.updates import on_trunk, prefix_of, updates_of
 from adapterkit.compose.weighted import is_finite
 from adapterkit.errors import CompositionError
-from adapterkit.recipe import LoraMethod
+from adapterkit.methods.table import method_of
 
 FARTHEST = 0.5
 """The largest relative error between the ΔW of averaged factors and the average of the ΔW.
@@ -31,12 +31,6 @@ FARTHEST = 0.5
 LoRAs from N unrelated starts have √((N-1)/N): 0.71 for two of them, because the mixed products b₁a₂ mean nothing and
 are as large as what is wanted. LoRAs from one start stay far below.
 """
-
-_COMPARED: Mapping[str, tuple[str, ...]] = {
-    "lora": ("rslora", "dora", "bias"),
-    "bottleneck": ("placement", "cross_attention", "activation", "scale_learned"),
-    "ia3": (),  # weights are linear in its factors, so that their mean is the mean of what the members do to them
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ class Average:
         members = open_members(dict(self.members), find)
         check_together(members, backbone)
         _check_alike(members, backbone)
-        methods = {name: method_of(artifact) for name, artifact in members.items()}
+        methods = {name: method_state(artifact) for name, artifact in members.items()}
         shares = dict(zip(members, self.shares, strict=True))
         tensors = {name: on_trunk(own, backbone) for name, own in methods.items()}
         first = methods[self.heads[0]]
@@ -102,7 +96,7 @@ class Average:
             ],
             "heads": list(self.heads),
         }
-        if own.method.kind == "lora":
+        if method_of(own.method).low_rank:
             report["error"] = _check_near(methods, own, shares, backbone)
         return Mountable((own,), heads_of(self.heads, members, self.words()), report)
 
@@ -131,15 +125,14 @@ def sum_of(tensors: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tenso
 def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
     """Raises CompositionError with every difference between the first member and the others, naming both sides."""
     (first, reference), *others = members.items()
-    if reference.manifest.method.kind not in _COMPARED:
-        raise CompositionError("there is nothing that can be averaged", [f"{first}: {method_words(reference)}"])
-    problems = []
-    if isinstance(reference.manifest.method, LoraMethod) and reference.manifest.method.dora:
-        problems.append(f"{first}: DoRA: its magnitudes belong to its own directions, and not to averaged ones")
+    settings = reference.manifest.method
+    reason = method_of(settings).why_not_averaged(settings)
+    problems = [f"{first}: {settings.words}: {reason}"] if reason else []
     expected = _build_of(reference, backbone)
     for name, artifact in others:
-        if artifact.manifest.method.kind != reference.manifest.method.kind:
-            problems.append(f"{name}: {method_words(artifact)}, {first}: {method_words(reference)}")
+        other = artifact.manifest.method
+        if type(other) is not type(settings):
+            problems.append(f"{name}: {other.words}, {first}: {settings.words}")
             continue
         found = _build_of(artifact, backbone)
         problems += [
@@ -161,18 +154,13 @@ def _settings_first(field: str) -> tuple[bool, str]:
 
 def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
     """How a member is built: settings that change what its tensors do, shapes, and the scaling at every site."""
-    own = method_of(artifact)
-    method: Any = artifact.manifest.method
-    build = {f"method.{field}": str(getattr(method, field)) for field in _COMPARED[method.kind]}
-    build |= {path: f"shape {tuple(tensor.shape)}" for path, tensor in on_trunk(own, backbone).items()}
-    if method.kind == "bottleneck" and not method.scale_learned:
-        build["method.scale"] = f"{method.scale:g}"
-    if isinstance(method, LoraMethod):
-        prefix, config = prefix_of(own, backbone), artifact.config
-        for target in config["target_modules"]:
-            alpha = config.get("alpha_pattern", {}).get(target, config["lora_alpha"])
-            build[f"{target.removeprefix(prefix)} alpha"] = f"{alpha:g}"
-    return build
+    own, settings = method_state(artifact), artifact.manifest.method
+    if not settings.attaches:
+        return {}
+    prefix = prefix_of(own, backbone)
+    stated = method_of(settings).build(settings, artifact.config)
+    build = {place.removeprefix(prefix): value for place, value in stated.items()}
+    return build | {path: f"shape {tuple(tensor.shape)}" for path, tensor in on_trunk(own, backbone).items()}
 
 
 def _check_near(

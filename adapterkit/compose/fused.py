@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import Artifact, open_artifact
-from adapterkit.compose.members import count, method_words
+from adapterkit.compose.members import count
 from adapterkit.errors import AdapterkitError, CompositionError
-from adapterkit.recipe import BottleneckMethod, Recipe, load_recipe
+from adapterkit.methods.table import method_of
+from adapterkit.recipe import Recipe, load_recipe
 from adapterkit.recipe.methods import part_name
 
 
@@ -75,14 +76,14 @@ def _check(folders: Sequence[str]) -> None:
             opened[folder] = open_artifact(folder)
         except AdapterkitError as error:
             problems += [f"{part_name(folder)}: {problem}" for problem in error.problems or (error.summary,)]
-    necks: dict[str, BottleneckMethod] = {}
+    necks: dict[str, Any] = {}
     for folder, artifact in opened.items():
         method = artifact.manifest.method
-        if isinstance(method, BottleneckMethod):
+        if method_of(method).fuses:
             necks[folder] = method
         else:
-            what = method_words(artifact)
-            problems.append(f"{part_name(folder)}: is {what}; only what bottlenecks add can be weighed for every token")
+            what = f"{part_name(folder)}: is {method.words}"
+            problems.append(f"{what}; only what bottlenecks add can be weighed for every token")
     placements = {part_name(folder): method.placement for folder, method in necks.items()}
     if len(set(placements.values())) > 1:
         problems += [f"{name}: its placement is {placement}" for name, placement in placements.items()]

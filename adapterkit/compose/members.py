@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
@@ -93,23 +92,10 @@ def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str
     return heads
 
 
-def method_of(artifact: Artifact) -> MethodState:
+def method_state(artifact: Artifact) -> MethodState:
     """The method of an artifact with its tensors, without its head."""
     (own,) = of_artifact(artifact).methods
     return own
-
-
-def method_words(artifact: Artifact) -> str:
-    """An artifact's method in a few words."""
-    method: Any = artifact.manifest.method
-    if method.kind == "lora":
-        extra = [word for word, there in (("DoRA", method.dora), ("trained biases", method.bias != "none")) if there]
-        return " with ".join([f"lora of rank {method.rank}", *extra])
-    if method.kind == "ia3":
-        return "IA3"
-    if method.kind == "none":
-        return "no method, a head alone"
-    return f"bottleneck ({method.placement})" if method.kind == "bottleneck" else str(method.kind)
 
 
 def count(things: Sequence[object], word: str = "member") -> str:

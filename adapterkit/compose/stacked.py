@@ -8,11 +8,11 @@ from typing import Any, Protocol
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
-from adapterkit.compose.members import check_heads, check_together, heads_of, method_of, method_words, open_members
+from adapterkit.compose.members import check_heads, check_together, heads_of, method_state, open_members
 from adapterkit.compose.mountable import Find, HeadState, MethodState, Mountable
 from adapterkit.compose.updates import prefix_of
 from adapterkit.errors import CompositionError
-from adapterkit.recipe import Ia3Method, LoraMethod
+from adapterkit.methods.table import method_of
 
 
 class Stackable(Protocol):
@@ -79,8 +79,8 @@ class Stack:
         for name, source in self.members:
             if isinstance(source, str):
                 reports.append(_report(name, opened[name]))
-                if opened[name].manifest.method.kind != "none":
-                    methods.append((name, method_of(opened[name])))
+                if opened[name].manifest.method.attaches:
+                    methods.append((name, method_state(opened[name])))
                 continue
             inner = source.build(find, backbone)
             reports.append({"name": name, **inner.report})
@@ -107,7 +107,7 @@ def offered_by(name: str, source: str | Stackable) -> tuple[str, ...]:
 
 
 def _report(name: str, artifact: Artifact) -> dict[str, Any]:
-    return {"name": name, "method": method_words(artifact), "sha256": artifact.manifest.sha256}
+    return {"name": name, "method": artifact.manifest.method.words, "sha256": artifact.manifest.sha256}
 
 
 def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone) -> None:
@@ -117,32 +117,30 @@ def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone
         CompositionError: with every such pair of members.
     """
     problems = []
-    linear = LoraMethod | Ia3Method
-    changed = [(name, own, _changed(own, backbone)) for name, own in methods if isinstance(own.method, linear)]
+    words = set()
+    changed = [
+        (name, own, _changed(own, backbone))
+        for name, own in methods
+        if not method_of(own.method).why_not_merged(own.method)
+    ]
     for place, (name, own, paths) in enumerate(changed):
         for other, _, others in changed[:place] + changed[place + 1 :]:
             both = sorted(paths & others)
-            word = _rescaling(own)
+            word = method_of(own.method).rescales(own.method)
             if word and both:
                 more = f" and {len(both) - 1} more" if len(both) > 1 else ""
                 problems.append(f"{name}: {word} on {both[0]}{more}, which {other} changes too")
+                words.add(word)
     if problems:
-        words = " and ".join(word for word in ("DoRA", "IA3") if any(f": {word} on " in line for line in problems))
         raise CompositionError(
-            f"{words} cannot share a linear with another change of it",
+            f"{' and '.join(sorted(words))} cannot share a linear with another change of it",
             problems,
             "What rescales a linear was trained with that linear alone. Stack adapters of other sites, or plain LoRA.",
         )
 
 
-def _rescaling(own: MethodState) -> str:
-    if isinstance(own.method, Ia3Method):
-        return "IA3"
-    return "DoRA" if isinstance(own.method, LoraMethod) and own.method.dora else ""
-
-
 def _changed(own: MethodState, backbone: Backbone) -> set[str]:
-    """Linears that a LoRA or an IA3 changes, by update or by bias."""
+    """Linears whose weights a method changes, or whose biases."""
     prefix = prefix_of(own, backbone)
     biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in own.state if name.endswith(".bias")}
     return {path.removeprefix(prefix) for path in {*own.config["target_modules"], *biases}}

@@ -5,7 +5,6 @@ Axes: R rank, I inputs, O outputs.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -21,28 +20,28 @@ from adapterkit.compose.lowrank import LowRank
 from adapterkit.compose.mountable import MethodState
 from adapterkit.errors import CompositionError
 from adapterkit.methods.bottleneck.layer import hidden_width
-from adapterkit.methods.lora import choose, pattern_value, plain
-from adapterkit.methods.moved_weight import is_transposed
+from adapterkit.methods.lora.choosing import plain
+from adapterkit.methods.lora.moved_weight import is_transposed
+from adapterkit.methods.table import method_of
 from adapterkit.recipe import LoraMethod
 from adapterkit.recipe.methods import MAX_RANK
 
 
 def updates_of(own: MethodState, backbone: Backbone) -> dict[Site, LowRank]:
-    """The update that a LoRA makes at every site, with its own scaling folded in."""
-    method: Any = own.method
+    """The update that a low-rank method makes at every site, with its own scaling folded in."""
     prefix = prefix_of(own, backbone)
+    sites = {f"{prefix}{site.path}": site for site in backbone.sites.sites}
+    method = method_of(own.method)
     found = {}
-    for site in choose(backbone.sites, method):
-        name = f"{PREFIX}{prefix}{site.path}"
-        if f"{name}.lora_A.weight" not in own.state:  # a model with the encoder alone, as T5's token classifier
-            continue
-        rank = pattern_value(method.rank_pattern, site, method.rank)
-        alpha = pattern_value(method.alpha_pattern, site, method.alpha)
-        # Weights that were moved are saved at twice the rank, with the scaling that they were trained with.
-        scaling = alpha / (math.sqrt(rank) if method.rslora else rank)
-        a_RI, b_OR = (own.state[f"{name}.lora_{letter}.weight"].cpu().double() for letter in "AB")
-        found[site] = LowRank(a_RI, scaling * b_OR)
-    return found
+    for target in own.config["target_modules"]:
+        start = f"{PREFIX}{target}."
+        tensors = {
+            ending: own.state[f"{start}{ending}"].cpu().double()
+            for ending in method.endings
+            if f"{start}{ending}" in own.state
+        }
+        found[sites[target]] = LowRank(*method.update(own.method, sites[target], tensors))
+    return {site: found[site] for site in backbone.sites.sites if site in found}
 
 
 def prefix_of(own: MethodState, backbone: Backbone) -> str:
@@ -169,7 +168,7 @@ def _config(
         "init_lora_weights": True,
     }
     own = manifest.head.kind != "family"
-    return make_config(manifest.kind, "lora", content, backbone.name, backbone.revision, own_head=own)
+    return make_config(manifest.kind, method, content, backbone.name, backbone.revision, own_head=own)
 
 
 def on_trunk(own: MethodState, backbone: Backbone) -> dict[str, Tensor]:

@@ -21,14 +21,13 @@ from adapterkit.compose.members import (
     check_heads,
     check_together,
     heads_of,
-    method_of,
-    method_words,
+    method_state,
     open_members,
 )
 from adapterkit.compose.mountable import Find, Mountable
 from adapterkit.compose.updates import lora_of, updates_of
 from adapterkit.errors import CompositionError
-from adapterkit.recipe import LoraMethod
+from adapterkit.methods.table import method_of
 from adapterkit.recipe.methods import MAX_RANK
 from adapterkit.recipe.suggestions import did_you_mean
 
@@ -84,7 +83,7 @@ class Weighted:
         members = open_members(dict(self.members), find)
         check_together(members, backbone)
         _check_additive(members)
-        updates = {name: updates_of(method_of(artifact), backbone) for name, artifact in members.items()}
+        updates = {name: updates_of(method_state(artifact), backbone) for name, artifact in members.items()}
         weights = dict(zip(members, self.weights, strict=True))
         active = [name for name, weight in weights.items() if weight != 0]
         sites = [site for site in backbone.sites.sites if any(site in updates[name] for name in active or members)]
@@ -215,21 +214,8 @@ def _check_additive(members: Mapping[str, Artifact]) -> None:
     problems = []
     for name, artifact in members.items():
         method = artifact.manifest.method
-        reason = ""
-        if method.kind == "bottleneck":
-            reason = "its network has a bend between two linears, so it is no ΔW that could be added"
-        elif method.kind == "none":
-            reason = "it has no ΔW"
-        elif method.kind == "ia3":
-            reason = "its factors rescale whole weights, so its ΔW has full rank and depends on what else is added"
-        elif method.kind == "fusion":
-            reason = "it chooses among its parts anew for every token, so it is no ΔW that could be added"
-        elif isinstance(method, LoraMethod) and method.dora:
-            reason = "its magnitudes rescale the whole weight, so its ΔW depends on what else is added"
-        elif isinstance(method, LoraMethod) and method.bias != "none":
-            reason = "its biases are whole values and not differences"
-        if reason:
-            problems.append(f"{name}: {method_words(artifact)}: {reason}")
+        if reason := method_of(method).why_not_summed(method):
+            problems.append(f"{name}: {method.words}: {reason}")
     if problems:
         raise CompositionError(
             "only plain LoRA adapters can be summed", problems, "stack() puts such members one on top of the other."

@@ -1,11 +1,11 @@
-"""Fold LoRA and IA3 layers into the weights below them, and take them out again without leaving a trace."""
+"""Fold layers into the weights below them, and take them out again without leaving a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from peft.tuners.ia3 import IA3Layer
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from adapterkit.backbone.quantisation import is_plain
@@ -13,7 +13,7 @@ from adapterkit.errors import MergeError
 
 
 class Merge:
-    """LoRA or IA3 layers folded into their weights and biases, and the untouched originals.
+    """Layers folded into their weights and biases, and the untouched originals.
 
     PEFT's own unmerging subtracts or divides, which rounds; this puts the very tensors back.
     """
@@ -48,10 +48,9 @@ class Merge:
     def undo(self) -> None:
         """Put the original weights back, bit for bit."""
         for layer, name, own, data in self._originals:
-            if isinstance(layer, IA3Layer):
-                layer.merged_adapters.clear()  # unmerging would divide, with a warning
-            elif layer.merged:
-                layer.unmerge()
+            if isinstance(layer, LoraLayer) and layer.merged:
+                layer.unmerge()  # it lets go of what it has computed for DoRA
+            layer.merged_adapters.clear()  # IA3's unmerging would divide, with a warning
             setattr(layer.get_base_layer(), name, own)
             own.data = data
         self._originals.clear()

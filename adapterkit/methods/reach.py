@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Mapping
+from typing import TypeVar
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from adapterkit.errors import SiteError
+from adapterkit.methods.lowest_layer import Layered
 
 
 def adapted_paths(trunk: nn.Module) -> list[str]:
     """Where in a trunk an adapter is attached."""
     return [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
-
-
-class Layered(Protocol):
-    """A site or a sublayer: something at a numbered layer of a side."""
-
-    @property
-    def layer(self) -> int: ...
-
-    @property
-    def side(self) -> str: ...
 
 
 P = TypeVar("P", bound=Layered)
@@ -69,11 +60,3 @@ class Reach:
                 "Choose sites of the side that this kind of task uses.",
             )
         return found
-
-
-def lowest_layers(sites: Iterable[Layered]) -> dict[str, int]:
-    """The lowest layer of each side among the sites."""
-    lowest: dict[str, int] = {}
-    for site in sites:
-        lowest[site.side] = min(site.layer, lowest.get(site.side, site.layer))
-    return lowest

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adapterkit.backbone.module_tables import pre_hooks
 from adapterkit.methods.bottleneck.tap import Tap
-from adapterkit.methods.moved_weight import MovedWeight
+from adapterkit.methods.lora.moved_weight import MovedWeight
 
 
 class Before:

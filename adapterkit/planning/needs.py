@@ -24,11 +24,12 @@ from adapterkit.backbone.quantisation import linear_weights, quantised_bytes
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
 from adapterkit.errors import RecipeError
+from adapterkit.methods.table import method_of
 from adapterkit.planning.cache import CachePlan, plan_cache
 from adapterkit.planning.dry_step import DryStep, count_step
 from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
 from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies_for
-from adapterkit.recipe import LoraMethod, Recipe, resolve
+from adapterkit.recipe import Recipe, resolve
 from adapterkit.recipe.formats import FORMATS, QUANTISED, backbone_dtypes
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.tasks.protocol import Feature
@@ -38,7 +39,6 @@ from adapterkit.training.run import folder_of
 from adapterkit.training.standing import Position
 
 ADAM_MOMENTS = 2
-SPLITTING = ("pissa", "olora")
 
 
 @dataclass(frozen=True)
@@ -178,9 +178,7 @@ def plan(
 
 def _build(hollow: Hollow, rows: RecipeRows, recipe: Recipe) -> Adapted:
     """The recipe's adapter on a hollow backbone. Initialisations that read the weights are left out."""
-    method = recipe.method
-    if method.kind == "lora":
-        method = method.model_copy(update={"initialization": "default"})
+    method = method_of(recipe.method).without_weights(recipe.method)
     with unfilled():
         adapted = build(hollow.backbone, rows.task, method, recipe.head, recipe.training.seed)
     if FACTS[recipe.task.kind].borrows_head and hollow.has_head:
@@ -280,13 +278,11 @@ def _artifact_bytes(adapted: Adapted, recipe: Recipe, dtype: torch.dtype) -> int
     """Bytes of adapter_model.safetensors: 8 for the length of the header, the header, the tensors."""
     wanted = recipe.training.save_dtype
     target = dtype if wanted == "auto" else pick_dtype(wanted)
-    twice = isinstance(recipe.method, LoraMethod) and recipe.method.initialization.startswith(SPLITTING)
+    method = method_of(recipe.method)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for name, tensor in adapted.state().items():
-        shape = list(tensor.shape)
-        if twice and name.endswith(("lora_A.weight", "lora_B.weight")):
-            shape[0 if "lora_A" in name else 1] *= 2
+        shape = list(method.saved_shape(recipe.method, name, tensor.shape))
         end = start + torch.Size(shape).numel() * target.itemsize
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
         start = end

@@ -33,6 +33,11 @@ class MethodSettings(Settings):
         """The same in one word, for tables: "lora"."""
         return self.kind
 
+    @property
+    def computes(self) -> str:
+        """What of the settings an answer depends on, beside the tensors."""
+        return self.words
+
     def size_at(self, hidden_size: int) -> int | None:
         """The largest rank, or the width of the middle, on a backbone of this width; None where there is neither."""
         return None

@@ -125,6 +125,12 @@ class BottleneckMethod(MethodSettings):
     def label(self) -> str:
         return self.placement
 
+    @property
+    def computes(self) -> str:
+        return (
+            f"{self.placement}, {self.activation}, {'a learned scale' if self.scale_learned else f'scale {self.scale}'}"
+        )
+
     def size_at(self, hidden_size: int) -> int:
         return self.width_for(hidden_size)
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 from peft import IA3Config, LoraConfig, PeftModel, TaskType, get_peft_model
 
-import adapterkit.methods  # noqa: F401  (registers the bottleneck with PEFT)
+import adapterkit  # noqa: F401  (registers the bottleneck with PEFT)
 from adapterkit.artifact import import_peft, load, open_artifact, verify
 from adapterkit.errors import ArtifactError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod

@@ -14,7 +14,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import ConvLayer
 from adapterkit.backbone.cut import above, below, can_be_cut, entering, layers_of
 from adapterkit.errors import SiteError
 from adapterkit.heads.family import build_family
-from adapterkit.methods import attach
+from adapterkit.methods.table import attach
 from adapterkit.recipe.methods import LoraMethod
 from tests import tiny
 

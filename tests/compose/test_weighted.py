@@ -13,7 +13,7 @@ from adapterkit import compose
 from adapterkit.artifact import open_artifact
 from adapterkit.errors import CompositionError, ContractError
 from adapterkit.host.packing.packers import pack
-from adapterkit.methods.lora import pattern_value
+from adapterkit.methods.lora.choosing import pattern_value
 from tests.compose.worlds import close, summed
 
 SHARED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-import adapterkit.methods  # noqa: F401  (registers the bottleneck with PEFT)
+import adapterkit  # noqa: F401  (registers the bottleneck with PEFT)
 from adapterkit.recipe import BottleneckMethod, LoraMethod
 from tests.heads.references import answer, of_tokens, reference
 from tests.heads.test_family import BOTH, rows_of

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterkit.methods import Attachment, attach
+from adapterkit.methods.attachment import Attachment
+from adapterkit.methods.table import attach
 from adapterkit.recipe import BottleneckMethod, Ia3Method, LoraMethod, NoMethod
 from tests import tiny
 

@@ -15,7 +15,8 @@ import torch
 from peft.functional import get_peft_model_state_dict
 
 from adapterkit.errors import ArtifactError, MergeError, SiteError
-from adapterkit.methods import attach
+from adapterkit.methods.rows.none import NO_TARGETS
+from adapterkit.methods.table import attach
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from tests import tiny
 from tests.methods.cases import CASES, PAIRS, Case, attached, bits, disturb, hidden, inputs, snapshot
@@ -269,8 +270,8 @@ def test_the_config_is_plain_json_and_names_every_module(tiny_backbones: Any, na
         config = attachment.config()
         modules = {re.split(r"\.(lora|bottleneck|ia3)_", path)[0] for path in attachment.state()}
     assert json.loads(json.dumps(config)) == config
-    if config:
-        assert config["target_modules"] == sorted(modules)
+    assert config["target_modules"] == (sorted(modules) or NO_TARGETS)
+    if name != "none":
         assert config["peft_type"] == CASES[name].settings.kind.upper()
         assert config["task_type"] is None
         assert config["base_model_name_or_path"] is None
@@ -278,7 +279,7 @@ def test_the_config_is_plain_json_and_names_every_module(tiny_backbones: Any, na
 
 def test_the_config_does_not_depend_on_the_hash_seed(tiny_backbones: Any, tiny_folders: Any) -> None:
     script = (
-        "import json, sys; from tests.methods.cases import CASES; from adapterkit.methods import attach\n"
+        "import json, sys; from tests.methods.cases import CASES; from adapterkit.methods.table import attach\n"
         "from adapterkit.backbone import Backbone\n"
         "backbone = Backbone.load(sys.argv[1], dtype='float32', device='cpu')\n"
         "print(json.dumps(attach(backbone.trunk, backbone, CASES['lora-all-linear'].settings, seed=0).config()))"

@@ -9,7 +9,9 @@ import torch
 from torch.nn import functional
 
 from adapterkit.errors import SiteError
-from adapterkit.methods import attach, ia3
+from adapterkit.methods.ia3.choosing import choose
+from adapterkit.methods.ia3.peft_layers import check_injected
+from adapterkit.methods.table import attach
 from adapterkit.recipe import Ia3Method
 from tests.methods.cases import attached, bits, disturb
 
@@ -24,7 +26,7 @@ PLACES = {
 
 @pytest.mark.parametrize("family", PLACES)
 def test_by_itself_it_takes_the_places_of_the_paper(tiny_backbones: Any, family: str) -> None:
-    chosen = ia3.choose(tiny_backbones[family].sites, Ia3Method())
+    chosen = choose(tiny_backbones[family].sites, Ia3Method())
     assert set(PLACES[family]) == {site.name for site in chosen}
 
 
@@ -86,9 +88,9 @@ def test_places_that_cannot_be_scaled_are_refused_with_what_there_is(
 
 def test_layers_that_peft_scaled_on_the_other_side_are_noticed(tiny_backbones: Any) -> None:
     backbone, method = tiny_backbones["bert"], Ia3Method(sites=("feedforward.output",))
-    targets = {site.path: site for site in ia3.choose(backbone.sites, method)}
+    targets = {site.path: site for site in choose(backbone.sites, method)}
     with attached(backbone, method):
         with pytest.raises(SiteError, match="scaled on its other side"):
-            ia3.check_injected(backbone.trunk, targets, method.model_copy(update={"inputs": ()}))
+            check_injected(backbone.trunk, targets, method.model_copy(update={"inputs": ()}))
         with pytest.raises(SiteError, match=r"layer\.0\..*: adapted, and not asked for"):
-            ia3.check_injected(backbone.trunk, dict(list(targets.items())[1:]), method)
+            check_injected(backbone.trunk, dict(list(targets.items())[1:]), method)

@@ -12,7 +12,9 @@ from torch import nn
 
 from adapterkit.backbone import Site
 from adapterkit.errors import RecipeError, SiteError
-from adapterkit.methods import attach, lora
+from adapterkit.methods.lora.choosing import plain
+from adapterkit.methods.lora.peft_layers import lora_config
+from adapterkit.methods.table import attach
 from adapterkit.recipe import LoraMethod
 from tests import tiny
 from tests.methods.cases import attached, bits, disturb, hidden, inputs, snapshot
@@ -236,7 +238,7 @@ def test_names_that_peft_cannot_keep_apart_are_refused() -> None:
     # Of q, a.q and b.a.q the outer two: excluding a.q by its name excludes b.a.q too.
     sites = {path: Site("attention.query", 0, "encoder", path, linear=True) for path in ("q", "b.a.q")}
     with pytest.raises(SiteError, match="cannot tell"):
-        lora.lora_config(trunk, sites, LoraMethod())
+        lora_config(trunk, sites, LoraMethod())
 
 
 @pytest.mark.parametrize("sites", ["all-linear", ("shared_expert.gate",), ("attention.output", "shared_expert.output")])
@@ -280,9 +282,9 @@ def test_gpt2_is_adapted_without_a_warning(tiny_backbones: Any) -> None:
 
 
 def test_the_numbers_of_a_config_are_whole_where_they_can_be() -> None:
-    assert lora.plain(16.0) == 16
-    assert isinstance(lora.plain(16.0), int)
-    assert lora.plain(0.5) == 0.5
+    assert plain(16.0) == 16
+    assert isinstance(plain(16.0), int)
+    assert plain(0.5) == 0.5
 
 
 def test_half_precision_backbones_are_not_written_to(fresh_backbone: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-from adapterkit.methods import lora
 from adapterkit.recipe import LoraMethod
 from tests.methods.cases import attached, disturb, hidden
 
@@ -87,7 +86,11 @@ def test_loading_a_file_undoes_the_own_split(tiny_backbones: Any) -> None:
 
 
 def test_which_initialisations_split() -> None:
-    assert [name for name in ("default", "gaussian", "pissa", "olora", "orthogonal") if lora.moves_weight(name)] == [
+    assert [
+        name
+        for name in get_args(LoraMethod.model_fields["initialization"].annotation)
+        if LoraMethod(initialization=name).moves_weight
+    ] == [
         "pissa",
         "olora",
     ]

@@ -7,7 +7,8 @@ from torch import nn
 
 from adapterkit.backbone import Site
 from adapterkit.errors import SiteError
-from adapterkit.methods.reach import Reach, lowest_layers
+from adapterkit.methods.lowest_layer import lowest_layers
+from adapterkit.methods.reach import Reach
 
 
 def site(path: str, layer: int = 0, side: str = "encoder") -> Site:

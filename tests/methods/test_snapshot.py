@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from adapterkit.methods import BottleneckLayer, attach, attachment
-from adapterkit.methods.moved_weight import MovedWeight
+from adapterkit.methods import lowest_layer
+from adapterkit.methods.bottleneck import BottleneckLayer
+from adapterkit.methods.lora.moved_weight import MovedWeight
 from adapterkit.methods.snapshot import Before
+from adapterkit.methods.table import attach
 from tests.methods.cases import CASES, snapshot
 
 MADE = ("peft.tuners.lora.layer", "peft.tuners.ia3.layer", BottleneckLayer.__module__)
@@ -55,4 +57,4 @@ def test_restoring_twice_is_restoring_once(tiny_backbones: Any) -> None:
     noted.restore()
     noted.restore()
     assert snapshot(backbone.trunk) == before
-    assert attachment.BELOW_ALL_LAYERS == -1
+    assert lowest_layer.BELOW_ALL_LAYERS == -1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,27 +37,20 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
     """
     sites = _sites_by_path(module, backbone)
     problems: list[str] = []
-    ranks: dict[str, int] = {}
-    inputs: dict[str, bool] = {}
+    at: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in sorted(shapes.items()):
         target = method_target(name, facts.method)
         if not name.startswith(PREFIX):
             problems.append(f"{TENSORS}: {name[:200]!r}: expected a name that begins with {PREFIX!r}")
         elif target is not None and target not in sites:
             problems.append(f"{TENSORS}: {name[:200]!r}: {target[:200]} is not a site of this backbone")
-        elif target is not None and name.endswith(".lora_A.weight"):
-            if not 1 <= shape[0] <= MAX_RANK:
-                problems.append(f"{TENSORS}: {name[:200]!r}: rank {shape[0]:,}, expected 1 to {MAX_RANK:,}")
-            ranks[target] = shape[0]
-        elif target is not None and facts.method == "ia3":
-            if len(shape) != 2 or 1 not in shape:
-                problems.append(f"{TENSORS}: {name[:200]!r}: shape {shape}, expected one row or one column")
-            inputs[target] = shape[0] == 1
+        elif target is not None:
+            at.setdefault(target, {})[name[len(PREFIX) + len(target) + 1 :]] = shape
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened(problems), backbone.sites.describe())
-    if not ranks and not inputs:
+    if not at:
         return NoMethod()
-    chosen = {target: sites[target] for target in (*ranks, *inputs)}
+    chosen = {target: sites[target] for target in at}
     names = tuple(dict.fromkeys(site.name for site in backbone.sites.sites if site in chosen.values()))
     numbers = sorted({site.layer for site in chosen.values()})
     layers = None if len(numbers) == max(backbone.sites.layer_count.values()) else tuple(numbers)
@@ -70,22 +64,69 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
             ),
             "A recipe adapts every chosen site in every chosen layer.",
         )
-    if inputs:
-        return Ia3Method(sites=names, inputs=_inputs(inputs, chosen, names, src), layers=layers)
-    rank, rank_pattern = _pattern({target: ranks[target] for target in ranks}, chosen, src)
-    alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen, src)
+    return READERS[facts.method.peft_type](facts, at, Chosen(chosen, names, layers), src)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is adapted.
+
+    Attributes:
+        sites: by path in the model.
+        names: of the sites.
+        layers: their numbers; None where they are all.
+    """
+
+    sites: Mapping[str, Site]
+    names: tuple[str, ...]
+    layers: tuple[int, ...] | None
+
+
+def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: Chosen, src: Path) -> LoraMethod:
+    """Ranks are those of the tensors, alphas those of the config."""
+    ranks = {target: tensors.get("lora_A.weight", (0,))[0] for target, tensors in at.items()}
+    problems = [
+        f"{TENSORS}: {target[:200]}: rank {rank:,}, expected 1 to {MAX_RANK:,}"
+        for target, rank in ranks.items()
+        if not 1 <= rank <= MAX_RANK
+    ]
+    if problems:
+        raise ArtifactError(f"{src} cannot be imported", shortened(problems))
+    rank, rank_pattern = _pattern(ranks, chosen.sites, src)
+    alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen.sites, src)
     return LoraMethod(
         rank=rank,
         alpha=alpha,
         dropout=facts.dropout,
-        sites=names,
-        layers=layers,
+        sites=chosen.names,
+        layers=chosen.layers,
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
         rslora=facts.rslora,
         dora=facts.dora,
         bias=facts.bias,  # type: ignore[arg-type]
     )
+
+
+def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: Chosen, src: Path) -> Ia3Method:
+    """A row of factors stands on what a linear reads, a column on what it gives."""
+    shapes = {target: tensors["ia3_l"] for target, tensors in at.items()}
+    problems = [
+        f"{TENSORS}: {target[:200]}: shape {shape}, expected one row or one column"
+        for target, shape in shapes.items()
+        if len(shape) != 2 or 1 not in shape
+    ]
+    if problems:
+        raise ArtifactError(f"{src} cannot be imported", shortened(problems))
+    inputs = {target: shape[0] == 1 for target, shape in shapes.items()}
+    return Ia3Method(sites=chosen.names, inputs=_inputs(inputs, chosen.sites, chosen.names, src), layers=chosen.layers)
+
+
+READERS: Mapping[str, Callable[[PeftFacts, Mapping[str, Shapes], Chosen, Path], MethodSettings]] = {
+    "LORA": _lora,
+    "IA3": _ia3,
+}
+"""PEFT's type -> what makes settings of the tensors at every module that is adapted. Each has a row in `peft_facts`."""
 
 
 def _sites_by_path(module: nn.Module, backbone: Backbone) -> dict[str, Site]:

@@ -24,6 +24,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.heads import build_head
 from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, DataFacts, parse_object, read_file
+from adapterkit.methods.protocol import Method
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS, KINDS
 
@@ -143,7 +144,7 @@ def _load_backbone(facts: PeftFacts, given: str | Path | None, src: Path) -> Bac
     return Backbone.load(facts.base_model, revision=facts.revision)
 
 
-def _head_sizes(tensors: Mapping[str, Tensor], method: str) -> list[int]:
+def _head_sizes(tensors: Mapping[str, Tensor], method: Method[Any]) -> list[int]:
     """First sizes of what is not the method's: one of them is the number of classes."""
     return sorted({int(t.shape[0]) for name, t in tensors.items() if method_target(name, method) is None and t.dim()})
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import IA3Config, LoraConfig
+from peft import IA3Config, LoraConfig, PeftConfig
 
-from adapterkit.artifact.config import is_module_name
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import CONFIG
+from adapterkit.methods.peft_fields import is_module_name
+from adapterkit.methods.protocol import Method
+from adapterkit.methods.table import METHODS
 
 _USED = frozenset(
     {
@@ -28,7 +30,6 @@ _USED = frozenset(
         "init_lora_weights",
     }
 )
-_SHARED = frozenset({"task_type", "base_model_name_or_path", "revision"})
 _TOLD_BY_TENSORS = frozenset(
     {
         "r",
@@ -60,6 +61,8 @@ _WITHOUT_EFFECT = frozenset(
         "ensure_weight_tying",
     }
 )
+_KNOWN: Mapping[str, type[PeftConfig]] = {"lora": LoraConfig, "ia3": IA3Config}
+"""Methods that can be imported, and PEFT's configurations of them."""
 _STARTS_OVERWRITTEN = (True, False, "gaussian", "eva", "orthogonal")
 
 
@@ -68,7 +71,7 @@ class PeftFacts:
     """What is taken from a PEFT config.
 
     Attributes:
-        method: "lora" or "ia3". What follows `revision` is LoRA's.
+        method: which of ours it is. What follows `revision` is LoRA's.
         task_type: PEFT's word for the kind, or None.
         base_model: name of the backbone, or "".
         revision: its revision, or None.
@@ -78,7 +81,7 @@ class PeftFacts:
         rslora, dora, bias: as in a recipe.
     """
 
-    method: str
+    method: Method[Any]
     task_type: str | None
     base_model: str
     revision: str | None
@@ -104,12 +107,17 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
         ArtifactError: with every field that is of another type, or asks for something that adapterkit does not have.
     """
     problems = []
-    if config.get("peft_type") not in ("LORA", "IA3"):
-        problems.append(f"peft_type: found {config.get('peft_type')!r:.40}, expected 'LORA' or 'IA3'")
-    method = "ia3" if config.get("peft_type") == "IA3" else "lora"
-    foreign = _USED - _SHARED if method == "ia3" else {"feedforward_modules"}
-    problems += [f"{key}: a field that {method} does not have" for key in sorted(foreign & config.keys())]
-    defaults = {**IA3Config().to_dict(), **LoraConfig().to_dict()}
+    peft_type = config.get("peft_type")
+    own = next((made for made in _KNOWN if METHODS[made].peft_type == peft_type), "")
+    if not own:
+        expected = " or ".join(repr(METHODS[made].peft_type) for made in _KNOWN)
+        problems.append(f"peft_type: found {peft_type!r:.40}, expected {expected}")
+    fields = {made: config_class().to_dict() for made, config_class in _KNOWN.items()}
+    defaults: dict[str, Any] = {}
+    for others in fields.values():
+        defaults |= others
+    foreign = defaults.keys() - fields[own].keys() if own else set()
+    problems += [f"{key}: a field that {own} does not have" for key in sorted(foreign & config.keys())]
     for key, value in config.items():
         if key in _USED | _TOLD_BY_TENSORS | _WITHOUT_EFFECT or value in (None, False, [], {}):
             continue
@@ -139,7 +147,7 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened([f"{CONFIG}: {problem}" for problem in problems]))
     return PeftFacts(
-        method=method,
+        method=METHODS[own],
         task_type=config.get("task_type"),
         base_model=config.get("base_model_name_or_path") or "",
         revision=config.get("revision"),

@@ -23,6 +23,7 @@ from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError, MergeError
 from adapterkit.heads.headed import logits_of
 from adapterkit.manifest import check_output, stage_folder
+from adapterkit.methods.table import method_of
 from adapterkit.recipe.kinds import FACTS
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]
@@ -116,13 +117,13 @@ def _check_format(to: str, artifact: str | Path | Artifact) -> None:
 def _check_expressible(artifact: Artifact, trunk_only: bool) -> None:
     """Raises ExportError or MergeError for what a plain checkpoint has no place for."""
     method, head = artifact.manifest.method, artifact.manifest.head
-    if method.kind in ("bottleneck", "fusion"):
+    row = method_of(method)
+    if reason := row.why_not_merged(method):
+        plain = f" Plain PEFT loads it after `{row.peft_import}`." if row.peft_import else ""
         raise MergeError(
-            f"{artifact.folder} is a {method.kind}, which cannot be merged into weights",
-            ["it is a network with a bend in it, and a weight is a straight product"],
-            "Serve it with ak.Host or ak.load; plain PEFT loads a bottleneck after `import adapterkit`."
-            if method.kind == "bottleneck"
-            else "Serve it with ak.Host or ak.load.",
+            f"{artifact.folder} is a {method.words} adapter, which cannot be merged into weights",
+            [reason],
+            f"Serve it with ak.Host or ak.load.{plain}",
         )
     if head.kind != "family" and not trunk_only:
         raise ExportError(

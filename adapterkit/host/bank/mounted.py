@@ -9,7 +9,7 @@ from typing import Any, overload
 from adapterkit.compose.mountable import Origin
 from adapterkit.host.bank.residency import Seat
 from adapterkit.host.engine.heads import Template
-from adapterkit.recipe import BottleneckMethod, LoraMethod, MethodSettings
+from adapterkit.recipe import MethodSettings
 from adapterkit.tasks.asked import Asked
 from adapterkit.tasks.protocol import Task
 
@@ -64,21 +64,13 @@ class Mounted:
 
 def words_for(methods: Sequence[MethodSettings]) -> str:
     """Methods in the order of their application: "lora", "houlsby + lora", "none"."""
-    names = [method.placement if isinstance(method, BottleneckMethod) else method.kind for method in methods]
-    attached = [name for name in names if name != "none"]
-    return " + ".join(attached) or "none"
+    return " + ".join(method.label for method in methods if method.attaches) or "none"
 
 
 def rank_of(methods: Iterable[MethodSettings], hidden_size: int) -> int | None:
     """The largest rank or width."""
-    found = [
-        max([method.rank, *method.rank_pattern.values()])
-        if isinstance(method, LoraMethod)
-        else method.width_for(hidden_size)
-        for method in methods
-        if isinstance(method, LoraMethod | BottleneckMethod)
-    ]
-    return max(found, default=None)
+    sizes = [method.size_at(hidden_size) for method in methods]
+    return max((size for size in sizes if size is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.sites import Site, Sublayer
 from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Piece, Structure
-from adapterkit.methods.reach import lowest_layers
+from adapterkit.methods.lowest_layer import lowest_layers
 
 SHARING = {
     "attention.query": "attention",

@@ -5,34 +5,28 @@ Axes: D hidden width, Q query width, M bottleneck width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 
-from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Packed
 from adapterkit.host.engine.structure import FusionPiece, Structure
-from adapterkit.methods.fusion import Part
-from adapterkit.methods.fusion.attaching import fusion_targets
-from adapterkit.methods.reach import lowest_layers
+from adapterkit.host.packing.unpacked import Unpacked
+from adapterkit.methods.fusion.part import Part, fusion_targets
+from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.recipe import FusionMethod
 
 ENDINGS = ("fusion_query.weight", "fusion_query.bias", "fusion_key.weight", "fusion_value.weight")
 
 
-def pack_fusion(method: FusionMethod, names: Mapping[str, Tensor], parts: Sequence[Part], backbone: Backbone) -> Packed:
+def pack_fusion(given: Unpacked[FusionMethod]) -> Packed:
     """Pack a fusion together with its parts: both are needed for every row, so both lie in one tensor.
-
-    Args:
-        names: tensors by path and ending in the model that the fusion was trained in.
-        parts: in the fusion's order.
 
     Raises:
         ArtifactError: the tensors are not exactly those of the fusion where its parts stand.
         RecipeError: the parts do not fit each other.
     """
+    method, names, parts, backbone = given.settings, given.tensors, given.parts, given.backbone
     hidden = backbone.hidden_size
     width = method.query_width or hidden
     shapes = dict(zip(ENDINGS, ((width, hidden), (width,), (width, hidden), (hidden, hidden)), strict=True))

@@ -23,10 +23,11 @@ from adapterkit.errors import SiteError
 from adapterkit.host.engine.assembly import Affine, Packed, Update, assemble
 from adapterkit.host.packing.permutation import Layout, Permutation, Slab
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
-from adapterkit.methods.attachment import BELOW_ALL_LAYERS
-from adapterkit.methods.lora import choose, moves_weight, pattern_value
-from adapterkit.methods.moved_weight import is_transposed
-from adapterkit.methods.reach import adapted_paths, lowest_layers
+from adapterkit.host.packing.unpacked import Unpacked
+from adapterkit.methods.lora.choosing import choose, pattern_value
+from adapterkit.methods.lora.moved_weight import is_transposed
+from adapterkit.methods.lowest_layer import BELOW_ALL_LAYERS, lowest_layers
+from adapterkit.methods.reach import adapted_paths
 from adapterkit.recipe import LoraMethod
 
 _Known = dict[tuple[str, tuple[str, ...], Layout], Permutation]
@@ -34,11 +35,9 @@ _KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 _MOST_KNOWN = 16
 
 
-def pack_lora(method: LoraMethod, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone) -> Packed:
-    """Pack a LoRA; arguments and errors as for `pack`, but tensors by their names without a prefix.
-
-    What was packed once from files with this layout is packed in one gather from then on.
-    """
+def pack_lora(given: Unpacked[LoraMethod]) -> Packed:
+    """Pack a LoRA. What was packed once from files with this layout is packed in one gather from then on."""
+    method, config, names, backbone = given.settings, given.config, given.tensors, given.backbone
     # Magnitudes and biases are packed with the backbone's weights, and not only moved.
     memory = None if method.dora or method.bias != "none" else Slab.of(names)
     if memory is None:
@@ -126,7 +125,7 @@ class _Target:
 def _lora_targets(method: LoraMethod, config: Mapping[str, Any], backbone: Backbone) -> tuple[_Target, ...]:
     """Where a LoRA stands. Raises SiteError and ArtifactError as `pack`."""
     chosen = {site.path: site for site in choose(backbone.sites, method)}
-    halves = 2 if moves_weight(method.initialization) else 1
+    halves = 2 if method.moves_weight else 1
     return tuple(
         _Target(
             site,

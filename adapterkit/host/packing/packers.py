@@ -16,9 +16,10 @@ from adapterkit.host.engine.assembly import Affine, Bottleneck, Packed, Scaled, 
 from adapterkit.host.packing.fusion import pack_fusion
 from adapterkit.host.packing.lora import pack_lora
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
-from adapterkit.methods import ia3
-from adapterkit.methods.fusion import Part
-from adapterkit.methods.reach import lowest_layers
+from adapterkit.host.packing.unpacked import Packer, Unpacked
+from adapterkit.methods.fusion.part import Part
+from adapterkit.methods.ia3.choosing import choose, scales_input
+from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.recipe import BottleneckMethod, Ia3Method, MethodSettings
 
 __all__ = ["Packed", "pack"]
@@ -48,26 +49,21 @@ def pack(
         SiteError: the method names sites that the backbone does not have; or it needs the backbone's weights (DoRA,
             trained biases) while another adapter that is being trained may have changed them.
     """
-    if method.kind == "none":
+    if not method.attaches:
         return None
     names = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
-    given: Any = method
-    if method.kind == "lora":
-        return pack_lora(given, config, names, backbone)
-    if method.kind == "ia3":
-        return _pack_ia3(given, config, names, backbone)
-    if method.kind == "fusion":
-        return pack_fusion(given, names, parts, backbone)
-    return _pack_bottleneck(given, config, names, backbone)
+    return PACKERS[method.kind](Unpacked(method, config, names, backbone, parts))
 
 
-def _pack_ia3(method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone) -> Packed:
-    targets = targets_of(config, {site.path: site for site in ia3.choose(backbone.sites, method)})
-    reader = Reader(names)
+def pack_ia3(given: Unpacked[Ia3Method]) -> Packed:
+    """Pack factors: of outputs as gains, of inputs as such."""
+    method, backbone = given.settings, given.backbone
+    targets = targets_of(given.config, {site.path: site for site in choose(backbone.sites, method)})
+    reader = Reader(given.tensors)
     affines, scaled = [], []
     for path, (site, target) in targets.items():
         outputs, inputs = sizes_of(backbone, path)
-        if ia3.scales_input(site, method):
+        if scales_input(site, method):
             scaled.append(Scaled(path, reader.take(f"{target}.ia3_l", (1, inputs)).flatten()))
         else:
             affines.append(Affine(path, reader.take(f"{target}.ia3_l", (outputs, 1)).flatten(), None))
@@ -76,12 +72,12 @@ def _pack_ia3(method: Ia3Method, config: Mapping[str, Any], names: Mapping[str, 
     return reader.checked(assemble(backbone, affines=affines, scaled=scaled, lowest_layer=lowest))
 
 
-def _pack_bottleneck(
-    method: BottleneckMethod, config: Mapping[str, Any], names: Mapping[str, Tensor], backbone: Backbone
-) -> Packed:
+def pack_bottleneck(given: Unpacked[BottleneckMethod]) -> Packed:
+    """Pack bottlenecks, with their scale inside."""
+    method, backbone = given.settings, given.backbone
     chosen = backbone.sites.select_sublayers(method.sublayers, layers=method.layers, top=method.top)
-    targets = targets_of(config, {sublayer.output: sublayer for sublayer in chosen})
-    reader = Reader(names)
+    targets = targets_of(given.config, {sublayer.output: sublayer for sublayer in chosen})
+    reader = Reader(given.tensors)
     hidden, width = backbone.hidden_size, method.width_for(backbone.hidden_size)
     necks = []
     for sublayer, target in targets.values():
@@ -103,3 +99,12 @@ def _pack_bottleneck(
         ),
     )
     return reader.checked(assemble(backbone, bottlenecks=necks))
+
+
+PACKERS: Mapping[str, Packer] = {
+    "lora": pack_lora,
+    "bottleneck": pack_bottleneck,
+    "ia3": pack_ia3,
+    "fusion": pack_fusion,
+}
+"""Kind of method -> what packs it. A method that attaches nothing needs none."""

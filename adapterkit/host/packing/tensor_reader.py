@@ -14,7 +14,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Packed
 from adapterkit.methods.bottleneck.layer import hidden_width
-from adapterkit.methods.moved_weight import is_transposed
+from adapterkit.methods.lora.moved_weight import is_transposed
 
 REFUSED = "these tensors are not those of the method on this backbone"
 REMEDY = "Load the backbone that the artifact was trained on, or fetch the artifact again."

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from adapterkit.methods.bottleneck.equations import bottleneck, bottleneck_input
 from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.bottleneck.tap import Tap
+from adapterkit.methods.layer import WrappingLayer
 from adapterkit.recipe import BottleneckMethod
 
 
@@ -42,7 +42,7 @@ class FrozenBottleneck(nn.Module):
         return bottleneck(z, self.down, self.up, self.activation, self.scale)
 
 
-class FusionLayer(nn.Module, BaseTunerLayer):
+class FusionLayer(WrappingLayer):
     """h + (I + W_Δ) · Σ_n share_n · f_n(z), with share = softmax_n((W_Q · z + b_Q) · (W_K · f_n(z))).
 
     f_n are the parts' outputs, and z is what they read: LN(h + r) or h + r for pfeiffer, h for houlsby, r for parallel
@@ -59,9 +59,6 @@ class FusionLayer(nn.Module, BaseTunerLayer):
     W_Q and b_Q start at zero, where AdapterHub draws them from N(0, 0.02), so a fusion at birth adds exactly the mean
     of what its parts add. AdapterHub adds r twice where it fuses parallel bottlenecks; the paper and this do not.
     """
-
-    # Inherited from PEFT, which has no types; what nn.Module says of unknown attributes would hide them.
-    get_base_layer: Any
 
     adapter_layer_names: tuple[str, ...] = ("fusion_query", "fusion_key", "fusion_value")
 
@@ -86,9 +83,7 @@ class FusionLayer(nn.Module, BaseTunerLayer):
             residual: name and module whose first input is r; needed by pfeiffer and parallel.
             norm: the norm after adding; None where the model normalises before.
         """
-        super().__init__()
-        self.base_layer = base_layer
-        self.merged_adapters: list[str] = []
+        super().__init__(base_layer)
         hidden = hidden_width(base_layer)
         self.fusion_query = nn.Linear(hidden, query_width)
         self.fusion_key = nn.Linear(hidden, query_width, bias=False)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adapterkit.errors import RecipeError
+from adapterkit.backbone.sites import Sublayer
+from adapterkit.errors import RecipeError, SiteError
 from adapterkit.recipe import BottleneckMethod
 
 
@@ -55,6 +56,25 @@ def check_parts(parts: Sequence[Part]) -> None:
             problems,
             "Fuse bottlenecks of one placement, trained on the same layers of one backbone.",
         )
+
+
+def fusion_targets(sublayers: Sequence[Sublayer], parts: Sequence[Part]) -> dict[str, Sublayer]:
+    """The sublayers at which the parts stand, by the trunk path of their linear.
+
+    Raises:
+        RecipeError: the parts cannot be fused with each other.
+        SiteError: a place that this backbone does not have.
+    """
+    check_parts(parts)
+    known = {sublayer.output: sublayer for sublayer in sublayers}
+    strange = sorted(set(parts[0].tensors) - set(known))
+    if strange:
+        raise SiteError(
+            "the parts stand at places that this backbone does not have",
+            [f"{path}: no sublayer ends there" for path in strange[:8]],
+            "Take parts that were trained on this backbone.",
+        )
+    return {path: sublayer for path, sublayer in known.items() if path in parts[0].tensors}
 
 
 def _only(part: Part, paths: Sequence[str]) -> str:

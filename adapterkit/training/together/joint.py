@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.heads.lanes import Lanes, NoLanesError
-from adapterkit.methods.lora import choose, moves_weight
-from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
+from adapterkit.methods.table import method_of
 from adapterkit.tasks.protocol import Batch
 from adapterkit.training.trunk_cache import share_states
 from adapterkit.training.turn import Turn
@@ -126,19 +125,8 @@ def _linears(x: Tensor, axis: int, members: Sequence[Any]) -> Tensor:
 
 def _check(members: Sequence[Adapted]) -> None:
     first = members[0]
-    method = first.method
-    if not isinstance(method, LoraMethod | BottleneckMethod | NoMethod):
-        raise NoLanesError(f"method {method.kind}")
-    if isinstance(method, LoraMethod):
-        if method.dora or method.bias != "none":
-            raise NoLanesError("LoRA with DoRA or with biases of the backbone")
-        if moves_weight(method.initialization):
-            raise NoLanesError(f"initialization {method.initialization}, which changes the backbone's weights,")
-        sites = first.backbone.sites
-        if any(site.path in sites.positional for site in choose(sites, method)):
-            raise NoLanesError("LoRA on what reads the positions that all rows have in common")
-    if isinstance(method, BottleneckMethod) and method.scale_learned:
-        raise NoLanesError("a learned scale")
+    if reason := method_of(first.method).why_not_joined(first.method, first.backbone.sites):
+        raise NoLanesError(reason)
     shapes = [
         {path: p.shape for path, p in {**member.method_parameters(), **member.head_parameters()}.items()}
         for member in members

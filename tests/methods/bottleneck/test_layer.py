@@ -10,7 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterkit.errors import SiteError
-from adapterkit.methods import BottleneckConfig, BottleneckLayer
+from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
 from adapterkit.recipe import BottleneckMethod
 from tests import tiny
 from tests.methods import equations

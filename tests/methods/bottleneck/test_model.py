@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from adapterkit.backbone import find_sites
 from adapterkit.errors import MergeError, SiteError
-from adapterkit.methods import BottleneckConfig, BottleneckLayer, attach
+from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
+from adapterkit.methods.table import attach
 from adapterkit.recipe import BottleneckMethod
 from tests import tiny
 from tests.methods.bottleneck.worlds import Block, Blocks, config_of, fill, peft_model

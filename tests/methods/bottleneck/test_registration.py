@@ -10,7 +10,7 @@ from peft import PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import register_peft_method
 
-from adapterkit.methods import BottleneckConfig, BottleneckModel, BottleneckType
+from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckModel, BottleneckType
 from adapterkit.methods.bottleneck.registration import register
 
 

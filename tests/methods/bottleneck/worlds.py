@@ -8,7 +8,7 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from adapterkit.methods import BottleneckConfig, BottleneckLayer
+from adapterkit.methods.bottleneck import BottleneckConfig, BottleneckLayer
 
 
 def linear_world(placement: str, norm: nn.Module | None = None, **more: Any) -> tuple[nn.Linear, BottleneckLayer, Any]:

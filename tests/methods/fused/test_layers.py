@@ -10,7 +10,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from adapterkit.methods import Attachment
+from adapterkit.methods.attachment import Attachment
 from adapterkit.methods.bottleneck import BottleneckLayer
 from adapterkit.methods.fused import layers as fused_layers
 from adapterkit.recipe import BottleneckMethod, LoraMethod

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapterkit.errors import ArtifactError, MergeError, RecipeError, SiteError
-from adapterkit.methods import attach
+from adapterkit.methods.table import attach
 from tests import tiny
 from tests.methods.cases import bits, disturb, hidden, snapshot
 from tests.methods.fusion.worlds import PLACEMENTS, fused, fusion_of, parts_on, settings_of

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapterkit.methods.fusion import FusionLayer
+from adapterkit.methods.fusion.layer import FusionLayer
 from adapterkit.recipe import BottleneckMethod
 from tests.methods import equations
 from tests.methods.cases import attached, disturb, hidden, inputs

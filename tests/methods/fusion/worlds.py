@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.methods import Attachment, attach
-from adapterkit.methods.fusion import Part
+from adapterkit.methods.attachment import Attachment
+from adapterkit.methods.fusion.part import Part
+from adapterkit.methods.table import attach
 from adapterkit.recipe import BottleneckMethod, FusionMethod
 from tests.methods.cases import attached, disturb
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftConfig
@@ -17,46 +17,11 @@ from transformers import Conv1D
 from adapterkit.backbone.quantisation import is_plain, plain_weight
 from adapterkit.errors import RecipeError, SiteError
 from adapterkit.methods.adapter_name import ADAPTER
+from adapterkit.methods.lora.choosing import pattern_value, plain, unique
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Site, Sites
+    from adapterkit.backbone import Site
     from adapterkit.recipe import LoraMethod
-
-N = TypeVar("N", int, float)
-
-SPLITTING = ("pissa", "olora")
-"""Initialisations that move a part of the weight into the adapter, so that PEFT changes the weight."""
-
-
-def choose(sites: Sites, settings: LoraMethod) -> tuple[Site, ...]:
-    """The sites that a recipe names.
-
-    Raises:
-        SiteError: sites, layers or pattern keys that match nothing; lists what exists.
-    """
-    chosen = sites.select(settings.sites, layers=settings.layers, top=settings.top)
-    problems = [f"site {site.name!r}: not a linear, which LoRA needs" for site in unique(chosen) if not site.linear]
-    known = {name for site in chosen for name in (site.name, f"{site.name}@{site.layer}")}
-    for field in ("rank_pattern", "alpha_pattern"):
-        problems += [
-            f"{field}: {key!r} matches none of the chosen sites"
-            for key in sorted(getattr(settings, field))
-            if key not in known
-        ]
-    if problems:
-        layers = sorted({site.layer for site in chosen})
-        names = ", ".join(site.name for site in unique(chosen))
-        raise SiteError(
-            "LoRA cannot be attached as asked",
-            problems,
-            f"Chosen sites: {names}; layers {', '.join(map(str, layers))}. {sites.describe()}",
-        )
-    return chosen
-
-
-def unique(sites: tuple[Site, ...]) -> list[Site]:
-    """One site for each name."""
-    return list({site.name: site for site in sites}.values())
 
 
 def refuse_redirected(trunk: nn.Module, targets: Mapping[str, Site]) -> None:
@@ -191,21 +156,6 @@ def renew_magnitudes(layers: Mapping[str, Any]) -> None:
                 dora.weight.copy_(dora.get_weight_norm(weight, update, layer.scaling[ADAPTER]))
 
 
-def pattern_value(pattern: Mapping[str, N], site: Site, default: N) -> N:
-    """The value for one site: the one for its layer ("attention.query@5"), for its name, or the default."""
-    return pattern.get(f"{site.name}@{site.layer}", pattern.get(site.name, default))
-
-
-def plain(number: float) -> float:
-    """An int where nothing is lost, as PEFT's files have it."""
-    return int(number) if float(number).is_integer() else number
-
-
-def moves_weight(initialization: str) -> bool:
-    """Whether the initialisation moves a part of the weight into the adapter."""
-    return initialization.startswith(SPLITTING)
-
-
 def _matched(config: PeftConfig, modules: Mapping[str, nn.Module]) -> set[str]:
     return {name for name in modules if name and check_target_module_exists(config, name)}
 
@@ -213,7 +163,7 @@ def _matched(config: PeftConfig, modules: Mapping[str, nn.Module]) -> set[str]:
 def _check_initialization(settings: LoraMethod, modules: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
     name: str = settings.initialization
     needs: list[tuple[Callable[[Any, int], bool], str]] = []
-    if moves_weight(name) or name == "mica":
+    if settings.moves_weight or name == "mica":
         needs.append((lambda m, r: is_plain(m), "weights that are not quantised"))
         needs.append((lambda m, r: r <= min(m.weight.shape), "a rank of at most the layer's narrower side"))
     if name == "olora":
@@ -227,14 +177,3 @@ def _check_initialization(settings: LoraMethod, modules: Mapping[str, Any], rank
     ]
     if problems:
         raise RecipeError("this initialisation does not work here", problems, "Use method.initialization=default.")
-
-
-def jsonable(value: Any) -> Any:
-    """A configuration's values as JSON has them, the same whatever the hash seed."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in sorted(value.items())}
-    if isinstance(value, set | frozenset):
-        return sorted(jsonable(item) for item in value)
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    return value.value if hasattr(value, "value") else value

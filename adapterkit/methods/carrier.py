@@ -1,0 +1,105 @@
+"""The model that a method is attached to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from peft.functional import inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from adapterkit.methods.adapter_name import ADAPTER
+from adapterkit.methods.lowest_layer import Layered
+from adapterkit.methods.reach import Reach
+from adapterkit.methods.snapshot import Before
+
+if TYPE_CHECKING:
+    from adapterkit.backbone import Backbone
+    from adapterkit.methods.fusion.part import Part
+
+P = TypeVar("P", bound=Layered)
+L = TypeVar("L", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A model that carries a method, and how the method shall begin.
+
+    Attributes:
+        model: holds modules of the backbone's trunk, the very objects, and possibly a head.
+        backbone: whose trunk it is.
+        seed: of the initialisation.
+        dtype: of the method's tensors, whatever the backbone's.
+        parts: of a fusion.
+    """
+
+    model: nn.Module
+    backbone: Backbone
+    seed: int
+    dtype: torch.dtype = torch.float32
+    parts: Sequence[Part] = ()
+
+    @cached_property
+    def reach(self) -> Reach:
+        """Which of the trunk's modules the model holds. Raises SiteError where it carries a method already."""
+        return Reach(self.model, self.backbone.trunk)
+
+    @contextmanager
+    def attaching(self) -> Iterator[Before]:
+        """Inside, all of it is attached or nothing."""
+        before = Before(self.model, self.backbone.trunk)
+        try:
+            yield before
+        except BaseException:
+            before.restore()
+            raise
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Inside, numbers are drawn from the seed; the global random generators stay as they were."""
+        device = self.backbone.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            yield
+
+    def inject(self, config: Any) -> None:
+        """Let PEFT put its layers into the model, in eval mode."""
+        with self.seeded():
+            inject_adapter_in_model(config, self.model, adapter_name=ADAPTER)
+        for layer in self.model.modules():
+            if isinstance(layer, BaseTunerLayer):
+                self._settle(layer)
+
+    def wrap(self, targets: Mapping[str, P], make: Callable[[nn.Module, P], L]) -> dict[str, L]:
+        """Put layers of one's own around modules of the model, in eval mode. Returns them by path.
+
+        Args:
+            targets: sites or sublayers by path in the model.
+            make: wraps the module at a target, in a `methods.layer.WrappingLayer`.
+        """
+        layers = {}
+        with self.seeded():
+            for path, place in targets.items():
+                parent, _, name = path.rpartition(".")
+                layers[path] = make(self.model.get_submodule(path), place)
+                setattr(self.model.get_submodule(parent), name, layers[path])
+                self._settle(layers[path])
+        return layers
+
+    def _settle(self, layer: Any) -> None:
+        """Give what is the method's own its dtype and device."""
+        device = next((tensor.device for tensor in layer.base_layer.parameters()), self.backbone.device)
+        for parameter in layer.parameters(recurse=False):
+            parameter.data = parameter.data.to(device, self.dtype)
+        for module in own_modules(layer):
+            module.to(device, self.dtype).eval()
+
+
+def own_modules(layer: Any) -> list[nn.Module]:
+    """The modules of a layer without the module that it wraps."""
+    return [child for name, child in layer.named_children() if name != "base_layer"]

@@ -1,0 +1,1 @@
+"""IA3 through PEFT (Liu et al. 2022)."""

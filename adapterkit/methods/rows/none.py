@@ -1,0 +1,61 @@
+"""No method: the head alone is trained. To PEFT it is a LoRA that targets nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapterkit.methods.peft_fields import NUMBER, RANK, Field
+from adapterkit.methods.protocol import Method, Shape
+from adapterkit.recipe import NoMethod
+
+if TYPE_CHECKING:
+    from adapterkit.backbone import Sites
+    from adapterkit.methods.attachment import Attachment
+    from adapterkit.methods.carrier import Carrier
+
+NO_TARGETS = "dummy-target-modules"
+"""What PEFT calls a list of no targets (`peft.utils.constants.DUMMY_TARGET_MODULES`)."""
+
+
+class Nothing(Method[NoMethod]):
+    """The row of `none`."""
+
+    peft_type = "LORA"
+    peft_import = ""
+    endings = ()
+    fields: ClassVar[Mapping[str, Field]] = {
+        "target_modules": (lambda value: value == NO_TARGETS, repr(NO_TARGETS)),
+        "r": RANK,
+        "lora_alpha": NUMBER,
+    }
+
+    def attach(self, carrier: Carrier, settings: NoMethod) -> Attachment:
+        """Attach nothing."""
+        from adapterkit.methods.attachment import Attachment
+
+        return Attachment(self, settings, {}, {"r": 1, "lora_alpha": 1, "target_modules": NO_TARGETS}, {}, None)
+
+    def shapes(self, settings: NoMethod, config: Mapping[str, Any], target: str) -> Mapping[str, Shape]:
+        """None."""
+        return {}
+
+    def why_not_joined(self, settings: NoMethod, sites: Sites) -> str:
+        """Heads train side by side."""
+        return ""
+
+    def why_not_merged(self, settings: NoMethod) -> str:
+        """There is nothing to fold in."""
+        return ""
+
+    def why_not_summed(self, settings: NoMethod) -> str:
+        """There is nothing to add."""
+        return "it has no ΔW"
+
+    def why_not_averaged(self, settings: NoMethod) -> str:
+        """There is nothing to average."""
+        return "it has no parameters beside its head"
+
+    def rescales(self, settings: NoMethod) -> str:
+        """Nothing."""
+        return ""

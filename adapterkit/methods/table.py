@@ -1,0 +1,65 @@
+"""The table of methods: what everybody asks of a method is asked here, by its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from adapterkit.methods.protocol import Method
+from adapterkit.methods.rows.bottleneck import Bottleneck
+from adapterkit.methods.rows.fusion import Fusion
+from adapterkit.methods.rows.ia3 import Ia3
+from adapterkit.methods.rows.lora import Lora
+from adapterkit.methods.rows.none import Nothing
+
+if TYPE_CHECKING:
+    from adapterkit.backbone import Backbone
+    from adapterkit.methods.attachment import Attachment
+    from adapterkit.methods.fusion.part import Part
+    from adapterkit.recipe import MethodSettings
+
+METHODS: Mapping[str, Method[Any]] = {
+    "lora": Lora(),
+    "bottleneck": Bottleneck(),
+    "ia3": Ia3(),
+    "fusion": Fusion(),
+    "none": Nothing(),
+}
+"""Kind -> the method, of those that come with adapterkit."""
+
+
+def method_of(settings: MethodSettings) -> Method[Any]:
+    """The method that settings are of."""
+    return METHODS[settings.kind]
+
+
+def attach(
+    model: nn.Module,
+    backbone: Backbone,
+    settings: MethodSettings,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    parts: Sequence[Part] = (),
+) -> Attachment:
+    """Attach a method to a model that holds the backbone's modules.
+
+    The adapter is in eval mode; nothing outside the trunk changes whether it is trained.
+
+    Args:
+        model: holds modules of the backbone's trunk, the very objects, and possibly a head.
+        settings: which method, where and how.
+        seed: of the initialisation; the global random generators are left as they were.
+        dtype: of the adapter's tensors, whatever the backbone's.
+        parts: of a fusion.
+
+    Raises:
+        SiteError: places that do not exist or cannot be reached; lists what exists.
+        RecipeError: settings that do not go together with this backbone.
+    """
+    from adapterkit.methods.carrier import Carrier
+
+    return method_of(settings).attach(Carrier(model, backbone, seed, dtype, parts), settings)

@@ -174,7 +174,7 @@ def test_an_own_head_is_refused_with_the_way_out(tmp_path, tiny_backbones):
 def test_a_bottleneck_is_refused_with_the_reason(tmp_path, tiny_backbones):
     with make(tiny_backbones["bert"], BottleneckMethod(width=2)) as adapted:
         write(tmp_path / "in", adapted)
-    with pytest.raises(MergeError, match="a bend in it"):
+    with pytest.raises(MergeError, match="an activation stands between its two projections"):
         export(tmp_path / "in", tmp_path / "out")
 
 

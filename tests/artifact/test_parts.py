@@ -125,9 +125,10 @@ def test_other_tensors_or_settings_are_refused_naming_both_sides(world: Path, ti
 
     edit(world / "b", scale)
     message = refused(world / "fused", backbone)
-    assert f"a: trained with tensors {before[:8]}…{before[-4:]} (pfeiffer, relu, scale 1)" in message
+    assert f"a: trained with tensors {before[:8]}…{before[-4:]} (pfeiffer, relu, scale 1.0)" in message
     assert f"{world / 'a'} holds {after[:8]}…{after[-4:]}" in message
-    assert f"b: trained as pfeiffer, tanh, scale 2, {world / 'b'} says pfeiffer, tanh, scale 4" in message
+    assert "(pfeiffer, tanh, scale 2.0)" in message
+    assert "(pfeiffer, tanh, scale 4.0)" in message
 
 
 def test_what_an_answer_does_not_depend_on_may_change(world: Path, tiny_backbones: Any) -> None:
@@ -196,12 +197,12 @@ def lora_part(manifest: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (swap_names, "their names are not those"),
-        (drop_parts, "their names are not those"),
+        (swap_names, "parts: found b, a, expected a, b: those that the method names"),
+        (drop_parts, "parts: found none, expected a, b: those that the method names"),
         (two_placements, "placements houlsby and pfeiffer, expected one"),
-        (wide_query, "expected at most 65,536"),
-        (other_query, "query width 32 is not the manifest's (7)"),
-        (no_value, "it must be there with method.value"),
+        (wide_query, "method.query_width: Input should be less than or equal to 65536"),
+        (other_query, "query_width: 32 is not the manifest's (7)"),
+        (no_value, "fusion_value.weight: the method, as the manifest describes it, has none"),
         (unknown_field, "parts.0.path"),
         (lora_part, "parts.0.method"),
     ],
@@ -219,7 +220,7 @@ def test_parts_belong_to_fusions_only(world: Path) -> None:
     edit(world / "a", lambda manifest: manifest.update(parts=parts))
     with pytest.raises(ArtifactError, match="refused") as caught:
         open_artifact(world / "a")
-    assert "parts: found 2, and bottleneck has none" in str(caught.value)
+    assert "parts: found a, b, expected none: those that the method names" in str(caught.value)
 
 
 def test_a_config_of_another_placement_is_refused(world: Path) -> None:
@@ -228,7 +229,7 @@ def test_a_config_of_another_placement_is_refused(world: Path) -> None:
     resign(world / "fused")
     with pytest.raises(ArtifactError, match="refused") as caught:
         open_artifact(world / "fused")
-    assert "placement houlsby is not that of the parts" in str(caught.value)
+    assert "placement: houlsby is not that of the parts" in str(caught.value)
 
 
 def test_only_bottlenecks_can_be_parts(world: Path, saved: Path, tiny_backbones: Any) -> None:

@@ -90,12 +90,12 @@ def test_bottlenecks_of_one_shape_are_averaged_across_heads(world):
     [
         (("neck", "neck-wide"), r"bottleneck_down.bias: neck-wide has shape \(4,\), neck has shape \(3,\)"),
         (("neck", "houlsby"), "method.activation: houlsby has gelu, neck has relu"),
-        (("neck", "a"), r"a: lora of rank 2, neck: bottleneck \(pfeiffer\)"),
+        (("neck", "a"), r"a: rank-2 LoRA, neck: bottleneck \(pfeiffer\)"),
         (("a", "plain-2"), "attention.self.query alpha: plain-2 has 5, a has 4"),
         (("a", "b"), "b has nothing, a has shape"),
         (("dora", "dora"), "'dora' stands there twice"),
-        (("none", "a"), "none: no method"),
-        (("dora", "a"), "dora: DoRA: its magnitudes"),
+        (("none", "a"), "none: head-only: it has no parameters beside its head"),
+        (("dora", "a"), "dora: rank-2 DoRA: its magnitudes"),
     ],
 )
 def test_members_that_are_built_otherwise_are_refused_with_both_sides(world, members, problem):

@@ -93,7 +93,7 @@ def test_a_stopped_run_goes_on_only_with_the_same_parts(parts: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("sorts", "lora"), "lora: is lora of rank 4; only what bottlenecks add can be weighed"),
+        (("sorts", "lora"), "lora: is rank-4 LoRA; only what bottlenecks add can be weighed"),
         (("sorts", "nothing"), "nothing: "),
         (("sorts",), "two parts or more, found 1"),
     ],

@@ -161,7 +161,7 @@ def test_the_verb_says_of_a_stack_that_it_is_mounted(world, composition_file):
     )
     assert done.exit_code == 0, done.output
     assert "A stack is mounted from its file and is no artifact." in done.stderr
-    assert "a: lora of rank 2" in done.stdout
+    assert "a: rank-2 LoRA" in done.stdout
 
 
 def test_the_verb_prints_json(world, composition_file):

@@ -168,11 +168,11 @@ def test_the_same_seed_drops_the_same_entries(world):
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        (["a", "dora"], "dora: lora of rank 2 with DoRA: its magnitudes rescale the whole weight"),
-        (["bias", "a"], "bias: lora of rank 2 with trained biases: its biases are whole values"),
+        (["a", "dora"], "dora: rank-2 DoRA: its magnitudes rescale the whole weight"),
+        (["bias", "a"], "bias: rank-2 LoRA: its biases are whole values"),
         (["a", "houlsby"], r"houlsby: bottleneck \(houlsby\): its network has a bend"),
         (["a", "vectors"], "vectors: IA3: its factors rescale whole weights"),
-        (["none"], "none: no method, a head alone: it has no ΔW"),
+        (["none"], "none: head-only: it has no ΔW"),
     ],
 )
 def test_what_is_no_plain_update_is_refused_with_the_reason(world, members, reason):

@@ -52,7 +52,7 @@ def test_restoring_twice_is_restoring_once(tiny_backbones: Any) -> None:
     backbone = tiny_backbones["bert"]
     before = snapshot(backbone.trunk)
     noted = Before(backbone.trunk, backbone.trunk)
-    noted.split = MovedWeight({"pooler.dense": backbone.trunk.pooler.dense})
+    noted.moved = MovedWeight({"pooler.dense": backbone.trunk.pooler.dense})
     noted.train_only({})
     noted.restore()
     noted.restore()

@@ -186,5 +186,5 @@ def test_another_part_under_the_same_name_is_refused_naming_both_sides(tiny_back
     with pytest.raises(ArtifactError, match="not those it was trained with") as caught:
         load(tmp_path / "fused", backbone)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"part0: trained with tensors {digest[:8]}…{digest[-4:]} (pfeiffer, relu, scale 1), ")
+    assert problem.startswith(f"part0: trained with tensors {digest[:8]}…{digest[-4:]} (pfeiffer, relu, scale 1.0), ")
     assert "holds" in problem

@@ -84,9 +84,9 @@ class Carrier:
         """
         layers = {}
         with self.seeded():
-            for path, place in targets.items():
+            for path, target in targets.items():
                 parent, _, name = path.rpartition(".")
-                layers[path] = make(self.model.get_submodule(path), place)
+                layers[path] = make(self.model.get_submodule(path), target)
                 setattr(self.model.get_submodule(parent), name, layers[path])
                 self._settle(layers[path])
         return layers

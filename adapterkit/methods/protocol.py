@@ -58,7 +58,7 @@ class Method(ABC, Generic[S]):
         """Put it on a model, untrained.
 
         Raises:
-            SiteError: places that do not exist or cannot be reached; lists what exists.
+            SiteError: sites that do not exist or cannot be reached; lists what exists.
             RecipeError: settings that do not go together with this backbone.
         """
 

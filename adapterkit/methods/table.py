@@ -57,7 +57,7 @@ def attach(
         parts: of a fusion.
 
     Raises:
-        SiteError: places that do not exist or cannot be reached; lists what exists.
+        SiteError: sites that do not exist or cannot be reached; lists what exists.
         RecipeError: settings that do not go together with this backbone.
     """
     from adapterkit.methods.carrier import Carrier

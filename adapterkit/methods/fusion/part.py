@@ -63,14 +63,14 @@ def fusion_targets(sublayers: Sequence[Sublayer], parts: Sequence[Part]) -> dict
 
     Raises:
         RecipeError: the parts cannot be fused with each other.
-        SiteError: a place that this backbone does not have.
+        SiteError: a sublayer that this backbone does not have.
     """
     check_parts(parts)
     known = {sublayer.output: sublayer for sublayer in sublayers}
     strange = sorted(set(parts[0].tensors) - set(known))
     if strange:
         raise SiteError(
-            "the parts stand at places that this backbone does not have",
+            "the parts stand at sublayers that this backbone does not have",
             [f"{path}: no sublayer ends there" for path in strange[:8]],
             "Take parts that were trained on this backbone.",
         )

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from adapterkit.backbone import Backbone
-from adapterkit.host.engine.assemble import Packed
+from adapterkit.host.engine.assembly import Packed
 from adapterkit.methods.fusion.part import Part
 from adapterkit.recipe import MethodSettings
 

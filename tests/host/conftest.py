@@ -11,13 +11,13 @@ import pytest
 from tests.host import artifacts
 from tests.host.artifacts import Recipe
 
-Reuse = Callable[[str, Recipe], Path]
+FolderOf = Callable[[str, Recipe], Path]
 
 
 @pytest.fixture(scope="session")
-def reuse(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Mapping[str, Any]) -> Reuse:
-    """`reuse(family, recipe)`: the folder of that artifact, saved when first asked for."""
-    root = tmp_path_factory.mktemp("reuse")
+def folder_of(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Mapping[str, Any]) -> FolderOf:
+    """`folder_of(family, recipe)`: the folder of that artifact, saved when first asked for."""
+    root = tmp_path_factory.mktemp("artifacts")
     made: dict[tuple[str, Recipe], Path] = {}
 
     def folder(family: str, recipe: Recipe) -> Path:

@@ -15,7 +15,7 @@ from adapterkit.errors import ArtifactError, ContractError, DataError, HostClose
 from tests import tiny
 from tests.host import artifacts
 from tests.host.artifacts import Recipe, differences
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 from tests.laws import cases
 from tests.tiny_tokenizers import MAX_TOKENS
 
@@ -26,11 +26,11 @@ TAGS = Recipe("token-classification", "houlsby")
 
 
 @pytest.fixture
-def host(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> Iterator[ak.Host]:
+def host(tiny_backbones: Mapping[str, Any], folder_of: FolderOf) -> Iterator[ak.Host]:
     """A host with two adapters."""
     with ak.Host(tiny_backbones["bert"]) as made:
-        made.mount("intent", reuse("bert", TEXT))
-        made.mount("tags", reuse("bert", TAGS))
+        made.mount("intent", folder_of("bert", TEXT))
+        made.mount("tags", folder_of("bert", TAGS))
         yield made
 
 
@@ -45,10 +45,10 @@ def recipes_for(family: str) -> list[Recipe]:
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_one_mixed_batch_answers_every_kind_as_each_adapter_alone(
-    family: str, tiny_backbones: Mapping[str, Any], reuse: Reuse
+    family: str, tiny_backbones: Mapping[str, Any], folder_of: FolderOf
 ) -> None:
     backbone = tiny_backbones[family]
-    made = {recipe.kind: reuse(family, recipe) for recipe in recipes_for(family)}
+    made = {recipe.kind: folder_of(family, recipe) for recipe in recipes_for(family)}
     rows = [(kind, artifacts.row_of(kind, artifacts.WORDS[:length])) for length in (1, 9, 17) for kind in made]
     with ak.Host(backbone) as host:
         for name, folder in made.items():
@@ -78,8 +78,8 @@ def test_many_tasks_on_one_row_and_on_several(host: ak.Host) -> None:
     assert differences(host.predict_all([text, text]), [expected, expected]) == []
 
 
-def test_heads_on_the_bare_backbone_share_one_pass(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> None:
-    folders = [reuse("bert", Recipe("text-classification", "none", seed=seed)) for seed in (1, 2, 3)]
+def test_heads_on_the_bare_backbone_share_one_pass(tiny_backbones: Mapping[str, Any], folder_of: FolderOf) -> None:
+    folders = [folder_of("bert", Recipe("text-classification", "none", seed=seed)) for seed in (1, 2, 3)]
     with ak.Host(tiny_backbones["bert"]) as host:
         for number, folder in enumerate(folders):
             host.mount(str(number), folder)
@@ -100,14 +100,14 @@ def test_heads_on_the_bare_backbone_share_one_pass(tiny_backbones: Mapping[str, 
 
 
 def test_logits_come_per_row_as_each_adapter_gives_them(
-    host: ak.Host, tiny_backbones: Mapping[str, Any], reuse: Reuse
+    host: ak.Host, tiny_backbones: Mapping[str, Any], folder_of: FolderOf
 ) -> None:
     backbone = tiny_backbones["bert"]
     batch = backbone.tokenizer(["my card was lost", "a fox", "the dog"], padding=True, return_tensors="pt")
     found = host.logits(batch, tasks=["tags", "intent", "tags"])
 
     for recipe, places in ((TEXT, [1]), (TAGS, [0, 2])):
-        with open_artifact(reuse("bert", recipe)).adapted(backbone) as adapted, torch.inference_mode():
+        with open_artifact(folder_of("bert", recipe)).adapted(backbone) as adapted, torch.inference_mode():
             expected = adapted(dict(batch))
         for place in places:
             # Nobody says what stands at padding.
@@ -117,14 +117,14 @@ def test_logits_come_per_row_as_each_adapter_gives_them(
 
 
 def test_features_are_hidden_states_without_padding(
-    host: ak.Host, tiny_backbones: Mapping[str, Any], reuse: Reuse
+    host: ak.Host, tiny_backbones: Mapping[str, Any], folder_of: FolderOf
 ) -> None:
     backbone = tiny_backbones["bert"]
     texts = ["the dog", "my card was lost and the bank"]
     encoded = [backbone.tokenizer(text, return_tensors="pt") for text in texts]
     with torch.inference_mode():
         bare = [backbone.trunk(**item).last_hidden_state[0] for item in encoded]
-        with open_artifact(reuse("bert", TEXT)).adapted(backbone) as adapted:
+        with open_artifact(folder_of("bert", TEXT)).adapted(backbone) as adapted:
             adaptedly = [adapted.module.bert(**item).last_hidden_state[0] for item in encoded]
 
     for found, expected in ((host.features(texts), bare), (host.features(texts, adapter="intent"), adaptedly)):
@@ -132,30 +132,30 @@ def test_features_are_hidden_states_without_padding(
             torch.testing.assert_close(states, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_a_swap_takes_effect_for_the_next_call(host: ak.Host, reuse: Reuse) -> None:
+def test_a_swap_takes_effect_for_the_next_call(host: ak.Host, folder_of: FolderOf) -> None:
     before = host.predict([("intent", "my card was lost")])
-    alone = artifacts.alone(reuse("bert", OTHER), host.backbone, ["my card was lost"])
+    alone = artifacts.alone(folder_of("bert", OTHER), host.backbone, ["my card was lost"])
 
-    assert host.swap("intent", reuse("bert", OTHER)).version == 2
+    assert host.swap("intent", folder_of("bert", OTHER)).version == 2
 
     after = host.predict([("intent", "my card was lost")])
     assert differences(after, alone) == []
     assert differences(after, before) != []
 
 
-def test_mounting_swapping_and_unmounting_change_no_bit_of_the_others(host: ak.Host, reuse: Reuse) -> None:
+def test_mounting_swapping_and_unmounting_change_no_bit_of_the_others(host: ak.Host, folder_of: FolderOf) -> None:
     rows = [("tags", {"text": "Ada lived in London"})]
     before = host.predict(rows)
 
-    host.mount("another", reuse("bert", OTHER))
+    host.mount("another", folder_of("bert", OTHER))
     assert host.predict(rows) == before
-    host.swap("intent", reuse("bert", OTHER))
+    host.swap("intent", folder_of("bert", OTHER))
     assert host.predict(rows) == before
     host.unmount("another")
     assert host.predict(rows) == before
 
 
-def test_status_says_what_is_mounted(host: ak.Host, reuse: Reuse) -> None:
+def test_status_says_what_is_mounted(host: ak.Host, folder_of: FolderOf) -> None:
     host.predict([("intent", "my card was lost")] * 3)
     intent, tags = host.status()
 
@@ -163,7 +163,7 @@ def test_status_says_what_is_mounted(host: ak.Host, reuse: Reuse) -> None:
         "intent", 1, "text-classification", "lora", 8,
     )  # fmt: skip
     assert (intent.slot, intent.hits, intent.resident, tags.hits, tags.slot) == (0, 3, True, 0, 1)
-    assert intent.source == str(reuse("bert", TEXT))
+    assert intent.source == str(folder_of("bert", TEXT))
     # rank 8 at query and value of 3 layers of width 32, and a head of 2 classes
     assert intent.size_bytes == 4 * (3 * 2 * 8 * (32 + 32) + 2 * 32 + 2)
     assert str(host.status()).splitlines()[0].split() == [
@@ -186,22 +186,22 @@ def test_names_that_are_not_mounted_are_all_named_with_the_nearest(host: ak.Host
         host.features(["x"], adapter="nobody")
 
 
-def test_a_name_that_is_taken_is_refused_and_nothing_changes(host: ak.Host, reuse: Reuse) -> None:
+def test_a_name_that_is_taken_is_refused_and_nothing_changes(host: ak.Host, folder_of: FolderOf) -> None:
     before = host.predict([("intent", "my card was lost")])
 
     with pytest.raises(MountError, match=r"host\.swap"):
-        host.mount("intent", reuse("bert", OTHER))
+        host.mount("intent", folder_of("bert", OTHER))
     with pytest.raises(ValueError, match="not empty"):
-        host.mount("", reuse("bert", OTHER))
+        host.mount("", folder_of("bert", OTHER))
     with pytest.raises(MountError, match="not mounted"):
-        host.swap("nobody", reuse("bert", OTHER))
+        host.swap("nobody", folder_of("bert", OTHER))
     assert host.predict([("intent", "my card was lost")]) == before
     assert [state.name for state in host.status()] == ["intent", "tags"]
 
 
-def test_an_artifact_of_another_backbone_is_refused(host: ak.Host, reuse: Reuse) -> None:
+def test_an_artifact_of_another_backbone_is_refused(host: ak.Host, folder_of: FolderOf) -> None:
     with pytest.raises(ContractError, match="does not fit this backbone"):
-        host.mount("other", reuse("gpt2", TEXT))
+        host.mount("other", folder_of("gpt2", TEXT))
     with pytest.raises(ArtifactError):
         host.mount("other", "no/such/folder/anywhere")
     with pytest.raises(TypeError, match="can be mounted"):
@@ -229,11 +229,11 @@ def test_rows_that_cannot_be_answered_are_all_named(host: ak.Host) -> None:
         host.predict(["intent"])  # type: ignore[list-item]
 
 
-def test_rows_longer_than_the_backbone_takes_are_cut_as_tasks_cut_them(host: ak.Host, reuse: Reuse) -> None:
+def test_rows_longer_than_the_backbone_takes_are_cut_as_tasks_cut_them(host: ak.Host, folder_of: FolderOf) -> None:
     long = {"text": " ".join(artifacts.WORDS * 20)}
 
     for name, recipe in (("intent", TEXT), ("tags", TAGS)):
-        expected = artifacts.alone(reuse("bert", recipe), host.backbone, [long])
+        expected = artifacts.alone(folder_of("bert", recipe), host.backbone, [long])
         assert differences(host.predict([(name, long)]), expected) == []
     assert len(host.features([long["text"]])[0]) == MAX_TOKENS
 
@@ -279,11 +279,11 @@ def test_a_hub_that_does_not_answer_is_an_error_of_the_artifact(host: ak.Host) -
         host.mount("hub", "me/nothing")
 
 
-def test_opened_artifacts_and_training_results_are_mounted_too(host: ak.Host, reuse: Reuse) -> None:
+def test_opened_artifacts_and_training_results_are_mounted_too(host: ak.Host, folder_of: FolderOf) -> None:
     class Result:
-        artifact = reuse("bert", OTHER)
+        artifact = folder_of("bert", OTHER)
 
-    host.mount("opened", open_artifact(reuse("bert", OTHER)))
+    host.mount("opened", open_artifact(folder_of("bert", OTHER)))
     host.mount("trained", Result())
     answers = host.predict([("opened", "a fox"), ("trained", "a fox")])
 
@@ -313,14 +313,14 @@ def test_a_plan_with_several_heads_gives_an_answer_of_each(host: ak.Host) -> Non
         host.logits({"input_ids": torch.ones(1, 3, dtype=torch.long)}, tasks=["both"])
 
 
-def test_a_closed_host_says_so(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> None:
+def test_a_closed_host_says_so(tiny_backbones: Mapping[str, Any], folder_of: FolderOf) -> None:
     host = ak.Host(tiny_backbones["bert"])
     host.close()
 
     with pytest.raises(HostClosedError):
         host.predict([("intent", "x")])
     with pytest.raises(HostClosedError):
-        host.mount("intent", reuse("bert", TEXT))
+        host.mount("intent", folder_of("bert", TEXT))
 
 
 def test_the_trunk_exists_once_and_stays_as_it_was(tiny_backbones: Mapping[str, Any], host: ak.Host) -> None:

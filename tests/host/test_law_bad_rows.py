@@ -14,7 +14,7 @@ from adapterkit.errors import AdapterkitError, BadRowError, DataError, NotMounte
 from adapterkit.recipe import KINDS
 from tests import tiny
 from tests.host.artifacts import WORDS, Recipe, row_of
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 from tests.laws import cases
 from tests.tasks.conftest import FAMILY as FAMILY_OF
 
@@ -49,10 +49,10 @@ def mixed(good: list[Any], bad: list[Any], seed: int) -> list[tuple[bool, Any]]:
 def test_good_rows_are_answered_to_the_bit_as_without_the_bad_ones(
     kind: str,
     tiny_backbones: Mapping[str, Any],
-    reuse: Reuse,
+    folder_of: FolderOf,
 ) -> None:
     family = FAMILY_OF[kind]
-    artifact = open_artifact(reuse(family, Recipe(kind, "lora")))
+    artifact = open_artifact(folder_of(family, Recipe(kind, "lora")))
     good, bad = good_rows(kind), [*BAD[kind], *FOR_NO_KIND]
     with ak.Host(tiny_backbones[family]) as host, artifact.adapted(tiny_backbones[family]) as adapted:
         host.mount("a", artifact)
@@ -75,10 +75,10 @@ def test_good_rows_are_answered_to_the_bit_as_without_the_bad_ones(
 
 
 @pytest.fixture(scope="module")
-def host(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> Iterator[ak.Host]:
+def host(tiny_backbones: Mapping[str, Any], folder_of: FolderOf) -> Iterator[ak.Host]:
     with ak.Host(tiny_backbones["bert"], slots=2) as made:
         for kind in ("text-classification", "token-classification", "multiple-choice", "question-answering"):
-            made.mount(kind, reuse("bert", Recipe(kind, "lora")))
+            made.mount(kind, folder_of("bert", Recipe(kind, "lora")))
         yield made
 
 
@@ -123,13 +123,13 @@ def test_one_bad_row_for_one_of_many_tasks_leaves_the_answers_of_the_others(host
 
 def test_an_adapter_that_is_lost_costs_its_own_rows_alone(
     tiny_backbones: Mapping[str, Any],
-    reuse: Reuse,
+    folder_of: FolderOf,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kinds = ["text-classification", "token-classification"]
     with ak.Host(tiny_backbones["bert"]) as host:
         for kind in kinds:
-            host.mount(kind, reuse("bert", Recipe(kind, "lora")))
+            host.mount(kind, folder_of("bert", Recipe(kind, "lora")))
         rows = [(kind, row) for kind in kinds for row in good_rows(kind)]
         expected = host.predict(rows)
         take, lost = host._bank.take, host._table[kinds[0]].seat
@@ -149,11 +149,11 @@ def test_an_adapter_that_is_lost_costs_its_own_rows_alone(
 
 def test_prompts_that_cannot_be_continued_cost_no_other_prompt_its_text(
     tiny_backbones: Mapping[str, Any],
-    reuse: Reuse,
+    folder_of: FolderOf,
 ) -> None:
     with ak.Host(tiny_backbones["gpt2"]) as host:
-        host.mount("poet", reuse("gpt2", Recipe("causal-lm", "lora")))
-        host.mount("judge", reuse("gpt2", Recipe("text-classification", "lora")))
+        host.mount("poet", folder_of("gpt2", Recipe("causal-lm", "lora")))
+        host.mount("judge", folder_of("gpt2", Recipe("text-classification", "lora")))
         texts = ["a fox", "my card was lost", "the quick brown"]
         rows: list[Any] = [("poet", texts[0]), ("judge", "a"), ("poet", texts[1]), ("poet", {}), ("poet", texts[2])]
         lengths = [4, 4, 0, 4, 6]

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 import adapterkit as ak
 from tests.host import artifacts
 from tests.host.artifacts import WORDS, Recipe, differences
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 
 WORLDS = {
     "bert": [
@@ -102,7 +102,7 @@ LENGTHS = (1, 2, 6, 13)
 
 
 @pytest.fixture(scope="module")
-def worlds(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> Any:
+def worlds(tiny_backbones: Mapping[str, Any], folder_of: FolderOf) -> Any:
     """Family -> (host, {(name, length): the adapter's own answer}), made when first asked for."""
     made: dict[str, tuple[ak.Host, dict[tuple[str, int], Any]]] = {}
 
@@ -110,7 +110,7 @@ def worlds(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> Any:
         if family not in made:
             host, alone = ak.Host(tiny_backbones[family], slots=4), {}
             for recipe in WORLDS[family]:
-                folder = reuse(family, recipe)
+                folder = folder_of(family, recipe)
                 host.mount(recipe.name, folder)
                 rows = [artifacts.row_of(recipe.kind, WORDS[:length]) for length in LENGTHS]
                 answers = artifacts.alone(folder, tiny_backbones[family], rows)

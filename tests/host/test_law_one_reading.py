@@ -16,7 +16,7 @@ from adapterkit.errors import AdapterkitError
 from tests.artifact.mutations import MANIFEST, resign
 from tests.host import artifacts
 from tests.host.artifacts import Recipe, differences, row_of
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 
 CASES = {
     "lora": Recipe("text-classification", "lora", "linear-mean"),
@@ -56,10 +56,10 @@ def answers(folder: Path, backbone: Any, host: Any, rows: list[dict[str, Any]]) 
 
 @pytest.mark.parametrize("name", CASES)
 def test_loading_and_mounting_read_every_setting_alike(
-    name: str, reuse: Reuse, tiny_backbones: Any, tmp_path: Path
+    name: str, folder_of: FolderOf, tiny_backbones: Any, tmp_path: Path
 ) -> None:
     backbone, recipe = tiny_backbones["bert"], CASES[name]
-    folder = Path(shutil.copytree(reuse("bert", recipe), tmp_path / "artifact"))
+    folder = Path(shutil.copytree(folder_of("bert", recipe), tmp_path / "artifact"))
     original = json.loads((folder / MANIFEST).read_bytes())
     rows = [row_of(recipe.kind, artifacts.WORDS[:7]), row_of(recipe.kind, artifacts.WORDS[9:12])]
     read, refused = 0, 0
@@ -83,8 +83,8 @@ def test_loading_and_mounting_read_every_setting_alike(
 
 
 @pytest.mark.parametrize("value", [MISSING, "auto"])
-def test_a_pooling_that_is_left_open_is_refused(value: Any, reuse: Reuse, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(reuse("bert", CASES["lora"]), tmp_path / "artifact"))
+def test_a_pooling_that_is_left_open_is_refused(value: Any, folder_of: FolderOf, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folder_of("bert", CASES["lora"]), tmp_path / "artifact"))
     changed = json.loads((folder / MANIFEST).read_bytes())
     changed["head"].pop("pooling") if value is MISSING else changed["head"].update(pooling=value)
     resign(folder, changed)

@@ -12,7 +12,7 @@ from typing import Any
 import adapterkit as ak
 from adapterkit.errors import MountError
 from tests.host.artifacts import WORDS, Recipe, differences
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 
 SECONDS = float(os.environ.get("ADAPTERKIT_THREADS_SECONDS", "3"))
 """How long the threads run; 30 for a thorough try."""
@@ -29,19 +29,21 @@ SECOND = {
 }
 
 
-def test_every_answer_is_that_of_a_version_that_was_mounted(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> None:
+def test_every_answer_is_that_of_a_version_that_was_mounted(
+    tiny_backbones: Mapping[str, Any], folder_of: FolderOf
+) -> None:
     texts = [" ".join(WORDS[:length]) for length in (1, 5, 12)]
     legal: dict[tuple[str, str], list[Any]] = {}
     with ak.Host(tiny_backbones["bert"]) as calm:
         for recipes in (FIRST, SECOND):
             for name, recipe in recipes.items():
-                calm.mount(name, reuse("bert", recipe))
+                calm.mount(name, folder_of("bert", recipe))
                 for text in texts:
                     legal.setdefault((name, text), []).extend(calm.predict([(name, {"text": text})]))
                 calm.unmount(name)
     host = ak.Host(tiny_backbones["bert"], slots=2)
     for name, recipe in FIRST.items():
-        host.mount(name, reuse("bert", recipe))
+        host.mount(name, folder_of("bert", recipe))
     over = time.monotonic() + SECONDS
     wrong: list[str] = []
     done = {"answers": 0, "changes": 0}
@@ -63,7 +65,7 @@ def test_every_answer_is_that_of_a_version_that_was_mounted(tiny_backbones: Mapp
         chance = random.Random(seed)
         while time.monotonic() < over and not wrong:
             name = chance.choice(list(FIRST))
-            folder = reuse("bert", chance.choice([FIRST, SECOND])[name])
+            folder = folder_of("bert", chance.choice([FIRST, SECOND])[name])
             act = chance.choice([host.swap, host.mount, lambda name, _: host.unmount(name)])
             try:
                 act(name, folder)

@@ -14,9 +14,9 @@ from adapterkit.manifest import open_manifest
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from tests.host.artifacts import Recipe
-from tests.host.conftest import Reuse, reuse
+from tests.host.conftest import FolderOf, folder_of
 
-__all__ = ["reuse"]
+__all__ = ["folder_of"]
 
 INTENT = Recipe("text-classification", "lora")
 OTHER = Recipe("text-classification", "houlsby", seed=5)
@@ -24,9 +24,9 @@ TAGS = Recipe("token-classification", "lora")
 
 
 @pytest.fixture(scope="module")
-def folders(reuse: Reuse) -> Mapping[str, Path]:
+def folders(folder_of: FolderOf) -> Mapping[str, Path]:
     """Task -> artifact."""
-    return {"intent": reuse("bert", INTENT), "other": reuse("bert", OTHER), "tags": reuse("bert", TAGS)}
+    return {"intent": folder_of("bert", INTENT), "other": folder_of("bert", OTHER), "tags": folder_of("bert", TAGS)}
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from adapterkit.manifest import open_manifest
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from tests.host.artifacts import Recipe
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 
 
 @pytest.fixture
-def writing(tiny_backbones: Any, reuse: Reuse) -> Iterator[tuple[Any, Fleet]]:
+def writing(tiny_backbones: Any, folder_of: FolderOf) -> Iterator[tuple[Any, Fleet]]:
     """The client of a service with a poet."""
     with Host(tiny_backbones["gpt2"]) as host:
-        fleet, folder = Fleet(host), reuse("gpt2", Recipe("causal-lm", "lora"))
+        fleet, folder = Fleet(host), folder_of("gpt2", Recipe("causal-lm", "lora"))
         fleet.mount("poet", str(folder), open_manifest(folder))
         with TestClient(create_app(fleet), base_url="http://test") as inner:
             yield openai.OpenAI(api_key="none", base_url="http://test/v1", http_client=inner), fleet

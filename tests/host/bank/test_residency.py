@@ -13,7 +13,7 @@ import adapterkit as ak
 from adapterkit.artifact import open_artifact
 from adapterkit.errors import ArtifactError
 from tests.host.artifacts import Recipe
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 
 RECIPES = [
     Recipe("text-classification", "lora"),
@@ -25,9 +25,9 @@ ROWS = [(str(number), {"text": "my card was lost"}) for number in range(4)]
 
 
 @pytest.fixture
-def folders(reuse: Reuse, tmp_path: Path) -> list[Path]:
+def folders(folder_of: FolderOf, tmp_path: Path) -> list[Path]:
     """Four artifacts that a test may damage."""
-    return [Path(shutil.copytree(reuse("bert", r), tmp_path / str(n))) for n, r in enumerate(RECIPES)]
+    return [Path(shutil.copytree(folder_of("bert", r), tmp_path / str(n))) for n, r in enumerate(RECIPES)]
 
 
 @pytest.fixture
@@ -107,13 +107,13 @@ def test_where_neither_file_nor_artifact_is_left_the_error_names_the_adapter(
 
 
 def test_another_version_in_the_folder_is_not_taken_for_the_mounted_one(
-    small: ak.Host, folders: list[Path], reuse: Reuse, tmp_path: Path
+    small: ak.Host, folders: list[Path], folder_of: FolderOf, tmp_path: Path
 ) -> None:
     small.predict(ROWS[2:])
     for path in waiting(tmp_path):
         path.unlink()
     shutil.rmtree(folders[0])
-    shutil.copytree(reuse("bert", Recipe("text-classification", "lora", seed=9)), folders[0])
+    shutil.copytree(folder_of("bert", Recipe("text-classification", "lora", seed=9)), folders[0])
 
     with pytest.raises(ArtifactError, match="cannot be read again"):
         small.predict([ROWS[0]])
@@ -169,12 +169,14 @@ def test_a_host_has_a_slot(tiny_backbones: Mapping[str, Any]) -> None:
         ak.Host(tiny_backbones["bert"], slots=0)
 
 
-def test_a_mounted_adapter_takes_the_bytes_of_its_own_numbers(tiny_backbones: Mapping[str, Any], reuse: Reuse) -> None:
+def test_a_mounted_adapter_takes_the_bytes_of_its_own_numbers(
+    tiny_backbones: Mapping[str, Any], folder_of: FolderOf
+) -> None:
     with ak.Host(tiny_backbones["bert"]) as host:
         for number, recipe in enumerate(RECIPES):
-            host.mount(str(number), reuse("bert", recipe))
+            host.mount(str(number), folder_of("bert", recipe))
             held = host._table[str(number)].seat.loaded
-            saved = open_artifact(reuse("bert", recipe)).state.values()
+            saved = open_artifact(folder_of("bert", recipe)).state.values()
 
             assert held is not None
             own = sum(tensor.untyped_storage().nbytes() for tensor in held.tensors())

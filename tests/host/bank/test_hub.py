@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.host import artifacts
 from tests.host.artifacts import Recipe, differences
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 from tests.hub import commit_of, serving
 
 OTHER = Recipe("text-classification", "lora", seed=9)
@@ -54,9 +54,9 @@ def asked_in_a_process(places: dict[str, str], **environment: str) -> dict[str, 
 
 
 def test_a_backbone_and_adapters_come_from_a_hub(
-    reuse: Reuse, tiny_backbones: Mapping[str, Any], tiny_folders: Mapping[str, Path], tmp_path: Path
+    folder_of: FolderOf, tiny_backbones: Mapping[str, Any], tiny_folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    good = reuse("bert", OTHER)
+    good = folder_of("bert", OTHER)
     damaged = Path(shutil.copytree(good, tmp_path / "damaged"))
     tensors = bytearray((damaged / "adapter_model.safetensors").read_bytes())
     tensors[-1] ^= 1

@@ -14,7 +14,7 @@ from adapterkit.host.engine.products import Merged
 from tests import tiny
 from tests.host import artifacts, worlds
 from tests.host.artifacts import WORDS, Recipe, differences
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 
 TOLERANCE = 1e-5
 FOLDED = {"lora", "lora-all", "lora-patterns", "lora-top", "pissa", "pissa-rslora"}
@@ -107,10 +107,10 @@ def test_few_tokens_take_the_two_narrow_products(tiny_backbones: Any, monkeypatc
 
 
 def test_a_host_that_may_merge_answers_many_rows_of_one_task(
-    tiny_backbones: Any, reuse: Reuse, folded: list[bool]
+    tiny_backbones: Any, folder_of: FolderOf, folded: list[bool]
 ) -> None:
     backbone, recipe = tiny_backbones["llama"], Recipe("text-classification", "lora-all-linear")
-    folder = reuse("llama", recipe)
+    folder = folder_of("llama", recipe)
     rows = [artifacts.row_of(recipe.kind, WORDS[:length]) for length in (3, 6, 9, 12) * 4]
     with ak.Host(backbone, merge=True) as host:
         host.mount("one", folder)

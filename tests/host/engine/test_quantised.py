@@ -11,7 +11,7 @@ from adapterkit.host.engine.engine import Engine
 from adapterkit.recipe import NoMethod
 from tests.host import artifacts, worlds
 from tests.host.artifacts import WORDS, Recipe, differences
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 
 TOLERANCE = 1e-5
 PACKAGES = {"int8": "torchao", "nf4": "bitsandbytes"}
@@ -66,11 +66,11 @@ def test_a_mixed_batch_answers_as_each_row_alone_under_the_method_itself(
 
 @pytest.mark.parametrize("family", RECIPES)
 def test_artifacts_made_on_full_weights_answer_as_each_does_alone(
-    tiny_backbones: Any, reuse: Reuse, family: str, form: str
+    tiny_backbones: Any, folder_of: FolderOf, family: str, form: str
 ) -> None:
     backbone = narrow(tiny_backbones, family, form)
     asked = {
-        recipe.name: (reuse(family, recipe), artifacts.row_of(recipe.kind, WORDS[:6])) for recipe in RECIPES[family]
+        recipe.name: (folder_of(family, recipe), artifacts.row_of(recipe.kind, WORDS[:6])) for recipe in RECIPES[family]
     }
     with ak.Host(backbone) as host:
         for name, (folder, _) in asked.items():

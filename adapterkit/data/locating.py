@@ -92,8 +92,10 @@ def _bases(root: str | Path | None, folder: str | Path | None) -> list[Path]:
 
 
 def _candidates(name: str, root: str | Path | None, folder: str | Path | None) -> list[Path]:
-    if "\x00" in name:
-        raise DataError("A file's name holds a NUL", [f"found: {name!r:.80}"])
+    longest = max((len(part.encode("utf-8", "replace")) for part in name.split("/")), default=0)
+    if "\x00" in name or longest > 255:
+        found = "a NUL" if "\x00" in name else f"a name of {longest:,} bytes, expected at most 255"
+        raise DataError("The source's name can be no file's", [f"found: {found} in {name!r:.80}"])
     path = Path(name).expanduser()
     return [path] if path.is_absolute() else [base / path for base in _bases(root, folder)]
 

@@ -159,10 +159,11 @@ def stream_rows(
     """
     opened = _Source(source, settings or _Plain(), columns, root, needs, split, folder, text_unit)
     names: dict[str, None] = {}
-    for _, row in islice(opened.read(Problems(opened.shown, at_once=True), streaming=True), PEEKED_ROWS):
-        names.update(dict.fromkeys(row))
-    if not names:
+    peeked = list(islice(opened.read(Problems(opened.shown, at_once=True), streaming=True), PEEKED_ROWS))
+    if not peeked:
         raise opened.without_rows()
+    for _, row in peeked:
+        names.update(dict.fromkeys(row))
     matched = opened.match(list(names), None)
 
     def rows() -> Iterator[Numbered]:

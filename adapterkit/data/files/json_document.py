@@ -50,7 +50,10 @@ def _in_lines(file: TextFile, format_: str) -> bool:
     head = file.head.replace("\r", "\n").strip(_SPACE)
     if head.startswith("[") and "\n" not in head:
         return False
-    first, second = _first_lines(file)
+    try:
+        first, second = _first_lines(file)
+    except DataError:  # a line that is too long to be held: a document, or an error that names it
+        return format_ == "jsonl" and not head.startswith("[")
     value = _value(first)
     if not second:
         if not isinstance(value, dict):
@@ -65,13 +68,9 @@ def _in_lines(file: TextFile, format_: str) -> bool:
 
 
 def _first_lines(file: TextFile) -> tuple[str, str]:
-    """The first two lines that are not blank, "" for each that is not there; a line without an end is none."""
-    lines = (line.strip(_SPACE) for _, line in file.lines(Problems("")))
-    try:
-        filled = filter(None, lines)
-        return next(filled, ""), next(filled, "")
-    except DataError:
-        return "", ""
+    """The first two lines that are not blank, "" for each that is not there."""
+    filled = filter(None, (line.strip(_SPACE) for _, line in file.lines(Problems(""))))
+    return next(filled, ""), next(filled, "")
 
 
 def _value(line: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 from pathlib import Path
 
 from adapterkit.data.files.compression import PACKED, file_head
@@ -124,9 +125,9 @@ def _table(file: TextFile) -> str:
     lines = head_lines(file)
     try:
         layout = find_layout(lines, ",", source=str(file.path))
-    except DataError:
+        widths = {len(cells) for cells in layout.records(lines) if cells}
+    except (DataError, csv.Error):
         return ""
-    widths = {len(cells) for cells in layout.records(lines) if cells}
     if len(widths) != 1 or max(widths) < 2 or len(lines) < 2 or layout.delimiter not in DELIMITERS:
         return ""
     return "tsv" if layout.delimiter == "\t" else "csv"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.long_texts import CHARACTERS_AT_ONCE, beginning, ids_in_pieces, in_groups, same_numbers
 from adapterkit.tasks.values import DEFAULT_MAX_TOKENS, IGNORED, Feature, Vocabulary
 
 Tokens = dict[str, list[int]]
@@ -52,35 +53,49 @@ def encode_texts(
 ) -> list[tuple[Tokens, int]]:
     """Every text (with its pair) as tokens with special ones, and the number of tokens cut away to fit `limit`.
 
-    A text without any token becomes one padding token that the model may see, so that every row has an answer.
+    A text without any token becomes one padding token that the model may see, so that every row has an answer. What is
+    cut from a very long text is estimated.
     """
     pairs = [None] * len(texts) if pairs is None else pairs
     done: list[tuple[Tokens, int]] = [({}, 0)] * len(texts)
+    sizes = [len(text) + len(pair or "") for text, pair in zip(texts, pairs, strict=True)]
+    known: dict[int, int] = {}
     for paired in (False, True):
         chosen = [index for index, pair in enumerate(pairs) if (pair is not None) == paired]
-        for index, tokens in zip(chosen, _call(vocabulary, texts, pairs, chosen, None), strict=True):
-            done[index] = (tokens, 0)
-        long = [index for index in chosen if len(done[index][0]["input_ids"]) > limit]
-        for index, tokens in zip(long, _call(vocabulary, texts, pairs, long, limit), strict=True):
-            done[index] = (tokens, len(done[index][0]["input_ids"]) - len(tokens["input_ids"]))
+        for group in in_groups(chosen, sizes):
+            first, behind = _beginnings(vocabulary, [texts[index] for index in group], limit)
+            second, behind_second = _beginnings(vocabulary, [pairs[index] or "" for index in group], limit)
+            whole = _call(vocabulary, first, second if paired else None, None)
+            long = [place for place, tokens in enumerate(whole) if len(tokens["input_ids"]) > limit]
+            cut = _call(vocabulary, [first[at] for at in long], [second[at] for at in long] if paired else None, limit)
+            shorter = dict(zip(long, cut, strict=True))
+            for place, index in enumerate(group):
+                tokens = shorter.get(place, whole[place])
+                lost = len(whole[place]["input_ids"]) - len(tokens["input_ids"])
+                kept = {name: same_numbers(values, known) for name, values in tokens.items()}
+                done[index] = (kept, lost + behind[place] + behind_second[place])
     return [(tokens if tokens["input_ids"] else _blank(vocabulary), lost) for tokens, lost in done]
 
 
-def _call(
-    vocabulary: Vocabulary,
-    texts: Sequence[str],
-    pairs: Sequence[str | None],
-    chosen: Sequence[int],
-    limit: int | None,
-) -> list[Tokens]:
-    if not chosen:
+def _beginnings(vocabulary: Vocabulary, texts: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
+    """What of each text is read for `limit` tokens, and about how many tokens stand behind it."""
+    begun = [beginning(vocabulary.tokenizer, text, limit) for text in texts]
+    return [text for text, _ in begun], [behind for _, behind in begun]
+
+
+def _call(vocabulary: Vocabulary, texts: Sequence[str], pairs: Sequence[str] | None, limit: int | None) -> list[Tokens]:
+    if not texts:
         return []
-    second = [pairs[index] for index in chosen] if pairs[chosen[0]] is not None else None
     cut: dict[str, Any] = {"truncation": False} if limit is None else {"truncation": True, "max_length": limit}
     batch = vocabulary.tokenizer(
-        [texts[index] for index in chosen], second, padding=False, return_attention_mask=True, verbose=False, **cut
+        list(texts),
+        None if pairs is None else list(pairs),
+        padding=False,
+        return_attention_mask=True,
+        verbose=False,
+        **cut,
     )
-    return [{name: list(values[place]) for name, values in batch.items()} for place in range(len(chosen))]
+    return [{name: list(values[place]) for name, values in batch.items()} for place in range(len(texts))]
 
 
 def _blank(vocabulary: Vocabulary) -> Tokens:
@@ -91,10 +106,18 @@ def _blank(vocabulary: Vocabulary) -> Tokens:
 
 def bare_ids(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of every text without special tokens, uncut."""
-    if not texts:
-        return []
-    batch = vocabulary.tokenizer(list(texts), add_special_tokens=False, truncation=False, padding=False, verbose=False)
-    return [list(ids) for ids in batch["input_ids"]]
+    sizes = list(map(len, texts))
+    found: list[list[int]] = []
+    known: dict[int, int] = {}
+    for group in in_groups(range(len(texts)), sizes):
+        if len(group) == 1 and sizes[group[0]] > CHARACTERS_AT_ONCE:
+            found.append(ids_in_pieces(vocabulary.tokenizer, texts[group[0]]))
+            continue
+        batch = vocabulary.tokenizer(
+            [texts[index] for index in group], add_special_tokens=False, truncation=False, padding=False, verbose=False
+        )
+        found += [same_numbers(ids, known) for ids in batch["input_ids"]]
+    return found
 
 
 def surroundings(vocabulary: Vocabulary) -> tuple[list[int], list[int]]:

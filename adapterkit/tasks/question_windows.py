@@ -7,6 +7,7 @@ from typing import Any
 from unicodedata import category
 
 from adapterkit.tasks.checked_rows import Cuts, numbers_of
+from adapterkit.tasks.long_texts import in_groups
 from adapterkit.tasks.values import IGNORED, Encoded, Feature, Row, Vocabulary
 
 Gold = list[tuple[str, int | None]]
@@ -41,9 +42,11 @@ def encode_windows(
     for index, room in enumerate(rooms):
         spans.setdefault(min(overlap, room // 2), []).append(index)
     found: dict[int, list[dict[str, Any]]] = {}
+    sizes = [len(row["context"]) for row in rows]
     for shared, chosen in spans.items():
-        for index, window in _call(rows, questions, chosen, tokenizer, limit, shared):
-            found.setdefault(index, []).append(window)
+        for group in in_groups(chosen, sizes):
+            for index, window in _call(rows, questions, group, tokenizer, limit, shared):
+                found.setdefault(index, []).append(window)
     beyond: list[int] = []
     for index in range(len(rows)):
         windows = [window.pop("offsets") for window in found[index]]

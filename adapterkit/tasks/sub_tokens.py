@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adapterkit.tasks.long_texts import in_groups
 from adapterkit.tasks.values import Vocabulary
 
 
@@ -12,25 +13,29 @@ def first_tokens(rows: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[
 
     A token belongs to the word of its first character that is not the space between two words.
     """
-    if not rows:
-        return []
-    batch = vocabulary.tokenizer(
-        [" ".join(words) for words in rows],
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
+    texts = [" ".join(words) for words in rows]
     found = []
-    for words, ids, offsets in zip(rows, batch["input_ids"], batch["offset_mapping"], strict=True):
-        word_at: list[int] = []
-        for place, word in enumerate(words):
-            word_at += [place] * len(word) + [-1]
-        firsts: dict[int, int] = {}
-        for token, (start, stop) in enumerate(offsets):
-            owner = next((word_at[at] for at in range(start, stop) if word_at[at] >= 0), -1)
-            if owner >= 0 and owner not in firsts:
-                firsts[owner] = token
-        found.append((list(ids), firsts))
+    for group in in_groups(range(len(texts)), list(map(len, texts))):
+        batch = vocabulary.tokenizer(
+            [texts[index] for index in group],
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        for index, ids, offsets in zip(group, batch["input_ids"], batch["offset_mapping"], strict=True):
+            found.append((list(ids), _firsts(rows[index], offsets)))
     return found
+
+
+def _firsts(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> dict[int, int]:
+    word_at: list[int] = []
+    for place, word in enumerate(words):
+        word_at += [place] * len(word) + [-1]
+    firsts: dict[int, int] = {}
+    for token, (start, stop) in enumerate(offsets):
+        owner = next((word_at[at] for at in range(start, stop) if word_at[at] >= 0), -1)
+        if owner >= 0 and owner not in firsts:
+            firsts[owner] = token
+    return firsts

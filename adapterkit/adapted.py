@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,14 @@ from adapterkit.data import asked_of, group_by_length
 from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
-from adapterkit.methods.attachment import Attachment
 from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.table import attach
 from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Task, Vocabulary
+
+if TYPE_CHECKING:
+    from adapterkit.methods.attachment import Attachment
 
 PREFIX = "base_model.model."
 """What PEFT puts before every path in a model's file."""

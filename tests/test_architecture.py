@@ -83,7 +83,9 @@ COSTS: dict[str, set[str]] = {
     "adapterkit.metrics": HEAVY | SCORERS,
     "adapterkit.training": HEAVY,
     "adapterkit.sweeping": HEAVY,
-    "adapterkit.heads": BROUGHT_ALONG,
+    "adapterkit.host": BROUGHT_ALONG,
+    "adapterkit.training.run": BROUGHT_ALONG - {"accelerate"},
+    "adapterkit.evaluation": BROUGHT_ALONG - {"accelerate"},
 }
 """Module -> what is not in memory when it and those above it are imported, one after the other."""
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
 from adapterkit.backbone.plain_attention import attend_plainly
 from adapterkit.backbone.pretrained import is_model
@@ -90,6 +89,8 @@ def attention_forward(
         attended = _plain(query, key, value, attention_mask, dropout, scaling, causal, position_bias)
         if attended is not None:
             return attended.transpose(1, 2), None
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
     found: tuple[Tensor, None] = sdpa_attention_forward(
         module,
         query,
@@ -177,6 +178,8 @@ def _bias(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, positio
 
 def _for_every_head(key: Tensor, query: Tensor) -> Tensor:
     """Keys or values that several heads share, once for each of them."""
+    from transformers.integrations.sdpa_attention import repeat_kv
+
     repeated: Tensor = repeat_kv(key, query.shape[1] // key.shape[1])
     return repeated
 

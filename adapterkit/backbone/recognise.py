@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import Conv1D
 
 from adapterkit.backbone.anatomies import ANATOMIES
@@ -154,3 +154,19 @@ def _unknown_family(trunk: nn.Module, linears: Sequence[str]) -> SiteError:
         f"Heads alone can be trained on it: method.kind=none. Known layers: {known}. A new one is one entry in "
         "adapterkit.backbone.anatomies.",
     )
+
+
+def hidden_width(module: nn.Module) -> int:
+    """Width of the output of a linear or a norm.
+
+    Raises:
+        SiteError: it is neither.
+    """
+    if isinstance(module, Conv1D):
+        return int(module.nf)
+    if isinstance(getattr(module, "out_features", None), int):
+        return int(module.out_features)  # type: ignore[arg-type]
+    weight = getattr(module, "weight", None)
+    if is_norm(module) and isinstance(weight, Tensor):
+        return weight.numel()
+    raise SiteError(f"a bottleneck wraps a linear or a norm, and this is a {type(module).__name__}")

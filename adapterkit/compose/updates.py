@@ -16,10 +16,10 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.config import make_config
 from adapterkit.backbone import Backbone, Site
+from adapterkit.backbone.recognise import hidden_width
 from adapterkit.compose.lowrank import LowRank
 from adapterkit.compose.mountable import MethodState
 from adapterkit.errors import CompositionError
-from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.lora.choosing import plain
 from adapterkit.methods.lora.moved_weight import is_transposed
 from adapterkit.methods.table import method_of

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from adapterkit.errors import SiteError
 from adapterkit.methods.lowest_layer import Layered
+from adapterkit.methods.wrapped import is_wrapped
 
 
 def adapted_paths(trunk: nn.Module) -> list[str]:
     """Where in a trunk an adapter is attached."""
-    return [path for path, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
+    return [path for path, module in trunk.named_modules() if is_wrapped(module)]
 
 
 P = TypeVar("P", bound=Layered)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from adapterkit.host.engine.products import Addition, Norm, Weights
 from adapterkit.host.engine.structure import FusionPiece
-from adapterkit.methods.bottleneck.config import ACTIVATIONS
-from adapterkit.methods.bottleneck.equations import bottleneck_input
+from adapterkit.methods.equations import ACTIVATIONS, bottleneck_input
 
 
 class FusionAddition(Addition):

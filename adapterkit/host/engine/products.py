@@ -18,7 +18,7 @@ from transformers import Conv1D
 
 from adapterkit.errors import RoutingError
 from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
-from adapterkit.methods.bottleneck.config import ACTIVATIONS
+from adapterkit.methods.equations import ACTIVATIONS
 
 MERGE_FROM = 4.0
 """From how many times as many tokens as equal multiplications a weight is folded: its way through memory costs too."""

@@ -12,7 +12,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from adapterkit.artifact.tensors import all_finite
@@ -28,6 +27,7 @@ from adapterkit.methods.lora.choosing import choose, pattern_value
 from adapterkit.methods.lora.moved_weight import is_transposed
 from adapterkit.methods.lowest_layer import BELOW_ALL_LAYERS, lowest_layers
 from adapterkit.methods.reach import adapted_paths
+from adapterkit.methods.wrapped import is_wrapped
 from adapterkit.recipe import LoraMethod
 
 _Known = dict[tuple[str, tuple[str, ...], Layout], Permutation]
@@ -172,7 +172,7 @@ def _take_biases(
     modules = {
         path: module
         for path, module in backbone.trunk.named_modules()
-        if isinstance(getattr(module, "bias", None), nn.Parameter) and not isinstance(module, BaseTunerLayer)
+        if isinstance(getattr(module, "bias", None), nn.Parameter) and not is_wrapped(module)
     }
     if method.bias == "lora_only":
         wanted = {path: target for path, (_, target) in targets.items() if path in modules}

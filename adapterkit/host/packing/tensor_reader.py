@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.recognise import hidden_width
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Packed
-from adapterkit.methods.bottleneck.layer import hidden_width
 from adapterkit.methods.lora.moved_weight import is_transposed
+from adapterkit.methods.wrapped import bare
 
 REFUSED = "these tensors are not those of the method on this backbone"
 REMEDY = "Load the backbone that the artifact was trained on, or fetch the artifact again."
@@ -64,9 +64,7 @@ def _in_trunk(target: str, known: Mapping[str, Any]) -> str | None:
 
 def sizes_of(backbone: Backbone, path: str) -> tuple[int, int]:
     """Outputs and inputs of a linear of the trunk."""
-    linear: Any = backbone.trunk.get_submodule(path)
-    if isinstance(linear, BaseTunerLayer):
-        linear = linear.get_base_layer()
+    linear: Any = bare(backbone.trunk.get_submodule(path))
     return hidden_width(linear), int(linear.nx if is_transposed(linear) else linear.in_features)
 
 

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import torch
 from peft import PeftConfig
-from torch import Tensor
-from torch.nn import functional
 
 from adapterkit.errors import ArtifactError
+from adapterkit.methods.equations import ACTIVATIONS, PLACEMENTS
 
-PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-    "tanh": functional.tanh,
-    "sigmoid": torch.sigmoid,
-    "leaky_relu": functional.leaky_relu,
-    "identity": torch.clone,
-}
 WIDEST = 1 << 16
 
 _MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)

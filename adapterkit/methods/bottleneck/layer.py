@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import Conv1D
 
-from adapterkit.backbone.recognise import is_norm
+from adapterkit.backbone.recognise import hidden_width
 from adapterkit.errors import MergeError, SiteError
-from adapterkit.methods.bottleneck.config import ACTIVATIONS, BottleneckConfig
-from adapterkit.methods.bottleneck.equations import bottleneck, bottleneck_input
+from adapterkit.methods.bottleneck.config import BottleneckConfig
 from adapterkit.methods.bottleneck.tap import Tap
+from adapterkit.methods.equations import ACTIVATIONS, bottleneck, bottleneck_input
 from adapterkit.methods.fused.bottleneck import BottleneckTensors, add_bottleneck
 from adapterkit.methods.fused.dtype import product_dtype
 
@@ -228,19 +227,3 @@ def refuse_merge() -> None:
         ["an activation stands between its two projections, so no weight of the backbone can hold it"],
         "Keep it attached, or train LoRA where a merged model is needed.",
     )
-
-
-def hidden_width(module: nn.Module) -> int:
-    """Width of the output of a linear or a norm.
-
-    Raises:
-        SiteError: it is neither.
-    """
-    if isinstance(module, Conv1D):
-        return int(module.nf)
-    if isinstance(getattr(module, "out_features", None), int):
-        return int(module.out_features)  # type: ignore[arg-type]
-    weight = getattr(module, "weight", None)
-    if is_norm(module) and isinstance(weight, Tensor):
-        return weight.numel()
-    raise SiteError(f"a bottleneck wraps a linear or a norm, and this is a {type(module).__name__}")

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
+from adapterkit.backbone.recognise import hidden_width
 from adapterkit.errors import AdapterkitError, SiteError
 from adapterkit.methods.bottleneck.config import BottleneckConfig
-from adapterkit.methods.bottleneck.layer import BASE_ROW, BottleneckLayer, hidden_width, refuse_merge
+from adapterkit.methods.bottleneck.layer import BASE_ROW, BottleneckLayer, refuse_merge
 
 
 class BottleneckModel(BaseTuner):

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterkit.methods.bottleneck.equations import bottleneck, bottleneck_input
-from adapterkit.methods.bottleneck.layer import hidden_width
+from adapterkit.backbone.recognise import hidden_width
 from adapterkit.methods.bottleneck.tap import Tap
+from adapterkit.methods.equations import bottleneck, bottleneck_input
 from adapterkit.methods.layer import WrappingLayer
 from adapterkit.recipe import BottleneckMethod
 

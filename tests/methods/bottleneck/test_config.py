@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from adapterkit.errors import ArtifactError
-from adapterkit.methods.bottleneck.config import ACTIVATIONS, PLACEMENTS, BottleneckConfig
+from adapterkit.methods.bottleneck.config import BottleneckConfig
+from adapterkit.methods.equations import ACTIVATIONS, PLACEMENTS
 from adapterkit.recipe import BottleneckMethod
 
 GOOD: dict[str, Any] = {"target_modules": ["b.x", "a.x"], "placement": "houlsby", "width": 2}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone.dropout import mask_like
-from adapterkit.methods.bottleneck.config import ACTIVATIONS
+from adapterkit.methods.equations import ACTIVATIONS
 from adapterkit.methods.fused import bottleneck as fused
 from adapterkit.methods.fused.bottleneck import BottleneckTensors, add_bottleneck
 

@@ -1,16 +1,27 @@
-"""What a bottleneck reads and what it adds: the equations alone, for every layer that needs them.
+"""What a bottleneck reads and what it adds: the equations alone, for every layer that needs them, PEFT's or not.
 
 Axes: … any leading axes (rows, tokens), D hidden width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from adapterkit.methods.bottleneck.config import ACTIVATIONS
+PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "tanh": functional.tanh,
+    "sigmoid": torch.sigmoid,
+    "leaky_relu": functional.leaky_relu,
+    "identity": torch.clone,
+}
 
 
 def bottleneck_input(

@@ -2,7 +2,8 @@
 
 Text formats are read by their own readers here, because `datasets` guesses types, does not say on which line a file
 is broken, and answers from its cache; hub data sets and Parquet's features go through `datasets`. Values are exactly
-what the file says: a whole number stays whole, a missing key is None, lists stay nested, CSV cells are text.
+what the file says: a whole number stays whole, a missing key is None, lists stay nested, CSV cells are text, unless all
+of a column write lists.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened, TextUnit
 from adapterkit.data.files.opening import open_file
 from adapterkit.data.files.text import look_at
 from adapterkit.data.locating import Located, locate
+from adapterkit.data.nested import find_nested, with_nested
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Reading, Row, Rows, RowStream
 from adapterkit.errors import DataError
@@ -114,8 +116,10 @@ def read_rows(
         if row.keys() != names.keys():
             names.update(dict.fromkeys(row))
     matched = opened.match(list(names), problems)
-    whole = ((number, rename(row if len(row) == len(names) else {**names, **row}, matched)) for number, row in held)
-    checked = list(watched(whole, TypeWatch(problems, needs, opened.unit)))
+    whole = [(number, rename(row if len(row) == len(names) else {**names, **row}, matched)) for number, row in held]
+    nested = find_nested(whole, needs or {}, problems, opened.unit)
+    read = with_nested(whole, nested, needs or {}, problems, opened.unit)
+    checked = list(watched(read, TypeWatch(problems, needs, opened.unit)))
     problems.check()
     rows, numbers = (row for _, row in checked), (number for number, _ in checked)
     return Rows(rows, numbers, str(source), opened.located.path, opened.reading(matched))
@@ -131,8 +135,10 @@ def named_rows(
     problems = Problems(rows.source, "Correct these rows, or leave them out.")
     matched = match_columns(rows.columns, columns or {}, needs, rows.source)
     missing = dict.fromkeys(rows.columns)
-    numbered = ((number, rename({**missing, **row}, matched)) for number, row in zip(rows.numbers, rows, strict=True))
-    checked = list(watched(numbered, TypeWatch(problems, needs, "row")))
+    numbered = [(number, rename({**missing, **row}, matched)) for number, row in zip(rows.numbers, rows, strict=True)]
+    nested = find_nested(numbered, needs or {}, problems, "row")
+    read = with_nested(numbered, nested, needs or {}, problems, "row")
+    checked = list(watched(read, TypeWatch(problems, needs, "row")))
     problems.check()
     reading = replace(rows.reading, columns=matched)
     return Rows((row for _, row in checked), rows.numbers, rows.source, rows.path, reading)
@@ -159,18 +165,21 @@ def stream_rows(
     """
     opened = _Source(source, settings or _Plain(), columns, root, needs, split, folder, text_unit)
     names: dict[str, None] = {}
-    peeked = list(islice(opened.read(Problems(opened.shown, at_once=True), streaming=True), PEEKED_ROWS))
+    at_once = Problems(opened.shown, at_once=True)
+    peeked = list(islice(opened.read(at_once, streaming=True), PEEKED_ROWS))
     if not peeked:
         raise opened.without_rows()
     for _, row in peeked:
         names.update(dict.fromkeys(row))
     matched = opened.match(list(names), None)
+    nested = find_nested([(n, rename(row, matched)) for n, row in peeked], needs or {}, at_once, opened.unit)
 
     def rows() -> Iterator[Numbered]:
         problems = Problems(opened.shown, "Correct this line, or leave it out.", at_once=True)
         read = opened.read(problems, streaming=True)
         whole = ((number, rename({**names, **row}, matched)) for number, row in read)
-        return iter(watched(whole, TypeWatch(problems, needs, opened.unit)))
+        unwritten = with_nested(whole, nested, needs or {}, problems, opened.unit)
+        return iter(watched(unwritten, TypeWatch(problems, needs, opened.unit)))
 
     present = list(rename(dict.fromkeys(names), matched))
     return RowStream(rows, str(source), present, opened.located.path, opened.reading(matched))

@@ -47,11 +47,33 @@ def split_validation(
     if not chosen:
         raise DataError(
             f"{rows.source}: no row is left for validation",
-            [f"found: {len(rows)} rows in {len(sizes)} classes, a share of {share}"],
+            [
+                f"found: {len(rows):,} rows in {len(sizes):,} classes, a share of {share}",
+                _why_none(share, sizes, {name: list(map(len, found.values())) for name, found in groups.items()}),
+            ],
             "Name a validation file (data.validation=path), raise the share, or go without (data.validation=null).",
         )
     everything = range(len(rows))
     return rows.select(i for i in everything if i not in chosen), rows.select(i for i in everything if i in chosen)
+
+
+def _why_none(share: float, sizes: dict[str, int], alike: dict[str, list[int]]) -> str:
+    """Why a share of classes of these sizes is no row.
+
+    Args:
+        alike: class -> how many rows are alike, for each of its different rows.
+    """
+    if max(sizes.values()) == 1:
+        return "every class has one row, which training keeps"
+    wanted = _quotas(sizes, share)
+    if not any(wanted.values()):
+        return f"{share} of {sum(sizes.values()):,} rows is less than one row"
+    different = sum(map(len, alike.values()))
+    fewest = min(min(alike[name]) for name, quota in wanted.items() if quota)
+    return (
+        f"only {different:,} rows are different: those that are alike stay on one side, and the smallest such group has"
+        f" {fewest:,} rows, where the share has room for {max(wanted.values()):,}"
+    )
 
 
 def split_stream(stream: RowStream, share: float, seed: int = 0) -> tuple[RowStream, RowStream]:

@@ -56,6 +56,8 @@ def evaluate(
     checked = opened.task.check_rows(rows, "score")
     if checked.problems:
         logger.warning(unusable_note(rows.source, len(rows), checked.problems))
+    for note in opened.task.notes(checked.rows):
+        logger.warning("%s: %s", rows.source, note)
     with opened.adapted(find_backbone(opened, backbone)) as adapted:
         encoded = adapted.task.encode(checked.rows, adapted.vocabulary, "score")
         for note in encoded.notes:

@@ -17,12 +17,16 @@ class Column:
         meaning: one line for help texts and errors.
         aliases: names under which data sets often call it; tried in this order.
         target: whether it holds the answer.
+        nested: whether its values may be lists or objects, so that texts that write these are read as such.
+        separable: whether one text may hold several values, with `task.label_separator` between them.
     """
 
     required: bool
     meaning: str
     aliases: tuple[str, ...] = ()
     target: bool = False
+    nested: bool = False
+    separable: bool = False
 
 
 COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
@@ -30,24 +34,40 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "text": Column(True, "the text", ("sentence", "sentence1", "premise", "content", "utterance", "review")),
         "text_pair": Column(False, "a second text, read together with the first", ("sentence2", "hypothesis")),
         "label": Column(
-            True, "a label, a list of labels, or a number", ("labels", "target", "intent", "category", "class"), True
+            True,
+            "a label, a list of labels, or a number",
+            ("labels", "target", "intent", "category", "class"),
+            target=True,
+            nested=True,
+            separable=True,
         ),
     },
     "token-classification": {
         "text": Column(False, "a text to split at white space, where there are no tokens", ("sentence",)),
-        "tokens": Column(False, "the words, as a list", ("words",)),
-        "tags": Column(True, "one tag per word, as a list", ("ner_tags", "labels", "upos", "pos_tags"), True),
+        "tokens": Column(False, "the words, as a list", ("words",), nested=True, separable=True),
+        "tags": Column(
+            True,
+            "one tag per word, as a list",
+            ("ner_tags", "labels", "upos", "pos_tags"),
+            target=True,
+            nested=True,
+            separable=True,
+        ),
     },
     "question-answering": {
         "question": Column(True, "the question", ("query",)),
         "context": Column(True, "the text that holds the answer", ("passage", "paragraph", "document")),
         "answers": Column(
-            True, "{text: [...], answer_start: [...]}, character offsets; empty lists: no answer", ("answer",), True
+            True,
+            "{text: [...], answer_start: [...]}, character offsets; empty lists: no answer",
+            ("answer",),
+            target=True,
+            nested=True,
         ),
     },
     "multiple-choice": {
         "question": Column(True, "the question, or the beginning that a choice continues", ("query", "startphrase")),
-        "choices": Column(True, "the choices, as a list", ("options", "endings", "answers")),
+        "choices": Column(True, "the choices, as a list", ("options", "endings", "answers"), nested=True),
         "context": Column(False, "a text to read before the question", ("passage", "article")),
         "label": Column(
             True, "the right choice: its position from 0, its letter, or its text", ("answer", "answerKey"), True
@@ -58,7 +78,9 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "text": Column(False, "a document, or to predict the beginning of one", ("content", "document")),
         "prompt": Column(False, "what a completion follows", ("instruction",)),
         "completion": Column(False, "what follows the prompt", ("response", "output"), True),
-        "messages": Column(False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat")),
+        "messages": Column(
+            False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat"), nested=True
+        ),
     },
     "seq2seq-lm": {
         "source": Column(True, "the text to read", ("input", "document", "article", "text", "question")),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from adapterkit.data import Rows
 from adapterkit.data.columns import find_columns
+from adapterkit.data.nested import parse_nested
 from adapterkit.errors import AdapterkitError, BadRowError, DataError
 from adapterkit.recipe.suggestions import nearest
 from adapterkit.tasks.protocol import Feature, Task, Vocabulary
@@ -52,7 +53,8 @@ class Asked:
             named: dict[str, Any] | str = self._of_text(row)
         elif isinstance(row, Mapping):
             matched = find_columns(row, self._as_in_training(row), self.task.columns)
-            named = {n: row[column] for n, column in matched.items() if not self.task.columns[n].target}
+            read = {n: column for n, column in self.task.columns.items() if n in matched and not column.target}
+            named = {n: _unwritten(row[matched[n]]) if c.nested else row[matched[n]] for n, c in read.items()}
         else:
             named = f"found {type(row).__name__}, expected a dict with the task's columns, or text"
         problem = named if isinstance(named, str) else self.task.problem_of(named, "predict")
@@ -89,6 +91,12 @@ class Asked:
             if isinstance(column, str) and column not in matched.values() and (near := nearest(column, names)):
                 return f"; did you mean {near!r} by {column!r}?"
         return ""
+
+
+def _unwritten(value: Any) -> Any:
+    """The list or object that a text of a table writes; what it does not write stays as it is."""
+    found = parse_nested(value) if isinstance(value, str) else None
+    return value if found is None else found
 
 
 def text_column(task: Task) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from adapterkit.data.rows import as_rows
 from adapterkit.errors import DataError
@@ -64,16 +66,42 @@ def listed(problems: Iterable[str]) -> list[str]:
 
 
 def text_problem(row: Row, *names: str) -> str | None:
-    """What is wrong with the text columns `names` of a row; None where each holds text. Blank text is text."""
+    """What is wrong with the text columns `names` of a row; None where each holds text.
+
+    Blank text is no text: a table cannot write it, so that it would count in some formats and not in others.
+    """
     for name in names:
         value = row.get(name)
-        if value is None:
+        if is_missing(value):
             return f"no {name}"
-        if not isinstance(value, str):
-            return f"{name} is {type(value).__name__}, expected text"
-        if _has_lone_surrogate(value):
-            return f"{name} holds half of a surrogate pair, which no tokenizer can read"
+        if problem := string_problem(value, name):
+            return problem
     return None
+
+
+def string_problem(value: Any, name: str) -> str | None:
+    """What is wrong with a text that may be blank: a word of several, or a choice."""
+    if value is None:
+        return f"no {name}"
+    if not isinstance(value, str):
+        return f"{name} is {type(value).__name__}, expected text"
+    return f"{name} holds half of a surrogate pair, which no tokenizer can read" if _has_lone_surrogate(value) else None
+
+
+def optional_text(row: Row, name: str) -> str | None:
+    """The text of a column that a row may lack."""
+    value: str | None = row.get(name)
+    return None if is_missing(value) else value
+
+
+def is_missing(value: Any) -> bool:
+    """Whether nothing is written: null, blank text, or the NaN of a data frame."""
+    return value is None or (isinstance(value, str) and not value.strip()) or is_nan(value)
+
+
+def is_nan(value: Any) -> bool:
+    """Whether this is a data frame's sign for nothing."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _has_lone_surrogate(text: str) -> bool:

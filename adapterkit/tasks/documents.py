@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from adapterkit.errors import BackboneError, DataError
-from adapterkit.tasks.checked_rows import listed, numbers_of, text_problem
+from adapterkit.tasks.checked_rows import is_missing, listed, numbers_of, optional_text, string_problem, text_problem
 from adapterkit.tasks.encoding import bare_ids, needs_fast, surroundings
 from adapterkit.tasks.values import Row, Vocabulary
 
@@ -32,16 +32,16 @@ def document_problem(row: Row, *, predict: bool, completions_only: bool) -> str 
     """Why a row is no document; None where it is one."""
     if row.get("messages") is not None:
         return _chat_problem(row["messages"], completions_only and not predict)
-    if row.get("prompt") is not None:
+    if not is_missing(row.get("prompt")):
         problem = text_problem(row, "prompt")
         if problem or predict:
             return problem
-        return text_problem(row, "completion") or (None if row["completion"] else "completion is empty")
-    if row.get("text") is None:
+        return text_problem(row, "completion")
+    if is_missing(row.get("text")):
         return "no text, no prompt with completion, and no messages"
     if completions_only and not predict:
         return "a text has no completion, and completions_only is set"
-    return text_problem(row, "text") or (None if predict or row["text"] else "text is empty")
+    return text_problem(row, "text")
 
 
 def encode_documents(rows: Sequence[Row], vocabulary: Vocabulary, *, completions_only: bool) -> list[Document]:
@@ -63,13 +63,13 @@ def encode_documents(rows: Sequence[Row], vocabulary: Vocabulary, *, completions
     if bad:
         raise DataError(f"{len(bad)} rows are no documents", listed(bad))
     begin, end = _begin(vocabulary), _end(vocabulary)
-    texts = bare_ids(vocabulary, [row.get("prompt") or row.get("text") or "" for row in rows])
+    texts = bare_ids(vocabulary, [optional_text(row, "prompt") or optional_text(row, "text") or "" for row in rows])
     completions = bare_ids(vocabulary, [row.get("completion") or "" for row in rows])
     found = []
     for row, ids, completion in zip(rows, texts, completions, strict=True):
         if row.get("messages") is not None:
             found.append(_chat(row["messages"], vocabulary, completions_only=completions_only))
-        elif row.get("prompt") is not None:
+        elif not is_missing(row.get("prompt")):
             known = [*begin, *ids]
             counted = [not completions_only] * len(known) + [True] * (len(completion) + len(end))
             characters = len(row["completion"]) + (0 if completions_only else len(row["prompt"]))
@@ -83,7 +83,7 @@ def encode_documents(rows: Sequence[Row], vocabulary: Vocabulary, *, completions
 def encode_prompts(rows: Sequence[Row], vocabulary: Vocabulary) -> list[list[int]]:
     """The tokens that generation continues: a prompt, a beginning, or a chat up to the assistant's turn."""
     begin = _begin(vocabulary)
-    texts = bare_ids(vocabulary, [row.get("prompt") or row.get("text") or "" for row in rows])
+    texts = bare_ids(vocabulary, [optional_text(row, "prompt") or optional_text(row, "text") or "" for row in rows])
     found = []
     for row, ids in zip(rows, texts, strict=True):
         if row.get("messages") is not None:
@@ -110,8 +110,9 @@ def _chat_problem(messages: Any, needs_assistant: bool) -> str | None:
     for place, message in enumerate(messages):
         if not isinstance(message, Mapping):
             return f"messages[{place}] is {type(message).__name__}, expected role and content"
-        if problem := text_problem(message, "role", "content"):
-            return f"messages[{place}]: {problem}"
+        for name in ("role", "content"):
+            if problem := string_problem(message.get(name), name):
+                return f"messages[{place}]: {problem}"
     if needs_assistant and not any(message["role"] == ASSISTANT for message in messages):
         return f"no turn of the {ASSISTANT}, and completions_only is set"
     return None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.tasks.checked_rows import listed
+from adapterkit.tasks.checked_rows import is_missing, listed
 
 Wanted = Mapping[str, float] | Literal["balanced"]
 
@@ -34,16 +34,6 @@ def number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
-
-
-def is_nan(value: Any) -> bool:
-    """Whether this is a data frame's sign for nothing."""
-    return isinstance(value, float) and math.isnan(value)
-
-
-def is_missing(value: Any) -> bool:
-    """Whether nothing is written: null, blank text, or the NaN of a data frame."""
-    return value is None or (isinstance(value, str) and not value.strip()) or is_nan(value)
 
 
 def label_name(value: Any) -> str:

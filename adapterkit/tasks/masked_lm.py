@@ -62,7 +62,7 @@ class MaskedLm(UnlabelledTask):
     }
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
-        return text_problem(row, "text") or (None if row["text"].strip() else "text is blank")
+        return text_problem(row, "text")
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         if vocabulary.tokenizer.mask_token_id is None:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Metric
+from adapterkit.metrics import LabelScore, Metric, multi_label_scores
 from adapterkit.metrics import classification as scores
 from adapterkit.tasks.checked_rows import listed
 from adapterkit.tasks.labels import (
@@ -139,6 +139,9 @@ class MultiLabel(TextProblem):
         probabilities = dict(zip(self.labels, values, strict=True))
         chosen = [label for label, probability in probabilities.items() if probability >= THRESHOLD]
         return {"labels": chosen, "probabilities": probabilities}
+
+    def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
+        return multi_label_scores(self.labels, read, predicted_NC >= THRESHOLD)
 
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
         return scores.multi_label(np.asarray(read), predicted_NC >= THRESHOLD, resamples, seed)

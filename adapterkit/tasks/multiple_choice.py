@@ -18,9 +18,18 @@ from adapterkit.metrics import Metric, bootstrap, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
-from adapterkit.tasks.checked_rows import Cuts, check, listed, numbers_of, text_problem
+from adapterkit.tasks.checked_rows import (
+    Cuts,
+    check,
+    is_missing,
+    listed,
+    numbers_of,
+    optional_text,
+    string_problem,
+    text_problem,
+)
 from adapterkit.tasks.encoding import encode_texts, longest, pad
-from adapterkit.tasks.labels import is_missing, label_name, stands_for_none
+from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
 from adapterkit.tasks.protocol import (
     Batch,
@@ -89,14 +98,14 @@ class MultipleChoice(UnlabelledTask):
 
     def _problem(self, row: Row, purpose: Purpose, reading: str) -> str | None:
         """Why a row cannot be used where labels are read in one way, or in any way where it is ""."""
-        problem = text_problem(row, "question", *(["context"] if row.get("context") is not None else []))
+        problem = text_problem(row, "question", *(["context"] if not is_missing(row.get("context")) else []))
         if problem:
             return problem
         choices = choices_of(row)
         if choices is None:
             return "no choices" if row.get("choices") is None else "choices is not a list of texts"
         for place, choice in enumerate(choices):
-            if problem := text_problem({"choice": choice}, "choice"):
+            if problem := string_problem(choice, "choice"):
                 return f"choices[{place}]: {problem}"
         if purpose == "predict":
             return None if choices else "no choices"
@@ -136,7 +145,7 @@ class MultipleChoice(UnlabelledTask):
         seconds: list[str | None] = []
         for index, row in enumerate(rows):
             for choice in choices_of(row) or []:
-                context, question = row.get("context"), row["question"]
+                context, question = optional_text(row, "context"), row["question"]
                 owners.append(index)
                 firsts.append(question if context is None else context)
                 seconds.append(choice if context is None else f"{question} {choice}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.metrics import Metric
+from adapterkit.metrics import LabelScore, Metric
 from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
@@ -132,6 +132,10 @@ class Task(ABC):
     def notes(self, rows: Sequence[Row]) -> list[str]:
         """What a user should know of how the targets of these rows, all usable, were read."""
         return []
+
+    def is_countable(self, label: str) -> bool:
+        """Whether rows with this label are worth counting by themselves."""
+        return True
 
     def telling_metric(self, rows: Sequence[Row]) -> tuple[str, str]:
         """The metric to pick a state by on these usable rows: the main one, or another with the reason.
@@ -295,6 +299,12 @@ class Task(ABC):
 
         `features` and `outputs` are those of `encode(rows, …, "score")`, all of them, in the same order.
         """
+
+    def by_label(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> dict[str, LabelScore]:
+        """How well each label, or type of entity, is answered; {} without labels. Arguments as those of `score`."""
+        return {}
 
     def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Task:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""

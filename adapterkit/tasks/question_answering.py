@@ -86,8 +86,6 @@ class QuestionAnswering(Task):
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         problem = text_problem(row, "question", "context")
-        if problem is None and not row["context"].strip():
-            problem = "context is blank"
         if problem or purpose == "predict":
             return problem
         answers = gold_answers(row.get("answers"))

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from adapterkit.errors import DataError
-from adapterkit.tasks.checked_rows import listed, numbers_of
-from adapterkit.tasks.labels import is_missing, label_name
+from adapterkit.tasks.checked_rows import is_missing, listed, numbers_of
+from adapterkit.tasks.labels import label_name
 from adapterkit.tasks.values import Row
 
 FROM_0, FROM_1 = "from-0", "from-1"

@@ -61,7 +61,7 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
         problem = text_problem(row, "source")
         if problem or purpose == "predict":
             return problem
-        return text_problem(row, "target") or (None if row["target"].strip() else "target is blank")
+        return text_problem(row, "target")
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         limit = longest(self.settings, vocabulary)

@@ -9,8 +9,8 @@ from typing import Any
 from adapterkit.errors import DataError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import tag_notations
-from adapterkit.tasks.checked_rows import text_problem
-from adapterkit.tasks.labels import is_missing, is_whole, label_name, split_cell, stands_for_none
+from adapterkit.tasks.checked_rows import is_missing, string_problem, text_problem
+from adapterkit.tasks.labels import is_whole, label_name, split_cell, stands_for_none
 from adapterkit.tasks.tag_notations import OUTSIDE, conversion_note, is_entity_tag, to_iob2
 from adapterkit.tasks.values import Purpose, Row
 
@@ -49,14 +49,14 @@ class TagReader:
         """Why a row cannot be used, or None where it can."""
         tokens = self._split(row.get("tokens"))
         if tokens is None:
-            problem = text_problem(row, "text") if row.get("text") is not None else "no tokens"
+            problem = "no tokens" if is_missing(row.get("text")) else text_problem(row, "text")
             if problem or purpose == "predict":
                 return problem
             tokens = row["text"].split()
         if not isinstance(tokens, list):
             return f"tokens is {type(tokens).__name__}, expected a list of words; {HOW_TO_LIST}"
         for place, token in enumerate(tokens):
-            if problem := text_problem({"word": token}, "word"):
+            if problem := string_problem(token, "word"):
                 return f"tokens[{place}]: {problem}"
         if purpose == "predict":
             return None

@@ -14,14 +14,22 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Metric
+from adapterkit.metrics import LabelScore, Metric
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
-from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem, usable_indices
+from adapterkit.tasks.checked_rows import (
+    Cuts,
+    is_missing,
+    listed,
+    numbers_of,
+    optional_text,
+    text_problem,
+    usable_indices,
+)
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
-from adapterkit.tasks.labels import is_missing, split_cell
+from adapterkit.tasks.labels import split_cell
 from adapterkit.tasks.protocol import (
     Batch,
     Encoded,
@@ -112,7 +120,9 @@ class TextClassification(Task):
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         labels = [None] * len(rows) if purpose == "predict" else self._labels(rows)
         limit = longest(self.settings, vocabulary)
-        encoded = encode_texts(vocabulary, [row["text"] for row in rows], [row.get("text_pair") for row in rows], limit)
+        encoded = encode_texts(
+            vocabulary, [row["text"] for row in rows], [optional_text(row, "text_pair") for row in rows], limit
+        )
         cuts = Cuts(rows)
         features = []
         for index, ((tokens, lost), label) in enumerate(zip(encoded, labels, strict=True)):
@@ -173,8 +183,16 @@ class TextClassification(Task):
         resamples: int = 1000,
         seed: int = 0,
     ) -> dict[str, Metric]:
-        predicted_NC = np.asarray(outputs, dtype=np.float64).reshape(len(rows), self.classes)
-        return self._problem.score(self._labels(rows), predicted_NC, resamples, seed)
+        return self._problem.score(self._labels(rows), self._predicted(outputs), resamples, seed)
+
+    def by_label(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> dict[str, LabelScore]:
+        return self._problem.by_label(self._labels(rows), self._predicted(outputs))
+
+    def _predicted(self, outputs: Sequence[Any]) -> Any:
+        """(N, C), of the features' outputs."""
+        return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), self.classes)
 
     def _labels(self, rows: Sequence[Row]) -> list[Any]:
         """One class, one 0/1 vector, or one list of numbers per row. Raises DataError for labels unknown or unfit."""
@@ -203,7 +221,7 @@ class TextClassification(Task):
 
 def text_row_problem(row: Row) -> str | None:
     """What is wrong with a row's text or pair of texts."""
-    return text_problem(row, "text", *(["text_pair"] if row.get("text_pair") is not None else []))
+    return text_problem(row, "text", *(["text_pair"] if not is_missing(row.get("text_pair")) else []))
 
 
 def _label_problem(value: Any) -> str | None:

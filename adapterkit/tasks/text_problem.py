@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapterkit.metrics import Metric
+from adapterkit.metrics import LabelScore, Metric
 from adapterkit.tasks.labels import Wanted
 from adapterkit.tasks.values import Loss
 
@@ -105,6 +105,10 @@ class TextProblem(ABC):
     @abstractmethod
     def answer(self, values: Sequence[float]) -> dict[str, Any]:
         """The JSON-able answer of a row from what `probabilities` gives."""
+
+    def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
+        """How well each label is answered."""
+        return {}
 
     @abstractmethod
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:

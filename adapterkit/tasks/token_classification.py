@@ -16,7 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import ENTITY_METRICS, Metric, bootstrap, both_tags, entities, entity_statistics, is_iob2, ratio
+from adapterkit.metrics import (
+    ENTITY_METRICS,
+    LabelScore,
+    Metric,
+    bootstrap,
+    both_tags,
+    entities,
+    entity_scores,
+    entity_statistics,
+    is_iob2,
+    ratio,
+    single_label_scores,
+)
 from adapterkit.metrics import classification as classification_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
@@ -256,6 +268,17 @@ class TokenClassification(Task):
             every |= entity_statistics(right, predicted, resamples, seed)
         return {name: every[name] for name in self.metrics}
 
+    def by_label(
+        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
+    ) -> dict[str, LabelScore]:
+        gold = [[self.labels[place] for place in row] for row in self._classes(rows)]
+        predicted = [tags for tags, _ in self._tags(rows, features, outputs)]
+        if self.scheme == "iob2":
+            return entity_scores(gold, predicted)
+        classes = {label: place for place, label in enumerate(self.labels)}
+        words = ([classes[tag] for row in tagged for tag in row] for tagged in (gold, predicted))
+        return single_label_scores(self.labels, *words)
+
     def _tags(
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Tagged]
     ) -> list[tuple[list[str], list[float]]]:
@@ -283,6 +306,9 @@ class TokenClassification(Task):
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         return self._reader.notes([self._reader.names_of(row) for row in rows], self.labels)
+
+    def is_countable(self, label: str) -> bool:
+        return self.scheme != "iob2" or not label.startswith("I-")
 
     def telling_metric(self, rows: Sequence[Row]) -> tuple[str, str]:
         metric = self.main_metric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from adapterkit.data import (
     Rows,
     RowStream,
     as_rows,
-    find_overlap,
     named_rows,
     read_rows,
     split_stream,
@@ -23,6 +22,7 @@ from adapterkit.data.problems import unusable_note
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.tasks import TASKS, Task
+from adapterkit.training.row_notes import coverage_notes, overlap_notes, reading_notes
 
 STREAM_SAMPLE_ROWS = 2000
 """Rows of a stream from which labels are learned, and that validate where a share is split off."""
@@ -74,6 +74,12 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
             return named_rows(held[split], data.columns, needs=needs)
         return read_rows(source, data, needs=needs, split=split, folder=folder, text_unit=unit)
 
+    def first_of(stream: RowStream) -> Rows:
+        """Rows of a stream to hold: of a file with labels from all of it, since files are often sorted by them."""
+        if stream.path is None or not task_class.has_labels(recipe.task):
+            return stream.take(STREAM_SAMPLE_ROWS)
+        return stream.sample(STREAM_SAMPLE_ROWS, seed)
+
     found: dict[str, Rows] = {}
     stream: RowStream | None = None
     if isinstance(data.validation, str):
@@ -84,7 +90,8 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
         found["train"] = read(data.train, "train")
     else:
         stream = stream_rows(data.train, data, needs=needs, folder=folder, text_unit=unit)
-    notes = [f"{split}: {note}" for split, rows in _all(found, stream) for note in rows.reading.notes]
+    splits: dict[str, Rows | RowStream] = dict(found) if stream is None else {"train": stream, **found}
+    notes = reading_notes(splits, needs)
     if stream is not None and data.limit is not None:  # so few rows are held in memory after all
         # A file can be gone through once for them; a hub data set may have no end.
         shuffled = stream.shuffled(seed, 0)
@@ -92,8 +99,8 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
         stream = None
     if stream is not None and isinstance(data.validation, float):
         stream, held_out = split_stream(stream, data.validation, seed)
-        found["validation"] = held_out.take(STREAM_SAMPLE_ROWS)
-    sample = found["train"] if stream is None else stream.take(STREAM_SAMPLE_ROWS)
+        found["validation"] = first_of(held_out)
+    sample = found["train"] if stream is None else first_of(stream)
     task = task_class.prepare(recipe.task, sample)  # on all rows: a sample of a file may lack some of its labels
     if data.limit is not None:
         found = {split: rows.sample(data.limit, seed) for split, rows in found.items()}
@@ -109,7 +116,12 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
             usable["train"] = sample
     else:
         sample = as_rows(task.check_rows(sample, "train").rows)
-    notes += _overlaps(task, usable)
+    notes += [f"train: {note}" for note in task.notes(sample)]
+    notes += overlap_notes(task, usable)
+    metric, reason = task.main_metric, ""
+    if "validation" in usable:
+        metric, reason = task.telling_metric(usable["validation"])
+        notes += [f"validation: {reason}; the state that is kept is picked by {metric}"] * bool(reason)
     facts = DataFacts(
         source=data.train,
         revision=data.revision,
@@ -118,25 +130,6 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
         label_counts={split: counts for split, rows in usable.items() if (counts := task.label_counts(rows))},
         digests={split: rows.digest() for split, rows in usable.items()},
     )
+    notes += coverage_notes(task, facts.label_counts)
     train = usable["train"] if stream is None else stream
-    return RecipeRows(
-        task, task.main_metric, train, sample, usable.get("validation"), usable.get("test"), tuple(notes), facts
-    )
-
-
-def _all(found: Mapping[str, Rows], stream: RowStream | None) -> list[tuple[str, Rows | RowStream]]:
-    """Every split that was read, training first."""
-    splits: dict[str, Rows | RowStream] = dict(found) if stream is None else {"train": stream, **found}
-    return sorted(splits.items(), key=lambda one: ("train", "validation", "test").index(one[0]))
-
-
-def _overlaps(task: Task, splits: Mapping[str, Rows]) -> list[str]:
-    """A note for each split that shares rows with training. A stream is not held, so it cannot be compared."""
-    train = splits.get("train")
-    if train is None:
-        return []
-    inputs: Sequence[str] = [
-        name for name, column in task.columns.items() if not column.target and name in train.columns
-    ]
-    found = {split: find_overlap(train, rows, inputs) for split, rows in splits.items() if split != "train"}
-    return [f"{split}: {overlap}" for split, overlap in found.items() if overlap]
+    return RecipeRows(task, metric, train, sample, usable.get("validation"), usable.get("test"), tuple(notes), facts)

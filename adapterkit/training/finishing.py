@@ -10,7 +10,7 @@ from torch import Tensor
 from adapterkit.artifact import round_weights, save
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.data import Rows
-from adapterkit.metrics import Metric
+from adapterkit.metrics import LabelScore, Metric
 from adapterkit.scoring import outputs_of, score
 from adapterkit.training.checkpoint import remove_checkpoint
 from adapterkit.training.job import Job
@@ -41,9 +41,13 @@ def finish(
     for split, rows in (("validation", job.rows.validation), ("test", job.rows.test)):
         if rows is not None:
             job.display.say(f"scoring {len(rows):,} {split} rows …")
-            metrics[split] = _score(job, split, rows)
+            metrics[split], by_label = _score(job, split, rows)
             shown = {name: [metric.value, metric.low, metric.high] for name, metric in metrics[split].items()}
             journal.write("score", step=steps, split=split, metrics=shown)
+            if by_label:
+                labels = {label: score._asdict() for label, score in by_label.items()}
+                journal.write("labels", step=steps, split=split, labels=labels)
+                job.display.by_label(split, by_label)
     adapted.shortcut = None  # the golden rows prove what the whole model answers
     if job.accelerator.is_main_process:
         save(
@@ -66,13 +70,17 @@ def finish(
     return metrics
 
 
-def _score(job: Job, split: str, rows: Rows) -> dict[str, Metric]:
-    """Score a split. On validation rows the task chooses what is chosen there: the threshold of "no answer"."""
+def _score(job: Job, split: str, rows: Rows) -> tuple[dict[str, Metric], dict[str, LabelScore]]:
+    """Score a split, and each label of it.
+
+    On validation rows the task chooses what is chosen there: the threshold of "no answer".
+    """
     adapted, size, features = job.adapted, job.recipe.training.evaluation_batch_size, job.features[split]
     outputs = outputs_of(adapted, features, batch_size=size, accelerator=job.accelerator)
     if split == "validation":
         adapted.task = adapted.task.calibrated(rows, features, outputs)
-    return score(adapted, rows, features, outputs=outputs, batch_size=size, accelerator=job.accelerator)
+    scores = score(adapted, rows, features, outputs=outputs, batch_size=size, accelerator=job.accelerator)
+    return scores, adapted.task.by_label(rows, features, outputs)
 
 
 def _save_dtype(job: Job) -> SaveDtype:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -56,9 +55,9 @@ class Job:
         """Training rows in memory: all of them, or the first of a stream."""
         return self.rows.train if isinstance(self.rows.train, Rows) else self.rows.sample
 
-    def digest(self) -> str:
+    def made_of(self) -> dict[str, Any]:
         """What a checkpoint has to agree on: the recipe but for its output, the rows, and what is frozen."""
-        content = {
+        content: dict[str, Any] = {
             **self.recipe.to_dict(),
             "training": {**self.recipe.to_dict()["training"], "cache": None},
             "output": None,
@@ -67,7 +66,7 @@ class Job:
         }
         if self.adapted.parts:
             content["parts"] = [part.sha256 for part in self.adapted.parts]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return content
 
 
 def encode_splits(rows: RecipeRows, adapted: Adapted, display: RunDisplay) -> dict[str, list[Feature]]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from adapterkit.metrics import Metric
+from collections.abc import Mapping
+
+from adapterkit.metrics import LabelScore, Metric
 from adapterkit.training.progress import ProgressDisplay
 from adapterkit.training.turn import Step
+
+SHOWN = 10
+"""Labels that are shown after scoring, the weakest first."""
 
 
 class RunDisplay(ProgressDisplay):
@@ -43,6 +48,15 @@ class RunDisplay(ProgressDisplay):
         shown = "  ".join(f"{name} {metric.value:.4f}" for name, metric in metrics.items())
         self._bar.update(self._task, metric=f"{main} {metrics[main].value:.4f}")
         self._line(step, f"  validation {shown}{'  (kept)' if kept else ''}")
+
+    def by_label(self, split: str, scores: Mapping[str, LabelScore]) -> None:
+        """The labels that are answered worst, of a split that was scored."""
+        worst = sorted(scores, key=lambda label: (scores[label].f1, label))[:SHOWN]
+        self.say(f"{split}, {'each label' if len(worst) == len(scores) else 'the weakest labels'}:")
+        width = max(map(len, worst))
+        for label in worst:
+            precision, recall, f1, items = scores[label]
+            self.say(f"  {label:<{width}}  F1 {f1:.3f}  precision {precision:.3f}  recall {recall:.3f}  of {items:,}")
 
     def finish(self) -> None:
         """Training has ended; what follows is evaluation and saving."""

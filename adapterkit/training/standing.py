@@ -18,6 +18,9 @@ RUN_FOLDER = "training"
 
 FOLDER = "checkpoint"
 INDEX = "progress.json"
+LONGEST_SHOWN = 40
+"""Characters of a value that an error shows."""
+
 ANEW = "Start again without it: adapterkit train … --overwrite"
 
 
@@ -53,7 +56,7 @@ class Progress:
     3.4.3), with the latest for the simplest, as the learning rate falls to its end.
 
     Attributes:
-        run: digest of recipe, rows and backbone; a checkpoint only fits the run that wrote it.
+        made_of: recipe, rows and backbone; a checkpoint only fits the run that wrote it.
         steps: optimizer steps done.
         position: where in the data the run stands.
         best_value: the best score of the metric that picks the state; None before the first validation with a number.
@@ -62,7 +65,7 @@ class Progress:
         since_best: validations without a better score.
     """
 
-    run: str
+    made_of: dict[str, Any]
     steps: int = 0
     position: Position = field(default_factory=Position)
     best_value: float | None = None
@@ -99,7 +102,7 @@ def check_start(output: Path, *, resume: bool, overwrite: bool) -> None:
     _found(checkpoint_of(output), resume=resume, overwrite=overwrite)
 
 
-def begin(folder: Path, run: str, *, resume: bool, overwrite: bool) -> Progress:
+def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: bool) -> Progress:
     """Where a run starts: at the checkpoint in `folder`, or at the beginning.
 
     Raises:
@@ -108,14 +111,32 @@ def begin(folder: Path, run: str, *, resume: bool, overwrite: bool) -> Progress:
     """
     found = _found(folder, resume=resume, overwrite=overwrite)
     if found is None:
-        return Progress(run)
-    if found.run != run:
+        return Progress(made_of)
+    before, now = _flat(found.made_of), _flat(made_of)
+    changed = [
+        f"{path}: {_shown(before.get(path))} in the checkpoint, {_shown(now.get(path))} now"
+        for path in sorted(before.keys() | now.keys())
+        if before.get(path) != now.get(path)
+    ]
+    if changed:
         raise TrainingError(
             f"the checkpoint in {folder} belongs to another run",
-            ["its recipe, its rows or its backbone were others than those of this run"],
+            changed,
             "Resume with the recipe and data that it began with, or begin anew: --overwrite.",
         )
     return found
+
+
+def _flat(content: Any, path: str = "") -> dict[str, Any]:
+    """Values by dotted path, as JSON has them."""
+    if isinstance(content, dict) and content:
+        return {deep: v for name, inner in content.items() for deep, v in _flat(inner, f"{path}.{name}").items()}
+    return {path.removeprefix("."): list(content) if isinstance(content, tuple) else content}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _found(folder: Path, *, resume: bool, overwrite: bool) -> Progress | None:

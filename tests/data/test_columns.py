@@ -12,6 +12,8 @@ from adapterkit.errors import DataError
 class Need:
     required: bool
     aliases: tuple[str, ...] = ()
+    nested: bool = False
+    separable: bool = False
 
 
 NEEDS = {"text": Need(True, ("sentence", "utterance")), "label": Need(True, ("intent",)), "id": Need(False)}

@@ -72,11 +72,19 @@ def test_a_share_is_between_none_and_all(share):
         split_validation(rows_of(a=10), share)
 
 
-def test_a_split_that_leaves_no_validation_is_refused():
-    with pytest.raises(DataError, match="no row is left for validation"):
-        split_validation(rows_of(a=1, b=1, c=1), 0.5, stratify_by="label")
-    with pytest.raises(DataError, match="no row is left for validation"):
-        split_validation(rows_of(a=4), 0.1)
+@pytest.mark.parametrize(
+    ("texts", "share", "cause"),
+    [
+        ("abc", 0.5, "every class has one row, which training keeps"),
+        ("aaab", 0.1, "0.1 of 4 rows is less than one row"),
+        # Each of eight texts of a class stands ten times, and a share of 5 % is four rows of it.
+        ("aaaaaaaabbbbbbbb" * 10, 0.05, "only 16 rows are different: .* has 10 rows, where the share has room for 4"),
+    ],
+)
+def test_a_split_that_leaves_no_validation_names_its_cause(texts, share, cause):
+    rows = Rows({"label": label, "n": n % 16} for n, label in enumerate(texts))
+    with pytest.raises(DataError, match=f"(?s)no row is left for validation.*{cause}"):
+        split_validation(rows, share, stratify_by="label")
 
 
 def test_a_stream_splits_by_content():

@@ -151,9 +151,9 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(
     [
         ({}, False, "no text, no prompt with completion, and no messages"),
         ({"text": "x"}, True, "a text has no completion, and completions_only is set"),
-        ({"text": ""}, False, "text is empty"),
+        ({"text": ""}, False, "no text, no prompt with completion, and no messages"),
         ({"prompt": "x"}, False, "no completion"),
-        ({"prompt": "x", "completion": ""}, False, "completion is empty"),
+        ({"prompt": "x", "completion": ""}, False, "no completion"),
         ({"messages": []}, False, "messages is not a list of turns"),
         ({"messages": ["hello"]}, False, "messages[0] is str, expected role and content"),
         ({"messages": [{"role": "user"}]}, False, "messages[0]: no content"),

@@ -145,7 +145,7 @@ def test_the_best_of_several_gold_answers_counts(task_of: Make, vocabulary_of: V
         ({"question": "q", "context": "c", "answers": "fox"}, "answers is not {text: [...], answer_start: [...]}"),
         ({"question": "q", "context": "c", "answers": {"text": ["c"], "answer_start": []}},
          "answers is not {text: [...], answer_start: [...]}"),
-        ({"question": "q", "context": " "}, "context is blank"),
+        ({"question": "q", "context": " "}, "no context"),
         ({"question": 3, "context": "c"}, "question is int, expected text"),
     ],
 )  # fmt: skip

@@ -89,6 +89,44 @@ def test_columns_are_found_under_the_names_that_the_recipe_gives(read: Read) -> 
     assert rows.facts.label_counts["test"] == {"bad": 10, "good": 10}
 
 
+def test_columns_that_look_meant_and_are_not_read_are_named(read: Read) -> None:
+    extra = [{**row, "sentence2": "also", "Review": "x", "id": 1} for row in rows_of(KIND, 20)]
+    notes = read(train=extra, validation=None).notes
+    assert [note for note in notes if "is not read" in note] == [
+        "train: the column 'Review' is not read, though its name is usual for text; text is 'text'"
+    ]
+
+
+def test_labels_that_a_part_lacks_are_named_before_training(read: Read) -> None:
+    rows = rows_of(KIND, 20)
+    rare = [*rows, {"text": "once", "label": "rare"}]
+    found = read(train=rare, test=rows[:3:2], validation=0.2, columns={})
+    assert found.notes[-3:] == (
+        "train: 1 of 3 labels have one row only: 'rare'",
+        "validation: 1 of 3 labels have no row: 'rare'",
+        "test: 2 of 3 labels have no row: 'bad', 'rare'",
+    )
+
+
+def test_a_metric_that_validation_rows_cannot_tell_gives_way_and_is_said(tmp_path: Path) -> None:
+    tagged = [{"tokens": ["the", "fox"], "tags": ["O", "B-x" if number < 9 else "O"]} for number in range(12)]
+    train = write_rows(tmp_path / "train.jsonl", tagged[:9])
+    validation = write_rows(tmp_path / "validation.jsonl", tagged[9:])
+    data = {"train": train, "validation": validation, "test": None}
+    rows = read_recipe_rows(load_recipe(recipe(tmp_path, Path("b"), "token-classification", data=data)))
+    assert rows.metric == "loss"
+    assert not rows.task.higher_is_better(rows.metric)
+    (note,) = (note for note in rows.notes if note.startswith("validation: they hold no entity"))
+    assert note.endswith("the state that is kept is picked by loss")
+
+
+def test_ratings_and_missing_labels_are_said(read: Read) -> None:
+    rated = [{"text": f"text {place}", "label": place % 5 + 1 if place < 18 else -1} for place in range(20)]
+    notes = read(train=rated, test=rated[:5], validation=None).notes
+    assert any("-1 stands for 'no label'" in note and "lines 19, 20" in note for note in notes)
+    assert any("whole numbers 1 to 5" in note and "task.problem: regression" in note for note in notes)
+
+
 class TestAStream:
     def test_it_is_not_held_and_a_share_of_it_validates(self, read: Read) -> None:
         rows = read(streaming=True, validation=0.3)
@@ -97,6 +135,14 @@ class TestAStream:
         assert len(held) + len(rows.validation) == 20
         assert list(rows.sample) == held
         assert rows.facts.rows == {"validation": len(rows.validation), "test": 6}
+
+    def test_labels_of_a_sorted_file_are_all_learned(self, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("adapterkit.training.datasets.STREAM_SAMPLE_ROWS", 40)
+        by_label = [{"text": f"text {n}", "label": "abcd"[n // 50]} for n in range(200)]
+        rows = read(train=by_label, test=by_label[::50], streaming=True, validation=0.3)
+        assert rows.task.labels == ("a", "b", "c", "d")
+        assert {row["label"] for row in rows.validation} == {"a", "b", "c", "d"}
+        assert len(rows.sample) == 40
 
     def test_with_a_limit_it_is_held(self, read: Read) -> None:
         rows = read(streaming=True, validation=None, limit=5)

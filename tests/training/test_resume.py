@@ -168,12 +168,19 @@ class TestWhatDoesNotFit:
         self, tiny_backbones: Any, plan: dict[str, Any], tmp_path: Path
     ) -> None:
         backbone = tiny_backbones["bert"]
-        with pytest.raises(TrainingError, match="belongs to another run"):
-            train(plan, backbone=backbone, overrides=["training.seed=1"], resume=True)
-        with pytest.raises(TrainingError, match="belongs to another run"):
+        changes = ["training.seed=1", "training.learning_rate=0.5"]
+        with pytest.raises(TrainingError, match="belongs to another run") as refused:
+            train(plan, backbone=backbone, overrides=changes, resume=True)
+        rate = plan["training"]["learning_rate"]
+        assert f"training.learning_rate: {rate} in the checkpoint, 0.5 now" in refused.value.problems
+        assert "training.seed: 0 in the checkpoint, 1 now" in refused.value.problems
+        changed = {problem.split(":")[0] for problem in refused.value.problems}
+        # The seed draws the validation rows.
+        assert changed == {"training.learning_rate", "training.seed", "rows.train", "rows.validation"}
+        with pytest.raises(TrainingError, match="fingerprint: "):
             train(plan, backbone=tiny_backbones["bert-plain"], resume=True)
         write_rows(tmp_path / "text-classification.jsonl", rows_of("text-classification", 39))
-        with pytest.raises(TrainingError, match="belongs to another run"):
+        with pytest.raises(TrainingError, match=r"rows\.train: "):
             train(plan, backbone=backbone, resume=True)
 
     def test_an_unfinished_run_is_not_overwritten_by_accident(

@@ -76,5 +76,17 @@ def test_a_run_shows_notes_validations_and_what_it_does_at_the_end(
     lines = shown.getvalue().splitlines()
     assert [line.split(" ")[0] for line in lines[:3]] == ["Note:"] * 3  # of the cut rows of three splits
     assert "rows cut" in lines[0]
-    assert lines[-3].startswith("step      2  loss ")
-    assert lines[-2:] == ["scoring 8 validation rows …", "scoring 12 test rows …"]
+    assert lines[3:7] == [
+        "rows: train 32, validation 8, test 12; the state with the best accuracy is kept",
+        "labels: 2 (bad 16, good 16)",
+        "lengths: 5 to 6 tokens, median 6",
+        # Query and value of three layers, each with a rank of 4 at 32 wide; two classes at 32 wide.
+        "trained: 1,602 parameters, 1,536 of the method and 66 of the head",
+    ]
+    assert [line.split()[:2] for line in lines if line.startswith("step")] == [["step", "1"], ["step", "2"]]
+    assert [line for line in lines if line.startswith("scoring")] == [
+        "scoring 8 validation rows …",
+        "scoring 12 test rows …",
+    ]
+    assert lines[-3] == "test, each label:"
+    assert [line.split()[0] for line in lines[-2:]] in (["bad", "good"], ["good", "bad"])

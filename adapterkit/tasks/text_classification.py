@@ -79,7 +79,7 @@ class TextClassification(Task):
 
     @classmethod
     def has_labels(cls, settings: TaskSettings) -> bool:
-        return PROBLEMS.get(settings.problem, TextProblem).fewest_labels > 0
+        return settings.problem not in PROBLEMS or PROBLEMS[settings.problem].fewest_labels > 0
 
     @classmethod
     def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:

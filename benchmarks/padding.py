@@ -103,7 +103,7 @@ def timed(variants: Variants, repeats: int) -> dict[str, float]:
 
 def forwards(trunk: nn.Module, share: float) -> Variants:
     inputs = batch(share)
-    answers = UnpaddedHeaded(Headed(States(trunk), "own", {}), "text-classification", encoder_decoder=False)
+    answers = UnpaddedHeaded(Headed(States(trunk), {}), "text-classification", encoder_decoder=False)
     parts = buckets(inputs)
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ from typing import Any
 from adapterkit.manifest import MANIFEST
 from adapterkit.methods.table import method_of
 from adapterkit.recipe import MethodSettings
+from adapterkit.recipe.head import HEAD_SETTINGS
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.recipe.methods import METHOD_SETTINGS
 from adapterkit.tasks import TASKS
@@ -127,7 +128,7 @@ def _usage(content: Mapping[str, Any]) -> str:
         return (
             f"{text}\n\nPlain PEFT does not find its modules: they are those of `{part}`, the checkpoint's text model."
         )
-    family = content["head"]["kind"] == "family"
+    family = not HEAD_SETTINGS[content["head"]["kind"]].model_validate(content["head"]).is_own
     peft = [
         "from peft import PeftModel",
         f"from transformers import {FACTS[kind].auto_class}",

@@ -101,7 +101,7 @@ def dtype_problems(manifest: Manifest, dtypes: Mapping[str, Any]) -> list[str]:
 def _misplaced_heads(manifest: Manifest, config: Mapping[str, Any], targets: frozenset[str]) -> list[str]:
     """Heads that would take the place of something the method adapts, or that the manifest does not know."""
     saved = frozenset(config.get("modules_to_save") or ())
-    own = manifest.head.kind != "family"
+    own = manifest.head.is_own
     problems = [
         f"{MANIFEST}: head_tensors: {path[:200]!r}: an own head's tensor begins with {OWN_HEAD!r}, and only that one's"
         for path in manifest.head_tensors

@@ -113,7 +113,7 @@ def save(
     tensors = dump_tensors({name: tensor.to(target) for name, tensor in adapted.state().items()})
     backbone = adapted.backbone
     heads = sorted(adapted.headed.trained)
-    own = adapted.headed.source == "own"
+    own = adapted.head.is_own
     config = dump_json(
         make_config(
             adapted.task.kind,

@@ -167,8 +167,7 @@ def _config(
         "use_dora": False,
         "init_lora_weights": True,
     }
-    own = manifest.head.kind != "family"
-    return make_config(manifest.kind, method, content, backbone.name, backbone.revision, own_head=own)
+    return make_config(manifest.kind, method, content, backbone.name, backbone.revision, own_head=manifest.head.is_own)
 
 
 def on_trunk(own: MethodState, backbone: Backbone) -> dict[str, Tensor]:

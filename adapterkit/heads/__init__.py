@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from adapterkit.errors import HeadError
-from adapterkit.heads.family import build_family
 from adapterkit.heads.headed import Headed
-from adapterkit.heads.own import build_own
+from adapterkit.heads.table import head_of
 from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
@@ -28,13 +27,13 @@ def resolve(backbone: Backbone, kind: str, settings: HeadSettings) -> HeadSettin
     pretrained pooler on most encoders; kinds that answer per token get the family's head, which plain PEFT can load;
     language models have no choice.
     """
-    chosen, facts = settings.kind, FACTS[kind]
-    if chosen == "auto":
+    facts = FACTS[kind]
+    if not settings.is_chosen:
         family = facts.borrows_head or (not facts.pooled and backbone.model_class(kind) is not None)
-        chosen = "family" if family else "linear"
-    pools = facts.pooled and chosen in ("linear", "mlp") and settings.pooling == "auto"
-    pooling = backbone.pooling if pools else settings.pooling
-    return settings.model_copy(update={"kind": chosen, "pooling": pooling})
+        settings = settings.model_copy(update={"kind": "family" if family else "linear"})
+    if facts.pooled and settings.pools and settings.pooling == "auto":
+        settings = settings.model_copy(update={"pooling": backbone.pooling})
+    return settings
 
 
 def build_head(
@@ -54,14 +53,12 @@ def build_head(
     trunk = backbone.trunk if trunk is None else trunk
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if resolved.kind == "family":
-            return build_family(backbone, trunk, kind, classes)
-        return build_own(backbone, trunk, kind, classes, resolved)
+        return head_of(resolved).build(backbone, trunk, kind, classes, resolved)
 
 
 def _check_effect(kind: str, resolved: HeadSettings) -> None:
     problems = []
-    if resolved.kind == "family" and resolved.dropout:
+    if resolved.dropout and "dropout" not in resolved.effective:
         problems.append(
             f"head.dropout: found {resolved.dropout}, expected 0: the family's head takes it from the backbone's config"
         )

@@ -18,11 +18,21 @@ from adapterkit.backbone.pretrained import is_model
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32
+from adapterkit.heads.protocol import Head
 from adapterkit.heads.row_ends import RowEnds
+from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
+
+
+class Family(Head[HeadSettings]):
+    """The row of `family`."""
+
+    def build(self, backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: HeadSettings) -> Headed:
+        """Put it on a trunk. See `Head.build`."""
+        return build_family(backbone, trunk, kind, classes)
 
 
 def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) -> Headed:
@@ -68,7 +78,7 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
     if borrows:
         module.generation_config = _generation_config(backbone, config)
     ends = RowEnds.of(config) if FACTS[kind].pooled and _reads_causally(backbone) else None
-    return Headed(module.eval(), "family", trained, loaded, ends=ends)
+    return Headed(module.eval(), trained, loaded, ends=ends)
 
 
 def _reads_causally(backbone: Backbone) -> bool:

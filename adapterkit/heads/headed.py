@@ -26,7 +26,6 @@ class Headed:
 
     Attributes:
         module: holds the very modules of the backbone's trunk, and the head. An artifact's names are paths in it.
-        source: "family" (the head of transformers' own class) or "own".
         trained: the head's parameters that are trained and saved, by path in `module`.
         loaded: paths of head tensors whose values come from the checkpoint; those of language models are borrowed.
         lanes: of a batch that several adapters share, or None.
@@ -34,7 +33,6 @@ class Headed:
     """
 
     module: nn.Module
-    source: str
     trained: dict[str, nn.Parameter]
     loaded: frozenset[str] = frozenset()
     lanes: Lanes | None = None

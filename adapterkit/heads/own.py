@@ -1,4 +1,4 @@
-"""Own heads: `linear`, `mlp` and `attention` over pooled or token states.
+"""Own heads: over pooled or token states, beside those of the families.
 
 They exist for ablations, for kinds that a family lacks (multiple choice on Llama), and because mean pooling beats a
 pretrained pooler on many encoders. On encoder-decoders they read the encoder.
@@ -8,7 +8,8 @@ Axes: B rows, T tokens, K choices, D hidden width, C classes, M width of the hid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,44 +17,15 @@ from torch import Tensor, nn
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32, without_cache
-from adapterkit.heads.pooling import AttentionPooling, FixedPooling
+from adapterkit.heads.pooling import FixedPooling
+from adapterkit.heads.protocol import Head, S
 from adapterkit.recipe.kinds import FACTS
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
-    from adapterkit.recipe import HeadSettings
 
 HEAD_NAME = "adapterkit_head"
 """Where an own head stands in the module, and so in the artifact's keys."""
-
-
-class LinearHead(nn.Module):
-    """logits = W·dropout(x) + b."""
-
-    def __init__(self, width: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, classes)
-
-    def forward(self, states: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(states))
-        return logits
-
-
-class MlpHead(nn.Module):
-    """logits = W₂·dropout(tanh(W₁·dropout(x) + b₁)) + b₂, as in RoBERTa's classification head (Liu et al. 2019)."""
-
-    def __init__(self, width: int, classes: int, dropout: float, hidden: int | None) -> None:
-        super().__init__()
-        hidden = width if hidden is None else hidden
-        self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(width, hidden)
-        self.classifier = nn.Linear(hidden, classes)
-
-    def forward(self, states: Tensor) -> Tensor:
-        hidden = torch.tanh(self.dense(self.dropout(states)))
-        logits: Tensor = self.classifier(self.dropout(hidden))
-        return logits
 
 
 class EncoderOnly(nn.Module):
@@ -116,34 +88,42 @@ class OwnModel(nn.Module):
         return logits
 
 
-def build_own(backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: HeadSettings) -> Headed:
-    """Put an own head on the trunk, with settings in which nothing is left to `auto`.
+class OwnHead(Head[S]):
+    """A head over pooled or token states. Its artifacts load the method alone in plain PEFT.
 
-    Raises:
-        HeadError: the kind is a language model, or attention pooling is asked for where nothing is pooled.
+    Attributes:
+        pooled_only: whether it has no answer for single tokens.
     """
-    if FACTS[kind].borrows_head:
-        raise HeadError(
-            f"A {settings.kind} head cannot serve {kind}: a language model's head belongs to its checkpoint",
-            remedy="Use head.kind=family.",
-        )
-    if settings.kind == "attention" and not FACTS[kind].pooled:
-        raise HeadError(
-            f"An attention head pools a row to one state, and {kind} answers per token",
-            remedy="Use head.kind=linear or head.kind=mlp.",
-        )
-    width = backbone.hidden_size
-    mlp = settings.kind == "mlp"
-    output = (
-        MlpHead(width, classes, settings.dropout, settings.hidden)
-        if mlp
-        else LinearHead(width, classes, settings.dropout)
-    )
-    pooling = AttentionPooling(width) if settings.kind == "attention" else FixedPooling(settings.pooling)
-    prefix = str(backbone.trunk.base_model_prefix)
-    read = EncoderOnly(trunk.get_submodule("encoder")) if backbone.is_encoder_decoder else without_pooler(trunk)
-    model = OwnModel(read, prefix, FACTS[kind].pooled, pooling, output)
-    own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
-    run_in_float32(own)
-    trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}
-    return Headed(model, "own", trained)
+
+    pooled_only: ClassVar[bool] = False
+
+    @abstractmethod
+    def output(self, width: int, classes: int, settings: S) -> nn.Module:
+        """What makes logits (…, C) of states (…, D), in float32."""
+
+    def pooling(self, width: int, settings: S) -> nn.Module:
+        """What makes (B, D) of states (B, T, D) and a mask (B, T); not used where every token is answered."""
+        return FixedPooling(settings.pooling)
+
+    def build(self, backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: S) -> Headed:
+        """Put it on a trunk. See `Head.build`."""
+        facts = FACTS[kind]
+        if facts.borrows_head:
+            raise HeadError(
+                f"A {settings.kind} head cannot serve {kind}: a language model's head belongs to its checkpoint",
+                remedy="Use head.kind=family.",
+            )
+        if self.pooled_only and not facts.pooled:
+            raise HeadError(
+                f"A head of kind {settings.kind} pools a row to one state, and {kind} answers per token",
+                remedy="Use head.kind=linear or head.kind=mlp.",
+            )
+        width = backbone.hidden_size
+        pooling, output = self.pooling(width, settings), self.output(width, classes, settings)
+        prefix = str(backbone.trunk.base_model_prefix)
+        read = EncoderOnly(trunk.get_submodule("encoder")) if backbone.is_encoder_decoder else without_pooler(trunk)
+        model = OwnModel(read, prefix, facts.pooled, pooling, output)
+        own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
+        run_in_float32(own)
+        trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}
+        return Headed(model, trained)

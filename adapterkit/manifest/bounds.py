@@ -31,11 +31,11 @@ def bound_problems(manifest: Manifest) -> list[str]:
 def _head_problems(manifest: Manifest) -> list[str]:
     """What a head leaves open. Nothing may be: whoever builds it must not have to ask the backbone, or a default."""
     head, facts = manifest.head, FACTS.get(manifest.kind)
-    if head.kind == "auto":
+    if not head.is_chosen:
         return [f"{MANIFEST}: head.kind: found 'auto' or nothing, expected the kind that was built"]
     if facts is None:
         return []
-    pools = facts.pooled and head.kind in ("linear", "mlp")
+    pools = facts.pooled and head.pools
     if pools and head.pooling == "auto":
         return [f"{MANIFEST}: head.pooling: found 'auto' or nothing, expected mean, first or last: what was built"]
     if not pools and head.pooling != "auto":

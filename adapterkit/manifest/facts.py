@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from adapterkit.recipe import BottleneckMethod, HeadSettings, MethodSettings
+from adapterkit.recipe.head import HEAD_SETTINGS
 from adapterkit.recipe.methods import METHOD_SETTINGS
 from adapterkit.recipe.table import OfKind
 
@@ -169,7 +170,7 @@ class Manifest(Facts):
     task: Object
     method: Annotated[MethodSettings, OfKind(METHOD_SETTINGS)]
     parts: Annotated[tuple[PartFacts, ...], Field(max_length=64)] = ()
-    head: HeadSettings
+    head: Annotated[HeadSettings, OfKind(HEAD_SETTINGS)]
     head_tensors: Annotated[tuple[Name, ...], Field(max_length=1024)]
     backbone: BackboneFacts
     data: DataFacts

@@ -14,6 +14,7 @@ from adapterkit.methods.rows.fusion import Fusion
 from adapterkit.methods.rows.ia3 import Ia3
 from adapterkit.methods.rows.lora import Lora
 from adapterkit.methods.rows.none import Nothing
+from adapterkit.recipe.methods import METHOD_SETTINGS
 
 if TYPE_CHECKING:
     from adapterkit.backbone import Backbone
@@ -32,8 +33,14 @@ METHODS: Mapping[str, Method[Any]] = {
 
 
 def method_of(settings: MethodSettings) -> Method[Any]:
-    """The method that settings are of."""
-    return METHODS[settings.kind]
+    """The method that settings are of.
+
+    Raises:
+        PluginError: another package brings it, and it cannot be used.
+    """
+    own = METHODS.get(settings.kind)
+    found: Method[Any] = METHOD_SETTINGS.load(settings, Method) if own is None else own
+    return found
 
 
 def attach(

@@ -2,11 +2,12 @@
 
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.data import DataSettings
+from adapterkit.recipe.head import HeadSettings
 from adapterkit.recipe.kinds import KINDS, Kind
 from adapterkit.recipe.load import Resolved, load_recipe, recipe_schema, resolve
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, NoMethod
-from adapterkit.recipe.schema import BackboneSettings, HeadSettings, Recipe
+from adapterkit.recipe.schema import BackboneSettings, Recipe
 from adapterkit.recipe.shipped import ShippedRecipe, shipped_recipes
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings

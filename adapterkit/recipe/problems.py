@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 from adapterkit.errors import RecipeError
 from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.kinds import BELONGS, KINDS
-from adapterkit.recipe.methods import METHOD_SETTINGS
-from adapterkit.recipe.schema import BackboneSettings, HeadSettings, Recipe, together
+from adapterkit.recipe.schema import HEAD, METHOD, BackboneSettings, Recipe, together
 from adapterkit.recipe.settings import SettingsError
 from adapterkit.recipe.suggestions import did_you_mean, nearest
+from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
 
@@ -25,10 +25,11 @@ Block = TypeVar("Block", bound=BaseModel)
 BLOCKS: dict[str, type[BaseModel]] = {
     "task": TaskSettings,
     "backbone": BackboneSettings,
-    "head": HeadSettings,
     "data": DataSettings,
     "training": TrainingSettings,
 }
+CHOSEN: dict[str, OfKind[Any]] = {"method": METHOD, "head": HEAD}
+"""Blocks whose settings are those of their kind."""
 REMEDY = "Correct the lines above; `adapterkit schema` prints every field with what it does."
 LONGEST_SHOWN = 60
 
@@ -119,27 +120,28 @@ def _fields(path: Path, raw: Mapping[str, Any]) -> list[str]:
     """Valid names of the block in which `path` stands."""
     if len(path) == 1:
         return list(Recipe.model_fields)
-    if path[0] == "method":
-        return list(METHOD_SETTINGS[_method_kind(raw)].model_fields)
     block = BLOCKS.get(str(path[0]))
+    if path[0] in CHOSEN:
+        block = CHOSEN[str(path[0])].table[_kind(str(path[0]), raw)]
     return list(block.model_fields) if block else []
 
 
-def _method_kind(raw: Mapping[str, Any]) -> str:
-    method = raw.get("method")
-    kind = method.get("kind", "lora") if isinstance(method, Mapping) else "lora"
-    return kind if isinstance(kind, str) and kind in METHOD_SETTINGS else "lora"
+def _kind(name: str, raw: Mapping[str, Any]) -> str:
+    """The kind of a block; the default one where it says none that is known."""
+    block, chosen = raw.get(name), CHOSEN[name]
+    kind = block.get("kind") if isinstance(block, Mapping) else None
+    return kind if isinstance(kind, str) and kind in chosen.table else chosen.default
 
 
 def _unknown(path: Path, raw: Mapping[str, Any]) -> str:
     name, fields = str(path[-1]), _fields(path, raw)
     close = nearest(name, fields)
     homes = [f"{block}.{name}" for block, model in BLOCKS.items() if name in model.model_fields]
-    homes += [f"method.{name} (kind {kind})" for kind, model in METHOD_SETTINGS.items() if name in model.model_fields]
-    if path[0] == "method" and len(path) == 2:
-        own = [kind for kind, model in METHOD_SETTINGS.items() if name in model.model_fields]
-        if own:
-            return f"belongs to method.kind {' and '.join(own)}, not to {_method_kind(raw)}; remove it"
+    for block, chosen in CHOSEN.items():
+        own = [kind for kind, model in chosen.table.items() if name in model.model_fields]
+        if own and path[0] == block and len(path) == 2:
+            return f"belongs to {block}.kind {' and '.join(own)}, not to {_kind(block, raw)}; remove it"
+        homes += [f"{block}.{name} (kind {kind})" for kind in own]
     if close:
         return f"is not a known name; did you mean {close}?"
     if homes:
@@ -169,15 +171,16 @@ def _foreign(raw: Mapping[str, Any]) -> list[Problem]:
 
 def _between_blocks(raw: Mapping[str, Any]) -> list[Problem]:
     """Mistakes between those blocks that are right by themselves."""
-    task, head = _valid(TaskSettings, raw, "task"), _valid(HeadSettings, raw, "head")
-    data, training = _valid(DataSettings, raw, "data"), _valid(TrainingSettings, raw, "training")
+    task, head = _valid(TaskSettings.model_validate, raw, "task"), _valid(HEAD, raw, "head")
+    data = _valid(DataSettings.model_validate, raw, "data")
+    training = _valid(TrainingSettings.model_validate, raw, "training")
     return [(tuple(path.split(".")), problem) for path, problem in together(task, head, data, training)]
 
 
-def _valid(model: type[Block], raw: Mapping[str, Any], name: str) -> Block | None:
+def _valid(read: Callable[[Any], Block], raw: Mapping[str, Any], name: str) -> Block | None:
     try:
-        return model.model_validate(raw[name]) if name in raw else None
-    except ValidationError:
+        return read(raw[name]) if name in raw else None
+    except ValueError:  # pydantic's own errors are such
         return None
 
 

@@ -7,15 +7,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from adapterkit.recipe.data import DataSettings
+from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings
 from adapterkit.recipe.kinds import BELONGS, FACTS
 from adapterkit.recipe.method import MethodSettings
-from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod, Width
+from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod
 from adapterkit.recipe.settings import Settings, refuse
 from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
 
 Text = Annotated[str, Field(min_length=1)]
+
+
+METHOD = OfKind(METHOD_SETTINGS, default="lora")
+HEAD = OfKind(HEAD_SETTINGS, default="auto")
 
 
 class BackboneSettings(Settings):
@@ -35,36 +40,6 @@ class BackboneSettings(Settings):
     """Whether code from the checkpoint may run on this machine. true: only for authors that you trust."""
 
 
-class HeadSettings(Settings):
-    """What turns the backbone's output into the task's output."""
-
-    kind: Literal["auto", "family", "linear", "mlp", "attention"] = "auto"
-    """family: the head of the backbone's own AutoModelFor… class. linear, mlp, attention: adapterkit's, from small to
-    large. auto: what wins without tuning for the kind."""
-    pooling: Literal["auto", "mean", "first", "last"] = "auto"
-    """How token states become one vector. auto: what the checkpoint says, or what suits its family."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout before the head. Higher: less over-fitting on small data, slower learning."""
-    hidden: Width | None = None
-    """Width of the mlp head. Higher: more accurate on hard tasks, larger artifact. null: the backbone's width."""
-
-    @model_validator(mode="after")
-    def _together(self) -> HeadSettings:
-        problems = []
-        if self.pooling != "auto" and self.kind in ("family", "attention"):
-            problems.append(
-                ("pooling", f"has no effect on a head of kind {self.kind}, which pools by itself; remove it")
-            )
-        if self.hidden is not None and self.kind != "mlp":
-            problems.append(("hidden", f"belongs to a head of kind mlp, not to {self.kind}; remove it"))
-        if self.dropout and self.kind == "family":
-            problems.append(
-                ("dropout", "has no effect on a head of kind family, which takes it from the backbone; remove it")
-            )
-        refuse(problems)
-        return self
-
-
 class Recipe(Settings):
     """A complete description of one training run. Load one with `load_recipe`, which names every mistake at once."""
 
@@ -72,9 +47,9 @@ class Recipe(Settings):
     """What is learned."""
     backbone: BackboneSettings
     """Which pretrained model stays frozen under the adapter."""
-    method: Annotated[MethodSettings, OfKind(METHOD_SETTINGS, default="lora")] = Field(default_factory=LoraMethod)
+    method: Annotated[MethodSettings, METHOD] = Field(default_factory=LoraMethod)
     """What is attached to the backbone: lora, bottleneck, ia3, fusion (of bottlenecks) or none (head only)."""
-    head: HeadSettings = Field(default_factory=HeadSettings)
+    head: Annotated[HeadSettings, HEAD] = Field(default_factory=HeadSettings)
     """What turns the backbone's output into the task's output."""
     data: DataSettings
     """Which rows train, validate and test."""
@@ -105,7 +80,7 @@ def together(
     if task is None:
         return problems
     if head is not None:
-        if FACTS[task.kind].borrows_head and head.kind not in ("auto", "family"):
+        if FACTS[task.kind].borrows_head and head.is_own:
             problems.append(("head.kind", f"is {head.kind}; {task.kind} borrows the checkpoint's own head: remove it"))
         if not FACTS[task.kind].pooled and head.pooling != "auto":
             problems.append(("head.pooling", f"has no meaning for {task.kind}, which reads every token; remove it"))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -90,6 +91,35 @@ class SettingsTable(Mapping[str, type[B]], Generic[B]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def load(self, settings: B, base: type, attribute: str = "implementation") -> Any:
+        """What the settings of another package name, which may import torch.
+
+        Args:
+            base: what it is an instance of.
+            attribute: of the settings' class: "package.module:name".
+
+        Raises:
+            PluginError: it cannot be imported, or is something else.
+        """
+        block = type(settings)
+        reference = getattr(block, attribute)
+        module, _, name = reference.partition(":")
+        found, problem = None, ""
+        try:
+            found = getattr(import_module(module), name)
+        except Exception as error:  # noqa: BLE001 - it is another package's code
+            problem = f"{type(error).__name__}: {error}"
+        if not problem and not isinstance(found, base):
+            problem = f"found {found!r:.80}, expected an instance of a class that derives from {base.__name__}"
+        if problem:
+            kind = block.model_fields["kind"].default
+            raise PluginError(
+                f"the {self.what} {kind!r} of {self.package(kind) or block.__module__} cannot be used",
+                [f"{block.__name__}.{attribute} = {reference!r}: {problem}"],
+                "Repair or uninstall the package.",
+            )
+        return found
+
     def package(self, kind: str) -> str:
         """Who brings a kind, with its version, for messages."""
         return "adapterkit" if kind in self.own else " and ".join(map(package_of, self._points().get(kind, ())))
@@ -143,7 +173,7 @@ def _warn(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class OfKind:
+class OfKind(Generic[B]):
     """Marks a field that holds a block whose `kind` says which class of a table it is.
 
     Attributes:
@@ -151,12 +181,12 @@ class OfKind:
         default: the kind of a block that does not say one; "" where it must.
     """
 
-    table: SettingsTable[Any]
+    table: SettingsTable[B]
     default: str = ""
 
-    def __call__(self, value: Any) -> BaseModel:
+    def __call__(self, value: Any) -> B:
         """The block that a mapping describes. Raises SettingsError for a kind that nobody brings."""
-        base: type[BaseModel] = self.table.base
+        base = self.table.base
         if isinstance(value, base):
             return value
         if not isinstance(value, Mapping):
@@ -166,8 +196,7 @@ class OfKind:
             raise SettingsError([("kind", f"is missing; expected {self._known()}")])
         if not isinstance(kind, str) or kind not in self.table:
             raise SettingsError([("kind", self._refusal(kind))])
-        block: type[BaseModel] = self.table[kind]
-        return block.model_validate(value)
+        return self.table[kind].model_validate(value)
 
     def _known(self) -> str:
         *first, last = self.table
@@ -194,4 +223,5 @@ class OfKind:
         return core_schema.no_info_plain_validator_function(self)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(core_schema.union_schema([block.__pydantic_core_schema__ for block in self.table.values()]))
+        blocks = dict.fromkeys(self.table.values())
+        return handler(core_schema.union_schema([block.__pydantic_core_schema__ for block in blocks]))

@@ -267,8 +267,8 @@ def test_missing_facts_are_asked_for(tmp_path, tiny_backbones, folder):
     ("changes", "options", "words"),
     [
         ({"peft_type": "LOHA"}, {}, "peft_type: found 'LOHA', expected 'LORA' or 'IA3'"),
-        ({"peft_type": "IA3"}, {}, "lora_alpha: a field that ia3 does not have"),
-        ({"feedforward_modules": ["value"]}, {}, "feedforward_modules: a field that lora does not have"),
+        ({"peft_type": "IA3"}, {}, "lora_alpha: a field that IA3 does not have"),
+        ({"feedforward_modules": ["value"]}, {}, "feedforward_modules: a field that LORA does not have"),
         ({"init_lora_weights": "pissa"}, {}, "trained on a changed backbone"),
         ({"layer_replication": [[0, 2]]}, {}, "'layer_replication'"),
         ({"trainable_token_indices": [1]}, {}, "'trainable_token_indices'"),

@@ -197,7 +197,7 @@ def test_an_attention_head_refuses_kinds_that_answer_per_token(tiny_backbones: B
     with pytest.raises(HeadError) as caught:
         build_head(tiny_backbones["bert"], kind, 2, OWN["attention"], seed=0)
     assert str(caught.value) == (
-        f"An attention head pools a row to one state, and {kind} answers per token\n"
+        f"A head of kind attention pools a row to one state, and {kind} answers per token\n"
         "Use head.kind=linear or head.kind=mlp."
     )
 
@@ -206,7 +206,7 @@ def test_settings_that_would_have_no_effect_are_refused() -> None:
     for settings in ({"kind": "family", "pooling": "mean"}, {"kind": "attention", "pooling": "last"}):
         with pytest.raises(ValidationError, match="pools by itself"):
             HeadSettings(**settings)  # type: ignore[arg-type]
-    with pytest.raises(ValidationError, match="belongs to a head of kind mlp"):
+    with pytest.raises(ValidationError, match="has no effect on a head of kind linear, which has no hidden layer"):
         HeadSettings(kind="linear", hidden=3)
     with pytest.raises(ValidationError, match="takes it from the backbone"):
         HeadSettings(kind="family", dropout=0.1)

@@ -61,7 +61,10 @@ _WITHOUT_EFFECT = frozenset(
         "ensure_weight_tying",
     }
 )
-_KNOWN: Mapping[str, type[PeftConfig]] = {"lora": LoraConfig, "ia3": IA3Config}
+_KNOWN: tuple[tuple[Method[Any], type[PeftConfig]], ...] = (
+    (METHODS["lora"], LoraConfig),
+    (METHODS["ia3"], IA3Config),
+)
 """Methods that can be imported, and PEFT's configurations of them."""
 _STARTS_OVERWRITTEN = (True, False, "gaussian", "eva", "orthogonal")
 
@@ -107,17 +110,15 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
         ArtifactError: with every field that is of another type, or asks for something that adapterkit does not have.
     """
     problems = []
-    peft_type = config.get("peft_type")
-    own = next((made for made in _KNOWN if METHODS[made].peft_type == peft_type), "")
-    if not own:
-        expected = " or ".join(repr(METHODS[made].peft_type) for made in _KNOWN)
-        problems.append(f"peft_type: found {peft_type!r:.40}, expected {expected}")
-    fields = {made: config_class().to_dict() for made, config_class in _KNOWN.items()}
+    peft_type = str(config.get("peft_type"))
+    fields = {method.peft_type: config_class().to_dict() for method, config_class in _KNOWN}
+    if peft_type not in fields:
+        problems.append(f"peft_type: found {peft_type!r:.40}, expected {' or '.join(map(repr, fields))}")
     defaults: dict[str, Any] = {}
-    for others in fields.values():
-        defaults |= others
-    foreign = defaults.keys() - fields[own].keys() if own else set()
-    problems += [f"{key}: a field that {own} does not have" for key in sorted(foreign & config.keys())]
+    for of_one in fields.values():
+        defaults |= of_one
+    foreign = defaults.keys() - fields.get(peft_type, defaults).keys()
+    problems += [f"{key}: a field that {peft_type} does not have" for key in sorted(foreign & config.keys())]
     for key, value in config.items():
         if key in _USED | _TOLD_BY_TENSORS | _WITHOUT_EFFECT or value in (None, False, [], {}):
             continue
@@ -147,7 +148,7 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened([f"{CONFIG}: {problem}" for problem in problems]))
     return PeftFacts(
-        method=METHODS[own],
+        method=next(method for method, _ in _KNOWN if method.peft_type == peft_type),
         task_type=config.get("task_type"),
         base_model=config.get("base_model_name_or_path") or "",
         revision=config.get("revision"),

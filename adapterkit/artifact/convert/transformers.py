@@ -125,7 +125,7 @@ def _check_expressible(artifact: Artifact, trunk_only: bool) -> None:
             [reason],
             f"Serve it with ak.Host or ak.load.{plain}",
         )
-    if head.kind != "family" and not trunk_only:
+    if head.is_own and not trunk_only:
         raise ExportError(
             f"{artifact.folder} has a {head.kind} head of our own, which no transformers class has",
             [f"head: {head.kind}, expected family: the head of {FACTS[artifact.task.kind].auto_class}"],

@@ -215,7 +215,7 @@ def _estimate(job: Job, cut: Cut, store: StateStore, wanted: Wanted, missing: se
     _, layers = layers_of(adapted.module)
     row_bytes = store.space.width * store.space.itemsize
     new_tokens = sum(wanted.tokens[key] for key in missing)
-    others = adapted.backbone.contract.layers - len(layers) if adapted.headed.source == "family" else 0
+    others = adapted.backbone.contract.layers - len(layers) if not adapted.head.is_own else 0
     every = job.recipe.training.evaluate_every
     between = (batches.steps_per_epoch or batches.total_steps) if every == "epoch" else every
     times = {"validation": math.ceil(batches.total_steps / between) + 1, "test": 1}  # once more at the end

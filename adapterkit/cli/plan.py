@@ -36,11 +36,15 @@ def plan(
     $ adapterkit plan recipes/banking77.yaml
     $ adapterkit plan banking77 backbone.name=models/llama-3-8b training.batch_size=256 --gpus 8 --memory 80GiB
     """
+    from adapterkit.data import check_sources
     from adapterkit.recipe import resolve
+    from adapterkit.recipe.load import folder_of
 
-    resolve(recipe, overrides or ())  # before torch is imported, so that a mistake is named at once
+    # Before torch is imported, so that a mistake is named at once.
+    resolved = resolve(recipe, overrides or ())
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)
+    check_sources(resolved.recipe.data, folder_of(recipe))
     from adapterkit import planning
 
     found = planning.plan(recipe, gpus=gpus, memory=memory, overrides=overrides or ())

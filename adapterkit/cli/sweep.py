@@ -99,12 +99,16 @@ def sweep(
         os.environ["ADAPTERKIT_DATA"] = str(data_root)
 
     from adapterkit import sweeping
+    from adapterkit.data import check_sources
+    from adapterkit.recipe.load import folder_of
 
     budget = None if first is None else sweeping.Budget.parse(first)
     thinning = sweeping.Halving(3 if eta is None else eta, budget) if halving else False
     # Before torch is imported, so that a mistake is named at once.
     wanted = sweeping.define_sweep(recipe, grid, halving=thinning, together=together, overrides=overrides or ())
     wanted.check(overwrite=overwrite)
+    for data in {point.recipe.data.model_dump_json(): point.recipe.data for point in wanted.points}.values():
+        check_sources(data, folder_of(recipe))
     try:
         result = sweeping.sweep(
             recipe,

@@ -38,13 +38,16 @@ def train(
     $ accelerate launch --cpu --num_processes 2 -m adapterkit train banking77
     """
     from adapterkit import training
+    from adapterkit.data import check_sources
     from adapterkit.recipe import resolve
+    from adapterkit.recipe.load import folder_of
 
     # Before torch is imported, so that a mistake is named at once.
     resolved = resolve(recipe, overrides or ())
     training.check_start(training.output_of(resolved), resume=resume, overwrite=overwrite)
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
+    check_sources(resolved.recipe.data, folder_of(recipe))
 
     become_all_processes(sys.argv[1:])
     try:

@@ -3,7 +3,7 @@
 from adapterkit.data.buckets import group_by_length, padded_share, shard
 from adapterkit.data.columns import ColumnNeed, match_columns, overlooked, rename
 from adapterkit.data.files.dialect import TextUnit
-from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, locate
+from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, check_sources, locate
 from adapterkit.data.memory import asked_of, rows_of, splits_of
 from adapterkit.data.overlap import Overlap, find_overlap
 from adapterkit.data.rows import IN_MEMORY, Reading, Row, Rows, RowStream, as_rows, canonical
@@ -26,6 +26,7 @@ __all__ = [
     "as_rows",
     "asked_of",
     "canonical",
+    "check_sources",
     "find_overlap",
     "group_by_length",
     "locate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from adapterkit.data.files.opening import ENDINGS, format_of
 from adapterkit.data.folders import Chosen, files_of_folder, files_of_pattern, is_pattern
 from adapterkit.data.rows import IN_MEMORY
 from adapterkit.errors import DataError
+from adapterkit.recipe import DataSettings
 from adapterkit.recipe.suggestions import did_you_mean
 
 ROOT_VARIABLE = "ADAPTERKIT_DATA"
@@ -83,6 +85,33 @@ def locate(
     if format == "auto" and not format_of(name) and _HUB_NAME.fullmatch(name):
         return Located(name, Chosen(()), None, tuple(candidates))
     raise _missing(name, candidates)
+
+
+def check_sources(data: DataSettings, folder: str | Path | None = None, given: Container[str] = ()) -> None:
+    """Find the files of every split of a recipe, so that all that are missing are named before any is read.
+
+    Args:
+        data: the recipe's.
+        folder: the recipe's, where relative paths are looked for too.
+        given: splits whose rows are in memory.
+
+    Raises:
+        DataError: as of `locate`, of all splits together.
+    """
+    wanted = {"train": data.train, "validation": data.validation, "test": data.test}
+    named = {str(split): word for split, word in data.splits.items()}
+    wrong: list[DataError] = []
+    for split, source in wanted.items():
+        if isinstance(source, str) and split not in given:
+            try:
+                locate(source, data.format, data.root, folder, split, named.get(split))
+            except DataError as error:
+                wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        problems = [f"{error.summary}: {problem}" for error in wrong for problem in error.problems or ("",)]
+        raise DataError(f"{len(wrong)} sources of rows cannot be found", problems, wrong[0].remedy)
 
 
 def _bases(root: str | Path | None, folder: str | Path | None) -> list[Path]:

@@ -32,10 +32,10 @@ from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, 
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.recipe.formats import FORMATS, QUANTISED, backbone_dtypes
 from adapterkit.recipe.kinds import FACTS
+from adapterkit.recipe.load import folder_of
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
-from adapterkit.training.run import folder_of
 from adapterkit.training.standing import Position
 
 ADAM_MOMENTS = 2

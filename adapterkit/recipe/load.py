@@ -83,6 +83,11 @@ def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence
     return Resolved(recipe, read.name, (*read.notes, *changed.notes))
 
 
+def folder_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Path | None:
+    """The folder of a recipe's file, where relative paths are looked for too."""
+    return Path(recipe).parent if isinstance(recipe, str | Path) and Path(recipe).is_file() else None
+
+
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema of a recipe file, for editors: every field with its type, bounds, default and what it does."""
     return {

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from adapterkit.adapted import build
 from adapterkit.errors import DeviceError, HeadError, RecipeError, SiteError
+from adapterkit.recipe.load import folder_of
 from adapterkit.sweeping.points import Point, Source, refuse_points
 from adapterkit.training.environment import compute_dtype, make_accelerator
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.reuse import Reuse, backbone_key, rows_key
-from adapterkit.training.run import folder_of
 
 
 def check_points(source: Source, points: Sequence[Point], reuse: Reuse) -> None:

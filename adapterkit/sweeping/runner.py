@@ -9,6 +9,7 @@ from typing import Any
 
 from adapterkit.errors import DivergedError, SweepError, TrainingError
 from adapterkit.manifest import MANIFEST, open_manifest
+from adapterkit.recipe.load import folder_of
 from adapterkit.sweeping.display import SweepDisplay
 from adapterkit.sweeping.halving import Rung
 from adapterkit.sweeping.ledger import Ledger
@@ -21,7 +22,7 @@ from adapterkit.training.environment import make_accelerator
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.journal import read_journal
 from adapterkit.training.reuse import Reuse, backbone_key, rows_key
-from adapterkit.training.run import begin_run, folder_of
+from adapterkit.training.run import begin_run
 from adapterkit.training.standing import RUN_FOLDER, checkpoint_of, read_progress
 from adapterkit.training.together import Outcome, in_companies, train_together
 

@@ -12,6 +12,7 @@ from adapterkit.data import (
     Rows,
     RowStream,
     as_rows,
+    check_sources,
     named_rows,
     read_rows,
     split_stream,
@@ -68,6 +69,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
     needs, unit = task_class.columns, task_class.text_unit(data)
     if data.train is None:
         raise RecipeError("the recipe names no training rows", ["data.train: found null, expected a file"])
+    check_sources(data, folder, held)
 
     def read(source: str, split: str) -> Rows:
         if source == IN_MEMORY and split in held:

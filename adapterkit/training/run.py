@@ -18,6 +18,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.data import IN_MEMORY, Rows, splits_of
 from adapterkit.metrics import Metric
 from adapterkit.recipe import Recipe, resolve
+from adapterkit.recipe.load import folder_of
 from adapterkit.scoring import score
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
@@ -302,8 +303,3 @@ def _sizes(job: Job) -> dict[str, Any]:
         "rows": job.rows.facts.rows,
         "processes": job.accelerator.num_processes,
     }
-
-
-def folder_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Path | None:
-    """The folder of a recipe's file, where relative paths are looked for too."""
-    return Path(recipe).parent if isinstance(recipe, str | Path) and Path(recipe).is_file() else None

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from adapterkit.data import locate, read_rows
+from adapterkit.data import check_sources, locate, read_rows
 from adapterkit.data.files.opening import format_of
 from adapterkit.errors import DataError
 from adapterkit.recipe.data import DataSettings
@@ -28,6 +28,21 @@ def problems_of(path, **arguments):
     with pytest.raises(DataError) as caught:
         read_rows(path, **arguments)
     return caught.value
+
+
+def test_all_files_that_are_missing_are_named_at_once(tmp_path):
+    jsonl(tmp_path / "A.jsonl")
+    check_sources(DataSettings(train="A.jsonl", validation=0.1, test="owner/rows"))
+    check_sources(DataSettings(train="memory", test="A.jsonl"), given={"train"})
+    with pytest.raises(DataError) as caught:
+        check_sources(DataSettings(train="missing.jsonl", validation="none.csv", test="A.jsonl"), tmp_path / "recipes")
+    assert caught.value.summary == "2 sources of rows cannot be found"
+    expected = [
+        f"There is no file {name}: looked at: {folder / name}"
+        for name in ("missing.jsonl", "none.csv")
+        for folder in (tmp_path / "recipes", tmp_path)
+    ]
+    assert [problem.partition("; did you mean")[0] for problem in caught.value.problems] == expected
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")

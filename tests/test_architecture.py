@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "data": 2,
     "heads": 3,
     "methods": 3,
+    "survey": 3,
     "tasks": 3,
     "adapted": 4,
     "artifact": 5,
@@ -349,8 +350,9 @@ def test_every_module_says_what_it_is() -> None:
     assert silent == []
 
 
-KNOW_KINDS = ("recipe", "tasks", "demo")
-"""Who may name a kind: the table of kinds, the tasks themselves, and the demo, whose jobs are recipes."""
+KNOW_KINDS = ("recipe", "survey", "tasks", "demo")
+"""Who may name a kind: the table of kinds, the survey that guesses it from rows, the tasks themselves, and the demo,
+whose jobs are recipes."""
 
 
 def kinds_named_by(file: Path) -> list[str]:

@@ -14,6 +14,10 @@ from typer.core import TyperCommand
 from adapterkit.cli.console import examples
 
 VERBS: Mapping[str, str] = {
+    "init": "Look at files of rows and write a recipe for them, with comments, whose values suit their size.",
+    "data": (
+        "Show what files of rows hold and what they are for: columns, labels, lengths, repeats, and what splits share."
+    ),
     "train": "Train an adapter: validate as it goes, keep the best state, write the artifact.",
     "sweep": "Train a recipe over a grid of settings, compare them on validation rows, and keep the best.",
     "plan": "Estimate what a recipe will need, without loading weights, and the cheapest way to fit it.",

@@ -5,7 +5,7 @@ from adapterkit.data.columns import ColumnNeed, match_columns, overlooked, renam
 from adapterkit.data.files.dialect import TextUnit
 from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, check_sources, locate
 from adapterkit.data.memory import asked_of, rows_of, splits_of
-from adapterkit.data.overlap import Overlap, find_overlap
+from adapterkit.data.overlap import Overlap, Repeats, find_overlap, find_repeats
 from adapterkit.data.rows import IN_MEMORY, Reading, Row, Rows, RowStream, as_rows, canonical
 from adapterkit.data.sources import ReadSettings, named_rows, read_rows, stream_rows
 from adapterkit.data.split import split_stream, split_validation
@@ -19,6 +19,7 @@ __all__ = [
     "Overlap",
     "ReadSettings",
     "Reading",
+    "Repeats",
     "Row",
     "RowStream",
     "Rows",
@@ -28,6 +29,7 @@ __all__ = [
     "canonical",
     "check_sources",
     "find_overlap",
+    "find_repeats",
     "group_by_length",
     "locate",
     "match_columns",

@@ -19,7 +19,7 @@ _ABOUT = re.compile(r"(readme|license|licence|notice|source|citation|changelog|d
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FilesFound:
     """The files that hold the rows.
 
     Attributes:
@@ -44,7 +44,7 @@ def files_of_pattern(base: Path, pattern: str) -> tuple[Path, ...]:
     return tuple(path for name in sorted(found) if (path := base / name).is_file())
 
 
-def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") -> Chosen:  # noqa: A002 - the recipe's word
+def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") -> FilesFound:  # noqa: A002 - the recipe's word
     """The files of a folder that hold the rows of a split.
 
     Where files or the folders in it are called after splits (train-00000.parquet, dev.csv, test/), those of the split
@@ -84,7 +84,7 @@ def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") 
             [f"found: {', '.join(counts)}"],
             f"Name those that hold the rows: {folder.name}/*.{formats[0]}",
         )
-    return Chosen(tuple(rows), tuple(_notes(folder, rows, every, by_class)), by_class)
+    return FilesFound(tuple(rows), tuple(_notes(folder, rows, every, by_class)), by_class)
 
 
 def _hidden(path: Path, folder: Path) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterkit.data.files.opening import ENDINGS, format_of
-from adapterkit.data.folders import Chosen, files_of_folder, files_of_pattern, is_pattern
+from adapterkit.data.folders import FilesFound, files_of_folder, files_of_pattern, is_pattern
 from adapterkit.data.rows import IN_MEMORY
 from adapterkit.errors import DataError
 from adapterkit.recipe import DataSettings
@@ -33,7 +33,7 @@ class Located:
     """
 
     name: str
-    chosen: Chosen
+    chosen: FilesFound
     path: Path | None
     looked_at: tuple[Path, ...] = ()
 
@@ -74,16 +74,16 @@ def locate(
     candidates = _candidates(name, root, folder)
     if format == "hub":
         local = next((path for path in candidates if path.is_dir()), None)
-        return Located(str(local.resolve()) if local else name, Chosen(()), None)
+        return Located(str(local.resolve()) if local else name, FilesFound(()), None)
     for path in candidates:
         if path.is_file():
-            return Located(name, Chosen((path,)), path)
+            return Located(name, FilesFound((path,)), path)
         if path.is_dir():
             return Located(name, files_of_folder(path, split, named or split, format), path)
     if is_pattern(name):
         return _matching(name, root, folder)
     if format == "auto" and not format_of(name) and _HUB_NAME.fullmatch(name):
-        return Located(name, Chosen(()), None, tuple(candidates))
+        return Located(name, FilesFound(()), None, tuple(candidates))
     raise _missing(name, candidates)
 
 
@@ -138,7 +138,7 @@ def _matching(name: str, root: str | Path | None, folder: str | Path | None) -> 
         if files:
             shown = ", ".join(file.name for file in files[:5]) + (f" and {len(files) - 5:,} more" * (len(files) > 5))
             notes = (f"{len(files)} {'file' if len(files) == 1 else 'files'}: {shown}",)
-            return Located(name, Chosen(files, notes), base)
+            return Located(name, FilesFound(files, notes), base)
     raise DataError(f"No file matches {name}", [f"looked in: {base}" for base in bases])
 
 

@@ -73,6 +73,37 @@ def find_overlap(train: Rows, test: Rows, columns: Sequence[str] | None = None) 
     return Overlap(pairs, len(test), train.source, test.source)
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """Rows of one source whose inputs are equal, whatever their case, spacing or Unicode form.
+
+    Attributes:
+        equal: rows beyond the first of each group of equal inputs.
+        conflicts: numbers of the rows of each group whose targets differ.
+    """
+
+    equal: int
+    conflicts: tuple[tuple[int, ...], ...]
+
+
+def find_repeats(rows: Rows, inputs: Sequence[str], targets: Sequence[str]) -> Repeats:
+    """Rows that say the same, and those of them that are answered differently.
+
+    Args:
+        inputs, targets: the columns that are compared.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(_keys(rows, inputs)):
+        groups[key].append(index)
+    repeated = [group for group in groups.values() if len(group) > 1]
+    conflicts = [
+        tuple(rows.numbers[index] for index in group)
+        for group in repeated
+        if len({canonical([rows[index].get(name) for name in targets]) for index in group}) > 1
+    ]
+    return Repeats(sum(len(group) - 1 for group in repeated), tuple(conflicts) if targets else ())
+
+
 def _keys(rows: Iterable[Row], columns: Sequence[str]) -> Iterable[str]:
     return (canonical([_normal(row.get(name)) for name in columns]) for row in rows)
 

@@ -1,0 +1,161 @@
+"""`adapterkit data`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import BackboneName, DataRoot, Json, named
+
+if TYPE_CHECKING:
+    from adapterkit.survey import Survey
+
+LABELS_SHOWN = 10
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE…", help="Files, a pattern or a folder; test.csv is for the test.", show_default=False),
+]
+KindName = Annotated[
+    str | None, typer.Option("--kind", metavar="KIND", help="The kind of task. Default: guessed.", show_default=False)
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
+]
+Encoding = Annotated[str, typer.Option("--encoding", help="Of text files, as in cp1252.")]
+Delimiter = Annotated[str, typer.Option("--delimiter", help="What stands between the cells of a CSV file.")]
+
+
+def data(
+    files: Files,
+    kind: KindName = None,
+    columns: Columns = None,
+    backbone: BackboneName = None,
+    encoding: Encoding = "auto",
+    delimiter: Delimiter = "auto",
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Show what files of rows hold and what they are for: columns, labels, lengths, repeats, and what splits share.
+
+    $ adapterkit data tickets.csv
+    $ adapterkit data train.jsonl test.jsonl --kind seq2seq-lm --column source=dialogue
+    $ adapterkit data reviews/ --backbone models/all-MiniLM-L6-v2 --json
+    """
+    survey = surveyed(files, kind, columns, backbone, encoding, delimiter, data_root)
+    if as_json:
+        console.print_json(facts(survey))
+        return
+    show(survey)
+
+
+def surveyed(
+    files: list[str],
+    kind: str | None,
+    columns: list[str] | None,
+    backbone: str | None,
+    encoding: str,
+    delimiter: str,
+    data_root: Path | None,
+) -> Survey:
+    """The files, looked at as the options say.
+
+    Raises:
+        DataError, RecipeError: files that cannot be read, or options that make no sense.
+    """
+    from pydantic import ValidationError
+
+    from adapterkit.errors import DataError
+    from adapterkit.recipe import KINDS, DataSettings
+    from adapterkit.recipe.suggestions import did_you_mean
+    from adapterkit.survey import look
+
+    if kind is not None and kind not in KINDS:
+        raise DataError(
+            "There is no such kind of task",
+            [f"--kind: found {kind!r:.40}, expected one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"],
+        )
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    try:
+        settings = DataSettings(encoding=encoding, delimiter=delimiter)
+    except ValidationError as error:
+        raise DataError("The options cannot be read", [str(problem["msg"]) for problem in error.errors()]) from error
+    asked = named(columns, "--column", "NAME=COLUMN", "text=sentence")
+    return look(files, kind=kind, columns=asked, settings=settings, root=data_root, backbone=backbone)
+
+
+def facts(survey: Survey) -> dict[str, Any]:
+    """A survey for machines."""
+    seen = {name: {**asdict(column), "keys": sorted(column.keys)} for name, column in survey.columns.items()}
+    return {
+        "sources": survey.sources,
+        "rows": survey.rows,
+        "columns": seen,
+        "kind": survey.guess.kind,
+        "reads": survey.guess.columns,
+        "why": survey.guess.why,
+        "other_kinds": list(survey.guess.others),
+        "problem": survey.problem,
+        "labels": survey.labels,
+        "lengths": asdict(survey.lengths),
+        "repeats": {"equal": survey.repeats.equal, "conflicts": [list(one) for one in survey.repeats.conflicts]},
+        "shared_with_training": survey.shared,
+        "notes": list(survey.notes),
+    }
+
+
+def show(survey: Survey) -> None:
+    """A survey for people."""
+    for note in survey.notes:
+        console.say(f"Note: {note}", style="yellow")
+    guess = survey.guess
+    for split, source in survey.sources.items():
+        console.print_table([[split, f"{survey.rows[split]:,} rows", source]])
+    reads = {column: name for name, column in guess.columns.items()}
+    table = [
+        [
+            seen.name,
+            seen.holds,
+            f"{seen.filled:,}",
+            f"{seen.distinct:,}",
+            f"{seen.words:.1f}",
+            reads.get(seen.name, "–"),
+        ]
+        for seen in survey.columns.values()
+    ]
+    looked = next(iter(survey.columns.values())).rows
+    headings = ("column", "holds", f"filled of {looked:,}", "distinct", "words", "read as")
+    console.print_table(table, headings)
+    console.print_table(_about(survey), title=f"\n{guess.kind}: {guess.why}")
+
+
+def _about(survey: Survey) -> list[list[str]]:
+    from adapterkit.recipe.kinds import FACTS
+
+    rows = []
+    if survey.guess.others:
+        rows.append(["or", f"{', '.join(survey.guess.others)} (--kind)"])
+    if survey.problem:
+        rows.append(["problem", survey.problem])
+    if survey.labels and survey.problem != "regression":
+        shown = [f"{name} {count:,}" for name, count in list(survey.labels.items())[:LABELS_SHOWN]]
+        more = len(survey.labels) - LABELS_SHOWN
+        rows.append([f"{len(survey.labels):,} labels", ", ".join(shown) + (f", {more:,} more" if more > 0 else "")])
+    lengths = survey.lengths
+    for unit, values in (("characters", lengths.characters), ("words", lengths.words), ("tokens", lengths.tokens)):
+        if values is not None:
+            half, most, nearly, longest = (f"{value:,}" for value in values)
+            rows.append([unit, f"median {half}, 95 % have at most {most}, 99 % {nearly}, the longest {longest}"])
+    repeats = survey.repeats
+    rows.append(["repeats", f"{repeats.equal:,} rows say what another says"])
+    if repeats.conflicts and not FACTS[survey.guess.kind].borrows_head:  # a text may be answered in several ways
+        lines = "; ".join(" and ".join(map(str, group[:4])) for group in repeats.conflicts[:3])
+        rows.append(["conflicts", f"{len(repeats.conflicts):,} inputs are answered differently (rows {lines})"])
+    for split, count in survey.shared.items():
+        rows.append([split, f"{count:,} of {survey.rows[split]:,} rows stand in training too"])
+    return rows

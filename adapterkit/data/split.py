@@ -71,8 +71,8 @@ def _why_none(share: float, sizes: dict[str, int], alike: dict[str, list[int]]) 
     different = sum(map(len, alike.values()))
     fewest = min(min(alike[name]) for name, quota in wanted.items() if quota)
     return (
-        f"only {different:,} rows are different: those that are alike stay on one side, and the smallest such group has"
-        f" {fewest:,} rows, where the share has room for {max(wanted.values()):,}"
+        f"the different rows number {different:,} only: those that are alike stay on one side, and the smallest such"
+        f" group has {fewest:,} rows, where the share has room for {max(wanted.values()):,}"
     )
 
 

@@ -60,7 +60,7 @@ def _refuse_several_in_one(values: Sequence[Any], numbers: Sequence[int]) -> Non
         if known and 2 * len(known) >= len(joined):
             raise DataError(
                 f"labels seem to hold several each, separated by {separator!r}",
-                listed(f"line {first[name]}: {name!r:.60}" for name in known),
+                listed(f"line {first[name]}: {name!r:.60}" for name in sorted(known, key=first.__getitem__)),
                 f'Say so: task.label_separator: "{separator}", or lists (["a", "b"]); where they are single labels,'
                 " task.problem: single-label.",
             )

@@ -78,7 +78,11 @@ def test_a_share_is_between_none_and_all(share):
         ("abc", 0.5, "every class has one row, which training keeps"),
         ("aaab", 0.1, "0.1 of 4 rows is less than one row"),
         # Each of eight texts of a class stands ten times, and a share of 5 % is four rows of it.
-        ("aaaaaaaabbbbbbbb" * 10, 0.05, "only 16 rows are different: .* has 10 rows, where the share has room for 4"),
+        (
+            "aaaaaaaabbbbbbbb" * 10,
+            0.05,
+            "the different rows number 16 only: .* has 10 rows, where the share has room for 4",
+        ),
     ],
 )
 def test_a_split_that_leaves_no_validation_names_its_cause(texts, share, cause):

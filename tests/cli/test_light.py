@@ -46,7 +46,7 @@ def world(saved: Path, tmp_path: Path) -> Path:
     (tmp_path / "full" / "mine.txt").touch()
     checkpoint = tmp_path / "stopped" / "training" / "checkpoint"
     checkpoint.mkdir(parents=True)
-    progress = {"run": "0", "steps": 7, "position": {"epoch": 0, "batch": 7}}
+    progress = {"made_of": {}, "steps": 7, "position": {"epoch": 0, "batch": 7}}
     (checkpoint / "progress.json").write_text(json.dumps({"progress": progress, "files": {}}))
     swept = tmp_path / "swept"
     swept.mkdir()

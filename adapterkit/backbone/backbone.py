@@ -17,11 +17,10 @@ from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract
 from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
 from adapterkit.backbone.fingerprint import fingerprint_checkpoint
-from adapterkit.backbone.frozen import freeze
+from adapterkit.backbone.frozen import freeze_for
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
 from adapterkit.backbone.quantisation import Quantised, adopt, kept_form, quantise, stored_form
-from adapterkit.backbone.recognise import find_sites
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer, tokenizer_digest
 from adapterkit.errors import BackboneError, DeviceError, SiteError
@@ -116,22 +115,14 @@ class Backbone:
         with silence():
             loaded = load_trunk(folder, torch_dtype, trust_remote_code)
             trunk = loaded.trunk
-            causal = is_causal(trunk.config)
             tokenizer = load_tokenizer(
                 folder,
-                causal=causal,
+                causal=is_causal(trunk.config),
                 embedding_rows=trunk.get_input_embeddings().weight.shape[0],
                 config_pad=trunk.config.pad_token_id,
                 remote=trust_remote_code,
             )
-        if causal:
-            # transformers' classification heads on decoders find a row's last token by this number.
-            trunk.config.pad_token_id = tokenizer.pad_token_id
-        freeze(trunk)
-        try:
-            found: Sites | SiteError = find_sites(trunk)
-        except SiteError as error:
-            found = error
+        found = freeze_for(trunk, tokenizer)
         if stored_form(config):
             adopt(trunk, torch_dtype)
         elif form:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from adapterkit.backbone.attention import use_own_attention
+from adapterkit.backbone.classes import is_causal
 from adapterkit.backbone.dropout import use_quick_dropout
+from adapterkit.backbone.recognise import find_sites
+from adapterkit.backbone.sites import Sites
+from adapterkit.errors import SiteError
 
 
 def freeze(trunk: nn.Module) -> None:
@@ -17,3 +23,15 @@ def freeze(trunk: nn.Module) -> None:
     use_own_attention(trunk)
     use_quick_dropout(trunk)
     use_fused_activations(trunk)
+
+
+def freeze_for(trunk: Any, tokenizer: Any) -> Sites | SiteError:
+    """Freeze a trunk that reads what a tokenizer writes, and find its sites, or why they are not known."""
+    if is_causal(trunk.config):
+        # transformers' classification heads on decoders find a row's last token by this number.
+        trunk.config.pad_token_id = tokenizer.pad_token_id
+    freeze(trunk)
+    try:
+        return find_sites(trunk)
+    except SiteError as error:
+        return error

@@ -17,6 +17,12 @@ def adapted_paths(trunk: nn.Module) -> list[str]:
     return [path for path, module in trunk.named_modules() if is_wrapped(module)]
 
 
+def check_bare(trunk: nn.Module, summary: str, remedy: str) -> None:
+    """Raise SiteError, in these words, where an adapter is attached to a trunk."""
+    if adapted := adapted_paths(trunk):
+        raise SiteError(summary, [f"{path}: adapted" for path in adapted[:4]], remedy)
+
+
 P = TypeVar("P", bound=Layered)
 
 

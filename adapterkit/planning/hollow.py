@@ -18,15 +18,14 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from adapterkit.backbone import Backbone, find_sites
+from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import check_known, silence, text_part
 from adapterkit.backbone.classes import is_causal
 from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
-from adapterkit.backbone.frozen import freeze
+from adapterkit.backbone.frozen import freeze_for
 from adapterkit.backbone.quantisation import kept_form
-from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer
-from adapterkit.errors import BackboneError, SiteError
+from adapterkit.errors import BackboneError
 from adapterkit.planning.dispatching import COPY_TO, TorchDispatchMode, tensors_of
 from adapterkit.recipe import BackboneSettings
 
@@ -74,13 +73,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         except BackboneError:
             tokenizer = _stand_in(causal)
             notes.append(f"{folder} holds no tokenizer: {CHARACTERS_PER_TOKEN} characters count as one token")
-    if causal:
-        trunk.config.pad_token_id = tokenizer.pad_token_id
-    freeze(trunk)
-    try:
-        found: Sites | SiteError = find_sites(trunk)
-    except SiteError as error:
-        found = error
+    found = freeze_for(trunk, tokenizer)
     uninitialized, has_head = _compared_with_file(folder, trunk)
     if not weight_files(folder):
         notes.append(f"{folder} holds no weights: a language-model head is taken to be the checkpoint's own")

@@ -22,26 +22,23 @@ from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.document_blocks import fill_blocks
 from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
-from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
-from adapterkit.tasks.losses import labelled, token_cross_entropy
+from adapterkit.tasks.language_model import LanguageModelTask
+from adapterkit.tasks.likelihood import DIRECTIONS
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
     Encoded,
     Feature,
     GeneratingTask,
-    Loss,
     Purpose,
     Row,
     Vocabulary,
-    reject_class_weights,
 )
-from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.windows import windows_over
 
 
 @dataclass(frozen=True)
-class CausalLm(UnlabelledTask, GeneratingTask):
+class CausalLm(LanguageModelTask, GeneratingTask):
     """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, or a list of chat `messages`."""
 
     kind: ClassVar[str] = "causal-lm"
@@ -123,39 +120,15 @@ class CausalLm(UnlabelledTask, GeneratingTask):
         # The last token that is generated is never read, so it needs no place of its own.
         return max(1, min(wanted, limit - prompts.inputs["input_ids"].shape[1] + 1))
 
-    def answered(self, batch: Batch) -> Tensor | None:
-        return None if batch.labels is None else labelled(_next(batch.labels))
+    def targets(self, labels_BT: Tensor) -> Tensor:
+        """At each token the label of the one after it."""
+        return F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)
 
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
-        reject_class_weights(self, class_weights)
-        return token_cross_entropy(logits, _next(batch.labels), label_smoothing)
-
-    def outputs(self, logits: Any, batch: Batch) -> list[Any]:
-        """Per feature its `Likelihood`."""
-        return list(token_likelihoods(logits, _next(batch.labels)))
-
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
-        """How likely each row's text is. Text comes from generation: see `answers`."""
-        return summed(features, outputs, len(rows))
-
-    def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
-    ) -> dict[str, Metric]:
-        """Perplexity per token, bits per character and accuracy of the next token."""
-        characters = [0] * len(rows)
+    def characters(self, rows: Sequence[Row], features: Sequence[Feature]) -> list[int] | None:
+        found = [0] * len(rows)
         for feature in features:
-            characters[feature.row] += feature.extras["characters"]
-        return score_likelihoods(features, outputs, len(rows), characters, resamples=resamples, seed=seed)
+            found[feature.row] += feature.extras["characters"]
+        return found
 
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:
         return [[index] for index in range(len(rows))]
@@ -176,8 +149,3 @@ class CausalLm(UnlabelledTask, GeneratingTask):
         if size < 2:
             raise RecipeError("a block needs at least two tokens", [f"task.block_tokens: found {size}"])
         return size
-
-
-def _next(labels_BT: Tensor) -> Tensor:
-    """At each token the label of the one after it, which its logits predict."""
-    return F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)

@@ -10,27 +10,22 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from adapterkit.errors import BackboneError, RecipeError
-from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, text_problem
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
-from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
-from adapterkit.tasks.losses import labelled, token_cross_entropy
+from adapterkit.tasks.language_model import LanguageModelTask
+from adapterkit.tasks.likelihood import DIRECTIONS
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
     Encoded,
     Feature,
-    Loss,
     Purpose,
     Row,
     Vocabulary,
-    reject_class_weights,
 )
-from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.windows import blocks
 
 MASK = "[MASK]"
@@ -49,7 +44,7 @@ class Filled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MaskedLm(UnlabelledTask):
+class MaskedLm(LanguageModelTask):
     """Hidden tokens. A text is cut into blocks; no block mixes two texts."""
 
     kind: ClassVar[str] = "masked-lm"
@@ -117,19 +112,10 @@ class MaskedLm(UnlabelledTask):
             labels.append(label)
         return Batch(pad_inputs(masked, vocabulary, multiple), pad(labels, IGNORED, multiple), features, vocabulary)
 
-    def answered(self, batch: Batch) -> Tensor | None:
-        return None if batch.labels is None else labelled(batch.labels)
-
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
-        reject_class_weights(self, class_weights)
-        return token_cross_entropy(logits, batch.labels, label_smoothing)
-
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature its `Likelihood`; without labels its text with every mask `Filled`."""
         if batch.labels is not None:
-            return list(token_likelihoods(logits, batch.labels))
+            return super().outputs(logits, batch)
         tokenizer = batch.vocabulary.tokenizer
         found = []
         for row, feature in enumerate(batch.features):
@@ -157,19 +143,7 @@ class MaskedLm(UnlabelledTask):
                 }
                 for output in outputs
             ]
-        return summed(features, outputs, len(rows))
-
-    def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
-    ) -> dict[str, Metric]:
-        """Perplexity and accuracy of the hidden tokens, under a mask that is always the same."""
-        return score_likelihoods(features, outputs, len(rows), resamples=resamples, seed=seed)
+        return super().predictions(rows, features, outputs)
 
     def _masked(
         self, feature: Feature, vocabulary: Vocabulary, random_ids: Sequence[int], chance: np.random.Generator

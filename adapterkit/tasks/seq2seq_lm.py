@@ -17,27 +17,24 @@ from adapterkit.metrics import generated_text as text_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
-from adapterkit.tasks.likelihood import DIRECTIONS, score_likelihoods, summed, token_likelihoods
-from adapterkit.tasks.losses import labelled, token_cross_entropy
+from adapterkit.tasks.language_model import LanguageModelTask
+from adapterkit.tasks.likelihood import DIRECTIONS
 from adapterkit.tasks.protocol import (
     IGNORED,
     Batch,
     Encoded,
     Feature,
     GeneratingTask,
-    Loss,
     Purpose,
     Row,
     Vocabulary,
-    reject_class_weights,
 )
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.spelling import Spelling, unwritable_note
-from adapterkit.tasks.unlabelled import UnlabelledTask
 
 
 @dataclass(frozen=True)
-class Seq2SeqLm(UnlabelledTask, GeneratingTask):
+class Seq2SeqLm(LanguageModelTask, GeneratingTask):
     """Target texts from source texts.
 
     `score` is teacher-forced and cheap; `score_texts` compares generated text with every target of the same source.
@@ -114,37 +111,6 @@ class Seq2SeqLm(UnlabelledTask, GeneratingTask):
         limit = prompts.vocabulary.max_tokens
         wanted = self.settings.max_new_tokens if wanted is None else wanted
         return wanted if limit is None else min(wanted, limit)
-
-    def answered(self, batch: Batch) -> Tensor | None:
-        return None if batch.labels is None else labelled(batch.labels)
-
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
-        reject_class_weights(self, class_weights)
-        return token_cross_entropy(logits, batch.labels, label_smoothing)
-
-    def outputs(self, logits: Any, batch: Batch) -> list[Any]:
-        """Per feature its `Likelihood`."""
-        return list(token_likelihoods(logits, batch.labels))
-
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
-        """How likely the targets are, given their sources. Text comes from generation: see `answers`."""
-        return summed(features, outputs, len(rows))
-
-    def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
-    ) -> dict[str, Metric]:
-        """Perplexity and accuracy of the target's tokens, each predicted from the right ones before it."""
-        return score_likelihoods(features, outputs, len(rows), resamples=resamples, seed=seed)
 
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:
         found: dict[str, list[int]] = {}

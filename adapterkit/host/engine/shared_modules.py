@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from transformers import Conv1D
 
 from adapterkit.backbone.quantisation import is_plain
-from adapterkit.errors import SiteError
 from adapterkit.host.engine.products import ModuleWork
-from adapterkit.methods.reach import adapted_paths
+from adapterkit.methods.reach import check_bare
 
 
 class Hosted:
@@ -95,13 +94,11 @@ def view_of(trunk: nn.Module) -> nn.Module:
     Raises:
         SiteError: an adapter is attached to the trunk.
     """
-    adapted = adapted_paths(trunk)
-    if adapted:
-        raise SiteError(
-            "a host needs the bare backbone, and an adapter is attached to it",
-            [f"{path}: adapted" for path in adapted[:4]],
-            "Detach the adapter first; it can be attached again once the host is made.",
-        )
+    check_bare(
+        trunk,
+        "a host needs the bare backbone, and an adapter is attached to it",
+        "Detach the adapter first; it can be attached again once the host is made.",
+    )
     memo: dict[int, Any] = {**_shared_tensors(trunk)}
     view: nn.Module = copy.deepcopy(trunk, memo)
     return view.requires_grad_(False).eval()

@@ -18,7 +18,6 @@ from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.quantisation import plain_weight
 from adapterkit.backbone.sites import Site
-from adapterkit.errors import SiteError
 from adapterkit.host.engine.assembly import Affine, Packed, Update, assemble
 from adapterkit.host.packing.permutation import Layout, Permutation, Slab
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
@@ -26,7 +25,7 @@ from adapterkit.host.packing.unpacked import Unpacked
 from adapterkit.methods.lora.choosing import choose, pattern_value
 from adapterkit.methods.lora.moved_weight import is_transposed
 from adapterkit.methods.lowest_layer import BELOW_ALL_LAYERS, lowest_layers
-from adapterkit.methods.reach import adapted_paths
+from adapterkit.methods.reach import check_bare
 from adapterkit.methods.wrapped import is_wrapped
 from adapterkit.recipe import LoraMethod
 
@@ -84,7 +83,11 @@ def _pack_by_tensor(
         ending=(".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"),
     )
     if method.dora or biases:
-        _refuse_adapted(backbone.trunk)
+        check_bare(
+            backbone.trunk,
+            "this adapter is packed with the backbone's weights, and another adapter is attached to them",
+            "Detach the other adapter first, or load the backbone twice.",
+        )
     updates: list[Update] = []
     affines: list[Affine] = []
     for own, (path, (a_RI, b_OR, magnitude_O)) in zip(targets_found, found.items(), strict=True):
@@ -197,13 +200,3 @@ def _take_biases(
 
 def _bias(module: Any) -> tuple[int, ...]:
     return tuple(module.bias.shape)
-
-
-def _refuse_adapted(trunk: nn.Module) -> None:
-    adapted = adapted_paths(trunk)
-    if adapted:
-        raise SiteError(
-            "this adapter is packed with the backbone's weights, and another adapter is attached to them",
-            [f"{path}: adapted" for path in adapted[:4]],
-            "Detach the other adapter first, or load the backbone twice.",
-        )

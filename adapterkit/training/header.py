@@ -14,7 +14,7 @@ SHOWN = 10
 """Labels that are counted one by one; of more, the most and the least frequent."""
 
 
-def header(job: Job) -> list[str]:
+def header_of(job: Job) -> list[str]:
     """The lines."""
     facts, task = job.rows.facts, job.adapted.task
     rows = [f"{split} {count:,}{_left_out(facts.unusable.get(split, 0))}" for split, count in in_order(facts.rows)]

@@ -25,7 +25,7 @@ from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
 from adapterkit.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from adapterkit.training.environment import check_device, compute_dtype, make_accelerator
 from adapterkit.training.finishing import finish
-from adapterkit.training.header import header
+from adapterkit.training.header import header_of
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
@@ -187,7 +187,7 @@ def _run(
     settings, accelerator, adapted = job.recipe.training, job.accelerator, job.adapted
     progress = begin(job.checkpoint, job.made_of(), resume=resume, overwrite=overwrite)
     batches = _batches(job)
-    for line in header(job):
+    for line in header_of(job):
         job.display.say(line)
     pause = batches.total_steps if pause_after is None else pause_after(batches)
     there = pause <= progress.steps < batches.total_steps and not progress.is_enough(settings.patience)

@@ -64,11 +64,11 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
             ),
             "A recipe adapts every chosen site in every chosen layer.",
         )
-    return READERS[facts.method.peft_type](facts, at, Chosen(chosen, names, layers), src)
+    return READERS[facts.method.peft_type](facts, at, ChosenSites(chosen, names, layers), src)
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenSites:
     """What is adapted.
 
     Attributes:
@@ -82,7 +82,7 @@ class Chosen:
     layers: tuple[int, ...] | None
 
 
-def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: Chosen, src: Path) -> LoraMethod:
+def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: Path) -> LoraMethod:
     """Ranks are those of the tensors, alphas those of the config."""
     ranks = {target: tensors.get("lora_A.weight", (0,))[0] for target, tensors in at.items()}
     problems = [
@@ -108,7 +108,7 @@ def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: Chosen, src: Path)
     )
 
 
-def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: Chosen, src: Path) -> Ia3Method:
+def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: Path) -> Ia3Method:
     """A row of factors stands on what a linear reads, a column on what it gives."""
     shapes = {target: tensors["ia3_l"] for target, tensors in at.items()}
     problems = [
@@ -122,7 +122,7 @@ def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: Chosen, src: Path) 
     return Ia3Method(sites=chosen.names, inputs=_inputs(inputs, chosen.sites, chosen.names, src), layers=chosen.layers)
 
 
-READERS: Mapping[str, Callable[[PeftFacts, Mapping[str, Shapes], Chosen, Path], MethodSettings]] = {
+READERS: Mapping[str, Callable[[PeftFacts, Mapping[str, Shapes], ChosenSites, Path], MethodSettings]] = {
     "LORA": _lora,
     "IA3": _ia3,
 }

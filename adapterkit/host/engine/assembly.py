@@ -95,7 +95,7 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class Bottleneck:
+class PlacedBottleneck:
     """A bottleneck after or beside one sublayer.
 
     Attributes:
@@ -138,7 +138,7 @@ def assemble(
     backbone: Backbone,
     updates: Iterable[Update] = (),
     affines: Iterable[Affine] = (),
-    bottlenecks: Iterable[Bottleneck] = (),
+    bottlenecks: Iterable[PlacedBottleneck] = (),
     scaled: Iterable[Scaled] = (),
     lowest_layer: Mapping[str, int] | None = None,
 ) -> Packed:
@@ -160,7 +160,7 @@ def assemble(
 def lay_out(
     updates: Iterable[Update] = (),
     affines: Iterable[Affine] = (),
-    bottlenecks: Iterable[Bottleneck] = (),
+    bottlenecks: Iterable[PlacedBottleneck] = (),
     scaled: Iterable[Scaled] = (),
 ) -> Laid:
     """The order in which pieces are packed; arguments as for `assemble`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
-from adapterkit.host.engine.assembly import Affine, Bottleneck, Packed, Scaled, assemble
+from adapterkit.host.engine.assembly import Affine, Packed, PlacedBottleneck, Scaled, assemble
 from adapterkit.host.packing.fusion import pack_fusion
 from adapterkit.host.packing.lora import pack_lora
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
@@ -88,7 +88,7 @@ def pack_bottleneck(given: Unpacked[BottleneckMethod]) -> Packed:
         learned = reader.take(f"{target}.bottleneck_scale", (1,)) if method.scale_learned else None
         scale: Any = method.scale if learned is None else learned.float()
         up_DM, up_D = scale * up_DM.float(), scale * up_D.float()
-        necks.append(Bottleneck(sublayer, method.placement, method.activation, down_MD, down_M, up_DM, up_D))
+        necks.append(PlacedBottleneck(sublayer, method.placement, method.activation, down_MD, down_M, up_DM, up_D))
     reader.finish(
         ending=(
             ".bottleneck_down.weight",

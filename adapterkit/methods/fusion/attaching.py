@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from adapterkit.backbone.sites import Sublayer
-from adapterkit.methods.bottleneck.read_modules import read_modules
+from adapterkit.methods.bottleneck.module_reader import read_modules
 from adapterkit.methods.carrier import Carrier
 from adapterkit.methods.fusion.layer import FusionLayer
 from adapterkit.recipe import FusionMethod

@@ -47,7 +47,7 @@ class Bottleneck(Method[BottleneckMethod]):
         from adapterkit.methods.attachment import Attachment
         from adapterkit.methods.bottleneck.config import BottleneckConfig
         from adapterkit.methods.bottleneck.layer import BottleneckLayer
-        from adapterkit.methods.bottleneck.read_modules import read_modules
+        from adapterkit.methods.bottleneck.module_reader import read_modules
 
         sites = carrier.backbone.sites
         chosen = sites.select_sublayers(settings.sublayers, layers=settings.layers, top=settings.top)

@@ -47,8 +47,8 @@ def test_losses_and_gradients_are_those_of_the_padded_batch(
         calls.append(given)
         return view(*given, **named)
 
-    view = without_padding.unpadded
-    monkeypatch.setattr(without_padding, "unpadded", noting)
+    view = without_padding.unpadded_view
+    monkeypatch.setattr(without_padding, "unpadded_view", noting)
     with trained(tiny_backbones[cell.family], cell) as adapted:
         disturb(adapted)
         batch = batch_of(adapted, [*ROWS[cell.kind], NEIGHBOURS[cell.kind]])
@@ -62,7 +62,7 @@ def test_losses_and_gradients_are_those_of_the_padded_batch(
 def test_a_batch_without_padding_takes_the_ordinary_path(
     tiny_backbones: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(without_padding, "unpadded")
+    monkeypatch.delattr(without_padding, "unpadded_view")
     with adapter(tiny_backbones["bert"], "text-classification") as adapted:
         batch = batch_of(adapted, [{"text": LONG, "label": "card"}] * 3)
         assert torch.equal(adapted(batch.inputs), adapted.headed.logits(batch.inputs))

@@ -5,13 +5,14 @@ Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
+from adapterkit.errors import PluginError
 from adapterkit.host.engine.assembly import Affine, Packed, PlacedBottleneck, Scaled, assemble
 from adapterkit.host.packing.fusion import pack_fusion
 from adapterkit.host.packing.lora import pack_lora
@@ -21,6 +22,7 @@ from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.ia3.choosing import choose, scales_input
 from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.recipe import BottleneckMethod, Ia3Method, MethodSettings
+from adapterkit.recipe.methods import METHOD_SETTINGS
 
 __all__ = ["Packed", "pack"]
 
@@ -46,13 +48,28 @@ def pack(
 
     Raises:
         ArtifactError: the tensors are not exactly those of the method at the backbone's sites; lists every difference.
+        PluginError: another package brings the method, and nothing that packs it.
         SiteError: the method names sites that the backbone does not have; or it needs the backbone's weights (DoRA,
             trained biases) while another adapter that is being trained may have changed them.
     """
     if not method.attaches:
         return None
     names = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
-    return PACKERS[method.kind](Unpacked(method, config, names, backbone, parts))
+    return _packer(method)(Unpacked(method, config, names, backbone, parts))
+
+
+def _packer(method: MethodSettings) -> Packer:
+    own = PACKERS.get(method.kind)
+    if own is not None:
+        return own
+    if not method.packer:
+        raise PluginError(
+            f"a host cannot mount the method {method.kind!r}",
+            [f"{type(method).__name__}.packer: its package, {METHOD_SETTINGS.package(method.kind)}, names none"],
+            "Answer with it by ak.load.",
+        )
+    packer: Packer = METHOD_SETTINGS.load(method, Callable, "packer")  # type: ignore[arg-type]
+    return packer
 
 
 def pack_ia3(given: Unpacked[Ia3Method]) -> Packed:

@@ -27,7 +27,7 @@ def shown(fresh_backbone: Callable[..., Any], tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("demo")
     quick = ("training.max_steps=2", "data.limit=120")
     console = Console(file=text, width=160)
-    return backbone, demo.lessons(folder, backbone, quick, console), text.getvalue()
+    return backbone, demo.run(folder, backbone, quick, console), text.getvalue()
 
 
 def test_the_demo_leaves_two_artifacts_that_verify(shown: tuple[Any, Any, str]) -> None:

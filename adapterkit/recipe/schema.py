@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from adapterkit.recipe.columns import COLUMNS
 from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings
 from adapterkit.recipe.kinds import BELONGS, FACTS
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod
 from adapterkit.recipe.settings import Settings, refuse
+from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
@@ -79,6 +81,8 @@ def together(
         problems.append(("training.patience", "needs validation rows, and data.validation is null; set one of the two"))
     if task is None:
         return problems
+    if data is not None:
+        problems += _foreign_columns(task, data)
     if head is not None:
         if FACTS[task.kind].borrows_head and head.is_own:
             problems.append(("head.kind", f"is {head.kind}; {task.kind} borrows the checkpoint's own head: remove it"))
@@ -95,4 +99,17 @@ def together(
                 problems.append(("training.class_weights", f"names {label!r}, which is not one of task.labels"))
         if training.label_smoothing and regression:
             problems.append(("training.label_smoothing", "has no meaning for a regression; remove it"))
+    return problems
+
+
+def _foreign_columns(task: TaskSettings, data: DataSettings) -> list[tuple[str, str]]:
+    """Names that the kind's columns do not have, with what was probably meant."""
+    known = COLUMNS[task.kind]
+    problems = []
+    for name, column in data.columns.items():
+        if name in known:
+            continue
+        reversed_ = column in known and column not in data.columns
+        hint = f"; write {column}: {name}, adapterkit's name first" if reversed_ else did_you_mean(name, known)
+        problems.append((f"data.columns.{name}", f"{task.kind} has no such column; it has {', '.join(known)}{hint}"))
     return problems

@@ -328,3 +328,24 @@ def test_every_recipe_reads_back_from_json_and_from_overrides(
     assert recipe.method == LoraMethod(rank=rank, alpha=alpha, layers=None if layers is None else tuple(layers))
     assert (recipe.training.learning_rate, recipe.task.prefix) == (rate, prefix)
     assert load_recipe(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("columns", "hint"),
+    [
+        ({"txt": "sentence"}, "did you mean text?"),
+        ({"sentence": "text"}, "write text: sentence, adapterkit's name first"),
+        ({"source": "a"}, "text-classification has no such column; it has text, text_pair, label"),
+    ],
+)
+def test_a_column_that_the_kind_does_not_have_is_named_with_what_was_meant(columns: dict[str, str], hint: str) -> None:
+    raw = {
+        "task": {"kind": "text-classification"},
+        "backbone": {"name": "b"},
+        "data": {"train": "a.csv", "columns": columns},
+    }
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(raw)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"data.columns.{next(iter(columns))}: ")
+    assert hint in problem

@@ -109,7 +109,7 @@ def test_short_rows_train_with_plain_attention_and_nothing_is_switched(
         used.append(backbone.config._attn_implementation)
         return attend_plainly(*given)
 
-    monkeypatch.setattr("adapterkit.backbone.attention.plain_attention", noting)
+    monkeypatch.setattr("adapterkit.backbone.attention.attend_plainly", noting)
     with adapter(backbone, "text-classification", LORA, HeadSettings(kind="linear")) as adapted:
         batch = batch_of(adapted)
         fused = logits_of(adapted)
@@ -143,7 +143,7 @@ def test_the_state_is_a_sorted_copy_under_pefts_names(tiny_backbones: Backbones)
         (lambda state: state.pop(f"{PREFIX}classifier.bias"), "classifier.bias: missing"),
         (lambda state: state.update({f"{PREFIX}classifier.bias": torch.zeros(7)}), r"shape \(7,\), expected \(2,\)"),
         (lambda state: state[f"{PREFIX}classifier.bias"].fill_(float("nan")), "not finite"),
-        (lambda state: state.update({f"{PREFIX}mystery": torch.zeros(1)}), "mystery: not a part"),
+        (lambda state: state.update({f"{PREFIX}mystery": torch.zeros(1)}), "mystery: not of this adapter"),
         (lambda state: state.pop(next(name for name in state if "lora_B" in name)), "lora_B.weight: missing"),
     ],
 )

@@ -22,7 +22,7 @@ def facts(files: dict[str, bytes], **changes: Any) -> dict[str, Any]:
         "task": {"kind": "text-classification", "labels": ["no", "yes"]},
         "method": {"kind": "lora"},
         "parts": [],
-        "head": {"kind": "linear"},
+        "head": {"kind": "linear", "pooling": "mean"},
         "head_tensors": [],
         "backbone": {"name": "tiny", "revision": None, "fingerprint": "1" * 64, "contract": {}},
         "data": {"source": "rows", "digests": {"train": "2" * 64}},

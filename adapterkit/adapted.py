@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,10 +31,10 @@ PREFIX = "base_model.model."
 
 
 class Adapted(nn.Module):
-    """A backbone with one adapter on it. Made by `build`; `detach` gives the backbone back as it was.
+    """A backbone with one adapter on it, made by `build`. Threads that ask it for answers take turns.
 
     Attributes:
-        backbone: the backbone; its weights never change.
+        backbone: a twin of the backbone it was built on: modules of its own over the same memory, which never changes.
         task: what is answered.
         method: the method's settings.
         head: the head's settings, with nothing left to `auto`.
@@ -70,6 +71,7 @@ class Adapted(nn.Module):
         self.compute_dtype = backbone.dtype
         self.shortcut: Callable[[dict[str, Tensor], Tensor | None], Tensor | None] | None = None
         self._attached = True
+        self._turns = RLock()
         self._head_modules = tuple(_outside(headed.module, backbone.trunk))
         self._upper_layers = tuple(_above(backbone, headed.module, attachment.lowest_layer))
         self._checkpointed: list[Any] = []
@@ -183,7 +185,10 @@ class Adapted(nn.Module):
         self.attachment.unmerge()
 
     def detach(self) -> None:
-        """Give the backbone back as it was, in eval mode. This adapter answers no more; doing it again does nothing."""
+        """Take the adapter off and let its tensors go. It answers no more; doing it again does nothing.
+
+        Whoever drops an adapter need not call this: no other adapter and no host waits for it.
+        """
         if self._attached:
             self._attached = False
             self.eval()
@@ -287,14 +292,16 @@ class Adapted(nn.Module):
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        self._check_attached()
-        before = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.train(before)
+        # Modes and hooks are the modules' own, and an answer changes them while it is computed.
+        with self._turns:
+            self._check_attached()
+            before = self.training
+            self.eval()
+            try:
+                with torch.inference_mode():
+                    yield
+            finally:
+                self.train(before)
 
 
 def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> Iterator[nn.Module]:
@@ -322,7 +329,8 @@ def build(
 ) -> Adapted:
     """Put a new adapter on a backbone. Its answers are those of the bare backbone until it is trained or loaded.
 
-    A fusion begins with the mean of its parts instead.
+    A fusion begins with the mean of its parts instead. The adapter has modules of its own over the backbone's
+    memory, so the backbone stays bare, and any number of adapters and hosts may use it at once.
 
     Args:
         parts: of a fusion.
@@ -332,6 +340,7 @@ def build(
         SiteError: the method asks for sites that the backbone does not have.
         RecipeError: the parts of a fusion do not fit each other.
     """
+    backbone = backbone.twin()
     headed = build_head(backbone, task.kind, task.classes, head, seed=seed)
     attachment = attach(headed.module, backbone, method, seed=seed, parts=parts)
     return Adapted(backbone, task, method, resolve(backbone, task.kind, head), headed, attachment, parts).eval()

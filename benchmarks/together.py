@@ -36,7 +36,7 @@ def learnings(recipe: Recipe, backbone: Backbone, members: int) -> list[Learning
     rows = read_recipe_rows(recipe)
     found = []
     for seed in range(members):
-        adapted = build(backbone.twin(), rows.task, recipe.method, recipe.head, seed)
+        adapted = build(backbone, rows.task, recipe.method, recipe.head, seed)
         features = rows.task.encode(rows.train, adapted.vocabulary, "train").features  # type: ignore[arg-type]
         settings = recipe.training.model_copy(update={"seed": seed})
         batches = HeldBatches(features, range(len(features)), settings)

@@ -23,6 +23,7 @@ from adapterkit.backbone.limits import Pooling
 from adapterkit.backbone.quantisation import Quantised, adopt, kept_form, quantise, stored_form
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import load_tokenizer, tokenizer_digest
+from adapterkit.backbone.trunk import twin_of
 from adapterkit.errors import BackboneError, DeviceError, SiteError
 from adapterkit.recipe.formats import QUANTISED
 
@@ -66,6 +67,7 @@ class Backbone:
     quantised: Quantised = ""
     part: str = ""
     heads: dict[tuple[Any, ...], dict[str, Tensor]] = field(default_factory=dict, repr=False)
+    _first: Backbone | None = field(default=None, repr=False)
 
     @classmethod
     def load(
@@ -154,12 +156,8 @@ class Backbone:
         puts in the place of a frozen tensor (a split weight, a trained bias) is its own.
         """
         twin = copy.copy(self)
-        same: dict[int, Tensor] = {id(buffer): buffer for buffer in self.trunk.buffers()}
-        for parameter in self.trunk.parameters():
-            plain = type(parameter) is nn.Parameter and type(parameter.data) is Tensor
-            # Nothing ever stands in the place of a weight in eight or four bits.
-            same[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad) if plain else parameter
-        object.__setattr__(twin, "trunk", copy.deepcopy(self.trunk, same))
+        object.__setattr__(twin, "trunk", twin_of(self.trunk))
+        object.__setattr__(twin, "_first", self._first or self)
         return twin
 
     @property
@@ -196,6 +194,8 @@ class Backbone:
     @cached_property
     def fingerprint(self) -> str:
         """64 hexadecimal digits over config, tokenizer and weights (see `fingerprint.fingerprint_checkpoint`)."""
+        if self._first is not None:
+            return self._first.fingerprint  # which is found once, whichever twin is asked
         return fingerprint_checkpoint(self.folder, self._tokenizer_digest)
 
     def full_fingerprint(self) -> str:
@@ -204,6 +204,8 @@ class Backbone:
 
     @cached_property
     def _tokenizer_digest(self) -> str:
+        if self._first is not None:
+            return self._first._tokenizer_digest
         return tokenizer_digest(self.tokenizer)
 
     @cached_property

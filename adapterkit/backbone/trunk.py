@@ -1,10 +1,11 @@
-"""Views of a trunk that share its modules."""
+"""Views of a trunk that share its modules, and copies of its modules that share its memory."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from adapterkit.backbone.module_tables import with_own_tables
@@ -12,6 +13,22 @@ from adapterkit.backbone.pretrained import is_model
 
 _HOOKED = "_output_capturing_hooks_installed"
 _VIEWED = "adapterkit_viewed"
+
+
+def twin_of(trunk: nn.Module) -> nn.Module:
+    """Modules and parameters of one's own over the very memory of the trunk's.
+
+    What is attached to the one, or put in the place of one of its weights, is not seen by the other.
+    """
+    same: dict[int, Any] = {}
+    for module in trunk.modules():
+        plain = [value for value in vars(module).values() if isinstance(value, Tensor)]
+        same.update({id(tensor): tensor for tensor in [*plain, *module.buffers(recurse=False)]})
+    for parameter in trunk.parameters():
+        # Nothing ever stands in the place of a weight in eight or four bits, which keeps its state in the object.
+        is_plain = type(parameter) is nn.Parameter and type(parameter.data) is Tensor
+        same[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad) if is_plain else parameter
+    return copy.deepcopy(trunk, same)
 
 
 def without_pooler(trunk: nn.Module) -> nn.Module:

@@ -112,9 +112,8 @@ class Runner:
     def _train_together(self, points: Sequence[Point], rung: Rung | None) -> dict[str, Outcome]:
         first, interrupt = points[0], Interrupt()
         backbone = self.reuse.backbone(first.recipe, make_accelerator(first.recipe, first.output))
-        _ = backbone.fingerprint  # which its twins then know
         runs = [
-            begin_run(self._source, interrupt, self.reuse, backbone=backbone.twin(), **_arguments(point, rung))
+            begin_run(self._source, interrupt, self.reuse, backbone=backbone, **_arguments(point, rung))
             for point in points
         ]
         found = train_together(runs, interrupt, backbone, self._display)

@@ -145,9 +145,7 @@ def _chat(messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, *, comp
         for place, message in enumerate(messages)
         if message["role"] == ASSISTANT
     ]
-    batch = vocabulary.tokenizer(
-        text, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False
-    )
+    batch = vocabulary.read(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
     counted = [
         any(start <= first and first < last <= stop for start, stop in spans) for first, last in batch["offset_mapping"]
     ]

@@ -79,7 +79,7 @@ def encode_texts(
 
 def _beginnings(vocabulary: Vocabulary, texts: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
     """What of each text is read for `limit` tokens, and about how many tokens stand behind it."""
-    begun = [beginning(vocabulary.tokenizer, text, limit) for text in texts]
+    begun = [beginning(vocabulary, text, limit) for text in texts]
     return [text for text, _ in begun], [behind for _, behind in begun]
 
 
@@ -87,12 +87,11 @@ def _call(vocabulary: Vocabulary, texts: Sequence[str], pairs: Sequence[str] | N
     if not texts:
         return []
     cut: dict[str, Any] = {"truncation": False} if limit is None else {"truncation": True, "max_length": limit}
-    batch = vocabulary.tokenizer(
+    batch = vocabulary.read(
         list(texts),
         None if pairs is None else list(pairs),
         padding=False,
         return_attention_mask=True,
-        verbose=False,
         **cut,
     )
     return [{name: list(values[place]) for name, values in batch.items()} for place in range(len(texts))]
@@ -111,10 +110,10 @@ def bare_ids(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
     known: dict[int, int] = {}
     for group in in_groups(range(len(texts)), sizes):
         if len(group) == 1 and sizes[group[0]] > CHARACTERS_AT_ONCE:
-            found.append(ids_in_pieces(vocabulary.tokenizer, texts[group[0]]))
+            found.append(ids_in_pieces(vocabulary, texts[group[0]]))
             continue
-        batch = vocabulary.tokenizer(
-            [texts[index] for index in group], add_special_tokens=False, truncation=False, padding=False, verbose=False
+        batch = vocabulary.read(
+            [texts[index] for index in group], add_special_tokens=False, truncation=False, padding=False
         )
         found += [same_numbers(ids, known) for ids in batch["input_ids"]]
     return found
@@ -122,7 +121,7 @@ def bare_ids(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
 
 def surroundings(vocabulary: Vocabulary) -> tuple[list[int], list[int]]:
     """The special tokens that the tokenizer puts before and after one sequence."""
-    whole = list(vocabulary.tokenizer("a", truncation=False, verbose=False)["input_ids"])
+    whole = list(vocabulary.read("a", truncation=False)["input_ids"])
     (bare,) = bare_ids(vocabulary, ["a"])
     for start in range(len(whole) - len(bare) + 1):
         if bare and whole[start : start + len(bare)] == bare:

@@ -7,7 +7,8 @@ groups; of a text that will be cut, the beginning is read; one that is read whol
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+
+from adapterkit.tasks.values import Vocabulary
 
 CHARACTERS_AT_ONCE = 2**18
 """Of a group of texts, and of a piece of one."""
@@ -37,7 +38,7 @@ def in_groups(indices: Iterable[int], sizes: Sequence[int]) -> Iterator[list[int
         yield group
 
 
-def beginning(tokenizer: Any, text: str, tokens: int) -> tuple[str, int]:
+def beginning(vocabulary: Vocabulary, text: str, tokens: int) -> tuple[str, int]:
     """The beginning of a text that decides its first `tokens`, and about how many tokens stand behind it.
 
     A text that is not long comes back whole.
@@ -47,26 +48,26 @@ def beginning(tokenizer: Any, text: str, tokens: int) -> tuple[str, int]:
         # Words are not cut where that can be helped, but some scripts have no spaces.
         stop = max(text.rfind(" ", size // 2, size), text.rfind("\n", size // 2, size))
         kept = text[: stop if stop > 0 else size]
-        found = len(tokenizer(kept, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+        found = len(vocabulary.read(kept, add_special_tokens=False, truncation=False)["input_ids"])
         if found >= tokens + SPARE_TOKENS:
             return kept, round((len(text) - len(kept)) * found / len(kept))
         size *= 4
     return text, 0
 
 
-def ids_in_pieces(tokenizer: Any, text: str) -> list[int]:
+def ids_in_pieces(vocabulary: Vocabulary, text: str) -> list[int]:
     """The token ids of a text without special tokens, as if it had been tokenised at once.
 
     Neighbouring pieces share `OVERLAP_CHARACTERS`, and are joined where both have the same tokens at the same
     characters. Where they never agree, or the tokenizer gives no offsets, more is read at once.
     """
     size, overlap = CHARACTERS_AT_ONCE, OVERLAP_CHARACTERS
-    while tokenizer.is_fast and size < len(text):
-        joined = _joined(tokenizer, text, size, overlap)
+    while vocabulary.tokenizer.is_fast and size < len(text):
+        joined = _joined(vocabulary, text, size, overlap)
         if joined is not None:
             return joined
         size, overlap = 4 * size, 4 * overlap
-    return list(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+    return list(vocabulary.read(text, add_special_tokens=False, truncation=False)["input_ids"])
 
 
 def same_numbers(ids: Iterable[int], known: dict[int, int]) -> list[int]:
@@ -74,18 +75,17 @@ def same_numbers(ids: Iterable[int], known: dict[int, int]) -> list[int]:
     return [known.setdefault(token, token) for token in ids]
 
 
-def _joined(tokenizer: Any, text: str, size: int, overlap: int) -> list[int] | None:
+def _joined(vocabulary: Vocabulary, text: str, size: int, overlap: int) -> list[int] | None:
     known: dict[int, int] = {}
     ids: list[int] = []
     tail: list[Span] = []
     start = 0
     while True:
-        batch = tokenizer(
+        batch = vocabulary.read(
             text[start : start + size],
             add_special_tokens=False,
             truncation=False,
             return_offsets_mapping=True,
-            verbose=False,
         )
         spans = [
             (token, start + first, start + stop)

@@ -36,7 +36,7 @@ def encode_windows(
     tokenizer = vocabulary.tokenizer
     special = int(tokenizer.num_special_tokens_to_add(pair=True))
     cuts = Cuts(rows)
-    questions, rooms = _questions([row["question"] for row in rows], tokenizer, limit, special, cuts)
+    questions, rooms = _questions([row["question"] for row in rows], vocabulary, limit, special, cuts)
     features: list[Feature] = []
     spans: dict[int, list[int]] = {}
     for index, room in enumerate(rooms):
@@ -45,7 +45,7 @@ def encode_windows(
     sizes = [len(row["context"]) for row in rows]
     for shared, chosen in spans.items():
         for group in in_groups(chosen, sizes):
-            for index, window in _call(rows, questions, group, tokenizer, limit, shared):
+            for index, window in _call(rows, questions, group, vocabulary, limit, shared):
                 found.setdefault(index, []).append(window)
     beyond: list[int] = []
     for index in range(len(rows)):
@@ -75,14 +75,14 @@ def _beyond_note(beyond: Sequence[int], rows: Sequence[Row]) -> str:
 
 
 def _questions(
-    questions: Sequence[str], tokenizer: Any, limit: int, special: int, cuts: Cuts
+    questions: Sequence[str], vocabulary: Vocabulary, limit: int, special: int, cuts: Cuts
 ) -> tuple[list[str], list[int]]:
     """The questions, cut to half of what special tokens leave, and the room that each leaves to its context."""
     if not questions:
         return [], []
     # White space at the ends of questions costs tokens and says nothing (SQuAD has some).
     texts = [question.strip() for question in questions]
-    batch = tokenizer(texts, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False)
+    batch = vocabulary.read(texts, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
     most = max(1, (limit - special) // 2)
     rooms = []
     for index, offsets in enumerate(batch["offset_mapping"]):
@@ -95,9 +95,9 @@ def _questions(
 
 
 def _call(
-    rows: Sequence[Row], questions: Sequence[str], chosen: Sequence[int], tokenizer: Any, limit: int, overlap: int
+    rows: Sequence[Row], questions: Sequence[str], chosen: Sequence[int], vocabulary: Vocabulary, limit: int, overlap: int
 ) -> list[tuple[int, dict[str, Any]]]:
-    batch = tokenizer(
+    batch = vocabulary.read(
         [questions[index] for index in chosen],
         [rows[index]["context"] for index in chosen],
         truncation="only_second",
@@ -107,7 +107,6 @@ def _call(
         return_attention_mask=True,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
-        verbose=False,
     )
     owners, mapping = batch.pop("overflow_to_sample_mapping"), batch.pop("offset_mapping")
     windows = []

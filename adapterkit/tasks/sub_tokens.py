@@ -16,13 +16,12 @@ def first_tokens(rows: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[
     texts = [" ".join(words) for words in rows]
     found = []
     for group in in_groups(range(len(texts)), list(map(len, texts))):
-        batch = vocabulary.tokenizer(
+        batch = vocabulary.read(
             [texts[index] for index in group],
             add_special_tokens=False,
             truncation=False,
             padding=False,
             return_offsets_mapping=True,
-            verbose=False,
         )
         for index, ids, offsets in zip(group, batch["input_ids"], batch["offset_mapping"], strict=True):
             found.append((list(ids), _firsts(rows[index], offsets)))

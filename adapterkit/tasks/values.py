@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -18,6 +19,9 @@ IGNORED = -100
 
 DEFAULT_MAX_TOKENS = 512
 """The length limit where neither the recipe nor the backbone has one (T5's relative positions, for example)."""
+
+
+_READING = Lock()
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Vocabulary:
         """The vocabulary of a tokenizer; a tokenizer without a pad token pads with its end token, or with id 0."""
         pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         return cls(tokenizer, max_tokens, next(pad for pad in pads if pad is not None), decoder_start_id)
+
+    def read(self, text: Any, text_pair: Any = None, **settings: Any) -> Any:
+        """What the tokenizer makes of texts, by settings of its call.
+
+        Threads take turns: how a fast tokenizer cuts is a state of it, which every call sets before it reads.
+        """
+        with _READING:
+            return self.tokenizer(text, text_pair, verbose=False, **settings)
 
 
 @dataclass(frozen=True, slots=True)

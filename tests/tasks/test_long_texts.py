@@ -39,7 +39,7 @@ def test_a_text_in_pieces_has_the_tokens_that_it_has_at_once(family: str, text: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(long_texts, "CHARACTERS_AT_ONCE", 200)
         patch.setattr(long_texts, "OVERLAP_CHARACTERS", 100)
-        assert long_texts.ids_in_pieces(tokenizer(family), text) == whole
+        assert long_texts.ids_in_pieces(Vocabulary.of(tokenizer(family)), text) == whole
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -49,7 +49,7 @@ def test_a_text_without_any_space_is_joined_too(family: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(long_texts, "CHARACTERS_AT_ONCE", 500)
         patch.setattr(long_texts, "OVERLAP_CHARACTERS", 100)
-        assert long_texts.ids_in_pieces(tokenizer(family), text) == whole
+        assert long_texts.ids_in_pieces(Vocabulary.of(tokenizer(family)), text) == whole
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])

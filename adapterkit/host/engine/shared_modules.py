@@ -5,7 +5,6 @@ The host never touches the trunk itself: while views answer, the trunk stays wha
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from transformers import Conv1D
 
 from adapterkit.backbone.quantisation import is_plain
+from adapterkit.backbone.trunk import twin_of
 from adapterkit.host.engine.products import ModuleWork
 from adapterkit.methods.reach import check_bare
 
@@ -99,18 +99,4 @@ def view_of(trunk: nn.Module) -> nn.Module:
         "a host needs the bare backbone, and an adapter is attached to it",
         "Detach the adapter first; it can be attached again once the host is made.",
     )
-    memo: dict[int, Any] = {**_shared_tensors(trunk)}
-    view: nn.Module = copy.deepcopy(trunk, memo)
-    return view.requires_grad_(False).eval()
-
-
-def _shared_tensors(trunk: nn.Module) -> dict[int, Tensor]:
-    """Identity of every tensor of the trunk -> what takes its place in a view."""
-    shared: dict[int, Tensor] = {}
-    for module in trunk.modules():
-        plain = [value for value in vars(module).values() if isinstance(value, Tensor)]
-        for tensor in [*plain, *module.buffers(recurse=False), *module.parameters(recurse=False)]:
-            # What quantisers make of a parameter keeps its state in the object.
-            aliased = type(tensor) is nn.Parameter
-            shared[id(tensor)] = nn.Parameter(tensor.data, requires_grad=False) if aliased else tensor
-    return shared
+    return twin_of(trunk).requires_grad_(False).eval()

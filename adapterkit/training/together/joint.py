@@ -38,7 +38,7 @@ class Joint:
         _check(members)
         self._lanes = Lanes()
         self._members = list(members)
-        self._all = build(backbone.twin(), first.task, first.method, first.head, seed=0)
+        self._all = build(backbone, first.task, first.method, first.head, seed=0)
         self._all.attachment.fuse(False)
         self._all.compute_dtype = first.compute_dtype
         self._all.headed.lanes = self._lanes

@@ -21,6 +21,7 @@ from adapterkit.host.answers.generation import Decoding
 from adapterkit.serving.guarded import error_facts, key_of
 from adapterkit.serving.requests import Chat, Completion, Embeddings, RequestError, schema_of
 from adapterkit.serving.work import Done
+from adapterkit.tasks.protocol import Vocabulary
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -141,9 +142,9 @@ def _reply(
 
 
 def _usage(service: Service, prompt: str, texts: list[str]) -> dict[str, int]:
-    tokenizer = service.fleet.host.backbone.tokenizer
-    read, written = len(tokenizer(prompt)["input_ids"]), sum(len(tokenizer(text)["input_ids"]) for text in texts)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    vocabulary = Vocabulary.of(service.fleet.host.backbone.tokenizer)
+    read, *written = (len(vocabulary.read(text)["input_ids"]) for text in (prompt, *texts))
+    return {"prompt_tokens": read, "completion_tokens": sum(written), "total_tokens": read + sum(written)}
 
 
 def _streamed(chunks: list[dict[str, Any]]) -> StreamingResponse:

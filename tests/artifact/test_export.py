@@ -142,7 +142,8 @@ def test_a_merged_trunk_alone_gives_the_adapters_states(tmp_path, tiny_backbones
     backbone = tiny_backbones[family]
     with trained(backbone, LoraMethod(rank=2), LINEAR) as adapted:
         write(tmp_path / "in", adapted, dtype="float32")
-        reader = backbone.trunk.get_encoder() if family == "t5" else backbone.trunk
+        trunk = adapted.backbone.trunk
+        reader = trunk.get_encoder() if family == "t5" else trunk
         batch = backbone.tokenizer("my card was lost", return_tensors="pt")
         with torch.inference_mode():
             expected = reader(**batch).last_hidden_state

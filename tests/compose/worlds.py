@@ -77,7 +77,7 @@ def merged_deltas(folder: Path, backbone: Any) -> dict[str, torch.Tensor]:
     before = {path: weight.detach().clone() for path, weight in backbone.trunk.named_parameters()}
     with load(folder, backbone) as adapted:
         adapted.merge()
-        after = {path.replace(".base_layer", ""): w for path, w in backbone.trunk.named_parameters()}
+        after = {path.replace(".base_layer", ""): w for path, w in adapted.backbone.trunk.named_parameters()}
         found = {path: after[path].detach() - before[path] for path in before}
     return {path.removesuffix(".weight"): delta for path, delta in found.items() if delta.abs().max() > 0}
 

@@ -145,8 +145,8 @@ def test_a_checkpoint_without_a_language_models_head_gets_one_that_is_trained_an
     fresh_backbone: Callable[..., Backbone], tmp_path: Path
 ) -> None:
     backbone = fresh_backbone("bert-plain")
-    embedding = backbone.trunk.get_input_embeddings().weight
     with adapter(backbone, "masked-lm", LoraMethod(rank=2)) as adapted:
+        embedding = adapted.backbone.trunk.get_input_embeddings().weight
         transform = "cls.predictions.transform"
         assert set(adapted.head_parameters()) == {
             f"{transform}.dense.weight",
@@ -184,7 +184,7 @@ def test_a_tied_projection_with_a_bias_trains_its_bias_and_leaves_the_embedding_
     with adapter(backbone, "masked-lm", LoraMethod(rank=2)) as adapted:
         trained = adapted.head_parameters()
         assert bias in trained
-        embedding = backbone.trunk.get_input_embeddings().weight
+        embedding = adapted.backbone.trunk.get_input_embeddings().weight
         assert adapted.module.get_output_embeddings().weight is embedding  # type: ignore[operator]
         assert all(parameter is not embedding for parameter in trained.values())
         batch = batch_of(adapted)
@@ -201,7 +201,7 @@ def test_a_tied_projection_with_a_bias_trains_its_bias_and_leaves_the_embedding_
 def test_a_pooler_of_the_checkpoint_belongs_to_the_trunk(tiny_backbones: Backbones) -> None:
     with adapter(tiny_backbones["bert"], "text-classification") as adapted:
         assert set(adapted.head_parameters()) == {"classifier.weight", "classifier.bias"}
-        assert adapted.module.bert.pooler is tiny_backbones["bert"].trunk.pooler  # type: ignore[union-attr]
+        assert adapted.module.bert.pooler is adapted.backbone.trunk.pooler  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", ["text-classification", "multiple-choice"])
@@ -213,7 +213,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_trained_and_saved_with_the_head(
     for seed in (0, 1):
         with adapter(backbone, kind, LoraMethod(rank=2), seed=seed) as adapted:
             pooler = adapted.module.bert.pooler  # type: ignore[union-attr]
-            assert pooler is not backbone.trunk.pooler
+            assert pooler is not adapted.backbone.trunk.pooler
             assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= set(adapted.head_parameters())
             disturb(adapted, seed=seed)
             write(tmp_path / str(seed), adapted, seed=seed)

@@ -67,7 +67,7 @@ def test_a_language_models_own_head_computes_in_float32_too(narrow: Callable[[st
     backbone = narrow("bert-plain")
     with adapter(backbone, "masked-lm", LoraMethod(rank=2)) as adapted:
         assert {p.dtype for p in adapted.head_parameters().values()} == {torch.float32}
-        assert adapted.module.get_output_embeddings().weight is backbone.trunk.get_input_embeddings().weight  # type: ignore[operator]
+        assert adapted.module.get_output_embeddings().weight is adapted.backbone.trunk.get_input_embeddings().weight  # type: ignore[operator]
         batch = batch_of(adapted)
         logits = adapted(batch.inputs)
         assert torch.isfinite(logits).all()

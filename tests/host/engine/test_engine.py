@@ -78,7 +78,7 @@ def test_an_encoder_alone_carries_the_adapter_of_a_model_without_a_decoder(tiny_
     with build(backbone, task, method, HeadSettings(kind="family"), 0) as adapted:
         disturb(adapted, 0.1)
         packed = pack(method, adapted.attachment.config(), adapted.state(), backbone)
-        expected = worlds.states(backbone.trunk.encoder, inputs)
+        expected = worlds.states(adapted.backbone.trunk.encoder, inputs)
     assert packed is not None
     assert packed.lowest_layer == {"encoder": 0}
     with Engine(backbone).routed([(packed,)] * 2) as view:

@@ -37,7 +37,8 @@ def fusion(backbone: Any, family: str, placement: str, seed: int = 0, count: int
     with build(backbone, prepared(kind), method, HeadSettings(kind="family"), seed, parts=parts) as adapted:
         disturb(adapted, 0.1, seed + 1)
         state, config = adapted.state(), adapted.attachment.config()
-        alone = [worlds.states(backbone.trunk, worlds.batch([row], family))[0] for row in range(worlds.ROWS)]
+        trunk = adapted.backbone.trunk
+        alone = [worlds.states(trunk, worlds.batch([row], family))[0] for row in range(worlds.ROWS)]
     return worlds.Mounted(pack(method, config, state, backbone, parts), state, alone)
 
 

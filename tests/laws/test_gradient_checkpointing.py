@@ -36,7 +36,7 @@ def test_losses_and_gradients_are_those_of_kept_layers(tiny_backbones: Mapping[s
     assert computed_again[0] == pytest.approx(kept[0], rel=1e-6)
     assert close(computed_again[1], kept[1])
     assert computed_again[2] < kept[2]
-    layers = [part for part in backbone.trunk.modules() if isinstance(part, GradientCheckpointingLayer)]
+    layers = [part for part in adapted.backbone.trunk.modules() if isinstance(part, GradientCheckpointingLayer)]
     assert layers
     assert not any(layer.gradient_checkpointing for layer in layers)
 

@@ -31,9 +31,10 @@ class Nothing(Method[NoMethod]):
     }
 
     def attach(self, carrier: Carrier, settings: NoMethod) -> Attachment:
-        """Attach nothing."""
+        """Attach nothing. Raises SiteError where the model carries a method already."""
         from adapterkit.methods.attachment import Attachment
 
+        _ = carrier.reach  # which looks
         return Attachment(self, settings, {}, {"r": 1, "lora_alpha": 1, "target_modules": NO_TARGETS}, {}, None)
 
     def shapes(self, settings: NoMethod, config: Mapping[str, Any], target: str) -> Mapping[str, Shape]:

@@ -95,7 +95,12 @@ def _questions(
 
 
 def _call(
-    rows: Sequence[Row], questions: Sequence[str], chosen: Sequence[int], vocabulary: Vocabulary, limit: int, overlap: int
+    rows: Sequence[Row],
+    questions: Sequence[str],
+    chosen: Sequence[int],
+    vocabulary: Vocabulary,
+    limit: int,
+    overlap: int,
 ) -> list[tuple[int, dict[str, Any]]]:
     batch = vocabulary.read(
         [questions[index] for index in chosen],

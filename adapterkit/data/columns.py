@@ -99,7 +99,8 @@ def _like(name: str, present: Collection[str], taken: Mapping[str, str]) -> str 
     free = [column for column in present if column not in taken.values()]
     if name in free:
         return name
-    alike = [column for column in free if column.casefold() == name.casefold()]
+    # Rows in memory may have a number for a column's name, which is no name of ours.
+    alike = [column for column in free if isinstance(column, str) and column.casefold() == name.casefold()]
     return alike[0] if len(alike) == 1 else None
 
 

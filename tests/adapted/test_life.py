@@ -13,7 +13,7 @@ from adapterkit.artifact import load
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.plain_attention import attend_plainly
 from adapterkit.errors import AdapterkitError, ArtifactError, DetachedError, MergeError, SiteError
-from adapterkit.methods import attach
+from adapterkit.methods.table import attach
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
 from tests import tiny
 from tests.laws.worlds import FAMILY, adapter, batch_of, disturb, logits_of, prepared, write

@@ -62,7 +62,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_folders: Mapping[str,
         loaded = {name: Backbone.load(name, dtype="float32", device="cpu") for name in (ENCODER, DECODER)}
     for name, (backbone, wanted) in ARTIFACTS.items():
         save_adapter(root / "runs" / name, loaded[backbone], wanted, size=0.19 if name == "b" else 0.2)
-    (root / "plan.yaml").write_text("weighted: {members: {a: runs/a, b: runs/b}, weights: {a: 0.7, b: 0.3}}\n")
+    (root / "composition.yaml").write_text("weighted: {members: {a: runs/a, b: runs/b}, weights: {a: 0.7, b: 0.3}}\n")
     (root / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in MIXED), encoding="utf-8")
     return root
 

@@ -16,7 +16,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.methods.reach import adapted_paths
 from adapterkit.recipe import HeadSettings, LoraMethod
 from tests.host.artifacts import WORDS, Recipe, row_of
-from tests.host.conftest import Reuse
+from tests.host.conftest import FolderOf
 from tests.laws.worlds import build, prepared
 from tests.tasks.conftest import ROWS
 
@@ -33,36 +33,36 @@ def rows_for(name: str) -> list[Any]:
     return [row_of(RECIPES[name].kind, WORDS[: 1 + 7 * length]) for length in range(3)]
 
 
-def loaded(reuse: Reuse, backbone: Backbone) -> dict[str, Adapted]:
-    return {name: ak.load(reuse("bert", recipe), backbone) for name, recipe in RECIPES.items()}
+def loaded(folder_of: FolderOf, backbone: Backbone) -> dict[str, Adapted]:
+    return {name: ak.load(folder_of("bert", recipe), backbone) for name, recipe in RECIPES.items()}
 
 
 @pytest.fixture(scope="module")
-def alone(reuse: Reuse, tiny_backbones: Mapping[str, Any]) -> dict[str, Any]:
+def alone(folder_of: FolderOf, tiny_backbones: Mapping[str, Any]) -> dict[str, Any]:
     """What each adapter answers on a backbone that nobody else uses."""
     found = {}
     for name, recipe in RECIPES.items():
-        with ak.load(reuse("bert", recipe), tiny_backbones["bert"]) as adapted:
+        with ak.load(folder_of("bert", recipe), tiny_backbones["bert"]) as adapted:
             found[name] = adapted.predict(rows_for(name))
     return found
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_loaded_adapters_answer_as_each_alone_in_any_interleaving(
-    seed: int, reuse: Reuse, tiny_backbones: Mapping[str, Any], alone: Mapping[str, Any]
+    seed: int, folder_of: FolderOf, tiny_backbones: Mapping[str, Any], alone: Mapping[str, Any]
 ) -> None:
     """Whatever else is done with the backbone in between: verified, evaluated, hosted, built upon, merged, dropped."""
     backbone = tiny_backbones["bert"]
-    adapters = loaded(reuse, backbone)
+    adapters = loaded(folder_of, backbone)
     built = [build(backbone, prepared("text-classification"), LoraMethod(bias="all"), HeadSettings(), 0)]
-    folder = reuse("bert", RECIPES["lora"])
+    folder = folder_of("bert", RECIPES["lora"])
 
     def evaluated() -> None:
         assert ak.evaluate(folder, ROWS["text-classification"], backbone=backbone, resamples=0)
 
     def hosted() -> None:
         with ak.Host(backbone) as host:
-            host.mount("tags", reuse("bert", RECIPES["tags"]))
+            host.mount("tags", folder_of("bert", RECIPES["tags"]))
             assert host.predict([("tags", "Ada lived")])
 
     def merged() -> None:
@@ -104,9 +104,9 @@ def one_step(adapted: Adapted) -> None:
 
 
 def test_threads_that_ask_loaded_adapters_get_the_answers_of_each_alone(
-    reuse: Reuse, tiny_backbones: Mapping[str, Any], alone: Mapping[str, Any]
+    folder_of: FolderOf, tiny_backbones: Mapping[str, Any], alone: Mapping[str, Any]
 ) -> None:
-    adapters, backbone = loaded(reuse, tiny_backbones["bert"]), tiny_backbones["bert"]
+    adapters, backbone = loaded(folder_of, tiny_backbones["bert"]), tiny_backbones["bert"]
     wrong: list[str] = []
 
     def ask(seed: int) -> None:
@@ -115,7 +115,7 @@ def test_threads_that_ask_loaded_adapters_get_the_answers_of_each_alone(
             for _ in range(12):
                 name = chance.choice(list(RECIPES))
                 if chance.random() < 0.2:
-                    adapters_here = {name: ak.load(reuse("bert", RECIPES[name]), backbone)}
+                    adapters_here = {name: ak.load(folder_of("bert", RECIPES[name]), backbone)}
                 else:
                     adapters_here = adapters
                 if adapters_here[name].predict(rows_for(name)) != alone[name]:
@@ -131,12 +131,12 @@ def test_threads_that_ask_loaded_adapters_get_the_answers_of_each_alone(
     assert wrong == []
 
 
-def test_the_trunk_exists_once_however_many_are_loaded(reuse: Reuse, tiny_backbones: Mapping[str, Any]) -> None:
+def test_the_trunk_exists_once_however_many_are_loaded(folder_of: FolderOf, tiny_backbones: Mapping[str, Any]) -> None:
     backbone = tiny_backbones["bert"]
     trunk = {
         tensor.untyped_storage().data_ptr() for tensor in [*backbone.trunk.parameters(), *backbone.trunk.buffers()]
     }
-    for name, adapted in loaded(reuse, backbone).items():
+    for name, adapted in loaded(folder_of, backbone).items():
         saved = sum(tensor.numel() * tensor.element_size() for tensor in adapted.state().values())
         tensors = [*adapted.module.parameters(), *adapted.module.buffers()]
         own = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}

@@ -341,7 +341,7 @@ def test_loading_other_tensors_names_every_difference_and_changes_nothing(tiny_b
                 f"{a}: shape (3, 32), expected (8, 32)",
                 f"{b}: holds values that are not finite",
                 f"{c}: missing",
-                "pooler.dense.weight: not a part of this adapter",
+                "pooler.dense.weight: not of this adapter",
             ]
         )
     )

@@ -24,7 +24,7 @@ from adapterkit.host.bank.mounting import Mounting
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.route import Carried
 from adapterkit.tasks.asked import Errors
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.protocol import Row, Vocabulary
@@ -311,7 +311,7 @@ class Host:
         with torch.inference_mode():
             loaded = self._take([(table[name], len(rows)) for name, rows in places.items()])
             pieces = [
-                Piece(held.layers, next(iter(held.heads.values())), {key: t[rows] for key, t in given.items()})
+                Piece(held.carried, next(iter(held.heads.values())), {key: t[rows] for key, t in given.items()})
                 for rows, held in zip(places.values(), loaded, strict=True)
             ]
             computed = self._forwards.logits(pieces)
@@ -332,9 +332,9 @@ class Host:
         """
         if isinstance(texts, str):
             raise TypeError("features takes a list of texts, found one text: write features([text])")
-        layers: Layers = ()
+        carried: Carried = ()
         if adapter is not None:
-            layers = self._take([(self._find(adapter), len(texts))])[0].layers
+            carried = self._take([(self._find(adapter), len(texts))])[0].carried
         limit = self._vocabulary.max_tokens or DEFAULT_MAX_TOKENS
         encoded = [tokens for tokens, _ in encode_texts(self._vocabulary, list(texts), None, limit)]
         found: dict[int, Tensor] = {}
@@ -342,7 +342,7 @@ class Host:
         for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
             inputs = pad_inputs([encoded[index] for index in chosen], self._vocabulary)
             with torch.inference_mode():
-                states = self._forwards.states([layers] * len(chosen), inputs)
+                states = self._forwards.states([carried] * len(chosen), inputs)
             for row, index in enumerate(chosen):
                 found[index] = states.last[row, : lengths[index]].clone()
         return [found[index] for index in range(len(texts))]

@@ -89,7 +89,7 @@ class Mounted:
     alone: list[Tensor]
 
     @property
-    def layers(self) -> tuple[Packed, ...]:
+    def carried(self) -> tuple[Packed, ...]:
         return () if self.packed is None else (self.packed,)
 
 
@@ -113,8 +113,8 @@ def make(backbone: Backbone, family: str, method: Any, seed: int = 0, size: floa
 
 def answers(engine: Engine, family: str, rows: Sequence[tuple[Mounted, int]]) -> list[Tensor]:
     """States of every (adapter, row) of one mixed batch, in the order given."""
-    order = engine.order([mounted.layers for mounted, _ in rows])
-    with engine.routed([rows[i][0].layers for i in order]) as view:
+    order = engine.order([mounted.carried for mounted, _ in rows])
+    with engine.routed([rows[i][0].carried for i in order]) as view:
         found = states(view, batch([rows[i][1] for i in order], family))
     by_row = {i: found[place] for place, i in enumerate(order)}
     return [by_row[i][: length(rows[i][1], family)] for i in range(len(rows))]

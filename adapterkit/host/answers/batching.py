@@ -19,7 +19,7 @@ from adapterkit.errors import DataError
 from adapterkit.host.answers.sharing import Stretch, lowest_layer, run, stretches_of
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import AnsweringHead, States, logits_together
-from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.route import Carried
 
 Inputs = Mapping[str, Tensor]
 
@@ -29,12 +29,12 @@ class Piece:
     """Rows of one batch that one head answers.
 
     Attributes:
-        layers: what each of these rows carries through the trunk.
+        carried: what each of these rows carries through the trunk.
         head: the head.
         inputs: (B, T), or (B, K, T) for multiple choice; padded to the length of the batch.
     """
 
-    layers: Layers
+    carried: Carried
     head: AnsweringHead
     inputs: Inputs
 
@@ -60,17 +60,17 @@ class Forwards:
             found.update(zip(places, self._together([pieces[place] for place in places], reads), strict=True))
         return [found[place] for place in range(len(pieces))]
 
-    def states(self, layers: Sequence[Layers], inputs: Inputs) -> States:
+    def states(self, carried: Sequence[Carried], inputs: Inputs) -> States:
         """What the trunk computes for a batch; of an encoder-decoder the encoder alone.
 
         Args:
-            layers: what each row carries, in any order.
+            carried: what each row carries, in any order.
             inputs: (B, T).
         """
         reads = "encoder" if self._backbone.is_encoder_decoder else "trunk"
-        order = self._engine.order(layers)
+        order = self._engine.order(carried)
         places = torch.tensor(order)
-        states = self._run([layers[row] for row in order], {n: t[places] for n, t in inputs.items()}, reads)
+        states = self._run([carried[row] for row in order], {n: t[places] for n, t in inputs.items()}, reads)
         return states.rows(torch.argsort(places).to(states.last.device))
 
     def narrow(self) -> torch.autocast:
@@ -81,14 +81,14 @@ class Forwards:
 
     def _together(self, pieces: Sequence[Piece], reads: str) -> list[Tensor]:
         rows = _Rows(pieces)
-        order = self._engine.order(rows.layers)
+        order = self._engine.order(rows.carried)
         inputs = rows.inputs(order, self._backbone.device)
-        layers = [rows.layers[row] for row in order]
-        stretches = self._stretches([rows.texts[row] for row in order], layers)
+        carried = [rows.carried[row] for row in order]
+        stretches = self._stretches([rows.texts[row] for row in order], carried)
         if len(stretches) > 1:
-            states = self._share(stretches, layers, inputs, reads)
+            states = self._share(stretches, carried, inputs, reads)
         else:
-            states = self._run(layers, inputs, reads)
+            states = self._run(carried, inputs, reads)
         alike: dict[Any, list[int]] = {}
         for number, (piece, places) in enumerate(zip(pieces, rows.places(order), strict=True)):
             shape = piece.inputs["input_ids"].shape
@@ -103,14 +103,14 @@ class Forwards:
                 found.update(zip(numbers, logits_together(heads, states.rows(picked), own), strict=True))
         return [found[number] for number in range(len(pieces))]
 
-    def _run(self, layers: Sequence[Layers], inputs: Inputs, reads: str, encoded: Tensor | None = None) -> States:
+    def _run(self, carried: Sequence[Carried], inputs: Inputs, reads: str, encoded: Tensor | None = None) -> States:
         """Every row by itself.
 
         Args:
             encoded: what the encoder has computed already.
         """
-        if not self._engine.mixes(layers):
-            return self._one_by_one(layers, inputs, reads)
+        if not self._engine.mixes(carried):
+            return self._one_by_one(carried, inputs, reads)
         device = self._backbone.device
         given: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
         if reads == "encoder":
@@ -119,34 +119,34 @@ class Forwards:
             given["decoder_input_ids"] = self._shifted(given["input_ids"])
         if encoded is not None:
             given["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
-        with self._engine.routed(layers) as trunk:
+        with self._engine.routed(carried) as trunk:
             model: nn.Module = trunk.get_submodule("encoder") if reads == "encoder" else trunk
             if self._cached and reads != "encoder":
                 return States.of(model(**given, use_cache=False))
             return States.of(model(**given))
 
-    def _one_by_one(self, layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+    def _one_by_one(self, carried: Sequence[Carried], inputs: Inputs, reads: str) -> States:
         """A forward for every adapter, whose rows stand together."""
         outputs, low = [], 0
-        for own, same in groupby(layers):
+        for own, same in groupby(carried):
             rows = slice(low, low + len(list(same)))
             outputs.append(self._run([own] * (rows.stop - low), {n: t[rows] for n, t in inputs.items()}, reads))
             low = rows.stop
         return States.joined(outputs)
 
-    def _share(self, stretches: Sequence[Stretch], layers: Sequence[Layers], inputs: Inputs, reads: str) -> States:
+    def _share(self, stretches: Sequence[Stretch], carried: Sequence[Carried], inputs: Inputs, reads: str) -> States:
         """Rows with one text share what no adapter has touched. The decoder above a shared encoder runs row by row."""
         if not self._backbone.is_encoder_decoder:
             more = {"use_cache": False} if self._cached else {}
-            return run(self._engine, stretches, layers, inputs, "", **more)
-        encoded = run(self._engine, stretches, layers, _of_encoder(inputs), "encoder")
-        return encoded if reads == "encoder" else self._run(layers, inputs, reads, encoded.last)
+            return run(self._engine, stretches, carried, inputs, "", **more)
+        encoded = run(self._engine, stretches, carried, _of_encoder(inputs), "encoder")
+        return encoded if reads == "encoder" else self._run(carried, inputs, reads, encoded.last)
 
-    def _stretches(self, texts: Sequence[int], layers: Sequence[Layers]) -> list[Stretch]:
+    def _stretches(self, texts: Sequence[int], carried: Sequence[Carried]) -> list[Stretch]:
         """How the rows run; one stretch where no text is read twice, or the engine cannot split."""
-        if len(set(texts)) == len(texts) or not self._engine.mixes(layers) or not self._engine.can_be_cut:
+        if len(set(texts)) == len(texts) or not self._engine.mixes(carried) or not self._engine.can_be_cut:
             return []
-        return stretches_of(texts, [lowest_layer(self._engine, own) for own in layers])
+        return stretches_of(texts, [lowest_layer(self._engine, own) for own in carried])
 
     def _shifted(self, ids_BT: Tensor) -> Tensor:
         """What transformers' classes without a target give the decoder: the source, one to the right."""
@@ -161,17 +161,17 @@ class _Rows:
     """The rows that the trunk reads for some pieces. Rows that are equal in everything are read once.
 
     Attributes:
-        layers: what each row carries.
+        carried: what each row carries.
         texts: a number for each row, the same for rows with the same inputs.
     """
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
-        self.layers: list[Layers] = []
+        self.carried: list[Carried] = []
         self.texts: list[int] = []
         self._chunks: list[Inputs] = []
         self._of: list[list[int]] = []
         numbers: dict[bytes, int] = {}
-        known: dict[tuple[Layers, int], int] = {}
+        known: dict[tuple[Carried, int], int] = {}
         read: dict[int, tuple[Inputs, list[int]]] = {}
         for piece in pieces:
             # Pieces may share their tensors.
@@ -183,10 +183,10 @@ class _Rows:
             fresh: list[int] = []
             found: list[int] = []
             for row, text in enumerate(texts):
-                place = known.setdefault((piece.layers, text), len(self.layers))
-                if place == len(self.layers):
+                place = known.setdefault((piece.carried, text), len(self.carried))
+                if place == len(self.carried):
                     fresh.append(row)
-                    self.layers.append(piece.layers)
+                    self.carried.append(piece.carried)
                     self.texts.append(text)
                 found.append(place)
             self._of.append(found)

@@ -45,7 +45,7 @@ class Computing:
     def _compute(self, batch: Batched, loaded: Sequence[Loaded]) -> None:
         collated = collate(batch, self._vocabulary)
         pieces = [
-            Piece(held.layers, held.heads[group.name], own.inputs)
+            Piece(held.carried, held.heads[group.name], own.inputs)
             for group, held, own in zip(batch, loaded, collated, strict=True)
         ]
         with torch.inference_mode():

@@ -32,7 +32,7 @@ from adapterkit.data import group_by_length
 from adapterkit.errors import GenerationError
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import Template
-from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.route import Carried
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Vocabulary
 
 SEEDS = 2**63
@@ -60,7 +60,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
 
 
-Take = Callable[[Sequence[Prompt]], Sequence[tuple[Layers, Mapping[str, Tensor]]]]
+Take = Callable[[Sequence[Prompt]], Sequence[tuple[Carried, Mapping[str, Tensor]]]]
 """Prompts that are about to be continued -> for each its adapter, and its head's own tensors."""
 
 
@@ -154,7 +154,7 @@ class _Batch:
     def __init__(
         self,
         prompts: Sequence[Prompt],
-        adapters: Sequence[tuple[Layers, Mapping[str, Tensor]]],
+        adapters: Sequence[tuple[Carried, Mapping[str, Tensor]]],
         limits: Sequence[int],
     ) -> None:
         self._prompts, self._adapters, self._limits = prompts, adapters, limits
@@ -166,7 +166,7 @@ class _Batch:
         device, decoder_only = engine.backbone.device, not engine.backbone.is_encoder_decoder
         inputs = task.collate_prompts([p.feature for p in prompts], vocabulary).to(device).inputs
         start = inputs["input_ids"].shape[1] if decoder_only else 1
-        with engine.routed([layers for layers, _ in self._adapters]) as trunk:
+        with engine.routed([carried for carried, _ in self._adapters]) as trunk:
             model: Any = prompts[0].template.model(self._adapters[0][1], trunk)
             ids_BT: Tensor = model.generate(
                 **inputs,

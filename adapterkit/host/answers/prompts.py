@@ -13,7 +13,7 @@ from adapterkit.host.answers.batching import Forwards
 from adapterkit.host.answers.generation import Decoding, Prompt, generate, problems_of
 from adapterkit.host.bank.residency import Bank
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.route import Carried
 from adapterkit.tasks.protocol import GeneratingTask, Vocabulary
 
 New = int | Sequence[int] | None
@@ -92,7 +92,7 @@ class Generation:
             narrow=self._forwards.narrow,
         )
 
-    def _take(self, prompts: Sequence[Prompt]) -> list[tuple[Layers, Mapping[str, Tensor]]]:
+    def _take(self, prompts: Sequence[Prompt]) -> list[tuple[Carried, Mapping[str, Tensor]]]:
         counts: dict[Any, int] = {}
         for prompt in prompts:
             counts[prompt.source] = counts.get(prompt.source, 0) + 1
@@ -101,7 +101,7 @@ class Generation:
         found = []
         for prompt in prompts:
             group: Any = prompt.source
-            found.append((loaded[group].layers, loaded[group].heads[group.name].tensors))
+            found.append((loaded[group].carried, loaded[group].heads[group.name].tensors))
         return found
 
 

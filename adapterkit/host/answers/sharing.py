@@ -23,7 +23,7 @@ from torch import Tensor
 
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import States
-from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.route import Carried
 
 Runner = tuple[int, bool]
 """A row of the batch, and whether it runs with its own adapter, or without any for all rows that share with it."""
@@ -76,10 +76,10 @@ def _leaves(texts: Sequence[int], lowest: Sequence[int]) -> list[int]:
     return [min(max(0, layer), last[text]) for text, layer in zip(texts, lowest, strict=True)]
 
 
-def lowest_layer(engine: Engine, layers: Layers) -> int:
+def lowest_layer(engine: Engine, carried: Carried) -> int:
     """The lowest layer of the side that reads the text which a row's adapters touch."""
     found = [
-        packed.lowest_layer.get(engine.side, engine.layer_count) if packed.lowest_layer else 0 for packed in layers
+        packed.lowest_layer.get(engine.side, engine.layer_count) if packed.lowest_layer else 0 for packed in carried
     ]
     return min(found, default=engine.layer_count)
 
@@ -87,7 +87,7 @@ def lowest_layer(engine: Engine, layers: Layers) -> int:
 def run(
     engine: Engine,
     stretches: Sequence[Stretch],
-    layers: Sequence[Layers],
+    carried: Sequence[Carried],
     inputs: Mapping[str, Tensor],
     model: str,
     **settings: Any,
@@ -96,7 +96,7 @@ def run(
 
     Args:
         stretches: from `stretches_of`, two at least.
-        layers: what each row carries.
+        carried: what each row carries.
         inputs: (B, T), on the backbone's device.
         model: path of the model that runs: "" for the trunk, "encoder" for the encoder of an encoder-decoder.
         settings: what else that model is told.
@@ -104,17 +104,17 @@ def run(
     output: Any = None
     at: Sequence[int] = ()
     for stretch in stretches:
-        carried = [layers[row] if own else () for row, own in stretch.runners]
-        order = engine.order(carried)
+        running = [carried[row] if own else () for row, own in stretch.runners]
+        order = engine.order(running)
         rows = [stretch.runners[place][0] for place in order]
         entering = None if output is None else _pick(output, [at[row] for row in rows])
         given = {name: _pick(tensor, rows) for name, tensor in inputs.items()}
-        with engine.routed_range([carried[place] for place in order], (model, stretch.low, stretch.high)) as forward:
+        with engine.routed_range([running[place] for place in order], (model, stretch.low, stretch.high)) as forward:
             output = forward(entering, **given, **settings)
         now = {place: position for position, place in enumerate(order)}
         at = [now[place] for place in stretch.runner_of]
     found = States.of(output)
-    return found if _are_all(at, len(layers)) else found.rows(torch.tensor(at))
+    return found if _are_all(at, len(carried)) else found.rows(torch.tensor(at))
 
 
 def _pick(tensor: Tensor, rows: Sequence[int]) -> Tensor:

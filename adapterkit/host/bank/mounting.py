@@ -67,7 +67,7 @@ class Mounting:
             key: self.templates.head(own.task.kind, own.task.classes, own.head, own.state)
             for key, own in composed.heads.items()
         }
-        return Loaded(tuple(layer for layer in packed if layer is not None), heads)
+        return Loaded(tuple(method for method in packed if method is not None), heads)
 
     def artifact(self, name: str) -> Artifact:
         """What a composition means by a member: a mounted name first, then a folder or a hub id."""

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from adapterkit.errors import AdapterkitError, ArtifactError
 from adapterkit.host.engine.heads import AnsweringHead
-from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.route import Carried
 
 _ALIGNED_BYTES = 64
 
@@ -39,32 +39,32 @@ class Loaded:
     """An adapter's tensors, on the backbone's device.
 
     Attributes:
-        layers: its packed methods.
+        carried: its packed methods.
         heads: its heads by name.
     """
 
-    layers: Layers
+    carried: Carried
     heads: Mapping[str, AnsweringHead]
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all its tensors."""
-        return sum(layer.size_bytes for layer in self.layers) + sum(head.size_bytes for head in self.heads.values())
+        return sum(method.size_bytes for method in self.carried) + sum(head.size_bytes for head in self.heads.values())
 
     def tensors(self) -> list[Tensor]:
         """All of them, in an order that depends on what the adapter is."""
         of_heads = [head.tensors[name] for head in self.heads.values() for name in head.tensors]
-        return [layer.flat for layer in self.layers] + of_heads
+        return [method.flat for method in self.carried] + of_heads
 
     def holding(self, tensors: Iterable[Tensor]) -> Loaded:
         """The same adapter with these tensors, in the order of `tensors()`."""
         given = iter(tensors)
-        layers = tuple(replace(layer, flat=next(given)) for layer in self.layers)
+        carried = tuple(replace(method, flat=next(given)) for method in self.carried)
         heads = {
             name: AnsweringHead(head.template, {path: next(given) for path in head.tensors})
             for name, head in self.heads.items()
         }
-        return Loaded(layers, heads)
+        return Loaded(carried, heads)
 
 
 class Away(Protocol):

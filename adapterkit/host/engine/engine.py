@@ -24,7 +24,7 @@ from adapterkit.errors import RoutingError
 from adapterkit.host.engine import route
 from adapterkit.host.engine.idle_work import without_idle_work
 from adapterkit.host.engine.layer_range import LayerRange
-from adapterkit.host.engine.route import Layers
+from adapterkit.host.engine.route import Carried
 from adapterkit.host.engine.shared_modules import view_of
 from adapterkit.host.engine.view import CompiledView, Placed, Span, View, placed
 
@@ -69,17 +69,17 @@ class Engine:
         self._known: tuple[Placed, ...] = ()
         self._lock = threading.Lock()
 
-    def order(self, adapters: Sequence[Layers]) -> list[int]:
+    def order(self, adapters: Sequence[Carried]) -> list[int]:
         """A stable permutation of a batch's rows after which `routed` is cheapest."""
         return route.order(adapters)
 
-    def mixes(self, adapters: Sequence[Layers]) -> bool:
+    def mixes(self, adapters: Sequence[Carried]) -> bool:
         """Whether rows that carry these can share a forward."""
         return not self._positional or len(set(adapters)) == 1 or not self._reads_positions(adapters)
 
-    def _reads_positions(self, adapters: Sequence[Layers]) -> bool:
+    def _reads_positions(self, adapters: Sequence[Carried]) -> bool:
         return any(
-            not self._positional.isdisjoint(packed.structure.paths) for layers in set(adapters) for packed in layers
+            not self._positional.isdisjoint(packed.structure.paths) for carried in set(adapters) for packed in carried
         )
 
     @cached_property
@@ -88,7 +88,7 @@ class Engine:
         return self.backbone.known_sites.positional
 
     @contextmanager
-    def routed(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
+    def routed(self, adapters: Sequence[Carried]) -> Iterator[nn.Module]:
         """A trunk in whose forwards every row carries its own adapter.
 
         Args:
@@ -106,14 +106,14 @@ class Engine:
             yield view.trunk
 
     @contextmanager
-    def routed_range(self, adapters: Sequence[Layers], span: Span) -> Iterator[LayerRange]:
+    def routed_range(self, adapters: Sequence[Carried], span: Span) -> Iterator[LayerRange]:
         """Some layers of such a trunk, for one batch that changes between two layers. Only where it can be cut."""
         with self._leased(adapters) as view:
             yield view.range(span)
 
     @cached_property
     def can_be_cut(self) -> bool:
-        """Whether some layers of the trunk can run alone. A compiled one would be compiled anew for each part."""
+        """Whether some layers of the trunk can run alone. A compiled one would be compiled anew for each range."""
         if self._compile or not can_be_cut(self._pristine):
             return False
         _, layers = layers_of(self._pristine)
@@ -130,7 +130,7 @@ class Engine:
         return self.backbone.known_sites.layer_count.get(self.side, 0)
 
     @contextmanager
-    def _leased(self, adapters: Sequence[Layers]) -> Iterator[View]:
+    def _leased(self, adapters: Sequence[Carried]) -> Iterator[View]:
         try:
             view = self._free.pop()
         except IndexError:
@@ -144,7 +144,7 @@ class Engine:
             self._free.append(view)
 
     @contextmanager
-    def _routed_compiled(self, adapters: Sequence[Layers]) -> Iterator[nn.Module]:
+    def _routed_compiled(self, adapters: Sequence[Carried]) -> Iterator[nn.Module]:
         if self._positional and self._reads_positions(adapters):
             raise RoutingError("a compiled host cannot carry what reads positions", remedy="Use compile=False.")
         known = self._learn(adapters)
@@ -162,7 +162,7 @@ class Engine:
     def _compile_module(self, module: nn.Module) -> None:
         module.compile(dynamic=True, backend=self._compiler)
 
-    def _learn(self, adapters: Sequence[Layers]) -> tuple[Placed, ...]:
+    def _learn(self, adapters: Sequence[Carried]) -> tuple[Placed, ...]:
         """All structures seen so far; a new one makes torch compile once more."""
         new = [one for one in placed(adapters) if one not in self._known]
         if new:

@@ -14,7 +14,7 @@ from adapterkit.host.engine.assembly import Packed
 from adapterkit.host.engine.products import Gather, Weights
 from adapterkit.host.engine.structure import Structure
 
-Layers = tuple[Packed, ...]
+Carried = tuple[Packed, ...]
 """What one row carries, applied in order: () nothing, one adapter usually, several for a composition."""
 
 
@@ -24,41 +24,43 @@ class RowRun:
 
     Attributes:
         low, high: the rows, before any repetition.
-        layers: what is applied to them, in order.
+        carried: what is applied to them, in order.
     """
 
     low: int
     high: int
-    layers: tuple[tuple[Structure, Weights], ...]
+    carried: tuple[tuple[Structure, Weights], ...]
 
 
-def order(adapters: Sequence[Layers]) -> list[int]:
+def order(adapters: Sequence[Carried]) -> list[int]:
     """A stable permutation after which rows of one structure stand together, and within it those of one adapter.
 
     Adapters of one structure stand by their number of rows, so that as many as possible fit one segment.
     """
-    counts: dict[Layers, int] = {}
-    first: dict[Layers, int] = {}
+    counts: dict[Carried, int] = {}
+    first: dict[Carried, int] = {}
     kinds: dict[tuple[Structure, ...], int] = {}
-    for index, layers in enumerate(adapters):
-        counts[layers] = counts.get(layers, 0) + 1
-        first.setdefault(layers, index)
-        kinds.setdefault(_structures(layers), index)
-    keys = {layers: (bool(layers), kinds[_structures(layers)], counts[layers], first[layers]) for layers in counts}
+    for index, carried in enumerate(adapters):
+        counts[carried] = counts.get(carried, 0) + 1
+        first.setdefault(carried, index)
+        kinds.setdefault(_structures(carried), index)
+    keys = {
+        carried: (bool(carried), kinds[_structures(carried)], counts[carried], first[carried]) for carried in counts
+    }
     return sorted(range(len(adapters)), key=lambda index: keys[adapters[index]])
 
 
-def row_runs(adapters: Sequence[Layers], gather: Gather) -> Iterator[RowRun]:
+def row_runs(adapters: Sequence[Carried], gather: Gather) -> Iterator[RowRun]:
     """The runs of rows that stand in `order`; rows without adapters are in none. Any order gives right answers.
 
     Args:
         gather: makes one tensor of several adapters'; see `Weights`.
     """
-    runs: list[tuple[Layers, int, int]] = []
+    runs: list[tuple[Carried, int, int]] = []
     low = 0
-    for layers, same in groupby(adapters):
+    for carried, same in groupby(adapters):
         high = low + len(list(same))
-        runs.append((layers, low, high))
+        runs.append((carried, low, high))
         low = high
     for (structures, _), alike in groupby(runs, key=lambda run: (_structures(run[0]), run[2] - run[1])):
         if not structures:
@@ -68,11 +70,11 @@ def row_runs(adapters: Sequence[Layers], gather: Gather) -> Iterator[RowRun]:
             members[0][1],
             members[-1][2],
             tuple(
-                (structure, Weights(structure, [layers[place].flat for layers, _, _ in members], gather))
+                (structure, Weights(structure, [carried[place].flat for carried, _, _ in members], gather))
                 for place, structure in enumerate(structures)
             ),
         )
 
 
-def _structures(layers: Layers) -> tuple[Structure, ...]:
-    return tuple(packed.structure for packed in layers)
+def _structures(carried: Carried) -> tuple[Structure, ...]:
+    return tuple(packed.structure for packed in carried)

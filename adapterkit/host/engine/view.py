@@ -27,7 +27,7 @@ from adapterkit.host.engine.products import (
     Shrunk,
     Weights,
 )
-from adapterkit.host.engine.route import Layers, RowRun
+from adapterkit.host.engine.route import Carried, RowRun
 from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
 from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
 
@@ -77,7 +77,7 @@ class View:
         runs = (
             (None if whole else (run.low, run.high), structure, weights)
             for run in row_runs
-            for structure, weights in run.layers
+            for structure, weights in run.carried
         )
         self.give(runs, None if whole else rows, Shrunk())
 
@@ -85,9 +85,9 @@ class View:
         """Whether one adapter owns the batch, and what is not of any row too: what positions give."""
         if not self._positional or len(row_runs) != 1 or (row_runs[0].low, row_runs[0].high) != (0, rows):
             return False
-        layers = row_runs[0].layers
-        return all(weights.count == 1 for _, weights in layers) and any(
-            not self._positional.isdisjoint(structure.paths) for structure, _ in layers
+        carried = row_runs[0].carried
+        return all(weights.count == 1 for _, weights in carried) and any(
+            not self._positional.isdisjoint(structure.paths) for structure, _ in carried
         )
 
     def give(
@@ -188,7 +188,7 @@ class CompiledView:
         for module in [trunk, *(halves if encoder_decoder else [])]:
             compile_module(module)
 
-    def take_up(self, adapters: Sequence[Layers], known: Sequence[Placed], like: Tensor) -> None:
+    def take_up(self, adapters: Sequence[Carried], known: Sequence[Placed], like: Tensor) -> None:
         """Give every module its work.
 
         Args:
@@ -203,11 +203,11 @@ class CompiledView:
                 ((None, structure, weights) for (_, structure), weights in self._row_weights.items()), None, None
             )
         for (place, structure), weights in self._row_weights.items():
-            weights.flats = torch.stack([self._flat(layers, place, structure) for layers in adapters])
+            weights.flats = torch.stack([self._flat(carried, place, structure) for carried in adapters])
 
-    def _flat(self, layers: Layers, place: int, structure: Structure) -> Tensor:
-        if len(layers) > place and layers[place].structure is structure:
-            return layers[place].flat
+    def _flat(self, carried: Carried, place: int, structure: Structure) -> Tensor:
+        if len(carried) > place and carried[place].structure is structure:
+            return carried[place].flat
         return self._zeros[structure]
 
     def lay_down(self) -> None:
@@ -217,10 +217,10 @@ class CompiledView:
             weights.flats = self._zeros[structure][None]
 
 
-def placed(adapters: Iterable[Layers]) -> Iterator[Placed]:
+def placed(adapters: Iterable[Carried]) -> Iterator[Placed]:
     """Every structure of these rows with its place, each once."""
     found: dict[Placed, None] = {}
-    for layers in adapters:
-        for place, packed in enumerate(layers):
+    for carried in adapters:
+        for place, packed in enumerate(carried):
             found[place, packed.structure] = None
     yield from found

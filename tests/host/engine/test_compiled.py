@@ -36,7 +36,7 @@ def test_new_mixes_and_adapters_and_lengths_compile_nothing_again(tiny_backbones
     assert compiled > 0
     assert differ((neck[1], 4), (lora[1], 0), (lora[2], 3), (none, 1)) <= 1e-5
     assert differ((lora[3], 2), (lora[2], 2)) <= 1e-5
-    with engine.routed([lora[0].layers] * 2) as one, engine.routed([lora[1].layers] * 2) as other:
+    with engine.routed([lora[0].carried] * 2) as one, engine.routed([lora[1].carried] * 2) as other:
         for view, mounted in ((one, lora[0]), (other, lora[1])):
             states = worlds.states(view, worlds.batch([3, 3], "bert"))
             assert worlds.distance(states[0], mounted.alone[3]) <= 1e-5

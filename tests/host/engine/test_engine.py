@@ -66,7 +66,7 @@ def test_any_mix_in_any_order_changes_no_answer(tiny_backbones, family, data):
 def test_rows_in_another_order_than_the_engines_are_answered_rightly_too(tiny_backbones):
     engine, adapters = world(tiny_backbones, "bert")
     rows = [(adapters[name], 2) for name in ("lora", "houlsby", "lora", "none", "lora-all", "lora")]
-    with engine.routed([mounted.layers for mounted, _ in rows]) as view:
+    with engine.routed([mounted.carried for mounted, _ in rows]) as view:
         found = worlds.states(view, worlds.batch([2] * 6, "bert"))
     assert max(worlds.distance(f, m.alone[2]) for f, (m, _) in zip(found, rows, strict=True)) <= TOLERANCE
 
@@ -123,14 +123,14 @@ def test_a_cache_of_keys_and_values_changes_nothing(tiny_backbones, family):
 
     with engine.routed([()]) as view:
         assert torch.equal(in_two_steps(view), in_two_steps(tiny_backbones[family].trunk))
-    with engine.routed([adapters["dora"].layers]) as view:
+    with engine.routed([adapters["dora"].carried]) as view:
         assert worlds.distance(in_two_steps(view)[0], adapters["dora"].alone[4][6:]) <= TOLERANCE
 
 
 def test_rows_repeated_in_place_carry_their_rows_adapter(tiny_backbones):
     engine, adapters = world(tiny_backbones, "bert")
     rows = [adapters["lora-all-5"], adapters["lora-all-6"], adapters["houlsby"]]
-    with engine.routed([mounted.layers for mounted in rows]) as view:
+    with engine.routed([mounted.carried for mounted in rows]) as view:
         found = worlds.states(view, worlds.batch([1] * 6, "bert"))
         for place, states in enumerate(found):
             assert worlds.distance(states, rows[place // 2].alone[1]) <= TOLERANCE
@@ -140,7 +140,7 @@ def test_rows_repeated_in_place_carry_their_rows_adapter(tiny_backbones):
 
 def test_an_exception_inside_leaves_nothing_behind(tiny_backbones):
     engine, adapters = world(tiny_backbones, "bert")
-    with pytest.raises(IndexError), engine.routed([adapters["pfeiffer"].layers]) as view:
+    with pytest.raises(IndexError), engine.routed([adapters["pfeiffer"].carried]) as view:
         worlds.states(view, {"input_ids": torch.tensor([[10**6]])})
     with engine.routed([()]) as same:
         assert same is view
@@ -153,7 +153,7 @@ def test_the_views_of_many_threads_hold_no_tensor_of_their_own(fresh_backbone):
     engine = Engine(backbone)
     mounted = worlds.make(backbone, "llama", worlds.METHODS["pfeiffer"])
     own = [*backbone.trunk.parameters(), *backbone.trunk.buffers()]
-    with engine.routed([mounted.layers]) as one, engine.routed([()]) as other:
+    with engine.routed([mounted.carried]) as one, engine.routed([()]) as other:
         assert one is not other
         worlds.states(one, worlds.batch([1], "llama"))
         for view in (one, other):
@@ -212,7 +212,7 @@ def test_a_linear_of_another_class_is_called_as_it_is_and_its_output_not_written
             parent, _, name = site.path.rpartition(".")
             linear: Any = backbone.trunk.get_submodule(site.path)
             setattr(backbone.trunk.get_submodule(parent), name, Quantised(linear))
-    with Engine(backbone).routed([mounted.layers]) as view:
+    with Engine(backbone).routed([mounted.carried]) as view:
         found = worlds.states(view, worlds.batch([2], "bert"))[0]
         for module in view.modules():
             if isinstance(module, Quantised):

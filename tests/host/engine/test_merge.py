@@ -60,11 +60,11 @@ def test_stacked_adapters_are_folded_together(tiny_backbones: Any, folded: list[
     one, two, neck = (
         worlds.make(backbone, "bert", worlds.METHODS[n], s) for n, s in (("lora", 0), ("lora", 4), ("houlsby", 0))
     )
-    layers = (*one.layers, *two.layers, *neck.layers)
+    carried = (*one.carried, *two.carried, *neck.carried)
     inputs = worlds.batch([4] * 6, "bert")
 
     def states(engine: Engine) -> torch.Tensor:
-        with engine.routed([layers] * 6) as view:
+        with engine.routed([carried] * 6) as view:
             return worlds.states(view, inputs)
 
     expected = states(Engine(backbone))

@@ -77,12 +77,18 @@ class Artifact:
         """
         needed = self.manifest.backbone
         problems = []
-        if needed.fingerprint != backbone.fingerprint:
+        found = backbone.fingerprints.get(needed.coverage)
+        if found is None:
+            problems.append(
+                f"fingerprint: artifact's covers the {needed.coverage} of the weights, this backbone's the "
+                f"{backbone.coverage}; load it with fingerprint={needed.coverage!r}"
+            )
+        elif needed.fingerprint != found:
             problems.append(
                 f"fingerprint: artifact was trained on {_short(needed.fingerprint)} ({needed.name}), "
-                f"this backbone is {_short(backbone.fingerprint)} ({backbone.name})"
+                f"this backbone is {_short(found)} ({backbone.name})"
             )
-        problems += self.contract.differences(backbone.contract)
+        problems += self.contract.differences(backbone.contract, generates=self.task.generates)
         if labels is not None and tuple(labels) != self.task.labels:
             order = "the same labels in another order" if sorted(labels) == sorted(self.task.labels) else "other labels"
             problems.append(
@@ -235,10 +241,11 @@ def find_backbone(artifact: Artifact, backbone: Backbone | str | Path | None, dt
     """The backbone itself, the one in that folder, or the one that the artifact names, loaded in a dtype."""
     if isinstance(backbone, Backbone):
         return backbone
+    coverage = artifact.manifest.backbone.coverage
     if backbone is not None:
-        return Backbone.load(str(backbone), dtype=dtype)
+        return Backbone.load(str(backbone), dtype=dtype, fingerprint=coverage)
     named = artifact.manifest.backbone
-    return Backbone.load(named.name, revision=named.revision, dtype=dtype)
+    return Backbone.load(named.name, revision=named.revision, dtype=dtype, fingerprint=coverage)
 
 
 def _task(manifest: Manifest) -> Task:

@@ -137,6 +137,7 @@ def save(
             "revision": backbone.revision,
             **({"part": backbone.part} if backbone.part else {}),
             "fingerprint": backbone.fingerprint,
+            "coverage": backbone.coverage,
             "contract": backbone.contract.to_dict(),
         },
         "data": data.model_dump(mode="json"),

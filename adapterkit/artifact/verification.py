@@ -57,6 +57,7 @@ def verify(
     backbone: Backbone | str | Path | None = None,
     *,
     parts: Mapping[str, str | Path] | None = None,
+    full: bool = False,
 ) -> Report:
     """Check an artifact against a backbone, and recompute its golden rows.
 
@@ -67,6 +68,7 @@ def verify(
     Args:
         backbone: a loaded backbone, or where to load it from; None loads the one that the artifact names.
         parts: where parts of a fusion are, by name; None looks beside `folder`.
+        full: read every byte of the backbone's weights from the disk, whatever is remembered of its files.
 
     Raises:
         BackboneError: the backbone cannot be loaded.
@@ -82,7 +84,7 @@ def verify(
     loaded = find_backbone(artifact, backbone)
     try:
         artifact.check_backbone(loaded)
-        checks.append(Check("contract", True, f"{loaded.name} is the backbone it was trained on"))
+        checks.append(_contract(artifact, loaded, full))
         adapted = artifact.adapted(loaded)
     except AdapterkitError as error:
         return _failed(folder, checks, error)
@@ -109,6 +111,28 @@ def _failed(folder: Path, checks: list[Check], error: AdapterkitError) -> Report
 
 def _files(artifact: Artifact) -> Check:
     return Check("files", True, f"{len(artifact.manifest.files) + 1} files, every digest right")
+
+
+def _contract(artifact: Artifact, backbone: Backbone, full: bool) -> Check:
+    """What is known of a backbone that fits, and how much of its weights that covers.
+
+    Raises:
+        BackboneError: its files cannot be read again.
+    """
+    needed = artifact.manifest.backbone
+    fits = f"{backbone.name} is the backbone it was trained on"
+    if needed.coverage == "samples":
+        if full:
+            told = (
+                "the artifact knows samples of its backbone's weights alone, so there is nothing to compare them with"
+            )
+            return Check("contract", False, told)
+        return Check("contract", True, f"{fits}, by its config, its tokenizer and samples of its large tensors")
+    if not full:
+        return Check("contract", True, f"{fits}, to every byte of its weights")
+    if backbone.fingerprint_read_again() != needed.fingerprint:
+        return Check("contract", False, f"{backbone.folder}: its weights, read again, are others than were trained on")
+    return Check("contract", True, f"{fits}, to every byte of its weights, read again")
 
 
 def _tensors(artifact: Artifact) -> str:

@@ -1,8 +1,9 @@
 """Backbones: pretrained models whose weights never change, and what adapters need to know of them."""
 
 from adapterkit.backbone.backbone import Backbone
+from adapterkit.backbone.cache_folder import cache_folder
 from adapterkit.backbone.contract import Contract
-from adapterkit.backbone.fingerprint import cache_folder, fingerprint_checkpoint
+from adapterkit.backbone.fingerprint import fingerprints
 from adapterkit.backbone.hardware import bfloat16_is_fast, pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
 from adapterkit.backbone.recognise import find_sites
@@ -21,7 +22,7 @@ __all__ = [
     "bfloat16_is_fast",
     "cache_folder",
     "find_sites",
-    "fingerprint_checkpoint",
+    "fingerprints",
     "pick_device",
     "pick_dtype",
     "tokenizer_digest",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +16,15 @@ from adapterkit.backbone import limits
 from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
 from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract
-from adapterkit.backbone.files import find_checkpoint, read_config, weight_files
-from adapterkit.backbone.fingerprint import fingerprint_checkpoint
+from adapterkit.backbone.files import find_checkpoint, read_config, read_generation, weight_files
+from adapterkit.backbone.fingerprint import Coverage, fingerprints
 from adapterkit.backbone.frozen import freeze_for
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
+from adapterkit.backbone.loaded_files import LoadedFiles, own_memory
 from adapterkit.backbone.quantisation import Quantised, adopt, kept_form, quantise, stored_form
 from adapterkit.backbone.sites import Sites
-from adapterkit.backbone.tokenizer import load_tokenizer, tokenizer_digest
+from adapterkit.backbone.tokenizer import generation_digest, load_tokenizer, template_digest, tokenizer_digest
 from adapterkit.backbone.trunk import twin_of
 from adapterkit.errors import BackboneError, DeviceError, SiteError
 from adapterkit.recipe.formats import QUANTISED
@@ -50,6 +52,10 @@ class Backbone:
         padding_side: the side that the tokenizer padded on when it was loaded; the tokenizer's own can be changed.
         part: path of the trunk in the checkpoint's own model, where that sees or hears too (Gemma 3, Qwen3.5); else "".
         heads: what the checkpoint holds of heads, by what was asked for; filled as heads are built.
+        generation: the checkpoint's generation_config.json; empty where it has none.
+        fingerprints: what tells this checkpoint from others, by how much of the weights was read for it (see
+            `fingerprint.fingerprints`); taken when it was loaded.
+        files: what its files were when it was loaded.
     """
 
     name: str
@@ -67,7 +73,9 @@ class Backbone:
     quantised: Quantised = ""
     part: str = ""
     heads: dict[tuple[Any, ...], dict[str, Tensor]] = field(default_factory=dict, repr=False)
-    _first: Backbone | None = field(default=None, repr=False)
+    generation: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    fingerprints: Mapping[Coverage, str] = field(default_factory=dict, repr=False)
+    files: LoadedFiles | None = field(default=None, repr=False)
 
     @classmethod
     def load(
@@ -78,8 +86,11 @@ class Backbone:
         device: str = "auto",
         trust_remote_code: bool = False,
         compute_dtype: str = "auto",
+        fingerprint: Coverage = "whole",
     ) -> Backbone:
         """Load a backbone from a folder or from the hub.
+
+        Its weights are in memory of its own: a file that is written over later changes no answer.
 
         Args:
             name: a folder that `save_pretrained` wrote, or a hub id.
@@ -89,9 +100,12 @@ class Backbone:
             device: as torch names it, or "auto" for CUDA, then MPS, then the CPU.
             trust_remote_code: run Python code that the checkpoint brings along. Off, such a checkpoint is refused.
             compute_dtype: of everything else, and of the products, where `dtype` is "int8" or "nf4"; as `dtype`.
+            fingerprint: "samples" reads only blocks of weights that take 8 GiB or more to tell them from others; an
+                artifact whose fingerprint covers all of its backbone's weights is refused then.
 
         Raises:
-            BackboneError: not found, not reachable, incomplete, damaged, or of an architecture that is not known.
+            BackboneError: not found, not reachable, incomplete, damaged, or of an architecture that is not known; or
+                its files changed while they were read.
             DeviceError: a device or a number format that this machine does not have; or `compute_dtype` beside a
                 `dtype` that says it already.
             SiteError: narrow weights for a family whose layers are not known.
@@ -112,7 +126,8 @@ class Backbone:
                 [f"expected model.safetensors or pytorch_model.bin in {folder}"],
                 "Fetch the checkpoint again, with its weights.",
             )
-        config = read_config(folder)
+        files = LoadedFiles.of(folder)
+        config, generation = read_config(folder), read_generation(folder)
         form = kept_form(config, dtype)
         with silence():
             loaded = load_trunk(folder, torch_dtype, trust_remote_code)
@@ -132,7 +147,11 @@ class Backbone:
                 raise found
             quantise(trunk, found, form, on)  # before the rest moves, so that a device never holds all weights
         trunk.to(on)
-        return cls(
+        own_memory(trunk)
+        digest = tokenizer_digest(tokenizer)
+        loaded_as = fingerprints(folder, digest, fingerprint)
+        files.check()
+        backbone = cls(
             name=name,
             revision=commit,
             folder=folder,
@@ -147,7 +166,12 @@ class Backbone:
             _found_sites=found,
             quantised=form,
             part=loaded.part,
+            generation=generation,
+            fingerprints=loaded_as,
+            files=files,
         )
+        _ = backbone.contract  # as loaded, whatever is set on the tokenizer later
+        return backbone
 
     def twin(self) -> Backbone:
         """This backbone in modules and parameters of its own, over the same memory.
@@ -157,7 +181,6 @@ class Backbone:
         """
         twin = copy.copy(self)
         object.__setattr__(twin, "trunk", twin_of(self.trunk))
-        object.__setattr__(twin, "_first", self._first or self)
         return twin
 
     @property
@@ -191,22 +214,33 @@ class Backbone:
         """`sites`, or none at all where the family's layers are not known and heads alone can be trained."""
         return self._found_sites if isinstance(self._found_sites, Sites) else Sites((), (), {})
 
-    @cached_property
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the weights `fingerprint` covers."""
+        return "whole" if "whole" in self.fingerprints else "samples"
+
+    @property
     def fingerprint(self) -> str:
-        """64 hexadecimal digits over config, tokenizer and weights (see `fingerprint.fingerprint_checkpoint`)."""
-        if self._first is not None:
-            return self._first.fingerprint  # which is found once, whichever twin is asked
-        return fingerprint_checkpoint(self.folder, self._tokenizer_digest)
+        """64 hexadecimal digits over config, tokenizer and weights, taken when the backbone was loaded."""
+        return self.fingerprints[self.coverage]
 
-    def full_fingerprint(self) -> str:
-        """The fingerprint that reads every byte of the weights."""
-        return fingerprint_checkpoint(self.folder, self._tokenizer_digest, full=True)
+    def check_files(self) -> None:
+        """Check that the checkpoint's files are those that were loaded, before more is read of them.
 
-    @cached_property
-    def _tokenizer_digest(self) -> str:
-        if self._first is not None:
-            return self._first._tokenizer_digest
-        return tokenizer_digest(self.tokenizer)
+        Raises:
+            BackboneError: they are others.
+        """
+        if self.files is not None:
+            self.files.check()
+
+    def fingerprint_read_again(self) -> str:
+        """The fingerprint over every byte of the checkpoint as it lies on the disk, whatever is remembered of it.
+
+        Raises:
+            BackboneError: the files are not those that were loaded, or cannot be read.
+        """
+        self.check_files()
+        return fingerprints(self.folder, self.contract.tokenizer, again=True)["whole"]
 
     @cached_property
     def contract(self) -> Contract:
@@ -221,15 +255,19 @@ class Backbone:
             hidden_size=self.hidden_size,
             layers=layers,
             vocabulary_size=int(self.config.vocab_size),
-            tokenizer=self._tokenizer_digest,
+            tokenizer=tokenizer_digest(self.tokenizer),
             max_tokens=self.max_tokens,
             padding_side=self.padding_side,
+            truncation_side=str(self.tokenizer.truncation_side),
+            generation=generation_digest(self.generation),
+            chat_template=template_digest(self.tokenizer),
             special_tokens={role: int(number) for role, number in numbers.items() if number is not None},
         )
 
     @cached_property
     def pooling(self) -> Pooling:
         """ "mean", "first" or "last": what the checkpoint says, else by family."""
+        self.check_files()
         return limits.pooling(self.folder, causal=self.is_decoder)
 
     @cached_property

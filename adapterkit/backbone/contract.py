@@ -16,8 +16,13 @@ _WORDS = {
     "tokenizer": "tokenizer",
     "max_tokens": "longest input in tokens",
     "padding_side": "padding side",
+    "truncation_side": "truncation side",
+    "generation": "generation settings",
+    "chat_template": "chat template",
     "special_tokens": "special tokens",
 }
+OF_GENERATION = ("generation", "chat_template")
+"""What decides generated text alone."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Contract:
         tokenizer: SHA-256 of how text is read (see `tokenizer.tokenizer_digest`).
         max_tokens: the longest input, special tokens included; None where nothing limits it.
         padding_side: the side that the tokenizer pads on by itself.
+        truncation_side: the side on which it cuts what is too long.
+        generation: SHA-256 of the checkpoint's generation settings; "" where it has none of its own.
+        chat_template: SHA-256 of what its tokenizer makes of chats; "" where it has no template.
         special_tokens: role, as in "cls_token" -> id.
     """
 
@@ -42,10 +50,18 @@ class Contract:
     tokenizer: str
     max_tokens: int | None
     padding_side: str
+    truncation_side: str
+    generation: str
+    chat_template: str
     special_tokens: Mapping[str, int] = field(default_factory=dict)
 
     def differences(
-        self, other: Contract, mine: str = "artifact needs", theirs: str = "this backbone gives"
+        self,
+        other: Contract,
+        mine: str = "artifact needs",
+        theirs: str = "this backbone gives",
+        *,
+        generates: bool = True,
     ) -> list[str]:
         """Every point on which the two differ, naming both sides. Empty: they fit.
 
@@ -53,10 +69,13 @@ class Contract:
             other: what the backbone at hand gives.
             mine: how to call this contract's side.
             theirs: how to call the other's.
+            generates: whether text is generated; where it is not, generation settings and chat template do not count.
         """
         lines = []
         for name, word in _WORDS.items():
             left, right = getattr(self, name), getattr(other, name)
+            if name in OF_GENERATION and not generates:
+                continue
             if name == "special_tokens":
                 lines += [
                     f"{word}, {role}: {mine} {left.get(role)}, {theirs} {right.get(role)}"
@@ -120,9 +139,14 @@ _TYPES = {
     "tokenizer": (_is_text, "a string"),
     "max_tokens": (_is_limit, "a positive integer or null"),
     "padding_side": (lambda value: value in ("left", "right"), '"left" or "right"'),
+    "truncation_side": (lambda value: value in ("left", "right"), '"left" or "right"'),
+    "generation": (_is_text, "a string"),
+    "chat_template": (_is_text, "a string"),
     "special_tokens": (_is_table, "an object of integers"),
 }
 
 
 def _show(name: str, value: Any) -> str:
-    return f"{value[:12]}…" if name == "tokenizer" else str(value)
+    if name not in ("tokenizer", *OF_GENERATION):
+        return str(value)
+    return f"{value[:12]}…" if value else "none of its own"

@@ -121,6 +121,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_generation(folder: Path) -> dict[str, Any]:
+    """The checkpoint's generation_config.json, as it stands in the file; empty where there is none.
+
+    Raises:
+        BackboneError: not readable, or not a JSON object.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise BackboneError(
+            f"{path}: found a {type(settings).__name__}, expected a JSON object", remedy="Correct it or remove it."
+        )
+    return settings
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file of a checkpoint.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ _VOCABULARY_FILES = (
 _RESERVED_PADS = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|finetune_right_pad|>", "<PAD>")
 # What changes how a text is cut to a batch, not how it is read.
 _TRANSIENT = ("truncation", "padding", "version")
+# What a generation config says about how it was written.
+_UNHEARD = ("transformers_version", "_from_model_config")
 
 
 def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pad: int | None, remote: bool) -> Any:
@@ -114,11 +116,13 @@ def _set_pad(folder: Path, tokenizer: Any, vocabulary: dict[str, int], config_pa
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 over how the tokenizer reads text: vocabulary, added tokens, normalisation, splitting, model, templates.
+    """SHA-256 over how the tokenizer reads and writes text: vocabulary, added tokens, normalisation, splitting, model,
+    special tokens around a text, and what is cleaned up of a text that was decoded.
 
     Padding and truncation, which a tokenizer changes at every call, do not count, nor which token pads.
     """
     state: dict[str, Any] = {
+        "cleaned_up": bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
         "vocabulary": sorted(tokenizer.get_vocab().items()),
         "special": {
             name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items()) if name != "pad_token"
@@ -133,7 +137,30 @@ def tokenizer_digest(tokenizer: Any) -> str:
             model.pop("vocab")
     else:
         state["class"] = type(tokenizer).__name__
-    text = json.dumps(_without_nulls(state), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        state["added_tokens"] = sorted(
+            (number, token.__getstate__()) for number, token in tokenizer.added_tokens_decoder.items()
+        )
+        # Whether it lowers letters, splits words, strips accents: settings of its class.
+        state["settings"] = {
+            name: value for name, value in tokenizer.init_kwargs.items() if isinstance(value, bool | int | float)
+        }
+    return _sha256(state)
+
+
+def template_digest(tokenizer: Any) -> str:
+    """SHA-256 of what the tokenizer makes of chats; "" where it has no template."""
+    template = getattr(tokenizer, "chat_template", None)
+    return _sha256(template) if template else ""
+
+
+def generation_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of a generation_config.json; "" where it says nothing."""
+    said = {name: value for name, value in settings.items() if name not in _UNHEARD and value is not None}
+    return _sha256(said) if said else ""
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(_without_nulls(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 

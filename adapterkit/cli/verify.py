@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from adapterkit.cli import console
@@ -13,6 +15,9 @@ def verify(
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     parts: Parts = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every byte of the backbone again, whatever is remembered of its files.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
@@ -23,7 +28,9 @@ def verify(
     from adapterkit import artifact
 
     given = in_format(folder, backbone, backbone_dtype)
-    report = artifact.verify(folder, given, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
+    report = artifact.verify(
+        folder, given, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"), full=full
+    )
     if as_json:
         checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]
         console.print_json({"folder": str(folder), "ok": report.ok, "checks": checks})

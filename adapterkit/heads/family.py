@@ -88,8 +88,8 @@ def _reads_causally(backbone: Backbone) -> bool:
 
 def _generation_config(backbone: Backbone, config: Any) -> GenerationConfig:
     """The checkpoint's own generation settings, else those that its config implies; they never sample by default."""
-    if (backbone.folder / "generation_config.json").is_file():
-        generation = GenerationConfig.from_pretrained(backbone.folder)
+    if backbone.generation:
+        generation = GenerationConfig.from_dict(dict(backbone.generation))
     else:
         generation = GenerationConfig.from_model_config(config)
     if generation.pad_token_id is None:
@@ -178,11 +178,15 @@ def _from_checkpoint(names: list[str], backbone: Backbone, model_class: Any, con
     """The head's values where the checkpoint holds them, through transformers' own loader; read once for a backbone.
 
     The loader knows every renamed key of every old checkpoint; the second trunk that it builds is dropped at once.
+
+    Raises:
+        BackboneError: the checkpoint's files are not those that the backbone was loaded from.
     """
     key = model_class, config.num_labels, *names
     if key not in backbone.heads:
         if backbone.part:  # whose names only the class of the whole knows
             model_class, config = AutoModelForMultimodalLM, None
+        backbone.check_files()
         with silence():
             donor, info = model_class.from_pretrained(
                 backbone.folder,
@@ -195,8 +199,12 @@ def _from_checkpoint(names: list[str], backbone: Backbone, model_class: Any, con
             key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]
         }
         values = dict(_tensors(donor))
+        backbone.check_files()
         backbone.heads[key] = {
-            name: values[name].detach().to(backbone.device) for name in names if name in values and name not in absent
+            # Copies: what needs no other number format is the mapped file itself.
+            name: values[name].detach().clone().to(backbone.device)
+            for name in names
+            if name in values and name not in absent
         }
     return backbone.heads[key]
 

@@ -44,12 +44,14 @@ class BackboneFacts(Facts):
 
     Attributes:
         part: path of the text model in a checkpoint that sees or hears too.
+        coverage: how much of the weights the fingerprint covers: the whole, or samples of the large tensors.
     """
 
     name: Name
     revision: Name | None
     part: ModulePath | None = None
     fingerprint: Digest
+    coverage: Literal["whole", "samples"]
     contract: Object
 
 

@@ -40,6 +40,9 @@ class BackboneSettings(Settings):
     """cpu, cuda, cuda:1, mps. auto: the best that this machine has."""
     trust_remote_code: bool = False
     """Whether code from the checkpoint may run on this machine. true: only for authors that you trust."""
+    fingerprint: Literal["whole", "samples"] = "whole"
+    """How much of the weights tells this backbone from others. samples: of 8 GiB of weights or more, blocks of the
+    large tensors alone, which costs seconds less at the first load and misses edits between them."""
 
 
 class Recipe(Settings):

@@ -58,6 +58,7 @@ def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:
         device=_name(accelerator.device) if wanted.device == "auto" else wanted.device,
         trust_remote_code=wanted.trust_remote_code,
         compute_dtype=computed_in,
+        fingerprint=wanted.fingerprint,
     )
 
 

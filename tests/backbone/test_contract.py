@@ -22,6 +22,9 @@ CONTRACT = Contract(
     tokenizer="a" * 64,
     max_tokens=512,
     padding_side="right",
+    truncation_side="right",
+    generation="c" * 64,
+    chat_template="",
     special_tokens={"pad_token": 0, "cls_token": 101},
 )
 counts = st.integers(1, 10**6)
@@ -34,6 +37,9 @@ contracts = st.builds(
     tokenizer=st.text("0123456789abcdef", min_size=64, max_size=64),
     max_tokens=st.none() | counts,
     padding_side=st.sampled_from(["left", "right"]),
+    truncation_side=st.sampled_from(["left", "right"]),
+    generation=st.sampled_from(["", "d" * 64]),
+    chat_template=st.sampled_from(["", "e" * 64]),
     special_tokens=st.dictionaries(st.text(max_size=8), st.integers(0, 10**6), max_size=4),
 )
 
@@ -59,6 +65,15 @@ def test_every_difference_names_both_sides() -> None:
     ]
 
 
+def test_what_decides_generated_text_alone_counts_where_text_is_generated() -> None:
+    other = replace(CONTRACT, generation="", chat_template="f" * 64)
+    assert CONTRACT.differences(other) == [
+        "generation settings: artifact needs cccccccccccc…, this backbone gives none of its own",
+        "chat template: artifact needs none of its own, this backbone gives ffffffffffff…",
+    ]
+    assert CONTRACT.differences(other, generates=False) == []
+
+
 @given(contracts)
 def test_a_contract_survives_json(contract: Contract) -> None:
     assert Contract.from_dict(json.loads(json.dumps(contract.to_dict()))) == contract
@@ -81,6 +96,9 @@ def test_contracts_differ_exactly_when_they_are_not_equal(one: Contract, other: 
         ("max_tokens", -1),
         ("padding_side", "top"),
         ("padding_side", ["left"]),
+        ("truncation_side", "middle"),
+        ("generation", None),
+        ("chat_template", 1),
         ("special_tokens", [1]),
         ("special_tokens", {"pad_token": "0"}),
         ("architecture", 3),

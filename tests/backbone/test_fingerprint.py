@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from adapterkit.backbone import Backbone, cache_folder, fingerprint_checkpoint
+from adapterkit.backbone import Backbone, file_digests, fingerprint, fingerprints
 from adapterkit.backbone.fingerprint import BLOCK_BYTES, BLOCKS, WHOLE_BYTES, weights_digest
 from adapterkit.errors import BackboneError
 
@@ -29,8 +30,14 @@ def checkpoint(tiny_folders: Any, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folders["bert"], tmp_path / "bert"))
 
 
-def digest(folder: Path, **arguments: Any) -> str:
-    return fingerprint_checkpoint(folder, TOKENIZER, **arguments)
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any weights count as large."""
+    monkeypatch.setattr(fingerprint, "SAMPLED_FROM_BYTES", 0)
+
+
+def digest(folder: Path) -> str:
+    return fingerprints(folder, TOKENIZER)["whole"]
 
 
 def shard(folder: Path, parts: int) -> None:
@@ -95,29 +102,41 @@ OTHER: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", SAME)
-def test_how_a_checkpoint_is_written_does_not_count(checkpoint: Path, change: str) -> None:
-    before = digest(checkpoint), digest(checkpoint, full=True)
+def test_how_a_checkpoint_is_written_does_not_count(checkpoint: Path, large: None, change: str) -> None:
+    before = fingerprints(checkpoint, TOKENIZER)
     SAME[change](checkpoint)
-    assert (digest(checkpoint), digest(checkpoint, full=True)) == before
+    assert fingerprints(checkpoint, TOKENIZER) == before
+    assert before.keys() == {"whole", "samples"}
 
 
 @pytest.mark.parametrize("change", OTHER)
-def test_what_a_checkpoint_computes_with_counts(checkpoint: Path, change: str) -> None:
-    before = digest(checkpoint), digest(checkpoint, full=True)
+def test_what_a_checkpoint_computes_with_counts(checkpoint: Path, large: None, change: str) -> None:
+    before = fingerprints(checkpoint, TOKENIZER)
     OTHER[change](checkpoint)
-    assert digest(checkpoint) != before[0]
-    assert digest(checkpoint, full=True) != before[1]
+    after = fingerprints(checkpoint, TOKENIZER)
+    assert [coverage for coverage in before if before[coverage] == after[coverage]] == []
 
 
 def test_another_tokenizer_is_another_fingerprint(checkpoint: Path) -> None:
-    assert fingerprint_checkpoint(checkpoint, "1" * 64) != digest(checkpoint)
+    assert fingerprints(checkpoint, "1" * 64)["whole"] != digest(checkpoint)
+
+
+def test_weights_are_read_whole_unless_they_are_large_and_samples_are_asked_for(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (checkpoint / "model.safetensors").stat().st_size
+    monkeypatch.setattr(fingerprint, "SAMPLED_FROM_BYTES", size + 1)
+    assert fingerprints(checkpoint, TOKENIZER, "samples").keys() == {"whole"}
+    monkeypatch.setattr(fingerprint, "SAMPLED_FROM_BYTES", size)
+    assert fingerprints(checkpoint, TOKENIZER, "samples").keys() == {"samples"}
+    assert fingerprints(checkpoint, TOKENIZER).keys() == {"whole", "samples"}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_the_dtype_it_is_loaded_in_does_not_count(tiny_folders: Any, tiny_backbones: Any, dtype: str) -> None:
     loaded = Backbone.load(tiny_folders["t5"], dtype=dtype, device="cpu")
     assert loaded.fingerprint == tiny_backbones["t5"].fingerprint
-    assert loaded.full_fingerprint() != loaded.fingerprint
+    assert (loaded.coverage, loaded.fingerprint_read_again()) == ("whole", loaded.fingerprint)
 
 
 def test_all_tiny_families_differ(tiny_backbones: Any) -> None:
@@ -126,14 +145,41 @@ def test_all_tiny_families_differ(tiny_backbones: Any) -> None:
     assert all(len(value) == 64 for value in found.values())
 
 
-def test_a_large_tensor_is_sampled_and_full_sees_what_sampling_misses(tmp_path: Path) -> None:
+def test_every_single_weight_of_a_large_tensor_counts(tmp_path: Path) -> None:
+    content = torch.ones(WHOLE_BYTES, dtype=torch.int16)
+    file = tmp_path / "model.safetensors"
+    save_file({"w": content}, file)
+    found = {weights_digest((file,))}
+    for place in torch.randint(len(content), (20,), generator=torch.Generator().manual_seed(0)).tolist():
+        content[place] += 1
+        save_file({"w": content}, file)
+        found.add(weights_digest((file,)))
+    content[len(content) // 100 :] = 0
+    save_file({"w": content}, file)
+    assert len(found | {weights_digest((file,))}) == 22
+
+
+def test_a_tensor_is_hashed_in_pieces_with_its_name_format_shape_and_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_digests, "PIECE_BYTES", 8)
+    file = tmp_path / "model.safetensors"
+    save_file({"w": torch.arange(20, dtype=torch.uint8), "v": torch.zeros(0)}, file)
+    pieces = b"".join(hashlib.sha256(bytes(range(start, min(20, start + 8)))).digest() for start in (0, 8, 16))
+    lines = ("v F32 [0] 0", "w U8 [20] 20")
+    told = [len(line).to_bytes(8, "little") + line.encode() for line in lines]
+    expected = told[0] + hashlib.sha256(b"").digest() + told[1] + hashlib.sha256(pieces).digest()
+    assert weights_digest((file,)) == hashlib.sha256(expected).hexdigest()
+
+
+def test_a_large_tensor_is_sampled_where_that_is_asked_for(tmp_path: Path) -> None:
     size = 4 * WHOLE_BYTES
     content = torch.zeros(size, dtype=torch.uint8)
     file = tmp_path / "model.safetensors"
 
     def both() -> tuple[str, str]:
         save_file({"w": content}, file)
-        return weights_digest((file,)), weights_digest((file,), full=True)
+        return weights_digest((file,), "samples"), weights_digest((file,))
 
     untouched = both()
     content[0] = 1
@@ -225,6 +271,30 @@ def test_the_digest_is_kept_and_taken_from_the_cache(checkpoint: Path, cache: Pa
     assert digest(checkpoint) == first
 
 
+def test_a_file_that_was_only_just_written_is_not_remembered(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path / "cache"))
+    digest(checkpoint)
+    assert list((tmp_path / "cache" / "fingerprints").iterdir()) == []
+
+
+def test_what_is_remembered_goes_with_the_file_and_not_with_its_name(checkpoint: Path, cache: Path) -> None:
+    first = digest(checkpoint)
+    (entry,) = (cache / "fingerprints").iterdir()
+    checkpoint.rename(checkpoint.with_name("moved"))
+    entry.write_text("f" * 64)
+    assert digest(checkpoint.with_name("moved")) != first
+
+
+def test_reading_again_asks_the_files_and_not_what_is_remembered(checkpoint: Path, cache: Path) -> None:
+    backbone = Backbone.load(checkpoint, dtype="float32", device="cpu")
+    (entry,) = (cache / "fingerprints").iterdir()
+    entry.write_text("f" * 64)
+    assert Backbone.load(checkpoint, dtype="float32", device="cpu").fingerprint != backbone.fingerprint
+    assert backbone.fingerprint_read_again() == backbone.fingerprint
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"F" * 64, b"\xff" * 64, b"a" * 63, b"a" * 65])
 def test_a_damaged_cache_entry_is_not_believed(checkpoint: Path, cache: Path, content: bytes) -> None:
     first = digest(checkpoint)
@@ -276,20 +346,7 @@ def test_nothing_half_written_stays_when_the_disk_is_full(
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, for files that count as settled as soon as they are written."""
     monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(file_digests, "SETTLED_NS", -(10**18))
     return tmp_path / "cache"
-
-
-def test_the_cache_is_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cache_folder() == Path(os.environ["ADAPTERKIT_CACHE"])
-    monkeypatch.delenv("ADAPTERKIT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "adapterkit"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for system, expected in (("linux", ".cache/adapterkit"), ("darwin", "Library/Caches/adapterkit")):
-        monkeypatch.setattr("sys.platform", system)
-        assert cache_folder() == tmp_path / expected
-    monkeypatch.setattr("sys.platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert cache_folder() == tmp_path / "local" / "adapterkit" / "cache"

@@ -1,0 +1,141 @@
+"""SHA-256 over parts of files, in several threads, and remembered for as long as the files stay what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapterkit.backbone.cache_folder import cache_folder, open_private, private_folder
+
+PIECE_BYTES = 8 << 20
+"""A longer part is cut into pieces of this size, so that several threads can hash one tensor."""
+
+SETTLED_NS = 2_000_000_000
+"""A file that was changed less than this before it was read may change again without another time: clocks of file
+systems tick in milliseconds, some in seconds. Its digest is not remembered."""
+
+_READ_BYTES = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+Identity = tuple[int, int, int, int, int]
+"""Device, inode, size, and the times of the last change of content and of facts, in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file."""
+
+    file: Path
+    start: int
+    size_bytes: int
+
+
+def digests(parts: Sequence[Part]) -> list[bytes]:
+    """SHA-256 of every part; of one longer than a piece, over the digests of its pieces.
+
+    hashlib and the reading let go of Python's lock, so the threads run side by side.
+
+    Raises:
+        OSError: a file cannot be read.
+        EOFError: a file ends before its part; its name is the argument.
+    """
+    pieces = [piece for part in parts for piece in _pieces(part)]
+    with ThreadPoolExecutor(_cores(), thread_name_prefix="adapterkit-hash") as threads:
+        found = iter(list(threads.map(_digest, pieces)))
+    joined = []
+    for part in parts:
+        own = [next(found) for _ in _pieces(part)]
+        joined.append(own[0] if len(own) == 1 else hashlib.sha256(b"".join(own)).digest())
+    return joined
+
+
+def identity(file: Path) -> Identity:
+    """What changes whenever a file's content does, short of setting the system's clock back. Links are followed."""
+    facts = file.stat()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+def remembered(what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
+    """A digest over files, from the user's cache folder if it was computed before from these very files.
+
+    Args:
+        what: says which digest it is; other words, another entry.
+        compute: gives it, in 64 hexadecimal digits.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    identities = [identity(file) for file in files]
+    key = hashlib.sha256(json.dumps([what, identities]).encode()).hexdigest()
+    kept = _read_entry(key)
+    if kept is not None:
+        return kept
+    begun = time.time_ns()
+    digest = compute()
+    if all(begun - max(times[3:]) > SETTLED_NS for times in identities):
+        _write_entry(key, digest)
+    return digest
+
+
+def _pieces(part: Part) -> list[Part]:
+    starts = range(0, max(1, part.size_bytes), PIECE_BYTES)
+    return [Part(part.file, part.start + at, min(PIECE_BYTES, part.size_bytes - at)) for at in starts]
+
+
+def _digest(part: Part) -> bytes:
+    digest = hashlib.sha256()
+    memory = memoryview(bytearray(min(_READ_BYTES, part.size_bytes)))
+    left = part.size_bytes
+    with part.file.open("rb", buffering=0) as stream:
+        stream.seek(part.start)
+        while left:
+            count = stream.readinto(memory[: min(left, _READ_BYTES)])
+            if not count:
+                raise EOFError(str(part.file))
+            digest.update(memory[:count])
+            left -= count
+    return digest.digest()
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
+def _entry(key: str) -> Path:
+    return cache_folder() / "fingerprints" / key
+
+
+def _read_entry(key: str) -> str | None:
+    try:
+        private_folder(_entry(key).parent)
+        with open(open_private(_entry(key)), encoding="ascii") as stream:
+            text = stream.read(65)
+    except (OSError, ValueError):
+        return None
+    return text if _DIGEST.fullmatch(text) else None
+
+
+def _write_entry(key: str, digest: str) -> None:
+    """Keep the digest. A cache that cannot be written costs time, never an answer."""
+    temporary: Any = None
+    try:
+        folder = private_folder(_entry(key).parent)
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="ascii") as stream:
+            temporary = Path(stream.name)
+            stream.write(digest)
+        temporary.replace(_entry(key))
+    except OSError:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ def facts(files: dict[str, bytes], **changes: Any) -> dict[str, Any]:
         "parts": [],
         "head": {"kind": "linear", "pooling": "mean"},
         "head_tensors": [],
-        "backbone": {"name": "tiny", "revision": None, "fingerprint": "1" * 64, "contract": {}},
+        "backbone": {"name": "tiny", "revision": None, "fingerprint": "1" * 64, "coverage": "whole", "contract": {}},
         "data": {"source": "rows", "digests": {"train": "2" * 64}},
         "recipe": {"seed": 0},
         "seed": 0,

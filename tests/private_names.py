@@ -164,6 +164,12 @@ PRIVATE: tuple[Private, ...] = (
     ),
     Private(
         "transformers",
+        "a generation config's key of how it was made; no part of its digest",
+        _source("transformers.generation.configuration_utils"),
+        ("_from_model_config",),
+    ),
+    Private(
+        "transformers",
         "what a layer is called through while it is checkpointed; set beside its flag",
         _source("transformers.modeling_layers"),
         ("_gradient_checkpointing_func",),

@@ -59,12 +59,6 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
 TABLE = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
 
 
-@pytest.fixture(autouse=True)
-def nowhere_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("ADAPTERKIT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.mark.parametrize(("name", "content", "expected", "told"), READ, ids=[case[0] for case in READ])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_is_read_as_its_author_meant(

@@ -1,6 +1,5 @@
 """Where a source is looked for, and what its format is taken to be."""
 
-import json
 import os
 
 import pytest
@@ -9,29 +8,13 @@ from adapterkit.data import check_sources, locate, read_rows
 from adapterkit.data.files.opening import format_of
 from adapterkit.errors import DataError
 from adapterkit.recipe.data import DataSettings
+from tests.data.worlds import jsonl, problems_of
 
 ROWS = [{"text": "my card was lost", "label": "lost"}, {"text": "hello", "label": "other"}]
 
 
-@pytest.fixture(autouse=True)
-def nowhere_else(monkeypatch, tmp_path):
-    monkeypatch.delenv("ADAPTERKIT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-def jsonl(path, rows=ROWS):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def problems_of(path, **arguments):
-    with pytest.raises(DataError) as caught:
-        read_rows(path, **arguments)
-    return caught.value
-
-
 def test_all_files_that_are_missing_are_named_at_once(tmp_path):
-    jsonl(tmp_path / "A.jsonl")
+    jsonl(tmp_path / "A.jsonl", ROWS)
     check_sources(DataSettings(train="A.jsonl", validation=0.1, test="owner/rows"))
     check_sources(DataSettings(train="memory", test="A.jsonl"), given={"train"})
     with pytest.raises(DataError) as caught:
@@ -47,20 +30,20 @@ def test_all_files_that_are_missing_are_named_at_once(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
 def test_a_file_without_permission_is_refused(tmp_path):
-    jsonl(tmp_path / "a.jsonl").chmod(0)
+    jsonl(tmp_path / "a.jsonl", ROWS).chmod(0)
     assert "Permission denied" in problems_of("a.jsonl").problems[0]
 
 
 def test_a_path_from_home_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    jsonl(tmp_path / "a.jsonl")
+    jsonl(tmp_path / "a.jsonl", ROWS)
     assert len(read_rows("~/a.jsonl")) == 2
 
 
 def test_a_missing_file_lists_the_places_in_order_and_the_nearest_name(tmp_path, monkeypatch):
     for name in ("root", "variable", "recipe"):
         (tmp_path / name).mkdir()
-    jsonl(tmp_path / "variable" / "train.jsonl")
+    jsonl(tmp_path / "variable" / "train.jsonl", ROWS)
     monkeypatch.setenv("ADAPTERKIT_DATA", str(tmp_path / "variable"))
     error = problems_of("trian.jsonl", root=tmp_path / "root", folder=tmp_path / "recipe")
     places = [tmp_path / "root", tmp_path / "variable", tmp_path / "recipe", tmp_path]
@@ -89,7 +72,7 @@ def test_an_unknown_format_is_refused_with_the_nearest_one():
 
 
 def test_a_named_format_beats_the_ending(tmp_path):
-    jsonl(tmp_path / "a.data")
+    jsonl(tmp_path / "a.data", ROWS)
     assert list(read_rows("a.data", DataSettings(format="jsonl"))) == ROWS
 
 

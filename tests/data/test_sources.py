@@ -15,6 +15,7 @@ import pytest
 from adapterkit.data import read_rows, stream_rows
 from adapterkit.errors import DataError
 from adapterkit.recipe.data import DataSettings
+from tests.data.worlds import jsonl, problems_of
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = [
@@ -23,25 +24,8 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def nowhere_else(monkeypatch, tmp_path):
-    monkeypatch.delenv("ADAPTERKIT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-def jsonl(path, rows=ROWS):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def problems_of(path, **arguments):
-    with pytest.raises(DataError) as caught:
-        read_rows(path, **arguments)
-    return caught.value
-
-
 def test_json_lines_keep_every_value_as_written(tmp_path):
-    rows = read_rows(jsonl(tmp_path / "a.jsonl"))
+    rows = read_rows(jsonl(tmp_path / "a.jsonl", ROWS))
     assert list(rows) == ROWS
     assert type(rows[0]["score"]) is int
     assert rows.numbers == (1, 2)
@@ -61,7 +45,7 @@ def test_blank_lines_are_passed_over_and_numbers_stay_line_numbers(tmp_path):
 
 
 def test_gzip_reads_like_the_plain_file(tmp_path):
-    plain = jsonl(tmp_path / "a.jsonl")
+    plain = jsonl(tmp_path / "a.jsonl", ROWS)
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
     assert list(read_rows("b.jsonl.gz")) == list(read_rows("a.jsonl"))
 
@@ -182,7 +166,7 @@ def test_a_changed_file_is_read_anew(tmp_path):
 
 
 def test_reading_changes_nothing_in_the_folder(tmp_path):
-    jsonl(tmp_path / "a.jsonl")
+    jsonl(tmp_path / "a.jsonl", ROWS)
     read_rows("a.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 

@@ -27,8 +27,11 @@ _VOCABULARY_FILES = (
 _RESERVED_PADS = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|finetune_right_pad|>", "<PAD>")
 # What changes how a text is cut to a batch, not how it is read.
 _TRANSIENT = ("truncation", "padding", "version")
-# What a generation config says about how it was written.
-_UNHEARD = ("transformers_version", "_from_model_config")
+# What a generation config says about how it was written, or how text is computed and handed out, and not which text.
+_UNHEARD = (
+    *("transformers_version", "_from_model_config", "use_cache", "return_dict_in_generate"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+)
 
 
 def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pad: int | None, remote: bool) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import transformers
-from tokenizers import normalizers
+from tokenizers import AddedToken, normalizers
 
 from adapterkit.backbone import tokenizer_digest
 from adapterkit.backbone.tokenizer import load_tokenizer
@@ -97,3 +97,20 @@ def test_a_tokenizer_with_nothing_to_pad_with_is_refused(tiny_folders: Any, tmp_
     without_pad(folder, unk_token=None, eos_token=None, bos_token=None)
     with pytest.raises(BackboneError, match="no unknown, end or begin token"):
         load_tokenizer(folder, causal=True, embedding_rows=360, config_pad=None, remote=False)
+
+
+def test_a_tokenizer_in_python_counts_with_its_settings_and_with_how_its_tokens_were_added() -> None:
+    def digest(stripping: bool, **settings: Any) -> str:
+        tokenizer = transformers.ByT5Tokenizer(extra_ids=4, **settings)
+        tokenizer.add_tokens(AddedToken("<mark>", lstrip=stripping))
+        return tokenizer_digest(tokenizer)
+
+    assert digest(True) == digest(True)
+    assert len({digest(True), digest(False), digest(True, do_lower_case=True)}) == 3
+
+
+def test_what_is_cleaned_up_of_a_decoded_text_counts(tiny_folders: Any) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_folders["bert"])
+    before = tokenizer_digest(tokenizer)
+    tokenizer.clean_up_tokenization_spaces = not tokenizer.clean_up_tokenization_spaces
+    assert tokenizer_digest(tokenizer) != before

@@ -21,7 +21,8 @@ from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.table import attach
 from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
-from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Task, Vocabulary
+from adapterkit.tasks.continuing import continued
+from adapterkit.tasks.protocol import Feature, GeneratingTask, Task, Vocabulary
 
 if TYPE_CHECKING:
     from adapterkit.methods.attachment import Attachment
@@ -231,8 +232,11 @@ class Adapted(nn.Module):
                 lengths = [features[index].length_tokens for index in group]
                 for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
                     indices = [group[place] for place in chosen]
-                    prompts = task.collate_prompts([features[index] for index in indices], self.vocabulary)
-                    found.update(zip(indices, self._continue(task, prompts, new_tokens), strict=True))
+                    asked = [features[index] for index in indices]
+                    prompts = task.collate_prompts(asked, self.vocabulary).to(self.backbone.device)
+                    limits, stops = [new_tokens] * len(asked), [task.stops(feature) for feature in asked]
+                    texts = continued(self.module, prompts, limits, stops, beams=task.settings.beams)
+                    found.update(zip(indices, texts, strict=True))
         return [found[index] for index in range(len(features))]
 
     def _by_room(self, task: GeneratingTask, features: Sequence[Feature]) -> dict[int, list[int]]:
@@ -246,15 +250,6 @@ class Adapted(nn.Module):
             room = task.new_tokens(task.collate_prompts([feature], self.vocabulary))
             groups.setdefault(room, []).append(index)
         return groups
-
-    def _continue(self, task: GeneratingTask, prompts: Batch, new_tokens: int) -> list[str]:
-        prompts = prompts.to(self.backbone.device)
-        generator: Any = self.module
-        ids_BT: Tensor = generator.generate(
-            **prompts.inputs, max_new_tokens=new_tokens, num_beams=task.settings.beams, do_sample=False
-        )
-        start = 0 if self.backbone.is_encoder_decoder else prompts.inputs["input_ids"].shape[1]
-        return task.decode(ids_BT[:, start:].tolist(), self.vocabulary)
 
     def predict(self, rows: Any, *, errors: Errors = "raise", batch_size: int = 64) -> list[Any]:
         """Answer rows: dicts with the task's columns, under its names, training's or an alias, or plain text where one

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForMultimodalLM, GenerationConfig
+from transformers import AutoModelForMultimodalLM
 
 from adapterkit.backbone.checkpoint import silence
+from adapterkit.backbone.generation_rules import generation_config
 from adapterkit.backbone.pretrained import is_model
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
@@ -44,6 +45,7 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
 
     Raises:
         HeadError: transformers has no class of this kind for the family.
+        BackboneError: it would generate, and the checkpoint's generation config asks for what cannot be honoured.
     """
     model_class = backbone.model_class(kind)
     if model_class is None:
@@ -75,8 +77,10 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
         trained[name] = parameter.requires_grad_(True)
     if backbone.dtype != torch.float32:
         _compute_trained_in_float32(module, trained)
-    if borrows:
-        module.generation_config = _generation_config(backbone, config)
+    if module.can_generate():
+        module.generation_config = generation_config(
+            backbone.generation, backbone.folder, config, backbone.tokenizer
+        )
     ends = RowEnds.of(config) if FACTS[kind].pooled and _reads_causally(backbone) else None
     return Headed(module.eval(), trained, loaded, ends=ends)
 
@@ -84,17 +88,6 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
 def _reads_causally(backbone: Backbone) -> bool:
     """Whether the last token alone has read all of a text."""
     return backbone.is_decoder or backbone.is_encoder_decoder
-
-
-def _generation_config(backbone: Backbone, config: Any) -> GenerationConfig:
-    """The checkpoint's own generation settings, else those that its config implies; they never sample by default."""
-    if backbone.generation:
-        generation = GenerationConfig.from_dict(dict(backbone.generation))
-    else:
-        generation = GenerationConfig.from_model_config(config)
-    if generation.pad_token_id is None:
-        generation.pad_token_id = backbone.tokenizer.pad_token_id
-    return generation
 
 
 def _put_trunk(module: nn.Module, trunk: nn.Module, backbone: Backbone) -> None:

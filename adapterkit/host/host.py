@@ -243,7 +243,8 @@ class Host:
             rows: (name, prompt) pairs; as in `predict`, of kinds that generate.
             max_new_tokens: the most new tokens, for every row or one number per row. None: what each task says. Less
                 where the backbone is full.
-            stop: texts at which a row ends, one or several for all rows, or a list of them per row.
+            stop: texts at which a row ends, one or several for all rows, or a list of them per row. None: what each
+                task says; []: none. They are sought in the answer alone, and are no part of it.
             num_beams: sequences that are followed per row. None: what each task says.
             temperature: 0 takes the likeliest token; higher draws more evenly.
             top_k: draw among so many likeliest tokens only.

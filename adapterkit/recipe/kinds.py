@@ -122,5 +122,6 @@ BELONGS: Mapping[str, tuple[Kind, ...]] = {
     "spelling": ("seq2seq-lm",),
     "beams": ("causal-lm", "seq2seq-lm"),
     "max_new_tokens": ("causal-lm", "seq2seq-lm"),
+    "stop": ("causal-lm", "seq2seq-lm"),
 }
 """Settings of the task block that belong to one kind or two; every other one belongs to all kinds."""

@@ -62,6 +62,8 @@ class TaskSettings(Settings):
     """Beams of generation. Higher: usually better text, as many times slower. 1: greedy."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
     """Longest text that is generated. Lower: faster evaluation, more answers cut off."""
+    stop: Many[Piece] = ()
+    """Texts at which an answer ends; they are no part of it. Needed where a model cannot learn its end token."""
 
     @model_validator(mode="after")
     def _belongs(self) -> TaskSettings:

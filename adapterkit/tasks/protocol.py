@@ -330,10 +330,13 @@ class GeneratingTask(Task):
             wanted: None for the settings' max_new_tokens.
         """
 
-    def decode(self, token_ids: Sequence[Sequence[int]], vocabulary: Vocabulary) -> list[str]:
-        """Generated ids, without the prompt, to text; special tokens and the space around it are dropped."""
-        texts = vocabulary.tokenizer.batch_decode([list(ids) for ids in token_ids], skip_special_tokens=True)
-        return [str(text).strip() for text in texts]
+    def stops(self, feature: Feature, asked: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Texts at which the answer to a prompt ends, as the model writes them.
+
+        Args:
+            asked: what a caller asks for; None for the settings' stop. A chat's turn ends at its own end too.
+        """
+        return (*(self.settings.stop if asked is None else asked), *feature.extras.get("stop", ()))
 
     @abstractmethod
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:

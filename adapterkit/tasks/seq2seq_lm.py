@@ -112,6 +112,10 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
         wanted = self.settings.max_new_tokens if wanted is None else wanted
         return wanted if limit is None else min(wanted, limit)
 
+    def stops(self, feature: Feature, asked: Sequence[str] | None = None) -> tuple[str, ...]:
+        spelling = Spelling(self.settings.spelling)
+        return tuple(spelling.write(stop) for stop in super().stops(feature, asked))
+
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:
         found: dict[str, list[int]] = {}
         for index, row in enumerate(rows):

@@ -200,7 +200,7 @@ class Call:
         found: dict[int, Any] = {}
         for group in self.groups:
             if group not in self.failed:
-                found.update(zip(group.places, group.outputs, strict=True))
+                found.update(zip(group.places, (answer["text"] for answer in group.answers()), strict=True))
         return in_place(found, self.bad, self.rows)
 
 

@@ -1,9 +1,8 @@
 """Text from many adapters in one batch: every row continues with its own adapter, its own length and its own stops.
 
-The steps are transformers' own `generate`, with its key-value cache, around a trunk in which every row carries its
-adapter. Sampling adds Gumbel noise to the filtered scores and takes the largest, which draws from their softmax
-(Gumbel 1954). The noise of a row comes from a generator of its own, so that what a row draws depends neither on its
-neighbours nor on other threads.
+The steps are those of `tasks.continuing`, around a trunk in which every row carries its adapter. Sampling adds Gumbel
+noise to the filtered scores and takes the largest, which draws from their softmax (Gumbel 1954). The noise of a row
+comes from a generator of its own, so that what a row draws depends neither on its neighbours nor on other threads.
 
 Axes: B rows, K beams, N = B·K sequences, T tokens, V vocabulary.
 """
@@ -19,10 +18,6 @@ import torch
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    StopStringCriteria,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -33,6 +28,7 @@ from adapterkit.errors import GenerationError
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import Template
 from adapterkit.host.engine.route import Carried
+from adapterkit.tasks.continuing import continued
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Vocabulary
 
 SEEDS = 2**63
@@ -49,7 +45,7 @@ class Prompt:
         template: the model class's modules.
         source: whose it is: where `Take` finds its adapter. Prompts of one source share the adapter.
         new_tokens: the most tokens to generate. None: what the task says.
-        stop: texts at which the row ends; they are not part of the answer.
+        stop: texts at which the row ends, as the model writes them; they are not part of the answer.
     """
 
     task: GeneratingTask
@@ -135,80 +131,41 @@ def generate(
     limits = [min(_wanted(prompt), room) for prompt, room in zip(prompts, rooms, strict=True)]
     texts: dict[int, str] = {}
     with torch.inference_mode(), narrow():
-        for (beams, *_), group in _groups(prompts, rooms, max(limits, default=0), decoding).items():
+        for (beams, *_), group in _groups(prompts, rooms, limits, decoding).items():
             lengths = [prompts[index].feature.length_tokens for index in group]
             for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
                 rows = [group[place] for place in chosen]
                 taken = dict(zip(rows, take([prompts[index] for index in rows]), strict=True))
                 order = engine.order([taken[index][0] for index in rows])
                 rows = [rows[place] for place in order]
-                batch = _Batch([prompts[i] for i in rows], [taken[i] for i in rows], [limits[i] for i in rows])
-                found = batch.continued(engine, vocabulary, beams, decoding, [seeds[i] for i in rows])
+                found = _together(
+                    engine,
+                    [prompts[index] for index in rows],
+                    [taken[index] for index in rows],
+                    [limits[index] for index in rows],
+                    vocabulary,
+                    beams,
+                    _draws(decoding, [seeds[index] for index in rows], engine.backbone.device),
+                )
                 texts.update(zip(rows, found, strict=True))
     return [texts[index] for index in range(len(prompts))]
 
 
-class _Batch:
-    """Prompts that share a model class, in the engine's order."""
-
-    def __init__(
-        self,
-        prompts: Sequence[Prompt],
-        adapters: Sequence[tuple[Carried, Mapping[str, Tensor]]],
-        limits: Sequence[int],
-    ) -> None:
-        self._prompts, self._adapters, self._limits = prompts, adapters, limits
-
-    def continued(
-        self, engine: Engine, vocabulary: Vocabulary, beams: int, decoding: Decoding, seeds: Sequence[int]
-    ) -> list[str]:
-        prompts, task = self._prompts, self._prompts[0].task
-        device, decoder_only = engine.backbone.device, not engine.backbone.is_encoder_decoder
-        inputs = task.collate_prompts([p.feature for p in prompts], vocabulary).to(device).inputs
-        start = inputs["input_ids"].shape[1] if decoder_only else 1
-        with engine.routed([carried for carried, _ in self._adapters]) as trunk:
-            model: Any = prompts[0].template.model(self._adapters[0][1], trunk)
-            ids_BT: Tensor = model.generate(
-                **inputs,
-                max_new_tokens=max(self._limits),
-                num_beams=beams,
-                do_sample=False,
-                stopping_criteria=self._criteria(start, device, vocabulary),
-                logits_processor=_processors(decoding, seeds, device),
-            )
-        new = [ids[start : start + limit] for ids, limit in zip(ids_BT.tolist(), self._limits, strict=True)]
-        texts = task.decode(new, vocabulary)
-        return [until(text, prompt.stop) for text, prompt in zip(texts, prompts, strict=True)]
-
-    def _criteria(self, start: int, device: torch.device, vocabulary: Vocabulary) -> StoppingCriteriaList:
-        criteria: list[StoppingCriteria] = [RowLengths(self._limits, start)]
-        for stop in dict.fromkeys(prompt.stop for prompt in self._prompts if prompt.stop):
-            rows_B = torch.tensor([prompt.stop == stop for prompt in self._prompts], device=device)
-            criteria.append(RowStops(StopStringCriteria(vocabulary.tokenizer, list(stop)), rows_B))
-        return StoppingCriteriaList(criteria)
-
-
-class RowLengths(StoppingCriteria):  # type: ignore[misc]
-    """Ends every row at its own number of new tokens."""
-
-    def __init__(self, limits: Sequence[int], start: int) -> None:
-        self._limits, self._start = list(limits), start
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Any:
-        new = input_ids.shape[1] - self._start
-        done_B = torch.tensor([new >= limit for limit in self._limits], device=input_ids.device)
-        return done_B.repeat_interleave(input_ids.shape[0] // len(self._limits))
-
-
-class RowStops(StoppingCriteria):  # type: ignore[misc]
-    """Ends some rows at texts."""
-
-    def __init__(self, stops: StopStringCriteria, rows_B: Tensor) -> None:
-        self._stops, self._rows_B = stops, rows_B
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
-        found_N: Any = self._stops(input_ids, scores, **kwargs)
-        return found_N & self._rows_B.repeat_interleave(input_ids.shape[0] // len(self._rows_B))
+def _together(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    adapters: Sequence[tuple[Carried, Mapping[str, Tensor]]],
+    limits: Sequence[int],
+    vocabulary: Vocabulary,
+    beams: int,
+    draws: Sequence[LogitsProcessor],
+) -> list[str]:
+    """Continue prompts that share a model class, in the engine's order."""
+    batch = prompts[0].task.collate_prompts([prompt.feature for prompt in prompts], vocabulary)
+    with engine.routed([carried for carried, _ in adapters]) as trunk:
+        model = prompts[0].template.model(adapters[0][1], trunk)
+        stops = [prompt.stop for prompt in prompts]
+        return continued(model, batch.to(engine.backbone.device), limits, stops, beams=beams, draws=draws)
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
@@ -224,16 +181,10 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
         return scores - noise.log()
 
 
-def until(text: str, stops: Sequence[str]) -> str:
-    """The text before the first of the stops that it holds."""
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(places)].strip() if places else text
-
-
-def _processors(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> LogitsProcessorList:
+def _draws(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> list[LogitsProcessor]:
     if not decoding.temperature:
-        return LogitsProcessorList()
-    chosen = LogitsProcessorList([TemperatureLogitsWarper(float(decoding.temperature))])
+        return []
+    chosen: list[LogitsProcessor] = [TemperatureLogitsWarper(float(decoding.temperature))]
     if decoding.top_k is not None:
         chosen.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p is not None:
@@ -243,21 +194,23 @@ def _processors(decoding: Decoding, seeds: Sequence[int], device: torch.device) 
 
 
 def _groups(
-    prompts: Sequence[Prompt], rooms: Sequence[int], longest: int, decoding: Decoding
+    prompts: Sequence[Prompt], rooms: Sequence[int], limits: Sequence[int], decoding: Decoding
 ) -> dict[tuple[Any, ...], list[int]]:
     """Prompts that can share a batch, by position: those with the same number of beams, model class and head.
 
     A batch goes on until its last row has ended, and the others are fed padding meanwhile. A prompt that leaves no
-    place for that in the backbone shares a batch with prompts that leave as little.
+    place for that in the backbone shares a batch with prompts that leave as little. Beams weigh what they may still
+    gain by the batch's limit (`early_stopping: never`), so there it has to be the row's own.
     """
+    longest = max(limits, default=0)
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, (prompt, room) in enumerate(zip(prompts, rooms, strict=True)):
+    for index, (prompt, room, limit) in enumerate(zip(prompts, rooms, limits, strict=True)):
         beams = prompt.task.settings.beams if decoding.beams is None else decoding.beams
         if decoding.temperature:
             beams = 1
         # A head that is trained belongs to one adapter, a borrowed one to all.
         head = prompt.source if prompt.template.shapes else None
-        key = beams, min(room, longest), type(prompt.task), id(prompt.template), head
+        key = beams, min(room, longest if beams == 1 else limit), type(prompt.task), id(prompt.template), head
         groups.setdefault(key, []).append(index)
     return groups
 

@@ -19,8 +19,8 @@ from adapterkit.tasks.protocol import GeneratingTask, Vocabulary
 New = int | Sequence[int] | None
 """The most new tokens: of every row, or one number per row. None: what each task says."""
 
-Stop = str | Sequence[str] | Sequence[Sequence[str]] | None
-"""Texts at which a row ends: one or several for every row, or one list of texts per row."""
+Stop = str | Sequence[str] | Sequence[Sequence[str] | None] | None
+"""Texts at which a row ends: one or several for every row, or one list of texts per row. None: what each task says."""
 
 
 class Generation:
@@ -47,7 +47,8 @@ class Generation:
                 continue
             for index, feature in enumerate(group.features):
                 place = group.places[feature.row]
-                prompt = Prompt(task, feature, group.head.template, group, lengths[place], stops[place])
+                ends = task.stops(feature, stops[place])
+                prompt = Prompt(task, feature, group.head.template, group, lengths[place], ends)
                 if call.returns and (problems := problems_of(prompt)):
                     call.refuse({place: GenerationError("this row cannot be continued", problems)})
                 else:
@@ -111,14 +112,17 @@ def _lengths(new: New, count: int) -> list[int | None]:
     return list(_one_per_row("max_new_tokens", new, count))
 
 
-def _stops(stop: Stop, count: int) -> list[tuple[str, ...]]:
+def _stops(stop: Stop, count: int) -> list[tuple[str, ...] | None]:
     if stop is None:
-        return [()] * count
+        return [None] * count
     if isinstance(stop, str):
         return [(stop,)] * count
     if all(isinstance(text, str) for text in stop):
         return [tuple(str(text) for text in stop)] * count
-    return [(one,) if isinstance(one, str) else tuple(one or ()) for one in _one_per_row("stop", stop, count)]
+    return [
+        (one,) if isinstance(one, str) else None if one is None else tuple(one)
+        for one in _one_per_row("stop", stop, count)
+    ]
 
 
 def _one_per_row(name: str, values: Sequence[Any], count: int) -> Sequence[Any]:

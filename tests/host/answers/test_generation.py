@@ -12,7 +12,7 @@ import torch
 from adapterkit.adapted import build
 from adapterkit.backbone import Backbone
 from adapterkit.errors import GenerationError
-from adapterkit.host.answers.generation import Decoding, GumbelNoise, Prompt, generate, until
+from adapterkit.host.answers.generation import Decoding, GumbelNoise, Prompt, generate
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.heads import Templates, bare_view
 from adapterkit.host.packing.packers import pack
@@ -112,6 +112,23 @@ def test_a_row_ends_before_its_own_stop_and_no_other_row_does(tiny_backbones):
     assert texts == [whole[: whole.find(stop)].strip(), whole, whole[: whole.find(stop)].strip()]
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_stops_are_sought_in_the_answer_alone(tiny_backbones, family):
+    found = world(tiny_backbones[family])
+    pair = "lora", TEXTS[0]
+    prompt, whole = found.prompts[pair], found.alone[pair]
+    tokenizer = found.vocabulary.tokenizer
+    # Texts that begin in the prompt and end in the answer, and texts of the prompt itself.
+    both = tokenizer.decode(
+        [*prompt.feature.inputs["input_ids"], *tokenizer(whole, add_special_tokens=False)["input_ids"]],
+        skip_special_tokens=True,
+    )
+    at = both.rfind("fox") + 3
+    stops = [(both[at - 2 : at + length],) for length in (0, 1, 2)]
+    prompts = [Prompt(**{**vars(prompt), "stop": stop}) for stop in stops]
+    assert found.run(prompts, Decoding()) == [whole] * 3
+
+
 def test_a_row_draws_the_same_whatever_stands_beside_it(tiny_backbones):
     found = world(tiny_backbones["gpt2"])
     pairs = list(found.alone)
@@ -169,8 +186,3 @@ def test_a_long_prompt_beside_it_does_not_cut_a_short_one(tiny_backbones):
     alone = [found.run([prompt], Decoding())[0] for prompt in prompts]
     assert mixed == alone
     assert len(alone[1]) > len(alone[0]) > 0
-
-
-def test_text_is_cut_at_the_first_stop():
-    assert until("one. two; three", (";", ".")) == "one"
-    assert until("one two", (".",)) == "one two"

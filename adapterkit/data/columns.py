@@ -21,6 +21,8 @@ class ColumnNeed(Protocol):
     def nested(self) -> bool: ...
     @property
     def separable(self) -> bool: ...
+    @property
+    def instead(self) -> Sequence[str]: ...
 
 
 def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapping[str, ColumnNeed]) -> dict[str, str]:
@@ -82,7 +84,7 @@ def match_columns(
     problems += [
         f"{name}: required, but there is no column of that name{did_you_mean(name, present)}"
         for name, need in open_needs.items()
-        if need.required and name not in matched
+        if need.required and name not in matched and matched.keys().isdisjoint(need.instead)
     ]
     if problems:
         raise DataError(

@@ -78,9 +78,7 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
     if backbone.dtype != torch.float32:
         _compute_trained_in_float32(module, trained)
     if module.can_generate():
-        module.generation_config = generation_config(
-            backbone.generation, backbone.folder, config, backbone.tokenizer
-        )
+        module.generation_config = generation_config(backbone.generation, backbone.folder, config, backbone.tokenizer)
     ends = RowEnds.of(config) if FACTS[kind].pooled and _reads_causally(backbone) else None
     return Headed(module.eval(), trained, loaded, ends=ends)
 

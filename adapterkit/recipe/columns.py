@@ -19,6 +19,7 @@ class Column:
         target: whether it holds the answer.
         nested: whether its values may be lists or objects, so that texts that write these are read as such.
         separable: whether one text may hold several values, with `task.label_separator` between them.
+        instead: columns of which one does where this one is not there.
     """
 
     required: bool
@@ -27,6 +28,7 @@ class Column:
     target: bool = False
     nested: bool = False
     separable: bool = False
+    instead: tuple[str, ...] = ()
 
 
 COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
@@ -76,15 +78,28 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
     "masked-lm": {"text": Column(True, "the text", ("content", "document", "sentence"))},
     "causal-lm": {
         "text": Column(False, "a document, or to predict the beginning of one", ("content", "document")),
-        "prompt": Column(False, "what a completion follows", ("instruction",)),
-        "completion": Column(False, "what follows the prompt", ("response", "output"), True),
+        "prompt": Column(False, "what a completion follows"),
+        "instruction": Column(False, "what is to be done, in the Alpaca format"),
+        "input": Column(False, "what an instruction is about", ("context",)),
+        "completion": Column(False, "what follows the prompt or answers the instruction", ("response", "output"), True),
         "messages": Column(
             False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat"), nested=True
         ),
+        "system": Column(False, "what holds for a whole chat or instruction"),
+        "history": Column(False, "earlier instructions and answers: [[question, answer], ...]", nested=True),
+        "tools": Column(False, "the tools that a chat offers, as JSON schemas", nested=True),
     },
     "seq2seq-lm": {
-        "source": Column(True, "the text to read", ("input", "document", "article", "text", "question")),
+        "source": Column(
+            True,
+            "the text to read",
+            ("input", "document", "article", "text", "question"),
+            instead=("instruction",),
+        ),
         "target": Column(True, "the text to write", ("output", "summary", "highlights", "answer", "label"), True),
+        "instruction": Column(False, "what is to be done with the source, in the Alpaca format: it stands before it"),
+        "system": Column(False, "what holds for the whole source: it stands first"),
+        "history": Column(False, "earlier instructions and answers: [[question, answer], ...]", nested=True),
     },
 }
 """Kind -> canonical name -> column."""

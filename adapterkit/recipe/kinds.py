@@ -116,6 +116,8 @@ BELONGS: Mapping[str, tuple[Kind, ...]] = {
     "mask_probability": ("masked-lm",),
     "block_tokens": ("masked-lm", "causal-lm"),
     "completions_only": ("causal-lm",),
+    "begin_token": ("causal-lm",),
+    "end_text": ("causal-lm",),
     "pack_documents": ("causal-lm",),
     "max_target_tokens": ("seq2seq-lm",),
     "prefix": ("seq2seq-lm",),

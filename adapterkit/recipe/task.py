@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -11,6 +12,10 @@ from adapterkit.recipe.settings import Many, Settings, refuse
 
 Piece = Annotated[str, Field(min_length=1, max_length=200)]
 Unanswerable = Literal["auto", True, False]
+
+
+UNWRITTEN: Mapping[str, Any] = {"begin_token": "always"}
+"""Settings that artifacts of earlier versions do not hold -> what those were trained with."""
 
 
 class TaskSettings(Settings):
@@ -48,6 +53,9 @@ class TaskSettings(Settings):
     null: the longest that max_tokens and the backbone allow."""
     completions_only: bool = False
     """Whether the loss reads the completion only. true: the prompt is context, not a target."""
+    begin_token: Literal["auto", "always"] = "auto"
+    """Whether a begin token stands before texts and prompts. auto: where the tokenizer puts one, as transformers does.
+    always: also where it only has one (GPT-2), so that the first token of a text is predicted too."""
     pack_documents: bool = False
     """Whether short documents share a block in training; none sees another. true: steps of more equal size, and fewer
     of them for the same batch_size. Nothing is computed for padding either way."""
@@ -63,7 +71,10 @@ class TaskSettings(Settings):
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
     """Longest text that is generated. Lower: faster evaluation, more answers cut off."""
     stop: Many[Piece] = ()
-    """Texts at which an answer ends; they are no part of it. Needed where a model cannot learn its end token."""
+    """Texts at which an answer ends; they are no part of it."""
+    end_text: Piece | None = None
+    """What completions and texts end with in training, and answers end at. null: the end token. Needed where a
+    checkpoint cannot learn its end token, which training names then."""
 
     @model_validator(mode="after")
     def _belongs(self) -> TaskSettings:

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapterkit.errors import DataError
-from adapterkit.recipe.task import TaskSettings
+from adapterkit.recipe.kinds import BELONGS
+from adapterkit.recipe.task import UNWRITTEN, TaskSettings
 
 OPTIONAL: Mapping[str, bool] = MappingProxyType({"optional": True})
 """Metadata of a field that is stored only where it differs from its default: artifacts are older than some fields."""
@@ -48,7 +49,8 @@ def read_stored(kind: str, task_class: Any, stored: Mapping[str, Any]) -> dict[s
             problems.append(f"{name}: found {type(value).__name__}, expected {known[name]}")
     if not problems:
         try:
-            values["settings"] = TaskSettings.model_validate(values["settings"])
+            earlier = {name: value for name, value in UNWRITTEN.items() if kind in BELONGS[name]}
+            values["settings"] = TaskSettings.model_validate({**earlier, **values["settings"]})
         except ValidationError as error:
             problems = [f"settings.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         else:

@@ -20,7 +20,7 @@ from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.document_blocks import fill_blocks
-from adapterkit.tasks.documents import document_problem, encode_documents, encode_prompts
+from adapterkit.tasks.documents import Documents, document_problem
 from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.likelihood import DIRECTIONS
@@ -39,7 +39,8 @@ from adapterkit.tasks.windows import windows_over
 
 @dataclass(frozen=True)
 class CausalLm(LanguageModelTask, GeneratingTask):
-    """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, or a list of chat `messages`."""
+    """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, an `instruction` with an `input` and
+    its output, or a list of chat `messages`."""
 
     kind: ClassVar[str] = "causal-lm"
     running_text: ClassVar[bool] = True
@@ -59,22 +60,27 @@ class CausalLm(LanguageModelTask, GeneratingTask):
         predict: one prompt per row, cut on its left to leave room for max_new_tokens, or for half of what the backbone
             takes where that is less.
         """
-        cuts = Cuts(rows)
+        cuts, documents = Cuts(rows), Documents(vocabulary, self.settings)
         features: list[Feature] = []
         if purpose == "predict":
             limit = longest(self.settings, vocabulary)
             if vocabulary.max_tokens is not None:
                 room = vocabulary.max_tokens - self.settings.max_new_tokens
                 limit = min(limit, max(room, vocabulary.max_tokens // 2))
-            for index, ids in enumerate(encode_prompts(rows, vocabulary)):
-                cuts.add(index, len(ids) - limit)
-                tokens = surrounded(vocabulary, ids[-limit:], [], [])
-                features.append(Feature(index, index, tokens, None, len(tokens["input_ids"])))
+            for index, prompt in enumerate(documents.prompts(rows)):
+                if prompt is not None:
+                    cuts.add(index, len(prompt.ids) - limit)
+                    tokens = surrounded(vocabulary, prompt.ids[-limit:], [], [])
+                    ends = {"stop": prompt.stop}
+                    features.append(Feature(index, len(features), tokens, None, len(tokens["input_ids"]), ends))
+            if documents.refused:
+                raise documents.refusal(rows)
             return cuts.encoded(features)
         size = self._block_tokens(vocabulary)
         overlap = 1 if purpose == "train" else size // 2
-        only = self.settings.completions_only
-        for index, document in enumerate(encode_documents(rows, vocabulary, completions_only=only)):
+        for index, document in enumerate(documents.read(rows)):
+            if document is None:
+                continue
             for place, block in enumerate(windows_over(len(document.ids), size, overlap)):
                 # A training block needs only one token of context, so the last one stays short.
                 start = max(block.start, block.fresh - overlap) if place else block.start
@@ -91,9 +97,11 @@ class CausalLm(LanguageModelTask, GeneratingTask):
                     new = not features or features[-1].row != index
                     extras = {"characters": document.characters if new else 0}
                     features.append(Feature(index, len(features), tokens, labels, len(labels), extras))
+        if purpose == "train" and len(documents.refused) == len(rows):
+            raise documents.refusal(rows)
         if purpose == "train" and self.settings.pack_documents:
             features = fill_blocks(features, size)
-        return cuts.encoded(features)
+        return cuts.encoded(features, "; ".join(documents.notes(rows, alpaca=purpose == "train")))
 
     def collate(
         self,

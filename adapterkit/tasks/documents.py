@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from adapterkit.errors import BackboneError, DataError
-from adapterkit.tasks.checked_rows import is_missing, listed, numbers_of, optional_text, string_problem, text_problem
-from adapterkit.tasks.encoding import bare_ids, needs_fast, surroundings
+from adapterkit.errors import DataError
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.alpaca import alpaca_problem, alpaca_prompt, alpaca_turns, is_alpaca
+from adapterkit.tasks.chat_template import ChatTemplate
+from adapterkit.tasks.chats import ASSISTANT, ChatProblem, Turn, asked, chat_of, chat_problem, is_chat
+from adapterkit.tasks.checked_rows import is_missing, listed, numbers_of, optional_text, text_problem
+from adapterkit.tasks.encoding import bare_ids, surroundings
 from adapterkit.tasks.values import Row, Vocabulary
-
-ASSISTANT = "assistant"
-"""The role whose turns are completions."""
 
 
 class Document(NamedTuple):
     """One document.
 
     Attributes:
-        ids: its tokens, with a begin token where the tokenizer has one, and an end token.
+        ids: its tokens.
         counted: whether each token is predicted.
         characters: characters of the text that is predicted.
     """
@@ -28,138 +30,185 @@ class Document(NamedTuple):
     characters: int
 
 
+class Prompt(NamedTuple):
+    """What an answer follows, and the texts at which it ends besides those of the task."""
+
+    ids: list[int]
+    stop: tuple[str, ...] = ()
+
+
+class Pair(NamedTuple):
+    """A prompt, and the completion that is learned behind it; "" where it is to be generated."""
+
+    prompt: str
+    completion: str
+
+
+class Chat(NamedTuple):
+    """The turns of a chat, and the tools that it offers."""
+
+    turns: list[Turn]
+    tools: list[Any] | None
+
+
 def document_problem(row: Row, *, predict: bool, completions_only: bool) -> str | None:
     """Why a row is no document; None where it is one."""
-    if row.get("messages") is not None:
-        return _chat_problem(row["messages"], completions_only and not predict)
-    if not is_missing(row.get("prompt")):
-        problem = text_problem(row, "prompt")
-        if problem or predict:
-            return problem
-        return text_problem(row, "completion")
+    if is_chat(row):
+        return chat_problem(row, predict=predict, needs_answer=completions_only and not predict)
+    if is_alpaca(row) or not is_missing(row.get("prompt")):
+        problem = alpaca_problem(row) if is_alpaca(row) else text_problem(row, "prompt")
+        return problem if problem or predict else text_problem(row, "completion")
     if is_missing(row.get("text")):
-        return "no text, no prompt with completion, and no messages"
+        return "no text, no prompt or instruction, and no messages"
     if completions_only and not predict:
         return "a text has no completion, and completions_only is set"
     return text_problem(row, "text")
 
 
-def encode_documents(rows: Sequence[Row], vocabulary: Vocabulary, *, completions_only: bool) -> list[Document]:
-    """Every row as a document.
+class Documents:
+    """Reads rows with a tokenizer, as a task's settings say.
 
-    A text and a prompt get the begin token that the tokenizer puts first, else its bos token, so that even the first
-    token of a text is predicted. A prompt and its completion are tokenised apart, as they are when a completion is
-    generated. A chat is what the tokenizer's template makes of it; with `completions_only` the assistant's turns count.
+    Texts and prompts begin with the token that the tokenizer puts first (`begin_token`), and documents end with its end
+    token, or with the task's `end_text`. A prompt and its completion are tokenised apart, as they are when a completion
+    is generated. A chat is what the tokenizer's template makes of it; with `completions_only` the assistant's turns
+    count.
 
-    Raises:
-        DataError: a row is no document.
-        BackboneError: no chat template, or one that does not let assistant turns be found.
+    Attributes:
+        refused: why a row cannot be written by the chat template, by its position among the rows.
+        alpaca: how many rows are of the Alpaca format.
     """
-    bad = [
-        f"line {line}: {problem}"
-        for row, line in zip(rows, numbers_of(rows), strict=True)
-        if (problem := document_problem(row, predict=False, completions_only=completions_only))
-    ]
-    if bad:
-        raise DataError(f"{len(bad)} rows are no documents", listed(bad))
-    begin, end = _begin(vocabulary), _end(vocabulary)
-    texts = bare_ids(vocabulary, [optional_text(row, "prompt") or optional_text(row, "text") or "" for row in rows])
-    completions = bare_ids(vocabulary, [row.get("completion") or "" for row in rows])
-    found = []
-    for row, ids, completion in zip(rows, texts, completions, strict=True):
-        if row.get("messages") is not None:
-            found.append(_chat(row["messages"], vocabulary, completions_only=completions_only))
-        elif not is_missing(row.get("prompt")):
-            known = [*begin, *ids]
-            counted = [not completions_only] * len(known) + [True] * (len(completion) + len(end))
-            characters = len(row["completion"]) + (0 if completions_only else len(row["prompt"]))
-            found.append(Document([*known, *completion, *end], counted, characters))
-        else:
-            whole = [*begin, *ids, *end]
-            found.append(Document(whole, [True] * len(whole), len(row["text"])))
-    return found
 
+    def __init__(self, vocabulary: Vocabulary, settings: TaskSettings) -> None:
+        self._vocabulary, self._settings = vocabulary, settings
+        tokenizer = vocabulary.tokenizer
+        self._chats_alpaca = bool(tokenizer.chat_template)
+        self._begin, _ = surroundings(vocabulary)
+        self._bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        if settings.begin_token == "always":
+            self._begin = self._begin or self._bos
+        self._end = [] if settings.end_text or tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        self.refused: dict[int, str] = {}
+        self.alpaca = 0
 
-def encode_prompts(rows: Sequence[Row], vocabulary: Vocabulary) -> list[list[int]]:
-    """The tokens that generation continues: a prompt, a beginning, or a chat up to the assistant's turn."""
-    begin = _begin(vocabulary)
-    texts = bare_ids(vocabulary, [optional_text(row, "prompt") or optional_text(row, "text") or "" for row in rows])
-    found = []
-    for row, ids in zip(rows, texts, strict=True):
-        if row.get("messages") is not None:
-            found.append(bare_ids(vocabulary, [_render(row["messages"], vocabulary, answer=True)])[0])
-        else:
-            found.append([*begin, *ids])
-    return found
+    def read(self, rows: Sequence[Row]) -> list[Document | None]:
+        """Every row as a document; None for those that are `refused`.
 
+        Raises:
+            DataError: a row is no document.
+            BackboneError: a chat, and the tokenizer has no template for it.
+        """
+        only = self._settings.completions_only
+        bad = [
+            f"line {line}: {problem}"
+            for row, line in zip(rows, numbers_of(rows), strict=True)
+            if (problem := document_problem(row, predict=False, completions_only=only))
+        ]
+        if bad:
+            raise DataError(f"{len(bad)} rows are no documents", listed(bad))
+        found: list[Document | None] = []
+        for index, (reading, ids, completion) in enumerate(self._tokenised(rows, self._settings.end_text or "")):
+            if isinstance(reading, Chat):
+                found.append(self._chat(index, reading))
+            elif isinstance(reading, Pair):
+                found.append(self._pair(reading, ids, completion))
+            else:
+                whole = [*self._begun(ids), *self._end]
+                found.append(Document(whole, [True] * len(whole), len(reading) - self._unread(ids)))
+        return found
 
-def _begin(vocabulary: Vocabulary) -> list[int]:
-    before, _ = surroundings(vocabulary)
-    bos = vocabulary.tokenizer.bos_token_id
-    return before or ([bos] if bos is not None else [])
+    def prompts(self, rows: Sequence[Row]) -> list[Prompt | None]:
+        """What generation continues: a prompt, a beginning, or a chat up to the assistant's turn; None for the refused.
 
+        Raises:
+            BackboneError: a chat, and the tokenizer has no template for it.
+        """
+        found: list[Prompt | None] = []
+        for index, (reading, ids, _) in enumerate(self._tokenised(rows)):
+            if not isinstance(reading, Chat):
+                found.append(Prompt(self._begun(ids)))
+                continue
+            try:
+                found.append(Prompt(self._template.prompt(asked(reading.turns), reading.tools), self._template.stops))
+            except ChatProblem as problem:
+                self.refused[index] = str(problem)
+                found.append(None)
+        return found
 
-def _end(vocabulary: Vocabulary) -> list[int]:
-    eos = vocabulary.tokenizer.eos_token_id
-    return [eos] if eos is not None else []
+    def refusal(self, rows: Sequence[Row]) -> DataError:
+        """The error for rows that were refused: the reason itself where there is but one row."""
+        if len(rows) == 1:
+            return DataError(self.refused[0])
+        return DataError(f"{len(self.refused)} of {len(rows)} rows cannot be used", self._reasons(rows))
 
+    def _reasons(self, rows: Sequence[Row]) -> list[str]:
+        numbers = numbers_of(rows)
+        return listed(f"line {numbers[index]}: {why}" for index, why in sorted(self.refused.items()))
 
-def _chat_problem(messages: Any, needs_assistant: bool) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return "messages is not a list of turns"
-    for place, message in enumerate(messages):
-        if not isinstance(message, Mapping):
-            return f"messages[{place}] is {type(message).__name__}, expected role and content"
-        for name in ("role", "content"):
-            if problem := string_problem(message.get(name), name):
-                return f"messages[{place}]: {problem}"
-    if needs_assistant and not any(message["role"] == ASSISTANT for message in messages):
-        return f"no turn of the {ASSISTANT}, and completions_only is set"
-    return None
+    def notes(self, rows: Sequence[Row], *, alpaca: bool) -> list[str]:
+        """What to tell of the rows that were read.
 
+        Args:
+            alpaca: whether to say how rows of the Alpaca format are read.
+        """
+        found = []
+        if self.refused:
+            found.append(f"{len(self.refused):,} of {len(rows):,} rows are left out: {'; '.join(self._reasons(rows))}")
+        if self.alpaca and alpaca:
+            how = "chats, through the tokenizer's template" if self._chats_alpaca else "prompts, as Alpaca has them"
+            found.append(f"{self.alpaca:,} of {len(rows):,} rows are of the Alpaca format, and are read as {how}")
+        return found
 
-def _render(messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, *, answer: bool) -> str:
-    """The chat as the tokenizer's template writes it; with `answer` up to where the assistant begins."""
-    if not vocabulary.tokenizer.chat_template:
-        raise BackboneError(
-            "the tokenizer has no chat template, so messages cannot be read",
-            remedy="Use a chat model, or rows with prompt and completion.",
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate(self._vocabulary)
+
+    def _tokenised(
+        self, rows: Sequence[Row], end: str = ""
+    ) -> Iterator[tuple[Chat | Pair | str, list[int], list[int]]]:
+        """Every row as it is read, with the tokens of its text or prompt and of its completion, `end` behind them."""
+        readings = [self._reading(row) for row in rows]
+        self.alpaca += sum(is_alpaca(row) for row in rows if not is_chat(row))
+        known, completions = [""] * len(rows), [""] * len(rows)
+        for index, reading in enumerate(readings):
+            if isinstance(reading, str):
+                known[index] = reading + end
+            elif isinstance(reading, Pair):
+                known[index], completions[index] = reading.prompt, reading.completion + end * bool(reading.completion)
+        yield from zip(
+            readings, bare_ids(self._vocabulary, known), bare_ids(self._vocabulary, completions), strict=True
         )
-    from jinja2.exceptions import TemplateError  # what renders templates is imported where there is one
 
-    turns = [dict(message) for message in messages]
-    try:
-        return str(vocabulary.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer))
-    except TemplateError as error:
-        raise DataError(f"the tokenizer's chat template refuses these turns: {error}") from error
+    def _reading(self, row: Row) -> Chat | Pair | str:
+        if is_chat(row):
+            return Chat(*chat_of(row))
+        answer = optional_text(row, "completion") or ""
+        if not is_alpaca(row):
+            prompt = optional_text(row, "prompt")
+            return str(row["text"]) if prompt is None else Pair(prompt, answer)
+        if not self._chats_alpaca:
+            return Pair(alpaca_prompt(row), answer)
+        answers = [{"role": ASSISTANT, "content": answer}] if answer else []
+        return Chat([*alpaca_turns(row), *answers], None)
 
+    def _pair(self, pair: Pair, ids: Sequence[int], completion: Sequence[int]) -> Document:
+        only, known = self._settings.completions_only, self._begun(ids)
+        counted = [not only] * len(known) + [True] * (len(completion) + len(self._end))
+        characters = len(pair.completion) + (0 if only else len(pair.prompt) - self._unread(ids))
+        return Document([*known, *completion, *self._end], counted, characters)
 
-def _chat(messages: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, *, completions_only: bool) -> Document:
-    text = _render(messages, vocabulary, answer=False)
-    if not completions_only:
-        (ids,) = bare_ids(vocabulary, [text])
-        return Document(ids, [True] * len(ids), len(text))
-    needs_fast(vocabulary, "causal-lm with completions_only on chats", "assistant turns are found by them.")
-    spans = [
-        _turn(messages, place, text, vocabulary)
-        for place, message in enumerate(messages)
-        if message["role"] == ASSISTANT
-    ]
-    batch = vocabulary.read(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
-    counted = [
-        any(start <= first and first < last <= stop for start, stop in spans) for first, last in batch["offset_mapping"]
-    ]
-    return Document(list(batch["input_ids"]), counted, sum(stop - start for start, stop in spans))
+    def _begun(self, ids: Sequence[int]) -> list[int]:
+        """A text with what stands before it: the begin token, where there is any, before no text at all."""
+        return [*self._begin, *ids] or list(self._bos)
 
+    def _unread(self, ids: Sequence[int]) -> int:
+        """Characters of a first token that nothing predicts, since no begin token stands before it."""
+        return 0 if self._begin else len(str(self._vocabulary.tokenizer.decode(list(ids[:1]))))
 
-def _turn(messages: Sequence[Mapping[str, Any]], place: int, text: str, vocabulary: Vocabulary) -> tuple[int, int]:
-    """The characters of an assistant turn, with what the template puts behind it: the end that it has to learn."""
-    before = _render(messages[:place], vocabulary, answer=True) if place else ""
-    behind = _render(messages[: place + 1], vocabulary, answer=False)
-    if not (text.startswith(before) and text.startswith(behind) and len(before) < len(behind)):
-        raise BackboneError(
-            "the tokenizer's chat template rewrites earlier turns, so assistant turns cannot be told apart",
-            [f"turn {place}: the chat up to it is not the beginning of the whole chat"],
-            "Use rows with prompt and completion, or set task.completions_only=false.",
-        )
-    return len(before), len(behind)
+    def _chat(self, index: int, chat: Chat) -> Document | None:
+        template = self._template
+        try:
+            learned = (template.answers if self._settings.completions_only else template.whole)(chat.turns, chat.tools)
+        except ChatProblem as problem:
+            self.refused[index] = str(problem)
+            return None
+        return Document(*learned)

@@ -334,9 +334,11 @@ class GeneratingTask(Task):
         """Texts at which the answer to a prompt ends, as the model writes them.
 
         Args:
-            asked: what a caller asks for; None for the settings' stop. A chat's turn ends at its own end too.
+            asked: what a caller asks for; None for the settings' stop. What was learned as an end, the settings'
+                end_text and that of a chat's turn, ends every answer.
         """
-        return (*(self.settings.stop if asked is None else asked), *feature.extras.get("stop", ()))
+        end = () if self.settings.end_text is None else (self.settings.end_text,)
+        return (*(self.settings.stop if asked is None else asked), *end, *feature.extras.get("stop", ()))
 
     @abstractmethod
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:

@@ -15,7 +15,8 @@ from adapterkit.errors import BackboneError, DataError
 from adapterkit.metrics import Metric
 from adapterkit.metrics import generated_text as text_scores
 from adapterkit.recipe.columns import COLUMNS, Column
-from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, text_problem
+from adapterkit.tasks.alpaca import earlier, lines, optional_problem
+from adapterkit.tasks.checked_rows import Cuts, is_missing, listed, numbers_of, optional_text, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.likelihood import DIRECTIONS
@@ -55,7 +56,9 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
         return [{"source": text, "target": text} for text in SAMPLE_TEXTS]
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
-        problem = text_problem(row, "source")
+        problem = optional_problem(row, "source", "instruction", "system")
+        if is_missing(row.get("instruction")):
+            problem = problem or text_problem(row, "source")
         if problem or purpose == "predict":
             return problem
         return text_problem(row, "target")
@@ -63,7 +66,7 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         limit = longest(self.settings, vocabulary)
         spelling, note = Spelling(self.settings.spelling), ""
-        texts = [self.settings.prefix + spelling.write(row["source"]) for row in rows]
+        texts = [self.settings.prefix + spelling.write(_source(row)) for row in rows]
         sources = encode_texts(vocabulary, texts, None, limit)
         targets: list[list[int] | None] = [None] * len(rows)
         cuts = Cuts(rows)
@@ -79,6 +82,10 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
                 targets[index] = tokens["input_ids"]
             uncut = [None if index in cuts else target for index, target in enumerate(targets)]
             note = unwritable_note([row["target"] for row in rows], uncut, vocabulary, spelling)
+            alpaca = sum(not is_missing(row.get("instruction")) for row in rows)
+            if alpaca and purpose == "train":
+                said = f"{alpaca:,} of {len(rows):,} rows have an instruction, which is read before the source"
+                note = "; ".join([said, *[note] * bool(note)])
         features = []
         for index, ((tokens, lost), target) in enumerate(zip(sources, targets, strict=True)):
             cuts.add(index, lost)
@@ -119,7 +126,7 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:
         found: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
-            found.setdefault(row["source"], []).append(index)
+            found.setdefault(_source(row), []).append(index)
         return list(found.values())
 
     def answers(self, rows: Sequence[Row], texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -133,6 +140,13 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
         texts = [spelling.read(text) for text in texts]
         references = [[rows[index]["target"] for index in group] for group in self.groups(rows)]
         return text_scores.score_generated(texts, references, resamples=resamples, seed=seed)
+
+
+def _source(row: Row) -> str:
+    """The text to read. In the Alpaca format what holds for all of it, earlier turns and the instruction come first."""
+    known = [text for exchange in earlier(row) for text in exchange]
+    system, instruction, source = (optional_text(row, name) for name in ("system", "instruction", "source"))
+    return lines(system, *known, instruction, source)
 
 
 def _shifted(labels_BU: Tensor, vocabulary: Vocabulary) -> Tensor:

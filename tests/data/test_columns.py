@@ -14,6 +14,7 @@ class Need:
     aliases: tuple[str, ...] = ()
     nested: bool = False
     separable: bool = False
+    instead: tuple[str, ...] = ()
 
 
 NEEDS = {"text": Need(True, ("sentence", "utterance")), "label": Need(True, ("intent",)), "id": Need(False)}
@@ -24,6 +25,14 @@ def test_what_was_asked_for_wins_then_the_name_then_an_alias():
     assert matched == {"text": "title", "label": "intent"}
     assert match_columns(["text", "sentence", "label"], {}, NEEDS) == {"text": "text", "label": "label"}
     assert match_columns(["utterance", "sentence", "intent"], {}, NEEDS) == {"text": "sentence", "label": "intent"}
+
+
+def test_a_column_that_stands_instead_of_a_required_one_is_enough():
+    needs = {"source": Need(True, ("input",), ("instruction",)), "instruction": Need(False)}
+    assert match_columns(["instruction"], {}, needs) == {"instruction": "instruction"}
+    assert match_columns(["input", "instruction"], {}, needs) == {"instruction": "instruction", "source": "input"}
+    with pytest.raises(DataError, match="columns that are needed"):
+        match_columns(["other"], {}, needs)
 
 
 def test_one_column_is_not_taken_twice_by_an_alias():

@@ -57,6 +57,9 @@ ANOTHER_VALUE: dict[str, Any] = {
     "spelling": {"_": "-"},
     "beams": 4,
     "max_new_tokens": 20,
+    "stop": ["\n"],
+    "end_text": "\n",
+    "begin_token": "always",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from adapterkit.errors import BackboneError, DataError
+from adapterkit.errors import DataError
 from adapterkit.tasks import GeneratingTask
 from adapterkit.tasks.values import IGNORED
 from tests.tasks.conftest import ROWS
@@ -44,8 +44,8 @@ def test_every_token_is_predicted_once_and_no_block_mixes_documents(
             label for feature in features if feature.row == index for label in feature.labels if label != IGNORED
         ]
         whole = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        # Qwen has no begin token, so nothing stands before the first token to predict it from.
-        assert predicted == (whole if tokenizer.bos_token_id is not None else whole[1:])
+        # Llama alone puts a begin token first; without one there is nothing to predict a first token from.
+        assert predicted == (whole if family == "llama" else whole[1:])
     for feature in features:
         assert feature.length_tokens <= 20
         assert feature.labels[0] == IGNORED
@@ -72,7 +72,9 @@ def test_perplexity_is_that_of_the_model_on_the_whole_document(
             nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
             tokens += ids.shape[1] - 1
     assert found["perplexity"].value == pytest.approx(math.exp(nats / tokens), rel=1e-4)
-    characters = sum(len(row["text"]) for row in rows)
+    firsts = [vocabulary.tokenizer.decode(feature.inputs["input_ids"][:1]) for feature in features]
+    unread = 0 if family == "llama" else sum(map(len, firsts))  # characters of tokens that nothing predicts
+    characters = sum(len(row["text"]) for row in rows) - unread
     assert found["bits_per_character"].value == pytest.approx(nats / math.log(2) / characters, rel=1e-4)
 
 
@@ -121,35 +123,56 @@ def test_a_chat_is_continued_where_the_assistant_speaks(task_of: Make, vocabular
     assert asked == "<|im_start|>user\nwhere is Ada ?<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_a_chat_without_a_template_is_refused(task_of: Make, vocabulary_of: Vocabularies) -> None:
-    with pytest.raises(BackboneError, match="chat template"):
-        task_of(KIND, CHAT).encode(CHAT, vocabulary_of("gpt2"))
-
-
-def test_a_chat_that_its_template_refuses_is_a_row_that_cannot_be_used(
-    fresh_backbone: Any, task_of: Make, vocabulary_of: Vocabularies
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt-neox"])
+def test_a_begin_token_stands_where_the_tokenizer_puts_one(
+    family: str, task_of: Make, vocabulary_of: Vocabularies
 ) -> None:
-    backbone = fresh_backbone("qwen2")
-    backbone.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    vocabulary = type(vocabulary_of("qwen2")).of(backbone.tokenizer, 128)
-    with pytest.raises(DataError, match="refuses these turns: roles must alternate"):
-        task_of(KIND, CHAT).encode(CHAT, vocabulary, "predict")
+    vocabulary = vocabulary_of(family)
+    tokenizer, pair = vocabulary.tokenizer, {"prompt": "the fox", "completion": " jumps"}
+    for row in ({"text": "the fox"}, pair):
+        theirs = tokenizer("the fox")["input_ids"]
+        (asked,) = task_of(KIND).encode([row], vocabulary, "predict").features
+        assert asked.inputs["input_ids"] == theirs  # as transformers would be asked
+        (learned,) = task_of(KIND).encode([row], vocabulary).features
+        assert learned.inputs["input_ids"][: len(theirs)] == theirs
+        (always,) = task_of(KIND, begin_token="always").encode([row], vocabulary, "predict").features
+        bare = tokenizer("the fox", add_special_tokens=False)["input_ids"]
+        assert always.inputs["input_ids"] == [tokenizer.bos_token_id, *bare]
+    (nothing,) = task_of(KIND).encode([{"text": ""}], vocabulary, "predict").features
+    assert nothing.inputs["input_ids"] == [tokenizer.bos_token_id]
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(
-    fresh_backbone: Any, task_of: Make, vocabulary_of: Vocabularies
-) -> None:
-    backbone = fresh_backbone("qwen2")
-    backbone.tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    vocabulary = type(vocabulary_of("qwen2")).of(backbone.tokenizer, 128)
-    with pytest.raises(BackboneError, match="rewrites earlier turns"):
-        task_of(KIND, CHAT, completions_only=True).encode(CHAT, vocabulary)
+def test_artifacts_of_earlier_versions_keep_their_begin_token(task_of: Make) -> None:
+    task = task_of(KIND)
+    assert task.settings.begin_token == "auto"
+    stored = task.to_dict()
+    assert type(task).from_dict(stored) == task
+    del stored["settings"]["begin_token"]  # as they wrote it, when a begin token always stood first
+    assert type(task).from_dict(stored).settings.begin_token == "always"
+    other = task_of("seq2seq-lm").to_dict()
+    assert "begin_token" not in other["settings"]
+
+
+def test_an_end_text_is_learned_in_the_place_of_the_end_token(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    vocabulary = vocabulary_of("llama")
+    rows = [{"prompt": "the fox", "completion": " jumps"}, {"text": "my card"}]
+    task = task_of(KIND, rows, end_text=" .\n", stop=["!"])
+    features = task.encode(rows, vocabulary).features
+    written = [
+        vocabulary.tokenizer.decode(feature.inputs["input_ids"], skip_special_tokens=False) for feature in features
+    ]
+    assert [text.endswith(" .\n") for text in written] == [True, True]
+    assert all(vocabulary.tokenizer.eos_token_id not in feature.inputs["input_ids"] for feature in features)
+    asked = task.encode(rows, vocabulary, "predict").features
+    assert not any("\n" in vocabulary.tokenizer.decode(feature.inputs["input_ids"]) for feature in asked)
+    assert task.stops(asked[0]) == ("!", " .\n")
+    assert task.stops(asked[0], []) == (" .\n",)
 
 
 @pytest.mark.parametrize(
     ("row", "only", "reason"),
     [
-        ({}, False, "no text, no prompt with completion, and no messages"),
+        ({}, False, "no text, no prompt or instruction, and no messages"),
         ({"text": "x"}, True, "a text has no completion, and completions_only is set"),
         ({"text": ""}, False, "no text, no prompt with completion, and no messages"),
         ({"prompt": "x"}, False, "no completion"),

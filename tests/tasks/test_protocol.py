@@ -155,7 +155,7 @@ def test_rows_without_an_answer_can_be_predicted(kind: str, task_of: Make, vocab
     features = task.encode(rows, vocabulary, "predict").features
     if isinstance(task, GeneratingTask):
         batch = task.collate_prompts(features, vocabulary)
-        assert task.decode(batch.inputs["input_ids"].tolist(), vocabulary)
+        assert batch.inputs["input_ids"].shape[0] == len(rows)
         assert task.answers(rows, ["one", "two"]) == [{"text": "one"}, {"text": "two"}]
     else:
         batch = task.collate(features, vocabulary)

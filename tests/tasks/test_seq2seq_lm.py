@@ -5,6 +5,7 @@ import torch
 
 from adapterkit.errors import BackboneError
 from adapterkit.tasks import GeneratingTask
+from adapterkit.tasks.continuing import text_before
 from adapterkit.tasks.values import IGNORED
 from tests.tasks.conftest import ROWS
 from tests.tasks.test_protocol import Make, Vocabularies
@@ -63,11 +64,16 @@ def test_targets_of_one_source_are_references_of_one_text(task_of: Make) -> None
     assert set(found) == task.generated_metrics
 
 
-def test_generated_ids_become_text_without_special_tokens(task_of: Make, vocabulary_of: Vocabularies) -> None:
-    task, vocabulary = task_of(KIND), vocabulary_of("t5")
+def test_stops_are_sought_as_the_model_writes_them(task_of: Make, vocabulary_of: Vocabularies) -> None:
+    vocabulary = vocabulary_of("t5")
+    task = task_of(KIND, spelling={"{": "(", "TURN": "turn"}, stop=["{"])
     assert isinstance(task, GeneratingTask)
-    ids = vocabulary.tokenizer("run and jump")["input_ids"]
-    assert task.decode([[0, *ids, 0, 0]], vocabulary) == ["run and jump"]
+    (feature,) = task.encode([{"source": "a TURN"}], vocabulary, "predict").features
+    assert task.stops(feature) == ("(",)
+    assert task.stops(feature, ["TURN {", "x"]) == ("turn (", "x")
+    assert text_before([0, *vocabulary.tokenizer("run and jump")["input_ids"], 0, 0], [], vocabulary.tokenizer) == (
+        "run and jump"
+    )
 
 
 def test_teacher_forcing_gives_the_perplexity_of_targets(task_of: Make, vocabulary_of: Vocabularies) -> None:

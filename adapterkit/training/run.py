@@ -23,6 +23,7 @@ from adapterkit.scoring import score
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
 from adapterkit.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from adapterkit.training.end_tokens import end_token_note
 from adapterkit.training.environment import check_device, compute_dtype, make_accelerator
 from adapterkit.training.finishing import finish
 from adapterkit.training.header import header_of
@@ -168,6 +169,8 @@ def begin_run(
             for path, reason in idle_rates(adapted, settings).items():
                 display.warn(f"{path} has no effect: {reason}")
             features = reuse.features(rows, adapted, display)
+            if (note := end_token_note(adapted, rows.sample)) and reuse.is_news(note):
+                display.warn(note)
             job = Job(wanted, rows, features, adapted, accelerator, display, output, reuse.runs_like(wanted))
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))

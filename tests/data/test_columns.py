@@ -28,7 +28,7 @@ def test_what_was_asked_for_wins_then_the_name_then_an_alias():
 
 
 def test_a_column_that_stands_instead_of_a_required_one_is_enough():
-    needs = {"source": Need(True, ("input",), ("instruction",)), "instruction": Need(False)}
+    needs = {"source": Need(True, ("input",), instead=("instruction",)), "instruction": Need(False)}
     assert match_columns(["instruction"], {}, needs) == {"instruction": "instruction"}
     assert match_columns(["input", "instruction"], {}, needs) == {"instruction": "instruction", "source": "input"}
     with pytest.raises(DataError, match="columns that are needed"):

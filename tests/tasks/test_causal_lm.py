@@ -174,7 +174,7 @@ def test_an_end_text_is_learned_in_the_place_of_the_end_token(task_of: Make, voc
     [
         ({}, False, "no text, no prompt or instruction, and no messages"),
         ({"text": "x"}, True, "a text has no completion, and completions_only is set"),
-        ({"text": ""}, False, "no text, no prompt with completion, and no messages"),
+        ({"text": ""}, False, "no text, no prompt or instruction, and no messages"),
         ({"prompt": "x"}, False, "no completion"),
         ({"prompt": "x", "completion": ""}, False, "no completion"),
         ({"messages": []}, False, "messages is not a list of turns"),

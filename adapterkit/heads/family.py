@@ -58,6 +58,9 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
         config.num_labels = classes
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = backbone.tokenizer.pad_token_id
+    generation = None
+    if model_class.can_generate():  # before transformers reads the file itself, whose errors name nothing
+        generation = generation_config(backbone.generation, backbone.folder, config, backbone.tokenizer)
     with torch.device("meta"):
         module: Any = model_class._from_config(config)
     frozen = {id(tensor) for tensor in backbone.trunk.parameters()}
@@ -77,8 +80,8 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
         trained[name] = parameter.requires_grad_(True)
     if backbone.dtype != torch.float32:
         _compute_trained_in_float32(module, trained)
-    if module.can_generate():
-        module.generation_config = generation_config(backbone.generation, backbone.folder, config, backbone.tokenizer)
+    if generation is not None:
+        module.generation_config = generation
     ends = RowEnds.of(config) if FACTS[kind].pooled and _reads_causally(backbone) else None
     return Headed(module.eval(), trained, loaded, ends=ends)
 

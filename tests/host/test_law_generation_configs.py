@@ -17,7 +17,8 @@ from transformers import AutoTokenizer, GenerationConfig
 from adapterkit import Backbone, Host
 from adapterkit.backbone import generation_rules
 from adapterkit.errors import BackboneError
-from adapterkit.recipe import LoraMethod
+from adapterkit.host.engine.heads import Templates, bare_view
+from adapterkit.recipe import HeadSettings, LoraMethod
 from tests import tiny
 from tests.laws.worlds import adapter, disturb, prepared, write
 
@@ -103,23 +104,23 @@ def test_beams_that_never_stop_early_do_not_look_at_their_neighbours_limits(
         assert host.generate(asked, max_new_tokens=LIMITS, num_beams=3) == expected
 
 
-def test_what_cannot_be_had_row_by_row_is_refused_by_name_at_mount(
-    tiny_folders: Mapping[str, Path], tmp_path: Path
-) -> None:
-    plain = backbone_with(tiny_folders["llama"], tmp_path / "plain", {})
-    with adapter(plain, "causal-lm", LoraMethod(rank=2)) as adapted:
-        write(tmp_path / "adapter", adapted)
-    path = tmp_path / "plain" / "generation_config.json"
-    path.write_text(json.dumps({"num_return_sequences": 3, "guidance_scale": 1.5, "num_beams": 3, "max_time": 2.0}))
-    with Host(Backbone.load(tmp_path / "plain", dtype="float32", device="cpu")) as host:
-        with pytest.raises(BackboneError, match="every row by itself") as caught:
-            host.mount("it", tmp_path / "adapter")
-        assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-            "num_return_sequences",
-            "guidance_scale",
-            "max_time",
-        ]
-        assert len(host) == 0
+def test_what_cannot_be_had_row_by_row_is_refused_by_name(tiny_folders: Mapping[str, Path], tmp_path: Path) -> None:
+    fields = {"num_return_sequences": 3, "guidance_scale": 1.5, "num_beams": 3, "max_time": 2.0}
+    backbone = backbone_with(tiny_folders["llama"], tmp_path / "llama", fields)
+    refused = [
+        "num_return_sequences: found 3, expected null",
+        "guidance_scale: found 1.5, expected null",
+        "max_time: found 2.0, expected null",
+    ]
+    with pytest.raises(BackboneError, match="every row by itself") as caught, adapter(backbone, "causal-lm"):
+        pass
+    assert list(caught.value.problems) == refused
+    # A host builds its heads itself.
+    with pytest.raises(BackboneError, match="every row by itself") as caught:
+        Templates(backbone, bare_view(backbone.trunk)).get("causal-lm", 0, HeadSettings(kind="family"))
+    assert list(caught.value.problems) == refused
+    with adapter(backbone, "text-classification"):
+        pass  # what does not generate does not ask
 
 
 def test_a_config_that_transformers_refuses_is_named(tiny_folders: Mapping[str, Path], tmp_path: Path) -> None:

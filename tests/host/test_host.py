@@ -204,7 +204,7 @@ def test_an_artifact_of_another_backbone_is_refused(host: ak.Host, folder_of: Fo
         host.mount("other", folder_of("gpt2", TEXT))
     with pytest.raises(ArtifactError):
         host.mount("other", "no/such/folder/anywhere")
-    with pytest.raises(TypeError, match="can be mounted"):
+    with pytest.raises(TypeError, match="cannot be mounted"):
         host.mount("other", 3)  # type: ignore[arg-type]
     assert "other" not in host
 

@@ -28,7 +28,8 @@ class AdapterkitError(Exception):
     def message(self) -> str:
         """Everything that the error says, in one line."""
         found = f"{self.summary}: {'; '.join(self.problems)}" if self.problems else self.summary
-        return f"{found}. {self.remedy}" if self.remedy else found
+        end = "" if found.endswith((".", "?", "!", "…")) else "."
+        return f"{found}{end} {self.remedy}" if self.remedy else found
 
     def as_json(self) -> dict[str, str]:
         """Code and message, as a service gives them."""

@@ -24,4 +24,5 @@ def test_a_message_says_everything_in_one_line() -> None:
     error = ContractError("it does not fit", ["width: 3, expected 4", "labels: a, expected b"], "Train it again.")
     assert error.message == "it does not fit: width: 3, expected 4; labels: a, expected b. Train it again."
     assert ContractError("it does not fit").message == "it does not fit"
+    assert ContractError("did you mean x?", remedy="Say so.").message == "did you mean x? Say so."
     assert error.as_json() == {"code": "contract", "message": error.message}

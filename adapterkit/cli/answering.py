@@ -87,7 +87,7 @@ class Answering:
         """What was noted of rows that have no answer, as an error."""
         more = self.bad - len(self._shown)
         problems = [*self._shown, *([f"… and {more:,} more"] if more else [])]
-        remedy = "Correct these lines, leave them out, or skip them: --errors skip."
+        remedy = "Correct these lines." if self._skip else "Correct these lines, or skip them: --errors skip."
         return DataError(
             f"{self.bad:,} of {rows:,} rows cannot be answered", problems, " ".join([*self._remedies, remedy])
         )

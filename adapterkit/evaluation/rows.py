@@ -33,12 +33,6 @@ def data_settings(artifact: Artifact) -> DataSettings | None:
         ) from error
 
 
-def columns_of(artifact: Artifact) -> dict[str, str]:
-    """The names that the columns had in training: canonical name -> the file's."""
-    kept = data_settings(artifact)
-    return {} if kept is None else dict(kept.columns)
-
-
 def read_for(
     artifact: Artifact,
     source: str | None = None,
@@ -94,5 +88,5 @@ def rows_for(artifact: Artifact, rows: Any, *, columns: Mapping[str, str] | None
         DataError: these are no rows, or columns that the task needs are missing.
     """
     held = rows_of(rows)
-    known = {name: column for name, column in columns_of(artifact).items() if column in held.columns}
+    known = {name: column for name, column in artifact.trained_with.items() if column in held.columns}
     return named_rows(held, {**known, **(columns or {})}, needs=artifact.task.columns)

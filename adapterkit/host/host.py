@@ -14,7 +14,7 @@ from torch import Tensor
 from adapterkit.backbone import Backbone
 from adapterkit.data import group_by_length
 from adapterkit.errors import AdapterkitError, HostClosedError, MountError
-from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted, problem_of
+from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
 from adapterkit.host.answers.computed import Computing
 from adapterkit.host.answers.generation import Decoding
@@ -280,10 +280,6 @@ class Host:
         call.encode(self._vocabulary)
         self._generation.fill(call, decoding or Decoding(), max_new_tokens, stop, batch_size=batch_size)
         return call.answered(call.texts())
-
-    def problem_of(self, name: str, row: Row | str) -> str | None:
-        """Why an adapter cannot answer a row; None where it can. Raises MountError where nothing is mounted there."""
-        return problem_of(self._find(name), row)
 
     def logits(self, batch: Mapping[str, Tensor], tasks: Sequence[str]) -> list[Tensor]:
         """Logits of a batch of tensors, each row by its own adapter.

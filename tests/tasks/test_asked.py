@@ -94,7 +94,10 @@ def test_a_row_that_cannot_be_answered_says_why_and_what_a_row_has(row: Any, sum
     assert isinstance(found, BadRowError)
     assert found.summary == summary
     assert found.remedy == "A row of text-classification has: text (said in training), text_pair."
-    assert found.as_json() == {"code": "bad_row", "message": f"{summary}. {found.remedy}"}
+    assert found.as_json() == {
+        "code": "bad_row",
+        "message": f"{summary}{'' if summary.endswith('?') else '.'} {found.remedy}",
+    }
 
 
 VALUES = st.recursive(

@@ -218,12 +218,6 @@ def collate(batch: Mapping[HeadRows, Sequence[int]], vocabulary: Vocabulary) -> 
     return found
 
 
-def problem_of(mounted: Mounted, row: Any) -> str | None:
-    """Why an adapter cannot answer a row, or None where it can."""
-    read = (head.asked.read(row) for head in mounted.heads.values())
-    return next((found.summary for found in read if isinstance(found, BadRowError)), None)
-
-
 def not_mounted(names: Sequence[str], mounted: Sequence[str]) -> NotMountedError:
     """The error for names that are not mounted, with the nearest of those that are."""
     problems = []

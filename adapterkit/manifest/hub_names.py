@@ -33,7 +33,7 @@ def parse_hub_name(text: str) -> HubName:
     """owner/name or owner/name@revision. Raises HubError for any other text."""
     found = _HUB_NAME.fullmatch(text)
     if found is None:
-        raise HubError(f"{text!r} is no place on a hub", ["expected owner/name or owner/name@revision"])
+        raise HubError(f"{text!r} is no name on a hub", ["expected owner/name or owner/name@revision"])
     return HubName(found["repository"], found["revision"])
 
 

@@ -130,7 +130,7 @@ def test_what_is_not_there_is_named(hub: Hub, saved: Path, tmp_path: Path) -> No
         with pytest.raises(HubError, match=reason):
             ak.pull(place, tmp_path / "out")
     for nowhere in ("intent", "me/intent@", "me/intent@..", "me/intent@./x", "../intent"):
-        with pytest.raises(HubError, match="is no place on a hub"):
+        with pytest.raises(HubError, match="is no name on a hub"):
             ak.pull(nowhere, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

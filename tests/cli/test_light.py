@@ -65,7 +65,7 @@ def test_facts_and_refusals_need_no_model(world: Path) -> None:
         (["inspect", artifact, "--json"], 0, '"seed": 0'),
         (["push", artifact, "bad-name"], 1, "expected owner/name"),
         (["push", full, "me/intent"], 1, "is not an artifact that can be read"),
-        (["pull", "bad-name"], 1, "no place on a hub"),
+        (["pull", "bad-name"], 1, "no name on a hub"),
         (["train", recipe, f"output={full}"], 1, "full exists"),
         (["train", recipe, stopped], 1, "was stopped at step 7"),
         (["train", recipe, new, "data.test=none.csv"], 1, "There is no file none.csv: looked at:"),

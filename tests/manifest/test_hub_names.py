@@ -21,7 +21,8 @@ def test_a_name_is_read_and_written_the_same(text, expected):
 
 @pytest.mark.parametrize("text", ["", "intent", "./runs/intent", "/me/intent", "me/intent@", "a/b/c", "me/int ent"])
 def test_a_path_is_no_name(text):
-    assert parse_hub_name(text) is None
+    with pytest.raises(HubError, match="no name on a hub"):
+        parse_hub_name(text)
 
 
 def test_both_names_of_a_publication_are_checked_at_once():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import sys
+import uuid
 from pathlib import Path
+
+SECRET_BYTES = 32
 
 
 def cache_folder() -> Path:
@@ -46,6 +50,29 @@ def private_folder(folder: Path) -> Path:
     if stat.S_IMODE(real.stat().st_mode) & 0o077:
         real.chmod(0o700)
     return folder
+
+
+def secret(name: str) -> bytes:
+    """32 random bytes of this user, in a private folder of the cache folder; made when first asked for.
+
+    Raises:
+        OSError: they can neither be read nor be made.
+    """
+    path = private_folder(cache_folder() / "keys") / name
+    if not path.exists():
+        made = path.with_name(f".{name}.{uuid.uuid4().hex}")
+        made.touch(mode=0o600)
+        try:
+            made.write_bytes(os.urandom(SECRET_BYTES))
+            with contextlib.suppress(FileExistsError):  # another process was first
+                os.link(made, path)
+        finally:
+            made.unlink()
+    with open(open_private(path), "rb") as stream:
+        found = stream.read(SECRET_BYTES + 1)
+    if len(found) != SECRET_BYTES:
+        raise OSError(errno.EIO, f"it holds {len(found)} bytes, expected {SECRET_BYTES}; remove it", str(path))
+    return found
 
 
 def open_private(path: Path) -> int:

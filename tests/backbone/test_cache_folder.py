@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from adapterkit.backbone.cache_folder import cache_folder, open_private, private_folder
+from adapterkit.backbone.cache_folder import cache_folder, open_private, private_folder, secret
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root gives files away")
@@ -73,3 +74,24 @@ def test_a_strangers_file_is_not_opened(tmp_path: Path) -> None:
     os.chown(tmp_path / "file", STRANGER, STRANGER)
     with pytest.raises(PermissionError, match=f"user {STRANGER}"):
         open_private(tmp_path / "file")
+
+
+def test_a_secret_is_made_once_and_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path))
+    found = secret("a")
+    assert len(found) == 32
+    assert secret("a") == found
+    assert secret("b") != found
+    assert sorted(os.listdir(tmp_path / "keys")) == ["a", "b"]
+    assert stat.S_IMODE((tmp_path / "keys" / "a").stat().st_mode) == 0o600
+    (tmp_path / "keys" / "a").write_bytes(b"short")
+    with pytest.raises(OSError, match="5 bytes"):
+        secret("a")
+
+
+def test_of_processes_that_make_a_secret_at_once_all_have_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(lambda _: secret("a"), range(32)))) == 1

@@ -50,7 +50,7 @@ def test_prune_removes_what_was_not_used(kept: Path) -> None:
 
 
 def test_prune_makes_room(kept: Path) -> None:
-    assert answer("prune", "--max-size", "0.9kB").exit_code == 0
+    assert answer("prune", "--max-size", "1.0kB").exit_code == 0
     assert [entry[0] for entry in listed()] == ["tiny"]
     assert answer("prune", "--all").exit_code == 0
     assert listed() == []

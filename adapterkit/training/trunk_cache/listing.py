@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterkit.backbone.cache_folder import open_private
 from adapterkit.training.trunk_cache.segment import SUFFIX, count_rows
 from adapterkit.training.trunk_cache.store import DESCRIPTION
 
 DAY_SECONDS = 86_400.0
+MAX_DESCRIPTION_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def entries(root: Path) -> list[KeptStates]:
 def _entries(root: Path) -> Iterator[KeptStates]:
     for description in root.glob(f"*/{DESCRIPTION}"):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # another run may be removing it
-            facts = json.loads(description.read_text(encoding="utf-8"))
+            with open(open_private(description), "rb") as file:
+                facts = json.loads(file.read(MAX_DESCRIPTION_BYTES))
             files = [path for path in description.parent.iterdir() if path.is_file()]
             yield KeptStates(
                 folder=description.parent,
@@ -57,10 +60,16 @@ def _entries(root: Path) -> Iterator[KeptStates]:
                 layer=int(facts["layer"]),
                 pooling=str(facts["pooling"]),
                 dtype=str(facts["dtype"]),
-                rows=sum(count_rows(path) for path in files if path.suffix == SUFFIX),
+                rows=sum(_rows(path) for path in files if path.suffix == SUFFIX),
                 size_bytes=sum(path.stat().st_size for path in files),
                 used=description.stat().st_mtime,
             )
+
+
+def _rows(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return count_rows(path)
+    return 0
 
 
 def prune(

@@ -198,7 +198,7 @@ def _still_right(job: Job, cut: Cut, store: StateStore, wanted: Wanted) -> bool:
         if keyed is None or not known:
             continue
         tokens = 1 if cut.pooling else inputs["input_ids"].shape[1]
-        kept = store.gather([rows[place] for place in known], tokens)
+        kept, _ = store.gather([rows[place] for place in known], tokens)
         fresh = _lower(job, cut, {name: value[known] for name, value in inputs.items()}).cpu()
         for place, (one, other) in enumerate(zip(kept, fresh, strict=True)):
             length = 1 if cut.pooling else keyed.lengths[known[place]]

@@ -1,9 +1,12 @@
 """A segment: one file of rows of different lengths, written once and never changed.
 
-    magic (8 bytes) | size of the index, its CRC-32 | index | zeros up to a multiple of 64 | data
+    magic (8 bytes) | which key (8) | size of the index | tag of all before it and of the index (16) | index
+    | zeros up to a multiple of 64 | data
 
-The index holds, of every row, its key (16 bytes), its length in tokens and the CRC-32 of its bytes. A segment is
-written under a hidden name, flushed to the disk and renamed, so that it stands there whole or not at all.
+The index holds, of every row, its key (16 bytes), its length in tokens and a tag of its bytes. Tags are keyed with a
+secret of the user: nobody else can write a row that is believed. A segment is written under a hidden name, flushed to
+the disk and renamed, so that it stands there whole or not at all. It is read and never mapped: a file that was cut
+short gives fewer bytes, and no signal.
 
 Axes: T tokens of a row, D hidden width.
 """
@@ -11,66 +14,122 @@ Axes: T tokens of a row, D hidden width.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import struct
 import time
 import uuid
-import zlib
+import weakref
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from adapterkit.backbone.cache_folder import open_private
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 KEY_BYTES = 16
+TAG_BYTES = 16
 SUFFIX = ".rows"
+MOST_OPEN = 128
 _PART = ".part"
-_MAGIC = b"AKTRUNK1"
-_HEAD = struct.Struct("<8sQI4x")
+_MAGIC = b"AKTRUNK2"
+_HEAD = struct.Struct("<8s8sQ")
 _ALIGNED = 64
 _STALE_SECONDS = 86_400.0
+_ROW_BYTES = KEY_BYTES + 4 + TAG_BYTES
+
+
+class Tagger:
+    """Tags bytes with a secret: SHA-256 over the secret and the bytes, of which half is kept.
+
+    Lengths stand in what is tagged, so that no tag of more bytes can be made from one of fewer.
+
+    Attributes:
+        key_id: tells secrets apart.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self.key_id = hashlib.sha256(b"which key" + secret).digest()[:8]
+        self._begun = hashlib.sha256(secret.ljust(64, b"\0"))
+
+    def tag(self, *contents: Any) -> bytes:
+        """The tag of bytes, or of arrays as they lie in memory."""
+        digest = self._begun.copy()
+        for content in contents:
+            digest.update(np.ascontiguousarray(content).data.cast("B") if isinstance(content, np.ndarray) else content)
+        return digest.digest()[:TAG_BYTES]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment.
+    """What a segment's index says.
 
     Attributes:
         path: its file.
+        identity: device, inode and size of that file.
         keys: of its rows.
         lengths: tokens of each row.
-        starts: the first token of each row in `data`.
-        checksums: CRC-32 of each row's bytes.
-        data: (all tokens, D), on the disk.
+        starts: the first token of each row in the data.
+        tags: of each row's bytes.
+        offset: where the data begins.
     """
 
     path: Path
+    identity: tuple[int, int, int]
     keys: Sequence[bytes]
     lengths: Array
     starts: Array
-    checksums: Array
-    data: Array
-
-    def is_right(self, row: int) -> bool:
-        """Whether the bytes of a row are those that were written."""
-        return checksum(self.row(row)) == int(self.checksums[row])
-
-    def row(self, row: int) -> Array:
-        """The states of a row, (T, D)."""
-        start = int(self.starts[row])
-        states_TD: Array = self.data[start : start + int(self.lengths[row])]
-        return states_TD
+    tags: Sequence[bytes]
+    offset: int
 
 
-def checksum(states_TD: Array) -> int:
-    """CRC-32 of a row's bytes."""
-    return zlib.crc32(np.ascontiguousarray(states_TD).data.cast("B"))
+class Readers:
+    """Open files of segments, those that were read last."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Path, int] = OrderedDict()
+        weakref.finalize(self, _close, self._open)
+
+    def read(self, segment: Segment, start_token: int, states_TD: Array) -> bool:
+        """Fill an array with the states from a token on. False: the file does not give them any more."""
+        try:
+            handle = self._handle(segment)
+            begin = segment.offset + start_token * states_TD.shape[1] * states_TD.itemsize
+            return os.preadv(handle, [states_TD.data.cast("B")], begin) == states_TD.nbytes
+        except OSError:
+            return False
+
+    def _handle(self, segment: Segment) -> int:
+        handle = self._open.get(segment.path)
+        if handle is None:
+            handle = open_private(segment.path)
+            if _identity(handle) != segment.identity:
+                os.close(handle)
+                raise OSError(f"{segment.path} is another file")
+            if len(self._open) >= MOST_OPEN:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[segment.path] = handle
+        self._open.move_to_end(segment.path)
+        return handle
 
 
-def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]]) -> Path:
+def _close(handles: OrderedDict[Path, int]) -> None:
+    for handle in handles.values():
+        os.close(handle)
+
+
+def _identity(handle: int) -> tuple[int, int, int]:
+    facts = os.fstat(handle)
+    return facts.st_dev, facts.st_ino, facts.st_size
+
+
+def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]], tagger: Tagger) -> Path:
     """Write rows, each with its key, into a segment of their own. All rows have one width and one type.
 
     Raises:
@@ -80,14 +139,16 @@ def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]]) -> Path:
         [
             *(key for key, _ in rows),
             np.array([len(states) for _, states in rows], "<u4").tobytes(),
-            np.array([checksum(states) for _, states in rows], "<u4").tobytes(),
+            *(tagger.tag(states) for _, states in rows),
         ]
     )
+    head = _HEAD.pack(_MAGIC, tagger.key_id, len(index))
     name = uuid.uuid4().hex
-    unfinished = folder / f".{name}{_PART}"
+    part = folder / f".{name}{_PART}"
     try:
-        with open(unfinished, "xb") as file:
-            file.write(_HEAD.pack(_MAGIC, len(index), zlib.crc32(index)))
+        with open(part, "xb") as file:
+            file.write(head)
+            file.write(tagger.tag(head, index))
             file.write(index)
             file.write(bytes(-file.tell() % _ALIGNED))
             for _, states in rows:
@@ -95,52 +156,67 @@ def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]]) -> Path:
             file.flush()
             os.fsync(file.fileno())
         whole = folder / f"{name}{SUFFIX}"
-        os.rename(unfinished, whole)
+        os.rename(part, whole)
     except BaseException:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            part.unlink()
         raise
     return whole
 
 
-def open_segment(path: Path, width: int, dtype: str) -> Segment | None:
-    """Open a segment of rows of this width and numpy type. None where its index or its size is not right.
+class Unusable(Enum):
+    """Why a segment is not read: another secret wrote it, or it is not as it was written."""
+
+    FOREIGN = "foreign"
+    DAMAGED = "damaged"
+
+
+def open_segment(path: Path, token_bytes: int, tagger: Tagger) -> Segment | Unusable:
+    """Read a segment's index.
+
+    Args:
+        token_bytes: of the states of one token.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: it cannot be read, is no plain file, or belongs to somebody else.
     """
-    with open(path, "rb") as file:
+    with open(open_private(path), "rb") as file:
+        identity = _identity(file.fileno())
         head = file.read(_HEAD.size)
-        size = os.fstat(file.fileno()).st_size
-        magic, index_bytes, expected = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0, 0)
-        if magic != _MAGIC or index_bytes > size:
-            return None
-        index = file.read(index_bytes)
-    count, odd = divmod(len(index), KEY_BYTES + 8)
-    if odd or len(index) != index_bytes or zlib.crc32(index) != expected:
-        return None
+        magic, key_id, index_bytes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", b"", 0)
+        if magic == _MAGIC and key_id != tagger.key_id:
+            return Unusable.FOREIGN
+        if magic != _MAGIC or index_bytes > identity[2]:
+            return Unusable.DAMAGED
+        tag, index = file.read(TAG_BYTES), file.read(index_bytes)
+    count, odd = divmod(index_bytes, _ROW_BYTES)
+    if odd or len(index) != index_bytes or tagger.tag(head, index) != tag:
+        return Unusable.DAMAGED
     keys = [index[start : start + KEY_BYTES] for start in range(0, count * KEY_BYTES, KEY_BYTES)]
     lengths = np.frombuffer(index, "<u4", count, count * KEY_BYTES).astype(np.int64)
-    checksums = np.frombuffer(index, "<u4", count, count * (KEY_BYTES + 4))
-    offset = -(-(_HEAD.size + index_bytes) // _ALIGNED) * _ALIGNED
-    tokens = int(lengths.sum())
-    if not tokens or size != offset + tokens * width * np.dtype(dtype).itemsize:
-        return None
-    data = np.asarray(np.memmap(path, dtype, "r", offset, (tokens, width)))  # a memmap's own slices are slow
-    return Segment(path, keys, lengths, np.cumsum(lengths) - lengths, checksums, data)
+    tags_at = count * (KEY_BYTES + 4)
+    tags = [index[start : start + TAG_BYTES] for start in range(tags_at, index_bytes, TAG_BYTES)]
+    offset = -(-(_HEAD.size + TAG_BYTES + index_bytes) // _ALIGNED) * _ALIGNED
+    if not count or identity[2] != offset + int(lengths.sum()) * token_bytes:
+        return Unusable.DAMAGED
+    return Segment(path, identity, keys, lengths, np.cumsum(lengths) - lengths, tags, offset)
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a segment has, from its first bytes; 0 where these are not right."""
-    with open(path, "rb") as file:
+    """How many rows a segment says that it has, from its first bytes; 0 where these are not right.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or belongs to somebody else.
+    """
+    with open(open_private(path), "rb") as file:
         head = file.read(_HEAD.size)
-    magic, index_bytes, _ = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0, 0)
-    return int(index_bytes) // (KEY_BYTES + 8) if magic == _MAGIC else 0
+    magic, _, index_bytes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", b"", 0)
+    return int(index_bytes) // _ROW_BYTES if magic == _MAGIC else 0
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what writers that were killed have left behind, once it is a day old."""
-    for unfinished in folder.glob(f".*{_PART}"):
+    for part in folder.glob(f".*{_PART}"):
         with contextlib.suppress(OSError):
-            if time.time() - unfinished.stat().st_mtime > _STALE_SECONDS:
-                unfinished.unlink()
+            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                part.unlink()

@@ -33,11 +33,11 @@ class Shortcut:
         if keyed is None:
             return None
         rows = self.store.find(keyed.keys)
-        missing = [place for place, row in enumerate(rows) if row == MISSING]
-        if len(missing) == len(rows):
+        if all(row == MISSING for row in rows):
             return None
         tokens = 1 if self.cut.pooling else flat["input_ids"].shape[1]
-        kept_BTD = self.store.gather(rows, tokens).to(self._device)
+        gathered_BTD, missing = self.store.gather(rows, tokens)
+        kept_BTD = gathered_BTD.to(self._device)
         if missing:
             with torch.no_grad():
                 kept_BTD[missing] = self.cut.lower({name: value[missing] for name, value in flat.items()})

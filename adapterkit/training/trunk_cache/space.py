@@ -13,7 +13,7 @@ import torch
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.attention import implementation
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -10,68 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from adapterkit.training.trunk_cache import segment as segments
 from adapterkit.training.trunk_cache.listing import entries, prune
-from adapterkit.training.trunk_cache.space import Space
-from adapterkit.training.trunk_cache.store import MISSING, StateStore
-
-WIDTH = 4
-
-
-def space(**changes: Any) -> Space:
-    facts: dict[str, Any] = {
-        "backbone": "tiny",
-        "fingerprint": "f" * 64,
-        "tokenizer": "t" * 64,
-        "layer": 2,
-        "pooling": "",
-        "width": WIDTH,
-        "dtype": "float32",
-        "computed_in": ("torch.float32", "torch.float32"),
-        "attention": "sdpa",
-        "device": "cpu",
-    }
-    return Space(**{**facts, **changes})
-
-
-def key(number: int) -> bytes:
-    return number.to_bytes(16, "little")
-
-
-def states(number: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The states of text `number`: number % 5 + 1 tokens, every value its number."""
-    return torch.full((number % 5 + 1, WIDTH), float(number % 200), dtype=dtype)
-
-
-def filled(root: Path, numbers: Any, of: Space | None = None) -> StateStore:
-    store = StateStore(root, of or space())
-    for number in numbers:
-        store.add(key(number), states(number, store.space.torch_dtype))
-    store.flush()
-    return store
-
-
-def found(store: StateStore, numbers: Any) -> list[int]:
-    return [
-        number for number, row in zip(numbers, store.find([key(n) for n in numbers]), strict=True) if row != MISSING
-    ]
-
-
-def assert_right(store: StateStore, numbers: Any) -> None:
-    """Every row that is found is the one that was written."""
-    numbers = found(store, numbers)
-    batch = store.gather(store.find([key(n) for n in numbers]), 5)
-    for number, row in zip(numbers, batch, strict=True):
-        expected = torch.zeros(5, WIDTH, dtype=row.dtype)
-        expected[: number % 5 + 1] = number % 200
-        assert torch.equal(row, expected)
+from adapterkit.training.trunk_cache.store import StateStore
+from tests.training.trunk_cache.rows import WIDTH, assert_right, filled, found, key, segment_file, space, states
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -80,7 +27,8 @@ def test_rows_come_back_in_any_order_and_padded_with_zeros(tmp_path: Path, dtype
     filled(tmp_path, range(10), of)
     store = StateStore(tmp_path, of)
     assert len(store) == 10
-    batch = store.gather(store.find([key(7), key(1), key(99), key(7)]), 4)
+    batch, empty = store.gather(store.find([key(7), key(1), key(99), key(7)]), 4)
+    assert empty == [2]
     assert batch.dtype == getattr(torch, dtype)
     assert batch[:, :, 0].tolist() == [[7, 7, 7, 0], [1, 1, 0, 0], [0, 0, 0, 0], [7, 7, 7, 0]]
 
@@ -103,7 +51,7 @@ def test_pooled_rows_come_back_in_one_gather(tmp_path: Path) -> None:
     for number in range(6):
         store.add(key(number), torch.full((1, WIDTH), float(number)))
     store.flush()
-    batch = StateStore(tmp_path, space(pooling="mean")).gather(store.find([key(5), key(0), key(3)]), 1)
+    batch, _ = StateStore(tmp_path, space(pooling="mean")).gather(store.find([key(5), key(0), key(3)]), 1)
     assert batch[:, 0, 0].tolist() == [5, 0, 3]
 
 
@@ -142,11 +90,6 @@ def test_two_writers_at_once_see_what_the_other_wrote(tmp_path: Path) -> None:
     for store in (one, other, StateStore(tmp_path, space())):
         assert found(store, range(12)) == list(range(9))
         assert_right(store, range(12))
-
-
-def segment_file(store: StateStore) -> Path:
-    (path,) = store.folder.glob("*.rows")
-    return path
 
 
 @pytest.mark.parametrize("kept", [0, 7, 20, 100, -1])
@@ -301,12 +244,3 @@ def test_the_list_shows_what_is_kept_and_pruning_takes_the_oldest(tmp_path: Path
     assert [entry.layer for entry in prune(tmp_path, everything=True)] == [3]
     assert entries(tmp_path) == []
     assert entries(tmp_path / "nowhere") == []
-
-
-def test_the_arrays_of_a_segment_are_on_the_disk_and_not_in_memory(tmp_path: Path) -> None:
-    path = segment_file(filled(tmp_path, range(4)))
-    opened = segments.open_segment(path, WIDTH, "<u4")
-    assert opened is not None
-    assert isinstance(opened.data.base, np.memmap)
-    assert not opened.data.flags.writeable
-    assert segments.count_rows(path) == 4

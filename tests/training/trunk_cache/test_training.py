@@ -202,11 +202,11 @@ def test_a_full_disk_does_not_stop_the_run(
 ) -> None:
     backbone, written = tiny_backbones["bert"], []
 
-    def nearly_full(folder: Path, rows: Any) -> Path:
+    def nearly_full(folder: Path, rows: Any, tagger: Any) -> Path:
         written.append(len(rows))
         if len(written) > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return segment.write_segment(folder, rows)
+        return segment.write_segment(folder, rows, tagger)
 
     plain = train(plan(tmp_path, backbone, "off", output=str(tmp_path / "off")), backbone=backbone)
     monkeypatch.setattr(store, "write_segment", nearly_full)

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs bench-host bench-training clean
+.PHONY: help setup demo test check format docs bench-host bench-serve bench-training clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ docs: $(READY)  ## build the site into site/
 
 bench-host: $(READY)  ## measure the host against the bare backbone, PEFT and AdapterHub in some 5 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/host.py $(ARGS)
+
+bench-serve: $(READY)  ## measure the service against the host alone in some 3 minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/service.py $(ARGS)
 
 bench-training: $(READY)  ## measure training against PEFT and full fine-tuning in some 8 minutes; data from ADAPTERKIT_DATA
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(ARGS)

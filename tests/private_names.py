@@ -23,7 +23,7 @@ PROMISED: dict[str, set[str]] = {
         *("torch", "torch.amp", "torch.autograd", "torch.autograd.function", "torch.distributed", "torch.nn"),
         *("torch.nn.functional", "torch.optim", "torch.optim.lr_scheduler", "torch.utils.checkpoint"),
     },
-    "transformers": {"transformers", "transformers.modeling_outputs"},
+    "transformers": {"transformers", "transformers.generation.logits_process", "transformers.modeling_outputs"},
     # The packages of PEFT's methods list in `__all__` what they give.
     "peft": {"peft", "peft.functional", "peft.tuners.lora", "peft.tuners.ia3"},
     "accelerate": {"accelerate", "accelerate.utils"},

@@ -103,7 +103,7 @@ def promised(dotted: str) -> bool:
 def base_classes(nodes: list[ast.AST]) -> Iterator[tuple[ast.ClassDef, type]]:
     """Classes with a base that a library of the list gives."""
     modules = {
-        alias.asname or alias.name: node.module
+        alias.asname or alias.name: (node.module, alias.name)
         for node in nodes
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -111,9 +111,9 @@ def base_classes(nodes: list[ast.AST]) -> Iterator[tuple[ast.ClassDef, type]]:
     for node in nodes:
         for base in node.bases if isinstance(node, ast.ClassDef) else ():
             root, _, attribute = _chain(base).partition(".")
-            module = modules.get(root)
+            module, given = modules.get(root) or ("", "")
             if module and module.split(".")[0] in PROMISED:
-                found = getattr(importlib.import_module(module), root)
+                found = getattr(importlib.import_module(module), given)
                 found = getattr(found, attribute) if attribute else found
                 if isinstance(found, type):
                     yield node, found

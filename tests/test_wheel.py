@@ -84,4 +84,4 @@ def test_a_wheel_holds_the_package_its_recipes_and_nothing_else(wheel: Path) -> 
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     sources = {f"adapterkit/{file.relative_to(ROOT / 'adapterkit')}" for file in (ROOT / "adapterkit").rglob("*.py")}
     recipes = {f"adapterkit/_recipes/{file.name}" for file in RECIPES.glob("*.yaml")}
-    assert set(names) == {*sources, *recipes, "adapterkit/py.typed"}
+    assert set(names) == {*sources, *recipes, "adapterkit/demo/grammar.yaml", "adapterkit/py.typed"}

@@ -11,8 +11,8 @@ import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from adapterkit.artifact.loading import Artifact, open_artifact
-from adapterkit.backbone.cache_folder import cache_folder
 from adapterkit.backbone.files import HUB_FAILURES
+from adapterkit.backbone.own_folder import cache_folder
 from adapterkit.errors import ArtifactError, HubError
 from adapterkit.manifest import (
     MAX_BYTES,

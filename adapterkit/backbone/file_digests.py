@@ -1,4 +1,4 @@
-"""SHA-256 over parts of files, in several threads, and remembered for as long as the files stay what they are."""
+"""SHA-256 over spans of files, in several threads, and remembered for as long as the files stay what they are."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterkit.backbone.cache_folder import cache_folder, open_private, private_folder
+from adapterkit.backbone.own_folder import cache_folder, open_private, private_folder
 
 PIECE_BYTES = 8 << 20
-"""A longer part is cut into pieces of this size, so that several threads can hash one tensor."""
+"""A longer span is cut into pieces of this size, so that several threads can hash one tensor."""
 
 SETTLED_NS = 2_000_000_000
 """A file that was changed less than this before it was read may change again without another time: clocks of file
@@ -31,7 +31,7 @@ Identity = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class FileSpan:
     """A stretch of a file."""
 
     file: Path
@@ -39,21 +39,21 @@ class Part:
     size_bytes: int
 
 
-def digests(parts: Sequence[Part]) -> list[bytes]:
-    """SHA-256 of every part; of one longer than a piece, over the digests of its pieces.
+def digests(spans: Sequence[FileSpan]) -> list[bytes]:
+    """SHA-256 of every span; of one longer than a piece, over the digests of its pieces.
 
     hashlib and the reading let go of Python's lock, so the threads run side by side.
 
     Raises:
         OSError: a file cannot be read.
-        EOFError: a file ends before its part; its name is the argument.
+        EOFError: a file ends before its span; its name is the argument.
     """
-    pieces = [piece for part in parts for piece in _pieces(part)]
+    pieces = [piece for span in spans for piece in _pieces(span)]
     with ThreadPoolExecutor(_cores(), thread_name_prefix="adapterkit-hash") as threads:
         found = iter(list(threads.map(_digest, pieces)))
     joined = []
-    for part in parts:
-        own = [next(found) for _ in _pieces(part)]
+    for span in spans:
+        own = [next(found) for _ in _pieces(span)]
         joined.append(own[0] if len(own) == 1 else hashlib.sha256(b"".join(own)).digest())
     return joined
 
@@ -86,21 +86,21 @@ def remembered(what: str, files: Iterable[Path], compute: Callable[[], str]) -> 
     return digest
 
 
-def _pieces(part: Part) -> list[Part]:
-    starts = range(0, max(1, part.size_bytes), PIECE_BYTES)
-    return [Part(part.file, part.start + at, min(PIECE_BYTES, part.size_bytes - at)) for at in starts]
+def _pieces(span: FileSpan) -> list[FileSpan]:
+    starts = range(0, max(1, span.size_bytes), PIECE_BYTES)
+    return [FileSpan(span.file, span.start + at, min(PIECE_BYTES, span.size_bytes - at)) for at in starts]
 
 
-def _digest(part: Part) -> bytes:
+def _digest(span: FileSpan) -> bytes:
     digest = hashlib.sha256()
-    memory = memoryview(bytearray(min(_READ_BYTES, part.size_bytes)))
-    left = part.size_bytes
-    with part.file.open("rb", buffering=0) as stream:
-        stream.seek(part.start)
+    memory = memoryview(bytearray(min(_READ_BYTES, span.size_bytes)))
+    left = span.size_bytes
+    with span.file.open("rb", buffering=0) as stream:
+        stream.seek(span.start)
         while left:
             count = stream.readinto(memory[: min(left, _READ_BYTES)])
             if not count:
-                raise EOFError(str(part.file))
+                raise EOFError(str(span.file))
             digest.update(memory[:count])
             left -= count
     return digest.digest()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from adapterkit.backbone.file_digests import Part, digests, remembered
+from adapterkit.backbone.file_digests import FileSpan, digests, remembered
 from adapterkit.backbone.files import read_config, weight_files
 from adapterkit.errors import BackboneError
 
@@ -44,7 +44,7 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    part: Part
+    part: FileSpan
 
 
 def fingerprints(
@@ -110,7 +110,7 @@ def weights_digest(files: Sequence[Path], coverage: Coverage = "whole") -> str:
         pickled = [file for file in files if file.suffix != ".safetensors"]
         tensors = sorted(stored_tensors(file for file in files if file not in pickled), key=lambda tensor: tensor.name)
         blocks = [_blocks(tensor.part, coverage) for tensor in tensors]
-        wholes = [Part(file, 0, file.stat().st_size) for file in pickled]
+        wholes = [FileSpan(file, 0, file.stat().st_size) for file in pickled]
         found = digests([*wholes, *(block for own in blocks for block in own)])
     except OSError as error:
         raise _unreadable(files, error) from error
@@ -153,7 +153,7 @@ def _tensors(file: Path) -> Iterator[StoredTensor]:
             start, end = entry["data_offsets"]
             if not (0 <= start <= end and 8 + length + end <= size):
                 raise _damaged(file, f"tensor {name} ends at byte {8 + length + end}, the file at {size}")
-            part = Part(file, 8 + length + start, end - start)
+            part = FileSpan(file, 8 + length + start, end - start)
             yield StoredTensor(name, str(entry["dtype"]), tuple(entry["shape"]), part)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BackboneError):
@@ -161,12 +161,12 @@ def _tensors(file: Path) -> Iterator[StoredTensor]:
         raise _damaged(file, f"its header is not one of safetensors ({type(error).__name__})") from error
 
 
-def _blocks(part: Part, coverage: Coverage) -> list[Part]:
+def _blocks(part: FileSpan, coverage: Coverage) -> list[FileSpan]:
     """What is read of a tensor."""
     if coverage == "whole" or part.size_bytes <= WHOLE_BYTES:
         return [part]
     starts = [number * (part.size_bytes - BLOCK_BYTES) // (BLOCKS - 1) for number in range(BLOCKS)]
-    return [Part(part.file, part.start + start, BLOCK_BYTES) for start in starts]
+    return [FileSpan(part.file, part.start + start, BLOCK_BYTES) for start in starts]
 
 
 def _add(digest: Any, text: str) -> None:

@@ -15,7 +15,7 @@ from adapterkit.methods.peft_fields import Field
 from adapterkit.recipe import MethodSettings
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Site, Sites
+    from adapterkit.backbone import Backbone, Site
     from adapterkit.manifest import PartFacts
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
@@ -70,7 +70,7 @@ class Method(ABC, Generic[S]):
             sites: of the layers, by the same paths.
         """
 
-    def why_not_joined(self, settings: S, sites: Sites) -> str:
+    def why_not_joined(self, settings: S, backbone: Backbone) -> str:
         """Why several of its adapters cannot train in one batch, on the rows of each: the gradients of which are those
         of one alone."""
         return f"method {settings.kind}"

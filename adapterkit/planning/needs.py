@@ -232,9 +232,9 @@ def _batches(batches: HeldBatches) -> tuple[Sequence[Feature], Sequence[Feature]
 
 
 def _weights_bytes(frozen: Sequence[Tensor], narrow: Collection[Tensor], form: str) -> int:
-    """Of the frozen tensors, of which the narrow ones are quantised."""
-    known = {id(weight) for weight in narrow}
-    wide = sum(tensor.numel() * tensor.element_size() for tensor in frozen if id(tensor) not in known)
+    """Of the frozen tensors, of which the narrow ones are quantised: an adapter holds them as parameters of its own."""
+    wide = sum(tensor.numel() * tensor.element_size() for tensor in frozen)
+    wide -= sum(weight.numel() * weight.element_size() for weight in narrow)
     return wide + sum(quantised_bytes(weight, form) for weight in narrow)
 
 

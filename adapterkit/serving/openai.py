@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from adapterkit.host.answers.generation import Decoding
 from adapterkit.serving.guarded import error_facts, key_of
-from adapterkit.serving.requests import Chat, Completion, Embeddings, RequestError, schema_of
+from adapterkit.serving.requests import ChatRequest, CompletionRequest, EmbeddingsRequest, RequestError, schema_of
 from adapterkit.serving.work import Done
 from adapterkit.tasks.protocol import Vocabulary
 
@@ -51,10 +51,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
             fleet.find(model, "")
         return JSONResponse(_model(model))
 
-    @app.post("/v1/completions", openapi_extra=schema_of(Completion))
+    @app.post("/v1/completions", openapi_extra=schema_of(CompletionRequest))
     async def completions(request: Request) -> Response:
         """Continue prompts."""
-        owner, asked = await service.open(request, "predict", Completion)
+        owner, asked = await service.open(request, "predict", CompletionRequest)
         fleet.find(asked.model, "")
         prompts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
         settings = _settings(asked, asked.max_tokens)
@@ -67,10 +67,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         reply = _reply("text_completion", asked.model, choices, found, _usage(service, "".join(prompts), texts))
         return _streamed([reply]) if asked.stream else JSONResponse(reply)
 
-    @app.post("/v1/chat/completions", openapi_extra=schema_of(Chat))
+    @app.post("/v1/chat/completions", openapi_extra=schema_of(ChatRequest))
     async def chat(request: Request) -> Response:
         """Continue a chat."""
-        owner, asked = await service.open(request, "predict", Chat)
+        owner, asked = await service.open(request, "predict", ChatRequest)
         fleet.find(asked.model, "")
         messages = [message.model_dump(exclude_none=True) for message in asked.messages]
         settings = _settings(asked, asked.max_completion_tokens or asked.max_tokens)
@@ -88,10 +88,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         ]
         return _streamed([{**chunk, "id": chunks[0]["id"]} for chunk in chunks])
 
-    @app.post("/v1/embeddings", openapi_extra=schema_of(Embeddings))
+    @app.post("/v1/embeddings", openapi_extra=schema_of(EmbeddingsRequest))
     async def embeddings(request: Request) -> Response:
         """Texts as vectors: the mean of the last hidden states, of the bare backbone or with a task's adapter."""
-        owner, asked = await service.open(request, "predict", Embeddings)
+        owner, asked = await service.open(request, "predict", EmbeddingsRequest)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         adapter = None
         if asked.model != BACKBONE:
@@ -111,7 +111,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse({"object": "list", "model": asked.model, "data": data, "usage": usage})
 
 
-def _settings(asked: Completion | Chat, new_tokens: int | None) -> dict[str, Any]:
+def _settings(asked: CompletionRequest | ChatRequest, new_tokens: int | None) -> dict[str, Any]:
     """How `Host.texts` continues a prompt."""
     top_p = asked.top_p if asked.top_p < 1 and asked.temperature else None
     decoding = Decoding(None, asked.temperature, None, top_p, asked.seed)

@@ -80,7 +80,7 @@ class Feedback(Body):
     id: Annotated[str, Field(max_length=200)] = ""
 
 
-class Completion(BaseModel):
+class CompletionRequest(BaseModel):
     """OpenAI's completion request. What is not honoured is refused by name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -106,7 +106,7 @@ class Message(BaseModel):
     content: JsonValue = None
 
 
-class Chat(BaseModel):
+class ChatRequest(BaseModel):
     """OpenAI's chat request. What is not honoured is refused by name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -124,7 +124,7 @@ class Chat(BaseModel):
     user: Key = ""
 
 
-class Embeddings(BaseModel):
+class EmbeddingsRequest(BaseModel):
     """OpenAI's embedding request."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

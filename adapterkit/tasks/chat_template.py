@@ -27,7 +27,7 @@ Tools = list[Any] | None
 Span = tuple[int, int]
 
 
-class Learned(NamedTuple):
+class LearnedTokens(NamedTuple):
     """A chat with what is learned of it.
 
     Attributes:
@@ -80,13 +80,13 @@ class ChatTemplate:
         ids, spans = self._tokens(text + WORD)
         return [token for token, (_, stop) in zip(ids, spans, strict=True) if stop <= len(text)]
 
-    def whole(self, turns: Sequence[Turn], tools: Tools = None) -> Learned:
+    def whole(self, turns: Sequence[Turn], tools: Tools = None) -> LearnedTokens:
         """A chat of which everything is learned. Raises ChatProblem: the template refuses it."""
         text = self.write(turns, tools)
         ids = list(self._vocabulary.read(text, add_special_tokens=False)["input_ids"])
-        return Learned(ids, [True] * len(ids), len(text))
+        return LearnedTokens(ids, [True] * len(ids), len(text))
 
-    def answers(self, turns: Sequence[Turn], tools: Tools = None) -> Learned:
+    def answers(self, turns: Sequence[Turn], tools: Tools = None) -> LearnedTokens:
         """A chat of which the assistant's turns are learned, but for those of weight 0.
 
         Raises:
@@ -105,7 +105,7 @@ class ChatTemplate:
         silent = _within(spans, muted)
         counted = [yes and not no for yes, no in zip(told, silent, strict=True)]
         written = {place for span, yes in zip(spans, counted, strict=True) if yes for place in range(*span)}
-        return Learned(ids, counted, len(written))
+        return LearnedTokens(ids, counted, len(written))
 
     def write(self, turns: Sequence[Turn], tools: Tools = None, *, answer: bool = False) -> str:
         """The chat as the template writes it; with `answer` up to where the assistant begins.

@@ -96,7 +96,7 @@ def _turn(message: Any, place: str) -> Turn:
         turn["tool_calls"] = [_tool_call(call, place) for call in _listed(turn["tool_calls"], f"{place}.tool_calls")]
     content = turn.get("content")
     if isinstance(content, list):
-        turn["content"] = content = "".join(_part(part, f"{place}.content") for part in content)
+        turn["content"] = content = "".join(_written(part, f"{place}.content") for part in content)
     if content is None:
         if not turn.get("tool_calls"):
             raise ChatProblem(f"{place}: no content" + ("" if "content" not in turn else ", and no tool_calls"))
@@ -131,7 +131,7 @@ def _tool_call(call: Any, place: str) -> Any:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _part(part: Any, place: str) -> str:
+def _written(part: Any, place: str) -> str:
     """The text of one content part."""
     if isinstance(part, str):
         return part

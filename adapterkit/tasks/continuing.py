@@ -47,7 +47,7 @@ def continued(
     found_BT: Tensor = generator.generate(
         **inputs,
         generation_config=generator.generation_config,
-        stopping_criteria=StoppingCriteriaList([RowEnds(limits, stops, start, tokenizer)]),
+        stopping_criteria=StoppingCriteriaList([StopsByRow(limits, stops, start, tokenizer)]),
         logits_processor=LogitsProcessorList([*[rules] * rules.are_there, *draws]),
     )
     new = [ids[start : start + limit] for ids, limit in zip(found_BT.tolist(), limits, strict=True)]
@@ -68,7 +68,7 @@ def _facts(model: Any, inputs: dict[str, Tensor], limits: Sequence[int], ends: S
     return found
 
 
-class RowEnds(StoppingCriteria):  # type: ignore[misc]
+class StopsByRow(StoppingCriteria):  # type: ignore[misc]
     """Ends every row at its own number of new tokens, and where what is new holds one of its own texts."""
 
     def __init__(self, limits: Sequence[int], stops: Sequence[Sequence[str]], start: int, tokenizer: Any) -> None:

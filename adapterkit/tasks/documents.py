@@ -30,7 +30,7 @@ class Document(NamedTuple):
     characters: int
 
 
-class Prompt(NamedTuple):
+class WrittenPrompt(NamedTuple):
     """What an answer follows, and the texts at which it ends besides those of the task."""
 
     ids: list[int]
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
     completion: str
 
 
-class Chat(NamedTuple):
+class WrittenChat(NamedTuple):
     """The turns of a chat, and the tools that it offers."""
 
     turns: list[Turn]
@@ -107,7 +107,7 @@ class Documents:
             raise DataError(f"{len(bad)} rows are no documents", listed(bad))
         found: list[Document | None] = []
         for index, (reading, ids, completion) in enumerate(self._tokenised(rows, self._settings.end_text or "")):
-            if isinstance(reading, Chat):
+            if isinstance(reading, WrittenChat):
                 found.append(self._chat(index, reading))
             elif isinstance(reading, Pair):
                 found.append(self._pair(reading, ids, completion))
@@ -116,19 +116,21 @@ class Documents:
                 found.append(Document(whole, [True] * len(whole), len(reading) - self._unread(ids)))
         return found
 
-    def prompts(self, rows: Sequence[Row]) -> list[Prompt | None]:
+    def prompts(self, rows: Sequence[Row]) -> list[WrittenPrompt | None]:
         """What generation continues: a prompt, a beginning, or a chat up to the assistant's turn; None for the refused.
 
         Raises:
             BackboneError: a chat, and the tokenizer has no template for it.
         """
-        found: list[Prompt | None] = []
+        found: list[WrittenPrompt | None] = []
         for index, (reading, ids, _) in enumerate(self._tokenised(rows)):
-            if not isinstance(reading, Chat):
-                found.append(Prompt(self._begun(ids)))
+            if not isinstance(reading, WrittenChat):
+                found.append(WrittenPrompt(self._begun(ids)))
                 continue
             try:
-                found.append(Prompt(self._template.prompt(asked(reading.turns), reading.tools), self._template.stops))
+                found.append(
+                    WrittenPrompt(self._template.prompt(asked(reading.turns), reading.tools), self._template.stops)
+                )
             except ChatProblem as problem:
                 self.refused[index] = str(problem)
                 found.append(None)
@@ -164,7 +166,7 @@ class Documents:
 
     def _tokenised(
         self, rows: Sequence[Row], end: str = ""
-    ) -> Iterator[tuple[Chat | Pair | str, list[int], list[int]]]:
+    ) -> Iterator[tuple[WrittenChat | Pair | str, list[int], list[int]]]:
         """Every row as it is read, with the tokens of its text or prompt and of its completion, `end` behind them."""
         readings = [self._reading(row) for row in rows]
         self.alpaca += sum(is_alpaca(row) for row in rows if not is_chat(row))
@@ -178,9 +180,9 @@ class Documents:
             readings, bare_ids(self._vocabulary, known), bare_ids(self._vocabulary, completions), strict=True
         )
 
-    def _reading(self, row: Row) -> Chat | Pair | str:
+    def _reading(self, row: Row) -> WrittenChat | Pair | str:
         if is_chat(row):
-            return Chat(*chat_of(row))
+            return WrittenChat(*chat_of(row))
         answer = optional_text(row, "completion") or ""
         if not is_alpaca(row):
             prompt = optional_text(row, "prompt")
@@ -188,7 +190,7 @@ class Documents:
         if not self._chats_alpaca:
             return Pair(alpaca_prompt(row), answer)
         answers = [{"role": ASSISTANT, "content": answer}] if answer else []
-        return Chat([*alpaca_turns(row), *answers], None)
+        return WrittenChat([*alpaca_turns(row), *answers], None)
 
     def _pair(self, pair: Pair, ids: Sequence[int], completion: Sequence[int]) -> Document:
         only, known = self._settings.completions_only, self._begun(ids)
@@ -204,7 +206,7 @@ class Documents:
         """Characters of a first token that nothing predicts, since no begin token stands before it."""
         return 0 if self._begin else len(str(self._vocabulary.tokenizer.decode(list(ids[:1]))))
 
-    def _chat(self, index: int, chat: Chat) -> Document | None:
+    def _chat(self, index: int, chat: WrittenChat) -> Document | None:
         template = self._template
         try:
             learned = (template.answers if self._settings.completions_only else template.whole)(chat.turns, chat.tools)

@@ -14,7 +14,7 @@ from adapterkit.recipe import load_recipe
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of, run_python, run_shell
 
 RUN = {"python", "bash"}
-LANGUAGES = {*RUN, "yaml", "json", ""}
+LANGUAGES = {*RUN, "yaml", "json", "toml", ""}
 TRAINED_HERE = {"README.md": ("banking77",), "docs/quick-start.md": ("banking77",)}
 """Pages that train what other pages take for granted."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapterkit.tasks.continuing import RowEnds, text_before
+from adapterkit.tasks.continuing import StopsByRow, text_before
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_every_row_ends_at_its_own_limit_or_stop(tokenizer: Any) -> None:
     prompt, new = tokenizer("fox\n")["input_ids"], tokenizer("\nthe fox\n\n")["input_ids"]
     ids = torch.tensor([[*prompt, *new]] * 4)
     stops = [[], ["\n\n"], ["fox\n\nthe"], ["never", "x\n"]]
-    ends = RowEnds([len(new), 99, 99, 99], stops, len(prompt), tokenizer)
+    ends = StopsByRow([len(new), 99, 99, 99], stops, len(prompt), tokenizer)
     assert ends(ids, None).tolist() == [True, True, False, True]
     # Two candidates of every row, as beams have them; a stop that began in the prompt is none.
     early = ids[:, : len(prompt) + 1].repeat_interleave(2, dim=0)

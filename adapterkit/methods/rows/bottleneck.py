@@ -12,7 +12,7 @@ from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import BottleneckMethod
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Site, Sites
+    from adapterkit.backbone import Backbone, Site
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 
@@ -81,7 +81,7 @@ class Bottleneck(Method[BottleneckMethod]):
         for layer in layers.values():
             layer.fused = on
 
-    def why_not_joined(self, settings: BottleneckMethod, sites: Sites) -> str:
+    def why_not_joined(self, settings: BottleneckMethod, backbone: Backbone) -> str:
         """A learned scale is no module of its own."""
         return "a learned scale" if settings.scale_learned else ""
 

@@ -14,7 +14,7 @@ from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import LoraMethod
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Site, Sites
+    from adapterkit.backbone import Backbone, Site
     from adapterkit.manifest import PartFacts
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
@@ -57,13 +57,13 @@ class Lora(Method[LoraMethod]):
         if on:
             put_under(layers, sites)
 
-    def why_not_joined(self, settings: LoraMethod, sites: Sites) -> str:
+    def why_not_joined(self, settings: LoraMethod, backbone: Backbone) -> str:
         """What learns must be modules of its own that read rows alone, over weights that are the same for all."""
         if settings.dora or settings.bias != "none":
             return "LoRA with DoRA or with biases of the backbone"
         if settings.moves_weight:
             return f"initialization {settings.initialization}, which changes the backbone's weights,"
-        if any(site.path in sites.positional for site in choose(sites, settings)):
+        if any(site.path in backbone.sites.positional for site in choose(backbone.sites, settings)):
             return "LoRA on what reads the positions that all rows have in common"
         return ""
 

@@ -10,7 +10,7 @@ from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import NoMethod
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Sites
+    from adapterkit.backbone import Backbone
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 
@@ -41,7 +41,7 @@ class Nothing(Method[NoMethod]):
         """None."""
         return {}
 
-    def why_not_joined(self, settings: NoMethod, sites: Sites) -> str:
+    def why_not_joined(self, settings: NoMethod, backbone: Backbone) -> str:
         """Heads train side by side."""
         return ""
 

@@ -125,7 +125,7 @@ def _linears(x: Tensor, axis: int, members: Sequence[Any]) -> Tensor:
 
 def _check(members: Sequence[Adapted]) -> None:
     first = members[0]
-    if reason := method_of(first.method).why_not_joined(first.method, first.backbone.sites):
+    if reason := method_of(first.method).why_not_joined(first.method, first.backbone):
         raise NoLanesError(reason)
     shapes = [
         {path: p.shape for path, p in {**member.method_parameters(), **member.head_parameters()}.items()}

@@ -13,8 +13,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from adapterkit.backbone import cache_folder
 from adapterkit.backbone.cut import can_be_cut, layers_of
+from adapterkit.backbone.own_folder import cache_folder
 from adapterkit.backbone.quantisation import parameter_count
 from adapterkit.data import RowStream, group_by_length
 from adapterkit.tasks.protocol import Feature

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from adapterkit.backbone.cache_folder import open_private
+from adapterkit.backbone.own_folder import open_private
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -89,7 +89,7 @@ class Segment:
     offset: int
 
 
-class Readers:
+class SegmentReaders:
     """Open files of segments, those that were read last."""
 
     def __init__(self) -> None:

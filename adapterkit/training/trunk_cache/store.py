@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.backbone.cache_folder import private_folder, secret
+from adapterkit.backbone.own_folder import private_folder, secret
 from adapterkit.training.trunk_cache.segment import (
     SUFFIX,
     Array,
-    Readers,
     Segment,
+    SegmentReaders,
     Tagger,
     Unusable,
     open_segment,
@@ -62,7 +62,7 @@ class StateStore:
         self.folder = root / space.digest
         self.refusal = ""
         self._tagger: Tagger | None = None
-        self._readers = Readers()
+        self._readers = SegmentReaders()
         self._segments: list[Segment] = []
         self._vectors: dict[int, Array] = {}
         self._vector_bytes = 0

@@ -162,7 +162,7 @@ def test_a_prompt_that_leaves_little_room_takes_none_from_a_short_one(
         rooms = []
 
         def noting(generate: Any = generator.generate, **arguments: Any) -> Any:
-            rooms.append(arguments["max_new_tokens"])
+            rooms.extend(arguments["stopping_criteria"][0]._limits)
             return generate(**arguments)
 
         monkeypatch.setattr(generator, "generate", noting)

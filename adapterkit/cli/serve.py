@@ -26,7 +26,7 @@ def serve(
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Splits and shadows of a registry's tasks, as YAML.", show_default=False),
+        typer.Option(metavar="FILE", help="Splits of a registry's tasks, as YAML.", show_default=False),
     ] = None,
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
@@ -43,9 +43,7 @@ def serve(
         str | None,
         typer.Option(metavar="NAME", help="Make a key in the file of --keys, print it, and end.", show_default=False),
     ] = None,
-    scope: Annotated[
-        list[str] | None, typer.Option(help="Of a new key: predict, feedback, admin. Default: predict.")
-    ] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="Of a new key: predict, feedback. Default: predict.")] = None,
     certificate: Annotated[
         Path | None, typer.Option("--tls-certificate", metavar="FILE", help="For HTTPS.", show_default=False)
     ] = None,

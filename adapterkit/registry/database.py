@@ -45,9 +45,10 @@ def open_database(url: str) -> Any:
                 Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
         # Python's driver would begin a transaction at the first write only, too late for what was read before it.
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        # Only who writes takes the lock at once; who reads keeps nobody waiting.
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_begin(connection)))
     try:
-        with engine.begin() as connection:
+        with writing(engine) as connection:
             _migrate(connection)
     except DatabaseError as error:
         raise RegistryError(
@@ -56,6 +57,15 @@ def open_database(url: str) -> Any:
             "Name a database of adapterkit's own, or an empty one, that may be written.",
         ) from error
     return engine
+
+
+def writing(engine: Any) -> Any:
+    """A transaction that holds the writers' lock from its beginning."""
+    return engine.execution_options(writes=True).begin()
+
+
+def _begin(connection: Any) -> str:
+    return "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"
 
 
 def _migrate(connection: Any) -> None:

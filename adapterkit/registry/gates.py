@@ -3,9 +3,9 @@
 files        the registry's copy is whole                  always looked at, needs no model
 contract     it fits the backbone                          `adapterkit verify`
 golden rows  it answers as when it was saved               `adapterkit verify`
-compare      no worse than what the channel answers with   `adapterkit compare`
-calibration  expected calibration error within a bound     `adapterkit evaluate`
-signature    signed by a key that is trusted               `adapterkit verify`
+compare      no worse than what the channel answers with   yours
+calibration  expected calibration error within a bound     yours
+signature    signed by a key that is trusted               yours
 """
 
 from __future__ import annotations

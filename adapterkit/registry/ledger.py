@@ -8,7 +8,7 @@ from typing import Any
 
 from adapterkit.registry import times
 from adapterkit.registry.audit import Entry, chained, written_details
-from adapterkit.registry.database import refused_as_registry_error
+from adapterkit.registry.database import refused_as_registry_error, writing
 
 
 class WriterTurn:
@@ -86,7 +86,7 @@ class AuditLedger:
 
         from adapterkit.registry.tables import AUDIT, HEAD
 
-        with refused_as_registry_error(what), self._engine.begin() as connection:
+        with refused_as_registry_error(what), writing(self._engine) as connection:
             head = connection.execute(select(HEAD).with_for_update()).one()
             entry = change(WriterTurn(connection, head, self._actor))
             if entry is None:

@@ -16,7 +16,7 @@ from adapterkit.errors import AdapterkitError, ConflictError, RegistryError
 from adapterkit.manifest import MANIFEST, Manifest, dump_json, parse_manifest
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
-from adapterkit.registry.database import open_database, refused_as_registry_error
+from adapterkit.registry.database import open_database, refused_as_registry_error, writing
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
 from adapterkit.registry.ledger import AuditLedger, WriterTurn
@@ -331,7 +331,7 @@ class Registry:
 
         from adapterkit.registry.tables import FACTS
 
-        with refused_as_registry_error("the store's place"), self._engine.begin() as connection:
+        with refused_as_registry_error("the store's place"), writing(self._engine) as connection:
             known = connection.execute(select(FACTS.c.value).where(FACTS.c.name == "store")).scalar_one_or_none()
             if known is None:
                 known = default_store(self.url) if asked is None else _absolute(asked)

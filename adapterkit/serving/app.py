@@ -136,4 +136,4 @@ def _task_facts(fleet: Fleet, task: str) -> dict[str, Any]:
         arm: {"version": found.version, "artifact": found.digest, "share": route.split.get(arm, 0.0)}
         for arm, found in route.arms.items()
     }
-    return {"task": task, "kind": route.kind, "arms": arms, "shadow": route.shadow}
+    return {"task": task, "kind": route.kind, "arms": arms}

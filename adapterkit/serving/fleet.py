@@ -47,14 +47,12 @@ class Route:
         kind: its kind; of a composition with several heads their kinds.
         arms: arm -> what answers.
         split: arm -> share.
-        shadow: the arm that is asked too and never answers; None for none.
     """
 
     task: str
     kind: str
     arms: Mapping[str, Arm]
     split: Split
-    shadow: str | None = None
 
     @property
     def generates(self) -> bool:

@@ -15,7 +15,7 @@ from adapterkit.serving.fleet import Fleet
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.02
-"""How far a number of an answer may be off: what bf16 rounds, and an eighth of what would turn a label."""
+"""How far a number of an answer may be off, since a host may round otherwise than training did."""
 
 
 def check_all(fleet: Fleet) -> None:

@@ -30,7 +30,7 @@ HEADERS = {
 TOLD = (BadRowError, DataError, GenerationError, NotMountedError, RequestError, QueueFullError)
 """Errors whose words are the client's own affair. The words of others may name files, and go to the log alone."""
 
-ANYBODY = Key(name="anybody", sha256="0" * 64, scopes=("predict", "feedback", "admin"))
+ANYBODY = Key(name="anybody", sha256="0" * 64, scopes=("predict", "feedback"))
 """Who asks where no keys are needed."""
 
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapterkit.errors import ServingError
 from adapterkit.manifest import read_file, write_file
 
-Scope = Literal["predict", "feedback", "admin"]
-SCOPES: tuple[Scope, ...] = ("predict", "feedback", "admin")
+Scope = Literal["predict", "feedback"]
+SCOPES: tuple[Scope, ...] = ("predict", "feedback")
 MARK = "ak_"
 """How every key begins, so that scanners of repositories can find one that was committed."""
 
@@ -93,5 +93,5 @@ def _read(file: Path) -> list[Key]:
     except (ValueError, TypeError) as error:  # of JSON, of pydantic, of the file
         reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
         raise ServingError(
-            f"{file} cannot be read as keys", [reason], "Make one: adapterkit serve-key FILE NAME --scope predict."
+            f"{file} cannot be read as keys", [reason], "Make one: adapterkit serve --keys FILE --new-key NAME."
         ) from error

@@ -94,8 +94,7 @@ class Follower:
             return None, {}
         arms = {channel: _arm(task, version) for channel, version in found.items()}
         kind = next(iter(found.values())).kind
-        shadow = rules.shadow if rules.shadow in found else None
-        return Route(task, kind, arms, split, shadow), {arms[c].mounted: v.digest for c, v in found.items()}
+        return Route(task, kind, arms, split), {arms[c].mounted: v.digest for c, v in found.items()}
 
 
 def _arm(task: str, version: Version) -> Arm:

@@ -77,7 +77,6 @@ class Feedback(Body):
     right: bool | None = None
     answer: JsonValue = None
     label: JsonValue = None
-    id: Annotated[str, Field(max_length=200)] = ""
 
 
 class CompletionRequest(BaseModel):

@@ -3,7 +3,6 @@
 tasks:
   intent:
     split: {stable: 0.95, candidate: 0.05}
-    shadow: shadow
   ner: {}          # all by stable
 """
 
@@ -27,7 +26,6 @@ class TaskRules(BaseModel):
 
     Attributes:
         split: channel -> share; shares count relative to their sum.
-        shadow: a channel that is asked too, whose answers are compared and never given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,7 +33,6 @@ class TaskRules(BaseModel):
     split: Annotated[dict[Name, float], Field(min_length=1, max_length=16)] = Field(
         default_factory=lambda: {"stable": 1.0}
     )
-    shadow: Name | None = None
 
     @field_validator("split")
     @classmethod
@@ -46,9 +43,8 @@ class TaskRules(BaseModel):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Every channel that is asked, the shadow's too."""
-        asked = [channel for channel, share in self.split.items() if share]
-        return tuple(dict.fromkeys([*asked, *([self.shadow] if self.shadow else [])]))
+        """Every channel that is asked."""
+        return tuple(channel for channel, share in self.split.items() if share)
 
 
 class Rules(BaseModel):

@@ -58,7 +58,7 @@ def test_a_key_opens_its_scopes_alone(guarded: tuple[TestClient, dict[str, str]]
 def test_a_name_has_one_key(tmp_path: Path) -> None:
     add_key(tmp_path / "k.json", "ada", ["predict"])
     with pytest.raises(ServingError, match="has a key"):
-        add_key(tmp_path / "k.json", "ada", ["admin"])
+        add_key(tmp_path / "k.json", "ada", ["feedback"])
     (tmp_path / "k.json").write_text('[{"name": "eve"}]')
     with pytest.raises(ServingError, match="cannot be read as keys"):
         read_keys(tmp_path / "k.json")

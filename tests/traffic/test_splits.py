@@ -49,9 +49,9 @@ def test_shares_that_make_no_sense_are_refused(split: dict[str, float]) -> None:
 
 def test_rules_name_every_channel_that_is_asked(tmp_path: Any) -> None:
     file = tmp_path / "rules.yaml"
-    file.write_text("tasks:\n  intent:\n    split: {stable: 0.9, candidate: 0.1, old: 0}\n    shadow: next\n")
+    file.write_text("tasks:\n  intent:\n    split: {stable: 0.9, candidate: 0.1, old: 0}\n")
     rules = read_rules(file)
-    assert rules.of("intent").channels == ("stable", "candidate", "next")
+    assert rules.of("intent").channels == ("stable", "candidate")
     assert rules.of("anything else").split == {"stable": 1.0}
 
 

@@ -90,7 +90,8 @@ def find_repeats(rows: Rows, inputs: Sequence[str], targets: Sequence[str]) -> R
     """Rows that say the same, and those of them that are answered differently.
 
     Args:
-        inputs, targets: the columns that are compared.
+        inputs: the columns in which rows say the same.
+        targets: the columns in which they are answered differently.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(_keys(rows, inputs)):

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from adapterkit.cli import console
+from adapterkit.cli.list import show
 from adapterkit.cli.options import Folder, Json
 
 LABELS_SHOWN = 12
 
 
 def inspect(folder: Folder, as_json: Json = False) -> None:
-    """Show what an artifact is: task, labels, backbone, size, metrics and where it came from.
+    """Show what an artifact is: task, labels, backbone, size, metrics and origin; of a folder of runs, its list.
 
     $ adapterkit inspect runs/banking77
     $ adapterkit inspect runs/banking77 --json
+    $ adapterkit inspect runs
     """
     from adapterkit.manifest import open_manifest
+    from adapterkit.report.runs import find_runs, holds_runs
 
+    if holds_runs(folder):
+        show(find_runs(folder), folder, as_json=as_json)
+        return
     manifest = open_manifest(folder)
     if as_json:
         console.print_json(manifest.model_dump(mode="json", exclude_unset=True))

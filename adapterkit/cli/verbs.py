@@ -25,7 +25,10 @@ VERBS: Mapping[str, str] = {
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",
     "serve": "Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.",
-    "inspect": "Show what an artifact is: task, labels, backbone, size, metrics and where it came from.",
+    "list": "List the runs below a folder: kind, metric with its interval, size, date and backbone.",
+    "inspect": (
+        "Show what an artifact is: task, labels, backbone, size, metrics and origin; of a folder of runs, its list."
+    ),
     "verify": (
         "Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1."
     ),

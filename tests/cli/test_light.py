@@ -63,6 +63,7 @@ def test_facts_and_refusals_need_no_model(world: Path) -> None:
         (["schema"], 0, "json-schema.org"),
         (["recipes"], 0, "banking77"),
         (["inspect", artifact, "--json"], 0, '"seed": 0'),
+        (["list", str(world)], 0, "stopped at step 7"),
         (["push", artifact, "bad-name"], 1, "expected owner/name"),
         (["push", full, "me/intent"], 1, "is not an artifact that can be read"),
         (["pull", "bad-name"], 1, "no name on a hub"),

@@ -1,0 +1,48 @@
+"""`adapterkit list`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import Json
+
+if TYPE_CHECKING:
+    from adapterkit.report.runs import RunLine
+
+
+def list(  # noqa: A001 - what the verb is called
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where runs were written into.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs below a folder: kind, metric with its interval, size, date and backbone.
+
+    $ adapterkit list
+    $ adapterkit list runs/banking77-sweep --json
+    """
+    from adapterkit.report.runs import find_runs
+
+    show(find_runs(folder), folder, as_json=as_json)
+
+
+def show(lines: Sequence[RunLine], folder: Path, *, as_json: bool) -> None:
+    """Runs as a table or as JSON."""
+    if as_json:
+        console.print_json([line.to_dict() for line in lines])
+        return
+    if not lines:
+        console.say(f"No runs in {folder}.")
+        return
+    rows = [[line.name, line.state] if line.state else _cells(line) for line in lines]
+    console.print_table(rows, ("run", "kind", "method", "metric", "95 % interval", "size", "date", "backbone"))
+
+
+def _cells(line: RunLine) -> Sequence[str]:
+    metric = "–" if line.value is None else f"{line.split} {line.metric} {line.value:.4f}"
+    interval = "" if line.low is None or line.high is None else f"{line.low:.4f} – {line.high:.4f}"
+    size, date = console.readable_bytes(line.size_bytes), line.date[:16].replace("T", " ")
+    return [line.name, line.kind, line.method, metric, interval, size, date, line.backbone]

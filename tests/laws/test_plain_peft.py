@@ -1,7 +1,7 @@
 """Ten kinds of LoRA on four language models are as likely to plain PEFT as to what was saved and loaded here.
 
-The neighbour is `peft.get_peft_model` on transformers' own class, its configuration written by hand, its loop the model's
-own loss of one row at a time.
+The neighbour is `peft.get_peft_model` on transformers' own class, its configuration written by hand, its loop the
+model's own loss of one row at a time.
 """
 
 from __future__ import annotations

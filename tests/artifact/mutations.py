@@ -197,6 +197,20 @@ def poison_a_value(folder: Path, generator: random.Random) -> str:
     return f"at {position}"
 
 
+def change_values_and_sign(folder: Path, generator: random.Random) -> str:
+    """Other values, some of them huge, well signed: another adapter, which only its golden rows can tell."""
+    header, data = unpack((folder / TENSORS).read_bytes())
+    name = generator.choice([name for name in header if name != "__metadata__"])
+    begin, end = header[name]["data_offsets"]
+    way, value = generator.choice(
+        [("zero", b"\0\0"), ("huge", b"\x7f\x7f"), ("huge", b"\x00\x7e"), ("ones", b"\x80\x3f")]
+    )
+    share = generator.choice([2, (end - begin) // 2 // 2 * 2, end - begin])
+    (folder / TENSORS).write_bytes(pack(header, data[:begin] + value * (share // 2) + data[begin + share :]))
+    resign(folder)
+    return f"{way} in {share // 2} of {name}"
+
+
 def double_a_key(folder: Path, generator: random.Random) -> str:
     name = generator.choice([MANIFEST, CONFIG])
     raw = (folder / name).read_bytes()
@@ -285,7 +299,7 @@ KNOWN: tuple[tuple[str, tuple[Any, ...], tuple[Any, ...]], ...] = (
 ACTS: tuple[Callable[[Path, random.Random], str], ...] = (
     flip_a_bit, flip_a_bit_of_the_tensors_and_sign, truncate, pad, sparse, edit_json, edit_json, edit_json,
     edit_a_known_field, edit_a_known_field, edit_a_known_field, edit_header, edit_header, swap_tensors, add_a_tensor,
-    add_a_tensor, drop_a_tensor, poison_a_value, double_a_key, hostile_json, link_a_file, replace_a_file, add_a_file,
+    add_a_tensor, drop_a_tensor, poison_a_value, change_values_and_sign, double_a_key, hostile_json, link_a_file, replace_a_file, add_a_file,
     exchange_files,
 )  # fmt: skip
 

@@ -299,8 +299,8 @@ KNOWN: tuple[tuple[str, tuple[Any, ...], tuple[Any, ...]], ...] = (
 ACTS: tuple[Callable[[Path, random.Random], str], ...] = (
     flip_a_bit, flip_a_bit_of_the_tensors_and_sign, truncate, pad, sparse, edit_json, edit_json, edit_json,
     edit_a_known_field, edit_a_known_field, edit_a_known_field, edit_header, edit_header, swap_tensors, add_a_tensor,
-    add_a_tensor, drop_a_tensor, poison_a_value, change_values_and_sign, double_a_key, hostile_json, link_a_file, replace_a_file, add_a_file,
-    exchange_files,
+    add_a_tensor, drop_a_tensor, poison_a_value, change_values_and_sign, double_a_key, hostile_json, link_a_file,
+    replace_a_file, add_a_file, exchange_files,
 )  # fmt: skip
 
 

@@ -144,6 +144,10 @@ class HostClosedError(AdapterkitError, RuntimeError):
     """A host that was closed is asked for something."""
 
 
+class HostForkedError(AdapterkitError, RuntimeError):
+    """A host is asked for something in a process that was forked from the one that made it."""
+
+
 class RegistryError(AdapterkitError, ValueError):
     """A registry cannot be opened, read or written, or does not have what was asked for."""
 

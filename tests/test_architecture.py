@@ -309,6 +309,18 @@ def test_an_import_costs_what_is_used() -> None:
     assert done.stderr == ""
 
 
+def test_what_is_tidied_up_at_the_end_asks_whose_it_is() -> None:
+    """A forked child runs its parent's finalizers: what touches a file has to ask; counts of memory need not."""
+    own = {"backbone/own_process.py", "planning/dry_step.py"}
+    asking = {
+        str(file.relative_to(PACKAGE))
+        for file in source_files()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and (ast.unparse(node) == "weakref.finalize" or node.attr == "finalize")
+    }
+    assert asking == own
+
+
 def test_no_module_is_a_catch_all() -> None:
     names = [file for file in source_files() if CATCH_ALLS & {*file.relative_to(PACKAGE).with_suffix("").parts}]
     assert names == []

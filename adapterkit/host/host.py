@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from adapterkit.backbone import Backbone
 from adapterkit.data import group_by_length
-from adapterkit.errors import AdapterkitError, HostClosedError, MountError
+from adapterkit.errors import AdapterkitError, HostClosedError, HostForkedError, MountError
 from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
 from adapterkit.host.answers.computed import Computing
@@ -37,7 +38,8 @@ Asking = tuple[str, Row | str] | Row | str | AdapterkitError
 class Host:
     """One backbone with many adapters mounted. All methods may be called from many threads at once.
 
-    A call answers with what was mounted when it began, whatever is mounted, swapped or unmounted meanwhile.
+    A call answers with what was mounted when it began, whatever is mounted, swapped or unmounted meanwhile. A host
+    belongs to the process that made it: in a forked one it refuses, and closing it there leaves the parent's alone.
 
     Attributes:
         backbone: the backbone; nothing is ever attached to it, and it may be trained on meanwhile.
@@ -80,6 +82,7 @@ class Host:
         self._mounting = Mounting(backbone, self._bank, self._table)
         self._changing = Lock()
         self._closed = False
+        self._pid = os.getpid()
 
     # -- what is mounted
 
@@ -130,6 +133,7 @@ class Host:
 
     def unmount(self, name: str) -> None:
         """Take an adapter off. Calls that use it finish with it. Raises MountError where nothing is mounted there."""
+        self._check_open()
         with self._changing:
             old = self._table.pop(name, None)
         if old is None:
@@ -148,6 +152,8 @@ class Host:
 
     def close(self) -> None:
         """Forget every adapter and give back memory and disk. The backbone stays."""
+        if os.getpid() != self._pid:
+            return  # a lock may have been held at the fork, and files are the parent's
         with self._changing:
             self._closed = True
             self._table.clear()
@@ -327,6 +333,7 @@ class Host:
         Raises:
             MountError: nothing is mounted under that name.
         """
+        self._check_open()
         if isinstance(texts, str):
             raise TypeError("features takes a list of texts, found one text: write features([text])")
         carried: Carried = ()
@@ -365,6 +372,12 @@ class Host:
         return found
 
     def _check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise HostForkedError(
+                f"this host was made by process {self._pid}, and process {os.getpid()} was forked from it",
+                ["locks, threads of computation and accelerators do not outlive a fork"],
+                "Make a host in every process, after the fork: of gunicorn without --preload, or in post_fork.",
+            )
         if self._closed:
             raise HostClosedError("this host was closed", remedy="Make a new one: Host(backbone).")
 

@@ -1,8 +1,9 @@
 """The files of an artifact's folder, read without trust.
 
 A folder is opened once and its files are opened relative to it, so one read sees one folder even while a save swaps
-another into its place. Every file is read once into memory, after its size was checked, and everything is taken from
-those bytes; nothing is mapped and nothing is read twice.
+another into its place; where that save has removed the old one meanwhile, the new one is read. Every file is read once
+into memory, after its size was checked, and everything is taken from those bytes; nothing is mapped and nothing is
+read twice.
 """
 
 from __future__ import annotations
@@ -61,18 +62,27 @@ def read_folder(folder: str | Path) -> Files:
             something that an artifact does not hold.
     """
     folder = Path(folder)
-    summary = f"{folder} is not an artifact that can be read"
-    remedy = "Download or train it again."
+    files, problems, replaced = _read_once(folder)
+    if problems and replaced:
+        files, problems, _ = _read_once(folder)
+    if problems:
+        raise ArtifactError(f"{folder} is not an artifact that can be read", problems, "Download or train it again.")
+    return Files(folder, files)
+
+
+def _read_once(folder: Path) -> tuple[dict[str, bytes | bytearray], list[str], bool]:
+    """The files, what is wrong with them, and whether another folder took the place of theirs while they were read."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise ArtifactError(
-            summary, [f"{folder}: {_reason(error)}, expected a folder"], "Give the folder of an artifact."
+            f"{folder} is not an artifact that can be read",
+            [f"{folder}: {_reason(error)}, expected a folder"],
+            "Give the folder of an artifact.",
         ) from error
-    problems: list[str] = []
     content: dict[str, bytes | bytearray] = {}
     try:
-        problems += _strangers(handle)
+        problems = _strangers(handle)
         for name, limit in MAX_BYTES.items():
             try:
                 content[name] = _read(handle, name, limit)
@@ -82,11 +92,17 @@ def read_folder(folder: str | Path) -> Files:
                 problems.append(f"{name}: {_reason(error)}")
             except ArtifactError as error:
                 problems += error.problems
+        return content, problems, bool(problems) and not _stands_at(handle, folder)
     finally:
         os.close(handle)
-    if problems:
-        raise ArtifactError(summary, problems, remedy)
-    return Files(folder, content)
+
+
+def _stands_at(handle: int, folder: Path) -> bool:
+    """Whether an open folder is the one that stands at a path. While it is open, no other can get its number."""
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except OSError:
+        return True  # nothing stands there: what was found is what is said
 
 
 def read_file(path: Path, limit_bytes: int) -> bytearray:

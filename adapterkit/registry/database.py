@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,8 @@ def open_database(url: str) -> Any:
             [f"{type(error).__name__}: {str(error).splitlines()[0]}"],
             "As in sqlite:///registry.db or postgresql+psycopg://user@host/name.",
         ) from error
+    # A connection is of the process that opened it: a forked one opens its own, and leaves its parent's alone.
+    os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(engine)))
     if sqlite:
         if address.database not in (None, "", ":memory:"):
             with contextlib.suppress(OSError):  # what SQLite says then names the file
@@ -57,6 +62,11 @@ def open_database(url: str) -> Any:
             "Name a database of adapterkit's own, or an empty one, that may be written.",
         ) from error
     return engine
+
+
+def _forget_connections(engine: weakref.ref[Any]) -> None:
+    if (found := engine()) is not None:
+        found.dispose(close=False)
 
 
 def writing(engine: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import SweepError
-from adapterkit.manifest import MAX_BYTES, open_manifest, read_folder, write_folder
+from adapterkit.manifest import open_manifest, read_folder, write_folder
 from adapterkit.sweeping.checks import check_points
 from adapterkit.sweeping.definition import define_sweep
 from adapterkit.sweeping.display import SweepDisplay
@@ -177,7 +177,7 @@ def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping
         )
     artifact = folder / BEST
     there = next(point.output for point in points if point.name == best)
-    write_folder(artifact, {name: read_folder(there).content[name] for name in MAX_BYTES}, overwrite=True)
+    write_folder(artifact, read_folder(there).content, overwrite=True)
     plot_sweep(groups, folder / PICTURE, metric, title, higher_is_better=higher)
     metrics = {
         split: {name: {"value": m.value, "low": m.low, "high": m.high} for name, m in scores.items()}

@@ -321,6 +321,8 @@ def test_a_closed_host_says_so(tiny_backbones: Mapping[str, Any], folder_of: Fol
         host.predict([("intent", "x")])
     with pytest.raises(HostClosedError):
         host.mount("intent", folder_of("bert", TEXT))
+    with pytest.raises(HostClosedError):
+        host.features(["x"])
 
 
 def test_the_trunk_exists_once_and_stays_as_it_was(tiny_backbones: Mapping[str, Any], host: ak.Host) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import folder as folder_module
-from adapterkit.manifest.folder import MAX_BYTES, read_folder
+from adapterkit.manifest.atomic import write_folder
+from adapterkit.manifest.folder import MANIFEST, MAX_BYTES, read_folder
 
 
 @pytest.fixture
@@ -100,3 +101,34 @@ def test_what_is_no_folder_is_refused(tmp_path, path):
 def test_an_odd_name_is_shown_escaped(folder):
     (folder / "a\n\x1b[31m").touch()
     assert problems_of(folder)[0].startswith("a\\n\\x1b[31m: not a file")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_reader_beside_a_writer_reads_the_folder_that_stands_there(folder, tmp_path, monkeypatch, times):
+    """The old folder is removed while its first file is read. One that is replaced again meanwhile is not retried."""
+    read, left = folder_module._read, [times]
+
+    def replaced_meanwhile(handle, name, limit_bytes):
+        if name == MANIFEST and left[0]:
+            left[0] -= 1
+            fresh = {name: f"{name} {left[0]}".encode() for name in MAX_BYTES}
+            write_folder(folder, fresh, overwrite=True)
+        return read(handle, name, limit_bytes)
+
+    monkeypatch.setattr(folder_module, "_read", replaced_meanwhile)
+    if times == 1:
+        assert read_folder(folder).content == {name: f"{name} 0".encode() for name in MAX_BYTES}
+    else:
+        assert problems_of(folder) == tuple(f"{name}: missing" for name in MAX_BYTES)
+
+
+def test_a_folder_that_is_replaced_by_one_that_is_no_artifact_is_refused(folder, monkeypatch):
+    read = folder_module._read
+
+    def replaced_meanwhile(handle, name, limit_bytes):
+        if (folder / MANIFEST).exists():
+            write_folder(folder, {"thesis.txt": b"years of work"}, overwrite=True)
+        return read(handle, name, limit_bytes)
+
+    monkeypatch.setattr(folder_module, "_read", replaced_meanwhile)
+    assert problems_of(folder)[0] == "thesis.txt: not a file of an artifact; move it elsewhere"

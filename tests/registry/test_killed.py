@@ -86,6 +86,22 @@ def test_writers_killed_at_any_moment_leave_a_whole_history(opened: Registry) ->
     assert opened.version("intent", "stable").number == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_opens_connections_of_its_own(opened: Registry) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            inherited = opened._engine.pool.checkedin()
+            opened.promote("intent", "2")
+            status = inherited
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert opened.version("intent", "stable").number == 2
+    assert opened.audit()
+
+
 def test_an_entry_is_neither_changed_nor_removed(opened: Registry) -> None:
     for statement in ("UPDATE audit SET actor = 'eve'", "DELETE FROM versions"):
         with pytest.raises(DBAPIError, match="only grows"), opened._engine.begin() as connection:

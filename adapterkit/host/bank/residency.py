@@ -9,11 +9,10 @@ artifact's folder is still as it was.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-import os
 import shutil
 import tempfile
-import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapterkit.backbone.own_process import finalize_here
 from adapterkit.errors import AdapterkitError, ArtifactError
 from adapterkit.host.engine.heads import AnsweringHead
 from adapterkit.host.engine.route import Carried
@@ -107,7 +107,7 @@ class OnDisk:
         content = b"".join(chunks)
         self._size_bytes, self._checksum = len(content), zlib.crc32(content)
         path.write_bytes(content)
-        weakref.finalize(self, _forget, path)
+        finalize_here(self, path.unlink, missing_ok=True)
 
     def fetch(self) -> Loaded:
         try:
@@ -123,10 +123,6 @@ class OnDisk:
             tensors.append(memory[begin : begin + length].view(shape.dtype).view(shape.shape))
             begin += length + -length % _ALIGNED_BYTES
         return self._shape.holding(tensors)
-
-
-def _forget(path: Path) -> None:
-    path.unlink(missing_ok=True)
 
 
 class Seat:
@@ -298,18 +294,21 @@ class Bank:
     def _put_away(self, loaded: Loaded, again: Callable[[], Loaded]) -> Away:
         if self._device.type != "cpu":
             return InRam(loaded, self._device)
-        with self._lock:
-            if self._files is None:
-                self._files = Path(tempfile.mkdtemp(prefix="adapterkit-host-", dir=self._folder))
-                weakref.finalize(self, shutil.rmtree, self._files, ignore_errors=True)
-            self._written += 1
-            path = self._files / f"{os.getpid()}-{self._written}"
+        path: Path | None = None
         try:
+            with self._lock:
+                if self._files is None:
+                    self._files = Path(tempfile.mkdtemp(prefix="adapterkit-host-", dir=self._folder))
+                    finalize_here(self, shutil.rmtree, self._files, ignore_errors=True)
+                self._written += 1
+                path = self._files / str(self._written)
             return OnDisk(loaded, path, again)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink()
             raise ArtifactError(
                 "an adapter cannot leave the memory to make room for another",
-                [f"{path.parent}: {error.strerror or type(error).__name__}"],
+                [f"{error.filename or path}: {error.strerror or type(error).__name__}"],
                 "Free disk space there, name another folder, or give the host more slots.",
             ) from error

@@ -19,7 +19,6 @@ import os
 import struct
 import time
 import uuid
-import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from adapterkit.backbone.own_folder import open_private
+from adapterkit.backbone.own_process import finalize_here
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -94,7 +94,7 @@ class SegmentReaders:
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, int] = OrderedDict()
-        weakref.finalize(self, _close, self._open)
+        finalize_here(self, _close, self._open)
 
     def read(self, segment: Segment, start_token: int, states_TD: Array) -> bool:
         """Fill an array with the states from a token on. False: the file does not give them any more."""

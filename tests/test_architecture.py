@@ -69,7 +69,7 @@ WITHOUT_MODELS: dict[str, set[str]] = {
 }
 """Parts that know of no model -> what they may import besides the standard library, lazily or not."""
 
-SCORERS = {"sacrebleu", "seqeval", "rouge_score"}
+SCORERS = {"sacrebleu", "seqeval", "rouge_score", "sklearn"}
 """What metrics/ may import besides, inside functions: each of them is slow, and few tasks need it."""
 
 BROUGHT_ALONG = {"accelerate", "bitsandbytes", "datasets", "pandas", "peft", "pyarrow", "sklearn", "torchao"}

@@ -1,0 +1,26 @@
+"""Measures of a representation: rows of numbers, and what they say of labels. No torch."""
+
+from adapterkit.metrics.representations.geometry import alignment, anisotropy, rank_me, uniformity
+from adapterkit.metrics.representations.information import Codelength, info_nce, label_information, online_codelength
+from adapterkit.metrics.representations.separability import Clusters, clusters, linear_probe, neighbours
+from adapterkit.metrics.representations.similarity import debiased_cka
+from adapterkit.metrics.representations.transferability import h_score, logme, logme_regression
+
+__all__ = [
+    "Clusters",
+    "Codelength",
+    "alignment",
+    "anisotropy",
+    "clusters",
+    "debiased_cka",
+    "h_score",
+    "info_nce",
+    "label_information",
+    "linear_probe",
+    "logme",
+    "logme_regression",
+    "neighbours",
+    "online_codelength",
+    "rank_me",
+    "uniformity",
+]

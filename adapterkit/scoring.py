@@ -49,22 +49,21 @@ def score(
         outputs = outputs_of(adapted, features, batch_size=batch_size, accelerator=accelerator)
     metrics = task.score(rows, features, outputs, resamples=resamples)
     if generated and isinstance(task, GeneratingTask) and task.generated_metrics:
-        metrics = {**_score_texts(adapted, task, rows, batch_size, resamples, accelerator), **metrics}
+        texts = texts_of(adapted, rows, batch_size=batch_size, accelerator=accelerator)
+        metrics = {**task.score_texts(rows, texts, resamples=resamples), **metrics}
     return metrics
 
 
-def _score_texts(
-    adapted: Adapted,
-    task: GeneratingTask,
-    rows: Sequence[Row],
-    batch_size: int,
-    resamples: int,
-    accelerator: Accelerator | None,
-) -> dict[str, Metric]:
+def texts_of(
+    adapted: Adapted, rows: Sequence[Row], *, batch_size: int, accelerator: Accelerator | None = None
+) -> list[str]:
+    """The generated text of every group of rows (`GeneratingTask.groups`), as `outputs_of` shares work out."""
+    task = adapted.task
+    if not isinstance(task, GeneratingTask):
+        return []
     first = [rows[group[0]] for group in task.groups(rows)]
     prompts = task.encode(first, adapted.vocabulary, "predict").features
-    texts = _shared(prompts, lambda chosen: adapted.generate(chosen, batch_size=batch_size), accelerator)
-    return task.score_texts(rows, texts, resamples=resamples)
+    return _shared(prompts, lambda chosen: adapted.generate(chosen, batch_size=batch_size), accelerator)
 
 
 def _shared(items: Sequence[Any], compute: Any, accelerator: Accelerator | None) -> list[Any]:

@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "recipe": 1,
     "metrics": 1,
     "manifest": 2,
+    "records": 3,
     "backbone": 2,
     "data": 2,
     "heads": 3,
@@ -66,6 +67,7 @@ WITHOUT_MODELS: dict[str, set[str]] = {
     "recipe": {"pydantic", "pydantic_core", "yaml"},
     "metrics": {"numpy", "scipy"},
     "manifest": {"numpy", "pydantic"},
+    "records": {"pydantic"},
 }
 """Parts that know of no model -> what they may import besides the standard library, lazily or not."""
 
@@ -84,6 +86,7 @@ COSTS: dict[str, set[str]] = {
     "adapterkit.manifest": HEAVY | {"numpy"},
     "adapterkit.report": HEAVY | {"numpy"},
     "adapterkit.metrics": HEAVY | SCORERS,
+    "adapterkit.records": HEAVY | SCORERS,
     "adapterkit.training": HEAVY,
     "adapterkit.sweeping": HEAVY,
     "adapterkit.host": BROUGHT_ALONG,

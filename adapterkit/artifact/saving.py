@@ -143,7 +143,7 @@ def save(
         "data": data.model_dump(mode="json"),
         "recipe": _portable(recipe),
         "seed": seed,
-        "packages": _packages(),
+        "packages": package_versions(),
         "metrics": {
             split: {
                 name: {"value": m.value, "low": m.low, "high": m.high, **({"how": m.how} if m.how else {})}
@@ -208,7 +208,8 @@ def _portable(recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _packages() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that an answer depends on."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

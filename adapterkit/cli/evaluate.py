@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -39,14 +40,14 @@ def evaluate(
     """Score an artifact on a file of rows, with a confidence interval on every metric.
 
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
-    $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json
+    $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json > evaluation.json
     """
     from adapterkit.manifest import open_manifest
 
     open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
     from adapterkit import evaluation
 
-    metrics = evaluation.evaluate(
+    found = evaluation.record_evaluation(
         folder,
         data,
         columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
@@ -55,6 +56,17 @@ def evaluate(
         parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
     )
     if as_json:
-        console.print_json({name: console.metric_facts(metric) for name, metric in metrics.items()})
-    else:
-        console.print_table(console.metric_rows(metrics), ("metric", "value", "95 % interval"))
+        console.print_json(found.to_dict())
+        return
+    console.print_table(console.metric_rows(found.to_dict()["metrics"]), ("metric", "value", "95 % interval"))
+    if found.calibration is not None:
+        typer.echo(calibration_line(found.to_dict()["calibration"]))
+
+
+def calibration_line(found: Mapping[str, Any]) -> str:
+    """How far confidence can be trusted, in one line."""
+    nll = "" if found["nll_nats"] is None else f", negative log-likelihood {found['nll_nats']:.3f} nats"
+    return (
+        f"confidence {found['confidence']:.1%} on average, right {found['accuracy']:.1%}: "
+        f"calibration error {found['ece']:.1%}, Brier {found['brier']:.3f}{nll}"
+    )

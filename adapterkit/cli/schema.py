@@ -15,12 +15,15 @@ class File(StrEnum):
 
     RECIPE = "recipe"
     COMPOSITION = "composition"
+    EVALUATION = "evaluation"
 
 
 def schema(
-    of: Annotated[File, typer.Argument(metavar="FILE", help="recipe, or composition.")] = File.RECIPE,
+    of: Annotated[
+        File, typer.Argument(metavar="FILE", help="recipe, composition, or a record: evaluation.")
+    ] = File.RECIPE,
 ) -> None:
-    """Print the JSON schema of a recipe or a composition, for editors: fields, bounds, defaults, what they do.
+    """Print the JSON schema of a recipe, a composition or a record: fields, bounds, defaults, what they do.
 
     $ adapterkit schema > recipe.schema.json
     $ adapterkit schema composition > composition.schema.json
@@ -29,6 +32,11 @@ def schema(
         from adapterkit.compose import composition_schema
 
         console.print_json(composition_schema())
+        return
+    if of is not File.RECIPE:
+        from adapterkit.records import record_schema
+
+        console.print_json(record_schema(of.value))
         return
     from adapterkit.recipe import recipe_schema
 

@@ -47,9 +47,7 @@ VERBS: Mapping[str, str] = {
     ),
     "registry": "Keep versions of tasks: which answers, since when, on what evidence; go back in one command.",
     "recipes": "List the recipes that ship with adapterkit, or print one to start your own from.",
-    "schema": (
-        "Print the JSON schema of a recipe or a composition, for editors: fields, bounds, defaults, what they do."
-    ),
+    "schema": ("Print the JSON schema of a recipe, a composition or a record: fields, bounds, defaults, what they do."),
     "cache": "Show or remove the states of frozen layers that training keeps on the disk.",
 }
 """Verb -> how the help of its own begins. What the verb does is the function of its name in the file of its name."""

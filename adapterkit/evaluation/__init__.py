@@ -1,6 +1,6 @@
 """Evaluation: metrics of an artifact on rows, with intervals."""
 
-from adapterkit.evaluation.evaluating import evaluate
+from adapterkit.evaluation.evaluating import evaluate, record_evaluation
 from adapterkit.scoring import score
 
-__all__ = ["evaluate", "score"]
+__all__ = ["evaluate", "record_evaluation", "score"]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import open_artifact
 from adapterkit.artifact.loading import find_backbone
+from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
-from adapterkit.data.problems import unusable_note
-from adapterkit.evaluation.rows import read_for, rows_for
-from adapterkit.metrics import Metric
-from adapterkit.scoring import score
+from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
+from adapterkit.metrics import Metric, calibration
+from adapterkit.records import CalibrationRecord, EvaluationRecord, MetricRecord, RowsUsed
 
-logger = logging.getLogger(__name__)
+SEED = 0
+"""Of every resampling: the same rows give the same intervals."""
 
 
 def evaluate(
@@ -45,21 +45,49 @@ def evaluate(
         ArtifactError, ContractError, BackboneError: the artifact or its backbone cannot be used.
         DataError: the data cannot be read, or no row can be used.
     """
+    outcome, _ = _outcome(artifact, data, backbone, columns, data_root, batch_size, parts)
+    return outcome.metrics(resamples=resamples, seed=SEED)
+
+
+def record_evaluation(
+    artifact: str | Path,
+    data: Any = None,
+    *,
+    backbone: Backbone | str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    data_root: str | Path | None = None,
+    batch_size: int = 64,
+    resamples: int = 1000,
+    parts: Mapping[str, str | Path] | None = None,
+) -> EvaluationRecord:
+    """All that `evaluate` finds, each label and the calibration too, as a record that names everything behind it.
+
+    Arguments and errors as those of `evaluate`. The same arguments give the same record.
+    """
+    outcome, used = _outcome(artifact, data, backbone, columns, data_root, batch_size, parts)
+    judged = outcome.judged()
+    measured = None if judged is None else calibration(judged)
+    return EvaluationRecord(
+        made_with=package_versions(),
+        seed=SEED,
+        answering=outcome.answering,
+        data=used,
+        resamples=resamples,
+        metrics={name: MetricRecord.of(m) for name, m in outcome.metrics(resamples=resamples, seed=SEED).items()},
+        labels=EvaluationRecord.of_labels(outcome.by_label()),
+        calibration=None if measured is None else CalibrationRecord.of(measured),
+    )
+
+
+def _outcome(
+    artifact: str | Path,
+    data: Any,
+    backbone: Backbone | str | Path | None,
+    columns: Mapping[str, str] | None,
+    root: str | Path | None,
+    batch_size: int,
+    parts: Mapping[str, str | Path] | None,
+) -> tuple[Outcome, RowsUsed]:
     opened = open_artifact(artifact, parts=parts)
-    if data is None or isinstance(data, str | Path):
-        source = None if data is None else str(data)
-        rows = read_for(opened, source, columns=columns, root=data_root)
-    else:
-        rows = rows_for(opened, data, columns=columns)
-    for note in rows.reading.notes:
-        logger.warning("%s: %s", rows.source, note)
-    checked = opened.task.check_rows(rows, "score")
-    if checked.problems:
-        logger.warning(unusable_note(rows.source, len(rows), checked.problems))
-    for note in opened.task.notes(checked.rows):
-        logger.warning("%s: %s", rows.source, note)
-    with opened.adapted(find_backbone(opened, backbone)) as adapted:
-        encoded = adapted.task.encode(checked.rows, adapted.vocabulary, "score")
-        for note in encoded.notes:
-            logger.warning("%s", note)
-        return score(adapted, checked.rows, encoded.features, batch_size=batch_size, resamples=resamples)
+    rows, used = rows_to_answer(opened, data, columns=columns, root=root)
+    return answer_rows(opened, rows, find_backbone(opened, backbone), batch_size=batch_size), used

@@ -1,5 +1,6 @@
 """Metrics, from plain numbers and texts. No torch is imported here, and a scoring library only when it scores."""
 
+from adapterkit.metrics.calibration import Calibration, Judged, calibration, judged, judged_classes
 from adapterkit.metrics.classification import (
     accuracy,
     confusion_statistics,
@@ -16,7 +17,9 @@ from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, entit
 
 __all__ = [
     "ENTITY_METRICS",
+    "Calibration",
     "Formula",
+    "Judged",
     "LabelScore",
     "Metric",
     "Statistics",
@@ -24,11 +27,14 @@ __all__ = [
     "bootstrap",
     "bootstrap_weighted",
     "both_tags",
+    "calibration",
     "confusion_statistics",
     "entities",
     "entity_scores",
     "entity_statistics",
     "is_iob2",
+    "judged",
+    "judged_classes",
     "macro_f1",
     "mcc",
     "multi_label",

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import LabelScore, Metric, multi_label_scores
+from adapterkit.metrics import Judged, LabelScore, Metric, judged, multi_label_scores
 from adapterkit.metrics import classification as scores
 from adapterkit.tasks.checked_rows import listed
 from adapterkit.tasks.labels import (
@@ -142,6 +142,16 @@ class MultiLabel(TextProblem):
 
     def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
         return multi_label_scores(self.labels, read, predicted_NC >= THRESHOLD)
+
+    def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged:
+        gold_NC, smallest = np.asarray(read) > 0, np.finfo(np.float64).eps
+        given_NC = np.where(gold_NC, predicted_NC, 1 - predicted_NC)
+        right_N = (gold_NC == (predicted_NC >= THRESHOLD)).all(axis=1)
+        return judged(
+            np.maximum(predicted_NC, 1 - predicted_NC).prod(axis=1),
+            right_N,
+            -np.log(np.maximum(given_NC, smallest)).sum(axis=1),
+        )
 
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
         return scores.multi_label(np.asarray(read), predicted_NC >= THRESHOLD, resamples, seed)

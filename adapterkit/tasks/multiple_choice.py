@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapterkit.data import as_rows
 from adapterkit.errors import DataError
-from adapterkit.metrics import Metric, bootstrap, ratio
+from adapterkit.metrics import Judged, Metric, bootstrap, judged_classes, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
@@ -228,6 +228,12 @@ class MultipleChoice(UnlabelledTask):
         statistics_NS = np.stack([right_N, np.ones(len(right_N))], axis=1)
         formulas = {"accuracy": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}
         return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
+
+    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged:
+        share_NK = np.zeros((len(outputs), max(map(len, outputs), default=1)))
+        for row, output in enumerate(outputs):
+            share_NK[row, : len(output)] = output
+        return judged_classes(share_NK, self._labels(rows))
 
     def _labels(self, rows: Sequence[Row]) -> list[int]:
         asked = self.settings.right_choice

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.metrics import LabelScore, Metric
+from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
@@ -305,6 +305,13 @@ class Task(ABC):
     ) -> dict[str, LabelScore]:
         """How well each label, or type of entity, is answered; {} without labels. Arguments as those of `score`."""
         return {}
+
+    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged | None:
+        """How sure each row's answer was, and whether it was right as a whole; arguments as those of `score`.
+
+        None where answers are numbers or generated texts: no probability is given to them.
+        """
+        return None
 
     def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Task:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""

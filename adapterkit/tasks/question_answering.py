@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Metric, bootstrap, ratio
+from adapterkit.metrics import Judged, Metric, bootstrap, judged, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
@@ -176,7 +176,7 @@ class QuestionAnswering(Task):
     ) -> dict[str, Metric]:
         """Exact match and F1 as SQuAD defines them, in [0, 1]."""
         texts = [answer["answer"] for answer in self.predictions(rows, features, outputs)]
-        golds = [[text for text, _ in gold_answers(row.get("answers")) or []] or [""] for row in rows]
+        golds = _accepted(rows)
         statistics_NS = np.array(
             [
                 (max(f1(text, gold) for gold in accepted), max(exact_match(text, gold) for gold in accepted), 1.0)
@@ -189,14 +189,21 @@ class QuestionAnswering(Task):
         }
         return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
 
+    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged:
+        answers = self.predictions(rows, features, outputs)
+        right = [
+            any(exact_match(answer["answer"], gold) for gold in accepted)
+            for answer, accepted in zip(answers, _accepted(rows), strict=True)
+        ]
+        return judged([min(1.0, answer["probability"]) for answer in answers], right)
+
     def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> QuestionAnswering:
         """The task with the threshold that gives the best F1 on these rows."""
         if not self.unanswerable:
             return self
         always = replace(self, unanswerable=False).predictions(rows, features, outputs)
         gaps, gains, empties = [], [], []
-        for row, answer in zip(rows, always, strict=True):
-            golds = [text for text, _ in gold_answers(row.get("answers")) or []] or [""]
+        for golds, answer in zip(_accepted(rows), always, strict=True):
             gaps.append(answer["null_score"] - answer["score"])
             gains.append(max(f1(answer["answer"], gold) for gold in golds))
             empties.append(float(golds == [""]))
@@ -219,6 +226,11 @@ class QuestionAnswering(Task):
         if self.unanswerable and null - candidates[0]["score"] > self.threshold:
             answer |= {"answer": "", "start": None, "stop": None, "probability": shares[-1]}
         return answer
+
+
+def _accepted(rows: Sequence[Row]) -> list[list[str]]:
+    """The right answers of every row; "" alone where no answer is the right one."""
+    return [[text for text, _ in gold_answers(row.get("answers")) or []] or [""] for row in rows]
 
 
 def _merged(features: Sequence[Feature], outputs: Sequence[Span]) -> tuple[float, list[tuple[float, int, int]]]:

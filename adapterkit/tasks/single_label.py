@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import LabelScore, Metric, single_label_scores
+from adapterkit.metrics import Judged, LabelScore, Metric, judged_classes, single_label_scores
 from adapterkit.metrics import classification as scores
 from adapterkit.tasks.labels import (
     NO_LABEL,
@@ -105,6 +105,9 @@ class SingleLabel(TextProblem):
 
     def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
         return single_label_scores(self.labels, read, predicted_NC.argmax(axis=1))
+
+    def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged:
+        return judged_classes(predicted_NC, read)
 
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
         return scores.single_label(read, predicted_NC.argmax(axis=1), self.classes, resamples, seed)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import LabelScore, Metric
+from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
@@ -189,6 +189,9 @@ class TextClassification(Task):
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
     ) -> dict[str, LabelScore]:
         return self._problem.by_label(self._labels(rows), self._predicted(outputs))
+
+    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged | None:
+        return self._problem.judge(self._labels(rows), self._predicted(outputs))
 
     def _predicted(self, outputs: Sequence[Any]) -> Any:
         """(N, C), of the features' outputs."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapterkit.metrics import LabelScore, Metric
+from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.tasks.labels import Wanted
 from adapterkit.tasks.values import Loss
 
@@ -109,6 +109,10 @@ class TextProblem(ABC):
     def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
         """How well each label is answered."""
         return {}
+
+    def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged | None:
+        """How sure each answer was, and whether it was right."""
+        return None
 
     @abstractmethod
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from adapterkit.errors import DataError
 from adapterkit.metrics import (
     ENTITY_METRICS,
+    Judged,
     LabelScore,
     Metric,
     bootstrap,
@@ -26,6 +28,7 @@ from adapterkit.metrics import (
     entity_scores,
     entity_statistics,
     is_iob2,
+    judged,
     ratio,
     single_label_scores,
 )
@@ -279,6 +282,15 @@ class TokenClassification(Task):
         words = ([classes[tag] for row in tagged for tag in row] for tagged in (gold, predicted))
         return single_label_scores(self.labels, *words)
 
+    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Tagged]) -> Judged:
+        nats_N = np.zeros(len(rows))
+        for feature, output in zip(features, outputs, strict=True):
+            nats_N[feature.row] += output.loss_nats
+        gold = [[self.labels[place] for place in row] for row in self._classes(rows)]
+        answers = self._tags(rows, features, outputs)
+        right = [tags == wanted for (tags, _), wanted in zip(answers, gold, strict=True)]
+        return judged([_confidence(scores) for _, scores in answers], right, nats_N)
+
     def _tags(
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Tagged]
     ) -> list[tuple[list[str], list[float]]]:
@@ -316,6 +328,11 @@ class TokenClassification(Task):
         if metric in ENTITY_METRICS and all(place == outside for row in self._classes(rows) for place in row):
             return "loss", f"they hold no entity, so that every state has an {metric} of 0"
         return metric, ""
+
+
+def _confidence(scores: Sequence[float]) -> float:
+    """The probability of all tags together. Words without a sub-token, whose tag nobody predicts, take no part."""
+    return math.prod(score for score in scores if score)
 
 
 def _losses(logits_BTC: Tensor, labels_BT: Tensor | None) -> tuple[list[float], list[int]]:

@@ -17,6 +17,7 @@ import adapterkit as ak
 from adapterkit.backbone import Backbone
 from adapterkit.cli.app import app
 from adapterkit.cli.predict import one_line
+from adapterkit.records import EvaluationRecord
 
 # Accelerate warns where a run has no tracker, which is what the recipe below asks for.
 pytestmark = pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")
@@ -200,8 +201,20 @@ def test_lines_that_cannot_be_answered_are_named(world: World, given: str, probl
 
 
 def test_the_rows_of_the_recipe_are_scored_where_no_file_is_named(world: World) -> None:
-    scored = json.loads(world.run("evaluate", str(world.artifact), "--json").stdout)
-    assert scored == json.loads(world.trained.stdout)["metrics"]["test"]
+    first = world.run("evaluate", str(world.artifact), "--json").stdout
+    assert first == world.run("evaluate", str(world.artifact), "--json").stdout
+    scored = EvaluationRecord.model_validate_json(first).to_dict()
+    assert scored == json.loads(first)
+    metrics = json.loads(world.trained.stdout)["metrics"]["test"]
+    told = {name: {**metric, "higher_is_better": True, "how": ""} for name, metric in metrics.items()}
+    assert scored["metrics"] == told
+    manifest = json.loads((world.artifact / "adapterkit.json").read_text())
+    assert scored["answering"]["sha256"] == manifest["sha256"]
+    assert scored["answering"]["fingerprint"] == manifest["backbone"]["fingerprint"]
+    assert scored["data"]["digest"] == manifest["data"]["digests"]["test"]
+    assert str(world.root) not in first.replace(scored["data"]["source"], "").replace(
+        scored["answering"]["backbone"], ""
+    )
 
 
 def test_a_file_is_scored_into_a_table(world: World) -> None:

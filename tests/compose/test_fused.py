@@ -155,7 +155,7 @@ def test_from_recipe_to_answers_on_the_command_line(parts: Path, tmp_path: Path,
     assert "2 parts, every digest right" in " ".join(run("verify", str(tmp_path / "fused"), *options).split())
     test = tmp_path / "text-classification-test.jsonl"
     scored = json.loads(run("evaluate", str(tmp_path / "fused"), "--data", str(test), "--json", *options))
-    assert 0 <= scored["accuracy"]["value"] <= 1
+    assert 0 <= scored["metrics"]["accuracy"]["value"] <= 1
     answers = run("predict", str(tmp_path / "fused"), str(test), "--json", *options).splitlines()
     assert len(answers) == 12
     refused = CliRunner().invoke(app, ["predict", str(tmp_path / "fused"), str(test)])

@@ -1,0 +1,18 @@
+"""Every kind of record by its name, and its JSON schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from adapterkit.records.evaluation import EvaluationRecord
+from adapterkit.records.record import Record
+
+RECORDS: Mapping[str, type[Record]] = MappingProxyType({"evaluation": EvaluationRecord})
+"""Name, as `adapterkit schema` takes it -> kind of record."""
+
+
+def record_schema(name: str) -> dict[str, Any]:
+    """The JSON schema of a record. Raises KeyError for an unknown name."""
+    return RECORDS[name].model_json_schema(by_alias=True)

@@ -235,8 +235,7 @@ def host_floor(module: str) -> int:
 
 
 def test_inside_the_host_imports_only_go_down_too() -> None:
-    folders = {path.name for path in (PACKAGE / "host").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(HOST_FLOORS)
+    assert {path.parent.name for path in (PACKAGE / "host").glob("*/__init__.py")} == set(HOST_FLOORS)
     wrong = [
         str(found)
         for found in all_imports()
@@ -368,8 +367,7 @@ def test_every_module_says_what_it_is() -> None:
 
 
 KNOW_KINDS = ("recipe", "survey", "tasks", "demo")
-"""Who may name a kind: the table of kinds, the survey that guesses it from rows, the tasks themselves, and the demo,
-whose jobs are recipes."""
+"""Who may name a kind: their table, the survey that guesses one, the tasks, and the demo, whose jobs are recipes."""
 
 
 def kinds_named_by(file: Path) -> list[str]:
@@ -386,7 +384,7 @@ def kinds_named_by(file: Path) -> list[str]:
 def test_only_the_table_of_kinds_and_the_tasks_know_a_kind_by_its_name() -> None:
     named = [line for file in source_files() if own_room(file) not in KNOW_KINDS for line in kinds_named_by(file)]
     assert named == []
-    assert kinds_named_by(PACKAGE / "recipe" / "kinds.py")
+    assert kinds_named_by(PACKAGE / "recipe/kinds.py")
 
 
 def test_kinds_stand_in_tuples_only_in_their_table() -> None:

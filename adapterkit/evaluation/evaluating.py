@@ -11,7 +11,7 @@ from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
 from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
-from adapterkit.metrics import Metric, calibration
+from adapterkit.metrics import Metric, measure_calibration
 from adapterkit.records import CalibrationRecord, EvaluationRecord, MetricRecord, RowsUsed
 
 SEED = 0
@@ -66,7 +66,7 @@ def record_evaluation(
     """
     outcome, used = _outcome(artifact, data, backbone, columns, data_root, batch_size, parts)
     judged = outcome.judged()
-    measured = None if judged is None else calibration(judged)
+    measured = None if judged is None else measure_calibration(judged)
     return EvaluationRecord(
         made_with=package_versions(),
         seed=SEED,

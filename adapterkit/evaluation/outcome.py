@@ -14,7 +14,7 @@ from adapterkit.data import Rows, as_rows
 from adapterkit.data.problems import unusable_note
 from adapterkit.evaluation.rows import read_for, rows_for
 from adapterkit.metrics import Judged, LabelScore, Metric
-from adapterkit.records import Answering, RowsUsed
+from adapterkit.records import Answerer, RowsUsed
 from adapterkit.scoring import outputs_of, texts_of
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Task
 
@@ -36,7 +36,7 @@ class Outcome:
         texts: the generated text of each row's group; None where no metric wants one.
     """
 
-    answering: Answering
+    answering: Answerer
     task: Task
     rows: Rows
     features: Sequence[Feature]
@@ -113,4 +113,4 @@ def answer_rows(opened: Artifact, rows: Rows, backbone: Backbone, *, batch_size:
             }
             texts = [of_row[row] for row in range(len(rows))]
         dtype = backbone.quantised or str(adapted.compute_dtype).removeprefix("torch.")
-        return Outcome(Answering.of(opened.manifest, dtype), task, rows, encoded.features, outputs, texts)
+        return Outcome(Answerer.of(opened.manifest, dtype), task, rows, encoded.features, outputs, texts)

@@ -1,6 +1,6 @@
 """Metrics, from plain numbers and texts. No torch is imported here, and a scoring library only when it scores."""
 
-from adapterkit.metrics.calibration import Calibration, Judged, calibration, judged, judged_classes
+from adapterkit.metrics.calibration import Calibration, Judged, judged, judged_classes, measure_calibration
 from adapterkit.metrics.classification import (
     accuracy,
     confusion_statistics,
@@ -27,7 +27,6 @@ __all__ = [
     "bootstrap",
     "bootstrap_weighted",
     "both_tags",
-    "calibration",
     "confusion_statistics",
     "entities",
     "entity_scores",
@@ -37,6 +36,7 @@ __all__ = [
     "judged_classes",
     "macro_f1",
     "mcc",
+    "measure_calibration",
     "multi_label",
     "multi_label_scores",
     "ratio",

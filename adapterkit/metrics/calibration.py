@@ -157,7 +157,7 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     return sum(one.items * abs(one.confidence - one.accuracy) for one in bins) / items
 
 
-def calibration(found: Judged, bins: int = BINS) -> Calibration | None:
+def measure_calibration(found: Judged, bins: int = BINS) -> Calibration | None:
     """How well confidence tells the truth; None where there is no answer to judge."""
     if not len(found.confidence):
         return None

@@ -1,12 +1,12 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
 from adapterkit.records.evaluation import CalibrationRecord, EvaluationRecord, MetricRecord
-from adapterkit.records.record import Answering, Record, RowsUsed, read_record
+from adapterkit.records.record import Answerer, Record, RowsUsed, read_record
 from adapterkit.records.schema import RECORDS, record_schema
 
 __all__ = [
     "RECORDS",
-    "Answering",
+    "Answerer",
     "CalibrationRecord",
     "EvaluationRecord",
     "MetricRecord",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from adapterkit.metrics import LabelScore, Metric
 from adapterkit.metrics.calibration import Calibration
-from adapterkit.records.record import Answering, Number, Record, RowsUsed, Values
+from adapterkit.records.record import Answerer, Number, Record, RowsUsed, Values
 
 
 class MetricRecord(Values):
@@ -85,7 +85,7 @@ class EvaluationRecord(Record):
     """
 
     form: Literal["adapterkit.evaluation/1"] = Field("adapterkit.evaluation/1", alias="schema")
-    answering: Answering
+    answering: Answerer
     data: RowsUsed
     resamples: int
     metrics: dict[str, MetricRecord]

@@ -29,7 +29,7 @@ class Values(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Answering(Values):
+class Answerer(Values):
     """An artifact and the backbone under it.
 
     Attributes:

@@ -12,6 +12,7 @@ Start both on an idle machine.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -63,7 +64,8 @@ def plain_script(data: Path, epochs: int, bf16: bool) -> list[tuple[float, float
     """Seconds of training and test accuracy after every epoch."""
     source = local_copy(NAME) or NAME
     tokenizer = AutoTokenizer.from_pretrained(source)
-    parts = {name: list(read_journal(data / f"{name}.jsonl")) for name in ("train", "test")}
+    files = {name: data / f"{name}.jsonl" for name in ("train", "test")}
+    parts = {name: [json.loads(row) for row in file.open(encoding="utf-8")] for name, file in files.items()}
     labels = sorted({row["label"] for row in parts["train"]})
     sets = {}
     for name, rows in parts.items():
@@ -114,7 +116,7 @@ def with_adapterkit(data: Path, epochs: int) -> list[tuple[float, float]]:
                 f"output={folder}/run",
             ],
         )
-        events = list(read_journal(Path(folder) / "run" / "training" / "journal.jsonl"))
+        events = read_journal(Path(folder) / "run" / "training" / "journal.jsonl")
     curve, seconds = [], 0.0
     for event in events:
         if event["event"] == "step":

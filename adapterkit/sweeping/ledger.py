@@ -5,21 +5,24 @@
     rungs.jsonl      scores at which points were compared while they were trained (successive halving)
     results.jsonl    one line for every point that is done
 
-A line is written in one piece and flushed to the disk, and a line that a crash has cut off is dropped.
+A line is flushed to the disk; one that a crash has cut off, or that is no record, is left out.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from adapterkit.errors import OutputError, SweepError
+from pydantic import BaseModel, ConfigDict
+
+from adapterkit.errors import ArtifactError, OutputError, SweepError
+from adapterkit.manifest import parse_object, write_file
+from adapterkit.manifest.record_lines import append_record, read_records
 
 DEFINITION, RESULTS, RUNGS, PICTURE, BEST, LOCK = (
     "sweep.json",
@@ -29,6 +32,36 @@ DEFINITION, RESULTS, RUNGS, PICTURE, BEST, LOCK = (
     "best",
     ".lock",
 )
+
+
+class _Rung(BaseModel):
+    """What is read of a line of rungs.jsonl."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    rung: int
+    point: str
+    metric: str
+    higher_is_better: bool
+    value: float | None
+    steps: int
+    seconds: float
+
+
+class _Result(BaseModel):
+    """What is read of a line of results.jsonl."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    point: str
+    status: Literal["done", "failed", "halved"]
+    metric: str
+    higher_is_better: bool
+    value: float | None
+    steps: int
+    seconds: float
+    rows_key: str
+    digests: dict[str, str]
+    backbone_key: str
+    fingerprint: str | None
 
 
 class Ledger:
@@ -58,14 +91,15 @@ class Ledger:
             )
 
     def begin(self, definition: Mapping[str, Any]) -> None:
-        """Write the definition, unless it stands there."""
+        """Write the definition, unless it stands there. Raises OutputError where the disk refuses."""
         if not (self.folder / DEFINITION).is_file():
-            _write(self.folder / DEFINITION, json.dumps(definition, indent=1, ensure_ascii=False) + "\n")
+            text = json.dumps(definition, indent=1, ensure_ascii=False) + "\n"
+            write_file(self.folder / DEFINITION, text.encode())
 
     def _compare(self, path: Path, wanted: Mapping[str, Any]) -> None:
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            there = parse_object(path.read_bytes(), path.name)
+        except (OSError, ArtifactError) as error:
             raise SweepError(f"{path} cannot be read", [str(error)], "Begin anew: --overwrite.") from error
         differences = sorted(_differences(there, json.loads(json.dumps(wanted))))
         if differences:
@@ -77,19 +111,20 @@ class Ledger:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Point -> its line in results.jsonl."""
-        return {line["point"]: line for line in _lines(self.folder / RESULTS)}
+        return {line["point"]: line for line in read_records(self.folder / RESULTS, _Result.model_validate)}
 
     def rungs(self) -> dict[tuple[int, str], dict[str, Any]]:
         """(rung, point) -> its line in rungs.jsonl."""
-        return {(line["rung"], line["point"]): line for line in _lines(self.folder / RUNGS)}
+        lines = read_records(self.folder / RUNGS, _Rung.model_validate)
+        return {(line["rung"], line["point"]): line for line in lines}
 
     def add_result(self, line: Mapping[str, Any]) -> None:
-        """A point is done."""
-        _append(self.folder / RESULTS, line)
+        """A point is done. Raises OutputError where the disk refuses."""
+        append_record(self.folder / RESULTS, line)
 
     def add_rung(self, line: Mapping[str, Any]) -> None:
-        """A point was scored while it was trained."""
-        _append(self.folder / RUNGS, line)
+        """A point was scored while it was trained. Raises OutputError where the disk refuses."""
+        append_record(self.folder / RUNGS, line)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -119,41 +154,3 @@ def _differences(there: Any, wanted: Any, path: str = "") -> Iterator[str]:
             yield from _differences(there.get(key), wanted.get(key), f"{path}.{key}" if path else str(key))
     elif there != wanted:
         yield f"{path}: begun with {json.dumps(there)}, found {json.dumps(wanted)}"
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for text in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            yield json.loads(text)
-        except ValueError:  # cut off by a crash
-            continue
-
-
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    before = path.read_bytes() if path.is_file() else b""
-    start = b"\n" if before and not before.endswith(b"\n") else b""
-    with path.open("ab") as file:
-        file.write(start + json.dumps(_finite(line), ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write(path: Path, text: str) -> None:
-    """A file appears whole or not at all."""
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word for NaN and infinity, so they become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

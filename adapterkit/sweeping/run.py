@@ -183,5 +183,9 @@ def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping
         split: {name: {"value": m.value, "low": m.low, "high": m.high} for name, m in scores.items()}
         for split, scores in open_manifest(artifact).metrics.items()
     }
-    in_order = {point.name: results[point.name] for point in points if point.name in results}
+    in_order = {
+        point.name: {**results[point.name], "settings": dict(point.settings)}
+        for point in points
+        if point.name in results
+    }
     return SweepResult(folder, metric, in_order, groups, best, artifact, metrics, folder / PICTURE)

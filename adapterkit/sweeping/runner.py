@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from adapterkit.errors import DivergedError, SweepError, TrainingError
@@ -234,6 +233,5 @@ def _spent(point: Point) -> tuple[int, float]:
     return (steps[-1]["step"] if steps else 0), sum(event["seconds"] or 0.0 for event in steps)
 
 
-def _journal(point: Point) -> list[Mapping[str, Any]]:
-    path: Path = point.output / RUN_FOLDER / "journal.jsonl"
-    return list(read_journal(path)) if path.is_file() else []
+def _journal(point: Point) -> list[dict[str, Any]]:
+    return read_journal(point.output / RUN_FOLDER / "journal.jsonl")

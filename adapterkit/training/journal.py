@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
+from adapterkit.manifest import write_file
+from adapterkit.manifest.record_lines import cannot_be_written, lines_of, read_records, write_whole
+
+
+class _Event(BaseModel):
+    """What is read of an event of any kind."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    event: str
+    step: NonNegativeInt = 0
+
+
+class _Begin(_Event):
+    trunk_cache: str | None = None
+
+
+class _Step(_Event):
+    step: NonNegativeInt
+    loss: float
+    seconds: float
+
+
+class _Validation(_Event):
+    step: NonNegativeInt
+    metrics: dict[str, float | None]
+    kept: bool
+
+
+_KINDS: dict[str, type[_Event]] = {"begin": _Begin, "step": _Step, "validation": _Validation}
 
 
 class Journal:
@@ -19,26 +49,41 @@ class Journal:
         Args:
             path: its file; None writes nothing, as all processes but the first do.
             resume_after: keep the events up to this step; None begins a new journal.
+
+        Raises:
+            OutputError: it cannot be read or written.
         """
-        self._file = None
+        self._path, self._handle = path, -1
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
-        if resume_after is not None and path.is_file():
+        if resume_after is not None:
             kept = [event for event in read_journal(path) if event.get("step", 0) <= resume_after]
-        path.write_text("".join(_line(event) for event in kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, lines_of(kept))
+            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
 
     def write(self, event: str, **values: Any) -> None:
-        """Add one event. JSON has no word for NaN and infinity, so they become null."""
-        if self._file is not None:
-            self._file.write(_line({"event": event, **values}))
+        """Add one event. JSON has no word for NaN and infinity, so they become null.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        if self._path is None:
+            return
+        try:
+            write_whole(self._handle, lines_of([{"event": event, **values}]))
+        except OSError as error:
+            raise cannot_be_written(self._path, error) from error
 
     def close(self) -> None:
         """End the journal."""
-        if self._file is not None:
-            self._file.close()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     def __enter__(self) -> Journal:
         return self
@@ -49,24 +94,10 @@ class Journal:
         self.close()
 
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a journal; a last line that a crash cut off is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return
-        if isinstance(event, dict):
-            yield event
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The events of a journal, none where there is no journal; see `read_records`."""
+    return read_records(path, _check)
 
 
-def _line(event: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(event), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+def _check(value: Any) -> None:
+    _KINDS.get(_Event.model_validate(value).event, _Event).model_validate(value)

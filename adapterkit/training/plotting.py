@@ -19,7 +19,7 @@ def plot_run(journal: Path, picture: Path, metric: str, title: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    events = list(read_journal(journal))
+    events = read_journal(journal)
     losses = [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
     validations = [event for event in events if event["event"] == "validation"]
     scores = [

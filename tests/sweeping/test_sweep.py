@@ -220,8 +220,10 @@ def test_a_sweep_that_was_killed_goes_on(done: tuple[Any, Any], tmp_path: Path) 
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with results.open("a") as torn:
-        torn.write('{"point": "learn')  # as a crash in the middle of writing leaves it
+    with results.open("ab") as torn:
+        torn.write(b'{"point": "learn\xc3')  # as a crash in the middle of a character leaves it
+    strange = '[]\n{"point": "learning_rate=0.02,seed=1"}\n{"point": 1, "status": "done"}\n'
+    results.write_bytes(strange.encode() + results.read_bytes())  # and what was never written here
     again = swept(plan, overrides=[f"output={folder}"])
     assert again.best == whole.best
     for name in whole.points:

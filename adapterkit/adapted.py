@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,13 @@ from adapterkit.methods.table import attach
 from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
 from adapterkit.tasks.continuing import continued
+from adapterkit.tasks.finite import no_numbers, without_lost
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Task, Vocabulary
 
 if TYPE_CHECKING:
     from adapterkit.methods.attachment import Attachment
+
+T = TypeVar("T")
 
 PREFIX = "base_model.model."
 """What PEFT puts before every path in a model's file."""
@@ -212,34 +215,67 @@ class Adapted(nn.Module):
     # -- answering
 
     def outputs(self, features: Sequence[Feature], *, batch_size: int = 64) -> list[Any]:
-        """The task's small output of every feature, in their order; longest first inside, so that little is padded."""
+        """The task's small output of every feature, in their order; longest first inside, so that little is padded.
+
+        Raises:
+            NotFiniteError: rows of which the logits are not finite.
+        """
+        return _all_finite(features, *self._outputs(features, batch_size))
+
+    def _outputs(self, features: Sequence[Feature], batch_size: int) -> tuple[list[Any], set[int]]:
+        """Outputs, and which of them mean nothing, since their logits are not finite."""
         found: dict[int, Any] = {}
+        lost: set[int] = set()
         with self._answering():
             for chosen in group_by_length([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
                 batch = self.task.collate([features[i] for i in chosen], self.vocabulary).to(self.backbone.device)
-                logits = self(batch.inputs, self.task.answered(batch))
+                at_BT = self.task.answered(batch)
+                logits, places = without_lost(self(batch.inputs, at_BT), batch, at_BT)
+                lost.update(chosen[place] for place in places)
                 found.update(zip(chosen, self.task.outputs(logits, batch), strict=True))
-        return [found[index] for index in range(len(features))]
+        return [found[index] for index in range(len(features))], lost
 
-    def generate(self, features: Sequence[Feature], *, batch_size: int = 64) -> list[str]:
-        """Generated text for every prompt feature, in their order."""
+    def generate(
+        self,
+        features: Sequence[Feature],
+        *,
+        batch_size: int = 64,
+        new_tokens: int | None = None,
+        beams: int | None = None,
+    ) -> list[str]:
+        """Generated text for every prompt feature, in their order.
+
+        Args:
+            batch_size: prompts per batch.
+            new_tokens: the most new tokens; None for what the task says.
+            beams: sequences that are followed per row, 1 for greedy choice; None for what the task says.
+
+        Raises:
+            NotFiniteError: rows of which the logits are not finite.
+        """
+        return _all_finite(features, *self._texts(features, batch_size, new_tokens, beams))
+
+    def _texts(
+        self, features: Sequence[Feature], batch_size: int, wanted: int | None = None, beams: int | None = None
+    ) -> tuple[list[str], set[int]]:
+        """Texts, and which of them mean nothing, since their logits are not finite."""
         task = self.task
         if not isinstance(task, GeneratingTask):
             raise TypeError(f"{task.kind} does not generate text")
-        found: dict[int, str] = {}
+        found: dict[int, str | None] = {}
         with self._answering(), self.autocast():
-            for new_tokens, group in self._by_room(task, features).items():
+            for new_tokens, group in self._by_room(task, features, wanted).items():
                 lengths = [features[index].length_tokens for index in group]
                 for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
                     indices = [group[place] for place in chosen]
                     asked = [features[index] for index in indices]
                     prompts = task.collate_prompts(asked, self.vocabulary).to(self.backbone.device)
                     limits, stops = [new_tokens] * len(asked), [task.stops(feature) for feature in asked]
-                    texts = continued(self.module, prompts, limits, stops, beams=task.settings.beams)
+                    texts = continued(self.module, prompts, limits, stops, beams=beams or task.settings.beams)
                     found.update(zip(indices, texts, strict=True))
-        return [found[index] for index in range(len(features))]
+        return [found[index] or "" for index in range(len(features))], {i for i, text in found.items() if text is None}
 
-    def _by_room(self, task: GeneratingTask, features: Sequence[Feature]) -> dict[int, list[int]]:
+    def _by_room(self, task: GeneratingTask, features: Sequence[Feature], wanted: int | None) -> dict[int, list[int]]:
         """Most new tokens -> the prompts that have room for so many, by position.
 
         A long prompt leaves less room than the recipe asks for. Were it to share a batch with a short one, the answer
@@ -247,7 +283,7 @@ class Adapted(nn.Module):
         """
         groups: dict[int, list[int]] = {}
         for index, feature in enumerate(features):
-            room = task.new_tokens(task.collate_prompts([feature], self.vocabulary))
+            room = task.new_tokens(task.collate_prompts([feature], self.vocabulary), wanted)
             groups.setdefault(room, []).append(index)
         return groups
 
@@ -266,6 +302,7 @@ class Adapted(nn.Module):
 
         Raises:
             DataError: rows that the task cannot use, all of them, with their numbers.
+            NotFiniteError: rows of which what the adapter computes is not finite, all of them, with their numbers.
             TypeError: one row instead of a list of them.
         """
         if isinstance(rows, str | Mapping):
@@ -280,9 +317,15 @@ class Adapted(nn.Module):
         bad.update({places[index]: error for index, error in stopped.items()})
         usable, places = usable.select(kept), [places[index] for index in kept]
         if isinstance(task, GeneratingTask):
-            answers = task.answers(usable, self.generate(features, batch_size=batch_size))
+            texts, lost = self._texts(features, batch_size)
+            answers = task.answers(usable, texts)
         else:
-            answers = task.predictions(usable, features, self.outputs(features, batch_size=batch_size))
+            outputs, lost = self._outputs(features, batch_size)
+            answers = task.predictions(usable, features, outputs)
+        without = sorted({places[features[index].row] for index in lost})
+        if without and errors == "raise":
+            raise no_numbers(without)
+        bad.update({place: no_numbers([place]) for place in without})
         return in_place(dict(zip(places, answers, strict=True)), bad, count)
 
     @contextmanager
@@ -297,6 +340,12 @@ class Adapted(nn.Module):
                     yield
             finally:
                 self.train(before)
+
+
+def _all_finite(features: Sequence[Feature], found: list[T], lost: set[int]) -> list[T]:
+    if lost:
+        raise no_numbers(sorted({features[index].row for index in lost}))
+    return found
 
 
 def _above(backbone: Backbone, module: nn.Module, lowest: Mapping[str, int]) -> Iterator[nn.Module]:

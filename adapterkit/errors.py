@@ -88,6 +88,13 @@ class ExportError(AdapterkitError, ValueError):
     """An adapter that another format cannot express, or an export that does not answer as the adapter does."""
 
 
+class NotFiniteError(AdapterkitError, ArithmeticError):
+    """Rows whose answers are no numbers: the weights are finite, and what they compute is not.
+
+    `predict(…, errors="return")` gives it in the place of such a row.
+    """
+
+
 class DetachedError(AdapterkitError, RuntimeError):
     """An adapter that was taken off its backbone is asked for an answer or for its weights."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adapterkit.errors import AdapterkitError, ArtifactError
 from adapterkit.manifest import GoldenFacts, GoldenRow
 
 if TYPE_CHECKING:
@@ -29,11 +30,16 @@ that moves logits by some 1e-5, on GPUs that multiply in TF32 by some 1e-4, so 1
 11 bits and bf16 8, so one rounding is 5e-4 or 4e-3, and a deep model adds up a few dozen of them.
 """
 
+NOT_FINITE = "what the adapter computes is not finite"
+TOO_LARGE = "Its weights are too large for the number format: train it again."
+
 MAX_ROW_BYTES = 2_000
 EXCERPT_CHARACTERS = 600
 """A language model's row may be a whole book: excerpts of this length stand for it."""
 MAX_EXCERPTS = 64
 MAX_NUMBERS = 256
+NEW_TOKENS = 8
+"""A generated text of this length proves the generation config, the stops and the prompt's layout."""
 
 
 def choose_rows(task: Task, rows: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
@@ -70,9 +76,27 @@ def _excerpts(task: Task, row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]
 
 
 def compute_golden(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> GoldenFacts:
-    """Answer rows with the weights as they are. Rows that encode to nothing are left out."""
-    answers = tuple(GoldenRow(row=dict(row), **answer) for row in rows for answer in _answer(adapted, row))
-    return GoldenFacts(dtype=_word(adapted), rows=answers)  # type: ignore[arg-type]
+    """Answer rows with the weights as they are. Rows that encode to nothing are left out.
+
+    Raises:
+        ArtifactError: an answer is no number: the weights are too large to compute with.
+    """
+    answers = [(row, answer) for row in rows for answer in _answer(adapted, row)]
+    lost = [number for number, (_, answer) in enumerate(answers, start=1) if answer is None]
+    if lost:
+        raise ArtifactError(
+            "this adapter answers with what is no number, so it is not saved",
+            [f"golden row {number}: {NOT_FINITE}" for number in lost],
+            TOO_LARGE,
+        )
+    found = tuple(GoldenRow(row=dict(row), **answer) for row, answer in answers if answer is not None)
+    return GoldenFacts(dtype=_word(adapted), rows=found)  # type: ignore[arg-type]
+
+
+def row_problems(task: Task, golden: GoldenFacts) -> list[str]:
+    """Rows that the task cannot read."""
+    problems = [(number, task.problem_of(each.row, task.proof)) for number, each in enumerate(golden.rows)]
+    return [f"golden.rows.{number}.row: {problem}" for number, problem in problems if problem is not None]
 
 
 def golden_problems(adapted: Adapted, golden: GoldenFacts) -> list[str]:
@@ -81,10 +105,16 @@ def golden_problems(adapted: Adapted, golden: GoldenFacts) -> list[str]:
     tolerance = TOLERANCE[word]
     problems = []
     for number, stored in enumerate(golden.rows, start=1):
-        answer = next(_answer(adapted, stored.row), None)
-        if answer is None or len(answer["numbers"]) != len(stored.numbers):
-            found = 0 if answer is None else len(answer["numbers"])
-            problems.append(f"golden row {number}: {found} numbers, expected {len(stored.numbers)}")
+        try:
+            answer = next(_answer(adapted, stored.row), {"numbers": ()})
+        except AdapterkitError as error:
+            problems.append(f"golden row {number}: {error.message}")
+            continue
+        if answer is None:
+            problems.append(f"golden row {number}: {NOT_FINITE}. {TOO_LARGE}")
+            continue
+        if len(answer["numbers"]) != len(stored.numbers):
+            problems.append(f"golden row {number}: {len(answer['numbers'])} numbers, expected {len(stored.numbers)}")
             continue
         scale = max(1.0, *(abs(value) for value in stored.numbers))
         worst = max(abs(a - b) for a, b in zip(answer["numbers"], stored.numbers, strict=True))
@@ -95,11 +125,15 @@ def golden_problems(adapted: Adapted, golden: GoldenFacts) -> list[str]:
         elif word == "float32" and not _alike(answer["prediction"], stored.prediction, tolerance):
             ours, theirs = _shown(answer["prediction"]), _shown(stored.prediction)
             problems.append(f"golden row {number}: answered {ours}, expected {theirs}")
+        elif word == "float32" and answer["text"] != stored.text:
+            ours, theirs = _shown(answer["text"]), _shown(stored.text)
+            problems.append(f"golden row {number}: goes on with {ours}, expected {theirs}")
     return problems
 
 
-def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The prediction and the numbers of one row; nothing where it encodes to nothing."""
+def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """The prediction, the numbers and the text of one row, None where they are not finite; nothing where it encodes to
+    nothing."""
     task, was_training = adapted.task, adapted.training
     features = task.encode([row], adapted.vocabulary, task.proof).features
     if not features:
@@ -109,6 +143,9 @@ def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any]
     try:
         with torch.inference_mode():
             logits = adapted(batch.inputs)
+            if not torch.isfinite(logits).all():
+                yield None
+                return
             if task.proof == "score":
                 numbers, prediction = [float(task.loss(logits, batch).mean)], None
             else:
@@ -117,7 +154,21 @@ def _answer(adapted: Adapted, row: Mapping[str, Any]) -> Iterator[dict[str, Any]
                 prediction = task.predictions([row], alone, task.outputs(logits, batch))[0]
     finally:
         adapted.train(was_training)
-    yield {"prediction": _rounded(prediction), "numbers": tuple(float(f"{number:.7g}") for number in numbers)}
+    yield {
+        "prediction": _rounded(prediction),
+        "numbers": tuple(float(f"{number:.7g}") for number in numbers),
+        "text": _continued(adapted, row),
+    }
+
+
+def _continued(adapted: Adapted, row: Mapping[str, Any]) -> str | None:
+    """How a kind that generates goes on from a row's prompt; None of every other kind."""
+    task = adapted.task
+    if not task.generates or task.problem_of(row, "predict") is not None:
+        return None
+    features = task.encode([row], adapted.vocabulary, "predict").features
+    texts = adapted.generate(features, new_tokens=NEW_TOKENS, beams=1)
+    return texts[0] if texts else None
 
 
 def _thinned(logits: torch.Tensor) -> list[float]:

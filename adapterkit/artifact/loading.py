@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.artifact.contents import check_state
+from adapterkit.artifact.golden import row_problems
 from adapterkit.artifact.parts import REMEDY, as_part, folders_of_parts, part_problems
 from adapterkit.artifact.remembered_checks import check_tensors, read_config
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
@@ -205,6 +206,8 @@ def open_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None 
     with _gathering(problems):
         described = bytes(files.content[TENSORS][: header.data_start])
         check_tensors(manifest, config, bytes(files.content[CONFIG]), header, described)
+    if task is not None:
+        problems += [f"{MANIFEST}: {problem}" for problem in row_problems(task, manifest.golden)]
     if contract is None or task is None or problems:
         raise refused(files.folder, problems)
     state = _state(files, header)

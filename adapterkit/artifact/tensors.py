@@ -29,6 +29,8 @@ MAX_HEADER_BYTES = 4 << 20
 MAX_TENSORS = 16_384
 MAX_DIMENSIONS = 4
 MAX_NAME_LENGTH = 512
+LARGEST = 1e18
+"""No weight is larger. The product of two such is finite in float32 and bfloat16; what is learned stays far below."""
 _REPORTED = 20
 _MOST_REMEMBERED_BYTES = 1 << 16
 
@@ -118,7 +120,7 @@ def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str,
         raw: the file's bytes; a bytearray becomes the tensors' memory, nothing is copied.
 
     Raises:
-        ArtifactError: a value is not finite.
+        ArtifactError: a value is not finite, or too large to compute with.
     """
     memory, start = raw, header.data_start
     if isinstance(raw, bytes) or start % 8:  # torch wants memory that it may write to, and aligned
@@ -131,7 +133,7 @@ def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str,
         whole = torch.frombuffer(memory, dtype=dtype, offset=start)
         pieces = whole.split_with_sizes(counts)
         tensors = {name: piece.view(e.shape) for piece, (name, e) in zip(pieces, header.entries.items(), strict=True)}
-        if all_finite(whole):
+        if unusable(whole) is None:
             return tensors
     else:
         tensors = {
@@ -141,9 +143,7 @@ def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str,
             for name, e in header.entries.items()
         }
     problems = [
-        f"{file}: {name!r} holds values that are not finite"
-        for name, tensor in tensors.items()
-        if not all_finite(tensor)
+        f"{file}: {name!r} {reason}" for name, tensor in tensors.items() if (reason := unusable(tensor)) is not None
     ]
     if problems:
         raise ArtifactError(f"{file} cannot be used", shortened(problems))
@@ -155,11 +155,21 @@ def all_finite(tensor: Tensor) -> bool:
     return all(math.isfinite(end) for end in torch.aminmax(tensor))
 
 
+def unusable(tensor: Tensor) -> str | None:
+    """Why nothing can be computed with the values of a tensor, or None."""
+    low, high = map(float, torch.aminmax(tensor))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "holds values that are not finite"
+    if max(-low, high) > LARGEST:
+        return f"holds values up to {max(-low, high):.3g}, expected at most {LARGEST:.0e}"
+    return None
+
+
 def dump_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Write tensors in the order of their names.
 
     Raises:
-        ArtifactError: a tensor is empty, not finite, or of a dtype that an artifact does not hold.
+        ArtifactError: a tensor is empty, not finite, too large, or of a dtype that an artifact does not hold.
     """
     problems = [
         f"{name!r}: {reason}" for name, tensor in sorted(tensors.items()) if (reason := _unwritable(tensor)) is not None
@@ -234,7 +244,7 @@ def _unwritable(tensor: Tensor) -> str | None:
         return f"shape {tuple(tensor.shape)} has no values"
     if tensor.dim() > MAX_DIMENSIONS:
         return f"{tensor.dim()} dimensions, expected at most {MAX_DIMENSIONS}"
-    return None if bool(torch.isfinite(tensor).all()) else "holds values that are not finite"
+    return unusable(tensor)
 
 
 def _bytes_of(tensor: Tensor) -> bytes:

@@ -95,8 +95,10 @@ def verify(
         return _failed(folder, checks, error)
     finally:
         adapted.detach()
-    count = len(artifact.manifest.golden.rows)
-    detail = "; ".join(problems) or (f"{count} answered as when they were saved" if count else "the artifact has none")
+    golden = artifact.manifest.golden
+    count = len(golden.rows)
+    answered = f"{count} answered as when they were saved, in {golden.dtype}"
+    detail = "; ".join(problems) or (answered if count else "the artifact has none")
     checks.append(Check("golden rows", not problems and count > 0, detail))
     return Report(folder, tuple(checks))
 

@@ -93,11 +93,13 @@ class GoldenRow(Facts):
         row: the input, canonical columns.
         prediction: the answer as `predict` gives it; null for kinds whose answer is generated.
         numbers: logits, or the loss of a language model; what is compared.
+        text: how a kind that generates goes on, greedily and for a few tokens; null for every other kind.
     """
 
     row: Object
     prediction: JsonValue
     numbers: Annotated[tuple[float, ...], Field(min_length=1, max_length=4096)]
+    text: Text | None = None
 
 
 class GoldenFacts(Facts):

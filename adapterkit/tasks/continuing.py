@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from adapterkit.backbone.generation_rules import RowFacts, RowRules, ends_of, shared_settings, stops_of
 from adapterkit.tasks.values import Batch
@@ -27,8 +27,8 @@ def continued(
     *,
     beams: int = 1,
     draws: Sequence[Any] = (),
-) -> list[str]:
-    """The text behind every prompt, without special tokens and the space around it.
+) -> list[str | None]:
+    """The text behind every prompt, without special tokens and the space around it; None where logits are not finite.
 
     Args:
         model: transformers' class of the kind, with the checkpoint's generation config.
@@ -42,17 +42,21 @@ def continued(
     start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     stops = [(*own, *stops_of(asked)) for own in stops]
     rules = RowRules(asked, _facts(model, inputs, limits, ends))
+    finite = FiniteRows(len(limits))
     generator = copy.copy(model)  # which is told less than the checkpoint's config says
     generator.generation_config = shared_settings(asked, beams=beams, new_tokens=max(limits))
     found_BT: Tensor = generator.generate(
         **inputs,
         generation_config=generator.generation_config,
         stopping_criteria=StoppingCriteriaList([StopsByRow(limits, stops, start, tokenizer)]),
-        logits_processor=LogitsProcessorList([*[rules] * rules.are_there, *draws]),
+        logits_processor=LogitsProcessorList([finite, *[rules] * rules.are_there, *draws]),
     )
     new = [ids[start : start + limit] for ids, limit in zip(found_BT.tolist(), limits, strict=True)]
     new = [ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))] for ids in new]
-    return [text_before(ids, own, tokenizer) for ids, own in zip(new, stops, strict=True)]
+    return [
+        None if lost else text_before(ids, own, tokenizer)
+        for ids, own, lost in zip(new, stops, finite.lost(), strict=True)
+    ]
 
 
 def _facts(model: Any, inputs: dict[str, Tensor], limits: Sequence[int], ends: Sequence[int]) -> list[RowFacts]:
@@ -66,6 +70,24 @@ def _facts(model: Any, inputs: dict[str, Tensor], limits: Sequence[int], ends: S
         else:
             found.append(RowFacts(len(ids_T) - read_1T.shape[1], read_1T.shape[1], limit, read_1T, ends_E))
     return found
+
+
+class FiniteRows(LogitsProcessor):  # type: ignore[misc]
+    """Sees which rows have logits that are no numbers, without waiting for a device at every step."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._lost: Tensor | None = None
+
+    def __call__(self, input_ids: Any, scores: Tensor) -> Tensor:
+        # What is ruled out is -inf; of a row, a NaN anywhere or an infinity is the highest.
+        lost_B = ~torch.isfinite(scores.amax(-1)).view(self._rows, -1).any(1)
+        self._lost = lost_B if self._lost is None else self._lost | lost_B
+        return scores
+
+    def lost(self) -> list[bool]:
+        """Per row."""
+        return [False] * self._rows if self._lost is None else self._lost.tolist()
 
 
 class StopsByRow(StoppingCriteria):  # type: ignore[misc]

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+import transformers
+from peft import PeftModel
 
 from adapterkit.adapted import build
 from adapterkit.artifact import load, open_artifact, verify
@@ -9,6 +13,7 @@ from adapterkit.artifact.golden import (
     EXCERPT_CHARACTERS,
     MAX_NUMBERS,
     MAX_ROW_BYTES,
+    NEW_TOKENS,
     choose_rows,
     compute_golden,
     golden_problems,
@@ -16,6 +21,7 @@ from adapterkit.artifact.golden import (
 from adapterkit.recipe import KINDS, HeadSettings, LoraMethod, TaskSettings
 from adapterkit.tasks.table import TASKS
 from tests.artifact.conftest import ROWS, make, shake, write
+from tests.artifact.mutations import MANIFEST, resign
 
 FAMILY_OF = {
     "text-classification": "roberta",
@@ -124,3 +130,29 @@ def test_a_language_models_book_is_shown_by_excerpts(tiny_backbones):
     chosen = choose_rows(task, [book], 4, seed=0)
     assert len(chosen) == 4
     assert all(len(row["text"]) == EXCERPT_CHARACTERS and row["text"] in book["text"] for row in chosen)
+
+
+@pytest.mark.parametrize("kind", ["causal-lm", "seq2seq-lm"])
+def test_the_rows_of_what_generates_hold_the_text_that_peft_and_transformers_generate(
+    tmp_path, tiny_backbones, tiny_folders, kind
+):
+    backbone = tiny_backbones[FAMILY_OF[kind]]
+    with adapted_for(kind, backbone) as adapted:
+        folder = write(tmp_path / "out", adapted, golden=TASKS[kind].sample_rows(), dtype="float32")
+    rows = open_artifact(folder).manifest.golden.rows
+    auto = {"causal-lm": transformers.AutoModelForCausalLM, "seq2seq-lm": transformers.AutoModelForSeq2SeqLM}[kind]
+    model = PeftModel.from_pretrained(auto.from_pretrained(tiny_folders[FAMILY_OF[kind]]), str(folder)).eval()
+    for row in rows:
+        prompt = backbone.tokenizer(row.row.get("text") or row.row["source"], return_tensors="pt")
+        prompt = {name: prompt[name] for name in ("input_ids", "attention_mask")}
+        ids = model.generate(**prompt, max_new_tokens=NEW_TOKENS, do_sample=False)[0]
+        new = ids[len(prompt["input_ids"][0]) :] if kind == "causal-lm" else ids
+        assert row.text == backbone.tokenizer.decode(new, skip_special_tokens=True).strip()
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    manifest["golden"]["rows"][0]["text"] += " and on"
+    resign(folder, manifest)
+    assert "golden row 1: goes on with " in str(verify(folder, backbone))
+
+
+def test_the_rows_of_what_does_not_generate_hold_no_text(saved_once):
+    assert {row.text for row in open_artifact(saved_once).manifest.golden.rows} == {None}

@@ -13,6 +13,7 @@ from adapterkit.host.bank.mounted import Mounted, MountedHead
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.recipe.suggestions import nearest
 from adapterkit.tasks.asked import Errors, check_errors, encode_each, in_place, refuse
+from adapterkit.tasks.finite import no_numbers
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Vocabulary
 
 Answer = dict[str, Any]
@@ -161,6 +162,16 @@ class Call:
             if stopped:
                 group.rows, group.places = group.rows.select(kept), [group.places[index] for index in kept]
         self.groups = [group for group in self.groups if group.places]
+
+    def lose(self, rows: Mapping[int, str]) -> None:
+        """Rows whose answers are not finite: place -> whom they asked.
+
+        Raises:
+            NotFiniteError: naming all of them, where errors are raised.
+        """
+        if rows and not self.returns:
+            raise no_numbers(sorted(rows), rows)
+        self.refuse({place: no_numbers([place], rows) for place in rows})
 
     def fail(self, group: HeadRows, error: AdapterkitError) -> None:
         """A group has no answer to any row. Raises the error where errors are raised."""

@@ -11,6 +11,7 @@ from adapterkit.errors import AdapterkitError
 from adapterkit.host.answers.asked_rows import Call, HeadRows, collate
 from adapterkit.host.answers.batching import Forwards, Piece
 from adapterkit.host.bank.residency import Bank, Loaded
+from adapterkit.tasks.finite import without_lost
 from adapterkit.tasks.protocol import Vocabulary
 
 Batched = dict[HeadRows, list[int]]
@@ -27,6 +28,7 @@ class Computing:
         """Fill in what tasks make of the logits of every row.
 
         Raises:
+            NotFiniteError: rows of which logits are not finite, in a call that raises errors.
             AdapterkitError: an adapter cannot come back from where it waits, in a call that raises errors.
         """
         asked = [(group, index) for group in call.groups if not group.generates for index in range(len(group.features))]
@@ -35,14 +37,18 @@ class Computing:
             _by_group([asked[place] for place in sorted(batch)])
             for batch in group_by_length(lengths, batch_size=batch_size, shuffle=False)
         ]
+        lost: dict[int, str] = {}
         for number, batch in enumerate(batches):
             taken = self._take({group: indices for group, indices in batch.items() if group not in call.failed}, call)
             if number + 1 < len(batches):
                 self._bank.prefetch(dict.fromkeys(group.mounted.seat for group in batches[number + 1]))
             if taken:
-                self._compute({group: batch[group] for group in taken}, list(taken.values()))
+                lost |= self._compute({group: batch[group] for group in taken}, list(taken.values()))
+        call.lose(lost)
 
-    def _compute(self, batch: Batched, loaded: Sequence[Loaded]) -> None:
+    def _compute(self, batch: Batched, loaded: Sequence[Loaded]) -> dict[int, str]:
+        """Fill in a batch. Returns the rows whose logits are not finite, by place, with whom they asked."""
+        lost: dict[int, str] = {}
         collated = collate(batch, self._vocabulary)
         pieces = [
             Piece(held.carried, held.heads[group.name], own.inputs)
@@ -51,9 +57,12 @@ class Computing:
         with torch.inference_mode():
             computed = self._forwards.logits(pieces)
             for (group, indices), own, logits in zip(batch.items(), collated, computed, strict=True):
-                outputs = group.head.task.outputs(logits, own.to(self._device))
-                for index, output in zip(indices, outputs, strict=True):
+                at = own.to(self._device)
+                finite, places = without_lost(logits, at)
+                lost |= {group.places[group.features[indices[each]].row]: group.mounted.name for each in places}
+                for index, output in zip(indices, group.head.task.outputs(finite, at), strict=True):
                     group.outputs[index] = output
+        return lost
 
     def _take(self, batch: Batched, call: Call) -> dict[HeadRows, Loaded]:
         """The tensors of the groups; without those that cannot come back, where a call returns its errors."""

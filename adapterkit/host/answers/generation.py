@@ -110,7 +110,7 @@ def generate(
     places: Sequence[int] | None = None,
     batch_size: int = 64,
     narrow: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> list[str]:
+) -> list[str | None]:
     """Continue prompts, many adapters in one batch.
 
     Args:
@@ -118,7 +118,7 @@ def generate(
         narrow: the context that heads above a trunk in a narrow number format compute in.
 
     Returns:
-        One text per prompt, in their order, without the prompt.
+        One text per prompt, in their order, without the prompt; None where logits are not finite.
 
     Raises:
         GenerationError: a number of new tokens, or a stop, that makes no sense.
@@ -129,7 +129,7 @@ def generate(
     seeds = [drawn[place] for place in at]
     rooms = [_room(prompt, vocabulary) for prompt in prompts]
     limits = [min(_wanted(prompt), room) for prompt, room in zip(prompts, rooms, strict=True)]
-    texts: dict[int, str] = {}
+    texts: dict[int, str | None] = {}
     with torch.inference_mode(), narrow():
         for (beams, *_), group in _groups(prompts, rooms, limits, decoding).items():
             lengths = [prompts[index].feature.length_tokens for index in group]
@@ -159,7 +159,7 @@ def _together(
     vocabulary: Vocabulary,
     beams: int,
     draws: Sequence[LogitsProcessor],
-) -> list[str]:
+) -> list[str | None]:
     """Continue prompts that share a model class, in the engine's order."""
     batch = prompts[0].task.collate_prompts([prompt.feature for prompt in prompts], vocabulary)
     with engine.routed([carried for carried, _ in adapters]) as trunk:

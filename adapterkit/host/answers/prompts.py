@@ -64,8 +64,12 @@ class Generation:
                     raise
                 prompts = {key: prompt for key, prompt in prompts.items() if key[0] not in call.failed}
             else:
+                lost: dict[int, str] = {}
                 for (group, index), text in zip(prompts, texts, strict=True):
-                    group.outputs[index] = text
+                    group.outputs[index] = text or ""
+                    if text is None:
+                        lost[group.places[group.features[index].row]] = group.mounted.name
+                call.lose(lost)
                 return
 
     def refuse_others(self, call: Call) -> None:
@@ -81,7 +85,7 @@ class Generation:
 
     def _generate(
         self, prompts: Mapping[tuple[HeadRows, int], Prompt], decoding: Decoding, batch_size: int
-    ) -> list[str]:
+    ) -> list[str | None]:
         return generate(
             self._engine,
             list(prompts.values()),

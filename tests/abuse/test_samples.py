@@ -1,0 +1,26 @@
+"""A few attempts at every subject; `make abuse` makes all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.abuse.running import SUBJECTS, attempts, make
+
+SAMPLES = {"artifacts": 240}
+"""How many fit into the suite."""
+
+
+@pytest.fixture(scope="module", params=SAMPLES)
+def outcome(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp("abuse")
+    return attempts(make(SUBJECTS[request.param], root), range(SAMPLES[request.param]), root)
+
+
+def test_nothing_is_broken(outcome):
+    assert outcome.findings == []
+
+
+def test_damage_is_refused_and_named_and_sometimes_nothing(outcome):
+    total = sum(outcome.counts.values())
+    assert 0.3 * total < outcome.counts["refused"] < total
+    assert len(outcome.counts) > 1

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adapterkit.artifact import push as push
     from adapterkit.artifact import verify as verify
     from adapterkit.backbone import Backbone as Backbone
+    from adapterkit.evaluation import compare as compare
     from adapterkit.evaluation import evaluate as evaluate
     from adapterkit.host import Host as Host
     from adapterkit.planning import plan as plan
@@ -43,6 +44,7 @@ __all__ = [
     "Recipe",
     "Registry",
     "__version__",
+    "compare",
     "compose",
     "errors",
     "evaluate",
@@ -66,6 +68,7 @@ __getattr__, __dir__ = lazily(
         "Host": "adapterkit.host",
         "Recipe": "adapterkit.recipe",
         "Registry": "adapterkit.registry",
+        "compare": "adapterkit.evaluation",
         "compose": "adapterkit.compose",
         "evaluate": "adapterkit.evaluation",
         "export": "adapterkit.artifact",

@@ -16,11 +16,12 @@ class File(StrEnum):
     RECIPE = "recipe"
     COMPOSITION = "composition"
     EVALUATION = "evaluation"
+    COMPARISON = "comparison"
 
 
 def schema(
     of: Annotated[
-        File, typer.Argument(metavar="FILE", help="recipe, composition, or a record: evaluation.")
+        File, typer.Argument(metavar="FILE", help="recipe, composition, or a record: evaluation, comparison.")
     ] = File.RECIPE,
 ) -> None:
     """Print the JSON schema of a recipe, a composition or a record: fields, bounds, defaults, what they do.

@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = {
     "sweep": "Train a recipe over a grid of settings, compare them on validation rows, and keep the best.",
     "plan": "Estimate what a recipe will need, without loading weights, and the cheapest way to fit it.",
     "evaluate": "Score an artifact on a file of rows, with a confidence interval on every metric.",
+    "compare": "Say whether one artifact answers better than another beyond chance, by how much, and on which rows.",
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",
     "serve": "Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.",

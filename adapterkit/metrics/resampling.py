@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class Metric:
             where no interval was asked for.
         higher_is_better: whether a larger value is better.
         how: how it was measured, where that follows from the rows (the tokens of a script); "" for the usual way.
+        spread: the metric on every resample, in an order that rows and seed alone decide, so that two metrics of the
+            same rows pair up; () where no interval was asked for.
     """
 
     value: float
@@ -42,6 +44,7 @@ class Metric:
     high: float
     higher_is_better: bool = True
     how: str = ""
+    spread: Sequence[float] = field(default=(), compare=False, repr=False)
 
     @property
     def standard_error(self) -> float:
@@ -128,7 +131,7 @@ def _metric(value: float, spread: Sequence[Statistics], higher_is_better: bool) 
         return Metric(value, value, value, higher_is_better)
     tail = (1 - CONFIDENCE) / 2 * 100
     low, high = np.percentile(defined_R, [tail, 100 - tail])
-    return Metric(value, float(low), float(high), higher_is_better)
+    return Metric(value, float(low), float(high), higher_is_better, spread=tuple(spread_R.tolist()))
 
 
 def ratio(numerator: Any, denominator: Any, empty: float = 0.0) -> Any:

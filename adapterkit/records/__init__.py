@@ -1,5 +1,6 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
+from adapterkit.records.comparison import ComparisonRecord, DifferenceRecord, SidesRecord, SliceRecord
 from adapterkit.records.evaluation import CalibrationRecord, EvaluationRecord, MetricRecord
 from adapterkit.records.record import Answerer, Record, RowsUsed, read_record
 from adapterkit.records.schema import RECORDS, record_schema
@@ -8,10 +9,14 @@ __all__ = [
     "RECORDS",
     "Answerer",
     "CalibrationRecord",
+    "ComparisonRecord",
+    "DifferenceRecord",
     "EvaluationRecord",
     "MetricRecord",
     "Record",
     "RowsUsed",
+    "SidesRecord",
+    "SliceRecord",
     "read_record",
     "record_schema",
 ]

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from adapterkit.records.comparison import ComparisonRecord
 from adapterkit.records.evaluation import EvaluationRecord
 from adapterkit.records.record import Record
 
-RECORDS: Mapping[str, type[Record]] = MappingProxyType({"evaluation": EvaluationRecord})
+RECORDS: Mapping[str, type[Record]] = MappingProxyType({"evaluation": EvaluationRecord, "comparison": ComparisonRecord})
 """Name, as `adapterkit schema` takes it -> kind of record."""
 
 

@@ -1,0 +1,99 @@
+"""`adapterkit compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapterkit.cli import console
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, DataRoot, Json, Parts, in_format, named
+
+COLUMNS = ("a", "b", "difference", "95 % interval", "b is")
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="The artifact to compare with.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The artifact that is judged.", show_default=False)],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Rows to answer. Default: the test rows of A's recipe.", show_default=False),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", metavar="COLUMN", help="Slice rows by a column's values too.", show_default=False),
+    ] = None,
+    backbone: BackboneName = None,
+    other_backbone: Annotated[
+        str | None,
+        typer.Option("--other-backbone", metavar="PATH_OR_ID", help="Where B's is, if another.", show_default=False),
+    ] = None,
+    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
+    ] = None,
+    data_root: DataRoot = None,
+    parts: Parts = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether one artifact answers better than another beyond chance, by how much, and on which rows.
+
+    $ adapterkit compare runs/banking77 runs/banking77-v2 --data banking77/test.jsonl
+    $ adapterkit compare runs/a runs/b --data test.jsonl --by source --json > comparison.json
+    """
+    from adapterkit.manifest import open_manifest
+
+    open_manifest(a)
+    open_manifest(b)
+    from adapterkit import evaluation
+
+    found = evaluation.compare(
+        a,
+        b,
+        data,
+        by=by or (),
+        backbone=in_format(a, backbone, backbone_dtype),
+        other_backbone=other_backbone,
+        columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
+        data_root=data_root,
+        parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+    ).to_dict()
+    if as_json:
+        console.print_json(found)
+        return
+    for line in _lines(found):
+        typer.echo(line)
+    console.print_table([[name, *_cells(each)] for name, each in found["metrics"].items()], ("metric", *COLUMNS))
+    slices = [each for each in found["slices"] if each["verdict"] != "no difference shown"]
+    if found["slices"]:
+        shown = f"{len(slices)} of {len(found['slices'])} slices differ ({found['metric']})"
+        typer.echo(f"\n{shown}; without any difference some {found['false_alarms']:g} would, by chance")
+    if slices:
+        rows = [[each["by"], each["name"], f"{each['rows']:,}", *_cells(each)] for each in slices]
+        console.print_table(rows, ("by", "slice", "rows", *COLUMNS))
+
+
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    main, rows = found["metrics"][found["metric"]], found["data"]["rows"]
+    said = found["verdict"] if found["verdict"] == "no difference shown" else f"b is {found['verdict']}"
+    lines = [f"{said}: {found['metric']} {' '.join(_cells(main)[2:4])} on {rows:,} rows"]
+    if (sides := found["sides"]) is not None:
+        changed = f"{sides['gained']:,} rows only b answers right, {sides['lost']:,} only a"
+        lines.append(f"{changed}; McNemar's exact test: p = {sides['p_value']:.2g}")
+    if found["rows_for_a_point"] is not None:
+        lines.append(f"about {found['rows_for_a_point']:,} rows would show a difference of 1 point")
+    return lines
+
+
+def _cells(each: Mapping[str, Any]) -> list[str]:
+    low, high, value = (_signed(each[name]) for name in ("low", "high", "difference"))
+    plain = ["–" if each[name] is None else f"{each[name]:.4f}" for name in ("a", "b")]
+    verdict = "" if each["verdict"] == "no difference shown" else each["verdict"]
+    return [*plain, value, f"[{low}, {high}]", verdict]
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"

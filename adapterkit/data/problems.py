@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adapterkit.data.rows import Rows
 from adapterkit.errors import DataError
 
 SHOWN = 20
@@ -61,17 +62,17 @@ def listing(numbers: list[int] | tuple[int, ...], shown: int = 10) -> str:
     return f"{text} and {len(numbers) - shown:,} more" if len(numbers) > shown else text
 
 
-def unusable_note(split: str, count: int, problems: Sequence[tuple[int, str]]) -> str:
+def unusable_note(split: str, rows: Rows, problems: Sequence[tuple[int, str]]) -> str:
     """One line on the rows that cannot be used, by reason.
 
     Args:
-        count: all rows of the split.
-        problems: (line number, reason).
+        rows: all of the split.
+        problems: (number, reason).
     """
     reasons: dict[str, list[int]] = {}
     for number, reason in problems:
         reasons.setdefault(reason, []).append(number)
-    shown = [f"{reason}: lines {listing(numbers)}" for reason, numbers in list(reasons.items())[:5]]
+    shown = [f"{reason}: {rows.reading.unit}s {listing(numbers)}" for reason, numbers in list(reasons.items())[:5]]
     if len(reasons) > 5:
         shown.append(f"{len(reasons) - 5} more reasons")
-    return f"{len(problems)} of {count} {split} rows cannot be used ({'; '.join(shown)})"
+    return f"{len(problems)} of {len(rows)} {split} rows cannot be used ({'; '.join(shown)})"

@@ -38,11 +38,14 @@ class Reading:
         dialect: what the file was found to be, in words; "" for rows in memory.
         notes: what a user should know of it, since the source's name does not say it.
         columns: canonical name -> the source's column, for those that were found.
+        unit: what a row's number counts: "line" of a text format, "record" of Parquet, a hub data set or several files,
+            "row" of rows in memory.
     """
 
     dialect: str = ""
     notes: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    unit: str = "row"
 
 
 class Rows(Sequence[Row]):

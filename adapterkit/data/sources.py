@@ -248,7 +248,7 @@ class _Source:
         dialects = list(dict.fromkeys(one.dialect for one in self.opened))
         told = [f"read as {one}" for one in dialects if one.told]
         words = "; ".join(map(str, dialects)) or "a hub data set"
-        return Reading(words, (*self.located.chosen.notes, *told), matched)
+        return Reading(words, (*self.located.chosen.notes, *told), matched, self.unit)
 
     def read(self, problems: Problems, *, streaming: bool) -> Iterator[Numbered]:
         """The rows. Of one file with its lines' numbers; of several numbered through from 1."""

@@ -29,7 +29,7 @@ def evaluate(
     resamples: int = 1000,
     parts: Mapping[str, str | Path] | None = None,
 ) -> dict[str, Metric]:
-    """Score an artifact on rows. Rows that cannot be used are logged by line number.
+    """Score an artifact on rows. Rows that cannot be used are logged with their places.
 
     Args:
         artifact: its folder.

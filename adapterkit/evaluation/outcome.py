@@ -81,7 +81,7 @@ def rows_to_answer(
         logger.warning("%s: %s", rows.source, note)
     checked = opened.task.check_rows(rows, "score")
     if checked.problems:
-        logger.warning(unusable_note(rows.source, len(rows), checked.problems))
+        logger.warning(unusable_note(rows.source, rows, checked.problems))
     for note in opened.task.notes(checked.rows):
         logger.warning("%s: %s", rows.source, note)
     usable = as_rows(checked.rows)

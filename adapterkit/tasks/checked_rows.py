@@ -1,4 +1,4 @@
-"""Rows as tasks see them: checked one by one, with the line numbers that errors name."""
+"""Rows as tasks see them: checked one by one, with the places that errors name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from adapterkit.data.rows import as_rows
+from adapterkit.data.rows import Rows, as_rows
 from adapterkit.errors import DataError
 from adapterkit.recipe.columns import Column
 from adapterkit.tasks.values import Checked, Encoded, Feature, Purpose, Row, Truncation
@@ -14,16 +14,21 @@ from adapterkit.tasks.values import Checked, Encoded, Feature, Purpose, Row, Tru
 _NAMED = 10
 
 
-def numbers_of(rows: Sequence[Row]) -> Sequence[int]:
-    """The 1-based line number of every row."""
-    numbers: Sequence[int] | None = getattr(rows, "numbers", None)
-    return range(1, len(rows) + 1) if numbers is None else numbers
+def unit_of(rows: Sequence[Row]) -> str:
+    """What the numbers of rows count: "line", "record" or "row"."""
+    return rows.reading.unit if isinstance(rows, Rows) else "row"
+
+
+def places_of(rows: Sequence[Row]) -> list[str]:
+    """Where every row stands, as errors name it: "line 7" of a file, "row 7" of rows in memory."""
+    unit = unit_of(rows)
+    return [f"{unit} {number}" for number in (rows.numbers if isinstance(rows, Rows) else range(1, len(rows) + 1))]
 
 
 def check(
     rows: Sequence[Row], columns: Mapping[str, Column], reason_of: Callable[[Row], str | None], purpose: Purpose
 ) -> Checked:
-    """The usable rows, and (line number, reason) of the others. Raises DataError where no row is usable."""
+    """The usable rows, and (number, reason) of the others. Raises DataError where no row is usable."""
     all_rows = as_rows(rows)
     if not len(all_rows):
         raise DataError(f"{all_rows.source} has no rows")
@@ -39,7 +44,7 @@ def check(
         needed = [name for name, column in columns.items() if purpose != "predict" or not column.target]
         raise DataError(
             f"none of the {len(all_rows)} rows of {all_rows.source} can be used",
-            listed(f"line {number}: {reason}" for number, reason in problems),
+            listed(f"{unit_of(all_rows)} {number}: {reason}" for number, reason in problems),
             f"Columns found: {', '.join(all_rows.columns) or 'none'}; needed: {', '.join(needed)}."
             + ("" if purpose == "predict" else " Name other columns with data.columns."),
         )
@@ -51,10 +56,10 @@ def usable_indices(rows: Sequence[Row], reason_of: Callable[[Row], str | None]) 
     found = [(index, reason_of(row)) for index, row in enumerate(rows)]
     usable = [index for index, reason in found if reason is None]
     if not usable:
-        numbers = numbers_of(rows)
+        places = places_of(rows)
         raise DataError(
             f"none of the {len(rows)} training rows can be used",
-            listed(f"line {numbers[index]}: {reason}" for index, reason in found),
+            listed(f"{places[index]}: {reason}" for index, reason in found),
         )
     return usable
 
@@ -124,7 +129,7 @@ class Cuts:
     """Counts what encoding cuts away."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self._numbers = numbers_of(rows)
+        self._rows = rows
         self._lost: dict[int, int] = {}
 
     def add(self, row: int, tokens: int) -> None:
@@ -137,5 +142,6 @@ class Cuts:
 
     def encoded(self, features: list[Feature], note: str = "") -> Encoded:
         """The features with the count, and a note."""
-        first = tuple(self._numbers[row] for row in sorted(self._lost)[:20])
-        return Encoded(features, Truncation(len(self._lost), sum(self._lost.values()), len(self._numbers), first), note)
+        places = places_of(self._rows) if self._lost else []
+        first = tuple(places[row] for row in sorted(self._lost)[:20])
+        return Encoded(features, Truncation(len(self._lost), sum(self._lost.values()), len(self._rows), first), note)

@@ -11,7 +11,7 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.alpaca import alpaca_problem, alpaca_prompt, alpaca_turns, is_alpaca
 from adapterkit.tasks.chat_template import ChatTemplate
 from adapterkit.tasks.chats import ASSISTANT, ChatProblem, Turn, asked, chat_of, chat_problem, is_chat
-from adapterkit.tasks.checked_rows import is_missing, listed, numbers_of, optional_text, text_problem
+from adapterkit.tasks.checked_rows import is_missing, listed, optional_text, places_of, text_problem
 from adapterkit.tasks.encoding import bare_ids, surroundings
 from adapterkit.tasks.values import Row, Vocabulary
 
@@ -99,8 +99,8 @@ class Documents:
         """
         only = self._settings.completions_only
         bad = [
-            f"line {line}: {problem}"
-            for row, line in zip(rows, numbers_of(rows), strict=True)
+            f"{place}: {problem}"
+            for row, place in zip(rows, places_of(rows), strict=True)
             if (problem := document_problem(row, predict=False, completions_only=only))
         ]
         if bad:
@@ -143,8 +143,8 @@ class Documents:
         return DataError(f"{len(self.refused)} of {len(rows)} rows cannot be used", self._reasons(rows))
 
     def _reasons(self, rows: Sequence[Row]) -> list[str]:
-        numbers = numbers_of(rows)
-        return listed(f"line {numbers[index]}: {why}" for index, why in sorted(self.refused.items()))
+        places = places_of(rows)
+        return listed(f"{places[index]}: {why}" for index, why in sorted(self.refused.items()))
 
     def notes(self, rows: Sequence[Row], *, alpaca: bool) -> list[str]:
         """What to tell of the rows that were read.

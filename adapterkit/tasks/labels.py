@@ -97,7 +97,7 @@ def _without_missing(found: set[str]) -> set[str]:
 
 
 def find_classes(
-    values: Sequence[Sequence[Any]], labels: Sequence[str], numbers: Sequence[int], given: Sequence[str] | None
+    values: Sequence[Sequence[Any]], labels: Sequence[str], places: Sequence[str], given: Sequence[str] | None
 ) -> list[list[int]]:
     """The classes of every row's labels.
 
@@ -106,13 +106,13 @@ def find_classes(
             among these; where labels were learned, their order is nobody's, and a number means nothing.
 
     Raises:
-        DataError: labels that training did not see, with the lines that hold them.
+        DataError: labels that training did not see, with the places that hold them.
     """
     classes = {label_name(name): place for place, name in enumerate(labels)}
     by_position = given is not None and not any(map(is_whole, labels))
-    unknown: dict[str, list[int]] = {}
+    unknown: dict[str, list[str]] = {}
     found: list[list[int]] = []
-    for items, line in zip(values, numbers, strict=True):
+    for items, at in zip(values, places, strict=True):
         row = []
         for item in items:
             name = label_name(item)
@@ -120,7 +120,7 @@ def find_classes(
             if place is None and by_position and name.isdecimal() and int(name) < len(labels):
                 place = int(name)
             if place is None:
-                unknown.setdefault(name, []).append(line)
+                unknown.setdefault(name, []).append(at)
             else:
                 row.append(place)
         found.append(row)
@@ -134,15 +134,14 @@ def find_classes(
             )
         raise DataError(
             f"{len(unknown)} labels are not the task's: training did not see them",
-            listed(f"{name!r:.60}: {_lines(lines)}" for name, lines in sorted(unknown.items())),
+            listed(f"{name!r:.60}: {_shown(held)}" for name, held in sorted(unknown.items())),
             remedy,
         )
     return found
 
 
-def _lines(lines: Sequence[int]) -> str:
-    named = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
-    return f"on {len(lines)} lines ({named})" if len(lines) > 1 else f"on line {named}"
+def _shown(places: Sequence[str]) -> str:
+    return ", ".join(places[:5]) + (f" and {len(places) - 5} more" if len(places) > 5 else "")
 
 
 def class_weights(wanted: Wanted, labels: Sequence[str], classes: Sequence[int]) -> list[float]:

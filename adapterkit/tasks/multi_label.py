@@ -47,14 +47,14 @@ class MultiLabel(TextProblem):
     forms = (NAMES, MULTI_HOT)
 
     @classmethod
-    def learned(cls, values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] | None) -> MultiLabel:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> MultiLabel:
         unread = cls()
-        rows = [(value, line) for value, line in zip(values, numbers, strict=True) if not unread._says_nothing(value)]
+        rows = [(value, place) for value, place in zip(values, places, strict=True) if not unread._says_nothing(value)]
         lists = [value for value, _ in rows]
         if is_multi_hot(lists, None if given is None else len(given)):
             names = map(str, range(len(lists[0]))) if given is None else given
             return cls(tuple(names), form=MULTI_HOT, given=given is not None)
-        repeating = [f"line {line}: {value!r:.60}" for value, line in rows if _repeats_a_number(value)]
+        repeating = [f"{place}: {value!r:.60}" for value, place in rows if _repeats_a_number(value)]
         if repeating:
             raise DataError(
                 "rows have one number several times, so that the numbers are no labels",
@@ -86,11 +86,11 @@ class MultiLabel(TextProblem):
             return f"label {value!r:.40} has a number twice; in training a row's list named its labels"
         return None
 
-    def read(self, values: Sequence[Any], numbers: Sequence[int]) -> list[Any]:
+    def read(self, values: Sequence[Any], places: Sequence[str]) -> list[Any]:
         if self.form == MULTI_HOT:
             values = [self._named(value) if self._is_hot(value) else value for value in values]
         kept = [[item for item in value if not stands_for_none(item, self.labels)] for value in values]
-        found = find_classes(kept, self.labels, numbers, self.labels if self.given else None)
+        found = find_classes(kept, self.labels, places, self.labels if self.given else None)
         return [[float(place in row) for place in range(self.classes)] for row in found]
 
     def _says_nothing(self, value: Any) -> bool:

@@ -23,8 +23,8 @@ from adapterkit.tasks.checked_rows import (
     check,
     is_missing,
     listed,
-    numbers_of,
     optional_text,
+    places_of,
     string_problem,
     text_problem,
 )
@@ -238,9 +238,9 @@ class MultipleChoice(UnlabelledTask):
     def _labels(self, rows: Sequence[Row]) -> list[int]:
         asked = self.settings.right_choice
         reading = find_reading(rows, self.reading) if asked == "auto" else asked
-        numbers, places = numbers_of(rows), [place_of(row, reading) for row in rows]
+        at, places = places_of(rows), [place_of(row, reading) for row in rows]
         bad = [
-            f"line {numbers[index]}: label {rows[index].get('label')!r:.40} is none of the choices"
+            f"{at[index]}: label {rows[index].get('label')!r:.40} is none of the choices"
             for index, place in enumerate(places)
             if place is None
         ]

@@ -10,7 +10,7 @@ A task goes through these steps, and each is one method that a training loop, an
     outputs(logits, batch)             small CPU objects, one per feature
     predictions(rows, features, outputs), score(rows, features, outputs)    one dict per row; metrics with intervals
 
-Rows are any sequence of dicts with canonical column names. Line numbers come from its `numbers`, else 1..n.
+Rows are any sequence of dicts with canonical column names. Errors name them by their numbers in `Rows`, else 1..n.
 """
 
 # Axes: B rows of a batch, T tokens, C classes, K choices, V vocabulary.
@@ -121,7 +121,7 @@ class Task(ABC):
         """Learn from training rows what the rows decide: labels, problem, tag scheme.
 
         Raises:
-            DataError: no usable row, one class only, or targets that do not fit together; with line numbers.
+            DataError: no usable row, one class only, or targets that do not fit together; with the places.
         """
 
     @property

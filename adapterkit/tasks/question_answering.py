@@ -17,7 +17,7 @@ from adapterkit.metrics import Judged, Metric, bootstrap, judged, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
-from adapterkit.tasks.checked_rows import by_row, numbers_of, text_problem, usable_indices
+from adapterkit.tasks.checked_rows import by_row, listed, places_of, text_problem, usable_indices
 from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import (
@@ -112,9 +112,9 @@ class QuestionAnswering(Task):
         golds: list[Any] = [None] * len(rows)
         if purpose != "predict":
             golds = [gold_answers(row.get("answers")) for row in rows]
-            bad = [numbers_of(rows)[index] for index, gold in enumerate(golds) if gold is None]
+            bad = [place for place, gold in zip(places_of(rows), golds, strict=True) if gold is None]
             if bad:
-                raise DataError(f"{len(bad)} rows have no usable answers", [f"line {line}" for line in bad[:10]])
+                raise DataError(f"{len(bad)} rows have no usable answers", listed(bad))
         return encode_windows(rows, golds, vocabulary, limit, self.settings.stride_tokens)
 
     def collate(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from unicodedata import category
 
-from adapterkit.tasks.checked_rows import Cuts, numbers_of
+from adapterkit.tasks.checked_rows import Cuts, places_of
 from adapterkit.tasks.long_texts import in_groups
 from adapterkit.tasks.values import IGNORED, Encoded, Feature, Row, Vocabulary
 
@@ -65,11 +65,11 @@ def _beyond_note(beyond: Sequence[int], rows: Sequence[Row]) -> str:
     """What to tell of rows whose answers no window holds."""
     if not beyond:
         return ""
-    numbers = numbers_of(rows)
-    lines = ", ".join(str(numbers[index]) for index in beyond[:NAMED]) + (", …" if len(beyond) > NAMED else "")
+    places = places_of(rows)
+    shown = ", ".join(places[index] for index in beyond[:NAMED]) + (", …" if len(beyond) > NAMED else "")
     return (
         f"{len(beyond):,} of {len(rows):,} rows have answers of which no window holds one whole where it is said to "
-        f"stand; no span is learned from them (lines {lines}). Answers longer than a window need a larger "
+        f"stand; no span is learned from them ({shown}). Answers longer than a window need a larger "
         "task.max_tokens"
     )
 

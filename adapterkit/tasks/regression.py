@@ -33,15 +33,15 @@ class Regression(TextProblem):
     weighs = False
 
     @classmethod
-    def learned(cls, values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] | None) -> Regression:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Regression:
         widths = [
-            (len(items_of(value)), line)
-            for value, line in zip(values, numbers, strict=True)
+            (len(items_of(value)), place)
+            for value, place in zip(values, places, strict=True)
             if all(number(item) is not None for item in items_of(value))
         ]
         if not widths or not widths[0][0]:
             raise DataError("no training row has a number as its label", remedy="Check data.columns.label.")
-        other = [f"line {line}: {width}, expected {widths[0][0]}" for width, line in widths if width != widths[0][0]]
+        other = [f"{place}: {width}, expected {widths[0][0]}" for width, place in widths if width != widths[0][0]]
         if other:
             raise DataError("rows have different numbers of targets", listed(other))
         return cls((), widths[0][0])
@@ -68,7 +68,7 @@ class Regression(TextProblem):
             return f"label has {len(items)} numbers, expected {self.targets}"
         return None
 
-    def read(self, values: Sequence[Any], numbers: Sequence[int]) -> list[Any]:
+    def read(self, values: Sequence[Any], places: Sequence[str]) -> list[Any]:
         return [[number(item) for item in items_of(value)] for value in values]
 
     def loss(self, logits_BC: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Loss:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from adapterkit.errors import DataError
-from adapterkit.tasks.checked_rows import is_missing, listed, numbers_of
+from adapterkit.tasks.checked_rows import is_missing, listed, places_of
 from adapterkit.tasks.labels import label_name
 from adapterkit.tasks.values import Row
 
@@ -90,10 +90,10 @@ def find_reading(rows: Sequence[Row], known: str = "") -> str:
         known: how the labels of training rows were read, "" if that is what is asked.
 
     Raises:
-        DataError: no way fits all labels, or several do and name other choices; with the lines that show it.
+        DataError: no way fits all labels, or several do and name other choices; with the rows that show it.
     """
-    numbers = numbers_of(rows)
-    found = [(numbers[index], row, ways) for index, row in enumerate(rows) if (ways := readings_of(row))]
+    places = places_of(rows)
+    found = [(places[index], row, ways) for index, row in enumerate(rows) if (ways := readings_of(row))]
     fitting = [reading for reading in READINGS if all(reading in ways for _, _, ways in found)]
     if known in fitting or not found:
         return known or FROM_0
@@ -102,12 +102,12 @@ def find_reading(rows: Sequence[Row], known: str = "") -> str:
     if fitting[0] == "name" or fitting == [FROM_0, FROM_1]:
         return fitting[0]
     others = [reading for reading in fitting if reading != FROM_1 or FROM_0 not in fitting]
-    for line, row, ways in found:
+    for place, row, ways in found:
         if len({ways[reading] for reading in others}) > 1:
             raise DataError(
                 "labels can be read in several ways, which name other choices",
                 [
-                    f"line {line}: label {row['label']!r:.40} is {WORDS[reading]}, choice {ways[reading] + 1}"
+                    f"{place}: label {row['label']!r:.40} is {WORDS[reading]}, choice {ways[reading] + 1}"
                     for reading in others
                 ],
                 f"Say which: task.right_choice: {' or '.join(others)}.",
@@ -115,13 +115,13 @@ def find_reading(rows: Sequence[Row], known: str = "") -> str:
     return fitting[0]
 
 
-def _contradiction(found: Sequence[tuple[int, Row, Mapping[str, int]]], known: str) -> DataError:
-    """The first line for every set of readings that some line has alone."""
+def _contradiction(found: Sequence[tuple[str, Row, Mapping[str, int]]], known: str) -> DataError:
+    """The first row for every set of readings that some row has alone."""
     first: dict[tuple[str, ...], str] = {}
-    for line, row, ways in found:
+    for place, row, ways in found:
         if known not in ways:
             words = " or ".join(WORDS[reading] for reading in ways)
-            first.setdefault(tuple(ways), f"line {line}: label {row['label']!r:.40} is {words}")
+            first.setdefault(tuple(ways), f"{place}: label {row['label']!r:.40} is {words}")
     trained = f"; those of training rows were {WORDS[known]}" if known else ""
     return DataError(
         f"the labels cannot be read in one way{trained}",

@@ -16,7 +16,7 @@ from adapterkit.metrics import Metric
 from adapterkit.metrics import generated_text as text_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.alpaca import earlier, lines, optional_problem
-from adapterkit.tasks.checked_rows import Cuts, is_missing, listed, numbers_of, optional_text, text_problem
+from adapterkit.tasks.checked_rows import Cuts, is_missing, listed, optional_text, places_of, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.likelihood import DIRECTIONS
@@ -71,10 +71,10 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
         targets: list[list[int] | None] = [None] * len(rows)
         cuts = Cuts(rows)
         if purpose != "predict":
-            numbers = numbers_of(rows)
+            places = places_of(rows)
             bad = [index for index, row in enumerate(rows) if text_problem(row, "target")]
             if bad:
-                raise DataError(f"{len(bad)} rows have no target", listed(f"line {numbers[index]}" for index in bad))
+                raise DataError(f"{len(bad)} rows have no target", listed(places[index] for index in bad))
             most = longest(self.settings, vocabulary, self.settings.max_target_tokens, "max_target_tokens")
             texts = [spelling.write(row["target"]) for row in rows]
             for index, (tokens, lost) in enumerate(encode_texts(vocabulary, texts, None, most)):

@@ -41,7 +41,7 @@ class SingleLabel(TextProblem):
     smooths = True
 
     @classmethod
-    def learned(cls, values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] | None) -> SingleLabel:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> SingleLabel:
         found = [label_name(value) for value in values if not isinstance(value, list)]
         labels = learn_labels(found, given)
         if len(labels) < cls.fewest_labels:
@@ -67,9 +67,9 @@ class SingleLabel(TextProblem):
             return f"label {label_name(value)} stands for 'no label', unless task.labels names it"
         return None
 
-    def read(self, values: Sequence[Any], numbers: Sequence[int]) -> list[Any]:
+    def read(self, values: Sequence[Any], places: Sequence[str]) -> list[Any]:
         given = self.labels if self.given else None
-        return [found for (found,) in find_classes([[value] for value in values], self.labels, numbers, given)]
+        return [found for (found,) in find_classes([[value] for value in values], self.labels, places, given)]
 
     def notes(self, values: Sequence[Any]) -> list[str]:
         if self.given or not all(map(is_whole, self.labels)):

@@ -67,14 +67,14 @@ def iob2_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(written))
 
 
-def find_scheme(names: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
+def find_scheme(names: Sequence[Sequence[str]], places: Sequence[str]) -> str:
     """ "iob2" where the tags write entities, in whatever notation; else "flat".
 
     Letters other than B and I, an underscore, and a letter behind the type stand in names of other things too: they
     count where some tag is O and all others are of that notation.
 
     Raises:
-        DataError: most tags write entities and some do not, with the lines of these.
+        DataError: most tags write entities and some do not, with the places of these.
     """
     every = dict.fromkeys(tag for row in names for tag in row)  # in order, so that of equals the first counts
     parsed = [found for tag in every if tag != OUTSIDE and (found := parse_tag(tag)) is not None]
@@ -84,8 +84,8 @@ def find_scheme(names: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
         return "flat"
     common, _ = Counter(found.notation for found in parsed).most_common(1)[0]
     wrong = [
-        f"line {line}: tag {tag!r:.40}"
-        for row, line in zip(names, numbers, strict=True)
+        f"{place}: tag {tag!r:.40}"
+        for row, place in zip(names, places, strict=True)
         for tag in dict.fromkeys(row)
         if tag != OUTSIDE and ((found := parse_tag(tag)) is None or found.notation != common)
     ]

@@ -71,8 +71,8 @@ class TagReader:
             return "no words"
         return next((problem for tag in tags if (problem := self._tag_problem(tag))), None)
 
-    def find_scheme(self, names: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
-        """The recipe's scheme, or what the tags of usable rows, at these lines, are written in.
+    def find_scheme(self, names: Sequence[Sequence[str]], places: Sequence[str]) -> str:
+        """The recipe's scheme, or what the tags of usable rows, at these places, are written in.
 
         Raises:
             DataError: tags in several ways, or numbers that nothing names.
@@ -88,7 +88,7 @@ class TagReader:
                 'Name them in the order of their numbers: task.labels: ["O", "B-PER", "I-PER", …]. Where they have no'
                 " names, task.tags: flat takes the numbers for names.",
             )
-        return tag_notations.find_scheme(names, numbers)
+        return tag_notations.find_scheme(names, places)
 
     def notes(self, names: Sequence[Sequence[str]], labels: Sequence[str]) -> list[str]:
         """What a user should know of how these tags were read."""

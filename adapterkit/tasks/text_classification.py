@@ -23,8 +23,8 @@ from adapterkit.tasks.checked_rows import (
     Cuts,
     is_missing,
     listed,
-    numbers_of,
     optional_text,
+    places_of,
     text_problem,
     usable_indices,
 )
@@ -72,9 +72,10 @@ class TextClassification(Task):
         unread = cls(settings)
         usable = usable_indices(rows, lambda row: text_row_problem(row) or _label_problem(unread._label(row)))
         values = [unread._label(rows[index]) for index in usable]
-        numbers = [numbers_of(rows)[index] for index in usable]
-        asked = PROBLEMS.get(settings.problem) or detect(values, numbers, settings.labels)
-        problem = asked.learned(values, numbers, settings.labels)
+        every = places_of(rows)
+        places = [every[index] for index in usable]
+        asked = PROBLEMS.get(settings.problem) or detect(values, places, settings.labels)
+        problem = asked.learned(values, places, settings.labels)
         return cls(settings, problem.labels, problem.name, problem.targets, problem.form)
 
     @classmethod
@@ -199,16 +200,16 @@ class TextClassification(Task):
 
     def _labels(self, rows: Sequence[Row]) -> list[Any]:
         """One class, one 0/1 vector, or one list of numbers per row. Raises DataError for labels unknown or unfit."""
-        numbers = numbers_of(rows)
+        places = places_of(rows)
         values = [self._label(row) for row in rows]
         unfit = [
-            f"line {numbers[index]}: {problem}"
+            f"{places[index]}: {problem}"
             for index, value in enumerate(values)
             if (problem := _label_problem(value) or self._problem.misfit(value)) is not None
         ]
         if unfit:
             raise DataError(f"{len(unfit)} rows have no usable label", listed(unfit))
-        return self._problem.read(values, numbers)
+        return self._problem.read(values, places)
 
     def _label(self, row: Row) -> Any:
         """A row's label as written, or the list of those that one cell holds."""

@@ -46,7 +46,7 @@ class TextProblem(ABC):
 
     @classmethod
     @abstractmethod
-    def learned(cls, values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] | None) -> TextProblem:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> TextProblem:
         """The problem that the labels of training rows pose. Raises DataError where there is nothing to learn."""
 
     @classmethod
@@ -75,7 +75,7 @@ class TextProblem(ABC):
         """Why a label does not fit the problem; None where it does."""
 
     @abstractmethod
-    def read(self, values: Sequence[Any], numbers: Sequence[int]) -> list[Any]:
+    def read(self, values: Sequence[Any], places: Sequence[str]) -> list[Any]:
         """What the loss takes for each label that fits. Raises DataError for labels that training did not see."""
 
     @abstractmethod

@@ -23,7 +23,7 @@ PROBLEMS: Mapping[str, type[TextProblem]] = MappingProxyType(
 )
 
 
-def detect(values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] | None) -> type[TextProblem]:
+def detect(values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> type[TextProblem]:
     """A list per row is multi-label (regression if it holds fractions), a number with a fraction is regression.
 
     Raises:
@@ -31,10 +31,10 @@ def detect(values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] |
     """
     lists = [isinstance(value, list) for value in values]
     if any(lists) and not all(lists):
-        first = [numbers[lists.index(wanted)] for wanted in (True, False)]
+        first = [places[lists.index(wanted)] for wanted in (True, False)]
         raise DataError(
             "labels are of two forms",
-            [f"line {first[0]}: a list of labels", f"line {first[1]}: a single label"],
+            [f"{first[0]}: a list of labels", f"{first[1]}: a single label"],
             "Give every row a list, or every row one label.",
         )
     read = [number(item) for value in values for item in items_of(value)]
@@ -44,13 +44,13 @@ def detect(values: Sequence[Any], numbers: Sequence[int], given: Sequence[str] |
     if any(lists):
         return MultiLabel
     if given is None:
-        _refuse_several_in_one(values, numbers)
+        _refuse_several_in_one(values, places)
     return SingleLabel
 
 
-def _refuse_several_in_one(values: Sequence[Any], numbers: Sequence[int]) -> None:
+def _refuse_several_in_one(values: Sequence[Any], places: Sequence[str]) -> None:
     """Raise DataError where labels look like several, joined by a character: their pieces are labels of other rows."""
-    first = dict(zip(reversed(values), reversed(numbers), strict=True))
+    first = dict(zip(reversed(values), reversed(places), strict=True))
     names = [name for name in first if isinstance(name, str)]
     for separator in SEPARATORS:
         pieces = {name: [piece.strip() for piece in name.split(separator)] for name in names}
@@ -60,7 +60,7 @@ def _refuse_several_in_one(values: Sequence[Any], numbers: Sequence[int]) -> Non
         if known and 2 * len(known) >= len(joined):
             raise DataError(
                 f"labels seem to hold several each, separated by {separator!r}",
-                listed(f"line {first[name]}: {name!r:.60}" for name in sorted(known, key=first.__getitem__)),
+                listed(f"{first[name]}: {name!r:.60}" for name in sorted(known, key=first.__getitem__)),
                 f'Say so: task.label_separator: "{separator}", or lists (["a", "b"]); where they are single labels,'
                 " task.problem: single-label.",
             )

@@ -35,7 +35,7 @@ from adapterkit.metrics import (
 from adapterkit.metrics import classification as classification_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks.checked_rows import Cuts, listed, numbers_of, usable_indices
+from adapterkit.tasks.checked_rows import Cuts, listed, places_of, usable_indices
 from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_labels, surrounded, surroundings
 from adapterkit.tasks.labels import (
     class_weights,
@@ -100,7 +100,8 @@ class TokenClassification(Task):
         reader = TagReader(settings, "flat")
         usable = usable_indices(rows, lambda row: reader.problem_of(row, "train"))
         names = [reader.names_of(rows[index]) for index in usable]
-        scheme = reader.find_scheme(names, [numbers_of(rows)[index] for index in usable])
+        places = places_of(rows)
+        scheme = reader.find_scheme(names, [places[index] for index in usable])
         if scheme == "iob2":
             names = [to_iob2(row) for row in names if all(map(is_entity_tag, row))]
         counts = Counter(tag for row in names for tag in row)
@@ -306,15 +307,15 @@ class TokenClassification(Task):
         return answers
 
     def _classes(self, rows: Sequence[Row]) -> list[list[int]]:
-        numbers = numbers_of(rows)
+        places = places_of(rows)
         bad = [
-            f"line {numbers[index]}: {problem}"
+            f"{places[index]}: {problem}"
             for index, row in enumerate(rows)
             if (problem := self.problem_of(row, "score")) is not None
         ]
         if bad:
             raise DataError(f"{len(bad)} rows have no usable tags", listed(bad))
-        return find_classes([self._reader.read(row) for row in rows], self.labels, numbers, self.settings.labels)
+        return find_classes([self._reader.read(row) for row in rows], self.labels, places, self.settings.labels)
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         return self._reader.notes([self._reader.names_of(row) for row in rows], self.labels)

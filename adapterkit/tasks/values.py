@@ -84,18 +84,18 @@ class Truncation:
         rows: rows that lost tokens.
         tokens: tokens lost over all rows.
         of_rows: rows encoded.
-        numbers: line numbers of the first rows that lost tokens (at most 20).
+        places: of the first rows that lost tokens (at most 20), as in "line 7".
     """
 
     rows: int = 0
     tokens: int = 0
     of_rows: int = 0
-    numbers: tuple[int, ...] = ()
+    places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.rows:
             return f"nothing cut ({self.of_rows} rows)"
-        return f"{self.rows} of {self.of_rows} rows cut, {self.tokens} tokens lost (lines {list(self.numbers)})"
+        return f"{self.rows} of {self.of_rows} rows cut, {self.tokens} tokens lost ({', '.join(self.places)})"
 
 
 class Encoded(NamedTuple):
@@ -112,7 +112,7 @@ class Encoded(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """The usable rows, with their line numbers, and (line number, reason) for every other one."""
+    """The usable rows, with their numbers, and (number, reason) for every other one."""
 
     rows: Sequence[Row]
     problems: list[tuple[int, str]]

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from adapterkit.data import RowStream, group_by_length
+from adapterkit.data import RowStream, as_rows, group_by_length
 from adapterkit.data.problems import unusable_note
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe import TrainingSettings
-from adapterkit.tasks.checked_rows import numbers_of
 from adapterkit.tasks.protocol import Feature, Task, Vocabulary
 from adapterkit.training.standing import Position
 
@@ -116,10 +115,10 @@ class StreamedBatches:
         settings, task = self._settings, self._task
         for window, rows in enumerate(self._stream.shuffled(settings.seed, epoch).chunks(STREAM_WINDOW_ROWS)):
             usable, problems = task.check_rows(rows, "train")
-            self._lines = numbers_of(usable)
+            self._lines = as_rows(usable).numbers
             encoded = task.encode(usable, self._vocabulary, "train")
             if epoch == 0 and problems:
-                self._warn(unusable_note("train", len(rows), problems))
+                self._warn(unusable_note("train", rows, problems))
             for note in encoded.notes if epoch == 0 else ():
                 self._warn(f"train: {note}")
             batches = group_by_length(

@@ -108,9 +108,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
         found = {split: rows.sample(data.limit, seed) for split, rows in found.items()}
     checked = {split: task.check_rows(rows, "train" if split == "train" else "score") for split, rows in found.items()}
     usable = {split: as_rows(check.rows) for split, check in checked.items()}
-    notes += [
-        unusable_note(split, len(found[split]), check.problems) for split, check in checked.items() if check.problems
-    ]
+    notes += [unusable_note(split, found[split], check.problems) for split, check in checked.items() if check.problems]
     if stream is None:
         sample = usable["train"]
         if isinstance(data.validation, float):

@@ -154,11 +154,11 @@ class Turn:
         )
 
     def _not_finite(self, what: str, value: float, rate: float) -> DivergedError:
-        lines = self.learning.batches.line_numbers(self.features)
-        shown = ", ".join(str(line) for line in lines[:32]) + (" …" if len(lines) > 32 else "")
+        numbers = self.learning.batches.line_numbers(self.features)
+        shown = ", ".join(map(str, numbers[:32])) + (" …" if len(numbers) > 32 else "")
         return DivergedError(
             f"training stopped: the {what} step {self.number} is {value}",
-            [f"learning rate: {rate:g}", f"lines of the training data in this step: {shown}"],
+            [f"learning rate: {rate:g}", f"training rows of this step, by number: {shown}"],
             "Lower training.learning_rate, raise training.warmup, or look at these rows. The last checkpoint is kept.",
         )
 

@@ -14,6 +14,7 @@ import sklearn.metrics
 
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
+from adapterkit.data import Rows
 from adapterkit.data.problems import unusable_note
 from adapterkit.errors import ArtifactError, ContractError, DataError
 from adapterkit.evaluation import score
@@ -213,8 +214,8 @@ def test_text_is_read_in_the_units_of_training(kind: str, validation: Any, unit:
 
 def test_unusable_rows_are_told_by_reason() -> None:
     problems = [(number, f"reason {number % 7}") for number in range(1, 15)]
-    note = unusable_note("train", 100, problems)
-    assert note.startswith("14 of 100 train rows cannot be used (reason 1: lines 1, 8; ")
+    note = unusable_note("train", Rows([{}] * 100), problems)
+    assert note.startswith("14 of 100 train rows cannot be used (reason 1: rows 1, 8; ")
     assert note.endswith("; 2 more reasons)")
 
 

@@ -188,7 +188,7 @@ def test_rows_that_cannot_be_used_say_why(
 ) -> None:
     task = task_of(KIND, CHAT, completions_only=only)
     assert task.problem_of(row, "train") == reason
-    with pytest.raises(DataError, match="line 1"):
+    with pytest.raises(DataError, match="row 1"):
         task.encode([row], vocabulary_of("qwen2"))
 
 

@@ -133,12 +133,12 @@ def test_a_row_that_the_template_refuses_is_named_and_the_others_go_on(speaking:
         features, _, note = task_of(KIND, rows, **ONLY).encode(rows, vocabulary, purpose)
         assert {feature.row for feature in features} == {0}
         assert note == (
-            "2 of 3 rows are left out: line 2: the chat template refuses it: System role not supported; line 3: the "
+            "2 of 3 rows are left out: row 2: the chat template refuses it: System role not supported; row 3: the "
             "chat template refuses it: Conversation roles must alternate user/assistant/user/assistant/..."
         )
     with pytest.raises(DataError, match="2 of 3 rows cannot be used") as caught:
         task_of(KIND, rows).encode(rows, vocabulary, "predict")
-    assert [problem[:7] for problem in caught.value.problems] == ["line 2:", "line 3:"]
+    assert [problem[:6] for problem in caught.value.problems] == ["row 2:", "row 3:"]
 
 
 def test_a_tokenizer_without_a_template_is_refused(speaking: Speaking, task_of: Make) -> None:

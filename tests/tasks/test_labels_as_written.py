@@ -61,10 +61,10 @@ def test_lists_of_label_numbers_stay_label_numbers(task_of: Make, vocabulary_of:
 @pytest.mark.parametrize(
     ("labels", "names", "message"),
     [
-        ([[1, 0, 0], [0, 1]], None, r"(?s)one number several times.*line 1: \[1, 0, 0\]"),
+        ([[1, 0, 0], [0, 1]], None, r"(?s)one number several times.*row 1: \[1, 0, 0\]"),
         ([[1, 0, 0], [0, 1, 1]], ("a", "b"), r"(?s)one number several times.*the 2 of task\.labels"),
         ([[3, 1, 3], [5, 5, 2]], None, r"task\.problem: regression"),
-        (["a|b", "a", "b"], None, r'(?s)line 1: .a\|b.*label_separator: "\|".*lists.*task\.problem: single-label'),
+        (["a|b", "a", "b"], None, r'(?s)row 1: .a\|b.*label_separator: "\|".*lists.*task\.problem: single-label'),
         (["a, b", "b, c", "a, c"], None, r'task\.label_separator: ","'),
         ([-1, 0, 1], None, r"(?s)-1 may stand for 'no label'.*task\.labels"),
         (["1", "1.0"], None, "at least two labels"),
@@ -126,7 +126,7 @@ def test_numbers_are_positions_only_where_the_recipe_gives_the_names(
     task_of: Make, vocabulary_of: Vocabularies
 ) -> None:
     learned = task_of(KIND, rows_of("pos", "neg"))
-    with pytest.raises(DataError, match=r"(?s)'1': on line 1.*a number says nothing.*task\.labels"):
+    with pytest.raises(DataError, match=r"(?s)'1': row 1.*a number says nothing.*task\.labels"):
         learned.encode(rows_of(1), vocabulary_of("bert"), "score")
     given = task_of(KIND, rows_of("pos", "neg"), labels=("pos", "neg"))
     assert read(given, rows_of(1, "pos", 1.0), vocabulary_of) == [1, 0, 1]

@@ -70,8 +70,8 @@ def test_a_column_of_labels_is_read_in_one_way(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row_of(0), row_of(1), row_of(3)], "line 3: label 3 is a position counted from 1"),
-        ([row_of("B"), row_of(2)], "line 2: label 2 is a position counted from 0 or a position counted from 1"),
+        ([row_of(0), row_of(1), row_of(3)], "row 3: label 3 is a position counted from 1"),
+        ([row_of("B"), row_of(2)], "row 2: label 2 is a position counted from 0 or a position counted from 1"),
         ([row_of("2", ("1", "2", "3"))], "right_choice: text or from-0"),
         ([row_of(1, ("0", "2", "1")), row_of(2, ("2", "0", "1"))], "label 1 is the text of a choice, choice 3"),
     ],

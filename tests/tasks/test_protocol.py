@@ -6,12 +6,14 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 
-from adapterkit.data import Rows
+from adapterkit.data import Rows, read_rows
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.recipe import KINDS
 from adapterkit.recipe.task import TaskSettings
@@ -42,6 +44,27 @@ def fake_logits(task: Task, batch: Any, seed: int = 0) -> torch.Tensor:
 def test_the_table_holds_every_kind_in_the_recipe_s_order() -> None:
     assert tuple(TASKS) == KINDS == tuple(ROWS) == tuple(FAMILY)
     assert all(task.kind == kind for kind, task in TASKS.items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("ending", "unit"), [("jsonl", "line"), ("parquet", "record"), (None, "row")])
+def test_bad_rows_are_named_as_their_source_counts_them(
+    tmp_path: Path, task_of: Make, kind: str, ending: str | None, unit: str
+) -> None:
+    column = next(iter(TASKS[kind].columns))
+    rows: Any = [{column: "  "}, {column: None}]
+    if ending is not None:
+        data = pandas.DataFrame(rows)
+        path = tmp_path / f"rows.{ending}"
+        data.to_json(path, orient="records", lines=True) if ending == "jsonl" else data.to_parquet(path)
+        rows = read_rows(path)
+    task = task_of(kind)
+    with pytest.raises(DataError) as asked:
+        task.check_rows(rows, "train")
+    with pytest.raises(DataError) as prepared:
+        TASKS[kind].prepare(task.settings, rows)
+    for problems in (asked.value.problems, prepared.value.problems):
+        assert [problem.partition(":")[0] for problem in problems] == [f"{unit} 1", f"{unit} 2"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -193,7 +193,7 @@ def test_rows_that_no_window_holds_are_counted_and_teach_no_span(task_of: Make, 
     assert set(labels[0]) == set(labels[2]) == {(-100, -100)}
     assert any(first != features[0].extras["null"] for first, _ in labels[1])
     assert note.startswith("2 of 3 rows have answers of which no window holds one whole")
-    assert "(lines 4, 9)" in note
+    assert "(row 4, row 9)" in note
 
 
 def test_of_several_answers_the_right_ones_are_used(task_of: Make, vocabulary_of: Vocabularies) -> None:
@@ -233,7 +233,7 @@ def test_a_long_question_is_cut_and_counted(task_of: Make, vocabulary_of: Vocabu
     rows = Rows([row_of("the fox " * 30, "the dog lost my card", ("dog", 4))], numbers=[5])
     features, truncation, _ = task_of(KIND, rows, max_tokens=23, stride_tokens=4).encode(rows, vocabulary_of("bert"))
     # 3 special tokens leave 20, and the question at most half of them: 60 - 10 are lost.
-    assert (truncation.rows, truncation.tokens, truncation.numbers) == (1, 50, (5,))
+    assert (truncation.rows, truncation.tokens, truncation.places) == (1, 50, ("row 5",))
     assert features[0].length_tokens == 18
 
 

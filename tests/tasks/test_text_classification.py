@@ -69,7 +69,7 @@ def test_labels_that_only_the_test_rows_have_are_named(task_of: Make, vocabulary
         task.encode(
             Rows(rows_of("a", "new", "b", "new", "other"), numbers=[1, 3, 5, 7, 9]), vocabulary_of("bert"), "score"
         )
-    assert caught.value.problems == ("'new': on 2 lines (3, 7)", "'other': on line 9")
+    assert caught.value.problems == ("'new': row 3, row 7", "'other': row 9")
     assert "'a', 'b'" in str(caught.value)
 
 
@@ -95,8 +95,8 @@ def test_what_is_cut_away_is_counted(task_of: Make, vocabulary_of: Vocabularies)
     rows = Rows([{"text": "my card was lost", "label": "a"}, {"text": "the bank", "label": "b"}], numbers=[7, 8])
     features, truncation, _ = task_of(KIND, rows, max_tokens=5).encode(rows, vocabulary_of("bert"))
     assert [feature.length_tokens for feature in features] == [5, 4]
-    assert (truncation.rows, truncation.tokens, truncation.of_rows, truncation.numbers) == (1, 1, 2, (7,))
-    assert str(truncation) == "1 of 2 rows cut, 1 tokens lost (lines [7])"
+    assert (truncation.rows, truncation.tokens, truncation.of_rows, truncation.places) == (1, 1, 2, ("row 7",))
+    assert str(truncation) == "1 of 2 rows cut, 1 tokens lost (row 7)"
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "llama", "t5"])

@@ -100,7 +100,7 @@ def test_tags_that_break_the_scheme_are_named_by_line(task_of: Make) -> None:
     rows = Rows(
         [{"tokens": ["a", "b"], "tags": ["O", "B-x"]}, {"tokens": ["a", "b"], "tags": ["O", "B_x"]}], numbers=[4, 9]
     )
-    with pytest.raises(DataError, match="line 9: tag 'B_x'"):
+    with pytest.raises(DataError, match="row 9: tag 'B_x'"):
         task_of(KIND, rows)
     task = task_of(KIND, rows, tags="iob2")
     assert task.labels == ("B-x", "I-x", "O")
@@ -144,7 +144,7 @@ def test_a_word_without_a_sub_token_gets_the_most_frequent_flat_tag(task_of: Mak
 
 
 def test_unusable_tags_are_named_when_rows_are_encoded_unchecked(task_of: Make, vocabulary_of: Vocabularies) -> None:
-    with pytest.raises(DataError, match="line 1: 1 tokens, but 2 tags"):
+    with pytest.raises(DataError, match="row 1: 1 tokens, but 2 tags"):
         task_of(KIND).encode([{"tokens": ["a"], "tags": ["O", "O"]}], vocabulary_of("bert"), "score")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +24,19 @@ SHOWN = 20
 """Bad rows that are named; the others are counted."""
 
 
-def rows_of(data: Path | None, *, again: bool) -> OpenRows:
+def rows_of(data: Path | None, read: Mapping[str, Any], *, again: bool) -> OpenRows:
     """What opens the rows of a file, or of standard input.
 
     Args:
+        read: how the file is read; see `options.reading`.
         again: whether it may be called twice. Standard input is held in memory then, and a file never is.
     """
     from adapterkit.data.incoming import each_line, each_row
+    from adapterkit.recipe.reading import reading_settings
 
     if data is not None:
-        return lambda: each_row(data)
+        settings = reading_settings(read)
+        return lambda: each_row(data, settings)
     if sys.stdin.isatty():
         console.say("One row per line; Ctrl-D ends.", style="dim")
     if not again:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, DataRoot, Json, named
+from adapterkit.cli.options import BackboneName, DataRoot, Delimiter, Encoding, Json, ReadAs, named, reading
 
 if TYPE_CHECKING:
     from adapterkit.survey import Survey
@@ -27,8 +27,6 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
 ]
-Encoding = Annotated[str, typer.Option("--encoding", help="Of text files, as in cp1252.")]
-Delimiter = Annotated[str, typer.Option("--delimiter", help="What stands between the cells of a CSV file.")]
 
 
 def data(
@@ -36,8 +34,9 @@ def data(
     kind: KindName = None,
     columns: Columns = None,
     backbone: BackboneName = None,
-    encoding: Encoding = "auto",
-    delimiter: Delimiter = "auto",
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    read_as: ReadAs = None,
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +46,7 @@ def data(
     $ adapterkit data train.jsonl test.jsonl --kind seq2seq-lm --column source=dialogue
     $ adapterkit data reviews/ --backbone models/all-MiniLM-L6-v2 --json
     """
-    survey = surveyed(files, kind, columns, backbone, encoding, delimiter, data_root)
+    survey = surveyed(files, kind, columns, backbone, reading(encoding, delimiter, read_as), data_root)
     if as_json:
         console.print_json(facts(survey))
         return
@@ -59,19 +58,17 @@ def surveyed(
     kind: str | None,
     columns: list[str] | None,
     backbone: str | None,
-    encoding: str,
-    delimiter: str,
+    read: dict[str, Any],
     data_root: Path | None,
 ) -> Survey:
-    """The files, looked at as the options say.
+    """The files, looked at as the options say; `read`: how they are read.
 
     Raises:
         DataError, RecipeError: files that cannot be read, or options that make no sense.
     """
-    from pydantic import ValidationError
-
     from adapterkit.errors import DataError
-    from adapterkit.recipe import KINDS, DataSettings
+    from adapterkit.recipe import KINDS
+    from adapterkit.recipe.reading import reading_settings
     from adapterkit.recipe.suggestions import did_you_mean
     from adapterkit.survey import look
 
@@ -80,11 +77,7 @@ def surveyed(
             "There is no such kind of task",
             [f"--kind: found {kind!r:.40}, expected one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"],
         )
-    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
-    try:
-        settings = DataSettings(encoding=encoding, delimiter=delimiter)
-    except ValidationError as error:
-        raise DataError("The options cannot be read", [str(problem["msg"]) for problem in error.errors()]) from error
+    settings = reading_settings(read)
     asked = named(columns, "--column", "NAME=COLUMN", "text=sentence")
     return look(files, kind=kind, columns=asked, settings=settings, root=data_root, backbone=backbone)
 

@@ -13,11 +13,15 @@ from adapterkit.cli.options import (
     BackboneFormat,
     BackboneName,
     DataRoot,
+    Delimiter,
+    Encoding,
     Folder,
     Json,
     Parts,
+    ReadAs,
     in_format,
     named,
+    reading,
 )
 
 
@@ -33,6 +37,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
     ] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    read_as: ReadAs = None,
     data_root: DataRoot = None,
     parts: Parts = None,
     as_json: Json = False,
@@ -41,6 +48,7 @@ def evaluate(
 
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json > evaluation.json
+    $ adapterkit evaluate runs/tickets --data more.csv --encoding cp1252 --delimiter ";"
     """
     from adapterkit.manifest import open_manifest
 
@@ -51,6 +59,7 @@ def evaluate(
         folder,
         data,
         columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
+        reading=reading(encoding, delimiter, read_as),
         backbone=in_format(folder, backbone, backbone_dtype),
         data_root=data_root,
         parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.data import Columns, Delimiter, Encoding, Files, KindName, facts, show, surveyed
-from adapterkit.cli.options import BackboneName, DataRoot, Json
+from adapterkit.cli.data import Columns, Files, KindName, facts, show, surveyed
+from adapterkit.cli.options import BackboneName, DataRoot, Delimiter, Encoding, Json, ReadAs, reading
 
 
 def init(
@@ -23,8 +23,9 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe that exists.")] = False,
     backbone: BackboneName = None,
-    encoding: Encoding = "auto",
-    delimiter: Delimiter = "auto",
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    read_as: ReadAs = None,
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +45,7 @@ def init(
             f"{recipe} exists already",
             remedy="Name another (--output other.yaml), or replace it (--force).",
         )
-    survey = surveyed(files, kind, columns, backbone, encoding, delimiter, data_root)
+    survey = surveyed(files, kind, columns, backbone, reading(encoding, delimiter, read_as), data_root)
     artifact = f"runs/{recipe.stem}"
     words = ["adapterkit", "train", str(recipe), *([] if data_root is None else ["--data-root", str(data_root)])]
     text = recipe_text(survey, artifact, shlex.join(words))

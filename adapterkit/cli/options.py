@@ -69,6 +69,42 @@ DataRoot = Annotated[
 ]
 
 
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="Of text files, as in cp1252. Default: found.", show_default=False)
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter", help="What stands between the cells of a CSV file, or tab. Default: found.", show_default=False
+    ),
+]
+ReadAs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        metavar="FIELD=VALUE",
+        help="A field of a recipe's data on how files are read: header=[text, label], field=rows, quotes=false.",
+        show_default=False,
+    ),
+]
+
+
+def reading(encoding: str | None, delimiter: str | None, read_as: list[str] | None) -> dict[str, Any]:
+    """What the options above say of how files are read, by the names of a recipe's data.
+
+    Raises:
+        DataError: an option that is not FIELD=VALUE.
+    """
+    from adapterkit.errors import DataError
+    from adapterkit.recipe.overrides import override
+
+    asked = override({}, read_as or ())
+    if asked.problems:
+        raise DataError("--read cannot be read", asked.problems, "As in --read header=[text, label]")
+    said = {"encoding": encoding, "delimiter": {"tab": "\t", "\\t": "\t"}.get(delimiter or "", delimiter)}
+    return {**{name: value for name, value in said.items() if value is not None}, **asked.raw}
+
+
 def in_format(folder: Path, backbone: str | None, dtype: BackboneDtype) -> Any:
     """The backbone as it was named; loaded where a format is asked for."""
     if dtype is BackboneDtype.AUTO:

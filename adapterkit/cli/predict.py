@@ -14,7 +14,18 @@ import typer
 from adapterkit.cli import console
 from adapterkit.cli.answering import Answering, rows_of
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, Json, Parts, named
+from adapterkit.cli.options import (
+    BackboneDtype,
+    BackboneFormat,
+    BackboneName,
+    Delimiter,
+    Encoding,
+    Json,
+    Parts,
+    ReadAs,
+    named,
+    reading,
+)
 from adapterkit.errors import AdapterkitError
 
 if TYPE_CHECKING:
@@ -47,6 +58,9 @@ def predict(
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     parts: Parts = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    read_as: ReadAs = None,
     errors: Annotated[
         BadRows,
         typer.Option(
@@ -81,10 +95,13 @@ def predict(
     else:
         name = str(folder)
         sources = _one(folder, named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
+    read = reading(encoding, delimiter, read_as)
+    if read and data is None:
+        raise typer.BadParameter("belong to a FILE", param_hint="--encoding, --delimiter, --read")
     from adapterkit.host.opening import open_host
 
     skip = errors is BadRows.SKIP
-    rows = rows_of(data, again=not skip)
+    rows = rows_of(data, read, again=not skip)
     with open_host(sources, backbone, slots=slots, dtype=backbone_dtype.value) as host:
         answering, started = Answering(host, rows, name, skip=skip), time.perf_counter()
         for answer in answering.answers():

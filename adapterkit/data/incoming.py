@@ -11,24 +11,24 @@ from typing import Any
 
 from adapterkit.data.files.json_lines import parse_object
 from adapterkit.data.problems import Problems
-from adapterkit.data.sources import read_each
+from adapterkit.data.sources import ReadSettings, read_each
 from adapterkit.errors import BadRowError
 
 Incoming = tuple[str, dict[str, Any] | str | BadRowError]
 """A place ("line 7") and what stands there: an object, a text, or why it is neither."""
 
 
-def each_row(source: str | Path, root: str | Path | None = None) -> Iterator[Incoming]:
+def each_row(source: str | Path, settings: ReadSettings | None = None) -> Iterator[Incoming]:
     """The rows of a file or a hub data set, under its own column names.
 
     Args:
-        root: the folder that relative paths are looked for in first.
+        settings: a recipe's `data`: how the source is read.
 
     Raises:
         DataError: the file is not there, or nothing of it can be read.
     """
     unread = _Unread(str(source))
-    for place, row in read_each(source, unread, root):
+    for place, row in read_each(source, unread, settings):
         number = _number(place)
         yield from unread.before(number)
         # A reader hands on a row with the broken bytes of a line replaced.

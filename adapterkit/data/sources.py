@@ -185,12 +185,14 @@ def stream_rows(
     return RowStream(rows, str(source), present, opened.located.path, opened.reading(matched))
 
 
-def read_each(source: str | Path, problems: Problems, root: str | Path | None = None) -> Iterator[tuple[str, Row]]:
+def read_each(
+    source: str | Path, problems: Problems, settings: ReadSettings | None = None
+) -> Iterator[tuple[str, Row]]:
     """Every row of a file or a hub data set under its own column names, one by one, with its place: "line 7".
 
     What cannot be read as a row is added to the problems, before the row that follows it comes.
     """
-    opened = _Source(source, _Plain(), None, root, None, "test", None, "line")
+    opened = _Source(source, settings or _Plain(), None, None, None, "test", None, "line")
     return ((f"{opened.unit} {number}", row) for number, row in opened.read(problems, streaming=True))
 
 

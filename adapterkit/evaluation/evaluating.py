@@ -24,6 +24,7 @@ def evaluate(
     *,
     backbone: Backbone | str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    reading: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
     batch_size: int = 64,
     resamples: int = 1000,
@@ -37,6 +38,7 @@ def evaluate(
             None takes the test rows of its recipe.
         backbone: a loaded backbone, or where to load it from; None takes the one that the artifact names.
         columns: canonical name -> the column of the data, on top of what the artifact's recipe says.
+        reading: how a file is read, by the fields of a recipe's data: {"encoding": "cp1252", "delimiter": ";"}.
         data_root: where relative paths are looked for first.
         resamples: of the bootstrap that gives the 95 % intervals; 0 for none.
         parts: where parts of a fusion are, by name; None looks beside the artifact.
@@ -45,7 +47,7 @@ def evaluate(
         ArtifactError, ContractError, BackboneError: the artifact or its backbone cannot be used.
         DataError: the data cannot be read, or no row can be used.
     """
-    outcome, _ = _outcome(artifact, data, backbone, columns, data_root, batch_size, parts)
+    outcome, _ = _outcome(artifact, data, backbone, columns, reading, data_root, batch_size, parts)
     return outcome.metrics(resamples=resamples, seed=SEED)
 
 
@@ -55,6 +57,7 @@ def record_evaluation(
     *,
     backbone: Backbone | str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    reading: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
     batch_size: int = 64,
     resamples: int = 1000,
@@ -64,7 +67,7 @@ def record_evaluation(
 
     Arguments and errors as those of `evaluate`. The same arguments give the same record.
     """
-    outcome, used = _outcome(artifact, data, backbone, columns, data_root, batch_size, parts)
+    outcome, used = _outcome(artifact, data, backbone, columns, reading, data_root, batch_size, parts)
     judged = outcome.judged()
     measured = None if judged is None else measure_calibration(judged)
     return EvaluationRecord(
@@ -84,10 +87,11 @@ def _outcome(
     data: Any,
     backbone: Backbone | str | Path | None,
     columns: Mapping[str, str] | None,
+    reading: Mapping[str, Any] | None,
     root: str | Path | None,
     batch_size: int,
     parts: Mapping[str, str | Path] | None,
 ) -> tuple[Outcome, RowsUsed]:
     opened = open_artifact(artifact, parts=parts)
-    rows, used = rows_to_answer(opened, data, columns=columns, root=root)
+    rows, used = rows_to_answer(opened, data, columns=columns, root=root, reading=reading)
     return answer_rows(opened, rows, find_backbone(opened, backbone), batch_size=batch_size), used

@@ -70,11 +70,16 @@ class Outcome:
 
 
 def rows_to_answer(
-    opened: Artifact, data: Any = None, *, columns: Mapping[str, str] | None = None, root: str | Path | None = None
+    opened: Artifact,
+    data: Any = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    root: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> tuple[Rows, RowsUsed]:
     """Usable rows, and what they were; arguments as those of `evaluate`. What a user should know of them is logged."""
     if data is None or isinstance(data, str | Path):
-        rows = read_for(opened, None if data is None else str(data), columns=columns, root=root)
+        rows = read_for(opened, None if data is None else str(data), columns=columns, root=root, reading=reading)
     else:
         rows = rows_for(opened, data, columns=columns)
     for note in rows.reading.notes:

@@ -12,6 +12,7 @@ from adapterkit.artifact import Artifact
 from adapterkit.data import Rows, named_rows, read_rows, rows_of, stream_rows
 from adapterkit.errors import ArtifactError, DataError
 from adapterkit.recipe import DataSettings
+from adapterkit.recipe.reading import reading_settings
 
 
 def data_settings(artifact: Artifact) -> DataSettings | None:
@@ -39,6 +40,7 @@ def read_for(
     *,
     columns: Mapping[str, str] | None = None,
     root: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Rows:
     """Rows to score an artifact on, under its task's column names.
 
@@ -48,6 +50,7 @@ def read_for(
             names or the task's.
         columns: canonical name -> the file's column; these count more than the recipe's.
         root: where relative paths are looked for first.
+        reading: fields of a recipe's data that say how the source is read, on top of what the recipe says of its own.
 
     Raises:
         DataError: there are no test rows, or the data cannot be read.
@@ -60,11 +63,11 @@ def read_for(
                 f"{artifact.folder} names no test rows", remedy="Name data to score it on (data=…, --data FILE)."
             )
     own = kept is not None and source in (kept.train, kept.validation, kept.test)
-    settings = kept if kept is not None and own else DataSettings()
+    settings = reading_settings(reading or {}, kept if own else None)
     unit = artifact.task.text_unit(kept)
     known = {} if kept is None else dict(kept.columns)
     if known and not own:
-        present = stream_rows(source, root=root, split="test", text_unit=unit).columns
+        present = stream_rows(source, settings, root=root, split="test", text_unit=unit).columns
         known = {name: column for name, column in known.items() if column in present}
     return read_rows(
         source,

@@ -48,7 +48,7 @@ def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str]) -> Rec
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        problems = _readable(error, raw)
+        problems = readable(error, raw)
     known = {path for path, _ in problems}
     problems += [problem for problem in (*_foreign(raw), *_between_blocks(raw)) if problem[0] not in known]
     order = {path: position for position, path in enumerate(origins)}
@@ -72,7 +72,7 @@ def _origin(path: Path, origins: Mapping[Path, str]) -> str:
     return f" ({inside})" if inside else ""
 
 
-def _readable(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
+def readable(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
     """pydantic's errors by path, those of the branches of one union joined by "or"."""
     expected: dict[Path, list[str]] = {}
     whole: list[Problem] = []

@@ -17,6 +17,7 @@ import adapterkit as ak
 from adapterkit.backbone import Backbone
 from adapterkit.cli.app import app
 from adapterkit.cli.predict import one_line
+from adapterkit.recipe import load_recipe
 from adapterkit.records import EvaluationRecord
 
 # Accelerate warns where a run has no tracker, which is what the recipe below asks for.
@@ -222,6 +223,46 @@ def test_a_file_is_scored_into_a_table(world: World) -> None:
     assert shown.exit_code == 0, shown.stderr
     assert shown.stdout.splitlines()[0].split() == ["metric", "value", "95", "%", "interval"]
     assert shown.stdout.splitlines()[1].startswith("accuracy")
+
+
+def test_a_file_that_says_nothing_of_itself_is_read_as_it_is_told(world: World) -> None:
+    """UTF-16 without its mark, no header, and a delimiter that could be anything."""
+    rows = [row(number) for number in range(40, 50)]
+    file = world.root / "strange.csv"
+    file.write_bytes("".join(f"{one['said']}^{one['label']}\n" for one in rows).encode("utf-16-le"))
+    told = ["--encoding", "utf-16-le", "--delimiter", "^", "--read", "header=[said, label]"]
+    plain = json.loads(world.run("evaluate", str(world.artifact), "--data", "test.jsonl", "--json").stdout)
+    assert json.loads(world.run("evaluate", str(world.artifact), "--data", str(file), *told, "--json").stdout) == plain
+    answers = [
+        world.run("predict", str(world.artifact), str(one), *more).stdout
+        for one, more in ((file, told), (world.root / "test.jsonl", []))
+    ]
+    assert answers[0] == answers[1] != ""
+    seen = json.loads(world.run("data", str(file), *told, "--json").stdout)
+    assert (seen["rows"], seen["reads"]) == ({"train": 10}, {"text": "said", "label": "label"})
+    begun = world.run("init", str(file), *told, "--output", str(world.root / "strange.yaml"))
+    assert begun.exit_code == 0, begun.stderr
+    written = load_recipe(world.root / "strange.yaml").data
+    assert (written.encoding, written.delimiter, written.header) == ("utf-16-le", "^", ("said", "label"))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--read", "haeder=[text, label]"], "haeder: says nothing of how rows are read"),
+        (["--read", "train=x.csv"], "train: says nothing of how rows are read"),
+        (["--read", "header"], "expected path=value"),
+        (["--encoding", "utf-99", "--delimiter", "ab"], "data.delimiter: found 'ab', expected"),
+    ],
+)
+def test_what_says_nothing_of_files_is_refused(world: World, words: list[str], problem: str) -> None:
+    refused = world.run("evaluate", str(world.artifact), "--data", "test.jsonl", *words)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert problem in " ".join(refused.stderr.split())
+
+
+def test_standard_input_is_not_read_in_another_way(world: World) -> None:
+    assert "belong to a FILE" in world.run("predict", str(world.artifact), "--encoding", "cp1252", given="a\n").stderr
 
 
 def test_a_column_without_a_name_is_refused(world: World) -> None:

@@ -146,7 +146,7 @@ def _usable_by(other: Artifact, rows: Rows, used: RowsUsed) -> tuple[Rows, RowsU
     checked = other.task.check_rows(rows, "score")
     if not checked.problems:
         return rows, used
-    logger.warning(unusable_note(f"{used.source}, by {other.folder},", len(rows), checked.problems))
+    logger.warning(unusable_note(f"{used.source}, by {other.folder},", rows, checked.problems))
     bad = {number for number, _ in checked.problems}
     kept = rows.select(place for place, number in enumerate(rows.numbers) if number not in bad)
     more = used.unusable + len(rows) - len(kept)

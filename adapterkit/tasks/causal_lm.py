@@ -21,19 +21,11 @@ from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.document_blocks import fill_blocks
 from adapterkit.tasks.documents import Documents, document_problem
-from adapterkit.tasks.encoding import longest, pad_inputs, pad_labels, surrounded
+from adapterkit.tasks.encoding import longest, pad_inputs, surrounded
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.likelihood import DIRECTIONS
-from adapterkit.tasks.protocol import (
-    IGNORED,
-    Batch,
-    Encoded,
-    Feature,
-    GeneratingTask,
-    Purpose,
-    Row,
-    Vocabulary,
-)
+from adapterkit.tasks.protocol import GeneratingTask
+from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Purpose, Row, Vocabulary
 from adapterkit.tasks.windows import windows_over
 
 
@@ -103,20 +95,7 @@ class CausalLm(LanguageModelTask, GeneratingTask):
             features = fill_blocks(features, size)
         return cuts.encoded(features, "; ".join(documents.notes(rows, alpaca=purpose == "train")))
 
-    def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
-    ) -> Batch:
-        """Labels are (B, T): the input ids where a token is to be predicted, not shifted, as in transformers."""
-        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
-        return Batch(inputs, pad_labels(features, multiple), features, vocabulary)
-
-    def collate_prompts(self, features: Sequence[Feature], vocabulary: Vocabulary) -> Batch:
+    def collate_prompts(self, features: Features, vocabulary: Vocabulary) -> Batch:
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary, left=True)
         return Batch(inputs, None, features, vocabulary)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.long_texts import CHARACTERS_AT_ONCE, beginning, ids_in_pieces, in_groups, same_numbers
-from adapterkit.tasks.values import DEFAULT_MAX_TOKENS, IGNORED, Feature, Vocabulary
+from adapterkit.tasks.values import DEFAULT_MAX_TOKENS, Vocabulary
 
 Tokens = dict[str, list[int]]
 """Model inputs of one sequence, each (T,)."""
@@ -140,13 +140,10 @@ def surrounded(vocabulary: Vocabulary, ids: Sequence[int], before: Sequence[int]
     return tokens
 
 
-def pad(
-    sequences: Sequence[Sequence[int]], value: int, multiple: int = 1, *, left: bool = False, length: int = 0
-) -> Tensor:
-    """(B, T) int64, padded with `value` on the right (or left) to the longest, `length` at least, rounded up."""
+def pad(sequences: Sequence[Sequence[int]], value: int, multiple: int = 1, *, left: bool = False) -> Tensor:
+    """(B, T) int64, padded with `value` on the right (or left) to the longest, rounded up."""
     lengths_B1 = np.fromiter(map(len, sequences), np.int64, len(sequences))[:, None]
-    longest_tokens = max(length, int(lengths_B1.max(initial=0)))
-    longest_tokens = -(-longest_tokens // multiple) * multiple
+    longest_tokens = -(-int(lengths_B1.max(initial=0)) // multiple) * multiple
     place_T = np.arange(longest_tokens)
     there_BT = place_T >= longest_tokens - lengths_B1 if left else place_T < lengths_B1
     padded_BT = np.full(there_BT.shape, value, np.int64)
@@ -159,17 +156,8 @@ def pad_inputs(
 ) -> dict[str, Tensor]:
     """Model inputs of a batch, each (B, T)."""
     return {
-        name: pad([tokens[name] for tokens in inputs], _padding(name, vocabulary), multiple, left=left)
+        name: pad(
+            [tokens[name] for tokens in inputs], vocabulary.pad_id if name == "input_ids" else 0, multiple, left=left
+        )
         for name in inputs[0]
     }
-
-
-def pad_labels(features: Sequence[Feature], multiple: int = 1, length: int = 0) -> Tensor | None:
-    """(B, T) labels, padded with IGNORED; None where a feature has none."""
-    if any(feature.labels is None for feature in features):
-        return None
-    return pad([feature.labels for feature in features], IGNORED, multiple, length=length)
-
-
-def _padding(name: str, vocabulary: Vocabulary) -> int:
-    return vocabulary.pad_id if name == "input_ids" else 0

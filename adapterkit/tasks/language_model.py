@@ -11,8 +11,9 @@ from torch import Tensor
 from adapterkit.metrics import Metric
 from adapterkit.tasks.likelihood import score_likelihoods, summed, token_likelihoods
 from adapterkit.tasks.losses import labelled, token_cross_entropy
-from adapterkit.tasks.protocol import Batch, Feature, Loss, Row, reject_class_weights
+from adapterkit.tasks.protocol import reject_class_weights
 from adapterkit.tasks.unlabelled import UnlabelledTask
+from adapterkit.tasks.values import Batch, Feature, Features, Loss, Outputs, Row
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,12 @@ class LanguageModelTask(UnlabelledTask):
         """Per feature its `Likelihood`."""
         return list(token_likelihoods(logits, self.targets(batch.labels)))
 
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         """How likely each row's labelled tokens are. Text comes from generation."""
         return summed(features, outputs, len(rows))
 
     def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
+        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
         """Perplexity and accuracy of the labelled tokens, and bits per character where a text is predicted whole."""
         characters = self.characters(rows, features)

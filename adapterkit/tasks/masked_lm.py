@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -14,18 +14,10 @@ import numpy as np
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, text_problem
-from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, pad, pad_inputs, surrounded, surroundings
+from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, surrounded, surroundings
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.likelihood import DIRECTIONS
-from adapterkit.tasks.protocol import (
-    IGNORED,
-    Batch,
-    Encoded,
-    Feature,
-    Purpose,
-    Row,
-    Vocabulary,
-)
+from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Outputs, Purpose, Row, Vocabulary
 from adapterkit.tasks.windows import blocks
 
 MASK = "[MASK]"
@@ -90,27 +82,13 @@ class MaskedLm(LanguageModelTask):
                 features.append(Feature(index, len(features), tokens, tokens["input_ids"], length, extras))
         return cuts.encoded(features)
 
-    def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
-    ) -> Batch:
-        """Inputs with masks; labels (B, T) are the tokens that were there, IGNORED elsewhere."""
-        if any(feature.labels is None for feature in features):
-            inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
-            return Batch(inputs, None, features, vocabulary)
-        random_ids = _random_ids(vocabulary)
-        masked, labels = [], []
-        for feature in features:
-            key = (EVALUATION_SEED, feature.index) if seed is None else (seed, epoch, feature.index, 1)
-            ids, label = self._masked(feature, vocabulary, random_ids, np.random.default_rng(key))
-            masked.append({**feature.inputs, "input_ids": ids})
-            labels.append(label)
-        return Batch(pad_inputs(masked, vocabulary, multiple), pad(labels, IGNORED, multiple), features, vocabulary)
+    def drawn(self, feature: Feature, vocabulary: Vocabulary, seed: int | None, epoch: int) -> Feature:
+        """Inputs with masks; labels are the tokens that were there, IGNORED elsewhere."""
+        if feature.labels is None:
+            return feature
+        key = (EVALUATION_SEED, feature.index) if seed is None else (seed, epoch, feature.index, 1)
+        ids, labels = self._masked(feature, vocabulary, _random_ids(vocabulary), np.random.default_rng(key))
+        return replace(feature, inputs={**feature.inputs, "input_ids": ids}, labels=labels)
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature its `Likelihood`; without labels its text with every mask `Filled`."""
@@ -131,9 +109,7 @@ class MaskedLm(LanguageModelTask):
             found.append(Filled(str(tokenizer.decode(ids, skip_special_tokens=True)).strip(), masks))
         return found
 
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         """The text with every mask filled and the tokens offered for each; of scored rows, how likely they are."""
         if all(isinstance(output, Filled) for output in outputs):
             return [

@@ -31,16 +31,7 @@ from adapterkit.tasks.checked_rows import (
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
-from adapterkit.tasks.protocol import (
-    Batch,
-    Encoded,
-    Feature,
-    Loss,
-    Purpose,
-    Row,
-    Vocabulary,
-    reject_class_weights,
-)
+from adapterkit.tasks.protocol import reject_class_weights
 from adapterkit.tasks.right_choice import (
     FROM_0,
     FROM_1,
@@ -54,7 +45,7 @@ from adapterkit.tasks.right_choice import (
 )
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.unlabelled import UnlabelledTask
-from adapterkit.tasks.values import Checked
+from adapterkit.tasks.values import Batch, Checked, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -161,16 +152,8 @@ class MultipleChoice(UnlabelledTask):
             features.append(Feature(index, index, choices, labels[index], length))
         return cuts.encoded(features)
 
-    def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
-    ) -> Batch:
-        """Inputs are (B, K, T). A row with fewer choices repeats its first one; `loss` and `outputs` leave it out."""
+    def padded(self, features: Features, vocabulary: Vocabulary, multiple: int) -> dict[str, Tensor]:
+        """(B, K, T) each. A row with fewer choices repeats its first one; `loss` and `outputs` leave it out."""
         most = max(len(feature.inputs["input_ids"]) for feature in features)
         inputs = {}
         for name in features[0].inputs:
@@ -181,10 +164,10 @@ class MultipleChoice(UnlabelledTask):
             ]
             padding = vocabulary.pad_id if name == "input_ids" else 0
             inputs[name] = pad(flat, padding, multiple).reshape(len(features), most, -1)
-        labels = None
-        if all(feature.labels is not None for feature in features):
-            labels = torch.tensor([feature.labels for feature in features], dtype=torch.long)
-        return Batch(inputs, labels, features, vocabulary)
+        return inputs
+
+    def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
+        return torch.tensor(labels, dtype=torch.long)
 
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
@@ -197,9 +180,7 @@ class MultipleChoice(UnlabelledTask):
         share_BK = logits.detach().float().masked_fill(~_there(batch, logits), -torch.inf).softmax(dim=-1).cpu().numpy()
         return [share_BK[row, : len(feature.inputs["input_ids"])] for row, feature in enumerate(batch.features)]
 
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         answers = []
         for row, output in zip(rows, outputs, strict=True):
             best = int(np.argmax(output))
@@ -214,13 +195,7 @@ class MultipleChoice(UnlabelledTask):
         return answers
 
     def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
+        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
         right_N = [
             float(int(np.argmax(output)) == label) for output, label in zip(outputs, self._labels(rows), strict=True)
@@ -229,7 +204,7 @@ class MultipleChoice(UnlabelledTask):
         formulas = {"accuracy": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}
         return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
 
-    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged:
+    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged:
         share_NK = np.zeros((len(outputs), max(map(len, outputs), default=1)))
         for row, output in enumerate(outputs):
             share_NK[row, : len(output)] = output

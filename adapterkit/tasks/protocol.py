@@ -31,6 +31,7 @@ from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import read_stored, write_stored
 from adapterkit.tasks.checked_rows import check
+from adapterkit.tasks.encoding import pad, pad_inputs
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.values import (
     DEFAULT_MAX_TOKENS,
@@ -39,7 +40,9 @@ from adapterkit.tasks.values import (
     Checked,
     Encoded,
     Feature,
+    Features,
     Loss,
+    Outputs,
     Purpose,
     Row,
     Truncation,
@@ -212,23 +215,32 @@ class Task(ABC):
             RecipeError: a length setting that the backbone cannot honour.
         """
 
-    @abstractmethod
     def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
+        self, features: Features, vocabulary: Vocabulary, *, seed: int | None = None, epoch: int = 0, multiple: int = 1
     ) -> Batch:
-        """Pad features on the right into one batch.
+        """Pad features on the right into one batch. It has labels where every feature has.
 
         Args:
             seed: of what is random in training (masks); None for the fixed choice that evaluation uses.
             epoch: draws anew in every epoch. A feature's draw depends on (seed, epoch, its index), not on the batch.
             multiple: pad the length to a multiple of this.
         """
+        drawn = [self.drawn(feature, vocabulary, seed, epoch) for feature in features]
+        labelled = all(feature.labels is not None for feature in drawn)
+        labels = self.stacked([feature.labels for feature in drawn], multiple) if labelled else None
+        return Batch(self.padded(drawn, vocabulary, multiple), labels, features, vocabulary)
+
+    def drawn(self, feature: Feature, vocabulary: Vocabulary, seed: int | None, epoch: int) -> Feature:
+        """The feature with what is random of it; arguments as those of `collate`."""
+        return feature
+
+    def padded(self, features: Features, vocabulary: Vocabulary, multiple: int) -> dict[str, Tensor]:
+        """Model inputs by name, (B, T) each."""
+        return pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
+
+    def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
+        """(B, T), one label for every token that the model answers."""
+        return pad(labels, IGNORED, multiple)
 
     def answered(self, batch: Batch) -> Tensor | None:
         """(B, T), true at the tokens whose logits `loss` and `outputs` read; None where they read all of them.
@@ -280,40 +292,30 @@ class Task(ABC):
         """One small CPU object per feature (numbers, numpy arrays), all that `predictions` and `score` need."""
 
     @abstractmethod
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         """One JSON-able answer per row."""
 
     @abstractmethod
     def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
+        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
         """Metrics over rows, main one first, with 95 % bootstrap intervals (`resamples=0`: none, low = high = value).
 
         `features` and `outputs` are those of `encode(rows, …, "score")`, all of them, in the same order.
         """
 
-    def by_label(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> dict[str, LabelScore]:
+    def by_label(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> dict[str, LabelScore]:
         """How well each label, or type of entity, is answered; {} without labels. Arguments as those of `score`."""
         return {}
 
-    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged | None:
+    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged | None:
         """How sure each row's answer was, and whether it was right as a whole; arguments as those of `score`.
 
         None where answers are numbers or generated texts: no probability is given to them.
         """
         return None
 
-    def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Task:
+    def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Task:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""
         return self
 
@@ -326,7 +328,7 @@ class GeneratingTask(Task):
     """The metrics that `score_texts` gives; `score` gives the others, from one teacher-forced forward."""
 
     @abstractmethod
-    def collate_prompts(self, features: Sequence[Feature], vocabulary: Vocabulary) -> Batch:
+    def collate_prompts(self, features: Features, vocabulary: Vocabulary) -> Batch:
         """Inputs for generation from features of `encode(rows, …, "predict")`; decoders are padded on the left."""
 
     @abstractmethod

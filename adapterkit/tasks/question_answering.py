@@ -18,22 +18,12 @@ from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
 from adapterkit.tasks.checked_rows import by_row, listed, places_of, text_problem, usable_indices
-from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs
+from adapterkit.tasks.encoding import longest, needs_fast
 from adapterkit.tasks.losses import cross_entropy
-from adapterkit.tasks.protocol import (
-    Batch,
-    Encoded,
-    Feature,
-    Loss,
-    Purpose,
-    Row,
-    Task,
-    Vocabulary,
-    reject_class_weights,
-    reject_label_smoothing,
-)
+from adapterkit.tasks.protocol import Task, reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.question_windows import encode_windows
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
+from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 DEFAULT_MAX_TOKENS = 384
 """Tokens of a window where the recipe says nothing, as in BERT's SQuAD runs."""
@@ -117,21 +107,9 @@ class QuestionAnswering(Task):
                 raise DataError(f"{len(bad)} rows have no usable answers", listed(bad))
         return encode_windows(rows, golds, vocabulary, limit, self.settings.stride_tokens)
 
-    def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
-    ) -> Batch:
-        """Labels are (B, 2): first and last token of the answer."""
-        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
-        labels = None
-        if all(feature.labels is not None for feature in features):
-            labels = torch.tensor([feature.labels for feature in features], dtype=torch.long).reshape(-1, 2)
-        return Batch(inputs, labels, features, vocabulary)
+    def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
+        """(B, 2): first and last token of the answer."""
+        return torch.tensor(labels, dtype=torch.long).reshape(-1, 2)
 
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
@@ -155,9 +133,7 @@ class QuestionAnswering(Task):
         null_B = torch.tensor([feature.extras["null"] for feature in batch.features], device=logits.device)
         return best_spans(logits.detach().float(), mask_BT, null_B, self.settings.max_answer_tokens, CANDIDATES)
 
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         """The best span over a row's windows; `start` and `stop` are character offsets into the context."""
         answers = []
         for index, positions in enumerate(by_row(features, len(rows))):
@@ -166,13 +142,7 @@ class QuestionAnswering(Task):
         return answers
 
     def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
+        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
         """Exact match and F1 as SQuAD defines them, in [0, 1]."""
         texts = [answer["answer"] for answer in self.predictions(rows, features, outputs)]
@@ -189,7 +159,7 @@ class QuestionAnswering(Task):
         }
         return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
 
-    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged:
+    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged:
         answers = self.predictions(rows, features, outputs)
         right = [
             any(exact_match(answer["answer"], gold) for gold in accepted)
@@ -197,7 +167,7 @@ class QuestionAnswering(Task):
         ]
         return judged([min(1.0, answer["probability"]) for answer in answers], right)
 
-    def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> QuestionAnswering:
+    def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> QuestionAnswering:
         """The task with the threshold that gives the best F1 on these rows."""
         if not self.unanswerable:
             return self

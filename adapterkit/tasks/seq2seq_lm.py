@@ -17,21 +17,13 @@ from adapterkit.metrics import generated_text as text_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.alpaca import earlier, lines, optional_problem
 from adapterkit.tasks.checked_rows import Cuts, is_missing, listed, optional_text, places_of, text_problem
-from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs, pad_labels
+from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.likelihood import DIRECTIONS
-from adapterkit.tasks.protocol import (
-    IGNORED,
-    Batch,
-    Encoded,
-    Feature,
-    GeneratingTask,
-    Purpose,
-    Row,
-    Vocabulary,
-)
+from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.spelling import Spelling, unwritable_note
+from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -94,23 +86,14 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
             features.append(Feature(index, index, tokens, target, length))
         return cuts.encoded(features, note)
 
-    def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
-    ) -> Batch:
+    def collate(self, features: Features, vocabulary: Vocabulary, **drawing: Any) -> Batch:
         """Labels are (B, U); decoder_input_ids are the labels one to the right, behind the start token."""
-        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
-        labels = pad_labels(features, multiple)
-        if labels is not None:
-            inputs["decoder_input_ids"] = _shifted(labels, vocabulary)
-        return Batch(inputs, labels, features, vocabulary)
+        batch = super().collate(features, vocabulary, **drawing)
+        if batch.labels is not None:
+            batch.inputs["decoder_input_ids"] = _shifted(batch.labels, vocabulary)
+        return batch
 
-    def collate_prompts(self, features: Sequence[Feature], vocabulary: Vocabulary) -> Batch:
+    def collate_prompts(self, features: Features, vocabulary: Vocabulary) -> Batch:
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary)
         return Batch(inputs, None, features, vocabulary)
 

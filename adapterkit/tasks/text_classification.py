@@ -28,23 +28,13 @@ from adapterkit.tasks.checked_rows import (
     text_problem,
     usable_indices,
 )
-from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
+from adapterkit.tasks.encoding import encode_texts, longest
 from adapterkit.tasks.labels import split_cell
-from adapterkit.tasks.protocol import (
-    Batch,
-    Encoded,
-    Feature,
-    Loss,
-    Purpose,
-    Row,
-    Task,
-    Vocabulary,
-    reject_class_weights,
-    reject_label_smoothing,
-)
+from adapterkit.tasks.protocol import Task, reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.text_problem import NAMES, TextProblem
 from adapterkit.tasks.text_problems import PROBLEMS, detect
+from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -131,20 +121,8 @@ class TextClassification(Task):
             features.append(Feature(index, index, tokens, label, len(tokens["input_ids"])))
         return cuts.encoded(features)
 
-    def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
-    ) -> Batch:
-        labels = None
-        if all(feature.labels is not None for feature in features):
-            labels = torch.tensor([feature.labels for feature in features], dtype=self._problem.dtype)
-        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
-        return Batch(inputs, labels, features, vocabulary)
+    def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
+        return torch.tensor(labels, dtype=self._problem.dtype)
 
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
@@ -170,28 +148,18 @@ class TextClassification(Task):
         """Per feature (C,): probabilities, or the predicted numbers."""
         return list(self._problem.probabilities(logits.detach().float()).cpu().numpy())
 
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         return [self._problem.answer([float(value) for value in output]) for output in outputs]
 
     def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
+        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
         return self._problem.score(self._labels(rows), self._predicted(outputs), resamples, seed)
 
-    def by_label(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> dict[str, LabelScore]:
+    def by_label(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> dict[str, LabelScore]:
         return self._problem.by_label(self._labels(rows), self._predicted(outputs))
 
-    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Judged | None:
+    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged | None:
         return self._problem.judge(self._labels(rows), self._predicted(outputs))
 
     def _predicted(self, outputs: Sequence[Any]) -> Any:

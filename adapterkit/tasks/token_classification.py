@@ -36,18 +36,19 @@ from adapterkit.metrics import classification as classification_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, places_of, usable_indices
-from adapterkit.tasks.encoding import longest, needs_fast, pad_inputs, pad_labels, surrounded, surroundings
+from adapterkit.tasks.encoding import longest, needs_fast, surrounded, surroundings
 from adapterkit.tasks.labels import (
     class_weights,
     find_classes,
     learn_labels,
 )
 from adapterkit.tasks.losses import cross_entropy
-from adapterkit.tasks.protocol import IGNORED, Batch, Encoded, Feature, Loss, Purpose, Row, Task, Vocabulary
+from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.sub_tokens import first_tokens
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
 from adapterkit.tasks.tag_reader import TagReader
+from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 from adapterkit.tasks.windows import middle_owner, windows_over
 
 WIDEST_OVERLAP = 64
@@ -186,18 +187,6 @@ class TokenClassification(Task):
                 features.append(Feature(index, len(features), tokens, marks, length, extras))
         return cuts.encoded(features)
 
-    def collate(
-        self,
-        features: Sequence[Feature],
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        multiple: int = 1,
-    ) -> Batch:
-        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, multiple)
-        return Batch(inputs, pad_labels(features, multiple), features, vocabulary)
-
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> Loss:
@@ -226,9 +215,7 @@ class TokenClassification(Task):
             found.append(Tagged(class_BT[place][at], score_BT[place][at], loss_B[place], labelled_B[place]))
         return found
 
-    def predictions(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         answers = []
         for row, (tags, scores) in zip(rows, self._tags(rows, features, outputs), strict=True):
             words = self._reader.words_of(row)
@@ -242,13 +229,7 @@ class TokenClassification(Task):
         return answers
 
     def score(
-        self,
-        rows: Sequence[Row],
-        features: Sequence[Feature],
-        outputs: Sequence[Any],
-        *,
-        resamples: int = 1000,
-        seed: int = 0,
+        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
         """Entity F1, precision and recall (strict IOB2) and word accuracy; flat: word accuracy and macro F1."""
         gold = self._classes(rows)
@@ -272,9 +253,7 @@ class TokenClassification(Task):
             every |= entity_statistics(right, predicted, resamples, seed)
         return {name: every[name] for name in self.metrics}
 
-    def by_label(
-        self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-    ) -> dict[str, LabelScore]:
+    def by_label(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> dict[str, LabelScore]:
         gold = [[self.labels[place] for place in row] for row in self._classes(rows)]
         predicted = [tags for tags, _ in self._tags(rows, features, outputs)]
         if self.scheme == "iob2":

@@ -8,7 +8,8 @@ from typing import Self
 
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import usable_indices
-from adapterkit.tasks.protocol import Row, Task
+from adapterkit.tasks.protocol import Task
+from adapterkit.tasks.values import Row
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,11 @@ class Truncation:
         return f"{self.rows} of {self.of_rows} rows cut, {self.tokens} tokens lost ({', '.join(self.places)})"
 
 
+Features = Sequence[Feature]
+Outputs = Sequence[Any]
+"""What `Task.outputs` gives, one for every feature."""
+
+
 class Encoded(NamedTuple):
     """The features of some rows, what was cut away to make them, and what else a user should know of them."""
 

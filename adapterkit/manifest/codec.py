@@ -72,7 +72,7 @@ def parse_manifest(raw: bytes | bytearray) -> Manifest:
 def validation_problems(error: ValidationError, file: str) -> list[str]:
     """Pydantic's findings, one line each."""
     lines = [
-        f"{file}: {'.'.join(map(str, path))[:200]}: {problem}"
+        f"{file}: {repr('.'.join(map(str, path))[:200])[1:-1]}: {problem}"
         for item in error.errors(include_url=False)
         for path, problem in _findings(item)
     ]

@@ -1,27 +1,30 @@
-"""Checkpoints from which a stopped run goes on exactly: adapter, optimizer, schedule, generators and position."""
+"""Checkpoints from which a stopped run goes on exactly: adapter, optimizer and position, in safetensors and JSON.
+
+Rates follow from the step, and dropout draws from a seed of every step, so neither stands in a checkpoint, and a run
+may go on with another number of processes. A checkpoint is read as an artifact is: nothing in it is believed.
+"""
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from adapterkit.errors import TrainingError
-from adapterkit.manifest import write_folder
+from adapterkit.artifact.tensors import MAX_HEADER_BYTES, dump_tensors, parse_header, read_tensors, shortened
+from adapterkit.errors import ArtifactError
+from adapterkit.manifest import read_file, write_folder
+from adapterkit.manifest.facts import FileFacts
 from adapterkit.training.learner import Learner
-from adapterkit.training.standing import ANEW, INDEX, Progress, read_index
+from adapterkit.training.standing import INDEX, Index, Progress, damaged, read_index
+
+ADAPTER, OPTIMIZER, KEPT = "adapter.safetensors", "optimizer.safetensors", "kept.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_checkpoint(
@@ -31,97 +34,100 @@ def save_checkpoint(
 
     Args:
         kept: the validated state that is kept so far, as `Adapted.state` gives it.
+
+    Raises:
+        OutputError: the disk refuses; the checkpoint before stands as it was.
     """
-    generators = gather_object([generator_states()])
     if accelerator.is_main_process:
-        parameters = {name: parameter.detach().contiguous() for name, parameter in learner.parameters.items()}
-        learning = {
-            "optimizer": learner.optimizer.state_dict(),
-            "schedule": learner.schedule.state_dict(),
-            "scaler": learner.scaler.state_dict(),
-        }
-        files = {
-            "adapter.safetensors": save_tensors(parameters),
-            "learning.pt": _dump(learning),
-            "generators.pt": _dump(generators),
-        }
+        parameters = {name: parameter.detach() for name, parameter in learner.parameters.items()}
+        files: dict[Any, bytes] = {ADAPTER: dump_tensors(parameters), OPTIMIZER: dump_tensors(_moments(learner))}
         if kept is not None:
-            files["kept.safetensors"] = save_tensors({name: tensor.contiguous() for name, tensor in kept.items()})
-        digests = {name: sha256(content).hexdigest() for name, content in files.items()}
-        index = json.dumps({"progress": asdict(progress), "files": digests}, indent=1)
-        write_folder(folder, {**files, INDEX: index.encode()}, overwrite=True)
+            files[KEPT] = dump_tensors(kept)
+        facts = {name: FileFacts(size_bytes=len(raw), sha256=sha256(raw).hexdigest()) for name, raw in files.items()}
+        index = Index(progress=progress, scaler=learner.scaler.state_dict(), files=facts)
+        write_folder(folder, {**files, INDEX: index.dump()}, overwrite=True)
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(folder: Path, learner: Learner, accelerator: Accelerator) -> dict[str, Tensor] | None:
+def load_checkpoint(folder: Path, learner: Learner, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Put a run back to where its checkpoint was written. Returns the state that is kept so far.
 
+    Args:
+        learner: of the run that goes on, made for the steps that are done.
+        state: what `Adapted.state` gives: what a kept state looks like.
+
     Raises:
-        TrainingError: the checkpoint is damaged, or was written by another number of processes.
+        TrainingError: the checkpoint is damaged, or holds other tensors than this run; nothing changes then.
     """
-    files = _read_files(folder)
-    learning, generators = (
-        torch.load(io.BytesIO(files[name]), map_location="cpu", weights_only=True)
-        for name in ("learning.pt", "generators.pt")
-    )
-    if len(generators) != accelerator.num_processes:
-        raise TrainingError(
-            f"the checkpoint in {folder} was written by {len(generators)} processes, this run has "
-            f"{accelerator.num_processes}",
-            remedy=f"Go on with {len(generators)} processes, or begin anew: --overwrite.",
-        )
-    stored = load_tensors(files["adapter.safetensors"])
+    index = read_index(folder)
+    # Of each parameter there are a count of steps and two moments, unless it never had a gradient.
+    optimizer = learner.optimizer.state_dict()
+    flat = [parameter for group in learner.optimizer.param_groups for parameter in group["params"]]
+    moments = {f"{number}.{name}": parameter for number, parameter in enumerate(flat) for name in _MOMENTS}
+    counts = {f"{number}.step": torch.zeros(()) for number in range(len(flat))}
+    expected: dict[str, Mapping[str, Tensor]] = {
+        ADAPTER: learner.parameters,
+        OPTIMIZER: {**counts, **moments},
+        KEPT: state,
+    }
+    read: dict[str, dict[str, Tensor]] = {}
+    problems: list[str] = []
+    name: str
+    for name, facts in index.files.items():
+        try:
+            read[name] = _read(folder / name, facts, expected[name], some=name == OPTIMIZER)
+        except ArtifactError as error:
+            problems += error.problems or [error.summary]
+    if index.scaler.keys() != learner.scaler.state_dict().keys():
+        problems.append(f"{INDEX}: scaler: it is of another number format than training.precision")
+    if problems:
+        raise damaged(folder, shortened(problems))
     with torch.no_grad():
         for name, parameter in learner.parameters.items():
-            parameter.copy_(stored[name])
-    learner.optimizer.load_state_dict(learning["optimizer"])
-    learner.schedule.load_state_dict(learning["schedule"])
-    learner.scaler.load_state_dict(learning["scaler"])
-    restore_generators(generators[accelerator.process_index])
-    return load_tensors(files["kept.safetensors"]) if "kept.safetensors" in files else None
+            parameter.copy_(read[ADAPTER][name])
+    for name, tensor in read[OPTIMIZER].items():
+        number, _, what = name.partition(".")
+        optimizer["state"].setdefault(int(number), {})[what] = tensor
+    learner.optimizer.load_state_dict(optimizer)
+    learner.scaler.load_state_dict(index.scaler)
+    return read.get(KEPT)
 
 
-def _read_files(folder: Path) -> dict[str, bytes]:
-    """The checkpoint's files, as they were written. Raises TrainingError for each that is missing or was changed."""
-    files: dict[str, bytes] = {}
-    problems = []
-    for name, digest in read_index(folder)["files"].items():
-        try:
-            files[name] = (folder / name).read_bytes()
-        except OSError as error:
-            problems.append(f"{name}: {error.strerror}")
-            continue
-        if sha256(files[name]).hexdigest() != digest:
-            problems.append(f"{name}: {len(files[name]):,} bytes that are not those that were written")
+def _moments(learner: Learner) -> dict[str, Tensor]:
+    states = learner.optimizer.state_dict()["state"]
+    return {f"{number}.{name}": tensor for number, state in states.items() for name, tensor in state.items()}
+
+
+def _read(path: Path, facts: FileFacts, expected: Mapping[str, Tensor], *, some: bool) -> dict[str, Tensor]:
+    """The tensors of a file, of the names, shapes and formats that are expected.
+
+    Args:
+        some: whether all tensors of one number (`3.step`, `3.exp_avg`, …) may be missing.
+
+    Raises:
+        ArtifactError: with every problem.
+    """
+    limit_bytes = MAX_HEADER_BYTES + sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
+    raw = read_file(path, limit_bytes)
+    if len(raw) != facts.size_bytes or sha256(raw).hexdigest() != facts.sha256:
+        raise ArtifactError("", [f"{path.name}: {len(raw):,} bytes that are not those that were written"])
+    header = parse_header(raw, path.name)
+    there = {name.partition(".")[0] for name in header.entries} if some else set()
+    strangers = header.entries.keys() - expected.keys()
+    problems = [f"{path.name}: {name[:200]!r} is no tensor of this run" for name in strangers]
+    for name, tensor in expected.items():
+        entry = header.entries.get(name)
+        if entry is None:
+            if not some or name.partition(".")[0] in there:
+                problems.append(f"{path.name}: {name!r} is missing")
+        elif (entry.shape, entry.dtype) != (tuple(tensor.shape), tensor.dtype):
+            found, wanted = (f"{list(like.shape)} in {like.dtype}" for like in (entry, tensor))
+            problems.append(f"{path.name}: {name!r}: found {found}, expected {wanted}")
     if problems:
-        raise TrainingError(f"the checkpoint in {folder} is damaged", problems, ANEW)
-    return files
+        raise ArtifactError("", sorted(problems))
+    return read_tensors(raw, header, path.name)
 
 
 def remove_checkpoint(folder: Path) -> None:
     """Remove the checkpoint of a run that has ended."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _dump(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def generator_states() -> dict[str, Any]:
-    """The state of this process's random generators; dropout is all that draws from them."""
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-    }
-
-
-def restore_generators(stored: Mapping[str, Any]) -> None:
-    """Put this process's random generators back."""
-    torch.set_rng_state(stored["cpu"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(stored["cuda"])
-    if torch.backends.mps.is_available():
-        torch.mps.set_rng_state(stored["mps"])

@@ -76,8 +76,8 @@ def _norm(tensors: list[Tensor]) -> float:
     return float(torch.stack([tensor.float().square().sum() for tensor in tensors]).sum().sqrt())
 
 
-def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int) -> Learner:
-    """The learner of a run of `total_steps` steps.
+def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int, *, done: int = 0) -> Learner:
+    """The learner of a run of `total_steps` steps, of which some are `done`.
 
     Raises:
         RecipeError: nothing trains.
@@ -111,7 +111,7 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int)
     )
     device = adapted.backbone.device.type
     scaler = GradScaler(device, enabled=adapted.compute_dtype == torch.float16)
-    return Learner(parameters, optimizer, make_schedule(optimizer, settings, total_steps), scaler, flat, loose)
+    return Learner(parameters, optimizer, make_schedule(optimizer, settings, total_steps, done), scaler, flat, loose)
 
 
 def _groups(adapted: Adapted, settings: TrainingSettings) -> dict[tuple[float, float], list[nn.Parameter]]:
@@ -156,9 +156,13 @@ def rate_factor(step: int, *, warmup: int, total: int, schedule: str) -> float:
     return max(0.0, 1.0 - progress)
 
 
-def make_schedule(optimizer: Optimizer, settings: TrainingSettings, total_steps: int) -> LambdaLR:
-    """The schedule of a run of `total_steps` optimizer steps."""
+def make_schedule(optimizer: Optimizer, settings: TrainingSettings, total_steps: int, done: int = 0) -> LambdaLR:
+    """The schedule of a run of `total_steps` steps, of which some are `done`: a rate follows from its step alone."""
     warmup = warmup_steps(settings, total_steps)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
     return LambdaLR(
-        optimizer, lambda step: rate_factor(step, warmup=warmup, total=total_steps, schedule=settings.schedule)
+        optimizer,
+        lambda step: rate_factor(step, warmup=warmup, total=total_steps, schedule=settings.schedule),
+        last_epoch=done - 1,
     )

@@ -197,13 +197,12 @@ def _run(
     if there and _due(settings.evaluate_every, progress.steps, batches):
         raise Paused(progress.steps)
     kept_states = use_cache(job, batches)
-    learner = make_learner(adapted, settings, batches.total_steps)
+    learner = make_learner(adapted, settings, batches.total_steps, done=progress.steps)
     adapted.checkpoint_layers(settings.gradient_checkpointing)
     model = accelerator.prepare(adapted, device_placement=[False])
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
     class_weights = None if weights is None else torch.tensor(weights, device=adapted.backbone.device)
-    torch.manual_seed(settings.seed + accelerator.process_index)
-    kept = load_checkpoint(job.checkpoint, learner, accelerator) if resume else None
+    kept = load_checkpoint(job.checkpoint, learner, adapted.state()) if resume else None
     if accelerator.is_main_process and not resume:
         remove_checkpoint(job.checkpoint)
     begin_tracking(accelerator, job.recipe, progress.steps)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from adapterkit.errors import OutputError, TrainingError
-from adapterkit.manifest import KEPT, check_output
+from pydantic import Field, ValidationError
+
+from adapterkit.errors import ArtifactError, OutputError, TrainingError
+from adapterkit.manifest import KEPT, check_output, dump_json, parse_object, read_file, validation_problems
+from adapterkit.manifest.facts import Count, Facts, FileFacts
 from adapterkit.metrics import Metric
 from adapterkit.recipe import Resolved
 
@@ -18,6 +23,7 @@ RUN_FOLDER = "training"
 
 FOLDER = "checkpoint"
 INDEX = "progress.json"
+MAX_INDEX_BYTES = 8 << 20
 LONGEST_SHOWN = 40
 """Characters of a value that an error shows."""
 
@@ -43,8 +49,8 @@ class Position:
         batch: batches of this epoch that are done.
     """
 
-    epoch: int = 0
-    batch: int = 0
+    epoch: Count = 0
+    batch: Count = 0
 
 
 @dataclass
@@ -66,21 +72,22 @@ class Progress:
     """
 
     made_of: dict[str, Any]
-    steps: int = 0
+    steps: Count = 0
     position: Position = field(default_factory=Position)
     best_value: float | None = None
     best_error: float = 0.0
-    kept_step: int | None = None
-    since_best: int = 0
+    kept_step: Count | None = None
+    since_best: Count = 0
 
     def keeps(self, score: Metric) -> bool:
-        """Take note of a validation. Returns whether its state is kept for now; one that scored NaN never is."""
+        """Take note of a validation. Returns whether its state is kept for now; one without a finite score never is."""
         value, best = score.value, self.best_value
         self.since_best += 1
-        if math.isnan(value):
+        if not math.isfinite(value):
             return False
         if best is None or (value > best if score.higher_is_better else value < best):
-            self.best_value, self.best_error, self.since_best = value, score.standard_error, 0
+            error = score.standard_error
+            self.best_value, self.best_error, self.since_best = value, error if math.isfinite(error) else 0.0, 0
         elif abs(value - best) > self.best_error:
             return False
         self.kept_step = self.steps
@@ -114,7 +121,7 @@ def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: boo
         return Progress(made_of)
     before, now = _flat(found.made_of), _flat(made_of)
     changed = [
-        f"{path}: {_shown(before.get(path))} in the checkpoint, {_shown(now.get(path))} now"
+        f"{repr(path)[1:-1]}: {_shown(before.get(path))} in the checkpoint, {_shown(now.get(path))} now"
         for path in sorted(before.keys() | now.keys())
         if before.get(path) != now.get(path)
     ]
@@ -158,25 +165,57 @@ def _found(folder: Path, *, resume: bool, overwrite: bool) -> Progress | None:
     return found
 
 
+class Index(Facts):
+    """What a checkpoint says of itself.
+
+    Attributes:
+        scaler: the state of fp16's scaler; {} in every other format.
+        files: its other files, by name.
+    """
+
+    format: Literal[1] = 1
+    progress: Progress
+    scaler: dict[str, Annotated[float, Field(ge=0)]]
+    files: dict[Literal["adapter.safetensors", "optimizer.safetensors", "kept.safetensors"], FileFacts]
+
+    def dump(self) -> bytes:
+        """The bytes of its file, with a digest of everything else in it."""
+        content = self.model_dump(mode="json")
+        return dump_json({**content, "sha256": _digest(content)})
+
+
 def read_progress(folder: Path) -> Progress | None:
     """How far the run of this checkpoint is; None where there is no checkpoint.
 
     Raises:
         TrainingError: it cannot be read.
     """
-    if not (folder / INDEX).is_file():
-        return None
-    try:
-        stored = read_index(folder)["progress"]
-        return Progress(**{**stored, "position": Position(**stored["position"])})
-    except (TypeError, LookupError) as error:
-        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{INDEX}: {error!r}"], ANEW) from error
+    return read_index(folder).progress if (folder / INDEX).is_file() else None
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself. Raises TrainingError where that cannot be read."""
+def read_index(folder: Path) -> Index:
+    """What a checkpoint says of itself. Raises TrainingError where that is not what a run has written."""
     try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_bytes())
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"the checkpoint in {folder} cannot be read", [f"{INDEX}: {error}"], ANEW) from error
-    return index
+        content = parse_object(read_file(folder / INDEX, MAX_INDEX_BYTES), INDEX)
+        if content.pop("sha256", None) != _digest(content):
+            raise ArtifactError("", [f"{INDEX}: sha256: it is not the digest of this file: it was edited or damaged"])
+        index = Index.model_validate_json(dump_json(content))
+    except ValidationError as error:
+        problems = validation_problems(error, INDEX)
+    except ArtifactError as error:
+        problems = list(error.problems)
+    else:
+        missing = {"adapter.safetensors", "optimizer.safetensors"} - index.files.keys()
+        problems = [f"{INDEX}: files: {name} is missing" for name in sorted(missing)]
+        if not problems:
+            return index
+    raise damaged(folder, problems)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(dump_json(content)).hexdigest()
+
+
+def damaged(folder: Path, problems: Sequence[str]) -> TrainingError:
+    """The error for a checkpoint that is not as it was written."""
+    return TrainingError(f"the checkpoint in {folder} is damaged", problems, ANEW)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from accelerate import Accelerator
@@ -79,17 +80,25 @@ class Turn:
         number: of the step, from 1.
         features: its rows, on all processes.
         seconds: wall time spent on it so far.
+        seed: of its dropout in this process. It follows from the recipe's seed and the step's number, so that a run
+            that goes on draws as if it had never stopped.
     """
 
     def __init__(self, learning: Learning, number: int, after: Position, features: Sequence[Feature]) -> None:
         self.learning, self.number, self.features = learning, number, features
         self.seconds = 0.0
+        drawn = f"{learning.settings.seed} {number} {learning.accelerator.process_index}"
+        self.seed = int.from_bytes(sha256(drawn.encode()).digest()[:7], "little")
         self._after = after
         self._sums: list[Tensor] = []
 
     def compute(self) -> None:
-        """The gradients of all micro-batches, with a forward and a backward of the run's own."""
+        """The gradients of all micro-batches, with a forward and a backward of the run's own.
+
+        The global random generators begin at the turn's seed.
+        """
         started = time.perf_counter()
+        torch.manual_seed(self.seed)
         run, accelerator = self.learning, self.learning.accelerator
         micro_batches = _micro_batches(self.features, run.settings.accumulate)
         for index, micro_batch in enumerate(micro_batches):

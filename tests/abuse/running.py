@@ -28,6 +28,7 @@ from typing import Any, Protocol
 SUBJECTS: dict[str, tuple[str, str, int]] = {
     "artifacts": ("tests.abuse.artifacts", "Artifacts", 10_000),
     "imports": ("tests.abuse.imports", "Imports", 2_000),
+    "checkpoints": ("tests.abuse.checkpoints", "Checkpoints", 500),
     "artifacts-in-peft": ("tests.abuse.peft_side", "ArtifactsInPeft", 10_000),
 }
 """Subject -> its module, its class, and how many attempts the full run makes."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.abuse.running import SUBJECTS, attempts, make
 
-SAMPLES = {"artifacts": 240}
+SAMPLES = {"artifacts": 240, "checkpoints": 60}
 """How many fit into the suite."""
 
 

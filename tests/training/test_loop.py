@@ -190,10 +190,10 @@ def test_a_step_says_what_it_did(tiny_backbones: Any, tmp_path: Path) -> None:
 def test_a_poisoned_head_stops_the_first_step_and_leaves_nothing_of_an_artifact(
     tiny_backbones: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poisoned(adapted: Any, *arguments: Any) -> Any:
+    def poisoned(adapted: Any, *arguments: Any, **named: Any) -> Any:
         with torch.no_grad():
             next(iter(adapted.head_parameters().values())).fill_(math.nan)
-        return make_learner(adapted, *arguments)
+        return make_learner(adapted, *arguments, **named)
 
     monkeypatch.setattr(run, "make_learner", poisoned)
     backbone = tiny_backbones["bert"]

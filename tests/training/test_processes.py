@@ -17,8 +17,12 @@ from safetensors.torch import load_file
 
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone import Backbone
+from adapterkit.training import Paused
 from adapterkit.training.trunk_cache import entries as kept_states
 from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
+
+# Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,7 @@ def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path
     assert entries(two / "training") == entries(one.artifact / "training")
 
 
-def forked(rank: int, port: int, plans: list[dict[str, Any]]) -> None:
+def forked(rank: int, port: int, plans: list[dict[str, Any]], resume: bool) -> None:
     """In a child process: one of two that train together, without starting Python anew."""
     from accelerate.state import AcceleratorState
 
@@ -91,11 +95,20 @@ def forked(rank: int, port: int, plans: list[dict[str, Any]]) -> None:
         RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2",
     )  # fmt: skip
     for plan in plans:
-        train(plan)
+        train(plan, resume=resume)
 
 
-# Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def by_two(*plans: dict[str, Any], resume: bool = False) -> None:
+    """Two processes train together, one run after the other."""
+    fork, port = multiprocessing.get_context("fork"), free_port()
+    children = [fork.Process(target=forked, args=(rank, port, plans, resume)) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(timeout=120)
+    assert [child.exitcode for child in children] == [0, 0]
+
+
 @pytest.mark.parametrize(
     "method", [{"kind": "lora", "rank": 4, "top": 1}, {"kind": "none"}], ids=lambda method: method["kind"]
 )
@@ -107,13 +120,7 @@ def test_two_processes_over_kept_states_train_as_one_that_keeps_none(
     one = train(plan, backbone=Backbone.load(str(still_folder), dtype="float32", device="cpu"))
     kept = {**plan["training"], "cache": str(tmp_path / "cache")}
     plans = [{**plan, "training": kept, "output": str(tmp_path / name)} for name in ("filling", "reading")]
-    fork, port = multiprocessing.get_context("fork"), free_port()
-    children = [fork.Process(target=forked, args=(rank, port, plans)) for rank in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(timeout=120)
-    assert [child.exitcode for child in children] == [0, 0]
+    by_two(*plans)
     (entry,) = kept_states(tmp_path / "cache")
     assert entry.rows == 52
     # Each process has written its share, and the second run nothing.
@@ -125,6 +132,21 @@ def test_two_processes_over_kept_states_train_as_one_that_keeps_none(
         for ours, theirs in zip(events(two, "score"), events(one.artifact, "score"), strict=True):
             assert ours["metrics"]["accuracy"] == theirs["metrics"]["accuracy"]
     assert losses(tmp_path / "filling") == losses(tmp_path / "reading")
+
+
+def test_a_run_goes_on_with_another_number_of_processes(still_folder: Path, tmp_path: Path) -> None:
+    backbone = Backbone.load(str(still_folder), dtype="float32", device="cpu")
+    plan = {**plan_of(tmp_path, still_folder), "output": str(tmp_path / "stopped")}
+    whole = train(plan, backbone=backbone, overrides=[f"output={tmp_path / 'whole'}"])
+    with pytest.raises(Paused):
+        train(plan, backbone=backbone, pause_after=lambda batches: 4)
+    by_two(plan, resume=True)
+    begun = [(event["step"], event["processes"]) for event in events(tmp_path / "stopped", "begin")]
+    assert begun == [(0, 1), (4, 2)]
+    # The losses are sums of the same numbers in another order.
+    assert losses(tmp_path / "stopped") == pytest.approx(losses(whole.artifact), rel=1e-5)
+    for ours, theirs in zip(events(tmp_path / "stopped", "score"), events(whole.artifact, "score"), strict=True):
+        assert ours == theirs
 
 
 def test_micro_batches_add_up_to_the_same_step(still_folder: Path, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ class TestWhatDoesNotFit:
         assert train(plan, backbone=backbone, overwrite=True).steps == STEPS
 
     @pytest.mark.parametrize(
-        "name", ["progress.json", "adapter.safetensors", "learning.pt", "generators.pt", "kept.safetensors"]
+        "name", ["progress.json", "adapter.safetensors", "optimizer.safetensors", "kept.safetensors"]
     )
     @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
     def test_a_damaged_checkpoint_is_refused(

@@ -57,6 +57,6 @@ def test_there_is_no_progress_where_there_is_no_checkpoint(tmp_path: Path) -> No
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"progress": 3}', '{"progress": {"position": {"x": 1}}}', "\x00"])
 def test_an_index_that_says_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / INDEX).write_text(content)
-    with pytest.raises(TrainingError, match="cannot be read"):
+    with pytest.raises(TrainingError, match="is damaged"):
         read_progress(tmp_path)
     assert begin(tmp_path, {"run": 1}, resume=False, overwrite=True) == Progress({"run": 1})

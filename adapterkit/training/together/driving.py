@@ -8,8 +8,8 @@ and dropout draws other masks, so what is learned is as good, and not the same b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.dropout import draw_seed
 from adapterkit.errors import DivergedError
 from adapterkit.heads.lanes import NoLanesError
-from adapterkit.training.checkpoint import generator_states, restore_generators
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.run import Paused, Result, Run
 from adapterkit.training.together.joint import Joint
@@ -98,7 +96,7 @@ def train_together(
 
 
 class _Member:
-    """A run, with the global random generators as it has left them.
+    """A run, and how it ends.
 
     Attributes:
         turn: the step whose gradients it waits for; None once it has ended.
@@ -111,7 +109,6 @@ class _Member:
         self.outcome: Any = None
         self.stopped = False
         self._run, self._interrupt = run, interrupt
-        self._generators = generator_states()
 
     @property
     def share(self) -> float:
@@ -121,49 +118,31 @@ class _Member:
     def advance(self) -> None:
         """Finish the step at hand, and go on to the next one or to the end."""
         self.turn = None
-        with self.generators():
-            try:
-                self.turn = next(self._run)
-            except StopIteration as end:
-                self.outcome = end.value
-            except (Paused, DivergedError) as error:
-                self.outcome = error
-            except KeyboardInterrupt:
-                if self._interrupt.insisted or not self._interrupt.asked:
-                    raise
-                self.stopped = True
-
-    @contextmanager
-    def generators(self) -> Iterator[None]:
-        """Inside, the global random generators are this run's."""
-        outside = generator_states()
-        restore_generators(self._generators)
         try:
-            yield
-        finally:
-            self._generators = generator_states()
-            restore_generators(outside)
+            self.turn = next(self._run)
+        except StopIteration as end:
+            self.outcome = end.value
+        except (Paused, DivergedError) as error:
+            self.outcome = error
+        except KeyboardInterrupt:
+            if self._interrupt.insisted or not self._interrupt.asked:
+                raise
+            self.stopped = True
 
 
 def _compute(joint: Joint | None, waiting: Sequence[tuple[int, _Member]]) -> None:
     """The gradients of one step of each run."""
     turns = [(number, member.turn) for number, member in waiting if member.turn is not None]
     if joint is not None and len(turns) > 1:
-        seeds = []
-        for _, member in waiting:
-            with member.generators():  # so that a run that is stopped and resumed goes on as it would have
-                seeds.append(draw_seed())
-        torch.manual_seed(sum(seeds) % 2**63)
+        torch.manual_seed(sum(turn.seed for _, turn in turns) % 2**63)
         try:
             joint.compute(turns)
             return
         except NoLanesError:
             for _, turn in turns:
                 turn.forget()
-    for _, member in waiting:
-        with member.generators():
-            if member.turn is not None:
-                member.turn.compute()
+    for _, turn in turns:
+        turn.compute()
 
 
 def _joint(members: Sequence[_Member], backbone: Backbone) -> tuple[Joint, str] | str:

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
 
 from adapterkit.data.rows import Row
 from adapterkit.errors import DataError
+from adapterkit.recipe.columns import Column
 from adapterkit.recipe.suggestions import did_you_mean
 
 
-class ColumnNeed(Protocol):
-    """What a task says about one of its columns."""
-
-    @property
-    def required(self) -> bool: ...
-    @property
-    def aliases(self) -> Sequence[str]: ...
-    @property
-    def nested(self) -> bool: ...
-    @property
-    def separable(self) -> bool: ...
-    @property
-    def instead(self) -> Sequence[str]: ...
-
-
-def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapping[str, ColumnNeed]) -> dict[str, str]:
+def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapping[str, Column]) -> dict[str, str]:
     """Canonical name -> the column that holds it, for those that exist.
 
     The order for one canonical column: what `asked` says; a column of the canonical name; the first of the need's
@@ -50,7 +35,7 @@ def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapp
 def match_columns(
     present: Sequence[str],
     asked: Mapping[str, str],
-    needs: Mapping[str, ColumnNeed] | None = None,
+    needs: Mapping[str, Column] | None = None,
     source: str = "the data",
 ) -> dict[str, str]:
     """Find the file's column for every canonical column, in the order of `find_columns`.
@@ -106,7 +91,7 @@ def _like(name: str, present: Collection[str], taken: Mapping[str, str]) -> str 
     return alike[0] if len(alike) == 1 else None
 
 
-def overlooked(present: Sequence[str], matched: Mapping[str, str], needs: Mapping[str, ColumnNeed]) -> dict[str, str]:
+def overlooked(present: Sequence[str], matched: Mapping[str, str], needs: Mapping[str, Column]) -> dict[str, str]:
     """Columns that are not read though their names are usual for something that the task reads.
 
     Args:

@@ -11,14 +11,15 @@ from typing import Any
 
 from adapterkit.data.files.json_lines import parse_object
 from adapterkit.data.problems import Problems
-from adapterkit.data.sources import ReadSettings, read_each
+from adapterkit.data.sources import read_each
 from adapterkit.errors import BadRowError
+from adapterkit.recipe import DataSettings
 
 Incoming = tuple[str, dict[str, Any] | str | BadRowError]
 """A place ("line 7") and what stands there: an object, a text, or why it is neither."""
 
 
-def each_row(source: str | Path, settings: ReadSettings | None = None) -> Iterator[Incoming]:
+def each_row(source: str | Path, settings: DataSettings | None = None) -> Iterator[Incoming]:
     """The rows of a file or a hub data set, under its own column names.
 
     Args:

@@ -15,9 +15,9 @@ from io import StringIO
 from itertools import pairwise
 from typing import Any
 
-from adapterkit.data.columns import ColumnNeed
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered
+from adapterkit.recipe.columns import Column
 
 LONGEST_LITERAL_CHARACTERS = 1_000_000
 """Longer cells are read as JSON only: Python's own literals take hundreds of bytes for each of theirs."""
@@ -56,7 +56,7 @@ def _literal(text: str) -> Any:
         return None
 
 
-def find_nested(rows: Sequence[Numbered], needs: Mapping[str, ColumnNeed], problems: Problems, unit: str) -> list[str]:
+def find_nested(rows: Sequence[Numbered], needs: Mapping[str, Column], problems: Problems, unit: str) -> list[str]:
     """The columns in which every text writes a list or an object, of those that may hold them.
 
     Cells of a column in which some do and some do not become problems, as do cells in brackets that nothing can read.
@@ -68,7 +68,7 @@ def find_nested(rows: Sequence[Numbered], needs: Mapping[str, ColumnNeed], probl
     ]
 
 
-def _is_nested(cells: Sequence[tuple[int, Any]], name: str, need: ColumnNeed, problems: Problems, unit: str) -> bool:
+def _is_nested(cells: Sequence[tuple[int, Any]], name: str, need: Column, problems: Problems, unit: str) -> bool:
     written = [(number, cell) for number, cell in cells if cell is not None and cell != ""]
     if not written or not all(isinstance(cell, str) for _, cell in written):
         return False
@@ -86,14 +86,14 @@ def _is_nested(cells: Sequence[tuple[int, Any]], name: str, need: ColumnNeed, pr
     return False
 
 
-def how_to_list(need: ColumnNeed) -> str:
+def how_to_list(need: Column) -> str:
     """The ways of giving lists in cells."""
     separated = ', or name what separates the labels of a cell: task.label_separator: "|"' if need.separable else ""
     return f'Write every cell of the column as a list, such as ["a", "b"]{separated}.'
 
 
 def with_nested(
-    rows: Iterable[Numbered], names: Sequence[str], needs: Mapping[str, ColumnNeed], problems: Problems, unit: str
+    rows: Iterable[Numbered], names: Sequence[str], needs: Mapping[str, Column], problems: Problems, unit: str
 ) -> Iterator[Numbered]:
     """The rows with the lists and objects that these columns write."""
     for number, row in rows:

@@ -8,15 +8,14 @@ of a column write lists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
-from adapterkit.data.columns import ColumnNeed, match_columns, rename
+from adapterkit.data.columns import match_columns, rename
 from adapterkit.data.consistency import TypeWatch, watched
 from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened, TextUnit
 from adapterkit.data.files.opening import open_file
@@ -26,61 +25,20 @@ from adapterkit.data.nested import find_nested, with_nested
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Reading, Row, Rows, RowStream
 from adapterkit.errors import DataError
+from adapterkit.recipe import DataSettings
+from adapterkit.recipe.columns import Column
 
 PEEKED_ROWS = 256
 """How many rows a stream reads ahead, once, to learn the columns."""
 
 
-class ReadSettings(Protocol):
-    """The fields of a recipe's `data` that say how a source is read."""
-
-    @property
-    def format(self) -> str: ...
-    @property
-    def columns(self) -> Mapping[str, str]: ...
-    @property
-    def encoding(self) -> str: ...
-    @property
-    def delimiter(self) -> str: ...
-    @property
-    def quotes(self) -> bool | Literal["auto"]: ...
-    @property
-    def header(self) -> Sequence[str] | None: ...
-    @property
-    def field(self) -> str | None: ...
-    @property
-    def root(self) -> str | None: ...
-    @property
-    def config(self) -> str | None: ...
-    @property
-    def revision(self) -> str | None: ...
-    @property
-    def splits(self) -> Mapping[Any, str]: ...
-
-
-class _Plain:
-    """Settings that leave everything open."""
-
-    format = "auto"
-    columns: Mapping[str, str] = {}
-    encoding = "auto"
-    delimiter = "auto"
-    quotes: bool | Literal["auto"] = "auto"
-    header = None
-    field = None
-    root = None
-    config = None
-    revision = None
-    splits: Mapping[Any, str] = {}
-
-
 def read_rows(
     source: str | Path,
-    settings: ReadSettings | None = None,
+    settings: DataSettings | None = None,
     columns: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     *,
-    needs: Mapping[str, ColumnNeed] | None = None,
+    needs: Mapping[str, Column] | None = None,
     split: str = "train",
     folder: str | Path | None = None,
     text_unit: TextUnit = "line",
@@ -105,7 +63,7 @@ def read_rows(
     Raises:
         DataError: with every problem found (the first 20 in full) and its line.
     """
-    opened = _Source(source, settings or _Plain(), columns, root, needs, split, folder, text_unit)
+    opened = _Source(source, settings or DataSettings(), columns, root, needs, split, folder, text_unit)
     problems = Problems(opened.shown, "Correct these lines, or leave them out.")
     held = list(opened.read(problems, streaming=False))
     if not held:
@@ -129,7 +87,7 @@ def named_rows(
     rows: Rows,
     columns: Mapping[str, str] | None = None,
     *,
-    needs: Mapping[str, ColumnNeed] | None = None,
+    needs: Mapping[str, Column] | None = None,
 ) -> Rows:
     """Rows in memory under canonical column names; arguments and errors as `read_rows`."""
     problems = Problems(rows.source, "Correct these rows, or leave them out.")
@@ -146,11 +104,11 @@ def named_rows(
 
 def stream_rows(
     source: str | Path,
-    settings: ReadSettings | None = None,
+    settings: DataSettings | None = None,
     columns: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     *,
-    needs: Mapping[str, ColumnNeed] | None = None,
+    needs: Mapping[str, Column] | None = None,
     split: str = "train",
     folder: str | Path | None = None,
     text_unit: TextUnit = "line",
@@ -163,7 +121,7 @@ def stream_rows(
     Raises:
         DataError: at once for what the first rows show; for a later row when the iteration comes to it.
     """
-    opened = _Source(source, settings or _Plain(), columns, root, needs, split, folder, text_unit)
+    opened = _Source(source, settings or DataSettings(), columns, root, needs, split, folder, text_unit)
     names: dict[str, None] = {}
     at_once = Problems(opened.shown, at_once=True)
     peeked = list(islice(opened.read(at_once, streaming=True), PEEKED_ROWS))
@@ -186,13 +144,13 @@ def stream_rows(
 
 
 def read_each(
-    source: str | Path, problems: Problems, settings: ReadSettings | None = None
+    source: str | Path, problems: Problems, settings: DataSettings | None = None
 ) -> Iterator[tuple[str, Row]]:
     """Every row of a file or a hub data set under its own column names, one by one, with its place: "line 7".
 
     What cannot be read as a row is added to the problems, before the row that follows it comes.
     """
-    opened = _Source(source, settings or _Plain(), None, None, None, "test", None, "line")
+    opened = _Source(source, settings or DataSettings(), None, None, None, "test", None, "line")
     return ((f"{opened.unit} {number}", row) for number, row in opened.read(problems, streaming=True))
 
 
@@ -202,15 +160,15 @@ class _Source:
     def __init__(
         self,
         source: str | Path,
-        settings: ReadSettings,
+        settings: DataSettings,
         columns: Mapping[str, str] | None,
         root: str | Path | None,
-        needs: Mapping[str, ColumnNeed] | None,
+        needs: Mapping[str, Column] | None,
         split: str,
         folder: str | Path | None,
         text_unit: TextUnit,
     ) -> None:
-        named = settings.splits.get(split, split)
+        named = {str(name): word for name, word in settings.splits.items()}.get(split, split)
         root = settings.root if root is None else root
         self.located: Located = locate(source, settings.format, root, folder, split, named)
         self.columns = settings.columns if columns is None else columns

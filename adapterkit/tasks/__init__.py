@@ -2,18 +2,9 @@
 
 from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import Column
-from adapterkit.tasks.protocol import (
-    Batch,
-    Checked,
-    Encoded,
-    Feature,
-    GeneratingTask,
-    Loss,
-    Task,
-    Truncation,
-    Vocabulary,
-)
+from adapterkit.tasks.protocol import GeneratingTask, Task
 from adapterkit.tasks.table import TASKS
+from adapterkit.tasks.values import Batch, Checked, Encoded, Feature, Loss, Truncation, Vocabulary
 
 __all__ = [
     "TASKS",

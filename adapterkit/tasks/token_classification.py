@@ -17,31 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import (
-    ENTITY_METRICS,
-    Judged,
-    LabelScore,
-    Metric,
-    bootstrap,
-    both_tags,
-    entities,
-    entity_scores,
-    entity_statistics,
-    is_iob2,
-    judged,
-    ratio,
-    single_label_scores,
-)
+from adapterkit.metrics import Judged, LabelScore, Metric, bootstrap, entity_scores, judged, ratio, single_label_scores
 from adapterkit.metrics import classification as classification_scores
+from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, places_of, usable_indices
 from adapterkit.tasks.encoding import longest, needs_fast, surrounded, surroundings
-from adapterkit.tasks.labels import (
-    class_weights,
-    find_classes,
-    learn_labels,
-)
+from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS

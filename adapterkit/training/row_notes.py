@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from adapterkit.data import ColumnNeed, Rows, RowStream, find_overlap, overlooked
+from adapterkit.data import Rows, RowStream, find_overlap, overlooked
+from adapterkit.recipe.columns import Column
 from adapterkit.tasks import Task
 
 Value = TypeVar("Value")
@@ -14,7 +15,7 @@ SHOWN = 10
 """Labels that a note names."""
 
 
-def reading_notes(splits: Mapping[str, Rows | RowStream], needs: Mapping[str, ColumnNeed]) -> list[str]:
+def reading_notes(splits: Mapping[str, Rows | RowStream], needs: Mapping[str, Column]) -> list[str]:
     """How each split was read, where its name does not say it, and which columns look meant and are not read."""
     notes = []
     for split, rows in in_order(splits):

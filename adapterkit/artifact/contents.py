@@ -17,6 +17,7 @@ from adapterkit.manifest import CONFIG, MANIFEST, TENSORS, Manifest
 from adapterkit.methods.peft_fields import is_module_name
 from adapterkit.methods.protocol import Method, Shape
 from adapterkit.methods.table import method_of
+from adapterkit.recipe import MethodSettings
 
 OWN_HEAD = "adapterkit_head"
 
@@ -29,6 +30,28 @@ def method_target(name: str, method: Method[Any]) -> str | None:
         if name.endswith(f".{ending}"):
             return name[len(PREFIX) : -len(ending) - 1]
     return None
+
+
+def without_effect(settings: MethodSettings, heads: Collection[str], state: Mapping[str, Any]) -> str:
+    """Why a method with these tensors changes no state of the backbone; "" where it may change some.
+
+    Biases and magnitudes are whole values: without the backbone's nobody can tell what they change.
+
+    Args:
+        heads: names of the head's tensors.
+        state: every tensor by its name in an artifact.
+    """
+    method = method_of(settings)
+    own = [name for name in state if name not in heads]
+    if not own:
+        return "it has no tensors"
+    if any(method_target(name, method) is None or name.endswith("magnitude_vector") for name in own):
+        return ""
+    for name in own:
+        value = next((value for ending, value in method.still.items() if name.endswith(f".{ending}")), None)
+        if value is not None and bool((state[name] != value).any()):
+            return ""
+    return " and ".join(f"{ending} is {value:g} everywhere" for ending, value in method.still.items())
 
 
 def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes) -> None:
@@ -62,7 +85,7 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
         problems += [f"{TENSORS}: {target}: {problem}" for problem in _shape_problems(tensors, expected)]
     hidden = manifest.head.hidden
     if hidden is not None and not any(
-        shape[0] == hidden for name, shape in shapes.items() if name.startswith(f"{PREFIX}{OWN_HEAD}.")
+        shape[:1] == (hidden,) for name, shape in shapes.items() if name.startswith(f"{PREFIX}{OWN_HEAD}.")
     ):
         problems.append(f"{TENSORS}: no tensor of the head has the width {hidden} that the manifest gives it")
     if problems:

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterkit.adapted import Adapted, build
-from adapterkit.artifact.contents import check_state
+from adapterkit.adapted import PREFIX, Adapted, build
+from adapterkit.artifact.contents import check_state, without_effect
 from adapterkit.artifact.golden import row_problems
 from adapterkit.artifact.parts import REMEDY, as_part, folders_of_parts, part_problems
 from adapterkit.artifact.remembered_checks import check_tensors, read_config
@@ -69,6 +69,12 @@ class Artifact:
         pairs = columns.items() if isinstance(columns, Mapping) else ()
         # A manifest may hold anything; what is no name of a column can be no column of a row.
         return {name: column for name, column in pairs if name in self.task.columns and isinstance(column, str)}
+
+    @property
+    def without_effect(self) -> str:
+        """Why its method changes nothing, whatever is asked; "" where it may change something."""
+        heads = {PREFIX + path for path in self.manifest.head_tensors}
+        return without_effect(self.manifest.method, heads, self.state)
 
     def check_backbone(self, backbone: Backbone, labels: Sequence[str] | None = None) -> None:
         """Check that a backbone, and the labels that the caller counts on, are those of this artifact.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterkit.adapted import PREFIX
 from adapterkit.artifact.golden import golden_problems
 from adapterkit.artifact.loading import Artifact, find_backbone, open_artifact
 from adapterkit.backbone import Backbone
@@ -63,7 +64,7 @@ def verify(
 
     The checks, each of which needs those before it: `files` (names, sizes, digests, manifest, tensors' names and
     values), `card` (README.md is as it was saved), `contract` (fingerprint and contract of the backbone), `tensors`
-    (exactly those that the adapter has on this backbone), `golden rows`.
+    (exactly those that the adapter has on this backbone, and that they change something), `golden rows`.
 
     Args:
         backbone: a loaded backbone, or where to load it from; None loads the one that the artifact names.
@@ -89,7 +90,7 @@ def verify(
     except AdapterkitError as error:
         return _failed(folder, checks, error)
     try:
-        checks.append(Check("tensors", True, _tensors(artifact)))
+        checks.append(_tensors(artifact))
         problems = golden_problems(adapted, artifact.manifest.golden)
     except AdapterkitError as error:
         return _failed(folder, checks, error)
@@ -137,10 +138,20 @@ def _contract(artifact: Artifact, backbone: Backbone, full: bool) -> Check:
     return Check("contract", True, f"{fits}, to every byte of its weights, read again")
 
 
-def _tensors(artifact: Artifact) -> str:
-    found = f"{len(artifact.state)} tensors, all expected, none missing"
-    parts = artifact.manifest.parts
-    return f"{found}; {len(parts)} parts, every digest right" if parts else found
+def _tensors(artifact: Artifact) -> Check:
+    """That they are there, and that they do something: what changes nothing answers every row as the backbone does."""
+    found, parts = f"{len(artifact.state)} tensors, all expected, none missing", artifact.manifest.parts
+    if parts:
+        found += f"; {len(parts)} parts, every digest right"
+    heads = [artifact.state[PREFIX + path] for path in artifact.manifest.head_tensors]
+    if heads and not any(bool(tensor.any()) for tensor in heads):
+        return Check("tensors", False, "every tensor of the head is zero, so it answers every row alike")
+    reason = artifact.without_effect
+    if not artifact.manifest.method.attaches or not reason:
+        return Check("tensors", bool(artifact.state), found if artifact.state else f"it changes nothing: {reason}")
+    if heads:
+        return Check("tensors", True, f"{found}; the head alone answers, since the method changes nothing: {reason}")
+    return Check("tensors", False, f"it changes nothing: {reason}")
 
 
 def _card(artifact: Artifact) -> Check:

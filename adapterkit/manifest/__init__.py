@@ -1,64 +1,35 @@
 """Artifacts as facts: the manifest, the folder, strict JSON and atomic writes. No torch is imported here."""
 
-from adapterkit.manifest.atomic import check_output, stage_folder, write_file, write_folder
-from adapterkit.manifest.codec import dump_manifest, parse_manifest, validation_problems
-from adapterkit.manifest.facts import (
-    FORMAT,
-    CompositionFacts,
-    DataFacts,
-    GoldenFacts,
-    GoldenRow,
-    Manifest,
-    MemberFacts,
-    PartFacts,
-)
-from adapterkit.manifest.folder import (
-    CARD,
-    CONFIG,
-    KEPT,
-    MANIFEST,
-    MAX_BYTES,
-    TENSORS,
-    Files,
-    read_file,
-    read_folder,
-)
-from adapterkit.manifest.hub_names import HubName, check_publishable, parse_hub_name
-from adapterkit.manifest.opening import file_problems, open_manifest, refused
-from adapterkit.manifest.strict_json import dump_json, parse_json, parse_object
-
-__all__ = [
-    "CARD",
-    "CONFIG",
-    "FORMAT",
-    "KEPT",
-    "MANIFEST",
-    "MAX_BYTES",
-    "TENSORS",
-    "CompositionFacts",
-    "DataFacts",
-    "Files",
-    "GoldenFacts",
-    "GoldenRow",
-    "HubName",
-    "Manifest",
-    "MemberFacts",
-    "PartFacts",
-    "check_output",
-    "check_publishable",
-    "dump_json",
-    "dump_manifest",
-    "file_problems",
-    "open_manifest",
-    "parse_hub_name",
-    "parse_json",
-    "parse_manifest",
-    "parse_object",
-    "read_file",
-    "read_folder",
-    "refused",
-    "stage_folder",
-    "validation_problems",
-    "write_file",
-    "write_folder",
-]
+from adapterkit.manifest.atomic import check_output as check_output
+from adapterkit.manifest.atomic import stage_folder as stage_folder
+from adapterkit.manifest.atomic import write_file as write_file
+from adapterkit.manifest.atomic import write_folder as write_folder
+from adapterkit.manifest.codec import dump_manifest as dump_manifest
+from adapterkit.manifest.codec import parse_manifest as parse_manifest
+from adapterkit.manifest.codec import validation_problems as validation_problems
+from adapterkit.manifest.facts import FORMAT as FORMAT
+from adapterkit.manifest.facts import CompositionFacts as CompositionFacts
+from adapterkit.manifest.facts import DataFacts as DataFacts
+from adapterkit.manifest.facts import GoldenFacts as GoldenFacts
+from adapterkit.manifest.facts import GoldenRow as GoldenRow
+from adapterkit.manifest.facts import Manifest as Manifest
+from adapterkit.manifest.facts import MemberFacts as MemberFacts
+from adapterkit.manifest.facts import PartFacts as PartFacts
+from adapterkit.manifest.folder import CARD as CARD
+from adapterkit.manifest.folder import CONFIG as CONFIG
+from adapterkit.manifest.folder import KEPT as KEPT
+from adapterkit.manifest.folder import MANIFEST as MANIFEST
+from adapterkit.manifest.folder import MAX_BYTES as MAX_BYTES
+from adapterkit.manifest.folder import TENSORS as TENSORS
+from adapterkit.manifest.folder import Files as Files
+from adapterkit.manifest.folder import read_file as read_file
+from adapterkit.manifest.folder import read_folder as read_folder
+from adapterkit.manifest.hub_names import HubName as HubName
+from adapterkit.manifest.hub_names import check_publishable as check_publishable
+from adapterkit.manifest.hub_names import parse_hub_name as parse_hub_name
+from adapterkit.manifest.opening import file_problems as file_problems
+from adapterkit.manifest.opening import open_manifest as open_manifest
+from adapterkit.manifest.opening import refused as refused
+from adapterkit.manifest.strict_json import dump_json as dump_json
+from adapterkit.manifest.strict_json import parse_json as parse_json
+from adapterkit.manifest.strict_json import parse_object as parse_object

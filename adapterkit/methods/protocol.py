@@ -39,6 +39,7 @@ class Method(ABC, Generic[S]):
         endings: how its tensors end, after the path of the module that they adapt, as PEFT's files have them.
         fields: what `adapter_config.json` holds of it beside what all methods have, and what fits there.
         required: those of the fields that its tensors cannot be checked without.
+        still: endings of tensors -> the value of which all of them together, whatever the others are, change nothing.
         low_rank: whether it adds a ΔW = b·a to weights, which `update` gives.
         fuses: whether it can be a part of a fusion.
     """
@@ -48,6 +49,7 @@ class Method(ABC, Generic[S]):
     endings: ClassVar[tuple[str, ...]]
     fields: ClassVar[Mapping[str, Field]] = {}
     required: ClassVar[tuple[str, ...]] = ()
+    still: ClassVar[Mapping[str, float]] = {}
     low_rank: ClassVar[bool] = False
     fuses: ClassVar[bool] = False
 

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.metrics import Judged, LabelScore, Metric
+from adapterkit.metrics import Judged, LabelScore
+from adapterkit.metrics import Metric as Metric
 from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
@@ -33,40 +34,18 @@ from adapterkit.tasks.as_json import read_stored, write_stored
 from adapterkit.tasks.checked_rows import check
 from adapterkit.tasks.encoding import pad, pad_inputs
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.values import (
-    DEFAULT_MAX_TOKENS,
-    IGNORED,
-    Batch,
-    Checked,
-    Encoded,
-    Feature,
-    Features,
-    Loss,
-    Outputs,
-    Purpose,
-    Row,
-    Truncation,
-    Vocabulary,
-)
-
-__all__ = [
-    "DEFAULT_MAX_TOKENS",
-    "IGNORED",
-    "Batch",
-    "Checked",
-    "Encoded",
-    "Feature",
-    "GeneratingTask",
-    "Loss",
-    "Metric",
-    "Purpose",
-    "Row",
-    "Task",
-    "Truncation",
-    "Vocabulary",
-    "reject_class_weights",
-    "reject_label_smoothing",
-]
+from adapterkit.tasks.values import DEFAULT_MAX_TOKENS as DEFAULT_MAX_TOKENS
+from adapterkit.tasks.values import IGNORED as IGNORED
+from adapterkit.tasks.values import Batch as Batch
+from adapterkit.tasks.values import Checked as Checked
+from adapterkit.tasks.values import Encoded as Encoded
+from adapterkit.tasks.values import Feature as Feature
+from adapterkit.tasks.values import Features, Outputs
+from adapterkit.tasks.values import Loss as Loss
+from adapterkit.tasks.values import Purpose as Purpose
+from adapterkit.tasks.values import Row as Row
+from adapterkit.tasks.values import Truncation as Truncation
+from adapterkit.tasks.values import Vocabulary as Vocabulary
 
 
 class Task(ABC):

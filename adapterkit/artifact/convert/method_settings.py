@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.contents import Shapes, method_target
+from adapterkit.artifact.convert.asked_modules import asked_problems
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Site
@@ -23,17 +24,20 @@ from adapterkit.recipe.methods import MAX_RANK
 N = TypeVar("N", int, float)
 
 
-def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path) -> MethodSettings:
+def find_method(
+    facts: PeftFacts, config: Mapping[str, Any], shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path
+) -> MethodSettings:
     """The method that has exactly these tensors.
 
     Args:
         facts: of PEFT's config.
+        config: PEFT's, whose modules and ranks must be those of the tensors.
         shapes: tensor name -> shape, the head's among them.
         module: the family's class around the backbone's trunk, in which the names are paths.
 
     Raises:
-        ArtifactError: a module that is no site, a choice of modules that no recipe can describe, or a bad rank or
-            shape.
+        ArtifactError: a module that is no site, or that the config names and that has no tensors; ranks that are not
+            the config's; a choice of modules that no recipe can describe, or a bad rank or shape.
     """
     sites = _sites_by_path(module, backbone)
     problems: list[str] = []
@@ -48,6 +52,12 @@ def find_method(facts: PeftFacts, shapes: Shapes, module: nn.Module, backbone: B
             at.setdefault(target, {})[name[len(PREFIX) + len(target) + 1 :]] = shape
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened(problems), backbone.sites.describe())
+    if problems := asked_problems(config, at, _linears(module, shapes)):
+        raise ArtifactError(
+            f"{src} cannot be imported: its tensors are not those that its config describes",
+            shortened(problems),
+            "It was damaged, or saved in part. Save it again with PEFT, from the model that was trained.",
+        )
     if not at:
         return NoMethod()
     chosen = {target: sites[target] for target in at}
@@ -84,7 +94,7 @@ class ChosenSites:
 
 def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: Path) -> LoraMethod:
     """Ranks are those of the tensors, alphas those of the config."""
-    ranks = {target: tensors.get("lora_A.weight", (0,))[0] for target, tensors in at.items()}
+    ranks = {target: next(iter(tensors.get("lora_A.weight", ())), 0) for target, tensors in at.items()}
     problems = [
         f"{TENSORS}: {target[:200]}: rank {rank:,}, expected 1 to {MAX_RANK:,}"
         for target, rank in ranks.items()
@@ -138,6 +148,17 @@ def _sites_by_path(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
         if site.linear and path is not None:
             found[path] = site
     return found
+
+
+def _linears(module: nn.Module, shapes: Shapes) -> list[str]:
+    """Paths of everything in a class that PEFT could adapt, but for heads that are saved whole."""
+    return [
+        path
+        for path, inner in module.named_modules()
+        if isinstance(getattr(inner, "weight", None), nn.Parameter)
+        and inner.weight.dim() == 2
+        and f"{PREFIX}{path}.weight" not in shapes
+    ]
 
 
 def _inputs(

@@ -1,11 +1,12 @@
 """A LoRA or IA3 folder that plain PEFT wrote, head included, turned into an artifact with the same answers.
 
 The tensors say what was adapted: their names are the modules, their shapes the ranks, or the side that IA3
-scales. So `target_modules` is never run, be it a list, a regular expression or "all-linear".
+scales. What the config says of modules and ranks is compared with them, and must be the same.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.adapted import build
-from adapterkit.artifact.contents import check_state, method_target
+from adapterkit.adapted import PREFIX, build
+from adapterkit.artifact.contents import check_state, method_target, without_effect
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
 from adapterkit.artifact.convert.samples import make_task
@@ -27,6 +28,8 @@ from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, DataFacts, parse_obj
 from adapterkit.methods.protocol import Method
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS, KINDS
+
+logger = logging.getLogger(__name__)
 
 SEED = 0
 """Of modules that are overwritten by the imported tensors at once."""
@@ -67,7 +70,8 @@ def import_peft(
         OutputError: `out` is in the way or cannot be written.
     """
     src = Path(src)
-    facts = read_facts(parse_object(_read(src, CONFIG), CONFIG), src)
+    config = parse_object(_read(src, CONFIG), CONFIG)
+    facts = read_facts(config, src)
     raw = _read(src, TENSORS)
     header = parse_header(raw, TENSORS)
     tensors = _without_copies(read_tensors(raw, header, TENSORS))
@@ -77,12 +81,18 @@ def import_peft(
     made = make_task(kind, labels, task or {}, src, _head_sizes(tensors, facts.method))
     head = HeadSettings(kind="family")
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
-    method = find_method(facts, {name: tuple(t.shape) for name, t in tensors.items()}, bare.module, backbone, src)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    method = find_method(facts, config, shapes, bare.module, backbone, src)
     del bare
     adapted = build(backbone, made, method, head, SEED)
     try:
         expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
-        check_state({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
+        check_state(shapes, expected)
+        heads = {PREFIX + path for path in adapted.headed.trained}
+        if (reason := without_effect(method, heads, tensors)) and not heads:
+            raise ArtifactError(f"{src} cannot be imported", [f"it changes nothing: {reason}"], "Train it first.")
+        if reason:
+            logger.warning("the head of %s alone answers, since its method changes nothing: %s", src, reason)
         adapted.load_state(tensors)
         return save(
             out,

@@ -12,36 +12,10 @@ from peft import IA3Config, LoraConfig, PeftConfig
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import CONFIG
-from adapterkit.methods.peft_fields import is_module_name
+from adapterkit.methods.peft_fields import FLAG, Field, by_module, one_of
 from adapterkit.methods.protocol import Method
 from adapterkit.methods.table import METHODS
 
-_USED = frozenset(
-    {
-        "task_type",
-        "base_model_name_or_path",
-        "revision",
-        "lora_alpha",
-        "lora_dropout",
-        "alpha_pattern",
-        "use_rslora",
-        "use_dora",
-        "bias",
-        "init_lora_weights",
-    }
-)
-_TOLD_BY_TENSORS = frozenset(
-    {
-        "r",
-        "rank_pattern",
-        "target_modules",
-        "exclude_modules",
-        "layers_to_transform",
-        "layers_pattern",
-        "modules_to_save",
-        "feedforward_modules",
-    }
-)
 _WITHOUT_EFFECT = frozenset(
     {
         "peft_type",
@@ -66,7 +40,6 @@ _KNOWN: tuple[tuple[Method[Any], type[PeftConfig]], ...] = (
     (METHODS["ia3"], IA3Config),
 )
 """Methods that can be imported, and PEFT's configurations of them."""
-_STARTS_OVERWRITTEN = (True, False, "gaussian", "eva", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -120,31 +93,15 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
     foreign = defaults.keys() - fields.get(peft_type, defaults).keys()
     problems += [f"{key}: a field that {peft_type} does not have" for key in sorted(foreign & config.keys())]
     for key, value in config.items():
-        if key in _USED | _TOLD_BY_TENSORS | _WITHOUT_EFFECT or value in (None, False, [], {}):
+        if key in _READ or key in _WITHOUT_EFFECT or value in (None, False, [], {}):
             continue
         if key not in defaults or value != defaults[key]:
             problems.append(f"{key[:80]!r}: found {value!r:.80}, which adapterkit does not have")
-    init = config.get("init_lora_weights", True)
-    if init not in _STARTS_OVERWRITTEN:
-        problems.append(
-            f"init_lora_weights: found {init!r:.40}, which trained on a changed backbone; save it with PEFT's "
-            "path_initial_model_for_weight_conversion first"
-        )
-    alphas = config.get("alpha_pattern") or {}
-    if not isinstance(alphas, dict) or not all(is_module_name(key) and _is_number(alphas[key]) for key in alphas):
-        problems.append(f"alpha_pattern: found {alphas!r:.80}, expected plain module names (no pattern) with numbers")
-    for key, fits, expected in (
-        ("lora_alpha", _is_number, "a number above 0"),
-        ("lora_dropout", lambda value: value == 0 or (_is_number(value) and value < 1), "0 up to, not with, 1"),
-        ("use_rslora", _is_flag, "true or false"),
-        ("use_dora", _is_flag, "true or false"),
-        ("bias", lambda value: value in ("none", "all", "lora_only"), "none, all or lora_only"),
-        ("task_type", _is_text_or_none, "a text or null"),
-        ("base_model_name_or_path", _is_text_or_none, "a text or null"),
-        ("revision", _is_text_or_none, "a text or null"),
-    ):
-        if not fits(config.get(key, defaults[key])):
-            problems.append(f"{key}: found {config[key]!r:.40}, expected {expected}")
+    problems += [
+        f"{key}: found {config[key]!r:.40}, expected {expected}"
+        for key, (fits, expected) in _READ.items()
+        if key in config and not fits(config[key])
+    ]
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened([f"{CONFIG}: {problem}" for problem in problems]))
     return PeftFacts(
@@ -153,7 +110,7 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
         base_model=config.get("base_model_name_or_path") or "",
         revision=config.get("revision"),
         alpha=float(config.get("lora_alpha", defaults["lora_alpha"])),
-        alphas={key: float(alpha) for key, alpha in alphas.items()},
+        alphas={key: float(alpha) for key, alpha in (config.get("alpha_pattern") or {}).items()},
         dropout=float(config.get("lora_dropout", 0.0)),
         rslora=config.get("use_rslora", False),
         dora=config.get("use_dora", False),
@@ -161,13 +118,49 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
     )
 
 
+def _are_names(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, list) and all(type(n) is str for n in value))
+
+
+def _are_ranks(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(rank) is int for rank in value.values())
+
+
+def _are_layers(value: Any) -> bool:
+    return value is None or type(value) is int or (isinstance(value, list) and all(type(n) is int for n in value))
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and 0 < value <= 1e6
 
 
-def _is_flag(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _is_text_or_none(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= 4096)
+_NAMES: Field = (_are_names, "a text, a list of texts, or null")
+_NUMBER: Field = (_is_number, "a number above 0")
+_TEXT: Field = (lambda value: value is None or (isinstance(value, str) and len(value) <= 4096), "a text or null")
+_READ: Mapping[str, Field] = {
+    "task_type": _TEXT,
+    "base_model_name_or_path": _TEXT,
+    "revision": _TEXT,
+    "lora_alpha": _NUMBER,
+    "lora_dropout": (lambda value: value == 0 or (_is_number(value) and value < 1), "0 up to, not with, 1"),
+    "alpha_pattern": (
+        lambda value: value is None or by_module(_NUMBER, "")[0](value),
+        "plain module names (no pattern) with numbers",
+    ),
+    "use_rslora": FLAG,
+    "use_dora": FLAG,
+    "bias": one_of("none", "all", "lora_only"),
+    "init_lora_weights": (
+        lambda value: value in (True, False, "gaussian", "eva", "orthogonal"),
+        "no start that trained on a changed backbone; PEFT's path_initial_model_for_weight_conversion saves those",
+    ),
+    "r": (lambda value: type(value) is int, "a whole number"),
+    "rank_pattern": (lambda value: value is None or _are_ranks(value), "whole numbers by module name"),
+    "target_modules": _NAMES,
+    "exclude_modules": _NAMES,
+    "layers_to_transform": (_are_layers, "a number, a list of them, or null"),
+    "layers_pattern": _NAMES,
+    "feedforward_modules": _NAMES,
+    "modules_to_save": _NAMES,
+}
+"""Fields that are taken over, or compared with the tensors, and what fits there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from adapterkit.artifact import Artifact
@@ -15,6 +16,8 @@ from adapterkit.host.bank.sources import Source, open_source
 from adapterkit.host.engine.heads import Templates, bare_view
 from adapterkit.host.packing.packers import pack
 from adapterkit.tasks.asked import Asked
+
+logger = logging.getLogger(__name__)
 
 
 class Mounting:
@@ -41,6 +44,8 @@ class Mounting:
         opened = open_source(source)
         if isinstance(opened, Artifact):
             opened.check_backbone(self._backbone)
+            if opened.manifest.method.attaches and (reason := opened.without_effect):
+                logger.warning("the method of %s changes nothing: %s", opened.folder, reason)
             composed = of_artifact(opened)
             origin = composed.heads[""].origin
         else:

@@ -40,6 +40,7 @@ class Bottleneck(Method[BottleneckMethod]):
         "dropout": SHARE,
     }
     required = ("width",)
+    still: ClassVar[Mapping[str, float]] = {"bottleneck_up.weight": 0.0, "bottleneck_up.bias": 0.0}
     fuses = True
 
     def attach(self, carrier: Carrier, settings: BottleneckMethod) -> Attachment:

@@ -31,6 +31,7 @@ class Ia3(Method[Ia3Method]):
         "init_ia3_weights": FLAG,
     }
     required = ("feedforward_modules",)
+    still: ClassVar[Mapping[str, float]] = {FACTORS: 1.0}
 
     def attach(self, carrier: Carrier, settings: Ia3Method) -> Attachment:
         """Let PEFT attach it. See `Method.attach`."""

@@ -41,6 +41,7 @@ class Lora(Method[LoraMethod]):
         "init_lora_weights": FLAG_OR_WORD,
     }
     required = ("r", "lora_alpha")
+    still: ClassVar[Mapping[str, float]] = {B: 0.0}
     low_rank = True
 
     def attach(self, carrier: Carrier, settings: LoraMethod) -> Attachment:

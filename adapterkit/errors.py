@@ -7,7 +7,21 @@ reported at once. Every class also derives from the built-in that a caller would
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
+
+
+def plain(text: str, spelled: Callable[[str], str] = _escaped) -> str:
+    """A text in which nothing steers a terminal: control characters, and marks that turn the direction of writing, are
+    spelled out, but for line breaks. Labels and names come from strangers' files."""
+    if text.isascii() and text.isprintable():
+        return text
+    steers = (unicodedata.category(letter)[0] == "C" and letter != "\n" for letter in text)
+    return "".join(spelled(letter) if wild else letter for letter, wild in zip(text, steers, strict=True))
 
 
 class AdapterkitError(Exception):
@@ -36,10 +50,10 @@ class AdapterkitError(Exception):
         return {"code": self.code, "message": self.message}
 
     def __init__(self, summary: str, problems: Sequence[str] = (), remedy: str = "") -> None:
-        self.summary = summary
-        self.problems = tuple(problems)
-        self.remedy = remedy
-        super().__init__(summary)
+        self.summary = plain(summary)
+        self.problems = tuple(map(plain, problems))
+        self.remedy = plain(remedy)
+        super().__init__(self.summary)
 
     def __str__(self) -> str:
         lines = [self.summary, *(f"  {problem}" for problem in self.problems)]

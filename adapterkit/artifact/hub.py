@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def find_folder(name: str) -> Path:
         HubError: it is no folder, and no hub gives it.
     """
     folder = Path(name)
-    if folder.exists():
+    if os.path.exists(folder):  # which says no to what can be no path
         return folder
     try:
         named = parse_hub_name(name)

@@ -43,7 +43,7 @@ def folders_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[
         own = Path(given[name]) if name in given else Path(os.path.abspath(folder)).parent / name
         if name not in given and own.is_symlink():
             problems.append(f"{name}: {own} is a link, which is followed only where you name it")
-        elif not (own / MANIFEST).is_file():
+        elif not os.path.isfile(own / MANIFEST):
             problems.append(f"{name}: no artifact at {own}")
         found[name] = own
     if problems:

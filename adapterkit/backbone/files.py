@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 HUB_FAILURES: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
-    *(LookupError, TypeError, AttributeError),  # an answer that is no hub's
+    *(LookupError, TypeError, AttributeError, RecursionError),  # an answer that is no hub's
     *(found for found in vars(hub_errors).values() if isinstance(found, type) and issubclass(found, Exception)),
 )
 """What huggingface_hub raises where it cannot give a repository."""
@@ -39,14 +40,14 @@ def find_checkpoint(name: str, revision: str | None, *, weights: bool = True) ->
         BackboneError: no such folder, no such hub id or revision, no network, or a revision of a folder.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):
         if revision is not None:
             raise BackboneError(
                 f"{name} is a folder, and a folder has no revision {revision!r}",
                 remedy="Leave the revision out, or name a hub id.",
             )
         return folder.resolve(), None
-    if folder.exists():
+    if os.path.exists(folder):
         raise BackboneError(
             f"{name} is a file, a backbone is a folder", remedy="Name the folder that holds config.json."
         )

@@ -18,7 +18,7 @@ def local_copy(name: str) -> Path | None:
     root = os.environ.get(ROOT_VARIABLE)
     if root and not Path(name).is_absolute() and ".." not in Path(name).parts:
         folder = Path(root).expanduser() / name
-        if (folder / "config.json").is_file():
+        if os.path.isfile(folder / "config.json"):
             return folder
     package, inside = PACKAGED.get(name, (None, None))
     spec = find_spec(package) if package else None

@@ -65,12 +65,12 @@ def compare(
         console.print_json(found)
         return
     for line in _lines(found):
-        typer.echo(line)
+        console.echo(line)
     console.print_table([[name, *_cells(each)] for name, each in found["metrics"].items()], ("metric", *COLUMNS))
     slices = [each for each in found["slices"] if each["verdict"] != "no difference shown"]
     if found["slices"]:
         shown = f"{len(slices)} of {len(found['slices'])} slices differ ({found['metric']})"
-        typer.echo(f"\n{shown}; without any difference some {found['false_alarms']:g} would, by chance")
+        console.echo(f"\n{shown}; without any difference some {found['false_alarms']:g} would, by chance")
     if slices:
         rows = [[each["by"], each["name"], f"{each['rows']:,}", *_cells(each)] for each in slices]
         console.print_table(rows, ("by", "slice", "rows", *COLUMNS))

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from adapterkit.errors import AdapterkitError
+from adapterkit.errors import AdapterkitError, plain
 
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 """Where launchers say which of several processes this one is."""
@@ -82,13 +82,19 @@ def say(text: str, style: str = "") -> None:
     if is_main_process():
         from rich.text import Text
 
-        _standard_error().print(Text(text, style=style), soft_wrap=True)
+        _standard_error().print(Text(plain(text), style=style), soft_wrap=True)
+
+
+def echo(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(plain(text))
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
     """JSON on standard output, from the main process only. NaN, which JSON lacks, becomes null."""
     if is_main_process():
-        typer.echo(json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False))
+        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False)
+        typer.echo(plain(text, lambda letter: json.dumps(letter)[1:-1]))
 
 
 @contextmanager
@@ -120,13 +126,13 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
 
     if title:
         # Not as the table's own: a narrow table would break it.
-        typer.secho(title, bold=True)
+        typer.secho(plain(title), bold=True)
     table = Table(box=None, show_header=bool(headings), pad_edge=False)
     columns = max(map(len, [*rows, headings]))
     for column in headings or [""] * columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(plain(cell)) for cell in row))
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(table)
@@ -135,7 +141,7 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
     console = Console(highlight=False, width=max(80, widest + 2 * columns))
     with console.capture() as captured:
         console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    echo("\n".join(line.rstrip() for line in captured.get().split("\n")).rstrip("\n"))
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[list[str]]:

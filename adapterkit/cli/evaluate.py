@@ -69,7 +69,7 @@ def evaluate(
         return
     console.print_table(console.metric_rows(found.to_dict()["metrics"]), ("metric", "value", "95 % interval"))
     if found.calibration is not None:
-        typer.echo(calibration_line(found.to_dict()["calibration"]))
+        console.echo(calibration_line(found.to_dict()["calibration"]))
 
 
 def calibration_line(found: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def _do(opened: Host, line: str) -> None:
     word, _, rest = line.partition(" ")
     name, _, source = rest.strip().partition("=")
     if word == ":status":
-        typer.echo(str(opened.status()))
+        console.echo(str(opened.status()))
     elif word == ":unmount" and name and not source:
         opened.unmount(name)
         console.say(f"{name} is off.", "dim")
@@ -90,7 +90,7 @@ def _do(opened: Host, line: str) -> None:
         status = (opened.mount if word == ":mount" else opened.swap)(name, source)
         console.say(f"{name}: {status.kind}, {status.method}, version {status.version}", "dim")
     else:
-        typer.echo(HELP)
+        console.echo(HELP)
 
 
 def _ask(opened: Host, line: str) -> None:

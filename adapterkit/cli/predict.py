@@ -133,11 +133,11 @@ def _print(answer: Any, as_json: bool) -> None:
         if as_json:
             console.print_json({"error": answer.as_json()}, indent=None)
         else:
-            typer.echo(f"(no answer: {answer.summary})".replace("\n", " "))
+            console.echo(f"(no answer: {answer.summary})".replace("\n", " "))
     elif as_json:
         console.print_json(answer, indent=None)
     else:
-        typer.echo(one_line(answer))
+        console.echo(one_line(answer))
 
 
 def one_line(answer: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,7 +76,7 @@ def add(
 ) -> None:
     """Keep an artifact as a version of a task. The same content again is the same version."""
     folder: str | Path = source
-    if not Path(source).exists():
+    if not os.path.exists(source):
         from adapterkit.artifact.hub import find_folder
 
         folder = find_folder(source)

@@ -73,12 +73,12 @@ def locate(
         )
     candidates = _candidates(name, root, folder)
     if format == "hub":
-        local = next((path for path in candidates if path.is_dir()), None)
+        local = next((path for path in candidates if os.path.isdir(path)), None)
         return Located(str(local.resolve()) if local else name, FilesFound(()), None)
     for path in candidates:
-        if path.is_file():
+        if os.path.isfile(path):
             return Located(name, FilesFound((path,)), path)
-        if path.is_dir():
+        if os.path.isdir(path):
             return Located(name, files_of_folder(path, split, named or split, format), path)
     if is_pattern(name):
         return _matching(name, root, folder)

@@ -89,10 +89,9 @@ def _check_free(folder: Path, overwrite: bool, kept: frozenset[str]) -> None:
         if folder.is_symlink():
             raise OutputError(f"{folder} is a link that leads nowhere", remedy="Choose another output.") from None
         return
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written", [f"{folder}: {error.strerror}"], "Choose another output."
-        ) from error
+    except (OSError, ValueError) as error:  # a NUL in it makes it no path
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise OutputError(f"{folder} cannot be written", [f"{folder}: {reason}"], "Choose another output.") from error
     if folder.is_symlink():
         raise OutputError(f"{folder} is a link to a folder", remedy="Give the folder that it leads to.")
     in_the_way = [name for name in found if name not in kept]

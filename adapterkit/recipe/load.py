@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence
 
 def folder_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Path | None:
     """The folder of a recipe's file, where relative paths are looked for too."""
-    return Path(recipe).parent if isinstance(recipe, str | Path) and Path(recipe).is_file() else None
+    return Path(recipe).parent if isinstance(recipe, str | Path) and os.path.isfile(recipe) else None
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -106,9 +107,9 @@ def _read(source: str | Path | Mapping[str, Any] | Recipe) -> _Raw:
     if not isinstance(source, str | Path):
         raise RecipeError(f"A recipe is a path, a name, a mapping or a Recipe, not {type(source).__name__}")
     path = Path(source)
-    if (path / MANIFEST).is_file():
+    if os.path.isfile(path / MANIFEST):
         return _of_artifact(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         path = _shipped(str(source))
     return _of_file(path, str(source))
 

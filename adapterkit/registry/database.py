@@ -46,7 +46,7 @@ def open_database(url: str) -> Any:
     os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(engine)))
     if sqlite:
         if address.database not in (None, "", ":memory:"):
-            with contextlib.suppress(OSError):  # what SQLite says then names the file
+            with contextlib.suppress(OSError, ValueError):  # what SQLite says then names the file
                 Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
         # Python's driver would begin a transaction at the first write only, too late for what was read before it.
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
@@ -55,10 +55,11 @@ def open_database(url: str) -> Any:
     try:
         with writing(engine) as connection:
             _migrate(connection)
-    except DatabaseError as error:
+    except (DatabaseError, ValueError) as error:  # a NUL makes it no path
+        told = getattr(error, "orig", None) or error
         raise RegistryError(
             f"{address.render_as_string(hide_password=True)} cannot be used as a registry",
-            [str(error.orig).splitlines()[0] if error.orig is not None else str(error).splitlines()[0]],
+            [str(told).splitlines()[0]],
             "Name a database of adapterkit's own, or an empty one, that may be written.",
         ) from error
     return engine

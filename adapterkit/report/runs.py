@@ -72,7 +72,7 @@ def find_runs(folder: str | Path) -> list[RunLine]:
         ArtifactError: there is no such folder.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ArtifactError(
             f"there is no folder {folder}", ["expected the folder that runs were written into"], "As in: runs"
         )
@@ -81,7 +81,7 @@ def find_runs(folder: str | Path) -> list[RunLine]:
 
 def holds_runs(folder: Path) -> bool:
     """Whether a folder is no artifact, and artifacts or stopped runs lie below it."""
-    return folder.is_dir() and not (folder / MANIFEST).exists() and next(_found(folder), None) is not None
+    return os.path.isdir(folder) and not (folder / MANIFEST).exists() and next(_found(folder), None) is not None
 
 
 def _found(folder: Path) -> Iterator[RunLine]:

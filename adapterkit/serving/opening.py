@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, ServingError
@@ -112,4 +112,4 @@ def _backbone(folders: Mapping[str, str], backbone: str | None) -> Any:
 
 def _manifest(folder: str) -> Manifest | None:
     """What an artifact says of itself; None for a composition's file."""
-    return open_manifest(folder) if Path(folder).is_dir() else None
+    return open_manifest(folder) if os.path.isdir(folder) else None

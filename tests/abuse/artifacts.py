@@ -12,7 +12,7 @@ from typing import Any
 from adapterkit.adapted import build
 from adapterkit.artifact import load, verify
 from adapterkit.backbone import Backbone
-from adapterkit.errors import AdapterkitError
+from adapterkit.errors import AdapterkitError, plain
 from adapterkit.host import Host
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod
 from tests import tiny
@@ -127,7 +127,7 @@ def by_mount(folder: Path, world: World) -> Any:
 
 def is_plain(text: str) -> bool:
     """Whether nothing in it steers a terminal."""
-    return all(letter.isprintable() for letter in text.replace("\n", ""))
+    return plain(text) == text
 
 
 def alike(found: Any, expected: Any) -> bool:

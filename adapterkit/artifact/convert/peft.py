@@ -7,6 +7,7 @@ scales. What the config says of modules and ranks is compared with them, and mus
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,8 @@ def import_peft(
 
 def _read(src: Path, name: str) -> bytearray:
     path = src / name
-    if not path.exists():
-        pickled = (src / "adapter_model.bin").exists() and name == TENSORS
+    if not os.path.exists(path):
+        pickled = os.path.exists(src / "adapter_model.bin") and name == TENSORS
         found = "adapter_model.bin, which can run code when it is read" if pickled else "no such file"
         raise ArtifactError(
             f"{src} cannot be imported",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import shutil
 import tempfile
 import zlib
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone.own_process import finalize_here
-from adapterkit.errors import AdapterkitError, ArtifactError
+from adapterkit.errors import AdapterkitError, ArtifactError, HostClosedError, OutputError
 from adapterkit.host.engine.heads import AnsweringHead
 from adapterkit.host.engine.route import Carried
 
@@ -165,9 +166,12 @@ class Bank:
 
         Raises:
             ValueError: no slot at all.
+            OutputError: the folder is none that may be written.
         """
         if slots < 1:
             raise ValueError(f"a host needs at least one slot, not {slots}")
+        if folder is not None and not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+            raise OutputError(f"{folder} is no folder that may be written", remedy="Make it, or name another folder.")
         self.slots = slots
         self._device = device
         self._folder = folder
@@ -178,6 +182,7 @@ class Bank:
         self._files: Path | None = None
         self._written = 0
         self._fetcher: ThreadPoolExecutor | None = None
+        self._closed = False
 
     def admit(self, loaded: Loaded, again: Callable[[], Loaded]) -> Seat:
         """Give a newly mounted adapter a seat, and let others leave where that is too many."""
@@ -212,10 +217,11 @@ class Bank:
         if not missing:
             return
         with self._lock:
+            if self._closed:
+                return
             if self._fetcher is None:
                 self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="adapterkit-prefetch")
-            fetcher = self._fetcher
-        fetcher.submit(self._fetch_all, missing)
+            self._fetcher.submit(self._fetch_all, missing)
 
     def resident(self) -> int:
         """How many adapters are resident."""
@@ -225,12 +231,14 @@ class Bank:
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
+            self._closed = True
             fetcher, self._fetcher = self._fetcher, None
             seats, self._used = list(self._used), OrderedDict()
         if fetcher is not None:
             fetcher.shutdown(wait=True, cancel_futures=True)
         for seat in seats:
-            seat.left, seat.loaded, seat.slot = True, None, None
+            with seat.moving:
+                seat.left, seat.loaded, seat.slot = True, None, None
 
     def _fetch_all(self, seats: Sequence[Seat]) -> None:
         for seat in seats:
@@ -246,7 +254,7 @@ class Bank:
             if loaded is not None:
                 return loaded
             if seat.away is None:
-                raise RuntimeError("a seat has neither tensors nor a place where they wait")
+                raise HostClosedError("this host was closed while it answered")
             loaded = seat.away.fetch()
             seat.loaded = loaded
             self._enter(seat)

@@ -41,7 +41,7 @@ def open_source(source: Any) -> Artifact | Composition:
     if isinstance(source, Artifact):
         return source
     if isinstance(source, str | os.PathLike):
-        if Path(source).suffix in COMPOSITION_ENDINGS and Path(source).is_file():
+        if Path(source).suffix in COMPOSITION_ENDINGS and os.path.isfile(source):
             return load_composition(Path(source))
         return open_artifact(find_folder(os.fspath(source)))
     if hasattr(source, "build"):

@@ -142,6 +142,12 @@ PRIVATE: tuple[Private, ...] = (
         None,
         ("torch.utils.weak.TensorWeakRef",),
     ),
+    Private(
+        "torch",
+        "oneDNN's layout of a frozen weight, and the product that takes it; what torch's compiler freezes into",
+        lambda: torch.ops.mkldnn,
+        ("_reorder_linear_weight", "_linear_pointwise"),
+    ),
     Private("transformers", "builds a class on the meta device from a config", lambda: BertModel, ("_from_config",)),
     Private("transformers", "how a class initialises one of its modules; heads begin so", _bert, ("_init_weights",)),
     Private(

@@ -22,6 +22,7 @@ from adapterkit.backbone.frozen import freeze_for
 from adapterkit.backbone.hardware import pick_device, pick_dtype
 from adapterkit.backbone.limits import Pooling
 from adapterkit.backbone.loaded_files import LoadedFiles, own_memory
+from adapterkit.backbone.packed_weights import plain_source
 from adapterkit.backbone.quantisation import Quantised, adopt, kept_form, quantise, stored_form
 from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import generation_digest, load_tokenizer, template_digest, tokenizer_digest
@@ -179,8 +180,9 @@ class Backbone:
         Each of them may carry an adapter at the same time, and none sees what is attached to another. What a method
         puts in the place of a frozen tensor (a split weight, a trained bias) is its own.
         """
-        twin = copy.copy(self)
-        object.__setattr__(twin, "trunk", twin_of(self.trunk))
+        twin, source = copy.copy(self), plain_source(self.trunk)
+        object.__setattr__(twin, "trunk", twin_of(source))
+        object.__setattr__(twin, "_source", source)  # as long as there are twins, they share its memory
         return twin
 
     @property

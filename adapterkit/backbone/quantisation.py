@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from adapterkit.backbone import packed_weights
+from adapterkit.backbone.packed_weights import is_packed
 from adapterkit.backbone.sites import Sites
 from adapterkit.errors import BackboneError
 
@@ -127,8 +129,8 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def is_plain(linear: Any) -> bool:
-    """Whether a linear's weight is a tensor of numbers, and not what a quantiser has made of it."""
-    return type(linear.weight) is nn.Parameter
+    """Whether a linear's weight is a tensor of numbers, and not what a quantiser or oneDNN has made of it."""
+    return type(linear.weight) is nn.Parameter and not linear.weight.is_mkldnn
 
 
 def plain_weight(linear: Any) -> Tensor:
@@ -136,6 +138,8 @@ def plain_weight(linear: Any) -> Tensor:
     weight: Any = linear.weight
     if is_plain(linear):
         return torch.as_tensor(weight)
+    if is_packed(linear):
+        return packed_weights.plain_weight(linear)
     return torch.as_tensor(linear.plain_weight() if hasattr(linear, "plain_weight") else weight.dequantize())
 
 

@@ -8,8 +8,9 @@ Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -41,12 +42,14 @@ class Packed:
         flat: (P,), all of them in the backbone's dtype on its device; never written again.
         lowest_layer: side -> the lowest layer that the method touches, -1 for the embeddings.
         size_bytes: of `flat`.
+        number: another one for every adapter that this process has made ready, in their order.
     """
 
     structure: Structure
     flat: Tensor
     lowest_layer: Mapping[str, int]
     size_bytes: int
+    number: int = field(default_factory=itertools.count().__next__)
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from torch import nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.cut import can_be_cut, layers_of
+from adapterkit.backbone.packed_weights import Packing, pack, plain_source
 from adapterkit.backbone.sites import Side
 from adapterkit.errors import RoutingError
 from adapterkit.host.engine import route
 from adapterkit.host.engine.idle_work import without_idle_work
 from adapterkit.host.engine.layer_range import LayerRange
 from adapterkit.host.engine.route import Carried
-from adapterkit.host.engine.shared_modules import view_of
+from adapterkit.host.engine.shared_modules import check_unused, view_of
 from adapterkit.host.engine.view import CompiledView, Placed, Span, View, placed
 
 
@@ -43,13 +44,16 @@ class Engine:
         compile: bool = False,  # noqa: A002
         merge: bool = False,
         compiler: str | Any = "inductor",
+        packed: Packing = "auto",
     ) -> None:
         """
         Args:
-            backbone: bare; it is left as it is.
+            backbone: bare; but for the layout of its weights it is left as it is.
             compile: let torch compile the views' forwards.
             merge: fold the LoRA of an adapter that owns a batch into copies of the weights, where that is cheaper.
             compiler: torch's name of the backend, or a backend.
+            packed: "auto" lays out the backbone's weights for this CPU where that is faster, for good; not where
+                weights are compiled or folded.
 
         Raises:
             SiteError: an adapter is attached to the backbone.
@@ -63,7 +67,13 @@ class Engine:
         self._compile = compile
         self._merge = merge
         self._compiler = compiler
-        self._pristine = view_of(backbone.trunk)
+        self._trunk = backbone.trunk
+        if packed == "auto" and not compile and not merge:
+            check_unused(self._trunk)
+            pack(self._trunk, [site.path for site in backbone.known_sites.sites if site.linear])
+        else:
+            self._trunk = plain_source(self._trunk)
+        self._pristine = view_of(self._trunk)
         self._free: deque[View] = deque()
         self._free_compiled: deque[CompiledView] = deque()
         self._known: tuple[Placed, ...] = ()

@@ -6,6 +6,7 @@ product serves them all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,17 +36,16 @@ class RowRun:
 def order(adapters: Sequence[Carried]) -> list[int]:
     """A stable permutation after which rows of one structure stand together, and within it those of one adapter.
 
-    Adapters of one structure stand by their number of rows, so that as many as possible fit one segment.
+    Adapters of one structure stand by their number of rows, so that as many as possible fit one segment; then by when
+    they were made, so that a mix that comes back in another order finds its adapters gathered (see `gathering`).
     """
-    counts: dict[Carried, int] = {}
-    first: dict[Carried, int] = {}
+    counts = Counter(adapters)
     kinds: dict[tuple[Structure, ...], int] = {}
     for index, carried in enumerate(adapters):
-        counts[carried] = counts.get(carried, 0) + 1
-        first.setdefault(carried, index)
         kinds.setdefault(_structures(carried), index)
     keys = {
-        carried: (bool(carried), kinds[_structures(carried)], counts[carried], first[carried]) for carried in counts
+        carried: (bool(carried), kinds[_structures(carried)], count, [packed.number for packed in carried])
+        for carried, count in counts.items()
     }
     return sorted(range(len(adapters)), key=lambda index: keys[adapters[index]])
 

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Conv1D
 
+from adapterkit.backbone import packed_weights
+from adapterkit.backbone.packed_weights import is_packed
 from adapterkit.backbone.quantisation import is_plain
 from adapterkit.backbone.trunk import twin_of
 from adapterkit.host.engine.products import ModuleWork
@@ -57,6 +59,8 @@ def bare(module: Any, x: Tensor) -> Tensor:
 
 def product(module: Any, x: Tensor) -> Tensor:
     """What a hosted linear makes of x without its bias."""
+    if is_packed(module):
+        return packed_weights.product(x, module.weight, None)
     if owns_output(module):
         return x @ module.weight if isinstance(module, Conv1D) else nn.functional.linear(x, module.weight)
     y = bare(module, x)
@@ -81,8 +85,8 @@ def host_module(module: nn.Module, path: str, residuals: dict[str, Tensor]) -> N
 
 
 def owns_output(module: nn.Module) -> bool:
-    """Whether a module's output is a fresh tensor that nobody else sees: so for plain linears, else unknown."""
-    return isinstance(module, nn.Linear | Conv1D) and is_plain(module)
+    """Whether a module's output is a fresh tensor that nobody else sees: so for linears in numbers, else unknown."""
+    return isinstance(module, nn.Linear | Conv1D) and (is_plain(module) or is_packed(module))
 
 
 def view_of(trunk: nn.Module) -> nn.Module:
@@ -94,9 +98,14 @@ def view_of(trunk: nn.Module) -> nn.Module:
     Raises:
         SiteError: an adapter is attached to the trunk.
     """
+    check_unused(trunk)
+    return twin_of(trunk).requires_grad_(False).eval()
+
+
+def check_unused(trunk: nn.Module) -> None:
+    """Raises SiteError where an adapter is attached to the trunk."""
     check_bare(
         trunk,
         "a host needs the bare backbone, and an adapter is attached to it",
         "Detach the adapter first; it can be attached again once the host is made.",
     )
-    return twin_of(trunk).requires_grad_(False).eval()

@@ -1,0 +1,79 @@
+"""Whether oneDNN's layout of a frozen weight is the faster one on this machine: measured once, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from adapterkit.backbone.hardware import cpu_features
+from adapterkit.backbone.own_folder import cache_folder, open_private, private_folder
+
+NARROWEST = 128
+"""A linear with fewer inputs or outputs stays plain: its products are shorter than the call."""
+
+TOKENS = (16, 128)
+"""With how many tokens the layouts are compared; a layout has to win over both together."""
+
+_TURNS = 5
+_DTYPES = (torch.float32, torch.bfloat16)
+_WORDS = {"packed": True, "plain": False}
+_known: dict[str, bool] = {}
+
+Layout = Callable[[Tensor], Tensor]
+Product = Callable[[Tensor, Tensor, None], Tensor]
+
+
+def pays(weight_OI: Tensor, layout: Layout, product: Product) -> bool:
+    """Whether products with a weight of this shape and number format are faster in another layout.
+
+    Args:
+        weight_OI: a plain weight, (O, I).
+        layout: lays a weight out.
+        product: multiplies (N, I) with a weight in either layout.
+    """
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not available or min(weight_OI.shape) < NARROWEST or weight_OI.dtype not in _DTYPES:
+        return False
+    machine = [torch.__version__, torch.get_num_threads(), *sorted(cpu_features())]
+    facts = json.dumps([*weight_OI.shape, str(weight_OI.dtype), *machine])
+    key = hashlib.sha256(facts.encode()).hexdigest()
+    if key not in _known:
+        _known[key] = _remembered(key, lambda: _is_faster(weight_OI, layout, product))
+    return _known[key]
+
+
+@torch.no_grad()
+def _is_faster(weight_OI: Tensor, layout: Layout, product: Product) -> bool:
+    weights = (weight_OI.detach().contiguous(), layout(weight_OI))
+    seconds = [0.0, 0.0]
+    for tokens in TOKENS:
+        x_NI = torch.ones(tokens, weight_OI.shape[1], dtype=weight_OI.dtype)
+        best = [float("inf"), float("inf")]
+        for _ in range(_TURNS):
+            for which, weight in enumerate(weights):
+                begun = time.perf_counter()
+                product(x_NI, weight, None)
+                best[which] = min(best[which], time.perf_counter() - begun)
+        seconds = [total + more for total, more in zip(seconds, best, strict=True)]
+    return seconds[1] < seconds[0]
+
+
+def _remembered(key: str, measure: Callable[[], bool]) -> bool:
+    """What was measured before on this machine. A cache that cannot be used costs time alone."""
+    with suppress(OSError, ValueError):
+        path = private_folder(cache_folder() / "packed") / key
+        if path.exists():
+            with open(open_private(path), encoding="ascii") as stream:
+                kept = stream.read(8)
+            if kept in _WORDS:
+                return _WORDS[kept]
+        found = measure()
+        path.write_text(next(word for word, packed in _WORDS.items() if packed is found), encoding="ascii")
+        return found
+    return measure()

@@ -130,8 +130,9 @@ def measure(
     inputs = batch(tokens)
     own = [(packed(backbone, rank, seed),) for seed in range(count)]
     adapters = [own[row % count] for row in range(ROWS)]
+    bare = bert(backbone.hidden_size, backbone.dtype).trunk  # the host has laid out the weights of its own
     variants: dict[str, Callable[[], Any]] = {
-        "plain": lambda: plain_states(backbone.trunk, inputs),
+        "plain": lambda: plain_states(bare, inputs),
         "host": lambda: host_states(engine, adapters, inputs),
     }
     found: dict[str, Any] = {"adapters": count, "tokens": tokens, "rank": rank}
@@ -174,8 +175,9 @@ def owned(backbone: Any, engine: Engine, *, tokens: int, rank: int, repeats: int
     """One adapter in all rows: two narrow products, or its update folded into the weights first."""
     inputs, merging = batch(tokens), Engine(backbone, merge=True)
     adapters = [(packed(backbone, rank, 0),)] * ROWS
+    bare = bert(backbone.hidden_size, backbone.dtype).trunk
     variants: dict[str, Callable[[], Any]] = {
-        "plain": lambda: plain_states(backbone.trunk, inputs),
+        "plain": lambda: plain_states(bare, inputs),
         "host": lambda: host_states(engine, adapters, inputs),
         "merged": lambda: host_states(merging, adapters, inputs),
     }

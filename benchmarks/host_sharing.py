@@ -102,20 +102,21 @@ def seconds_of(variants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def plain(backbone: Any, inputs: Mapping[str, Tensor]) -> None:
+def plain(trunk: Any, inputs: Mapping[str, Tensor]) -> None:
     with torch.inference_mode():
-        backbone.trunk(**inputs)
+        trunk(**inputs)
 
 
 def measure(backbone: Any, folder: Path, name: str, head: str, tokens: int, repeats: int) -> dict[str, Any]:
     text = text_of(backbone, tokens)
     inputs = dict(backbone.tokenizer(text, return_tensors="pt"))
     method, shared = METHODS[name]
+    bare = backbone.twin().trunk  # with plain weights, whatever the host does to those of the backbone
     host = hosted(backbone, folder, method, HEADS[head], text)
     names = [str(seed) for seed in range(TASKS_ASKED)]
     seconds = seconds_of(
         {
-            "plain": lambda: plain(backbone, inputs),
+            "plain": lambda: plain(bare, inputs),
             "predict_all": lambda: host.predict_all(text, tasks=names),
         },
         repeats,

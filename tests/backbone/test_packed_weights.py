@@ -137,7 +137,7 @@ def test_conv1d_gives_its_weight_back_as_its_class_has_it() -> None:
 
 
 class Layouts:
-    """Two layouts, and a clock by which a product takes a second in the other one, and as long as is said in torch's."""
+    """Two layouts, and a clock by which a product takes a second in the other one, and what is said in torch's."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, plain_seconds: float) -> None:
         self.products, self._now, self._plain_seconds = 0, 0.0, plain_seconds

@@ -74,4 +74,4 @@ def test_adapters_load_verify_and_answer_beside_a_packed_host(tiny_backbones: An
             expected = adapted.predict([row])[0]
         (found,) = host.predict([("a", row)])
     assert found["label"] == expected["label"]
-    assert found["confidence"] == pytest.approx(expected["confidence"], abs=1e-5)
+    assert found["score"] == pytest.approx(expected["score"], abs=1e-5)

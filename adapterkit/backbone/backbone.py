@@ -182,7 +182,7 @@ class Backbone:
         """
         twin, source = copy.copy(self), plain_source(self.trunk)
         object.__setattr__(twin, "trunk", twin_of(source))
-        object.__setattr__(twin, "_source", source)  # as long as there are twins, they share its memory
+        object.__setattr__(twin, "plain_source", source)  # as long as there are twins, they share its memory
         return twin
 
     @property

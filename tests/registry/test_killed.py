@@ -27,12 +27,15 @@ import itertools, sys
 from adapterkit.errors import ConflictError
 from adapterkit.registry import Registry
 registry = Registry(sys.argv[1], actor=sys.argv[2])
-print("ready", flush=True)
+written = 0
 for step in itertools.count():
     try:
         registry.promote("intent", str(step % 3 + 1)) if step % 4 else registry.roll_back("intent")
+        written += 1
     except ConflictError:
         pass
+    if written == 1:
+        print("it has written", flush=True)
 """
 
 

@@ -31,7 +31,10 @@ class AdapterkitError(Exception):
         summary: one line that says what went wrong.
         problems: every problem found, each as "place: found, expected".
         remedy: what to do about it, or "".
+        shared: whether another process of the same run reports it.
     """
+
+    shared: bool = False
 
     @property
     def code(self) -> str:

@@ -41,7 +41,8 @@ class Verbs(TyperGroup):
         except AdapterkitError as error:
             if ctx.params.get("debug"):
                 raise
-            console.print_error(error)
+            if not error.shared:
+                console.print_error(error)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             if ctx.params.get("debug"):

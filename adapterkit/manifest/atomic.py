@@ -78,7 +78,15 @@ def stage_folder(folder: Path, *, overwrite: bool = False, keep: Iterable[str] =
 
 def check_output(folder: str | Path, *, overwrite: bool = False, keep: Iterable[str] = ()) -> None:
     """Find out before hours of work whether a folder may be written. Raises OutputError as `write_folder` does."""
-    _check_free(Path(folder), overwrite, frozenset(keep))
+    folder = Path(folder)
+    _check_free(folder, overwrite, frozenset(keep))
+    there = next((place for place in folder.parents if place.exists()), folder.parent)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=_stage_prefix(folder), dir=there))
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written", [f"{there}: {error.strerror or error}"], "Choose another output."
+        ) from error
 
 
 def _check_free(folder: Path, overwrite: bool, kept: frozenset[str]) -> None:
@@ -103,7 +111,7 @@ def _check_free(folder: Path, overwrite: bool, kept: frozenset[str]) -> None:
 @contextlib.contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
     """A locked hidden folder beside `folder`, gone afterwards whatever happens. The lock says that its owner lives."""
-    stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}{_MARK}", dir=folder.parent))
+    stage = Path(tempfile.mkdtemp(prefix=_stage_prefix(folder), dir=folder.parent))
     handle = os.open(stage, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -114,6 +122,10 @@ def _staging(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(stage, ignore_errors=True)
         os.close(handle)
+
+
+def _stage_prefix(folder: Path) -> str:
+    return f".{folder.name}{_MARK}"
 
 
 def _remove_leftovers(folder: Path) -> None:

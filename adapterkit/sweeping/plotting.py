@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapterkit.sweeping.summary import DONE, Group
+from adapterkit.training.plotting import write_picture
 
 MOST_GROUPS = 40
 LONGEST_LABEL = 60
 
 
 def plot_sweep(groups: Sequence[Group], picture: Path, metric: str, title: str, *, higher_is_better: bool) -> None:
-    """Draw groups, the best first, into a PNG file; of more than `MOST_GROUPS` the best ones."""
+    """Draw groups, the best first, into a PNG file; of more than `MOST_GROUPS` the best ones.
+
+    Raises:
+        OutputError: the picture cannot be written.
+    """
     from matplotlib.figure import Figure
 
     drawn = [group for group in groups if group.mean is not None][:MOST_GROUPS]
@@ -43,7 +48,7 @@ def plot_sweep(groups: Sequence[Group], picture: Path, metric: str, title: str, 
     figure.suptitle(title, fontsize=11)
     if notes:
         axes.set_title("; ".join(notes), fontsize=8, color="#555555", loc="left")
-    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    write_picture(figure, picture)
 
 
 def _label(group: Group) -> str:

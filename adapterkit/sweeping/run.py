@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterkit.errors import SweepError
+from adapterkit.errors import OutputError, SweepError
 from adapterkit.manifest import open_manifest, read_folder, write_folder
 from adapterkit.sweeping.checks import check_points
 from adapterkit.sweeping.definition import define_sweep
@@ -20,6 +21,8 @@ from adapterkit.sweeping.points import Point, Source
 from adapterkit.sweeping.runner import Runner
 from adapterkit.sweeping.summary import Group, best_point, group_results
 from adapterkit.training.reuse import backbone_key, rows_key
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,10 @@ def sweep(
 
 
 def _clear(folder: Path) -> None:
-    """Remove the sweep that stands in a folder; what is no sweep stays."""
-    if (folder / DEFINITION).is_file():
+    """Remove the sweep that stands in a folder; what is no sweep stays. Raises OutputError where the disk refuses."""
+    if not (folder / DEFINITION).is_file():
+        return
+    try:
         for entry in folder.iterdir():
             if entry.name == LOCK:
                 continue
@@ -112,6 +117,10 @@ def _clear(folder: Path) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be begun anew", [f"{error.filename or folder}: {error.strerror or error}"]
+        ) from error
 
 
 def _ordered(points: Sequence[Point]) -> list[Point]:
@@ -178,7 +187,10 @@ def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping
     artifact = folder / BEST
     there = next(point.output for point in points if point.name == best)
     write_folder(artifact, read_folder(there).content, overwrite=True)
-    plot_sweep(groups, folder / PICTURE, metric, title, higher_is_better=higher)
+    try:
+        plot_sweep(groups, folder / PICTURE, metric, title, higher_is_better=higher)
+    except OutputError as error:  # the best artifact stands there, and is what the sweep was for
+        logger.warning("the best artifact is saved, and there is no picture of the sweep: %s", error.message)
     metrics = {
         split: {name: {"value": m.value, "low": m.low, "high": m.high} for name, m in scores.items()}
         for split, scores in open_manifest(artifact).metrics.items()

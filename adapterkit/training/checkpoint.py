@@ -21,6 +21,7 @@ from adapterkit.errors import ArtifactError
 from adapterkit.manifest import read_file, write_folder
 from adapterkit.manifest.facts import FileFacts
 from adapterkit.training.learner import Learner
+from adapterkit.training.ranks import by_first
 from adapterkit.training.standing import INDEX, Index, Progress, damaged, read_index
 
 ADAPTER, OPTIMIZER, KEPT = "adapter.safetensors", "optimizer.safetensors", "kept.safetensors"
@@ -38,15 +39,17 @@ def save_checkpoint(
     Raises:
         OutputError: the disk refuses; the checkpoint before stands as it was.
     """
-    if accelerator.is_main_process:
-        parameters = {name: parameter.detach() for name, parameter in learner.parameters.items()}
-        files: dict[Any, bytes] = {ADAPTER: dump_tensors(parameters), OPTIMIZER: dump_tensors(_moments(learner))}
-        if kept is not None:
-            files[KEPT] = dump_tensors(kept)
-        facts = {name: FileFacts(size_bytes=len(raw), sha256=sha256(raw).hexdigest()) for name, raw in files.items()}
-        index = Index(progress=progress, scaler=learner.scaler.state_dict(), files=facts)
-        write_folder(folder, {**files, INDEX: index.dump()}, overwrite=True)
-    accelerator.wait_for_everyone()
+    by_first(accelerator, lambda: _save(folder, progress, learner, kept))
+
+
+def _save(folder: Path, progress: Progress, learner: Learner, kept: Mapping[str, Tensor] | None) -> None:
+    parameters = {name: parameter.detach() for name, parameter in learner.parameters.items()}
+    files: dict[Any, bytes] = {ADAPTER: dump_tensors(parameters), OPTIMIZER: dump_tensors(_moments(learner))}
+    if kept is not None:
+        files[KEPT] = dump_tensors(kept)
+    facts = {name: FileFacts(size_bytes=len(raw), sha256=sha256(raw).hexdigest()) for name, raw in files.items()}
+    index = Index(progress=progress, scaler=learner.scaler.state_dict(), files=facts)
+    write_folder(folder, {**files, INDEX: index.dump()}, overwrite=True)
 
 
 def load_checkpoint(folder: Path, learner: Learner, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

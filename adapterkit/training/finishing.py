@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,12 +11,16 @@ from torch import Tensor
 from adapterkit.artifact import round_weights, save
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.data import Rows
+from adapterkit.errors import OutputError
 from adapterkit.metrics import LabelScore, Metric
 from adapterkit.scoring import outputs_of, score
 from adapterkit.training.checkpoint import remove_checkpoint
 from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
 from adapterkit.training.plotting import plot_run
+from adapterkit.training.ranks import by_first
+
+logger = logging.getLogger(__name__)
 
 
 def finish(
@@ -49,25 +54,31 @@ def finish(
                 journal.write("labels", step=steps, split=split, labels=labels)
                 job.display.by_label(split, by_label)
     adapted.shortcut = None  # the golden rows prove what the whole model answers
-    if job.accelerator.is_main_process:
-        save(
-            job.output,
-            adapted,
-            recipe=job.recipe,
-            data=job.rows.facts,
-            metrics=metrics,
-            seed=job.recipe.training.seed,
-            golden=job.rows.validation or job.rows.test or job.held_rows(),
-            golden_rows=job.recipe.training.golden_rows,
-            overwrite=overwrite,
-            dtype=dtype,
-        )
-        remove_checkpoint(job.checkpoint)
-        name = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart
-        title = f"{adapted.task.kind}, {job.recipe.method.kind} on {name}"
-        plot_run(job.folder / "journal.jsonl", job.folder / "training.png", job.rows.metric, title)
-    job.accelerator.wait_for_everyone()
+    by_first(job.accelerator, lambda: _save(job, metrics, dtype, overwrite=overwrite))
     return metrics
+
+
+def _save(job: Job, metrics: Mapping[str, Mapping[str, Metric]], dtype: SaveDtype, *, overwrite: bool) -> None:
+    adapted = job.adapted
+    save(
+        job.output,
+        adapted,
+        recipe=job.recipe,
+        data=job.rows.facts,
+        metrics=metrics,
+        seed=job.recipe.training.seed,
+        golden=job.rows.validation or job.rows.test or job.held_rows(),
+        golden_rows=job.recipe.training.golden_rows,
+        overwrite=overwrite,
+        dtype=dtype,
+    )
+    remove_checkpoint(job.checkpoint)
+    name = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart
+    title = f"{adapted.task.kind}, {job.recipe.method.kind} on {name}"
+    try:
+        plot_run(job.folder / "journal.jsonl", job.folder / "training.png", job.rows.metric, title)
+    except OutputError as error:  # the artifact stands there, and is what the run was for
+        logger.warning("the artifact is saved, and there is no picture of its run: %s", error.message)
 
 
 def _score(job: Job, split: str, rows: Rows) -> tuple[dict[str, Metric], dict[str, LabelScore]]:

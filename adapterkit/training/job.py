@@ -15,6 +15,7 @@ from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.standing import RUN_FOLDER, checkpoint_of
+from adapterkit.training.trackers import Tracking
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Job:
         adapted: what learns.
         accelerator: the processes that take part.
         display: where a person looks on.
+        tracking: the run's trackers.
         output: folder of the artifact.
         runs: how many runs are to come, this one included, that read the same texts below the same layer.
     """
@@ -38,6 +40,7 @@ class Job:
     adapted: Adapted
     accelerator: Accelerator
     display: RunDisplay
+    tracking: Tracking
     output: Path
     runs: int = 1
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from adapterkit.manifest import write_file
 from adapterkit.training.journal import read_journal
 
 SMOOTHING_SHARE = 0.05
@@ -15,7 +17,11 @@ FEW_STEPS = 20
 
 
 def plot_run(journal: Path, picture: Path, metric: str, title: str) -> None:
-    """Draw the journal's run into a PNG file. Without a validation there is no second panel."""
+    """Draw the journal's run into a PNG file. Without a validation there is no second panel.
+
+    Raises:
+        OutputError: the journal cannot be read, or the picture cannot be written.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -40,7 +46,14 @@ def plot_run(journal: Path, picture: Path, metric: str, title: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    write_picture(figure, picture)
+
+
+def write_picture(figure: Any, picture: Path) -> None:
+    """Write a figure as a PNG file, whole or not at all. Raises OutputError where the disk refuses."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=120, metadata={"Software": None})
+    write_file(picture, content.getvalue())
 
 
 def _draw_losses(axes: Any, losses: list[tuple[int, float]]) -> None:

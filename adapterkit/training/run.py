@@ -35,7 +35,7 @@ from adapterkit.training.loop import turns
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.standing import RUN_FOLDER, Progress, begin, check_start, output_of
-from adapterkit.training.trackers import StepTracking, begin_tracking, end_tracking
+from adapterkit.training.trackers import Tracking
 from adapterkit.training.trunk_cache import use_cache
 from adapterkit.training.turn import Learning, Step, Turn
 
@@ -171,11 +171,12 @@ def begin_run(
             features = reuse.features(rows, adapted, display)
             if (note := end_token_note(adapted, rows.sample)) and reuse.is_news(note):
                 display.warn(note)
-            job = Job(wanted, rows, features, adapted, accelerator, display, output, reuse.runs_like(wanted))
+            tracking = Tracking(accelerator)
+            job = Job(wanted, rows, features, adapted, accelerator, display, tracking, output, reuse.runs_like(wanted))
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
             finally:
-                end_tracking(accelerator)
+                tracking.end()
 
 
 def _run(
@@ -205,13 +206,12 @@ def _run(
     kept = load_checkpoint(job.checkpoint, learner, adapted.state()) if resume else None
     if accelerator.is_main_process and not resume:
         remove_checkpoint(job.checkpoint)
-    begin_tracking(accelerator, job.recipe, progress.steps)
+    job.tracking.begin(job.recipe, progress.steps)
     with _journal(job, progress.steps if resume else None) as journal:
         journal.write(
             "begin", step=progress.steps, total_steps=batches.total_steps, trunk_cache=kept_states, **_sizes(job)
         )
         job.display.begin(batches.total_steps, progress.steps)
-        tracking = StepTracking(accelerator)
         learning = Learning(model, adapted, batches, learner, settings, accelerator, class_weights)
         steps = turns(learning, done=progress.steps, position=progress.position)
         with interrupt:
@@ -219,7 +219,7 @@ def _run(
                 yield turn
                 step = turn.finish()
                 progress.steps, progress.position = step.number, step.position
-                _report(step, journal, tracking)
+                _report(step, journal, job.tracking)
                 last = step.number == batches.total_steps
                 validating = last or _due(settings.evaluate_every, step.number, batches)
                 if validating and _validate(job, step, progress, journal):
@@ -262,12 +262,12 @@ def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> boo
     kept = progress.keeps(metrics[main])
     plain = {name: metric.value for name, metric in metrics.items()}
     journal.write("validation", step=step.number, metrics=plain, kept=kept)
-    job.accelerator.log({f"validation/{name}": value for name, value in plain.items()}, step=step.number)
+    job.tracking.log({f"validation/{name}": value for name, value in plain.items()}, step.number)
     job.display.validation(step, metrics, main, kept=kept)
     return kept
 
 
-def _report(step: Step, journal: Journal, tracking: StepTracking) -> None:
+def _report(step: Step, journal: Journal, tracking: Tracking) -> None:
     values = {
         "loss": step.loss,
         "gradient_norm": step.gradient_norm,
@@ -275,7 +275,7 @@ def _report(step: Step, journal: Journal, tracking: StepTracking) -> None:
         "seconds": round(step.seconds, 4),
     }
     journal.write("step", step=step.number, **values, rows=step.rows, tokens=step.tokens)
-    tracking.tell(values, step.number)
+    tracking.step(values, step.number)
 
 
 def _due(every: int | str, step: int, batches: Batches) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from accelerate import Accelerator
@@ -12,6 +14,8 @@ from accelerate.tracking import get_available_trackers
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import Recipe, TrainingSettings
+
+logger = logging.getLogger(__name__)
 
 LEAST_SECONDS = 0.1
 """Between two steps that are told. A tracker writes and flushes, which may take longer than a step over kept states."""
@@ -36,37 +40,55 @@ def tracker_names(settings: TrainingSettings) -> list[str]:
     return list(settings.trackers)
 
 
-def begin_tracking(accelerator: Accelerator, recipe: Recipe, steps_done: int) -> None:
-    """Start the accelerator's trackers, if it has any, with the recipe's fields as the run's configuration.
-
-    Args:
-        steps_done: of a run that goes on; TensorBoard drops what it had noted after them.
-    """
-    if accelerator.log_with:
-        flat = dict(_fields(recipe.to_dict()))
-        purge = {"purge_step": steps_done + 1} if steps_done else {}
-        accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": purge})
-
-
-class StepTracking:
-    """Tells an accelerator's trackers about steps, the first one and then at most ten a second."""
+class Tracking:
+    """Tells a run's trackers what happens. Where they cannot write, the run goes on without them, and says so once."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._told = -math.inf
+        self._lost = False
 
-    def tell(self, values: Mapping[str, float], step: int) -> None:
-        """Log the values of a step, unless another one was logged just before."""
+    def begin(self, recipe: Recipe, steps_done: int) -> None:
+        """Start the accelerator's trackers, if it has any, with the recipe's fields as the run's configuration.
+
+        Args:
+            steps_done: of a run that goes on; TensorBoard drops what it had noted after them.
+        """
+        if self._accelerator.log_with:
+            flat = dict(_fields(recipe.to_dict()))
+            purge = {"purge_step": steps_done + 1} if steps_done else {}
+            with self._spared():
+                self._accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": purge})
+
+    def step(self, values: Mapping[str, float], step: int) -> None:
+        """Log the values of a step: of the first one, and then of at most ten a second."""
         now = time.monotonic()
         if now - self._told >= LEAST_SECONDS:
             self._told = now
-            self._accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step)
+            self.log({f"train/{name}": value for name, value in values.items()}, step)
 
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log values."""
+        if not self._lost:
+            with self._spared():
+                self._accelerator.log(dict(values), step=step)
 
-def end_tracking(accelerator: Accelerator) -> None:
-    """Finish the accelerator's trackers. Accelerate's own end would part the processes, which may train again."""
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    def end(self) -> None:
+        """Finish the trackers. Accelerate's own end would part the processes, which may train again."""
+        for tracker in () if self._lost else self._accelerator.trackers:
+            with self._spared():
+                tracker.finish()
+
+    @contextmanager
+    def _spared(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._lost:
+                place = error.filename or self._accelerator.project_dir
+                reason = error.strerror or error
+                logger.warning("trackers write nothing more, and training goes on: %s: %s", place, reason)
+            self._lost = True
 
 
 def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -53,10 +53,11 @@ def run_of(
     from adapterkit.training.environment import compute_dtype, make_accelerator
     from adapterkit.training.job import Job
     from adapterkit.training.learner import make_learner
-    from adapterkit.training.loop import training_steps
     from adapterkit.training.reuse import Reuse
     from adapterkit.training.run_display import RunDisplay
+    from adapterkit.training.trackers import Tracking
     from adapterkit.training.trunk_cache import use_cache
+    from adapterkit.training.turn import Learning, turns
 
     data = {**RECIPE["data"], "limit": limit}
     chosen = {**RECIPE["training"], "cache": cache, "precision": precision, **training}
@@ -66,14 +67,15 @@ def run_of(
     adapted = build(backbone, rows.task, recipe.method, recipe.head, 0)
     adapted.compute_dtype = compute_dtype(recipe, backbone)
     features = reuse.features(rows, adapted, console)
-    job = Job(recipe, rows, features, adapted, accelerator, console, folder)
+    job = Job(recipe, rows, features, adapted, accelerator, console, Tracking(accelerator), folder)
     batches = HeldBatches(features["train"], rows.train.numbers, recipe.training)
 
     def steps() -> Iterator[Any]:
         use_cache(job, batches)
         learner = make_learner(adapted, recipe.training, batches.total_steps)
         model = accelerator.prepare(adapted, device_placement=[False])
-        yield from training_steps(model, adapted, batches, learner, recipe.training, accelerator)
+        learning = Learning(model, adapted, batches, learner, recipe.training, accelerator)
+        yield from (turn.take() for turn in turns(learning))
 
     return adapted, steps()
 

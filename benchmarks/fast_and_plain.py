@@ -30,8 +30,8 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import HEAD_RATE_FACTOR, make_learner, rate_factor, warmup_steps
-from adapterkit.training.loop import training_steps
 from adapterkit.training.standing import Position
+from adapterkit.training.turn import Learning, turns
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "fast_and_plain.json"
@@ -41,8 +41,8 @@ Train = Callable[[Adapted, HeldBatches, Recipe], float]
 def fast(adapted: Adapted, batches: HeldBatches, recipe: Recipe) -> float:
     """The library's own loop. Returns the loss of the last step."""
     learner = make_learner(adapted, recipe.training, batches.total_steps)
-    for step in training_steps(adapted, adapted, batches, learner, recipe.training, Accelerator()):
-        loss = step.loss
+    for turn in turns(Learning(adapted, adapted, batches, learner, recipe.training, Accelerator())):
+        loss = turn.take().loss
     return loss
 
 

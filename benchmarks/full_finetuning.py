@@ -26,8 +26,8 @@ from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import make_learner
-from adapterkit.training.loop import training_steps
 from adapterkit.training.standing import Progress
+from adapterkit.training.turn import Learning, turns
 
 LEARNING_RATES = {
     "e2e_small": 1e-3,
@@ -101,8 +101,9 @@ def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     batches = HeldBatches(task.encode(rows.train, adapted.vocabulary, "train").features, rows.train.numbers, settings)  # type: ignore[arg-type, union-attr]
     learner = make_learner(adapted, settings, batches.total_steps)
     kept: Any = None
-    progress = Progress("")
-    for step in training_steps(adapted, adapted, batches, learner, settings, accelerator):
+    progress = Progress({})
+    for turn in turns(Learning(adapted, adapted, batches, learner, settings, accelerator)):
+        step = turn.take()
         if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:
             continue
         if rows.validation is not None and settings.keep_best:

@@ -129,7 +129,7 @@ def full(world: World, clock: Clock) -> None:
     from adapterkit.training.batches import HeldBatches
     from adapterkit.training.datasets import read_recipe_rows
     from adapterkit.training.learner import make_learner
-    from adapterkit.training.loop import training_steps
+    from adapterkit.training.turn import Learning, turns
 
     training = {**RECIPE["training"], **world.training, "learning_rate": LEARNING_RATE}
     data = {**RECIPE["data"], "limit": world.rows}
@@ -139,8 +139,8 @@ def full(world: World, clock: Clock) -> None:
     features = rows.task.encode(rows.train, adapted.vocabulary, "train").features
     batches = HeldBatches(features, rows.train.numbers, recipe.training)
     learner = make_learner(adapted, recipe.training, batches.total_steps)
-    steps = training_steps(adapted, adapted, batches, learner, recipe.training, Accelerator(cpu=True))
-    consume(steps, clock, scorer(adapted, rows.task, test_rows(world)))
+    learning = Learning(adapted, adapted, batches, learner, recipe.training, Accelerator(cpu=True))
+    consume((turn.take() for turn in turns(learning)), clock, scorer(adapted, rows.task, test_rows(world)))
 
 
 def with_trainer(world: World, clock: Clock) -> None:

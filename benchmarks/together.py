@@ -24,9 +24,8 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import read_recipe_rows
 from adapterkit.training.learner import make_learner
-from adapterkit.training.loop import turns
 from adapterkit.training.together.joint import Joint
-from adapterkit.training.turn import Learning, Turn
+from adapterkit.training.turn import Learning, Turn, turns
 
 STEPS = 4
 

@@ -31,13 +31,12 @@ from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
 from adapterkit.training.learner import idle_rates, make_learner
-from adapterkit.training.loop import turns
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.standing import RUN_FOLDER, Progress, begin, check_start, output_of
 from adapterkit.training.trackers import Tracking
 from adapterkit.training.trunk_cache import use_cache
-from adapterkit.training.turn import Learning, Step, Turn
+from adapterkit.training.turn import Learning, Step, Turn, turns
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -110,6 +110,11 @@ class Turn:
                 torch.autograd.backward(self.loss(logits, batch, counts=1.0 if own else 0.0))
         self.seconds += time.perf_counter() - started
 
+    def take(self) -> Step:
+        """The whole step. Raises DivergedError as `finish` does."""
+        self.compute()
+        return self.finish()
+
     def batch(self, features: Sequence[Feature]) -> Batch:
         """Tensors of some of the step's rows, on the run's device."""
         adapted, settings = self.learning.adapted, self.learning.settings
@@ -170,6 +175,21 @@ class Turn:
             [f"learning rate: {rate:g}", f"training rows of this step, by number: {shown}"],
             "Lower training.learning_rate, raise training.warmup, or look at these rows. The last checkpoint is kept.",
         )
+
+
+def turns(learning: Learning, *, done: int = 0, position: Position | None = None) -> Iterator[Turn]:
+    """The steps of a run, from `done` to the last one. Whoever takes one computes its gradients and finishes it.
+
+    Args:
+        done: steps that were done before.
+        position: where the run stands.
+    """
+    learning.adapted.train()
+    batches = learning.batches
+    for number, (after, features) in enumerate(batches.after(position or Position()), start=done + 1):
+        if number > batches.total_steps:
+            return
+        yield Turn(learning, number, after, features)
 
 
 def _micro_batches(features: Sequence[Feature], count: int) -> list[Sequence[Feature]]:

@@ -33,10 +33,12 @@ def test_every_kind_and_method_goes_from_a_recipe_to_an_artifact_that_answers(
     tiny_backbones: Any, tmp_path: Path, kind: str, method: str
 ) -> None:
     backbone = tiny_backbones[FAMILY[kind]]
-    result = train(recipe(tmp_path, backbone, kind, method=METHODS[method]), backbone=backbone)
+    epochs = 8 if kind == "masked-lm" else 2  # which tokens are masked makes more of a step's loss than what is learned
+    plan = recipe(tmp_path, backbone, kind, method=METHODS[method], training={"epochs": epochs})
+    result = train(plan, backbone=backbone)
     steps = losses(result.artifact)
     assert len(steps) == result.steps
-    assert mean(steps[-4:]) < mean(steps[:4])  # the second pass over the rows, and the first
+    assert mean(steps[-4:]) < mean(steps[:4])  # the last pass over the rows, and the first
     assert set(result.metrics) == {"validation", "test"}
     assert all(metric.low <= metric.value <= metric.high for metric in result.metrics["test"].values())
     assert ak.verify(result.artifact, backbone)

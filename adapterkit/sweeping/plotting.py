@@ -13,11 +13,7 @@ LONGEST_LABEL = 60
 
 
 def plot_sweep(groups: Sequence[Group], picture: Path, metric: str, title: str, *, higher_is_better: bool) -> None:
-    """Draw groups, the best first, into a PNG file; of more than `MOST_GROUPS` the best ones.
-
-    Raises:
-        OutputError: the picture cannot be written.
-    """
+    """Draw groups, the best first, into a PNG file; of more than `MOST_GROUPS` the best ones. Raises OutputError."""
     from matplotlib.figure import Figure
 
     drawn = [group for group in groups if group.mean is not None][:MOST_GROUPS]

@@ -44,7 +44,9 @@ def save_checkpoint(
 
 def _save(folder: Path, progress: Progress, learner: Learner, kept: Mapping[str, Tensor] | None) -> None:
     parameters = {name: parameter.detach() for name, parameter in learner.parameters.items()}
-    files: dict[Any, bytes] = {ADAPTER: dump_tensors(parameters), OPTIMIZER: dump_tensors(_moments(learner))}
+    states = learner.optimizer.state_dict()["state"]
+    moments = {f"{number}.{name}": tensor for number, state in states.items() for name, tensor in state.items()}
+    files: dict[Any, bytes] = {ADAPTER: dump_tensors(parameters), OPTIMIZER: dump_tensors(moments)}
     if kept is not None:
         files[KEPT] = dump_tensors(kept)
     facts = {name: FileFacts(size_bytes=len(raw), sha256=sha256(raw).hexdigest()) for name, raw in files.items()}
@@ -94,11 +96,6 @@ def load_checkpoint(folder: Path, learner: Learner, state: Mapping[str, Tensor])
     learner.optimizer.load_state_dict(optimizer)
     learner.scaler.load_state_dict(index.scaler)
     return read.get(KEPT)
-
-
-def _moments(learner: Learner) -> dict[str, Tensor]:
-    states = learner.optimizer.state_dict()["state"]
-    return {f"{number}.{name}": tensor for number, state in states.items() for name, tensor in state.items()}
 
 
 def _read(path: Path, facts: FileFacts, expected: Mapping[str, Tensor], *, some: bool) -> dict[str, Tensor]:

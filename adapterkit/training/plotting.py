@@ -17,11 +17,7 @@ FEW_STEPS = 20
 
 
 def plot_run(journal: Path, picture: Path, metric: str, title: str) -> None:
-    """Draw the journal's run into a PNG file. Without a validation there is no second panel.
-
-    Raises:
-        OutputError: the journal cannot be read, or the picture cannot be written.
-    """
+    """Draw the journal's run into a PNG file. Without a validation there is no second panel. Raises OutputError."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

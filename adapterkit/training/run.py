@@ -206,7 +206,8 @@ def _run(
     if accelerator.is_main_process and not resume:
         remove_checkpoint(job.checkpoint)
     job.tracking.begin(job.recipe, progress.steps)
-    with _journal(job, progress.steps if resume else None) as journal:
+    path = job.folder / "journal.jsonl" if accelerator.is_main_process else None
+    with Journal(path, resume_after=progress.steps if resume else None) as journal:
         journal.write(
             "begin", step=progress.steps, total_steps=batches.total_steps, trunk_cache=kept_states, **_sizes(job)
         )
@@ -289,11 +290,6 @@ def _batches(job: Job) -> Batches:
     if isinstance(train, Rows):
         return HeldBatches(job.features["train"], train.numbers, settings)
     return StreamedBatches(train, job.adapted.task, job.adapted.vocabulary, settings, job.display.warn)
-
-
-def _journal(job: Job, resume_after: int | None) -> Journal:
-    path = job.folder / "journal.jsonl" if job.accelerator.is_main_process else None
-    return Journal(path, resume_after=resume_after)
 
 
 def _sizes(job: Job) -> dict[str, Any]:

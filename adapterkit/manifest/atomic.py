@@ -42,7 +42,7 @@ def write_folder(
     """
     with stage_folder(folder, overwrite=overwrite, keep=keep) as stage:
         for name, content in files.items():
-            _write(stage / name, content)
+            (stage / name).write_bytes(content)
 
 
 @contextlib.contextmanager
@@ -144,11 +144,6 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _escaped(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _write(path: Path, content: bytes | bytearray) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
 
 
 def _link(source: Path, target: Path) -> None:

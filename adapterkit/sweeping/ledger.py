@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from adapterkit.errors import ArtifactError, OutputError, SweepError
 from adapterkit.manifest import parse_object, write_file
 from adapterkit.manifest.record_lines import append_record, read_records
+from adapterkit.training.standing import by_path
 
 DEFINITION, RESULTS, RUNGS, PICTURE, BEST, LOCK = (
     "sweep.json",
@@ -34,30 +35,24 @@ DEFINITION, RESULTS, RUNGS, PICTURE, BEST, LOCK = (
 )
 
 
-class _Rung(BaseModel):
-    """What is read of a line of rungs.jsonl."""
+class _Scored(BaseModel):
+    """What is read of a point's line."""
 
     model_config = ConfigDict(extra="allow", strict=True)
+    point: str
+    metric: str
+    higher_is_better: bool
+    value: float | None
+    steps: int
+    seconds: float
+
+
+class _Rung(_Scored):
     rung: int
-    point: str
-    metric: str
-    higher_is_better: bool
-    value: float | None
-    steps: int
-    seconds: float
 
 
-class _Result(BaseModel):
-    """What is read of a line of results.jsonl."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-    point: str
+class _Result(_Scored):
     status: Literal["done", "failed", "halved"]
-    metric: str
-    higher_is_better: bool
-    value: float | None
-    steps: int
-    seconds: float
     rows_key: str
     digests: dict[str, str]
     backbone_key: str
@@ -101,7 +96,12 @@ class Ledger:
             there = parse_object(path.read_bytes(), path.name)
         except (OSError, ArtifactError) as error:
             raise SweepError(f"{path} cannot be read", [str(error)], "Begin anew: --overwrite.") from error
-        differences = sorted(_differences(there, json.loads(json.dumps(wanted))))
+        before, now = by_path(there), by_path(json.loads(json.dumps(wanted)))
+        differences = [
+            f"{path}: begun with {json.dumps(before.get(path))}, found {json.dumps(now.get(path))}"
+            for path in sorted(before.keys() | now.keys())
+            if before.get(path) != now.get(path)
+        ]
         if differences:
             raise SweepError(
                 f"{self.folder} holds another sweep ({len(differences)} differences)",
@@ -146,11 +146,3 @@ class Ledger:
             yield
         finally:
             os.close(handle)
-
-
-def _differences(there: Any, wanted: Any, path: str = "") -> Iterator[str]:
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        for key in {*there, *wanted}:
-            yield from _differences(there.get(key), wanted.get(key), f"{path}.{key}" if path else str(key))
-    elif there != wanted:
-        yield f"{path}: begun with {json.dumps(there)}, found {json.dumps(wanted)}"

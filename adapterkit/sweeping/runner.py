@@ -58,7 +58,7 @@ class Runner:
 
     def companies(self, points: Sequence[Point]) -> list[list[Point]]:
         """The points that are trained side by side, in their order."""
-        return in_companies(points, self._together)
+        return [list(points[part]) for part in in_companies([point.recipe for point in points], self._together)]
 
     def finish(self, points: Sequence[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
         """Train points to their end, side by side. Yields each with its line in results.jsonl."""

@@ -20,8 +20,8 @@ from adapterkit.artifact.tensors import MAX_HEADER_BYTES, dump_tensors, parse_he
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import read_file, write_folder
 from adapterkit.manifest.facts import FileFacts
+from adapterkit.training.environment import by_first
 from adapterkit.training.learner import Learner
-from adapterkit.training.ranks import by_first
 from adapterkit.training.standing import INDEX, Index, Progress, damaged, read_index
 
 ADAPTER, OPTIMIZER, KEPT = "adapter.safetensors", "optimizer.safetensors", "kept.safetensors"

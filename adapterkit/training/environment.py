@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.hardware import pick_device
-from adapterkit.errors import DeviceError, RecipeError
+from adapterkit.errors import AdapterkitError, DeviceError, RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import FORMATS, backbone_dtypes
 from adapterkit.training.trackers import tracker_names
@@ -40,6 +42,26 @@ def _leave() -> None:
     """Processes stay together until the program ends, since it may train again."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def by_first(accelerator: Accelerator, act: Callable[[], None]) -> None:
+    """Let the first process act while the others wait. Where it fails, all of them raise its error.
+
+    Raises:
+        AdapterkitError: the first process's; in the others it is marked as `shared`, since one speaks for all.
+    """
+    error: AdapterkitError | None = None
+    if accelerator.is_main_process:
+        try:
+            act()
+        except AdapterkitError as raised:
+            error = raised
+    if accelerator.num_processes > 1:
+        (error,) = broadcast_object_list([error])
+        if error is not None:
+            error.shared = not accelerator.is_main_process
+    if error is not None:
+        raise error
 
 
 def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:

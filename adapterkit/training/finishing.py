@@ -15,10 +15,10 @@ from adapterkit.errors import OutputError
 from adapterkit.metrics import LabelScore, Metric
 from adapterkit.scoring import outputs_of, score
 from adapterkit.training.checkpoint import remove_checkpoint
+from adapterkit.training.environment import by_first
 from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
 from adapterkit.training.plotting import plot_run
-from adapterkit.training.ranks import by_first
 
 logger = logging.getLogger(__name__)
 

@@ -119,7 +119,7 @@ def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: boo
     found = _found(folder, resume=resume, overwrite=overwrite)
     if found is None:
         return Progress(made_of)
-    before, now = _flat(found.made_of), _flat(made_of)
+    before, now = by_path(found.made_of), by_path(made_of)
     changed = [
         f"{repr(path)[1:-1]}: {_shown(before.get(path))} in the checkpoint, {_shown(now.get(path))} now"
         for path in sorted(before.keys() | now.keys())
@@ -134,10 +134,10 @@ def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: boo
     return found
 
 
-def _flat(content: Any, path: str = "") -> dict[str, Any]:
+def by_path(content: Any, path: str = "") -> dict[str, Any]:
     """Values by dotted path, as JSON has them."""
     if isinstance(content, dict) and content:
-        return {deep: v for name, inner in content.items() for deep, v in _flat(inner, f"{path}.{name}").items()}
+        return {deep: v for name, inner in content.items() for deep, v in by_path(inner, f"{path}.{name}").items()}
     return {path.removeprefix("."): list(content) if isinstance(content, tuple) else content}
 
 

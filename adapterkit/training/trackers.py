@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import Recipe, TrainingSettings
+from adapterkit.training.standing import by_path
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,10 @@ class Tracking:
             steps_done: of a run that goes on; TensorBoard drops what it had noted after them.
         """
         if self._accelerator.log_with:
-            flat = dict(_fields(recipe.to_dict()))
+            flat = {
+                path.replace(".", "/"): item if isinstance(item, int | float | str) else str(item)
+                for path, item in by_path(recipe.to_dict()).items()
+            }
             purge = {"purge_step": steps_done + 1} if steps_done else {}
             with self._spared():
                 self._accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": purge})
@@ -89,11 +92,3 @@ class Tracking:
                 reason = error.strerror or error
                 logger.warning("trackers write nothing more, and training goes on: %s: %s", place, reason)
             self._lost = True
-
-
-def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _fields(item, f"{path}{name}/")
-        else:
-            yield f"{path}{name}", item if isinstance(item, int | float | str | bool) else str(item)

@@ -157,13 +157,14 @@ def test_only_points_that_differ_in_how_they_learn_stand_side_by_side(
 ) -> None:
     axes = parse_grid(["method.rank=1,2", "training.learning_rate=0.01,0.02", "seed=0,1"])
     points = make_points(plan, axes, [], tmp_path)
-    assert [[point.name for point in company] for company in in_companies(points, 3)] == [
-        [point.name for point in points[start:end]] for start, end in ((0, 3), (3, 4), (4, 7), (7, 8))
-    ]
+    recipes = [point.recipe for point in points]
+    assert in_companies(recipes, 3) == [slice(0, 3), slice(3, 4), slice(4, 7), slice(7, 8)]
     monkeypatch.setattr(
         "adapterkit.training.together.companions.tracker_names", lambda settings: ["tensorboard", "wandb"]
     )
-    assert [len(company) for company in in_companies(points, 3)] == [1] * 8  # wandb follows one run of a process
+    assert in_companies(recipes, 3) == [
+        slice(place, place + 1) for place in range(8)
+    ]  # wandb follows one run of a process
 
 
 def test_less_than_one_point_at_a_time_is_refused(plan: Any) -> None:

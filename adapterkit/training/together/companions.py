@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from itertools import pairwise
 
 from adapterkit.recipe import Recipe
 from adapterkit.training.trackers import tracker_names
@@ -16,26 +16,13 @@ KEEPING_RUNS_APART = {"tensorboard"}
 """Trackers that can follow several runs of one process at the same time."""
 
 
-class ToTrain(Protocol):
-    """A run to come."""
-
-    @property
-    def recipe(self) -> Recipe: ...
-
-
-W = TypeVar("W", bound=ToTrain)
-
-
-def in_companies(runs: Sequence[W], most: int) -> list[list[W]]:
+def in_companies(recipes: Sequence[Recipe], most: int) -> list[slice]:
     """Runs in their order, cut where the next one cannot be trained beside the ones before, or `most` are reached."""
-    companies: list[list[W]] = []
-    for run in runs:
-        last = companies[-1] if companies else []
-        if last and len(last) < most and _are_companions(last[0].recipe, run.recipe):
-            last.append(run)
-        else:
-            companies.append([run])
-    return companies
+    begins = [0]
+    for place in range(1, len(recipes)):
+        if place - begins[-1] >= most or not _are_companions(recipes[begins[-1]], recipes[place]):
+            begins.append(place)
+    return [slice(*ends) for ends in pairwise([*begins, len(recipes)])] if recipes else []
 
 
 def _are_companions(one: Recipe, other: Recipe) -> bool:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from adapterkit.backbone import Backbone as Backbone
     from adapterkit.evaluation import compare as compare
     from adapterkit.evaluation import evaluate as evaluate
+    from adapterkit.evaluation import nearest as nearest
+    from adapterkit.evaluation import probe as probe
+    from adapterkit.evaluation import transfer as transfer
     from adapterkit.host import Host as Host
     from adapterkit.planning import plan as plan
     from adapterkit.recipe import Recipe as Recipe
@@ -52,11 +55,14 @@ __all__ = [
     "import_peft",
     "load",
     "load_recipe",
+    "nearest",
     "plan",
+    "probe",
     "pull",
     "push",
     "sweep",
     "train",
+    "transfer",
     "verify",
 ]
 
@@ -75,11 +81,14 @@ __getattr__, __dir__ = lazily(
         "import_peft": "adapterkit.artifact",
         "load": "adapterkit.artifact",
         "load_recipe": "adapterkit.recipe",
+        "nearest": "adapterkit.evaluation",
         "plan": "adapterkit.planning",
+        "probe": "adapterkit.evaluation",
         "pull": "adapterkit.artifact",
         "push": "adapterkit.artifact",
         "sweep": "adapterkit.sweeping",
         "train": "adapterkit.training",
+        "transfer": "adapterkit.evaluation",
         "verify": "adapterkit.artifact",
     },
 )

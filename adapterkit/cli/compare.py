@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, DataRoot, Json, Parts, in_format, named
+from adapterkit.cli.options import (
+    BackboneDtype,
+    BackboneFormat,
+    BackboneName,
+    Columns,
+    DataRoot,
+    Json,
+    Parts,
+    in_format,
+    named,
+)
 
 COLUMNS = ("a", "b", "difference", "95 % interval", "b is")
 
@@ -31,10 +41,7 @@ def compare(
         typer.Option("--other-backbone", metavar="PATH_OR_ID", help="Where B's is, if another.", show_default=False),
     ] = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
-    ] = None,
+    columns: Columns = None,
     data_root: DataRoot = None,
     parts: Parts = None,
     as_json: Json = False,

@@ -116,6 +116,29 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on standard error, one for each thing that goes on; nothing where nobody watches.
+
+    Gives what is to be told: its name, how much more of it is done, and how much there is.
+    """
+    if not sys.stderr.isatty() or not is_main_process():
+        yield lambda what, done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_standard_error(), transient=True) as bars:
+        known: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in known:
+                known[what] = bars.add_task(what, total=total)
+            bars.advance(known[what], done)
+
+        yield tell
+
+
 def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), title: str = "") -> None:
     """A table on standard output. A terminal gets aligned columns, a pipe gets them untruncated."""
     if not is_main_process():

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, DataRoot, Delimiter, Encoding, Json, ReadAs, named, reading
+from adapterkit.cli.options import (
+    BackboneName,
+    Columns,
+    DataRoot,
+    Delimiter,
+    Encoding,
+    Json,
+    KindName,
+    ReadAs,
+    named,
+    reading,
+)
 
 if TYPE_CHECKING:
     from adapterkit.survey import Survey
@@ -19,13 +30,6 @@ LABELS_SHOWN = 10
 Files = Annotated[
     list[str],
     typer.Argument(metavar="FILE…", help="Files, a pattern or a folder; test.csv is for the test.", show_default=False),
-]
-KindName = Annotated[
-    str | None, typer.Option("--kind", metavar="KIND", help="The kind of task. Default: guessed.", show_default=False)
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
 ]
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.data import Columns, Files, KindName, facts, show, surveyed
-from adapterkit.cli.options import BackboneName, DataRoot, Delimiter, Encoding, Json, ReadAs, reading
+from adapterkit.cli.data import Files, facts, show, surveyed
+from adapterkit.cli.options import BackboneName, Columns, DataRoot, Delimiter, Encoding, Json, KindName, ReadAs, reading
 
 
 def init(

@@ -68,6 +68,35 @@ DataRoot = Annotated[
     ),
 ]
 
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
+]
+
+KindName = Annotated[
+    str | None, typer.Option("--kind", metavar="KIND", help="The kind of task. Default: guessed.", show_default=False)
+]
+
+ProbedRows = Annotated[int, typer.Option("--rows", min=1, help="Rows that are drawn, at most.")]
+
+Representations = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="BACKBONE_OR_RUN…", help="Backbones, and artifacts on them.", show_default=False),
+]
+
+Pooling = Annotated[str, typer.Option("--pooling", help="auto, mean, first or last: how a row becomes one vector.")]
+
+Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
+
+
+def check_runs(names: list[str]) -> None:
+    """Check the artifacts among some names before torch is imported. Raises ArtifactError for one that is damaged."""
+    from adapterkit.manifest import MANIFEST, open_manifest
+
+    for name in names:
+        if (Path(name) / MANIFEST).is_file():
+            open_manifest(name)
+
 
 Encoding = Annotated[
     str | None, typer.Option("--encoding", help="Of text files, as in cp1252. Default: found.", show_default=False)

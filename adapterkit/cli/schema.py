@@ -17,11 +17,14 @@ class File(StrEnum):
     COMPOSITION = "composition"
     EVALUATION = "evaluation"
     COMPARISON = "comparison"
+    PROBE = "probe"
+    NEAREST = "nearest"
+    TRANSFER = "transfer"
 
 
 def schema(
     of: Annotated[
-        File, typer.Argument(metavar="FILE", help="recipe, composition, or a record: evaluation, comparison.")
+        File, typer.Argument(metavar="FILE", help="recipe, composition, or the record that a verb prints with --json.")
     ] = File.RECIPE,
 ) -> None:
     """Print the JSON schema of a recipe, a composition or a record: fields, bounds, defaults, what they do.

@@ -23,6 +23,11 @@ VERBS: Mapping[str, str] = {
     "plan": "Estimate what a recipe will need, without loading weights, and the cheapest way to fit it.",
     "evaluate": "Score an artifact on a file of rows, with a confidence interval on every metric.",
     "compare": "Say whether one artifact answers better than another beyond chance, by how much, and on which rows.",
+    "probe": (
+        "Show what each layer of a backbone knows of some rows' classes, bare and with adapters, without any training."
+    ),
+    "nearest": "Rank artifacts, bare backbones and their layers as starting points for a new task, without training.",
+    "transfer": "Train heads for sets of rows on representations of others, and say what a ranking had chosen.",
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",
     "serve": "Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.",

@@ -2,6 +2,8 @@
 
 from adapterkit.evaluation.comparing import compare
 from adapterkit.evaluation.evaluating import evaluate, record_evaluation
+from adapterkit.evaluation.probing.side_by_side import probe
+from adapterkit.evaluation.probing.transfer import nearest, transfer
 from adapterkit.scoring import score
 
-__all__ = ["compare", "evaluate", "record_evaluation", "score"]
+__all__ = ["compare", "evaluate", "nearest", "probe", "record_evaluation", "score", "transfer"]

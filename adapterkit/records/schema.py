@@ -8,9 +8,19 @@ from typing import Any
 
 from adapterkit.records.comparison import ComparisonRecord
 from adapterkit.records.evaluation import EvaluationRecord
+from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
+from adapterkit.records.transfer import NearestRecord, TransferRecord
 
-RECORDS: Mapping[str, type[Record]] = MappingProxyType({"evaluation": EvaluationRecord, "comparison": ComparisonRecord})
+RECORDS: Mapping[str, type[Record]] = MappingProxyType(
+    {
+        "evaluation": EvaluationRecord,
+        "comparison": ComparisonRecord,
+        "probe": ProbeRecord,
+        "nearest": NearestRecord,
+        "transfer": TransferRecord,
+    }
+)
 """Name, as `adapterkit schema` takes it -> kind of record."""
 
 

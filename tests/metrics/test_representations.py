@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy.special import gammaln, ive
 from sklearn.datasets import fetch_california_housing, load_iris
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold
 
 from adapterkit.errors import DataError
 from adapterkit.metrics.representations import (
@@ -27,6 +29,7 @@ from adapterkit.metrics.representations import (
     rank_me,
     uniformity,
 )
+from adapterkit.metrics.representations.separability import PENALTIES
 
 ITEMS = 4000
 
@@ -213,6 +216,35 @@ def test_a_linear_probe_finds_the_best_line_and_no_more() -> None:
     assert (linear_probe(states_ND, label_N).argmax(1) == label_N).mean() == pytest.approx(0.841, abs=0.02)
     shuffled_N = np.random.default_rng(3).permutation(label_N)
     assert (linear_probe(states_ND, shuffled_N).argmax(1) == shuffled_N).mean() == pytest.approx(0.5, abs=BY_CHANCE)
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_a_linear_probe_is_ridge_regression_with_the_penalty_that_cross_validation_takes(width: int) -> None:
+    """Against scikit-learn's, with the penalty that leaves the least generalised error."""
+    states_ND, label_N = gaussians(2, width=width, items=120)
+    states_ND = states_ND * np.linspace(0.1, 3, width) + 5
+    whole_ND = (states_ND - states_ND.mean(0)) / (states_ND - states_ND.mean(0)).std()
+    target_NC = np.eye(2)[label_N]
+    expected = np.zeros((120, 2))
+    for fitted, tested in GroupKFold(5, shuffle=True, random_state=0).split(whole_ND, groups=np.arange(120)):
+        x_MD, y_MC = whole_ND[fitted], target_NC[fitted]
+        errors = {}
+        for penalty in PENALTIES:
+            centred_MD = x_MD - x_MD.mean(0)
+            hat_MM = centred_MD @ np.linalg.solve(centred_MD.T @ centred_MD + penalty * np.eye(width), centred_MD.T)
+            residual_MC = (y_MC - y_MC.mean(0)) - hat_MM @ (y_MC - y_MC.mean(0))
+            errors[penalty] = (residual_MC**2).sum() / (len(x_MD) - 1 - np.trace(hat_MM)) ** 2
+        best = min(errors, key=errors.__getitem__)
+        expected[tested] = Ridge(alpha=best).fit(x_MD, y_MC).predict(whole_ND[tested])
+    assert linear_probe(states_ND, label_N) == pytest.approx(expected, abs=1e-8)
+
+
+def test_classes_may_have_any_names() -> None:
+    states_ND, label_N = gaussians(50.0, items=60)
+    named_N = np.where(label_N == 1, 12, 7)
+    assert (neighbours(states_ND, named_N) == named_N).all()
+    assert (linear_probe(states_ND, named_N).argmax(1) == label_N).all()
+    assert logme(states_ND, named_N) == logme(states_ND, np.where(label_N == 1, "yes", "no"))
 
 
 def test_a_probe_is_never_asked_of_a_group_that_it_has_seen() -> None:

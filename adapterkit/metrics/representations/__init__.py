@@ -1,5 +1,8 @@
 """Measures of a representation: rows of numbers, and what they say of labels. No torch."""
 
+from adapterkit.metrics.representations.checking import LEAST_ITEMS as LEAST_ITEMS
+from adapterkit.metrics.representations.checking import Floats as Floats
+from adapterkit.metrics.representations.checking import Labels as Labels
 from adapterkit.metrics.representations.geometry import alignment as alignment
 from adapterkit.metrics.representations.geometry import anisotropy as anisotropy
 from adapterkit.metrics.representations.geometry import rank_me as rank_me

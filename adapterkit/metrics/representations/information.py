@@ -113,7 +113,6 @@ def online_codelength(states_ND: Any, labels_N: Any, *, seed: int = 0) -> Codele
 
 def _probe(fitted_MD: Floats, labels_M: Labels, asked_ND: Floats, classes: int) -> Floats:
     """Probabilities (N, C) of a logistic regression; where only one class was seen, that class."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     probability_NC = np.zeros((len(asked_ND), classes))
@@ -124,7 +123,8 @@ def _probe(fitted_MD: Floats, labels_M: Labels, asked_ND: Floats, classes: int) 
     mean_D, spread = fitted_MD.mean(axis=0), float(fitted_MD.std())
     scale = 1 / spread if spread else 1.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # any model codes; a better one codes shorter
+        # That it could be fitted better, or has few items of each class: any model codes, a better one codes shorter.
+        warnings.simplefilter("ignore")
         # Single precision halves the time, and bits are read to three digits.
         probe = LogisticRegression(max_iter=_MOST_STEPS).fit(
             ((fitted_MD - mean_D) * scale).astype(np.float32), labels_M

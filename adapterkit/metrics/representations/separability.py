@@ -8,12 +8,13 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapterkit.errors import DataError
-from adapterkit.metrics.representations.checking import Floats, Labels, checked_labels
+from adapterkit.metrics.representations.checking import Floats, checked_labels
 
-ALPHAS = (1.0, 10.0, 100.0, 1000.0)
-"""Strengths of the linear probe's penalty, of which each fold takes the best for its own training items."""
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0)
+"""Of the linear probe, on features whose overall variance is 1; each fold takes the best for what it was fitted on."""
 
 
 class Clusters(NamedTuple):
@@ -32,7 +33,7 @@ class Clusters(NamedTuple):
     v_measure: float
 
 
-def neighbours(states_ND: Any, labels_N: Any, k: int = 5) -> Labels:
+def neighbours(states_ND: Any, labels_N: Any, k: int = 5) -> NDArray[Any]:
     """The class that most of each item's k nearest others have, (N,), by Euclidean distance; of equals the nearer.
 
     Raises:
@@ -40,6 +41,7 @@ def neighbours(states_ND: Any, labels_N: Any, k: int = 5) -> Labels:
     """
     from sklearn.neighbors import NearestNeighbors
 
+    classes = np.unique(labels_N)
     states_ND, labels_N = checked_labels(states_ND, labels_N)
     if not 1 <= k < len(states_ND):
         raise DataError("so many neighbours are not there", [f"k: found {k}, expected 1 to {len(states_ND) - 1}"])
@@ -50,12 +52,12 @@ def neighbours(states_ND: Any, labels_N: Any, k: int = 5) -> Labels:
     vote_K = 1 + np.arange(k, 0, -1) / (k + 1) ** 2
     for place in range(k):
         votes_NC[np.arange(len(states_ND)), labels_N[near_NK[:, place]]] += vote_K[place]
-    found_N: Labels = votes_NC.argmax(axis=1)
+    found_N: NDArray[Any] = classes[votes_NC.argmax(axis=1)]
     return found_N
 
 
 def linear_probe(states_ND: Any, labels_N: Any, groups_N: Any = None, *, folds: int = 5, seed: int = 0) -> Floats:
-    """What a linear probe says of items that it was not fitted on, (N, C): the highest score is its answer.
+    """What a linear probe says of items that it was not fitted on, (N, C): classes in the order of their values.
 
     Alain and Bengio 2017, with the loss that has a closed form: ridge regression on the classes, cross-validated.
 
@@ -70,7 +72,6 @@ def linear_probe(states_ND: Any, labels_N: Any, groups_N: Any = None, *, folds: 
     Raises:
         DataError: see `neighbours`; or a single group.
     """
-    from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold
 
     states_ND, labels_N = checked_labels(states_ND, labels_N)
@@ -78,14 +79,53 @@ def linear_probe(states_ND: Any, labels_N: Any, groups_N: Any = None, *, folds: 
     folds = min(folds, len(np.unique(groups_N)))
     if folds < 2:
         raise DataError("a probe cannot be tested on what it was fitted on", ["groups: found 1, expected 2 or more"])
-    target_NC = 2.0 * (labels_N[:, None] == np.arange(labels_N.max() + 1)) - 1
+    target_NC = (labels_N[:, None] == np.arange(labels_N.max() + 1)).astype(np.float64)
     scores_NC: Floats = np.zeros(target_NC.shape)
-    for fitted, tested in GroupKFold(folds, shuffle=True, random_state=seed).split(states_ND, groups=groups_N):
-        mean_D, spread = states_ND[fitted].mean(axis=0), states_ND[fitted].std()
-        scale = 1 / spread if spread else 1.0
-        probe = RidgeCV(alphas=ALPHAS).fit((states_ND[fitted] - mean_D) * scale, target_NC[fitted])
-        scores_NC[tested] = probe.predict((states_ND[tested] - mean_D) * scale)
+    states_ND = states_ND - states_ND.mean(axis=0)
+    states_ND /= states_ND.std()
+    square_DD, both_DC = states_ND.T @ states_ND, states_ND.T @ target_NC
+    for _, tested in GroupKFold(folds, shuffle=True, random_state=seed).split(states_ND, groups=groups_N):
+        asked_MD, answer_MC = states_ND[tested], target_NC[tested]
+        # What is fitted on is what is left: products of all items, less those of the items that are asked.
+        count = len(states_ND) - len(tested)
+        mean_D, mean_C = -asked_MD.sum(axis=0) / count, (target_NC.sum(axis=0) - answer_MC.sum(axis=0)) / count
+        weight_DC = _ridge(
+            square_DD - asked_MD.T @ asked_MD - count * np.outer(mean_D, mean_D),
+            both_DC - asked_MD.T @ answer_MC - count * np.outer(mean_D, mean_C),
+            count * mean_C * (1 - mean_C),
+            count,
+        )
+        scores_NC[tested] = (asked_MD - mean_D) @ weight_DC + mean_C
     return scores_NC
+
+
+def _ridge(square_DD: Floats, both_DC: Floats, spread_C: Floats, items: int) -> Floats:
+    """Weights (D, C) of a ridge regression, with the penalty that generalised cross-validation takes.
+
+    That is the one of the least ‖residual‖² / (N - degrees of freedom)² (Golub, Heath and Wahba 1979).
+
+    Args:
+        square_DD: XᵀX, of centred features.
+        both_DC: XᵀY, of centred targets.
+        spread_C: YᵀY's diagonal.
+        items: N.
+    """
+    value_D, vector_DD = np.linalg.eigh(square_DD)
+    there = value_D > value_D[-1] * np.finfo(np.float64).eps * len(value_D)
+    value_R, vector_DR = value_D[there], vector_DD[:, there]
+    turned_RC = vector_DR.T @ both_DC
+    # What of the targets each direction can explain, and what none of them can.
+    inside_R = (turned_RC**2).sum(axis=1) / value_R
+    outside = max(float(spread_C.sum() - inside_R.sum()), 0.0)
+
+    def criterion(penalty: float) -> float:
+        left_R = penalty / (value_R + penalty)
+        freedom = 1 + (1 - left_R).sum()
+        return float((outside + (inside_R * left_R**2).sum()) / (items - freedom) ** 2)
+
+    best = min(PENALTIES, key=criterion)
+    weight_DC: Floats = vector_DR @ (turned_RC / (value_R + best)[:, None])
+    return weight_DC
 
 
 def clusters(states_ND: Any, labels_N: Any, *, seed: int = 0) -> Clusters:

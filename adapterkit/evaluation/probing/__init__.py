@@ -1,0 +1,1 @@
+"""What a representation knows, layer by layer, without training anything."""

@@ -1,0 +1,221 @@
+"""What rows ask of a representation: the vectors that are looked at, each with a class."""
+
+# Axes: N items, B rows of a batch, K choices, T tokens.
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterkit.data import Rows, as_rows, named_rows, read_rows, rows_of
+from adapterkit.data.problems import unusable_note
+from adapterkit.errors import DataError
+from adapterkit.metrics.representations import LEAST_ITEMS, Labels
+from adapterkit.recipe import COLUMNS, DataSettings
+from adapterkit.recipe.kinds import FACTS
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.survey.guessing import guess
+from adapterkit.survey.seen import look_at
+from adapterkit.tasks.protocol import IGNORED, Feature, Task, Vocabulary
+from adapterkit.tasks.table import TASKS
+
+MOST_OF_ONE_TAG = 0.5
+"""Share of the words that one tag may have: most words of a text are no entity, and would hide those that are."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProbedRows:
+    """Rows with the task that they are for.
+
+    Attributes:
+        task: prepared on these rows.
+        rows: those that are looked at.
+        unusable: how many could not be used.
+        digest: of all usable rows, those that were not drawn too.
+        notes: what a user should know of them.
+    """
+
+    task: Task
+    rows: Rows
+    unusable: int
+    digest: str
+    notes: tuple[str, ...]
+
+
+class ProbedItem(NamedTuple):
+    """One vector of a row.
+
+    Attributes:
+        row: index into the rows.
+        part: which choice, or which word; 0 where a row is one vector.
+        feature: index into the features.
+        choice: the row of the feature's inputs; 0 where there is one.
+        token: its place there; -1 where the whole row is pooled.
+        label: its class.
+    """
+
+    row: int
+    part: int
+    feature: int
+    choice: int
+    token: int
+    label: int
+
+
+def ask(
+    data: Any,
+    *,
+    kind: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    root: str | Path | None = None,
+    count: int,
+    seed: int,
+) -> ProbedRows:
+    """Read rows, tell what they are for, and draw as many as are wanted.
+
+    Args:
+        data: a file, a hub data set, or rows in memory.
+        kind: of task; None tells by the columns.
+        columns: canonical name -> the data's column.
+        root: where relative paths are looked for first.
+        count: of rows, at most.
+        seed: of the draw.
+
+    Raises:
+        DataError: the rows cannot be read or used, or have no classes to look for.
+    """
+    is_source = isinstance(data, str | Path)
+    read = read_rows(str(data), DataSettings(), root=root, needs={}) if is_source else rows_of(data)
+    asked = dict(columns or {})
+    found = guess(look_at(read), kind, asked, "")
+    named = named_rows(read, {**found.columns, **asked}, needs=COLUMNS[found.kind])
+    settings = TaskSettings(kind=found.kind)
+    task = TASKS[found.kind].prepare(settings, named)
+    if not (_is_choice(task) or (task.labels and task.problem != "multi-label")):
+        raise DataError(
+            f"{read.source} has no classes to look for in a representation",
+            [f"found {found.kind}{f' ({task.problem})' if task.problem else ''}, by {found.why}"],
+            "Use rows with one label each, with tagged words, or with choices of which one is right.",
+        )
+    checked = task.check_rows(named, "score")
+    usable = as_rows(checked.rows)
+    notes = [*read.reading.notes]
+    if checked.problems:
+        notes.append(unusable_note(named.source, named, checked.problems))
+    drawn = usable.sample(count, seed)
+    if len(drawn) < len(usable):
+        notes.append(f"{len(drawn):,} of {len(usable):,} rows, drawn with seed {seed}")
+    return ProbedRows(task, drawn, len(checked.problems), usable.digest(), tuple(notes))
+
+
+def _is_choice(task: Task) -> bool:
+    """Whether each row has several items, of which one is right."""
+    return FACTS[task.kind].pooled and not task.labels and not task.problem
+
+
+def items_of(asked: ProbedRows, vocabulary: Vocabulary) -> tuple[list[Feature], dict[tuple[int, int], ProbedItem]]:
+    """The features of the rows for one vocabulary, and (row, part) -> item.
+
+    Raises:
+        DataError: labels that cannot be read, or answers that are no classes.
+    """
+    encoded = asked.task.encode(asked.rows, vocabulary, "score")
+    items: dict[tuple[int, int], ProbedItem] = {}
+    for place, feature in enumerate(encoded.features):
+        for item in _items(asked.task, place, feature):
+            items[item.row, item.part] = item
+    return encoded.features, items
+
+
+def _items(task: Task, place: int, feature: Feature) -> list[ProbedItem]:
+    if not FACTS[task.kind].pooled:
+        words = zip(feature.extras.get("words", ()), feature.extras.get("at", ()), strict=True)
+        marked = [(word, token, feature.labels[token]) for word, token in words]
+        return [ProbedItem(feature.row, word, place, 0, token, mark) for word, token, mark in marked if mark != IGNORED]
+    inner = feature.inputs["input_ids"]
+    if inner and isinstance(inner[0], list):
+        return [ProbedItem(feature.row, k, place, k, -1, int(k == feature.labels)) for k in range(len(inner))]
+    return [ProbedItem(feature.row, 0, place, 0, -1, int(feature.labels))]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The items that are looked at, the same for every representation.
+
+    Attributes:
+        keys: (row, part) of each.
+        labels: their classes, as places in `names`.
+        groups: their rows.
+        is_choice: whether of each row's items one is right.
+        names: of the classes that occur.
+        notes: what was left out.
+    """
+
+    keys: list[tuple[int, int]]
+    labels: Labels
+    groups: NDArray[np.int64]
+    is_choice: bool
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def draw(asked: ProbedRows, found: Sequence[Mapping[tuple[int, int], ProbedItem]], count: int, seed: int) -> Drawn:
+    """Choose the items to look at, of those that every vocabulary leaves in its rows.
+
+    Args:
+        found: the items of each vocabulary.
+        count: of items, at most, in whole rows where these are choices.
+        seed: of the draw.
+
+    Raises:
+        DataError: fewer than two classes are left.
+    """
+    shared = sorted(set(found[0]).intersection(*found[1:]))
+    labels = {key: found[0][key].label for key in shared}
+    is_choice = _is_choice(asked.task)
+    is_word = not FACTS[asked.task.kind].pooled
+    kept = shared
+    notes = []
+    if is_word:
+        kept = _thinned(shared, labels, count, seed)
+        if len(kept) < len(shared):
+            notes.append(
+                f"{len(kept):,} of {len(shared):,} words, no tag more than half of them, drawn with seed {seed}"
+            )
+    labels_N = np.asarray([labels[key] for key in kept], dtype=np.int64)
+    names = ("wrong", "right") if is_choice else asked.task.labels
+    problems = []
+    if len(kept) < LEAST_ITEMS:
+        problems.append(f"items: found {len(kept)}, expected {LEAST_ITEMS} or more")
+    if len(np.unique(labels_N)) < 2:
+        problems.append(f"classes: found {len(np.unique(labels_N))}, expected 2 or more")
+    if problems:
+        remedy = "Name rows of two classes or more, or draw more of them."
+        raise DataError(f"the rows of {asked.rows.source} cannot be probed", problems, remedy)
+    # Classes are numbered as they occur here: some of the task's may not.
+    there, labels_N = np.unique(labels_N, return_inverse=True)
+    groups_N = np.asarray([row for row, _ in kept], dtype=np.int64)
+    return Drawn(kept, labels_N, groups_N, is_choice, tuple(names[place] for place in there), tuple(notes))
+
+
+def _thinned(
+    keys: list[tuple[int, int]], labels: Mapping[tuple[int, int], int], count: int, seed: int
+) -> list[tuple[int, int]]:
+    """Keys in their order, at most `count` of them; the most frequent class gives way first."""
+    chance = np.random.default_rng(seed)
+    most = Counter(labels.values()).most_common(1)[0][0] if keys else 0
+    frequent = [key for key in keys if labels[key] == most]
+    others = [key for key in keys if labels[key] != most]
+    room = max(1, round(count * (1 - MOST_OF_ONE_TAG)))
+    if len(others) > room:
+        others = [others[place] for place in chance.choice(len(others), room, replace=False)]
+    room = max(1, min(count - len(others), len(others) or count))
+    if len(frequent) > room:
+        frequent = [frequent[place] for place in chance.choice(len(frequent), room, replace=False)]
+    return sorted(frequent + others)

@@ -1,0 +1,151 @@
+"""All that is measured of one layer."""
+
+# Axes: N items, W widths, C classes, G groups.
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterkit.backbone.own_folder import open_private, private_folder
+from adapterkit.errors import DataError
+from adapterkit.evaluation.probing.asked import Drawn
+from adapterkit.metrics import representations as measures
+
+FORMAT = 1
+"""Of kept measures; raised whenever a measure changes."""
+MAX_BYTES = 1 << 24
+MOST_COMPARED = 1500
+"""Items of what compares every item with every other, or fits a model many times; drawn by seed."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One layer.
+
+    Attributes:
+        figures: name -> value; what is not defined is left out.
+        refused: name -> why it is not defined.
+        right: (G,) what a linear probe got right: 1 or 0 of each row, or a share of its words.
+        items: (G,) how many items each row has.
+    """
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    right: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    items: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+def measure(states_NW: NDArray[np.float32], drawn: Drawn, seed: int) -> Measured:
+    """Everything that is measured of the states of one layer."""
+    few = compared(len(states_NW), seed)
+    some_MW, labels_M, labels_N = states_NW[few].astype(np.float64), drawn.labels[few], drawn.labels
+    right_G = items_G = np.zeros(0)
+    figures: dict[str, float] = {}
+    refused: dict[str, str] = {}
+
+    def probed() -> tuple[float]:
+        nonlocal right_G, items_G
+        scores_NC = measures.linear_probe(states_NW, labels_N, drawn.groups, seed=seed)
+        right_G, items_G = right_by_row(scores_NC, drawn)
+        return (float(right_G.sum() / items_G.sum()),)
+
+    def coded() -> tuple[float, float]:
+        code = measures.online_codelength(some_MW, labels_M, seed=seed)
+        return code.bits_per_item, code.compression
+
+    asked: dict[tuple[str, ...], Callable[[], Sequence[float]]] = {
+        ("accuracy",): probed,
+        ("knn_accuracy",): lambda: [np.mean(measures.neighbours(some_MW, labels_M) == labels_M)],
+        ("logme",): lambda: [measures.logme(states_NW, labels_N)],
+        ("h_score",): lambda: [measures.h_score(states_NW, labels_N)],
+        ("codelength_bits", "compression"): coded,
+        ("information_nats", "information_ceiling_nats"): lambda: measures.label_information(
+            states_NW, labels_N, seed=seed
+        ),
+        ("silhouette", "nmi", "v_measure"): lambda: measures.clusters(some_MW, labels_M, seed=seed),
+        ("alignment",): lambda: [measures.alignment(states_NW, labels_N)],
+        ("uniformity",): lambda: [measures.uniformity(some_MW)],
+        ("anisotropy",): lambda: [measures.anisotropy(states_NW)],
+        ("rank_me",): lambda: [measures.rank_me(states_NW)],
+    }
+    if drawn.is_choice:
+        del asked["knn_accuracy",]  # choices of a question are compared by a score, and neighbours give none
+    for names, compute in asked.items():
+        try:
+            found = dict(zip(names, map(float, compute()), strict=True))
+        except DataError as error:
+            refused.update(dict.fromkeys(names, "; ".join(error.problems) or error.summary))
+            continue
+        figures.update({name: value for name, value in found.items() if math.isfinite(value)})
+        refused.update(dict.fromkeys(found.keys() - figures.keys(), "no two items share a label"))
+    return Measured(figures, refused, right_G, items_G)
+
+
+def measure_once(states_NW: NDArray[np.float32], drawn: Drawn, seed: int, cache: Path | None) -> Measured:
+    """`measure`, or what it has found of the same states, labels and seed before.
+
+    Args:
+        states_NW: of one layer.
+        drawn: the items.
+        seed: of what is drawn and fitted.
+        cache: folder of what was found; None keeps nothing.
+    """
+    if cache is None:
+        return measure(states_NW, drawn, seed)
+    libraries = [version(name) for name in ("numpy", "scipy", "scikit-learn")]
+    total = hashlib.sha256(json.dumps([FORMAT, seed, drawn.is_choice, libraries]).encode())
+    for array in (states_NW, drawn.labels, drawn.groups):
+        total.update(f"{array.shape} {array.dtype.str}".encode() + np.ascontiguousarray(array).tobytes())
+    file = cache / f"{total.hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        with open(open_private(file), "rb") as opened:
+            figures, refused, right, items = json.loads(opened.read(MAX_BYTES))
+        return Measured(dict(figures), dict(refused), np.array(right, float), np.array(items, float))
+    found = measure(states_NW, drawn, seed)
+    with contextlib.suppress(OSError):  # a disk that takes nothing costs time, and nothing else
+        part = private_folder(cache) / f"{total.hexdigest()}.{os.getpid()}.part"
+        part.write_text(json.dumps([found.figures, found.refused, found.right.tolist(), found.items.tolist()]))
+        os.replace(part, file)
+    return found
+
+
+def compared(items: int, seed: int) -> Any:
+    """The items that are compared with each other: all of them, or some drawn by seed."""
+    if items <= MOST_COMPARED:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(items, MOST_COMPARED, replace=False))
+
+
+def right_by_row(scores_NC: NDArray[np.float64], drawn: Drawn) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What was right in each row, and of how many items."""
+    _, place_N = np.unique(drawn.groups, return_inverse=True)
+    groups = int(place_N.max()) + 1
+    if not drawn.is_choice:
+        right_N = scores_NC.argmax(axis=1) == drawn.labels
+        right_G, items_G = np.bincount(place_N, right_N, groups), np.bincount(place_N, minlength=groups)
+        return right_G.astype(np.float64), items_G.astype(np.float64)
+    best_G = np.full(groups, -1)
+    for item, place in enumerate(place_N):
+        if best_G[place] < 0 or scores_NC[item, 1] > scores_NC[best_G[place], 1]:
+            best_G[place] = item
+    return (drawn.labels[best_G] == 1).astype(np.float64), np.ones(groups)
+
+
+def chance(drawn: Drawn) -> float:
+    """The accuracy of whoever does not look: of the most frequent class, or of a choice at random."""
+    if drawn.is_choice:
+        _, count_G = np.unique(drawn.groups, return_counts=True)
+        return float((1 / count_G).mean())
+    return float(np.bincount(drawn.labels).max() / len(drawn.labels))

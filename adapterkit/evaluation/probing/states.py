@@ -1,0 +1,228 @@
+"""The states of every layer, from one forward pass over the rows, kept on the disk for the next time.
+
+Axes: N items, L layers (the embeddings count as layer 0), B rows of a batch, T tokens, D width, W widths kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adapterkit.backbone import Backbone
+from adapterkit.backbone.attention import implementation
+from adapterkit.data import group_by_length
+from adapterkit.errors import BackboneError
+from adapterkit.evaluation.probing.asked import Drawn, ProbedItem
+from adapterkit.evaluation.probing.subjects import Subject
+from adapterkit.heads.pooling import pool
+from adapterkit.tasks.protocol import Feature, Task, Vocabulary
+from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
+from adapterkit.training.trunk_cache.segment import KEY_BYTES
+from adapterkit.training.trunk_cache.space import Space
+from adapterkit.training.trunk_cache.store import StateStore
+
+BATCH_TOKENS = 4096
+"""Tokens per batch, padding included; fewer where all layers' states of so many would not fit into `BATCH_BYTES`."""
+BATCH_BYTES = 1 << 27
+STATE_BYTES = 1 << 27
+"""Of the states of one representation, in memory: fewer widths, then fewer layers, where all of them take more."""
+MOST_WIDTHS = 1024
+
+
+@dataclass(frozen=True)
+class LayerWindow:
+    """Which layers and widths are looked at.
+
+    Attributes:
+        layers: numbers, from the lowest.
+        widths: places in a state; None for all of them.
+        of_layers: how many there are, the embeddings counted.
+        of_widths: how many places a state has.
+    """
+
+    layers: tuple[int, ...]
+    widths: tuple[int, ...] | None
+    of_layers: int
+    of_widths: int
+
+    @property
+    def width(self) -> int:
+        """Places that are looked at."""
+        return self.of_widths if self.widths is None else len(self.widths)
+
+    @property
+    def note(self) -> str:
+        """What is left out, or ""."""
+        left = []
+        if len(self.layers) < self.of_layers:
+            left.append(f"{len(self.layers)} of {self.of_layers} layers")
+        if self.widths is not None:
+            left.append(f"{len(self.widths):,} of {self.of_widths:,} dimensions")
+        return f"{' and '.join(left)}, so that the states fit into memory" if left else ""
+
+
+def window(layers: int, width: int, items: int, seed: int) -> LayerWindow:
+    """All layers and widths where they fit, else some: widths drawn by seed, layers at equal distances."""
+    widths = None
+    if width > MOST_WIDTHS:
+        drawn = np.random.default_rng(seed).choice(width, MOST_WIDTHS, replace=False)
+        widths = tuple(sorted(drawn.tolist()))
+    room = max(2, STATE_BYTES // (items * min(width, MOST_WIDTHS) * 4))
+    chosen = range(layers) if layers <= room else np.linspace(0, layers - 1, room).round().astype(int).tolist()
+    return LayerWindow(tuple(dict.fromkeys(chosen)), widths, layers, width)
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """The states of one subject.
+
+    Attributes:
+        states: (N, L, W) in single precision.
+        window: which layers and widths these are.
+        pooling: how a row became one vector; "" for words.
+        computed: how many items were not kept before.
+    """
+
+    states: NDArray[np.float32]
+    window: LayerWindow
+    pooling: str
+    computed: int
+
+
+def see(
+    subject: Subject,
+    task: Task,
+    vocabulary: Vocabulary,
+    features: Sequence[Feature],
+    items: Mapping[tuple[int, int], ProbedItem],
+    drawn: Drawn,
+    *,
+    pooling: str,
+    seed: int,
+    cache: Path | None,
+    tell: Callable[[int], None],
+) -> LayerStates:
+    """The states of the drawn items in every layer: one forward pass over what is not kept yet.
+
+    Args:
+        subject: whose states.
+        task: that batches the features.
+        vocabulary: of the subject's backbone.
+        features: of the rows in that vocabulary.
+        items: those of the features.
+        drawn: which of them.
+        pooling: how a row that is one vector is pooled.
+        seed: of widths that are left out.
+        cache: folder of kept states; None keeps none.
+        tell: is told of every item that is done.
+
+    Raises:
+        BackboneError: a trunk that does not hand out its layers' states.
+    """
+    width, layers = subject.backbone.hidden_size, int(subject.backbone.config.num_hidden_layers) + 1
+    chosen = window(layers, width, len(drawn.keys), seed)
+    store = None if cache is None else StateStore(cache, _space(subject, chosen, pooling))
+    states = np.empty((len(drawn.keys), len(chosen.layers), chosen.width), np.float32)
+    computed = 0
+    of_feature: dict[int, list[tuple[int, ProbedItem]]] = {}
+    for number, key in enumerate(drawn.keys):
+        of_feature.setdefault(items[key].feature, []).append((number, items[key]))
+    used = list(of_feature)
+    lengths = [_tokens(features[place]) for place in used]
+    most = max(1, min(BATCH_TOKENS, BATCH_BYTES // (layers * width * 4)))
+    with subject.trunk() as trunk:
+        for batch in group_by_length(lengths, batch_tokens=most, shuffle=False):
+            places = [used[index] for index in batch]
+            inputs = flat_inputs(task.collate([features[place] for place in places], vocabulary).inputs)
+            each = len(inputs["input_ids"]) // len(places)
+            asked = [
+                (number, at * each + item.choice, item.token)
+                for at, place in enumerate(places)
+                for number, item in of_feature[place]
+            ]
+            numbers = [number for number, _, _ in asked]
+            keys = _keys(inputs, asked)
+            empty = list(range(len(asked)))
+            if store is not None and keys is not None:
+                kept, empty = store.gather(store.find(keys), len(chosen.layers))
+                states[numbers] = kept.numpy()
+            if empty:
+                found = _compute(trunk, subject.backbone, inputs, [asked[at][1:] for at in empty], chosen, pooling)
+                states[[numbers[at] for at in empty]] = found.numpy()
+                computed += len(empty)
+                for at, state_LW in zip(empty, found, strict=True):
+                    if store is not None and keys is not None:
+                        store.add(keys[at], state_LW)
+            tell(len(numbers))
+    if store is not None:
+        store.flush()
+    return LayerStates(states, chosen, pooling, computed)
+
+
+def _tokens(feature: Feature) -> int:
+    """Tokens of a feature in a batch, those of all its choices."""
+    ids = feature.inputs["input_ids"]
+    return feature.length_tokens * (len(ids) if ids and isinstance(ids[0], list) else 1)
+
+
+def _keys(inputs: dict[str, Tensor], asked: Sequence[tuple[int, int, int]]) -> list[bytes] | None:
+    """Of the items of a batch: what the model reads, and where in it."""
+    keyed = keys_of(inputs)
+    if keyed is None:
+        return None
+    read = (keyed.keys[row] + token.to_bytes(8, "little", signed=True) for _, row, token in asked)
+    return [hashlib.blake2b(what, digest_size=KEY_BYTES).digest() for what in read]
+
+
+def _compute(
+    trunk: nn.Module,
+    backbone: Backbone,
+    inputs: dict[str, Tensor],
+    asked: Sequence[tuple[int, int]],
+    chosen: LayerWindow,
+    pooling: str,
+) -> Tensor:
+    """(items, L, W) of items of a batch, each (row, token)."""
+    rows = sorted({row for row, _ in asked})
+    given = {name: value[rows].to(backbone.device) for name, value in inputs.items()}
+    at = torch.tensor([rows.index(row) for row, _ in asked], device=backbone.device)
+    token = torch.tensor([token for _, token in asked], device=backbone.device)
+    narrow = backbone.dtype != torch.float32
+    autocast = torch.autocast(backbone.device.type, backbone.dtype if narrow else None, enabled=narrow)
+    with torch.inference_mode(), autocast:
+        hidden = trunk(**given, output_hidden_states=True).hidden_states
+        if hidden is None or len(hidden) != chosen.of_layers:
+            raise BackboneError(
+                f"{backbone.contract.architecture} does not hand out the states of its layers",
+                [f"layers: found {len(hidden or ())}, expected {chosen.of_layers} with the embeddings"],
+            )
+        found = []
+        for layer in chosen.layers:
+            states_BTD = hidden[layer].float()
+            state_ND = pool(states_BTD, given["attention_mask"], pooling)[at] if pooling else states_BTD[at, token]
+            found.append(state_ND if chosen.widths is None else state_ND[:, list(chosen.widths)])
+    return torch.stack(found, dim=1).cpu()
+
+
+def _space(subject: Subject, chosen: LayerWindow, pooling: str) -> Space:
+    backbone = subject.backbone
+    what = hashlib.sha256(f"{pooling} {chosen.layers} {chosen.widths}".encode()).hexdigest()
+    return Space(
+        backbone=f"{backbone.name}: all layers of {subject.name}",
+        fingerprint=f"{subject.digest} {what}",
+        tokenizer=backbone.contract.tokenizer,
+        layer=chosen.of_layers - 1,
+        pooling="",
+        width=chosen.width,
+        dtype="float32",
+        computed_in=(backbone.quantised or str(backbone.dtype), str(backbone.dtype)),
+        attention=implementation(backbone.config),
+        device=backbone.device.type,
+    )

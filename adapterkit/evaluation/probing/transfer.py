@@ -1,0 +1,199 @@
+"""Starting points for a task: ranked without training, and compared with heads that were trained on each."""
+
+# Axes: N items, W widths, C classes, G rows.
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from adapterkit.artifact.saving import package_versions
+from adapterkit.errors import DataError
+from adapterkit.evaluation.probing.asked import Drawn
+from adapterkit.evaluation.probing.measuring import chance, right_by_row
+from adapterkit.evaluation.probing.side_by_side import Looked, Looking, Tell, knows, look_into
+from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
+from adapterkit.metrics import Metric, bootstrap, ratio
+from adapterkit.metrics.representations import logme
+from adapterkit.records import MetricRecord, NearestRecord, StartRecord, StartsRecord, TransferRecord
+
+TESTED = 0.3
+"""Share of the rows that heads are tested on."""
+CHOICES = (1, 3)
+"""Of how many first ones the regret is said."""
+
+
+def nearest(
+    representations: Named | Sequence[Named] = (),
+    data: Any = None,
+    *,
+    backbone: Named | None = None,
+    kind: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    data_root: str | Path | None = None,
+    rows: int = 2000,
+    seed: int = 0,
+    pooling: str = "auto",
+    cache: bool = True,
+    tell: Tell = lambda what, done, total: None,
+) -> NearestRecord:
+    """Rank artifacts, bare backbones and their layers as starting points for a new task by LogME, without training.
+
+    Arguments and errors as those of `probe`.
+    """
+    how = Looking(kind, columns, data_root, rows, seed, pooling, cache, tell)
+    looked = look_into(subjects_of(representations, backbone), data, how)
+    found = _starts(looked, "", seed, train=False)
+    best = found.starts[0]
+    findings = (f"Start from {best.representation}, layer {best.layer}: LogME {_logme(best)}, the highest.",)
+    return NearestRecord(made_with=package_versions(), seed=seed, found=found, findings=findings)
+
+
+def transfer(
+    representations: Named | Sequence[Named],
+    data: Mapping[str, Any],
+    *,
+    backbone: Named | None = None,
+    data_root: str | Path | None = None,
+    rows: int = 2000,
+    seed: int = 0,
+    pooling: str = "auto",
+    cache: bool = True,
+    tell: Tell = lambda what, done, total: None,
+) -> TransferRecord:
+    """Train a head for every set of rows on every layer of every representation, and say what LogME had chosen.
+
+    Heads are trained on states from the trunk cache, on 70 % of the rows; an adapter counts as a set's own where it was
+    trained on the same file, or its folder has the set's name.
+
+    Args:
+        representations: as for `probe`.
+        data: name -> a file, a hub data set, or rows in memory.
+        backbone: as for `probe`, and so are all others.
+
+    Raises:
+        DataError: no set is named, or one has no classes to look for.
+    """
+    if not data:
+        raise DataError("no rows are named to carry over to", remedy="Name sets: data={'name': …}, --data name=FILE.")
+    how = Looking(None, None, data_root, rows, seed, pooling, cache, tell)
+    subjects = subjects_of(representations, backbone)
+    sets = {}
+    for name, source in data.items():
+        looked = look_into(subjects, source, replace(how, tell=lambda what, *n, name=name: tell(f"{name}: {what}", *n)))
+        sets[name] = _starts(looked, name, seed, train=True)
+    findings = [_sentence(name, found) for name, found in sets.items()]
+    for k in CHOICES:
+        lost = [found.regret[k] for found in sets.values() if k in found.regret]
+        if lost:
+            findings.append(
+                f"Over {len(lost)} sets, each left out once, the best of LogME's first {k} lacks "
+                f"{100 * np.mean(lost):.1f} points on average, {100 * max(lost):.1f} at most."
+            )
+    return TransferRecord(made_with=package_versions(), seed=seed, sets=sets, findings=tuple(findings))
+
+
+def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecord:
+    drawn = looked.drawn
+    fitted, tested = _halves(drawn, seed) if train else (np.arange(len(drawn.labels)), np.arange(0))
+    starts = []
+    for subject, seen in zip(looked.subjects, looked.seen, strict=True):
+        for place, layer in enumerate(seen.window.layers):
+            states_NW = seen.states[:, place].astype(np.float64)
+            try:
+                score = logme(states_NW[fitted], drawn.labels[fitted])
+                accuracy = _trained(states_NW, drawn, fitted, tested, seed) if train else None
+            except DataError:
+                score, accuracy = math.nan, None
+            starts.append(
+                StartRecord(
+                    representation=subject.name,
+                    artifact=None if subject.artifact is None else subject.artifact.manifest.sha256,
+                    layer=layer,
+                    logme=score,
+                    accuracy=None if accuracy is None else MetricRecord.of(accuracy),
+                    own=_owns(subject, looked, name),
+                )
+            )
+    starts.sort(key=lambda start: -math.inf if start.logme is None else start.logme, reverse=True)
+    trained = [(start.logme, _share(start)) for start in starts if start.accuracy is not None]
+    correlation = float(spearmanr(*zip(*trained, strict=True)).statistic) if len(trained) > 2 else math.nan
+    foreign = [_share(start) for start in starts if start.accuracy is not None and not start.own]
+    regret = {k: max(foreign) - max(foreign[:k]) for k in CHOICES} if foreign else {}
+    return StartsRecord(
+        data=looked.used,
+        kind=looked.asked.task.kind,
+        chance=chance(drawn),
+        starts=tuple(starts),
+        rank_correlation=correlation,
+        regret=regret,
+        notes=looked.notes,
+    )
+
+
+def _owns(subject: Subject, looked: Looked, name: str) -> bool:
+    artifact = subject.artifact
+    return artifact is not None and (artifact.folder.name == name or knows(artifact, looked.asked))
+
+
+def _halves(drawn: Drawn, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Items to train on and to test on, whole rows apart. Raises DataError where one of them has a single class."""
+    rows = np.unique(drawn.groups)
+    chosen = np.random.default_rng(seed).permutation(rows)[: max(1, round(TESTED * len(rows)))]
+    is_tested = np.isin(drawn.groups, chosen)
+    fitted, tested = np.flatnonzero(~is_tested), np.flatnonzero(is_tested)
+    if len(np.unique(drawn.labels[fitted])) < 2:
+        raise DataError("a head cannot be trained", ["classes to learn: found 1, expected 2"], "Draw more rows.")
+    return fitted, tested
+
+
+def _trained(
+    states_NW: NDArray[np.float64], drawn: Drawn, fitted: NDArray[np.int64], tested: NDArray[np.int64], seed: int
+) -> Metric:
+    """Accuracy of a linear head, trained with the loss that heads are trained with, on rows that it has not seen."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean_W, spread = states_NW[fitted].mean(axis=0), states_NW[fitted].std() or 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it was stopped before the last digit
+        head = LogisticRegression(max_iter=200).fit((states_NW[fitted] - mean_W) / spread, drawn.labels[fitted])
+    scores_NC = np.zeros((len(tested), len(drawn.names)))
+    scores_NC[:, head.classes_] = head.predict_proba((states_NW[tested] - mean_W) / spread)
+    of_tested = replace(drawn, labels=drawn.labels[tested], groups=drawn.groups[tested])
+    right_G, items_G = right_by_row(scores_NC, of_tested)
+    statistics_GS = np.stack([right_G, items_G], axis=1)
+    formula = {"accuracy": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}
+    return bootstrap(statistics_GS, formula, {"accuracy": True}, seed=seed)["accuracy"]
+
+
+def _sentence(name: str, found: StartsRecord) -> str:
+    """What LogME chose for one set, and what would have been best."""
+    others = [start for start in found.starts if start.accuracy is not None and not start.own]
+    if not others:
+        return f"{name}: nothing to start from could be tried."
+    first, best = others[0], max(others, key=_share)
+    return (
+        f"{name}: LogME starts from {_said(first)}; the best is {_said(best)}; rank correlation "
+        f"{found.rank_correlation or 0.0:.2f}."
+    )
+
+
+def _share(start: StartRecord) -> float:
+    """What its head is right in; 0 where there is none."""
+    return 0.0 if start.accuracy is None else start.accuracy.value or 0.0
+
+
+def _said(start: StartRecord) -> str:
+    return f"{start.representation}, layer {start.layer} ({_share(start):.1%})"
+
+
+def _logme(start: StartRecord) -> str:
+    return "none" if start.logme is None else f"{start.logme:.3f}"

@@ -1,0 +1,69 @@
+"""Where a task can start from: representations ranked for it, and heads trained on each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from adapterkit.records.evaluation import MetricRecord
+from adapterkit.records.record import Number, Record, RowsUsed, Values
+
+
+class StartRecord(Values):
+    """A layer of a representation as a starting point.
+
+    Attributes:
+        representation: a backbone's name, or an adapter's.
+        artifact: digest of the adapter's manifest; null for a bare backbone.
+        layer: 0 for the embeddings.
+        logme: of the rows to learn from; higher is better.
+        accuracy: of a head trained on these states, on rows that it has not seen; null where none was trained.
+        own: whether the adapter was trained on this very set.
+    """
+
+    representation: str
+    artifact: str | None
+    layer: int
+    logme: Number
+    accuracy: MetricRecord | None
+    own: bool
+
+
+class StartsRecord(Values):
+    """All starting points for one set of rows, the best by LogME first.
+
+    Attributes:
+        data: the rows.
+        kind: of task that they are for.
+        chance: accuracy of whoever does not look.
+        starts: every layer of every representation.
+        rank_correlation: Spearman's, of LogME with the accuracies; null where no head was trained.
+        regret: k -> what the best of the k first by LogME lacks in accuracy of the best of all; adapters that were
+            trained on this set are left out, as a new task would have none.
+        notes: what was drawn and left out.
+    """
+
+    data: RowsUsed
+    kind: str
+    chance: float
+    starts: tuple[StartRecord, ...]
+    rank_correlation: Number
+    regret: dict[int, float]
+    notes: tuple[str, ...]
+
+
+class NearestRecord(Record):
+    """`adapterkit nearest --json`."""
+
+    form: Literal["adapterkit.nearest/1"] = Field("adapterkit.nearest/1", alias="schema")
+    found: StartsRecord
+    findings: tuple[str, ...]
+
+
+class TransferRecord(Record):
+    """`adapterkit transfer --json`; its sets by their names."""
+
+    form: Literal["adapterkit.transfer/1"] = Field("adapterkit.transfer/1", alias="schema")
+    sets: dict[str, StartsRecord]
+    findings: tuple[str, ...]

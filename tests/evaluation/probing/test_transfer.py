@@ -1,0 +1,116 @@
+"""Starting points: the ranking, the heads that try it, and what was lost by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+from typer.testing import CliRunner
+
+import adapterkit as ak
+from adapterkit.cli import app
+from adapterkit.errors import DataError, OutputError
+from adapterkit.evaluation.probing.heat_map import draw_heat_map
+from adapterkit.evaluation.probing.side_by_side import Looking, look_into
+from adapterkit.evaluation.probing.subjects import subjects_of
+from adapterkit.metrics.representations import logme
+from adapterkit.records import TransferRecord
+from tests.training.worlds import recipe, rows_of, train, write_rows
+
+KIND = "text-classification"
+
+
+def rows() -> list[dict[str, Any]]:
+    """Rows whose label no single word tells."""
+    return [{"text": row["text"], "label": str(number % 3)} for number, row in enumerate(rows_of(KIND, 60))]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_backbones: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transfer")
+    head = {"kind": "linear", "pooling": "mean"}
+    made = recipe(folder, tiny_backbones["bert"], head=head, output=str(folder / "things"))
+    return Path(train(made, backbone=tiny_backbones["bert"]).artifact)
+
+
+@pytest.fixture(scope="module")
+def found(run: Path, tiny_backbones: Any) -> TransferRecord:
+    return ak.transfer(run, {"things": rows_of(KIND, 60), "thirds": rows()}, backbone=tiny_backbones["bert"])
+
+
+def test_every_layer_is_ranked_by_the_evidence_that_it_gives(run: Path, tiny_backbones: Any) -> None:
+    record = ak.nearest(run, rows(), backbone=tiny_backbones["bert"])
+    looked = look_into(subjects_of(run, tiny_backbones["bert"]), rows(), Looking())
+    expected = {
+        (subject.name, layer): logme(seen.states[:, layer], looked.drawn.labels)
+        for subject, seen in zip(looked.subjects, looked.seen, strict=True)
+        for layer in range(4)
+    }
+    ranked = [(start.representation, start.layer) for start in record.found.starts]
+    assert ranked == sorted(expected, key=expected.__getitem__, reverse=True)
+    assert [start.logme for start in record.found.starts] == [expected[key] for key in ranked]
+    assert record.found.starts[0].accuracy is None
+    assert record.findings[0].startswith(f"Start from {ranked[0][0]}, layer {ranked[0][1]}: ")
+
+
+def test_heads_are_tried_on_rows_that_they_have_not_seen(found: TransferRecord, tiny_backbones: Any) -> None:
+    """Against scikit-learn's head on the same states, and the rows drawn once more."""
+    looked = look_into(subjects_of(tiny_backbones["bert"]), rows(), Looking())
+    chosen = np.random.default_rng(0).permutation(60)[:18]
+    fitted = np.setdiff1d(np.arange(60), chosen)
+    for layer in (0, 3):
+        states_NW = looked.seen[0].states[:, layer].astype(float)
+        scaled_NW = (states_NW - states_NW[fitted].mean(0)) / states_NW[fitted].std()
+        head = LogisticRegression(max_iter=200).fit(scaled_NW[fitted], looked.drawn.labels[fitted])
+        expected = head.score(scaled_NW[chosen], looked.drawn.labels[chosen])
+        bare = next(s for s in found.sets["thirds"].starts if s.artifact is None and s.layer == layer)
+        assert bare.accuracy is not None
+        assert bare.accuracy.value == pytest.approx(expected)
+
+
+def test_what_the_ranking_lost_leaves_a_sets_own_adapter_out(found: TransferRecord) -> None:
+    for name, starts in found.sets.items():
+        own = {start.representation for start in starts.starts if start.own}
+        assert own == ({"things"} if name == "things" else set())
+        tried = [(start.logme, start.accuracy.value) for start in starts.starts if start.accuracy is not None]
+        assert len(tried) == 8
+        assert starts.rank_correlation == pytest.approx(spearmanr(*zip(*tried, strict=True)).statistic, nan_ok=True)
+        foreign = [start.accuracy.value for start in starts.starts if not start.own and start.accuracy is not None]
+        assert starts.regret == {1: max(foreign) - foreign[0], 3: max(foreign) - max(foreign[:3])}
+    assert "each left out once" in found.findings[-1]
+
+
+def test_a_heat_map_is_a_picture_or_an_error(found: TransferRecord, tmp_path: Path) -> None:
+    draw_heat_map(found, tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(OutputError):
+        draw_heat_map(found, tmp_path / "map.nothing")
+    with pytest.raises(OutputError):
+        draw_heat_map(found, tmp_path / "nowhere" / "map.png")
+
+
+def test_sets_that_cannot_be_learned_are_refused(run: Path, tiny_backbones: Any) -> None:
+    with pytest.raises(DataError, match="no rows are named"):
+        ak.transfer(run, {}, backbone=tiny_backbones["bert"])
+    alone = [{"text": f"the card {number}", "label": "a" if number else "b"} for number in range(5)]
+    seed = next(seed for seed in range(20) if 0 in np.random.default_rng(seed).permutation(5)[:2])
+    with pytest.raises(DataError, match="found 1, expected 2"):  # the only one of its class is drawn for the test
+        ak.transfer(tiny_backbones["bert"], {"alone": alone}, seed=seed)
+
+
+def test_the_commands_print_tables_and_records(run: Path, tmp_path: Path, tiny_folders: Any) -> None:
+    file, backbone = write_rows(tmp_path / "rows.jsonl", rows()), str(tiny_folders["bert"])
+    shown = CliRunner().invoke(app, ["nearest", str(run), "--data", file, "--backbone", backbone])
+    assert shown.exit_code == 0
+    assert "Start from" in shown.stdout
+    words = ["transfer", str(run), "--data", f"thirds={file}", "--backbone", backbone, "--json"]
+    done = CliRunner().invoke(app, [*words, "--plot", str(tmp_path / "map.svg")])
+    assert done.exit_code == 0, done.output
+    assert TransferRecord.model_validate(json.loads(done.stdout)).sets.keys() == {"thirds"}
+    assert (tmp_path / "map.svg").stat().st_size
+    assert CliRunner().invoke(app, [*words[:2], "--data", file, "--backbone", backbone]).exit_code == 1

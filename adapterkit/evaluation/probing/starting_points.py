@@ -125,7 +125,8 @@ def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecor
             )
     starts.sort(key=lambda start: -math.inf if start.logme is None else start.logme, reverse=True)
     trained = [(start.logme, _share(start)) for start in starts if start.accuracy is not None]
-    correlation = float(spearmanr(*zip(*trained, strict=True)).statistic) if len(trained) > 2 else math.nan
+    differ = len({score for score, _ in trained}) > 1 and len({share for _, share in trained}) > 1
+    correlation = float(spearmanr(*zip(*trained, strict=True)).statistic) if differ else None
     foreign = [_share(start) for start in starts if start.accuracy is not None and not start.own]
     regret = {k: max(foreign) - max(foreign[:k]) for k in CHOICES} if foreign else {}
     return StartsRecord(

@@ -11,11 +11,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
-
-
-def plain(text: str, spelled: Callable[[str], str] = _escaped) -> str:
+def plain(text: str, spelled: Callable[[str], str] = lambda letter: letter.encode("unicode_escape").decode()) -> str:
     """A text in which nothing steers a terminal: control characters, and marks that turn the direction of writing, are
     spelled out, but for line breaks. Labels and names come from strangers' files."""
     if text.isascii() and text.isprintable():

@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,12 +31,19 @@ def _digest(file: Path) -> str:
 
 @contextmanager
 def serving(
-    repositories: dict[str, dict[str, Path]], nonsense: Mapping[str, bytes] | None = None, store: Path | None = None
+    repositories: dict[str, dict[str, Path]],
+    nonsense: Mapping[str, bytes] | None = None,
+    store: Path | None = None,
+    *,
+    announced: Callable[[Path], int] = lambda file: file.stat().st_size,
+    trailing: Mapping[str, bytes] | None = None,
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve repositories (owner/name -> revision -> folder). Gives the hub's address and the requests that it got.
 
     Args:
         nonsense: owner/name -> what is answered to every request about it.
+        announced: the size that is said of a file.
+        trailing: file name -> what comes behind the file's own bytes.
         store: where uploads go, of those who bring `TOKEN`; repositories get what they commit. None takes none.
     """
     nonsense = nonsense or {}
@@ -97,7 +104,7 @@ def serving(
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b""
             files = sorted(entry for entry in folder.iterdir() if entry.is_file())
             if verb == "revision":
-                names = [{"rfilename": entry.name} for entry in files]
+                names = [{"rfilename": entry.name, "size": announced(entry)} for entry in files]
                 return (
                     200,
                     {},
@@ -109,7 +116,7 @@ def serving(
             if folder / file[0] not in files:
                 return 404, {"X-Error-Code": "EntryNotFound"}, b""
             headers = {"ETag": f'"{_digest(folder / file[0])}"', "X-Repo-Commit": commit_of(folder)}
-            return 200, headers, (folder / file[0]).read_bytes()
+            return 200, headers, (folder / file[0]).read_bytes() + (trailing or {}).get(file[0], b"")
 
         def _taken(self, parts: list[str], sent: bytes) -> tuple[int, Any]:
             """What an upload sends: a repository, its card, the kinds of files, a large file, a commit, a tag."""

@@ -33,14 +33,8 @@ def method_target(name: str, method: Method[Any]) -> str | None:
 
 
 def without_effect(settings: MethodSettings, heads: Collection[str], state: Mapping[str, Any]) -> str:
-    """Why a method with these tensors changes no state of the backbone; "" where it may change some.
-
-    Biases and magnitudes are whole values: without the backbone's nobody can tell what they change.
-
-    Args:
-        heads: names of the head's tensors.
-        state: every tensor by its name in an artifact.
-    """
+    """Why a method with these tensors, those named in `heads` left out, changes no state of the backbone; "" where it
+    may change some. Biases and magnitudes are whole values: without the backbone's nobody can tell."""
     method = method_of(settings)
     own = [name for name in state if name not in heads]
     if not own:

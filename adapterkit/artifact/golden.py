@@ -82,13 +82,9 @@ def compute_golden(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> Golde
         ArtifactError: an answer is no number: the weights are too large to compute with.
     """
     answers = [(row, answer) for row in rows for answer in _answer(adapted, row)]
-    lost = [number for number, (_, answer) in enumerate(answers, start=1) if answer is None]
+    lost = [f"golden row {at}: {NOT_FINITE}" for at, (_, answer) in enumerate(answers, start=1) if answer is None]
     if lost:
-        raise ArtifactError(
-            "this adapter answers with what is no number, so it is not saved",
-            [f"golden row {number}: {NOT_FINITE}" for number in lost],
-            TOO_LARGE,
-        )
+        raise ArtifactError("this adapter answers with what is no number, so it is not saved", lost, TOO_LARGE)
     found = tuple(GoldenRow(row=dict(row), **answer) for row, answer in answers if answer is not None)
     return GoldenFacts(dtype=_word(adapted), rows=found)  # type: ignore[arg-type]
 

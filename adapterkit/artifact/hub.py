@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, HfApi, get_session, get_token, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 
 from adapterkit.artifact.loading import Artifact, open_artifact
-from adapterkit.backbone.files import HUB_FAILURES
+from adapterkit.backbone.files import HUB_FAILURES, first_line
 from adapterkit.backbone.own_folder import cache_folder
 from adapterkit.errors import ArtifactError, HubError
 from adapterkit.manifest import (
@@ -22,11 +21,15 @@ from adapterkit.manifest import (
     check_publishable,
     parse_hub_name,
     read_folder,
+    stage_folder,
     write_folder,
 )
 
 logger = logging.getLogger(__name__)
 
+ORIGIN = ".cache/commit"
+"""The commit that a copy is of, in a folder that an artifact may have beside its files."""
+TIMEOUT_S = 60.0
 _FAILURES: tuple[type[Exception], ...] = (*HUB_FAILURES, RuntimeError)  # of an upload that breaks off
 
 
@@ -104,38 +107,35 @@ def push(
     except _FAILURES as error:
         raise HubError(
             f"{repository} cannot be written{done}",
-            [_first_line(reason) for reason in (error, error.__cause__) if reason is not None],
+            [_told(reason) for reason in (error, error.__cause__) if reason is not None],
             "Log in with the right to write (hf auth login, or HF_TOKEN). HF_ENDPOINT names another hub, "
             "HF_HUB_OFFLINE=1 forbids them all.",
         ) from error
     return Published(repository, committed.oid, tag, committed.commit_url)
 
 
-def pull(name: str, output: str | Path | None = None, *, overwrite: bool = False) -> Path:
+def pull(name: str, output: str | Path | None = None, *, overwrite: bool = False, offline: bool = False) -> Path:
     """Fetch an artifact from a hub, and check all that can be checked without its backbone.
 
     Args:
         name: owner/name or owner/name@revision, where a revision is a tag, a branch or a commit.
         output: the folder to write. None: one in adapterkit's cache folder.
         overwrite: whether what stands at `output` is replaced.
+        offline: take the copy that was fetched before, and ask no hub.
 
     Returns:
         The artifact's folder.
 
     Raises:
-        HubError: the name is none, or the hub does not give it.
+        HubError: the name is none, or the hub does not give it. Where no hub can be reached, the copy from before is
+            given, with a warning.
         ArtifactError: what the hub gives is damaged, unsafe, or no artifact; nothing is written to `output`.
         OutputError: something stands at `output`.
     """
     named = parse_hub_name(name)
     if output is not None:
         check_output(output, overwrite=overwrite)
-    folder = _download(named)
-    try:
-        open_artifact(folder)
-    except ArtifactError:
-        shutil.rmtree(folder)  # it may be our copy that is damaged
-        open_artifact(_download(named))
+    folder = _fetch(named, offline=offline)
     if output is None:
         return folder
     write_folder(Path(output), read_folder(folder).content, overwrite=overwrite)
@@ -155,33 +155,78 @@ def find_folder(name: str) -> Path:
         named = parse_hub_name(name)
     except HubError:  # then it can only be meant as a folder
         return folder
-    return _download(named)
+    return _fetch(named)
 
 
-def _download(named: HubName) -> Path:
-    """The four files of an artifact as plain files: a hub's own cache holds links, which an artifact may not."""
-    folder, version = named.repository.replace("/", "--"), (named.revision or "main").replace("/", "--")
+def _fetch(named: HubName, *, offline: bool = False) -> Path:
+    """The folder of an artifact in the cache, as the hub has it; the copy from before where no hub can be reached."""
+    revision, facts, reason = named.revision or "main", None, "offline nothing is fetched"
+    folder = cache_folder() / "artifacts" / named.repository.replace("/", "--") / revision.replace("/", "--")
+    remedy = "Check the spelling and the network (HF_HUB_OFFLINE, HF_TOKEN), or name a folder."
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                named.repository,
-                revision=named.revision,
-                allow_patterns=list(MAX_BYTES),
-                local_dir=str(cache_folder() / "artifacts" / folder / version),
-            )
-        )
+        if not offline:
+            facts = HfApi().model_info(named.repository, revision=revision, files_metadata=True)
     except HUB_FAILURES as error:
-        raise HubError(
-            f"{named} is no folder here, and no hub gives it",
-            [_first_line(error)],
-            "Check the spelling and the network (HF_HUB_OFFLINE, HF_TOKEN), or name a folder.",
-        ) from error
+        reason = _told(error)
+        if isinstance(error, HfHubHTTPError) and 400 <= error.response.status_code < 500:
+            raise HubError(f"the hub refuses {named}", [reason], remedy) from error
+    if facts is None:
+        if not folder.exists():
+            raise HubError(f"{named} is no folder here, and no hub gives it", [reason], remedy)
+        if not offline:
+            logger.warning("no hub can be reached (%s): %s is the copy that was fetched before", reason, named)
+        open_artifact(folder)
+    elif not _is_whole(folder, str(facts.sha)):
+        sizes = {file.rfilename: file.size for file in facts.siblings or ()}
+        problems = [
+            f"{name}: the hub announces {sizes.get(name)!r:.40} bytes, expected at most {limit:,}"
+            for name, limit in MAX_BYTES.items()
+            if not isinstance(sizes.get(name), int) or not 0 <= (sizes[name] or 0) <= limit
+        ]
+        if problems:
+            raise ArtifactError(f"{named} is no artifact that can be fetched", problems, "Nothing was fetched.")
+        with stage_folder(folder, overwrite=True) as stage:
+            for name in MAX_BYTES:
+                _fetch_file(named, str(facts.sha), stage / name, sizes[name] or 0)
+            (stage / ORIGIN).parent.mkdir()
+            (stage / ORIGIN).write_text(str(facts.sha))
+            open_artifact(stage)  # what is refused does not stay
+    return folder
+
+
+def _is_whole(folder: Path, commit: str) -> bool:
+    """Whether the copy is of this commit, and sound."""
+    try:
+        return (folder / ORIGIN).read_text() == commit and open_artifact(folder) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _fetch_file(named: HubName, commit: str, path: Path, size_bytes: int) -> None:
+    """Write one file, of exactly the size that was announced."""
+    # A packed answer could grow without end.
+    headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {t}"} if (t := get_token()) else {})}
+    url, found_bytes = hf_hub_url(named.repository, path.name, revision=commit), 0
+    try:
+        with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_S) as answer:
+            answer.raise_for_status()
+            with open(path, "xb") as file:
+                for chunk in answer.iter_bytes():
+                    found_bytes += len(chunk)
+                    if found_bytes > size_bytes:
+                        break
+                    file.write(chunk)
+    except HUB_FAILURES as error:
+        raise HubError(f"{named} cannot be fetched", [f"{path.name}: {_told(error)}"], "Try again later.") from error
+    if found_bytes != size_bytes:
+        came = f"{path.name}: {'more than ' * (found_bytes > size_bytes)}{min(found_bytes, size_bytes):,} bytes came"
+        raise ArtifactError(f"{named} cannot be fetched", [f"{came}, and the hub announced {size_bytes:,}"])
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:300]}"
 
 
 def _message(artifact: Artifact) -> str:
     manifest = artifact.manifest
     return f"{manifest.kind}, {manifest.method.kind} on {Path(manifest.backbone.name).name}"
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}".removesuffix(": ")

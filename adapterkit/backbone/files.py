@@ -73,24 +73,24 @@ def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> str
     except hub_errors.GatedRepoError as error:
         raise BackboneError(
             f"{name} is gated: its owners ask for an agreement first",
-            [_first_line(error)],
+            [first_line(error)],
             "Accept the terms on the model's page, then log in (hf auth login) or set HF_TOKEN.",
         ) from error
     except (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError) as error:
         raise BackboneError(
             f"{name!r} is neither a folder here nor a model on the hub",
-            [_first_line(error)],
+            [first_line(error)],
             "Check the spelling; a private model needs a login (hf auth login) or HF_TOKEN.",
         ) from error
     except hub_errors.RevisionNotFoundError as error:
         raise BackboneError(
-            f"{name} has no revision {revision!r}", [_first_line(error)], "Name a branch, a tag or a commit of it."
+            f"{name} has no revision {revision!r}", [first_line(error)], "Name a branch, a tag or a commit of it."
         ) from error
     except HUB_FAILURES as error:
         raise BackboneError(
             f"{name!r} is no folder here, and the hub cannot be reached for it"
             + (f" at revision {revision!r}" if revision else ""),
-            [_first_line(error)],
+            [first_line(error)],
             _OFFLINE_REMEDY,
         ) from error
 
@@ -148,7 +148,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BackboneError(f"{path} cannot be read as JSON", [_first_line(error)], "Fetch the file again.") from error
+        raise BackboneError(f"{path} cannot be read as JSON", [first_line(error)], "Fetch the file again.") from error
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -184,5 +184,5 @@ def _sharded(folder: Path, index: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in shards)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -18,6 +18,9 @@ def pull(
         typer.Argument(metavar="[OUT]", help="The folder to write. Default: one in the cache.", show_default=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Take the copy that was fetched before, and ask no hub.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fetch an artifact from a model hub, and check all that can be checked without its backbone.
@@ -33,7 +36,7 @@ def pull(
         check_output(output, overwrite=overwrite)
     from adapterkit.artifact import pull
 
-    folder = pull(name, output, overwrite=overwrite)
+    folder = pull(name, output, overwrite=overwrite, offline=offline)
     if as_json:
         console.print_json({"folder": str(folder)})
         return

@@ -10,7 +10,8 @@ from adapterkit.errors import HubError
 _NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _REPOSITORY = re.compile(_NAME)
 _HUB_NAME = re.compile(rf"(?P<repository>{_NAME})(@(?P<revision>[A-Za-z0-9][\w./-]*))?")
-_TAG = re.compile(r"[A-Za-z0-9][\w.-]*")
+_TAG = re.compile(r"(?!HEAD$)(?![0-9a-f]{40}$)(?!.*\.\.)(?!.*(\.lock|\.)$)[A-Za-z0-9][\w.-]*", re.ASCII)
+"""What git takes as a tag, and nobody takes for a commit."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,6 @@ def check_publishable(repository: str, tag: str | None) -> None:
     if not _REPOSITORY.fullmatch(repository):
         problems.append(f"repository: found {repository!r}, expected owner/name")
     if tag is not None and not _TAG.fullmatch(tag):
-        problems.append(f"tag: found {tag!r}, expected letters, digits, '.', '_' and '-'")
+        problems.append(f"tag: found {tag!r}, expected what git takes: letters, digits, '_', '-', single '.'")
     if problems:
         raise HubError("this cannot be published", problems)

@@ -14,11 +14,8 @@ from adapterkit.tasks.values import Batch
 
 
 def without_lost(logits: Tensor, batch: Batch, at_BT: Tensor | None = None) -> tuple[Tensor, list[int]]:
-    """Logits with zeros where those of a feature are not finite, and the places of such features in the batch.
-
-    Args:
-        logits: (B, …), or (N, V) at the tokens of `at_BT`.
-    """
+    """Logits (B, …), or (N, V) at the tokens of `at_BT`, with zeros where those of a feature are not finite; and the
+    places of such features in the batch."""
     if bool(torch.isfinite(logits.sum())):  # nearly always, and the cheapest question
         return logits, []
     lost = ~torch.isfinite(logits)
@@ -33,12 +30,7 @@ def without_lost(logits: Tensor, batch: Batch, at_BT: Tensor | None = None) -> t
 
 
 def no_numbers(rows: Sequence[int], called: Mapping[int, str] | None = None) -> NotFiniteError:
-    """The error for rows whose answers are not finite.
-
-    Args:
-        rows: their places from 0.
-        called: by place who was asked, where rows ask many.
-    """
+    """The error for rows, by their places from 0, whose answers are not finite; `called`: whom they asked."""
     names = called or {}
     return NotFiniteError(
         f"{len(rows)} row{'s have' if len(rows) != 1 else ' has'} no answer: what the adapter computes is not finite",

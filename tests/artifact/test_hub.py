@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,107 @@ def test_the_command_line_publishes_and_fetches(hub: Hub, saved: Path, tmp_path:
     assert again.exit_code == 1
     assert "a tag never moves" in again.output
     assert "Traceback" not in again.output
+
+
+@contextmanager
+def offering(monkeypatch: pytest.MonkeyPatch, repositories: Any, **given: Any) -> Iterator[list[str]]:
+    """Another hub, which behaves otherwise."""
+    constants = huggingface_hub.constants
+    with serving(repositories, **given) as (address, requests):
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        yield requests
+
+
+def cached(tmp_path: Path) -> list[str]:
+    return [str(file) for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+
+
+def test_a_size_that_no_artifact_has_is_refused_before_anything_is_fetched(
+    hub: Hub, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = {"adapter_model.safetensors": 3 << 30}
+    with offering(
+        monkeypatch, {"a/b": {"main": saved}}, announced=lambda f: huge.get(f.name, f.stat().st_size)
+    ) as asked:
+        with pytest.raises(ArtifactError, match=r"announces 3221225472 bytes, expected at most 2,147,483,648"):
+            ak.pull("a/b")
+        assert not [request for request in asked if "/resolve/" in request]
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"announced": lambda file: 100}, "more than 100 bytes came, and the hub announced 100"),
+        ({"trailing": {"README.md": b"x" * 10}}, "README.md: more than"),
+        ({"announced": lambda file: file.stat().st_size + 1}, "bytes came, and the hub announced"),
+    ],
+    ids=["more", "one file more", "less"],
+)
+def test_other_bytes_than_announced_are_refused_and_do_not_stay(
+    hub: Hub, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], words: str
+) -> None:
+    with offering(monkeypatch, {"a/b": {"main": saved}}, **given), pytest.raises(ArtifactError, match=words):
+        ak.pull("a/b")
+    assert cached(tmp_path) == []
+
+
+def test_what_is_refused_does_not_stay_and_the_copy_from_before_does(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    ak.push(saved, "me/intent")
+    copy = ak.pull("me/intent")
+    (hub.repositories["me/intent"]["main"] / "adapter_config.json").write_bytes(b"{}")
+    with pytest.raises(ArtifactError, match="is refused"):
+        ak.pull("me/intent")
+    assert bytes_of(copy) == bytes_of(saved)
+    assert {Path(file).parent for file in cached(tmp_path)} == {copy, copy / ".cache"}
+
+
+def test_a_second_pull_fetches_nothing_that_is_here(hub: Hub, saved: Path) -> None:
+    ak.push(saved, "me/intent")
+    first = ak.pull("me/intent")
+    before = len(hub.requests)
+    assert ak.pull("me/intent") == first
+    assert hub.requests[before:] == ["GET /api/models/me/intent/revision/main"]
+
+
+def test_a_refusal_is_no_outage(hub: Hub, saved: Path) -> None:
+    ak.push(saved, "me/intent")
+    ak.pull("me/intent")
+    del hub.repositories["me/intent"]  # taken down, or made private: the hub answers 401
+    with pytest.raises(HubError, match=r"the hub refuses me/intent(.|\n)*RepositoryNotFound"):
+        ak.pull("me/intent")
+    assert bytes_of(ak.pull("me/intent", offline=True)) == bytes_of(saved)
+
+
+def test_a_hub_that_cannot_be_reached_gives_the_copy_from_before_and_says_so(
+    hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ak.push(saved, "me/intent")
+    ak.pull("me/intent")
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
+    assert bytes_of(ak.pull("me/intent")) == bytes_of(saved)
+    assert "me/intent is the copy that was fetched before" in caplog.text
+    with pytest.raises(HubError, match="no hub gives it"):
+        ak.pull("me/other")
+    with pytest.raises(HubError, match="offline nothing is fetched"):
+        ak.pull("me/other", offline=True)
+
+
+def test_an_answer_that_is_nested_without_end_is_refused(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (
+        offering(monkeypatch, {}, nonsense={"a/b": b"[" * 200_000}),
+        pytest.raises(HubError, match="no hub gives it"),
+    ):
+        ak.pull("a/b")
+
+
+@pytest.mark.parametrize("tag", ["HEAD", "a..b", "v1.lock", "v1.", "0" * 40, "v 1", "ä", "a/b", "@{1}"])
+def test_a_tag_that_git_refuses_is_refused_before_the_commit(hub: Hub, saved: Path, tag: str) -> None:
+    with pytest.raises(HubError, match="expected what git takes"):
+        ak.push(saved, "me/intent", tag=tag)
+    assert hub.requests == []

@@ -89,10 +89,6 @@ def test_ranks_that_contradict_the_tensors_are_refused(edited, config):
     assert f"rank 4, and the config says {stated}" in edited("names", **config)
 
 
-def test_sides_that_contradict_the_factors_are_refused(edited):
-    assert "scales what it gives, and feedforward_modules says not so" in edited("ia3", feedforward_modules=["value"])
-
-
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [

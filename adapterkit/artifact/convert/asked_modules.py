@@ -15,13 +15,12 @@ from adapterkit.artifact.contents import Shapes
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import CONFIG, TENSORS
 
-MOST_CHARACTERS = 4096
-MOST_SECONDS = 0.5
-"""For one pattern on one name. Those that people write take microseconds."""
+MOST_CHARACTERS, MOST_SECONDS = 4096, 0.5
+"""Of a pattern, and for it on one name. Those that people write take microseconds."""
 
 
 def asked_problems(config: Mapping[str, Any], at: Mapping[str, Shapes], linears: Iterable[str]) -> list[str]:
-    """Where the config asks for other modules than have tensors, for other ranks, or for other sides.
+    """Where the config asks for other modules than have tensors, or for other ranks.
 
     Args:
         config: PEFT's.
@@ -43,13 +42,6 @@ def asked_problems(config: Mapping[str, Any], at: Mapping[str, Shapes], linears:
             stated, found = _rank(config, target), next(iter(shapes["lora_A.weight"]), 0)
             if found != stated:
                 problems.append(f"{TENSORS}: {target[:200]}: rank {found}, and the config says {stated!r:.20}")
-        elif "ia3_l" in shapes and len(shapes["ia3_l"]) == 2 and 1 in shapes["ia3_l"]:
-            reads = shapes["ia3_l"][0] == 1
-            if max(shapes["ia3_l"]) > 1 and reads != _matches(config.get("feedforward_modules"), target):
-                side = "reads" if reads else "gives"
-                problems.append(
-                    f"{TENSORS}: {target[:200]}: scales what it {side}, and feedforward_modules says not so"
-                )
     return problems
 
 

@@ -164,11 +164,7 @@ class Call:
         self.groups = [group for group in self.groups if group.places]
 
     def lose(self, rows: Mapping[int, str]) -> None:
-        """Rows whose answers are not finite: place -> whom they asked.
-
-        Raises:
-            NotFiniteError: naming all of them, where errors are raised.
-        """
+        """Rows whose answers are not finite: place -> whom they asked. Raises it where errors are raised."""
         if rows and not self.returns:
             raise no_numbers(sorted(rows), rows)
         self.refuse({place: no_numbers([place], rows) for place in rows})

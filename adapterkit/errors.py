@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 
 def plain(text: str, spelled: Callable[[str], str] = lambda letter: letter.encode("unicode_escape").decode()) -> str:
     """A text in which nothing steers a terminal: control characters, and marks that turn the direction of writing, are
-    spelled out, but for line breaks. Labels and names come from strangers' files."""
+    spelled out, but for line breaks and tabs. Labels and names come from strangers' files."""
     if text.isascii() and text.isprintable():
         return text
-    steers = (unicodedata.category(letter)[0] == "C" and letter != "\n" for letter in text)
+    steers = (unicodedata.category(letter)[0] == "C" and letter not in "\n\t" for letter in text)
     return "".join(spelled(letter) if wild else letter for letter, wild in zip(text, steers, strict=True))
 
 

@@ -35,7 +35,7 @@ FLOORS: dict[str, int] = {
     "data": 2,
     "heads": 3,
     "methods": 3,
-    "report": 3,
+    "report": 4,
     "survey": 3,
     "tasks": 3,
     "adapted": 4,

@@ -244,10 +244,12 @@ def _method(content: Mapping[str, Any]) -> MethodSettings:
 
 
 def _example(content: Mapping[str, Any]) -> Any:
-    rows, columns = content["golden"]["rows"], TASKS[content["task"]["kind"]].columns
-    if not rows:
-        return {"text": "…"}
-    return {name: value for name, value in rows[0]["row"].items() if name not in columns or not columns[name].target}
+    """A row to ask for: one of the data where the recipe lets the card show rows, else a made one."""
+    task = TASKS[content["task"]["kind"]]
+    rows = [golden["row"] for golden in content["golden"]["rows"]]
+    shown = (content["recipe"].get("data") or {}).get("show_rows") == "card"
+    row = rows[0] if rows and shown else task.sample_rows()[0]
+    return {name: value for name, value in row.items() if name not in task.columns or not task.columns[name].target}
 
 
 def _labels_argument(content: Mapping[str, Any]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,11 +43,20 @@ def evaluate(
     read_as: ReadAs = None,
     data_root: DataRoot = None,
     parts: Parts = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="HTML", help="A page about the answers to write.", show_default=False),
+    ] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option("--errors", metavar="CSV", help="Rows that are answered badly, to write.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score an artifact on a file of rows, with a confidence interval on every metric.
 
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
+    $ adapterkit evaluate runs/banking77 --report banking77.html --errors errors.csv
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json > evaluation.json
     $ adapterkit evaluate runs/tickets --data more.csv --encoding cp1252 --delimiter ";"
     """
@@ -61,7 +73,13 @@ def evaluate(
         backbone=in_format(folder, backbone, backbone_dtype),
         data_root=data_root,
         parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+        report=report,
+        errors=errors,
+        command=shlex.join(["adapterkit", *sys.argv[1:]]),
     )
+    for what, path in (("Report", report), ("Errors", errors)):
+        if path is not None:
+            console.say(f"{what}: {path}", style="green")
     if as_json:
         console.print_json(found.to_dict())
         return

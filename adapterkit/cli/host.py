@@ -12,7 +12,6 @@ import typer
 from adapterkit.cli import console
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
 from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName
-from adapterkit.cli.predict import one_line
 from adapterkit.errors import AdapterkitError
 
 if TYPE_CHECKING:
@@ -113,6 +112,8 @@ def _ask(opened: Host, line: str) -> None:
 
 
 def _shown(answer: dict[str, Any]) -> list[str]:
+    from adapterkit.tasks.closer_look import one_line
+
     if answer and all(isinstance(own, dict) for own in answer.values()):  # several heads
         return ["; ".join(f"{head}: {one_line(own)}" for head, own in answer.items()).replace("\t", " ")]
     return one_line(answer).split("\t")

@@ -9,7 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console
+from adapterkit.cli.fields import Fields
 from adapterkit.cli.options import DataRoot, Json, RecipeName
+
+COMMAND = Fields
 
 
 def plan(

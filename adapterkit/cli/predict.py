@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from enum import StrEnum
@@ -137,27 +136,6 @@ def _print(answer: Any, as_json: bool) -> None:
     elif as_json:
         console.print_json(answer, indent=None)
     else:
+        from adapterkit.tasks.closer_look import one_line
+
         console.echo(one_line(answer))
-
-
-def one_line(answer: Mapping[str, Any]) -> str:
-    """An answer for a reader: the answer itself, and how sure it is, parted by a tab."""
-    for name in ("label", "labels", "tags", "answer", "choice", "value", "text", "filled", "score"):
-        if name in answer:
-            break
-    else:
-        return _json(answer)
-    value = answer[name]
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        shown = " ".join(value) if name == "tags" else ", ".join(value)
-    elif isinstance(value, float):
-        shown = f"{value:.4g}"
-    else:
-        shown = value if isinstance(value, str) else _json(value)
-    shown = shown.replace("\n", "\\n")
-    score = answer.get("score") if name != "score" else None
-    return f"{shown}\t{score:.4f}" if isinstance(score, float) else shown
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from adapterkit.cli import console
+from adapterkit.cli.fields import as_overrides
 from adapterkit.cli.options import DataRoot, Json, RecipeName
 
 GRID = "--grid"
@@ -30,7 +31,8 @@ class ManyWords(TyperCommand):
                 words += [GRID, word] if inside else [word]
         if args and args[-1] == GRID:
             words.append(GRID)
-        return list(super().parse_args(ctx, words))
+        own = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        return list(super().parse_args(ctx, as_overrides(words, own)))
 
 
 COMMAND = ManyWords

@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
+from adapterkit.cli.fields import Fields
 from adapterkit.cli.options import DataRoot, Json, RecipeName
 from adapterkit.cli.processes import become_all_processes
+
+COMMAND = Fields
 
 
 def train(
@@ -39,6 +42,7 @@ def train(
     """
     from adapterkit import training
     from adapterkit.data import check_sources
+    from adapterkit.manifest import REPORT
     from adapterkit.recipe import resolve
     from adapterkit.recipe.load import folder_of
 
@@ -72,6 +76,7 @@ def train(
     for split, scores in metrics.items():
         console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"))
     console.say(f"Artifact: {result.artifact}", style="green")
+    console.say(f"Report: {result.artifact / REPORT}")
     console.say(f"Try: adapterkit inspect {result.artifact}")
 
 

@@ -11,6 +11,7 @@ from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
 from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
+from adapterkit.evaluation.pages import check_writable, write_errors, write_report
 from adapterkit.metrics import Metric, measure_calibration
 from adapterkit.records import CalibrationRecord, EvaluationRecord, MetricRecord, RowsUsed
 
@@ -62,15 +63,27 @@ def record_evaluation(
     batch_size: int = 64,
     resamples: int = 1000,
     parts: Mapping[str, str | Path] | None = None,
+    report: str | Path | None = None,
+    errors: str | Path | None = None,
+    command: str = "",
 ) -> EvaluationRecord:
     """All that `evaluate` finds, each label and the calibration too, as a record that names everything behind it.
 
-    Arguments and errors as those of `evaluate`. The same arguments give the same record.
+    Other arguments and errors are those of `evaluate`. The same arguments give the same record.
+
+    Args:
+        report: a page to write, as HTML; see `report.page`.
+        errors: a CSV file to write, of every row that was answered badly, the worst first.
+        command: that the page names.
+
+    Raises:
+        OutputError: a file cannot be written there; found before rows are answered.
     """
+    check_writable(*(path for path in (report, errors) if path is not None))
     outcome, used = _outcome(artifact, data, backbone, columns, reading, data_root, batch_size, parts)
     judged = outcome.judged()
     measured = None if judged is None else measure_calibration(judged)
-    return EvaluationRecord(
+    record = EvaluationRecord(
         made_with=package_versions(),
         seed=SEED,
         answering=outcome.answering,
@@ -80,6 +93,11 @@ def record_evaluation(
         labels=EvaluationRecord.of_labels(outcome.by_label()),
         calibration=None if measured is None else CalibrationRecord.of(measured),
     )
+    if report is not None:
+        write_report(Path(report), outcome, record, f"{Path(artifact).resolve().name} on {used.source}", command)
+    if errors is not None:
+        write_errors(Path(errors), outcome)
+    return record
 
 
 def _outcome(

@@ -12,7 +12,7 @@ from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows, as_rows
 from adapterkit.data.problems import unusable_note
-from adapterkit.evaluation.rows import read_for, rows_for
+from adapterkit.evaluation.rows import data_settings, read_for, rows_for
 from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.records import Answerer, RowsUsed
 from adapterkit.scoring import outputs_of, texts_of
@@ -34,6 +34,7 @@ class Outcome:
         features: of `encode(rows, …, "score")`.
         outputs: one per feature.
         texts: the generated text of each row's group; None where no metric wants one.
+        shows_rows: whether texts of rows may be shown, as the artifact's recipe says (`data.show_rows`).
     """
 
     answering: Answerer
@@ -42,6 +43,7 @@ class Outcome:
     features: Sequence[Feature]
     outputs: Sequence[Any]
     texts: Sequence[str] | None
+    shows_rows: bool = True
 
     def metrics(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, Metric]:
         """The main one first; see `Task.score`."""
@@ -118,4 +120,6 @@ def answer_rows(opened: Artifact, rows: Rows, backbone: Backbone, *, batch_size:
             }
             texts = [of_row[row] for row in range(len(rows))]
         dtype = backbone.quantised or str(adapted.compute_dtype).removeprefix("torch.")
-        return Outcome(Answerer.of(opened.manifest, dtype), task, rows, encoded.features, outputs, texts)
+        kept = data_settings(opened)
+        shows = kept is None or kept.show_rows != "nowhere"
+        return Outcome(Answerer.of(opened.manifest, dtype), task, rows, encoded.features, outputs, texts, shows)

@@ -25,8 +25,11 @@ CARD = "README.md"
 MAX_BYTES: Mapping[str, int] = {MANIFEST: 8 << 20, CONFIG: 1 << 20, TENSORS: 2 << 30, CARD: 1 << 20}
 """The files of an artifact, and the most bytes that each may have."""
 
-IGNORED_FILES = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"})
-"""Files that may stand beside them, because hubs and their users put them there. They are never opened."""
+REPORT = "report.html"
+"""The page about a run, which stands beside its artifact and is no part of it."""
+
+IGNORED_FILES = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", REPORT})
+"""Files that may stand beside them, because hubs, their users and runs put them there. They are never opened."""
 
 IGNORED_FOLDERS = frozenset({".cache", ".git", "training"})
 """Folders that may stand beside them: a hub client's and git's own, and the journal and checkpoints of the run."""

@@ -59,6 +59,9 @@ class DataSettings(Settings):
     """Whether rows are read as they are needed. true: less memory and disk, slower."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use only this many rows of each split, drawn by the seed, for a trial. null: all."""
+    show_rows: Literal["report", "card", "nowhere"] = "report"
+    """Where rows may be read by others: report: in the run's own report.html. card: in the model card too, which is
+    published. nowhere: in neither."""
     root: Text | None = None
     """Folder that relative paths start from. null: --data-root, ADAPTERKIT_DATA, or the working folder."""
 

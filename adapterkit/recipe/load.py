@@ -12,6 +12,7 @@ from typing import Any
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import problems
+from adapterkit.recipe.neighbours import translate
 from adapterkit.recipe.overrides import COMMAND_LINE, override
 from adapterkit.recipe.schema import Recipe
 from adapterkit.recipe.shipped import shipped_recipes
@@ -70,10 +71,11 @@ def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence
     for path in changed.set_paths:
         origins = {known: origin for known, origin in origins.items() if known[: len(path)] != path}
         origins[path] = COMMAND_LINE
+    notes, foreign = translate(changed.raw, problems.fields_of(changed.raw))
     if read.output is not None:
         changed.raw.setdefault("output", read.output)
     try:
-        recipe = problems.check(changed.raw, read.name, origins)
+        recipe = problems.check(changed.raw, read.name, origins, foreign)
     except RecipeError as error:
         if not changed.problems:
             raise
@@ -81,7 +83,7 @@ def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence
         raise RecipeError(f"{read.name} is not a valid recipe ({len(found)} problems)", found, error.remedy) from error
     if changed.problems:
         raise RecipeError("The overrides cannot be applied", changed.problems, problems.REMEDY)
-    return Resolved(recipe, read.name, (*read.notes, *changed.notes))
+    return Resolved(recipe, read.name, (*read.notes, *changed.notes, *notes))
 
 
 def folder_of(recipe: str | Path | Mapping[str, Any] | Recipe) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -34,21 +34,25 @@ REMEDY = "Correct the lines above; `adapterkit schema` prints every field with w
 LONGEST_SHOWN = 60
 
 
-def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str]) -> Recipe:
+def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str], problems: Sequence[Problem] = ()) -> Recipe:
     """The recipe that `raw` describes.
 
     Args:
         raw: what the file and the command line say, as plain values.
         name: what to call the recipe in a message.
         origins: where a path was written ("line 3"), for the message.
+        problems: that are known already.
 
     Raises:
         RecipeError: `raw` is no valid recipe; every mistake is in `problems`, with its path.
     """
+    problems = list(problems)
     try:
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(raw)
+        if not problems:
+            return recipe
     except ValidationError as error:
-        problems = readable(error, raw)
+        problems += readable(error, raw)
     known = {path for path, _ in problems}
     problems += [problem for problem in (*_foreign(raw), *_between_blocks(raw)) if problem[0] not in known]
     order = {path: position for position, path in enumerate(origins)}
@@ -56,6 +60,12 @@ def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str]) -> Rec
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{show_path(path)}{_origin(path, origins)}: {problem}" for path, problem in problems]
     raise RecipeError(f"{name} is not a valid recipe ({count})", lines, REMEDY)
+
+
+def fields_of(raw: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Block -> the names that it may hold, "" -> the blocks."""
+    blocks = {name: frozenset(_fields((name, ""), raw)) for name in (*BLOCKS, *CHOSEN)}
+    return {"": frozenset(Recipe.model_fields), **blocks}
 
 
 def show_path(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from adapterkit.tasks.likelihood import score_likelihoods, summed, token_likelih
 from adapterkit.tasks.losses import labelled, token_cross_entropy
 from adapterkit.tasks.protocol import reject_class_weights
 from adapterkit.tasks.unlabelled import UnlabelledTask
-from adapterkit.tasks.values import Batch, Feature, Features, Loss, Outputs, Row
+from adapterkit.tasks.values import Batch, Faults, Feature, Features, Loss, Outputs, Row
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ class LanguageModelTask(UnlabelledTask):
     def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         """How likely each row's labelled tokens are. Text comes from generation."""
         return summed(features, outputs, len(rows))
+
+    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
+        sums = summed(features, outputs, len(rows))
+        found: dict[int, list[tuple[float, int]]] = {}
+        for one in sums:
+            found.setdefault(max(one["tokens"] - 1, 0).bit_length(), []).append((one["loss_nats"], one["tokens"]))
+        groups = []
+        for power, inside in sorted(found.items()):
+            nats, tokens = (sum(numbers) for numbers in zip(*inside, strict=True))
+            groups.append((f"up to {2**power:,}", math.exp(min(nats / max(tokens, 1), 700.0)), len(inside)))
+        badness = [one["loss_nats"] / max(one["tokens"], 1) for one in sums]
+        return Faults((), "predicted tokens", "perplexity", groups, badness)
 
     def score(
         self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0

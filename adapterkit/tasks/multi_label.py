@@ -28,7 +28,7 @@ from adapterkit.tasks.labels import (
 from adapterkit.tasks.losses import binary_cross_entropy
 from adapterkit.tasks.single_label import SingleLabel
 from adapterkit.tasks.text_problem import MULTI_HOT, NAMES, TextProblem
-from adapterkit.tasks.values import Loss
+from adapterkit.tasks.values import NOTHING, Faults, Loss
 
 SHOWN = 10
 
@@ -152,6 +152,14 @@ class MultiLabel(TextProblem):
             right_N,
             -np.log(np.maximum(given_NC, smallest)).sum(axis=1),
         )
+
+    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
+        right_NC, given_NC = np.asarray(read) > 0, predicted_NC >= THRESHOLD
+        pairs = []
+        for row, place in np.argwhere(right_NC | given_NC):
+            label = self.labels[place]
+            pairs.append((label if right_NC[row, place] else NOTHING, label if given_NC[row, place] else NOTHING))
+        return Faults(pairs)
 
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
         return scores.multi_label(np.asarray(read), predicted_NC >= THRESHOLD, resamples, seed)

@@ -45,7 +45,19 @@ from adapterkit.tasks.right_choice import (
 )
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.unlabelled import UnlabelledTask
-from adapterkit.tasks.values import Batch, Checked, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import (
+    Batch,
+    Checked,
+    Encoded,
+    Faults,
+    Feature,
+    Features,
+    Loss,
+    Outputs,
+    Purpose,
+    Row,
+    Vocabulary,
+)
 
 
 @dataclass(frozen=True)
@@ -209,6 +221,11 @@ class MultipleChoice(UnlabelledTask):
         for row, output in enumerate(outputs):
             share_NK[row, : len(output)] = output
         return judged_classes(share_NK, self._labels(rows))
+
+    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
+        """Choices by their position, from 1."""
+        right = self._labels(rows)
+        return Faults([(str(a + 1), str(int(np.argmax(b)) + 1)) for a, b in zip(right, outputs, strict=True)])
 
     def _labels(self, rows: Sequence[Row]) -> list[int]:
         asked = self.settings.right_choice

@@ -39,8 +39,8 @@ from adapterkit.tasks.values import IGNORED as IGNORED
 from adapterkit.tasks.values import Batch as Batch
 from adapterkit.tasks.values import Checked as Checked
 from adapterkit.tasks.values import Encoded as Encoded
+from adapterkit.tasks.values import Faults, Features, Outputs
 from adapterkit.tasks.values import Feature as Feature
-from adapterkit.tasks.values import Features, Outputs
 from adapterkit.tasks.values import Loss as Loss
 from adapterkit.tasks.values import Purpose as Purpose
 from adapterkit.tasks.values import Row as Row
@@ -293,6 +293,10 @@ class Task(ABC):
         None where answers are numbers or generated texts: no probability is given to them.
         """
         return None
+
+    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
+        """Where answers go wrong; arguments as those of `score`."""
+        return Faults()
 
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Task:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -23,10 +24,11 @@ from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.protocol import Task, reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.question_windows import encode_windows
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 DEFAULT_MAX_TOKENS = 384
 """Tokens of a window where the recipe says nothing, as in BERT's SQuAD runs."""
+QUESTION_WORDS = {"what", "which", "who", "whom", "whose", "when", "where", "why", "how"}
 CANDIDATES = 20
 """Spans of every window that are kept."""
 
@@ -166,6 +168,15 @@ class QuestionAnswering(Task):
             for answer, accepted in zip(answers, _accepted(rows), strict=True)
         ]
         return judged([min(1.0, answer["probability"]) for answer in answers], right)
+
+    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
+        found: dict[str, list[float]] = {}
+        for row, answer, gold in zip(rows, self.predictions(rows, features, outputs), _accepted(rows), strict=True):
+            words = re.findall(r"\w+", row["question"].lower())
+            asked = next((word for word in words if word in QUESTION_WORDS), "another")
+            found.setdefault(asked, []).append(max(f1(answer["answer"], one) for one in gold))
+        groups = [(word, sum(values) / len(values), len(values)) for word, values in sorted(found.items())]
+        return Faults((), "question word", "F1", groups)
 
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> QuestionAnswering:
         """The task with the threshold that gives the best F1 on these rows."""

@@ -19,7 +19,7 @@ from adapterkit.tasks.labels import (
 )
 from adapterkit.tasks.losses import squared_error
 from adapterkit.tasks.text_problem import TextProblem, items_of
-from adapterkit.tasks.values import Loss
+from adapterkit.tasks.values import Faults, Loss
 
 MOST_TARGETS = 10_000
 """Numbers per row, at most; a stored task is not trusted beyond."""
@@ -84,6 +84,20 @@ class Regression(TextProblem):
 
     def answer(self, values: Sequence[float]) -> dict[str, Any]:
         return {"value": values[0]} if self.targets == 1 else {"values": list(values)}
+
+    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
+        right_NC = np.asarray(read)
+        off_N = np.abs(right_NC - predicted_NC).mean(axis=1)
+        if self.targets > 1:
+            return Faults(badness=off_N.tolist())
+        edges = np.unique(np.quantile(right_NC[:, 0], (0, 0.25, 0.5, 0.75, 1)))
+        found_N = np.clip(np.searchsorted(edges, right_NC[:, 0], side="right") - 1, 0, max(0, len(edges) - 2))
+        groups = []
+        for place in np.unique(found_N):
+            inside_N = found_N == place
+            name = f"{edges[place]:.4g} to {edges[min(place + 1, len(edges) - 1)]:.4g}"
+            groups.append((name, float(off_N[inside_N].mean()), int(inside_N.sum())))
+        return Faults((), "right number", "mean absolute error", groups, off_N.tolist())
 
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
         return scores.regression(np.asarray(read), predicted_NC, resamples, seed)

@@ -26,7 +26,7 @@ from adapterkit.tasks.labels import (
 )
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.text_problem import TextProblem
-from adapterkit.tasks.values import Loss
+from adapterkit.tasks.values import Faults, Loss
 
 FEWEST_RATINGS = 3
 """Whole numbers in a row that may be a scale, at least."""
@@ -108,6 +108,10 @@ class SingleLabel(TextProblem):
 
     def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged:
         return judged_classes(predicted_NC, read)
+
+    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
+        answered = predicted_NC.argmax(axis=1)
+        return Faults([(self.labels[right], self.labels[given]) for right, given in zip(read, answered, strict=True)])
 
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
         return scores.single_label(read, predicted_NC.argmax(axis=1), self.classes, resamples, seed)

@@ -34,7 +34,7 @@ from adapterkit.tasks.protocol import Task, reject_class_weights, reject_label_s
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.text_problem import NAMES, TextProblem
 from adapterkit.tasks.text_problems import PROBLEMS, detect
-from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,9 @@ class TextClassification(Task):
 
     def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged | None:
         return self._problem.judge(self._labels(rows), self._predicted(outputs))
+
+    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
+        return self._problem.faults(self._labels(rows), self._predicted(outputs))
 
     def _predicted(self, outputs: Sequence[Any]) -> Any:
         """(N, C), of the features' outputs."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.tasks.labels import Wanted
-from adapterkit.tasks.values import Loss
+from adapterkit.tasks.values import Faults, Loss
 
 NAMES = "names"
 MULTI_HOT = "multi-hot"
@@ -113,6 +113,10 @@ class TextProblem(ABC):
     def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged | None:
         """How sure each answer was, and whether it was right."""
         return None
+
+    @abstractmethod
+    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
+        """Where answers go wrong."""
 
     @abstractmethod
     def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:

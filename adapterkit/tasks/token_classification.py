@@ -31,7 +31,20 @@ from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.sub_tokens import first_tokens
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
 from adapterkit.tasks.tag_reader import TagReader
-from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import (
+    IGNORED,
+    NOTHING,
+    Batch,
+    Encoded,
+    Faults,
+    Feature,
+    Features,
+    Loss,
+    Outputs,
+    Purpose,
+    Row,
+    Vocabulary,
+)
 from adapterkit.tasks.windows import middle_owner, windows_over
 
 WIDEST_OVERLAP = 64
@@ -253,6 +266,18 @@ class TokenClassification(Task):
         answers = self._tags(rows, features, outputs)
         right = [tags == wanted for (tags, _), wanted in zip(answers, gold, strict=True)]
         return judged([_confidence(scores) for _, scores in answers], right, nats_N)
+
+    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
+        """Entities of the same words by their types, those that were missed and those that are none; else tags."""
+        gold = [[self.labels[place] for place in row] for row in self._classes(rows)]
+        pairs: list[tuple[str, str]] = []
+        for right, (given, _) in zip(gold, self._tags(rows, features, outputs), strict=True):
+            if self.scheme == "iob2":
+                there, found = ({(at, end): kind for kind, at, end in entities(tags)} for tags in (right, given))
+                pairs += [(there.get(span, NOTHING), found.get(span, NOTHING)) for span in {**there, **found}]
+            else:
+                pairs += zip(right, given, strict=True)
+        return Faults(pairs)
 
     def _tags(
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Tagged]

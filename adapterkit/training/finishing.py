@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -12,13 +12,15 @@ from adapterkit.artifact import round_weights, save
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.data import Rows
 from adapterkit.errors import OutputError
+from adapterkit.manifest import REPORT, write_file
 from adapterkit.metrics import LabelScore, Metric
 from adapterkit.scoring import outputs_of, score
+from adapterkit.tasks.closer_look import look_at
 from adapterkit.training.checkpoint import remove_checkpoint
 from adapterkit.training.environment import by_first
 from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
-from adapterkit.training.plotting import plot_run
+from adapterkit.training.reporting import report_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 def finish(
     job: Job, kept: Mapping[str, Tensor] | None, steps: int, journal: Journal, *, overwrite: bool
 ) -> dict[str, dict[str, Metric]]:
-    """Take the state that is kept, round it to the artifact's format, score it on every split, and save.
+    """Take the state that is kept, round it to the artifact's format, score it on every split, save and report.
 
     Args:
         kept: as `Adapted.state` gave it; None takes the last one.
@@ -43,22 +45,29 @@ def finish(
     dtype = _save_dtype(job)
     round_weights(adapted, dtype)
     metrics: dict[str, dict[str, Metric]] = {}
+    looked: dict[str, dict[str, Any]] = {}
     for split, rows in (("validation", job.rows.validation), ("test", job.rows.test)):
         if rows is not None:
             job.display.say(f"scoring {len(rows):,} {split} rows …")
-            metrics[split], by_label = _score(job, split, rows)
+            metrics[split], looked[split] = _score(job, split, rows)
             shown = {name: [metric.value, metric.low, metric.high] for name, metric in metrics[split].items()}
             journal.write("score", step=steps, split=split, metrics=shown)
-            if by_label:
-                labels = {label: score._asdict() for label, score in by_label.items()}
+            if labels := looked[split]["labels"]:
                 journal.write("labels", step=steps, split=split, labels=labels)
-                job.display.by_label(split, by_label)
+                job.display.by_label(split, {label: LabelScore(**score) for label, score in labels.items()})
     adapted.shortcut = None  # the golden rows prove what the whole model answers
-    by_first(job.accelerator, lambda: _save(job, metrics, dtype, overwrite=overwrite))
+    by_first(job.accelerator, lambda: _save(job, metrics, looked, dtype, overwrite=overwrite))
     return metrics
 
 
-def _save(job: Job, metrics: Mapping[str, Mapping[str, Metric]], dtype: SaveDtype, *, overwrite: bool) -> None:
+def _save(
+    job: Job,
+    metrics: Mapping[str, Mapping[str, Metric]],
+    looked: Mapping[str, Mapping[str, Any]],
+    dtype: SaveDtype,
+    *,
+    overwrite: bool,
+) -> None:
     adapted = job.adapted
     save(
         job.output,
@@ -73,16 +82,14 @@ def _save(job: Job, metrics: Mapping[str, Mapping[str, Metric]], dtype: SaveDtyp
         dtype=dtype,
     )
     remove_checkpoint(job.checkpoint)
-    name = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart
-    title = f"{adapted.task.kind}, {job.recipe.method.kind} on {name}"
     try:
-        plot_run(job.folder / "journal.jsonl", job.folder / "training.png", job.rows.metric, title)
+        write_file(job.output / REPORT, report_of(job, metrics, looked).encode())
     except OutputError as error:  # the artifact stands there, and is what the run was for
-        logger.warning("the artifact is saved, and there is no picture of its run: %s", error.message)
+        logger.warning("the artifact is saved, and there is no report of its run: %s", error.message)
 
 
-def _score(job: Job, split: str, rows: Rows) -> tuple[dict[str, Metric], dict[str, LabelScore]]:
-    """Score a split, and each label of it.
+def _score(job: Job, split: str, rows: Rows) -> tuple[dict[str, Metric], dict[str, Any]]:
+    """Score a split, and look closer at it.
 
     On validation rows the task chooses what is chosen there: the threshold of "no answer".
     """
@@ -91,7 +98,8 @@ def _score(job: Job, split: str, rows: Rows) -> tuple[dict[str, Metric], dict[st
     if split == "validation":
         adapted.task = adapted.task.calibrated(rows, features, outputs)
     scores = score(adapted, rows, features, outputs=outputs, batch_size=size, accelerator=job.accelerator)
-    return scores, adapted.task.by_label(rows, features, outputs)
+    show = job.recipe.data.show_rows != "nowhere"
+    return scores, look_at(adapted.task, rows, features, outputs, show=show)
 
 
 def _save_dtype(job: Job) -> SaveDtype:

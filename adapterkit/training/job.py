@@ -31,6 +31,7 @@ class Job:
         display: where a person looks on.
         tracking: the run's trackers.
         output: folder of the artifact.
+        command: what began the run, as a person would type it.
         runs: how many runs are to come, this one included, that read the same texts below the same layer.
     """
 
@@ -42,6 +43,7 @@ class Job:
     display: RunDisplay
     tracking: Tracking
     output: Path
+    command: str = ""
     runs: int = 1
 
     @property

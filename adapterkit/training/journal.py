@@ -33,6 +33,7 @@ class _Step(_Event):
 class _Validation(_Event):
     step: NonNegativeInt
     metrics: dict[str, float | None]
+    intervals: dict[str, list[float | None]] = {}
     kept: bool
 
 

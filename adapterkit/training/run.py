@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -170,8 +171,9 @@ def begin_run(
             features = reuse.features(rows, adapted, display)
             if (note := end_token_note(adapted, rows.sample)) and reuse.is_news(note):
                 display.warn(note)
-            tracking = Tracking(accelerator)
-            job = Job(wanted, rows, features, adapted, accelerator, display, tracking, output, reuse.runs_like(wanted))
+            tracking, command = Tracking(accelerator), _command(recipe, overrides)
+            runs = reuse.runs_like(wanted)
+            job = Job(wanted, rows, features, adapted, accelerator, display, tracking, output, command, runs)
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
             finally:
@@ -261,10 +263,18 @@ def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> boo
     main = job.rows.metric
     kept = progress.keeps(metrics[main])
     plain = {name: metric.value for name, metric in metrics.items()}
-    journal.write("validation", step=step.number, metrics=plain, kept=kept)
+    intervals = {name: [metric.low, metric.high] for name, metric in metrics.items()}
+    journal.write("validation", step=step.number, metrics=plain, intervals=intervals, kept=kept)
     job.tracking.log({f"validation/{name}": value for name, value in plain.items()}, step.number)
     job.display.validation(step, metrics, main, kept=kept)
     return kept
+
+
+def _command(recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str]) -> str:
+    """What a person would type to begin this run."""
+    if isinstance(recipe, str | Path):
+        return shlex.join(["adapterkit", "train", str(recipe), *overrides])
+    return "ak.train(recipe)  # the recipe below"
 
 
 def _report(step: Step, journal: Journal, tracking: Tracking) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterkit.artifact import DataFacts, open_artifact
-from adapterkit.artifact.card import escaped, quoted
+from adapterkit.artifact.card import escaped, quoted, render_card
 from adapterkit.metrics import Metric
 from tests.artifact.conftest import make, write
 
@@ -86,3 +87,13 @@ def test_only_hub_ids_are_named_to_the_hub(name):
     from adapterkit.artifact.card import _is_hub_id
 
     assert _is_hub_id(name) == (name in ("bert-base-uncased", "org/name"))
+
+
+def test_the_card_shows_a_row_of_the_data_only_where_the_recipe_lets_it(saved):
+    content = json.loads((saved / "adapterkit.json").read_bytes())
+    content["golden"]["rows"] = [{"row": {"text": "a private matter", "label": "x"}}]
+    for allowed in ("nowhere", "report", "card"):
+        content["recipe"]["data"] = {"show_rows": allowed}
+        assert ("a private matter" in render_card(content, 1).decode()) is (allowed == "card")
+    del content["recipe"]["data"]
+    assert "a private matter" not in render_card(content, 1).decode()

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 import adapterkit as ak
 from adapterkit.backbone import Backbone
 from adapterkit.cli.app import app
-from adapterkit.cli.predict import one_line
 from adapterkit.recipe import load_recipe
 from adapterkit.records import EvaluationRecord
+from adapterkit.tasks.closer_look import one_line
 
 # Accelerate warns where a run has no tracker, which is what the recipe below asks for.
 pytestmark = pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")

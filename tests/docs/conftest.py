@@ -79,8 +79,6 @@ def save_adapter(folder: Path, backbone: Backbone, wanted: Recipe, size: float) 
 def enter(sandbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """`enter(without=[…])`: work in a copy of the folder, with the environment that pages speak of."""
     kept, before = dict(os.environ), Path.cwd()
-    # A run's plot takes longer than such a run; tests/training looks at it.
-    monkeypatch.setattr("adapterkit.training.finishing.plot_run", lambda *_: None)
 
     def work(without: tuple[str, ...] = ()) -> None:
         folder = tmp_path / "world"

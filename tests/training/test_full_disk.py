@@ -157,24 +157,24 @@ def test_a_folder_that_may_only_be_read_is_named_before_anything_is_loaded(
     in_a_child(work)
 
 
-def test_a_picture_and_trackers_that_cannot_be_written_cost_themselves_alone(
+def test_a_report_and_trackers_that_cannot_be_written_cost_themselves_alone(
     tiny_backbones: Any, plan: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("tensorboard")
     plan["training"]["trackers"] = ["tensorboard"]
-    (tmp_path / "out" / "training" / "training.png").mkdir(parents=True)
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    (tmp_path / "out" / "training").mkdir()
     (tmp_path / "out" / "training" / "trackers").write_text("a file where a folder has to be")
-    result = train(plan, backbone=tiny_backbones["bert"], picture=True)
+    result = train(plan, backbone=tiny_backbones["bert"])
     assert (result.artifact / "adapterkit.json").is_file()
     said = [record.getMessage() for record in caplog.records]
     assert [line.partition(",")[0] for line in said] == ["trackers write nothing more", "the artifact is saved"]
-    assert all(str(tmp_path / "out" / "training") in line for line in said)
+    assert all(str(tmp_path / "out") in line for line in said)
 
 
 def test_a_sweep_that_meets_a_full_disk_goes_on_from_what_it_has(
     tiny_folders: Any, plan: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapterkit.training.finishing.plot_run", lambda *_: None)
     plan["backbone"]["name"] = str(tiny_folders["bert"])
     folder = tmp_path / "out-sweep"
 

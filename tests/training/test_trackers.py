@@ -48,4 +48,4 @@ def test_tensorboard_gets_losses_not_too_often_and_metrics(
 def test_a_run_without_trackers_leaves_no_folder_for_them(tiny_backbones: Any, tmp_path: Path) -> None:
     backbone = tiny_backbones["bert"]
     artifact = train(recipe(tmp_path, backbone, training={"max_steps": 1}), backbone=backbone).artifact
-    assert entries(artifact / "training") == ["journal.jsonl", "training.png"]
+    assert entries(artifact / "training") == ["journal.jsonl"]

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DivergedError
 from adapterkit.heads.lanes import NoLanesError
-from adapterkit.training import finishing as finish
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run import Result, begin_run
@@ -26,12 +25,6 @@ from tests.training.worlds import bytes_of, events, losses, recipe, train
 
 RATES = (0.01, 0.02, 0.03)
 Plan = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing one takes longer than a tiny training."""
-    monkeypatch.setattr(finish, "plot_run", lambda journal, path, *_: path.touch())
 
 
 @pytest.fixture

@@ -1,0 +1,192 @@
+"""Names that users of PEFT, Trainer, setfit and AdapterHub bring along: what each is called here.
+
+A name that means the same is read as ours, with a note. One that means something else, or nothing, is refused with what
+to write in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Path = tuple[str | int, ...]
+
+
+class Unreadable(Exception):  # noqa: N818 - it never leaves this module
+    """A neighbour's value that has no counterpart here; its text says what to write."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A foreign name.
+
+    Attributes:
+        path: the field that it is here; "" where there is none.
+        read: its value as the field has it; None drops the name, `Unreadable` says why not.
+        hint: what to know of it, for the note or the refusal.
+    """
+
+    path: str = ""
+    read: Callable[[Any], Any] = lambda value: value
+    hint: str = ""
+
+
+SITES = {
+    **dict.fromkeys(("query", "q_proj", "q", "q_lin", "query_proj"), "attention.query"),
+    **dict.fromkeys(("key", "k_proj", "k", "k_lin", "key_proj"), "attention.key"),
+    **dict.fromkeys(("value", "v_proj", "v", "v_lin", "value_proj"), "attention.value"),
+    **dict.fromkeys(("o_proj", "out_proj", "o", "out_lin"), "attention.output"),
+}
+"""Module names of common families -> sites."""
+
+
+def _sites(value: Any) -> Any:
+    if value == "all-linear":
+        return value
+    names = [value] if isinstance(value, str) else value
+    unknown = [name for name in names if name not in SITES] if isinstance(names, list) else [value]
+    if unknown:
+        shown = ", ".join(map(repr, unknown))
+        raise Unreadable(f"{shown}: write method.sites with sites (attention.query, feedforward.output) or all-linear")
+    return list(dict.fromkeys(SITES[name] for name in names))
+
+
+def _trackers(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    return [] if names in (None, ["none"]) else "auto" if names == ["all"] else names
+
+
+def _precision(name: str) -> Callable[[Any], Any]:
+    return lambda value: name if value is True else None
+
+
+def _strategy(value: Any) -> Any:
+    if value == "no":
+        raise Unreadable("write data.validation: null, which keeps the last state")
+    return "epoch" if value == "epoch" else None  # of "steps" the number says it
+
+
+def _schedule(value: Any) -> Any:
+    known = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
+    if value not in known:
+        raise Unreadable("write training.schedule: linear, cosine or constant")
+    return known[value]
+
+
+BATCH = "training.batch_size counts the rows of a whole step, over all processes and parts"
+
+NEIGHBOURS: Mapping[str, Neighbour] = {
+    "num_train_epochs": Neighbour("training.epochs"),
+    "num_epochs": Neighbour("training.epochs"),
+    "per_device_train_batch_size": Neighbour("training.batch_size", hint=BATCH),
+    "train_batch_size": Neighbour("training.batch_size", hint=BATCH),
+    "gradient_accumulation_steps": Neighbour("training.accumulate", hint=BATCH),
+    "per_device_eval_batch_size": Neighbour("training.evaluation_batch_size"),
+    "warmup_ratio": Neighbour("training.warmup"),
+    "warmup_steps": Neighbour("training.warmup"),
+    "max_grad_norm": Neighbour("training.clip"),
+    "lr_scheduler_type": Neighbour("training.schedule", _schedule),
+    "label_smoothing_factor": Neighbour("training.label_smoothing"),
+    "bf16": Neighbour("training.precision", _precision("bf16")),
+    "fp16": Neighbour("training.precision", _precision("fp16")),
+    "report_to": Neighbour("training.trackers", _trackers),
+    "save_steps": Neighbour("training.checkpoint_every"),
+    "eval_steps": Neighbour("training.evaluate_every"),
+    "eval_strategy": Neighbour("training.evaluate_every", _strategy),
+    "evaluation_strategy": Neighbour("training.evaluate_every", _strategy),
+    "load_best_model_at_end": Neighbour("training.keep_best"),
+    "early_stopping_patience": Neighbour("training.patience"),
+    "metric_for_best_model": Neighbour("task.metric"),
+    "max_length": Neighbour("task.max_tokens"),
+    "max_seq_length": Neighbour("task.max_tokens"),
+    "output_dir": Neighbour("output"),
+    "model_name_or_path": Neighbour("backbone.name"),
+    "base_model_name_or_path": Neighbour("backbone.name"),
+    "train_file": Neighbour("data.train"),
+    "validation_file": Neighbour("data.validation"),
+    "test_file": Neighbour("data.test"),
+    "sep": Neighbour("data.delimiter"),
+    "r": Neighbour("method.rank"),
+    "lora_r": Neighbour("method.rank"),
+    "lora_alpha": Neighbour("method.alpha"),
+    "lora_dropout": Neighbour("method.dropout"),
+    "target_modules": Neighbour("method.sites", _sites),
+    "use_rslora": Neighbour("method.rslora"),
+    "use_dora": Neighbour("method.dora"),
+    "layers_to_transform": Neighbour("method.layers"),
+    "modules_to_save": Neighbour(hint="the head is trained and saved without being named; remove it"),
+    "task_type": Neighbour(hint="task.kind says it (text-classification, token-classification, causal-lm, …)"),
+    "save_total_limit": Neighbour(hint="one checkpoint is kept while a run lasts, and none after it; remove it"),
+    "logging_steps": Neighbour(hint="every step stands in the run's journal; remove it"),
+    "optim": Neighbour(hint="the optimizer is AdamW; remove it, or train in a loop of your own (ak.build)"),
+}
+"""A neighbour's name -> what it is here. A name of ours in a wrong block is none; `problems` refuses it."""
+
+
+def translate(raw: dict[str, Any], known: Mapping[str, frozenset[str]]) -> tuple[list[str], list[tuple[Path, str]]]:
+    """Read neighbours' names in a recipe's raw mapping as ours; changes it in place.
+
+    Args:
+        known: block -> its own fields, "" -> the blocks; a name that stands where it belongs is nobody else's.
+
+    Returns:
+        notes for the user, and (path, problem) of what cannot be read.
+    """
+    notes: list[str] = []
+    problems: list[tuple[Path, str]] = []
+    accumulated = any("per_device_train_batch_size" in block for _, block in _blocks(raw, known))
+    for where, block in list(_blocks(raw, known)):
+        for name in [name for name in block if name in NEIGHBOURS and name not in known[where]]:
+            neighbour, path = NEIGHBOURS[name], (*([where] if where else []), name)
+            if not neighbour.path:
+                problems.append((path, f"is not a known name; {neighbour.hint}"))
+                del block[name]
+                continue
+            try:
+                value = neighbour.read(block[name])
+            except Unreadable as reason:
+                problems.append((path, f"is not a known name; {reason}"))
+                del block[name]
+                continue
+            problem = "" if value is None else _put(raw, neighbour.path, value)
+            if problem:
+                problems.append((path, problem))
+            del block[name]
+            shown = ".".join(map(str, path))
+            hint = f" ({neighbour.hint})" if neighbour.hint else ""
+            notes.append(f"{shown} is read as {neighbour.path}{hint}")
+    if accumulated:
+        _whole_batches(raw)
+    return notes, problems
+
+
+def _blocks(raw: dict[str, Any], known: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "", raw
+    yield from ((name, raw[name]) for name in known if name and isinstance(raw.get(name), dict))
+
+
+def _put(raw: dict[str, Any], path: str, value: Any) -> str:
+    """Set a field; returns what is in the way, or ""."""
+    *blocks, name = path.split(".")
+    block = raw
+    for one in blocks:
+        if block.get(one) is None:
+            block[one] = {}
+        if not isinstance(block[one], dict):
+            return f"is {path} here, and {one} is no block"
+        block = block[one]
+    if name in block and block[name] != value:
+        return f"is {path} here, which stands beside it; set one of the two"
+    block[name] = value
+    return ""
+
+
+def _whole_batches(raw: dict[str, Any]) -> None:
+    """Rows of a device and a part, as Trainer counts them, become rows of a step, as they are counted here."""
+    training = raw.get("training")
+    rows, parts = (
+        (training.get(name) for name in ("batch_size", "accumulate")) if isinstance(training, dict) else (0, 0)
+    )
+    if isinstance(training, dict) and isinstance(rows, int) and isinstance(parts, int):
+        training["batch_size"] = rows * parts

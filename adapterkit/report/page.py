@@ -1,0 +1,105 @@
+"""One HTML page about a run or an evaluation: a renderer of plain JSON values that needs neither torch nor a network.
+
+What it draws (`Page`), every part of it optional but the title:
+
+    title, lead, command   what it is about, in one sentence, and the command that made it
+    facts                  [name, value] pairs
+    data                   {"rows": [[split, usable, unusable]], "labels": {label: {split: count}},
+                            "lengths": [[low, high, rows]], "notes": [text]}
+    curve                  {"metric", "losses": [[step, loss]], "validations": [one, …]}, each
+                           {"step", "value", "low", "high", "kept"}
+    splits                 {"split", "rows", "metrics", "labels", "calibration"} each, as in an evaluation record, and
+                            "confused": [[right, answered, count]],
+                            "groups": {"by", "measure", "rows": [[name, value, rows]]},
+                            "errors": [{"row", "given", "expected", "answered", "confidence"}],
+                            "hidden": why the rows' texts are not shown; "" where they are
+    recipe                 YAML
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypedDict
+
+from adapterkit.report import figures
+
+MOST_LABELS_IN_MATRIX = 24
+MOST_PAIRS = 30
+NOTHING = "–"
+"""What stands for no label among labels; it comes last."""
+
+TEMPLATE = "page.html"
+
+
+class Page(TypedDict, total=False):
+    """What a page draws; see the module."""
+
+    title: str
+    lead: str
+    command: str
+    facts: Sequence[Sequence[str]]
+    data: Mapping[str, Any]
+    curve: Mapping[str, Any]
+    splits: Sequence[Mapping[str, Any]]
+    recipe: str
+
+
+def render(page: Page) -> str:
+    """The page as HTML: one file, light or dark as its reader's system is, every text escaped."""
+    text: str = _template().render(
+        page={name: page.get(name) for name in Page.__annotations__},
+        figures=figures,
+        matrix=confusion_matrix,
+        pairs=most_confused,
+        classes=figures.CLASSES,
+    )
+    return text
+
+
+def confusion_matrix(counts: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
+    """A table of right labels down and answered ones across; None where there are too many labels to see anything.
+
+    Args:
+        counts: [right label, answered label, how often] each.
+    """
+    found_labels = {one[place] for one in counts for place in (0, 1)}
+    labels = sorted(found_labels, key=lambda label: (label == NOTHING, label))
+    if not 2 <= len(labels) <= MOST_LABELS_IN_MATRIX:
+        return None
+    found = {(right, answered): count for right, answered, count in counts}
+    rows = []
+    for right in labels:
+        cells = [found.get((right, answered), 0) for answered in labels]
+        total = sum(cells) or 1
+        rows.append((right, [(cell, round(100 * cell / total)) for cell in cells]))
+    return {"labels": labels, "rows": rows}
+
+
+def most_confused(counts: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Labels that were taken for another, the most frequent first."""
+    wrong = [one for one in counts if one[0] != one[1]]
+    return sorted(wrong, key=lambda one: -one[2])[:MOST_PAIRS]
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = _figure
+    return environment.get_template(TEMPLATE)
+
+
+def _figure(value: Any) -> str:
+    """A number as people read it."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -151,20 +151,20 @@ def _print(result: Any) -> None:
         values = [shown(line["settings"][path]) for path in paths]
         rows.append([*values, _number(line["value"]), str(line["steps"]), f"{line['seconds']:.1f}", mark])
     console.print_table(rows, [*paths, f"validation {result.metric}", "steps", "seconds", ""], "Points")
-    if any(len(group.points) > 1 for group in result.groups):
-        rows = [
-            [
-                *(shown(value) for value in group.settings.values()),
-                _number(group.mean) + ("" if group.spread is None else f" ± {group.spread:.4f}"),
-                str(len(group.points)),
-                f"{group.seconds:.1f}",
-                "" if group.status == "done" else group.status,
-            ]
-            for group in result.groups
+    rows = [
+        [
+            *(shown(value) for value in group.settings.values()),
+            _number(group.mean) + ("" if group.spread is None else f" ± {group.spread:.4f}"),
+            "" if group.half is None else f"{_number(group.low)} – {_number(group.high)}",
+            str(len(group.points)),
+            f"{group.seconds:.1f}",
+            group.mark,
         ]
-        title = "Settings, the best first: mean ± standard deviation over seeds"
-        headings = [*result.groups[0].settings, f"validation {result.metric}", "seeds", "seconds", ""]
-        console.print_table(rows, headings, f"\n{title}")
+        for group in result.groups
+    ]
+    title = "Settings, the best first: mean ± standard deviation over seeds"
+    headings = [*result.groups[0].settings, f"validation {result.metric}", "95 % interval", "seeds", "seconds", ""]
+    console.print_table(rows, headings, f"\n{title}")
     for split, scores in result.metrics.items():
         console.print_table(console.metric_rows(scores), (f"best: {split}", "value", "95 % interval"))
     console.say(f"Best: {result.artifact} ({result.best})", style="green")
@@ -187,6 +187,9 @@ def _facts(result: Any) -> Mapping[str, Any]:
                 "status": group.status,
                 "mean": group.mean,
                 "spread": group.spread,
+                "low": group.low,
+                "high": group.high,
+                "mark": group.mark,
                 "values": group.values,
                 "points": group.points,
                 "seconds": group.seconds,

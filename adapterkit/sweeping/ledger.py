@@ -29,7 +29,7 @@ DEFINITION, RESULTS, RUNGS, PICTURE, BEST, LOCK = (
     "sweep.json",
     "results.jsonl",
     "rungs.jsonl",
-    "sweep.png",
+    "sweep.svg",
     "best",
     ".lock",
 )

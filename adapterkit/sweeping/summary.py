@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
@@ -26,6 +27,9 @@ class Group:
         mean: of the scores that there are; None without any.
         spread: their standard deviation (of a sample, n - 1); None below two.
         seconds: of all its training steps.
+        half: half of the 95 % interval around the mean: that of the validation rows (the mean of the points'
+            bootstraps) or of the seeds (two standard errors), whichever is wider; None where neither is known.
+        mark: "best", "within noise" of the best (the intervals do not tell the two apart), its status, or "".
     """
 
     name: str
@@ -36,6 +40,18 @@ class Group:
     mean: float | None
     spread: float | None
     seconds: float
+    half: float | None = None
+    mark: str = ""
+
+    @property
+    def low(self) -> float | None:
+        """Lower end of the interval."""
+        return None if self.mean is None or self.half is None else self.mean - self.half
+
+    @property
+    def high(self) -> float | None:
+        """Upper end of the interval."""
+        return None if self.mean is None or self.half is None else self.mean + self.half
 
 
 def group_results(
@@ -55,7 +71,18 @@ def group_results(
         value = group.mean if group.mean is not None else (float("-inf") if higher_is_better else float("inf"))
         return order[group.status], -steps, -value if higher_is_better else value
 
-    return tuple(sorted(found, key=rank))
+    ordered = sorted(found, key=rank)
+    return tuple(replace(group, mark=_mark(group, ordered[0])) for group in ordered)
+
+
+def _mark(group: Group, best: Group) -> str:
+    if group.status != DONE:
+        return group.status
+    if group is best:
+        return "best"
+    if group.mean is None or best.mean is None or group.half is None or best.half is None:
+        return ""
+    return "within noise" if abs(best.mean - group.mean) <= math.hypot(best.half, group.half) else ""
 
 
 def best_point(
@@ -82,6 +109,9 @@ def _group(name: str, points: Sequence[Point], results: Mapping[str, Mapping[str
     values = tuple(line["value"] for line in lines)
     there = [value for value in values if value is not None]
     statuses = {line["status"] for line in lines}
+    spread = stdev(there) if len(there) > 1 else None
+    halves = [half for line in lines if (half := _half(line)) is not None]
+    wide = ([mean(halves)] if halves else []) + ([] if spread is None else [2 * spread / math.sqrt(len(there))])
     return Group(
         name=name,
         settings={path: value for path, value in points[0].settings.items() if path != SEED},
@@ -89,6 +119,13 @@ def _group(name: str, points: Sequence[Point], results: Mapping[str, Mapping[str
         points=tuple(point.name for point in points),
         values=values,
         mean=mean(there) if there else None,
-        spread=stdev(there) if len(there) > 1 else None,
+        spread=spread,
         seconds=sum(line["seconds"] for line in lines),
+        half=max(wide, default=None),
     )
+
+
+def _half(line: Mapping[str, Any]) -> float | None:
+    """Half of the bootstrap's interval of a point that is done."""
+    found = line.get("metrics", {}).get("validation", {}).get(line["metric"])
+    return None if found is None else (found["high"] - found["low"]) / 2

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+from unittest.mock import Mock
+from xml.etree import ElementTree
 
 import pytest
 
@@ -19,6 +21,7 @@ import adapterkit as ak
 from adapterkit.errors import OutputError, RecipeError, SweepError
 from adapterkit.sweeping.grid import parse_grid
 from adapterkit.sweeping.points import make_points
+from adapterkit.sweeping.summary import group_results
 from adapterkit.training import reuse as shelves
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.together import in_companies
@@ -75,7 +78,28 @@ def test_seeds_of_a_setting_are_averaged_and_the_best_setting_gives_the_best_art
     assert bytes_of(result.artifact) == bytes_of(result.folder / "points" / result.best)
     assert ak.verify(result.artifact, ak.Backbone.load(result_backbone(result), dtype="float32"))
     assert set(result.metrics) == {"validation", "test"}
-    assert result.picture.read_bytes().startswith(b"\x89PNG")
+    picture = ElementTree.fromstring(result.picture.read_text(encoding="utf-8"))
+    names = [text.text or "" for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert [name for name in names if name.startswith("learning_rate=")] == [group.name for group in result.groups]
+
+
+def test_what_is_within_noise_of_the_best_is_marked() -> None:
+    """Halves of the intervals are 0.03 and 0.04, so that a difference of up to 0.05 may be chance."""
+
+    def line(value: float, half: float, status: str = "done") -> dict[str, Any]:
+        interval = {"value": value, "low": value - half, "high": value + half}
+        spent = {"status": status, "steps": 1, "seconds": 1.0, "metric": "accuracy", "value": value}
+        return {**spent, "metrics": {"validation": {"accuracy": interval}} if status == "done" else {}}
+
+    results = {"a": line(0.90, 0.03), "b": line(0.86, 0.04), "c": line(0.84, 0.04), "d": line(0.95, 0.1, "halved")}
+    points: Any = [Mock(group=name, settings={}) for name in results]
+    for point, name in zip(points, results, strict=True):
+        point.name = name
+    groups = group_results(points, results, higher_is_better=True)
+    assert [(group.name, group.mark) for group in groups] == [
+        ("a", "best"), ("b", "within noise"), ("c", ""), ("d", "halved"),
+    ]  # fmt: skip
+    assert (groups[0].low, groups[0].high) == (pytest.approx(0.87), pytest.approx(0.93))
 
 
 def result_backbone(result: Any) -> str:

@@ -41,14 +41,19 @@ class Checkpoints:
             "validation": write_rows(self._folder / "validation.jsonl", rows[12:]),
             "test": None,
         }
-        training = {"epochs": 1, "batch_size": 3, "evaluate_every": 1, "cache": "off", "golden_rows": 1}
+        training = {"epochs": 1, "batch_size": 3, "evaluate_every": 1, "checkpoint_every": 1}
+        training |= {"cache": "off", "golden_rows": 1}
         method = {"kind": "lora", "rank": 2, "dropout": 0.1}
         self._plan = recipe(self._folder, self._backbone, data=data, training=training, method=method)
-        self._whole = bytes_of(self._train(self._folder / "whole").artifact)
+        self._whole = bytes_of(self.train(self._folder / "whole").artifact)
         with contextlib.suppress(Paused):
-            self._train(self._folder / "out", pause_after=lambda batches: 2)
+            self.train(self._folder / "out", pause_after=lambda batches: 2)
 
-    def _train(self, output: Path, **arguments: Any) -> Any:
+    def is_whole(self, folder: Path) -> bool:
+        """Whether an artifact is the one of the run that was never stopped."""
+        return bytes_of(folder) == self._whole
+
+    def train(self, output: Path, **arguments: Any) -> Any:
         return train({**self._plan, "output": str(output)}, backbone=self._backbone, **arguments)
 
     def attempt(self, number: int, folder: Path) -> str:
@@ -61,14 +66,14 @@ class Checkpoints:
             raise AssertionError(f"a checkpoint has other files than these: {error}") from error
         before, refusal = names_in(folder), None
         try:
-            result = self._train(folder / "out", resume=True)
+            result = self.train(folder / "out", resume=True)
         except AdapterkitError as error:
             refusal = error
         if refusal is not None:
             assert names_in(folder) == before, f"{done}: refused, and something is lost"
             assert is_plain(str(refusal)), f"{done}: a message that no terminal should see"
             return "refused"
-        if bytes_of(result.artifact) == self._whole:
+        if self.is_whole(result.artifact):
             return "as if it had never stopped"
         assert act in SIGNED, f"{done}: other weights"
         return "another checkpoint, signed"

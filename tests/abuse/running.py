@@ -29,6 +29,9 @@ SUBJECTS: dict[str, tuple[str, str, int]] = {
     "artifacts": ("tests.abuse.artifacts", "Artifacts", 10_000),
     "imports": ("tests.abuse.imports", "Imports", 2_000),
     "checkpoints": ("tests.abuse.checkpoints", "Checkpoints", 500),
+    "caches": ("tests.abuse.caches", "Caches", 300),
+    "kills": ("tests.abuse.kills", "Kills", 200),
+    "swaps": ("tests.abuse.swaps", "Swaps", 200),
     "artifacts-in-peft": ("tests.abuse.peft_side", "ArtifactsInPeft", 10_000),
 }
 """Subject -> its module, its class, and how many attempts the full run makes."""

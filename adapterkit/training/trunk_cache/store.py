@@ -68,6 +68,7 @@ class StateStore:
         self._vector_bytes = 0
         self._opened: set[str] = set()
         self._rows: dict[bytes, int] = {}
+        self._twice: dict[bytes, list[int]] = {}
         self._segment, self._number = array("l"), array("l")
         self._start, self._length = array("q"), array("q")
         self._state = bytearray()
@@ -99,9 +100,9 @@ class StateStore:
     def find(self, keys: Sequence[bytes]) -> list[int]:
         """The numbers of rows, for `gather`; MISSING where a row is not there, or its bytes are not as written."""
         rows = [self._rows.get(key, MISSING) for key in keys]
-        for place, row in enumerate(rows):
-            if row != MISSING and self._state[row] != _RIGHT and not self._check(keys[place], row):
-                rows[place] = MISSING
+        for place, key in enumerate(keys):
+            while rows[place] != MISSING and self._state[rows[place]] != _RIGHT and not self._check(key, rows[place]):
+                rows[place] = self._rows.get(key, MISSING)
         return rows
 
     def gather(self, rows: Sequence[int], tokens: int) -> tuple[Tensor, list[int]]:
@@ -173,9 +174,8 @@ class StateStore:
             self._take_into_memory(number, segment)
         starts, lengths = segment.starts.tolist(), segment.lengths.tolist()
         for row, key in enumerate(segment.keys):
-            if key in self._rows:
-                continue
-            self._rows[key] = len(self._state)
+            if self._rows.setdefault(key, len(self._state)) != len(self._state):
+                self._twice.setdefault(key, []).append(len(self._state))
             self._segment.append(number)
             self._number.append(row)
             self._start.append(starts[row])
@@ -202,7 +202,10 @@ class StateStore:
         states_TD = np.empty((self._length[row], self.space.width), self.space.numpy_dtype)
         right = self._state[row] != _LOST and self._tagger is not None and self._read(row, states_TD)
         if not right or self._tagger is None or self._tagger.tag(states_TD) != segment.tags[self._number[row]]:
-            del self._rows[key]
+            if others := self._twice.get(key):
+                self._rows[key] = others.pop()
+            else:
+                del self._rows[key]
             return False
         self._state[row] = _RIGHT
         return True

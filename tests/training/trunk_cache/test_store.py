@@ -244,3 +244,19 @@ def test_the_list_shows_what_is_kept_and_pruning_takes_the_oldest(tmp_path: Path
     assert [entry.layer for entry in prune(tmp_path, everything=True)] == [3]
     assert entries(tmp_path) == []
     assert entries(tmp_path / "nowhere") == []
+
+
+def test_a_row_that_was_damaged_and_written_again_is_found_in_every_later_run(tmp_path: Path) -> None:
+    for turn in range(6):  # whichever segment is read first
+        root = tmp_path / str(turn)
+        path = segment_file(filled(root, range(3)))
+        raw = bytearray(path.read_bytes())
+        raw[-4:] = b"\xff" * 4  # of the last row
+        path.write_bytes(raw)
+        store = StateStore(root, space())
+        assert found(store, range(3)) == [0, 1]
+        store.add(key(2), states(2))
+        store.flush()
+        for later in (store, StateStore(root, space())):
+            assert found(later, range(3)) == [0, 1, 2]
+            assert_right(later, range(3))

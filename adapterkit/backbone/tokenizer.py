@@ -45,7 +45,7 @@ def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pa
         BackboneError: no tokenizer in the folder, one that does not load, one with tokens that the embedding has no
             row for, or none for padding.
     """
-    if not _has_any(folder, (_SETTINGS_FILE, *_VOCABULARY_FILES)):
+    if not has_tokenizer(folder):
         raise _no_tokenizer(folder)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=remote)
@@ -65,6 +65,11 @@ def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pa
     if tokenizer.pad_token_id is None:
         _set_pad(folder, tokenizer, vocabulary, config_pad, causal=causal)
     return tokenizer
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether files of a tokenizer lie in a folder."""
+    return _has_any(folder, (_SETTINGS_FILE, *_VOCABULARY_FILES))
 
 
 def _has_any(folder: Path, names: Iterable[str]) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +74,8 @@ def find_method(
             ),
             "A recipe adapts every chosen site in every chosen layer.",
         )
+    if not _has_biases(facts.bias, backbone, chosen.values()):
+        facts = replace(facts, bias="none")  # which is what PEFT has trained then
     return READERS[facts.method.peft_type](facts, at, ChosenSites(chosen, names, layers), src)
 
 
@@ -148,6 +150,13 @@ def _sites_by_path(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
         if site.linear and path is not None:
             found[path] = site
     return found
+
+
+def _has_biases(which: str, backbone: Backbone, chosen: Iterable[Site]) -> bool:
+    """Whether there are any of the biases that PEFT trains for a word of its config."""
+    trunk = backbone.trunk
+    modules = trunk.modules() if which == "all" else (trunk.get_submodule(site.path) for site in chosen)
+    return any(isinstance(getattr(module, "bias", None), nn.Parameter) for module in modules)
 
 
 def _linears(module: nn.Module, shapes: Shapes) -> list[str]:

@@ -23,12 +23,14 @@ from adapterkit.artifact.convert.samples import make_task
 from adapterkit.artifact.saving import SaveDtype, save
 from adapterkit.artifact.tensors import parse_header, read_tensors
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.tokenizer import has_tokenizer, load_tokenizer, template_digest, tokenizer_digest
 from adapterkit.errors import ArtifactError
 from adapterkit.heads import build_head
 from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, DataFacts, parse_object, read_file
 from adapterkit.methods.protocol import Method
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS, KINDS
+from adapterkit.tasks.table import TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ def import_peft(
 
     Raises:
         ArtifactError: the folder is damaged, a fact is missing, or it holds something that adapterkit does not have.
-        BackboneError: the backbone cannot be loaded.
+        BackboneError: the backbone, or a tokenizer that lies in the folder, cannot be loaded.
         OutputError: `out` is in the way or cannot be written.
     """
     src = Path(src)
@@ -79,6 +81,7 @@ def import_peft(
     kind = _kind(facts, kind, src)
     if not isinstance(backbone, Backbone):
         backbone = _load_backbone(facts, backbone, src)
+    _check_tokenizer(src, backbone, kind)
     made = make_task(kind, labels, task or {}, src, _head_sizes(tensors, facts.method))
     head = HeadSettings(kind="family")
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
@@ -153,6 +156,33 @@ def _load_backbone(facts: PeftFacts, given: str | Path | None, src: Path) -> Bac
             f"{src} cannot be imported", ["backbone: its config names none"], "Pass backbone= a folder or a hub id."
         )
     return Backbone.load(facts.base_model, revision=facts.revision)
+
+
+def _check_tokenizer(src: Path, backbone: Backbone, kind: str) -> None:
+    """Compare a tokenizer that lies in the folder with the backbone's, which is the one that an artifact is read with.
+
+    Raises:
+        ArtifactError: it reads text otherwise, or ends or lays out chats otherwise.
+        BackboneError: it does not load, or does not fit the backbone's embedding.
+    """
+    if not has_tokenizer(src):
+        return
+    rows = backbone.trunk.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    pad, causal = backbone.config.pad_token_id, backbone.is_decoder
+    found = load_tokenizer(src, causal=causal, embedding_rows=rows, config_pad=pad, remote=False)
+    problems = []
+    if tokenizer_digest(found) != backbone.contract.tokenizer:
+        theirs = ", ".join(f"{name} {token!r:.40}" for name, token in sorted(found.special_tokens_map.items()))
+        problems.append(f"tokenizer: {len(found):,} tokens, {theirs}: it reads text otherwise than the backbone's")
+    if TASKS[kind].generates and template_digest(found) != backbone.contract.chat_template:
+        problems.append("chat template: it is not the backbone's")
+    if problems:
+        raise ArtifactError(
+            f"{src} cannot be imported: it brings another tokenizer than the backbone has",
+            problems,
+            "Put its tokenizer beside the backbone's weights, in a folder of your own, and name that: backbone=FOLDER. "
+            "Or delete its tokenizer's files, if the adapter was trained without them.",
+        )
 
 
 def _head_sizes(tensors: Mapping[str, Tensor], method: Method[Any]) -> list[int]:

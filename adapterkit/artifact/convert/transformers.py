@@ -6,6 +6,7 @@ checkpoint in it is loaded by transformers alone and must answer as the adapter 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from adapterkit.artifact.golden import TOLERANCE
 from adapterkit.artifact.loading import Artifact, open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
+from adapterkit.backbone.generation_rules import FILE
 from adapterkit.errors import ExportError, MergeError
 from adapterkit.heads.headed import logits_of
 from adapterkit.manifest import check_output, stage_folder
@@ -94,7 +96,7 @@ def export(
     merged = [_answer(model, batch, trunk_only) for batch in batches]
     _check_answers("merged into the weights, the adapter answers otherwise", merged, expected, TOLERANCE[dtype])
     with stage_folder(out, overwrite=overwrite) as stage, silence():
-        model.save_pretrained(stage)
+        _save(model, copy.folder / FILE, stage)
         copy.tokenizer.save_pretrained(stage)
         (stage / "README.md").write_text(_card(artifact, trunk_only), encoding="utf-8")
         loaded = _loaded(stage, artifact, trunk_only, dtype)
@@ -159,6 +161,20 @@ def _merged(adapted: Adapted, trunk_only: bool) -> Any:
             tensor.copy_(values[name])
     model.requires_grad_(True)
     return model.eval()
+
+
+def _save(model: Any, generation: Path, stage: Path) -> None:
+    """Write a model, with the checkpoint's own generation config as it is: transformers reads what it refuses to
+    write."""
+    kept = generation.exists() and getattr(model, "generation_config", None) is not None
+    if kept:
+        model.generation_config = transformers.GenerationConfig()
+    try:
+        model.save_pretrained(stage)
+    except ValueError as error:
+        raise ExportError("transformers cannot write this model", [str(error)[:300]], REMEDY) from error
+    if kept:
+        shutil.copyfile(generation, stage / FILE)
 
 
 def _describe(config: Any, adapted: Adapted, trunk_only: bool) -> None:

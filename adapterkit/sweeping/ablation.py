@@ -1,0 +1,133 @@
+"""Sweeps made ready: what one choice of a recipe is worth, and whether more than the seed tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from adapterkit.errors import SweepError
+from adapterkit.recipe import Recipe, resolve
+from adapterkit.recipe.kinds import FACTS
+from adapterkit.sweeping.points import Source
+from adapterkit.sweeping.summary import Group
+from adapterkit.training import output_of
+
+ATTENTION = ("attention.query", "attention.key", "attention.value", "attention.output")
+FEEDFORWARD = ("feedforward.intermediate", "feedforward.output")
+SITES: Mapping[str, Any] = {
+    "method.sites": [
+        list(ATTENTION[:1]),
+        [ATTENTION[0], ATTENTION[2]],
+        list(ATTENTION),
+        list(FEEDFORWARD),
+        "all-linear",
+    ]
+}
+
+
+class Choice(StrEnum):
+    """What is varied."""
+
+    HEADS = "heads"
+    POOLING = "pooling"
+    LAYERS = "layers"
+    SITES = "sites"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What `sweep` takes: a grid, and what is set on top of the recipe for all of its points."""
+
+    grid: Mapping[str, Sequence[Any]]
+    overrides: tuple[str, ...]
+
+
+def ablation(choice: Choice, recipe: Source, *, seeds: int = 3, overrides: Sequence[str] = ()) -> Ablation:
+    """The sweep over one choice.
+
+    Heads and poolings are compared above the frozen trunk, without a method, so that its states are computed once for
+    all of them; layers and sites with the recipe's method.
+
+    Args:
+        choice: what is varied.
+        recipe: as `train` takes it.
+        seeds: of each setting, from 0.
+        overrides: "path=value" each, on top of the recipe.
+
+    Raises:
+        SweepError: the recipe has no such choice.
+    """
+    if seeds < 1:
+        raise SweepError("an ablation needs a seed", [f"seeds: found {seeds}, expected 1 or more"])
+    resolved = resolve(recipe, overrides)
+    own, output = resolved.recipe, output_of(resolved)
+    facts = FACTS[own.task.kind]
+    grid: Mapping[str, Sequence[Any]]
+    fixed: tuple[str, ...] = ()
+    if choice in (Choice.HEADS, Choice.POOLING):
+        if facts.borrows_head:
+            raise SweepError(
+                f"the head of {own.task.kind} is the checkpoint's own, and no other can stand in its place"
+            )
+        if choice is Choice.POOLING and not facts.pooled:
+            raise SweepError(f"{own.task.kind} answers per token, so nothing is pooled")
+        fixed = ("method={kind: none}",)
+        if choice is Choice.HEADS:
+            grid, fixed = {"head.kind": _heads(facts.pooled)}, (*fixed, "head.pooling=auto")
+        else:
+            grid = {"head.pooling": ["mean", "first", "last"]}
+    elif choice is Choice.LAYERS:
+        _needs(own, "top", choice)
+        layers = _layers(own)
+        grid, fixed = {"method.top": sorted({1, 2, layers // 2, layers} - {0})}, ("method.layers=null",)
+    else:
+        _needs(own, "sites", choice)
+        grid = SITES
+    if not any(word.partition("=")[0].strip() == "output" for word in overrides):
+        fixed = (*fixed, f"output={output.with_name(f'{output.name}-{choice}')}")
+    return Ablation({**grid, "seed": list(range(seeds))}, (*overrides, *fixed))
+
+
+def within_noise(best: Group, other: Group) -> bool | None:
+    """Whether two settings may be equally good: a 95 % t interval of their differences, seed by seed, holds 0.
+
+    None where fewer than two seeds can be paired.
+    """
+    from scipy.stats import t
+
+    pairs = zip(best.values, other.values, strict=False)
+    differences = [one - two for one, two in pairs if one is not None and two is not None]
+    count = len(differences)
+    if count < 2:
+        return None
+    mean = sum(differences) / count
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in differences) / (count - 1))
+    return bool(abs(mean) <= t.ppf(0.975, count - 1) * deviation / math.sqrt(count))
+
+
+def _heads(pooled: bool) -> list[str]:
+    from adapterkit.heads.own import OwnHead
+    from adapterkit.heads.table import HEADS
+
+    return [kind for kind, head in HEADS.items() if pooled or not (isinstance(head, OwnHead) and head.pooled_only)]
+
+
+def _layers(recipe: Recipe) -> int:
+    """How many layers the backbone has, from its config alone."""
+    from transformers import AutoConfig
+
+    from adapterkit.backbone.files import find_checkpoint
+
+    folder, _ = find_checkpoint(recipe.backbone.name, recipe.backbone.revision, weights=False)
+    return int(AutoConfig.from_pretrained(folder).get_text_config().num_hidden_layers)
+
+
+def _needs(recipe: Recipe, field: str, choice: Choice) -> None:
+    if field not in type(recipe.method).model_fields:
+        raise SweepError(
+            f"the recipe's method has no {choice} to choose",
+            [f"method.kind: found {recipe.method.kind}, expected one with method.{field}"],
+        )

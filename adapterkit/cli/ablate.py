@@ -30,13 +30,13 @@ def ablate(
     $ adapterkit ablate layers recipes/banking77.yaml training.epochs=2 --seeds 2
     """
     from adapterkit.errors import SweepError
-    from adapterkit.sweeping.ablation import Choice, ablation, within_noise
+    from adapterkit.sweeping.ablation import Choice, define_ablation, within_noise
 
     if choice not in list(Choice):
         raise SweepError(f"{choice!r} cannot be varied", [f"expected: {', '.join(Choice)}"])
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)
-    wanted = ablation(Choice(choice), recipe, seeds=seeds, overrides=overrides or ())
+    wanted = define_ablation(Choice(choice), recipe, seeds=seeds, overrides=overrides or ())
     from adapterkit import sweeping
 
     result = sweeping.sweep(

@@ -45,7 +45,7 @@ class Ablation:
     overrides: tuple[str, ...]
 
 
-def ablation(choice: Choice, recipe: Source, *, seeds: int = 3, overrides: Sequence[str] = ()) -> Ablation:
+def define_ablation(choice: Choice, recipe: Source, *, seeds: int = 3, overrides: Sequence[str] = ()) -> Ablation:
     """The sweep over one choice.
 
     Heads and poolings are compared above the frozen trunk, without a method, so that its states are computed once for

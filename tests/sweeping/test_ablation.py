@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from adapterkit.cli import app
 from adapterkit.errors import SweepError
-from adapterkit.sweeping.ablation import Choice, ablation, within_noise
+from adapterkit.sweeping.ablation import Choice, define_ablation, within_noise
 from adapterkit.sweeping.summary import Group
 from tests.training.worlds import METHODS, recipe
 
@@ -24,7 +24,7 @@ def group(*values: float | None) -> Group:
 
 
 def tried(choice: Choice, made: dict[str, Any]) -> list[Any]:
-    grid = ablation(choice, made, seeds=2).grid
+    grid = define_ablation(choice, made, seeds=2).grid
     assert grid["seed"] == [0, 1]
     return next(list(values) for path, values in grid.items() if path != "seed")
 
@@ -37,20 +37,20 @@ def test_what_is_tried_follows_from_the_recipe(tiny_folders: Any, tmp_path: Path
     assert tried(Choice.POOLING, texts) == ["mean", "first", "last"]
     assert tried(Choice.LAYERS, texts) == [1, 2, 3]  # of the tiny backbone's three
     assert tried(Choice.SITES, texts)[-1] == "all-linear"
-    assert "method={kind: none}" in ablation(Choice.HEADS, texts).overrides
+    assert "method={kind: none}" in define_ablation(Choice.HEADS, texts).overrides
 
 
 def test_a_choice_that_a_recipe_does_not_have_is_refused(tiny_folders: Any, tmp_path: Path) -> None:
     bare = recipe(tmp_path, tiny_folders["bert"], TEXTS, method=METHODS["none"])
     for choice in (Choice.LAYERS, Choice.SITES):
         with pytest.raises(SweepError, match="expected one with method"):
-            ablation(choice, bare)
+            define_ablation(choice, bare)
     with pytest.raises(SweepError, match="the checkpoint's own"):
-        ablation(Choice.HEADS, recipe(tmp_path, tiny_folders["gpt2"], NEXT))
+        define_ablation(Choice.HEADS, recipe(tmp_path, tiny_folders["gpt2"], NEXT))
     with pytest.raises(SweepError, match="nothing is pooled"):
-        ablation(Choice.POOLING, recipe(tmp_path, tiny_folders["distilbert"], TAGS))
+        define_ablation(Choice.POOLING, recipe(tmp_path, tiny_folders["distilbert"], TAGS))
     with pytest.raises(SweepError, match="found 0"):
-        ablation(Choice.HEADS, bare, seeds=0)
+        define_ablation(Choice.HEADS, bare, seeds=0)
     assert "cannot be varied" in CliRunner().invoke(app, ["ablate", "colours", "banking77"]).output
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adapterkit.artifact import push as push
     from adapterkit.artifact import verify as verify
     from adapterkit.backbone import Backbone as Backbone
+    from adapterkit.evaluation import calibrate as calibrate
     from adapterkit.evaluation import compare as compare
     from adapterkit.evaluation import evaluate as evaluate
     from adapterkit.evaluation import nearest as nearest
@@ -41,58 +42,34 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Backbone",
-    "Host",
-    "Recipe",
-    "Registry",
-    "__version__",
-    "compare",
-    "compose",
-    "errors",
-    "evaluate",
-    "export",
-    "import_peft",
-    "load",
-    "load_recipe",
-    "nearest",
-    "plan",
-    "probe",
-    "pull",
-    "push",
-    "sweep",
-    "train",
-    "transfer",
-    "verify",
-]
+_ROOMS = {
+    "Backbone": "adapterkit.backbone",
+    "Host": "adapterkit.host",
+    "Recipe": "adapterkit.recipe",
+    "Registry": "adapterkit.registry",
+    "calibrate": "adapterkit.evaluation",
+    "compare": "adapterkit.evaluation",
+    "compose": "adapterkit.compose",
+    "evaluate": "adapterkit.evaluation",
+    "export": "adapterkit.artifact",
+    "import_peft": "adapterkit.artifact",
+    "load": "adapterkit.artifact",
+    "load_recipe": "adapterkit.recipe",
+    "nearest": "adapterkit.evaluation",
+    "plan": "adapterkit.planning",
+    "probe": "adapterkit.evaluation",
+    "pull": "adapterkit.artifact",
+    "push": "adapterkit.artifact",
+    "sweep": "adapterkit.sweeping",
+    "train": "adapterkit.training",
+    "transfer": "adapterkit.evaluation",
+    "verify": "adapterkit.artifact",
+}
+"""Name -> the module that it is in, imported when it is first used."""
 
+__all__ = ["__version__", "errors", *_ROOMS]
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "Backbone": "adapterkit.backbone",
-        "Host": "adapterkit.host",
-        "Recipe": "adapterkit.recipe",
-        "Registry": "adapterkit.registry",
-        "compare": "adapterkit.evaluation",
-        "compose": "adapterkit.compose",
-        "evaluate": "adapterkit.evaluation",
-        "export": "adapterkit.artifact",
-        "import_peft": "adapterkit.artifact",
-        "load": "adapterkit.artifact",
-        "load_recipe": "adapterkit.recipe",
-        "nearest": "adapterkit.evaluation",
-        "plan": "adapterkit.planning",
-        "probe": "adapterkit.evaluation",
-        "pull": "adapterkit.artifact",
-        "push": "adapterkit.artifact",
-        "sweep": "adapterkit.sweeping",
-        "train": "adapterkit.training",
-        "transfer": "adapterkit.evaluation",
-        "verify": "adapterkit.artifact",
-    },
-)
-
+__getattr__, __dir__ = lazily(__name__, _ROOMS)
 
 leave_out_harmless_lines()
 

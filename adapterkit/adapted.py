@@ -23,7 +23,7 @@ from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
 from adapterkit.tasks.continuing import continued
 from adapterkit.tasks.finite import no_numbers, without_lost
-from adapterkit.tasks.protocol import Feature, GeneratingTask, Task, Vocabulary
+from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Task, Vocabulary
 
 if TYPE_CHECKING:
     from adapterkit.methods.attachment import Attachment
@@ -226,14 +226,20 @@ class Adapted(nn.Module):
         """Outputs, and which of them mean nothing, since their logits are not finite."""
         found: dict[int, Any] = {}
         lost: set[int] = set()
+        for chosen, batch, computed in self.computed(features, batch_size=batch_size):
+            logits, places = without_lost(computed, batch, self.task.answered(batch))
+            lost.update(chosen[place] for place in places)
+            found.update(zip(chosen, self.task.outputs(logits, batch), strict=True))
+        return [found[index] for index in range(len(features))], lost
+
+    def computed(
+        self, features: Sequence[Feature], *, batch_size: int = 64
+    ) -> Iterator[tuple[Sequence[int], Batch, Tensor]]:
+        """Features by their positions, as a batch, with its logits; longest first, so that little is padded."""
         with self._answering():
             for chosen in group_by_length([f.length_tokens for f in features], batch_size=batch_size, shuffle=False):
                 batch = self.task.collate([features[i] for i in chosen], self.vocabulary).to(self.backbone.device)
-                at_BT = self.task.answered(batch)
-                logits, places = without_lost(self(batch.inputs, at_BT), batch, at_BT)
-                lost.update(chosen[place] for place in places)
-                found.update(zip(chosen, self.task.outputs(logits, batch), strict=True))
-        return [found[index] for index in range(len(features))], lost
+                yield chosen, batch, self(batch.inputs, self.task.answered(batch))
 
     def generate(
         self,

@@ -2,40 +2,31 @@
 
 from typing import TYPE_CHECKING
 
-from adapterkit.artifact.hub import Published, pull, push
-from adapterkit.artifact.loading import Artifact, load, open_artifact, read_parts
-from adapterkit.artifact.saving import round_weights, save
-from adapterkit.artifact.verification import Check, Report, verify
+from adapterkit.artifact.hub import Published as Published
+from adapterkit.artifact.hub import pull as pull
+from adapterkit.artifact.hub import push as push
+from adapterkit.artifact.loading import Artifact as Artifact
+from adapterkit.artifact.loading import load as load
+from adapterkit.artifact.loading import open_artifact as open_artifact
+from adapterkit.artifact.loading import read_parts as read_parts
+from adapterkit.artifact.saving import round_weights as round_weights
+from adapterkit.artifact.saving import save as save
+from adapterkit.artifact.saving import save_version as save_version
+from adapterkit.artifact.verification import Check as Check
+from adapterkit.artifact.verification import Report as Report
+from adapterkit.artifact.verification import verify as verify
 from adapterkit.lazy import lazily
-from adapterkit.manifest import KEPT, CompositionFacts, DataFacts, Manifest, check_output
+from adapterkit.manifest import KEPT as KEPT
+from adapterkit.manifest import CompositionFacts as CompositionFacts
+from adapterkit.manifest import DataFacts as DataFacts
+from adapterkit.manifest import Manifest as Manifest
+from adapterkit.manifest import check_output as check_output
 
 if TYPE_CHECKING:
     from adapterkit.artifact.convert.peft import import_peft as import_peft
     from adapterkit.artifact.convert.transformers import export as export
 
-__all__ = [
-    "KEPT",
-    "Artifact",
-    "Check",
-    "CompositionFacts",
-    "DataFacts",
-    "Manifest",
-    "Published",
-    "Report",
-    "check_output",
-    "export",
-    "import_peft",
-    "load",
-    "open_artifact",
-    "pull",
-    "push",
-    "read_parts",
-    "round_weights",
-    "save",
-    "verify",
-]
 
 __getattr__, __dir__ = lazily(
-    __name__,
-    {"export": "adapterkit.artifact.convert.transformers", "import_peft": "adapterkit.artifact.convert.peft"},
+    __name__, {"export": "adapterkit.artifact.convert.transformers", "import_peft": "adapterkit.artifact.convert.peft"}
 )

@@ -28,6 +28,8 @@ from adapterkit.manifest import (
     dump_json,
     dump_manifest,
     open_manifest,
+    parse_object,
+    read_folder,
     write_folder,
 )
 
@@ -165,13 +167,35 @@ def save(
         ]
     if composition is not None:
         content["composition"] = composition.model_dump(mode="json")
-    files = {CONFIG: config, TENSORS: tensors, CARD: render_card(content, len(tensors))}
+    _write(folder, content, {CONFIG: config, TENSORS: tensors}, overwrite=overwrite)
+    return folder
+
+
+def save_version(
+    folder: str | Path, parent: str | Path, changes: Mapping[str, Any], *, overwrite: bool = False
+) -> Path:
+    """Write a new version of an artifact: its tensors, and a manifest in which some blocks are others, in JSON values.
+
+    Raises:
+        ArtifactError: the parent is damaged, or a block cannot stand in a manifest.
+        OutputError: something stands at `folder`, or the disk refuses; nothing is left half-written.
+    """
+    before = read_folder(parent)
+    ancestry = dict(zip(("version", "parent", "history"), _ancestry(parent), strict=True))
+    content = {**parse_object(before.content[MANIFEST], MANIFEST), **changes, **ancestry}
+    del content["sha256"]
+    kept = {name: bytes(before.content[name]) for name in (CONFIG, TENSORS)}
+    _write(Path(folder), content, kept, overwrite=overwrite)
+    return Path(folder)
+
+
+def _write(folder: Path, content: dict[str, Any], files: Mapping[str, bytes], *, overwrite: bool) -> None:
+    files = {**files, CARD: render_card(content, len(files[TENSORS]))}
     content["files"] = {
         name: {"size_bytes": len(raw), "sha256": sha256(raw).hexdigest()} for name, raw in files.items()
     }
     content["size_bytes"] = sum(len(raw) for raw in files.values())
     write_folder(folder, {**files, MANIFEST: dump_manifest(content)}, overwrite=overwrite, keep=KEPT)
-    return folder
 
 
 def whole_modules(parameters: Iterable[str], trained: Iterable[str]) -> list[str]:

@@ -166,9 +166,7 @@ class Sites:
     def _refuse(self, problems: Sequence[str], *, nothing: bool) -> None:
         if problems or nothing:
             raise SiteError(
-                "these sites cannot be selected" if problems else "no site is selected",
-                problems,
-                f"{self.describe()}",
+                "these sites cannot be selected" if problems else "no site is selected", problems, f"{self.describe()}"
             )
 
     def describe(self) -> str:

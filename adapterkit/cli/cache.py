@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json
+from adapterkit.cli.options import Json, option
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -18,8 +18,7 @@ _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 def cache(
     act: Annotated[Literal["ls", "prune"], typer.Argument(help="List what is kept, or remove some of it.")] = "ls",
     folder: Annotated[
-        Path | None,
-        typer.Option("--dir", help="The folder of training.cache. Default: the one of auto.", show_default=False),
+        Path | None, option("--dir", help="The folder of training.cache. Default: the one of auto.")
     ] = None,
     older_than: Annotated[
         float | None,

@@ -6,45 +6,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from adapterkit.cli import console
-from adapterkit.cli.options import (
-    BackboneDtype,
-    BackboneFormat,
-    BackboneName,
-    Columns,
-    DataRoot,
-    Json,
-    Parts,
-    in_format,
-    named,
-)
+from adapterkit.cli import console, options
 
 COLUMNS = ("a", "b", "difference", "95 % interval", "b is")
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The artifact to compare with.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The artifact that is judged.", show_default=False)],
+    a: Annotated[Path, options.argument(metavar="A", help="The artifact to compare with.")],
+    b: Annotated[Path, options.argument(metavar="B", help="The artifact that is judged.")],
     data: Annotated[
-        str | None,
-        typer.Option("--data", help="Rows to answer. Default: the test rows of A's recipe.", show_default=False),
+        str | None, options.option("--data", help="Rows to answer. Default: the test rows of A's recipe.")
     ] = None,
     by: Annotated[
-        list[str] | None,
-        typer.Option("--by", metavar="COLUMN", help="Slice rows by a column's values too.", show_default=False),
+        list[str] | None, options.option("--by", metavar="COLUMN", help="Slice rows by a column's values too.")
     ] = None,
-    backbone: BackboneName = None,
+    backbone: options.BackboneName = None,
     other_backbone: Annotated[
-        str | None,
-        typer.Option("--other-backbone", metavar="PATH_OR_ID", help="Where B's is, if another.", show_default=False),
+        str | None, options.option("--other-backbone", metavar="PATH_OR_ID", help="Where B's is, if another.")
     ] = None,
-    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
-    columns: Columns = None,
-    data_root: DataRoot = None,
-    parts: Parts = None,
-    as_json: Json = False,
+    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
+    columns: options.Columns = None,
+    data_root: options.DataRoot = None,
+    parts: options.Parts = None,
+    as_json: options.Json = False,
 ) -> None:
     """Say whether one artifact answers better than another beyond chance, by how much, and on which rows.
 
@@ -62,11 +46,11 @@ def compare(
         b,
         data,
         by=by or (),
-        backbone=in_format(a, backbone, backbone_dtype),
+        backbone=options.in_format(a, backbone, backbone_dtype),
         other_backbone=other_backbone,
-        columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
+        columns=options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
         data_root=data_root,
-        parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+        parts=options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
     ).to_dict()
     if as_json:
         console.print_json(found)
@@ -74,12 +58,12 @@ def compare(
     for line in _lines(found):
         console.echo(line)
     console.print_table([[name, *_cells(each)] for name, each in found["metrics"].items()], ("metric", *COLUMNS))
-    slices = [each for each in found["slices"] if each["verdict"] != "no difference shown"]
+    slices = [each for each in found["slices"] if each["difference"]["verdict"] != "no difference shown"]
     if found["slices"]:
         shown = f"{len(slices)} of {len(found['slices'])} slices differ ({found['metric']})"
         console.echo(f"\n{shown}; without any difference some {found['false_alarms']:g} would, by chance")
     if slices:
-        rows = [[each["by"], each["name"], f"{each['rows']:,}", *_cells(each)] for each in slices]
+        rows = [[each["by"], each["name"], f"{each['rows']:,}", *_cells(each["difference"])] for each in slices]
         console.print_table(rows, ("by", "slice", "rows", *COLUMNS))
 
 

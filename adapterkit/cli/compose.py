@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Json, WrittenDtype
+from adapterkit.cli.options import BackboneName, Json, WrittenDtype, argument, option
 
 if TYPE_CHECKING:
     from adapterkit.compose.mountable import Mountable
@@ -18,10 +18,9 @@ WORST_SHOWN = 5
 
 
 def compose(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The composition, in YAML.", show_default=False)],
+    file: Annotated[Path, argument(metavar="FILE", help="The composition, in YAML.")],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Write the result as an artifact.", show_default=False),
+        Path | None, option("--output", "-o", metavar="DIR", help="Write the result as an artifact.")
     ] = None,
     backbone: BackboneName = None,
     dtype: Annotated[WrittenDtype, typer.Option("--dtype", help="Of the saved tensors.")] = WrittenDtype.FLOAT32,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Folder, Json, WrittenDtype
+from adapterkit.cli.options import BackboneName, Folder, Json, WrittenDtype, argument
 
 
 class Format(StrEnum):
@@ -21,7 +21,7 @@ class Format(StrEnum):
 
 def export(
     folder: Folder,
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.", show_default=False)],
+    output: Annotated[Path, argument(metavar="OUT", help="The folder to write.")],
     to: Annotated[
         Format, typer.Option("--format", help="transformers; an artifact is a PEFT folder already.")
     ] = Format.TRANSFORMERS,
@@ -46,13 +46,7 @@ def export(
     from adapterkit import artifact
 
     written = artifact.export(
-        folder,
-        output,
-        to=to.value,
-        backbone=backbone,
-        trunk_only=trunk_only,
-        dtype=dtype.value,
-        overwrite=overwrite,
+        folder, output, to=to.value, backbone=backbone, trunk_only=trunk_only, dtype=dtype.value, overwrite=overwrite
     )
     if as_json:
         console.print_json({"checkpoint": str(written)})

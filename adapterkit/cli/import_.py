@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json
+from adapterkit.cli.options import Json, argument, option
 
 
 class Source(StrEnum):
@@ -19,27 +19,16 @@ class Source(StrEnum):
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder to read.", show_default=False)],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The artifact to write.", show_default=False)],
+    source: Annotated[Path, argument(metavar="SRC", help="The folder to read.")],
+    output: Annotated[Path, argument(metavar="OUT", help="The artifact to write.")],
     origin: Annotated[Source, typer.Option("--from", help="Whose format SRC has.")] = Source.PEFT,
     backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone", metavar="PATH_OR_ID", help="Its backbone. Default: what SRC says.", show_default=False
-        ),
+        str | None, option("--backbone", metavar="PATH_OR_ID", help="Its backbone. Default: what SRC says.")
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--kind", help="The kind of task. Default: what SRC says.", show_default=False)
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="Label names in order, with commas between them.", show_default=False),
-    ] = None,
+    kind: Annotated[str | None, option("--kind", help="The kind of task. Default: what SRC says.")] = None,
+    labels: Annotated[str | None, option("--labels", help="Label names in order, with commas between them.")] = None,
     problem: Annotated[
-        str | None,
-        typer.Option(
-            "--problem", help="Of a text classification: single-label, multi-label or regression.", show_default=False
-        ),
+        str | None, option("--problem", help="Of a text classification: single-label, multi-label or regression.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,

@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
-
-from adapterkit.cli.options import named
+from adapterkit.cli.options import named, option
 
 Mounts = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--mount",
         metavar="NAME=FOLDER",
         help="Mount an artifact, a hub id or a composition under a name. May be given many times.",
-        show_default=False,
     ),
 ]
-Slots = Annotated[
-    int | None,
-    typer.Option(min=1, help="Adapters in memory at once; the others wait on disk. Default: 64.", show_default=False),
-]
+Slots = Annotated[int | None, option(min=1, help="Adapters in memory at once; the others wait on disk. Default: 64.")]
 
 
 def sources_of(mounts: Sequence[str]) -> dict[str, str]:

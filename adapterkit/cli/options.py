@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.", show_default=False)
-]
+option = partial(typer.Option, show_default=False)
+argument = partial(typer.Argument, show_default=False)
+"""For what shows nothing as its default: that it was not given."""
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The artifact's folder.", show_default=False)]
+RecipeName = Annotated[str, argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
+
+Folder = Annotated[Path, argument(metavar="FOLDER", help="The artifact's folder.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 BackboneName = Annotated[
-    str | None,
-    typer.Option(
-        "--backbone", metavar="PATH_OR_ID", help="Another place to load the backbone from.", show_default=False
-    ),
+    str | None, option("--backbone", metavar="PATH_OR_ID", help="Another place to load the backbone from.")
 ]
 
 
@@ -50,27 +50,17 @@ BackboneFormat = Annotated[
 
 Parts = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--part",
         metavar="NAME=FOLDER",
         help="Where a part of a fusion is. Default: beside the artifact, under its name.",
-        show_default=False,
     ),
 ]
+
+Columns = Annotated[list[str] | None, option("--column", metavar="NAME=COLUMN", help="What the file calls a column.")]
 
 DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-root",
-        envvar="ADAPTERKIT_DATA",
-        help="Folder that relative data paths start from.",
-        show_default=False,
-    ),
-]
-
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", metavar="NAME=COLUMN", help="What the file calls a column.", show_default=False),
+    Path | None, option("--data-root", envvar="ADAPTERKIT_DATA", help="Folder that relative data paths start from.")
 ]
 
 KindName = Annotated[
@@ -98,22 +88,16 @@ def check_runs(names: list[str]) -> None:
             open_manifest(name)
 
 
-Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="Of text files, as in cp1252. Default: found.", show_default=False)
-]
+Encoding = Annotated[str | None, option("--encoding", help="Of text files, as in cp1252. Default: found.")]
 Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        "--delimiter", help="What stands between the cells of a CSV file, or tab. Default: found.", show_default=False
-    ),
+    str | None, option("--delimiter", help="What stands between the cells of a CSV file, or tab. Default: found.")
 ]
 ReadAs = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--read",
         metavar="FIELD=VALUE",
         help="A field of a recipe's data on how files are read: header=[text, label], field=rows, quotes=false.",
-        show_default=False,
     ),
 ]
 

@@ -10,21 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapterkit.cli import console
+from adapterkit.cli import console, options
 from adapterkit.cli.answering import Answering, rows_of
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import (
-    BackboneDtype,
-    BackboneFormat,
-    BackboneName,
-    Delimiter,
-    Encoding,
-    Json,
-    Parts,
-    ReadAs,
-    named,
-    reading,
-)
 from adapterkit.errors import AdapterkitError
 
 if TYPE_CHECKING:
@@ -43,30 +31,26 @@ class BadRows(StrEnum):
 
 def predict(
     folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="FOLDER", help="The artifact's folder; not with --mount.", show_default=False),
+        Path | None, options.argument(metavar="FOLDER", help="The artifact's folder; not with --mount.")
     ] = None,
     data: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE", help="JSONL, CSV, TSV, Parquet or text. Default: standard input.", show_default=False
-        ),
+        Path | None, options.argument(metavar="FILE", help="JSONL, CSV, TSV, Parquet or text. Default: standard input.")
     ] = None,
     mount: Mounts = None,
     slots: Slots = None,
-    backbone: BackboneName = None,
-    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
-    parts: Parts = None,
-    encoding: Encoding = None,
-    delimiter: Delimiter = None,
-    read_as: ReadAs = None,
+    backbone: options.BackboneName = None,
+    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
+    parts: options.Parts = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    read_as: options.ReadAs = None,
     errors: Annotated[
         BadRows,
         typer.Option(
             help="Bad rows: stop before anything is answered, or skip them: errors in their places, exit status 3."
         ),
     ] = BadRows.STOP,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Answer rows: one line of output per row.
 
@@ -93,8 +77,8 @@ def predict(
         raise typer.BadParameter("missing; or mount adapters with --mount NAME=FOLDER", param_hint="FOLDER")
     else:
         name = str(folder)
-        sources = _one(folder, named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
-    read = reading(encoding, delimiter, read_as)
+        sources = _one(folder, options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
+    read = options.reading(encoding, delimiter, read_as)
     if read and data is None:
         raise typer.BadParameter("belong to a FILE", param_hint="--encoding, --delimiter, --read")
     from adapterkit.host.opening import open_host

@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json
+from adapterkit.cli.options import Json, argument
 
 
 def pull(
-    name: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="A model on a hub.", show_default=False)],
+    name: Annotated[str, argument(metavar="OWNER/NAME[@REVISION]", help="A model on a hub.")],
     output: Annotated[
-        Path | None,
-        typer.Argument(metavar="[OUT]", help="The folder to write. Default: one in the cache.", show_default=False),
+        Path | None, argument(metavar="[OUT]", help="The folder to write. Default: one in the cache.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     offline: Annotated[

@@ -7,20 +7,18 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Folder, Json
+from adapterkit.cli.options import Folder, Json, argument, option
 
 
 def push(
     folder: Folder,
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to publish it.", show_default=False)],
-    tag: Annotated[
-        str | None, typer.Option("--tag", help="A name for this version; a tag never moves.", show_default=False)
-    ] = None,
+    repository: Annotated[str, argument(metavar="OWNER/NAME", help="Where to publish it.")],
+    tag: Annotated[str | None, option("--tag", help="A name for this version; a tag never moves.")] = None,
     private: Annotated[
         bool | None,
         typer.Option("--private/--public", help="Of a repository that is made. Default: as its owner's settings say."),
     ] = None,
-    message: Annotated[str | None, typer.Option("--message", help="Of the commit.", show_default=False)] = None,
+    message: Annotated[str | None, option("--message", help="Of the commit.")] = None,
     as_json: Json = False,
 ) -> None:
     """Publish an artifact on a model hub: its four files, in one commit. The golden rows of its data are among them.

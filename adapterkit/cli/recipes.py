@@ -7,13 +7,10 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json
+from adapterkit.cli.options import Json, argument
 
 
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe.", show_default=False)] = None,
-    as_json: Json = False,
-) -> None:
+def recipes(name: Annotated[str | None, argument(help="Print this recipe.")] = None, as_json: Json = False) -> None:
     """List the recipes that ship with adapterkit, or print one to start your own from.
 
     $ adapterkit recipes

@@ -11,36 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json
+from adapterkit.cli.options import Json, argument, option
 
 if TYPE_CHECKING:
     from adapterkit.registry import Registry, Served, Version
 
 Url = Annotated[
-    str,
-    typer.Option("--registry", metavar="URL", envvar="ADAPTERKIT_REGISTRY", help="The registry's database."),
+    str, typer.Option("--registry", metavar="URL", envvar="ADAPTERKIT_REGISTRY", help="The registry's database.")
 ]
 StoreUrl = Annotated[
     str | None,
-    typer.Option(
-        "--store",
-        metavar="FOLDER_OR_URL",
-        help="Where artifacts are kept; named once. Default: beside a SQLite file.",
-        show_default=False,
+    option(
+        "--store", metavar="FOLDER_OR_URL", help="Where artifacts are kept; named once. Default: beside a SQLite file."
     ),
 ]
 Actor = Annotated[
-    str | None,
-    typer.Option(
-        "--as", envvar="ADAPTERKIT_ACTOR", metavar="NAME", help="Who does it, for the audit.", show_default=False
-    ),
+    str | None, option("--as", envvar="ADAPTERKIT_ACTOR", metavar="NAME", help="Who does it, for the audit.")
 ]
 Channel = Annotated[str, typer.Option("--channel", help="Which pointer: stable, candidate, shadow, or any name.")]
-Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's name in the registry.", show_default=False)]
-Named = Annotated[
-    str,
-    typer.Argument(metavar="VERSION", help="A number, a digest or its beginning, or a channel.", show_default=False),
-]
+Task = Annotated[str, argument(metavar="TASK", help="The task's name in the registry.")]
+Named = Annotated[str, argument(metavar="VERSION", help="A number, a digest or its beginning, or a channel.")]
 DEFAULT_URL = "sqlite:///registry.db"
 STABLE = "stable"
 
@@ -66,9 +56,7 @@ def about() -> None:
 @registry.command()
 def add(
     task: Task,
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="An artifact's folder or hub id.", show_default=False)
-    ],
+    source: Annotated[str, argument(metavar="SOURCE", help="An artifact's folder or hub id.")],
     url: Url = DEFAULT_URL,
     store: StoreUrl = None,
     actor: Actor = None,
@@ -87,11 +75,9 @@ def add(
 
 @registry.command("list")
 def list_(
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="One task.", show_default=False)] = None,
+    task: Annotated[str | None, argument(metavar="[TASK]", help="One task.")] = None,
     url: Url = DEFAULT_URL,
-    fingerprint: Annotated[
-        str | None, typer.Option(help="Only versions for the backbone with this fingerprint.", show_default=False)
-    ] = None,
+    fingerprint: Annotated[str | None, option(help="Only versions for the backbone with this fingerprint.")] = None,
     as_json: Json = False,
 ) -> None:
     """List versions: task, number, digest, kind, method, channels, main metric, when."""
@@ -123,20 +109,16 @@ def promote(
     channel: Channel = STABLE,
     backbone: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--backbone",
             metavar="PATH_OR_ID",
             help="Verify the version on this backbone first: evidence for contract and golden rows.",
-            show_default=False,
         ),
     ] = None,
     evidence: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="JSON of check -> {passed, detail, facts}. Many times.", show_default=False),
+        list[Path] | None, option(metavar="FILE", help="JSON of check -> {passed, detail, facts}. Many times.")
     ] = None,
-    force: Annotated[
-        str, typer.Option(metavar="REASON", help="Go past the gate; the audit keeps why.", show_default=False)
-    ] = "",
+    force: Annotated[str, option(metavar="REASON", help="Go past the gate; the audit keeps why.")] = "",
     url: Url = DEFAULT_URL,
     actor: Actor = None,
     as_json: Json = False,
@@ -183,8 +165,8 @@ def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_js
 
 @registry.command()
 def served(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task.", show_default=False)],
-    at: Annotated[str, typer.Option(metavar="TIME", help="ISO 8601; without a zone it is UTC.", show_default=False)],
+    task: Annotated[str, argument(metavar="TASK", help="The task.")],
+    at: Annotated[str, option(metavar="TIME", help="ISO 8601; without a zone it is UTC.")],
     channel: Channel = STABLE,
     url: Url = DEFAULT_URL,
     as_json: Json = False,
@@ -205,10 +187,9 @@ def served(
 def gate(
     require: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             metavar="CHECK",
             help="files, contract, 'golden rows', compare, calibration, signature. Many times. Default: show it.",
-            show_default=False,
         ),
     ] = None,
     task: Annotated[str, typer.Option(help="One task. Default: all without a gate of their own.")] = "",
@@ -226,10 +207,7 @@ def gate(
 @registry.command()
 def audit(
     url: Url = DEFAULT_URL,
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="HASH", help="A hash noted earlier, which must still be there.", show_default=False),
-    ] = None,
+    head: Annotated[str | None, option(metavar="HASH", help="A hash noted earlier, which must still be there.")] = None,
     files: Annotated[bool, typer.Option("--files/--no-files", help="Read the artifacts' bytes too.")] = True,
     as_json: Json = False,
 ) -> None:

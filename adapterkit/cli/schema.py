@@ -17,6 +17,7 @@ class File(StrEnum):
     COMPOSITION = "composition"
     EVALUATION = "evaluation"
     COMPARISON = "comparison"
+    CALIBRATING = "calibrating"
     PROBE = "probe"
     NEAREST = "nearest"
     TRANSFER = "transfer"

@@ -9,47 +9,35 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, option
 
 
 def serve(
     mount: Mounts = None,
     registry: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--registry",
             metavar="URL",
             envvar="ADAPTERKIT_REGISTRY",
             help="Answer with what the channels of this registry point to, and follow them.",
-            show_default=False,
         ),
     ] = None,
-    rules: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Splits of a registry's tasks, as YAML.", show_default=False),
-    ] = None,
+    rules: Annotated[Path | None, option(metavar="FILE", help="Splits of a registry's tasks, as YAML.")] = None,
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     slots: Slots = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8000,
     keys: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="API keys. Needed on any address but this machine's own.", show_default=False
-        ),
+        Path | None, option(metavar="FILE", help="API keys. Needed on any address but this machine's own.")
     ] = None,
     new_key: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Make a key in the file of --keys, print it, and end.", show_default=False),
+        str | None, option(metavar="NAME", help="Make a key in the file of --keys, print it, and end.")
     ] = None,
     scope: Annotated[list[str] | None, typer.Option(help="Of a new key: predict, feedback. Default: predict.")] = None,
-    certificate: Annotated[
-        Path | None, typer.Option("--tls-certificate", metavar="FILE", help="For HTTPS.", show_default=False)
-    ] = None,
-    private_key: Annotated[
-        Path | None, typer.Option("--tls-key", metavar="FILE", help="For HTTPS.", show_default=False)
-    ] = None,
+    certificate: Annotated[Path | None, option("--tls-certificate", metavar="FILE", help="For HTTPS.")] = None,
+    private_key: Annotated[Path | None, option("--tls-key", metavar="FILE", help="For HTTPS.")] = None,
     every_s: Annotated[
         float, typer.Option("--follow-every", min=0.1, help="Seconds between looks at the registry.")
     ] = 2.0,
@@ -67,54 +55,12 @@ def serve(
     sources = sources_of(mount or [])
     if bool(sources) == (registry is not None):
         raise typer.BadParameter("give one of the two, to say what answers", param_hint="--mount or --registry")
-    _serve(
-        sources,
-        registry,
-        rules,
-        backbone,
-        backbone_dtype.value,
-        slots,
-        host,
-        port,
-        keys,
-        certificate,
-        private_key,
-        every_s,
-    )
-
-
-def _make_key(keys: Path | None, name: str, scopes: list[str] | None) -> None:
-    from adapterkit.serving.keys import SCOPES, add_key
-
-    if keys is None:
-        raise typer.BadParameter("name the file that keeps it", param_hint="--keys")
-    wrong = [scope for scope in scopes or () if scope not in SCOPES]
-    if wrong:
-        raise typer.BadParameter(f"{wrong[0]!r} is none of {', '.join(SCOPES)}", param_hint="--scope")
-    typer.echo(add_key(keys, name, [scope for scope in SCOPES if scope in (scopes or ["predict"])]))
-    console.say(f"{keys} keeps its digest; this is the only time that the key is shown.")
-
-
-def _serve(
-    sources: dict[str, str],
-    registry: str | None,
-    rules: Path | None,
-    backbone: str | None,
-    dtype: str,
-    slots: int | None,
-    address: str,
-    port: int,
-    keys: Path | None,
-    certificate: Path | None,
-    private_key: Path | None,
-    every_s: float,
-) -> None:
     from adapterkit.errors import ServingError
     from adapterkit.serving.settings import is_loopback
 
-    if keys is None and not is_loopback(address):
+    if keys is None and not is_loopback(host):
         raise ServingError(
-            f"{address} can be reached by others, and there are no keys",
+            f"{host} can be reached by others, and there are no keys",
             ["keys: expected a file"],
             "Make one: adapterkit serve --keys keys.json --new-key NAME; then serve with --keys keys.json.",
         )
@@ -131,23 +77,23 @@ def _serve(
     known = None if keys is None else read_keys(keys)
     follower: Any = None
     if registry is None:
-        fleet = mounted_fleet(sources, backbone, slots=slots, dtype=dtype)
+        fleet = mounted_fleet(sources, backbone, slots=slots, dtype=backbone_dtype.value)
     else:
         from adapterkit.registry import Registry
 
         if backbone is None:
             raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
         found = read_rules(rules or {})
-        fleet, follower = registry_fleet(Registry(registry), found, backbone, slots=slots, dtype=dtype)
+        fleet, follower = registry_fleet(Registry(registry), found, backbone, slots=slots, dtype=backbone_dtype.value)
         follower.run(every_s)
     scheme = "http" if certificate is None else "https"
-    console.say(f"{len(fleet.routes)} tasks on {fleet.host.backbone.name}: {scheme}://{address}:{port}/v1/predict")
+    console.say(f"{len(fleet.routes)} tasks on {fleet.host.backbone.name}: {scheme}://{host}:{port}/v1/predict")
     if known is None:
         console.say("Without keys: whoever reaches this address may ask. That is this machine alone.", style="yellow")
     try:
         uvicorn.run(
             create_app(fleet, keys=known),
-            host=address,
+            host=host,
             port=port,
             log_level="warning",
             access_log=False,
@@ -161,3 +107,15 @@ def _serve(
         if follower is not None:
             follower.stop()
         fleet.host.close()
+
+
+def _make_key(keys: Path | None, name: str, scopes: list[str] | None) -> None:
+    from adapterkit.serving.keys import SCOPES, add_key
+
+    if keys is None:
+        raise typer.BadParameter("name the file that keeps it", param_hint="--keys")
+    wrong = [scope for scope in scopes or () if scope not in SCOPES]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is none of {', '.join(SCOPES)}", param_hint="--scope")
+    typer.echo(add_key(keys, name, [scope for scope in SCOPES if scope in (scopes or ["predict"])]))
+    console.say(f"{keys} keeps its digest; this is the only time that the key is shown.")

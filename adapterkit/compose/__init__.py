@@ -75,10 +75,7 @@ def weighted(
 
 
 def average(
-    *members: str,
-    weights: Sequence[float] | None = None,
-    head: str | None = None,
-    heads: Sequence[str] | None = None,
+    *members: str, weights: Sequence[float] | None = None, head: str | None = None, heads: Sequence[str] | None = None
 ) -> Average:
     """The mean of the parameters of adapters that are built alike: bottlenecks, or LoRAs from one start.
 

@@ -47,13 +47,7 @@ def fuse(
     folders = _folders(parts)
     _check(folders)
     found = load_recipe(folders[0] if recipe is None else recipe, overrides)
-    method = {
-        "kind": "fusion",
-        "parts": folders,
-        "query_width": query_width,
-        "value": value,
-        "dropout": dropout,
-    }
+    method = {"kind": "fusion", "parts": folders, "query_width": query_width, "value": value, "dropout": dropout}
     kept = found.output if output is None else str(output)
     return load_recipe({**found.to_dict(), "method": method, "output": kept})
 

@@ -17,13 +17,7 @@ from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone, Site
 from adapterkit.compose import approximate
 from adapterkit.compose.lowrank import LowRank, concatenated, nearest_of_rank, truncated
-from adapterkit.compose.members import (
-    check_heads,
-    check_together,
-    heads_of,
-    method_state,
-    open_members,
-)
+from adapterkit.compose.members import check_heads, check_together, heads_of, method_state, open_members
 from adapterkit.compose.mountable import Find, Mountable
 from adapterkit.compose.updates import lora_of, updates_of
 from adapterkit.errors import CompositionError

@@ -19,13 +19,7 @@ _FAILURES = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, d
 
 
 def hub_rows(
-    name: str,
-    config: str | None,
-    revision: str | None,
-    split: str,
-    *,
-    streaming: bool,
-    looked_at: Sequence[Path] = (),
+    name: str, config: str | None, revision: str | None, split: str, *, streaming: bool, looked_at: Sequence[Path] = ()
 ) -> Iterator[Numbered]:
     """The records of a data set, numbered from 1; class labels come as their names.
 

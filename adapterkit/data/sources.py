@@ -84,10 +84,7 @@ def read_rows(
 
 
 def named_rows(
-    rows: Rows,
-    columns: Mapping[str, str] | None = None,
-    *,
-    needs: Mapping[str, Column] | None = None,
+    rows: Rows, columns: Mapping[str, str] | None = None, *, needs: Mapping[str, Column] | None = None
 ) -> Rows:
     """Rows in memory under canonical column names; arguments and errors as `read_rows`."""
     problems = Problems(rows.source, "Correct these rows, or leave them out.")

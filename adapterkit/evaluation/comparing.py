@@ -19,7 +19,8 @@ from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
 from adapterkit.metrics import Metric
 from adapterkit.metrics.paired import changed_sides, difference, rows_to_show, thirds
 from adapterkit.metrics.resampling import CONFIDENCE
-from adapterkit.records import ComparisonRecord, DifferenceRecord, RowsUsed, SidesRecord, SliceRecord
+from adapterkit.records import ComparisonRecord, RowsUsed
+from adapterkit.records.evaluation import SliceRecord
 from adapterkit.tasks.labels import label_name
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ POINTS: Mapping[str, float | None] = {
 """Metric -> what one point of it is, where that is not 0.01; None where it is no share."""
 MOST_VALUES = 50
 """Of a column that rows are sliced by."""
-SHOWN_ROWS = 1000
-"""Numbers of rows that changed sides, of either side, that a record holds."""
 
 
 def compare(
@@ -58,15 +57,9 @@ def compare(
     Args:
         a: the folder of the artifact to compare with.
         b: the folder of the one that is judged.
-        data: rows, as `evaluate` takes them; None takes the test rows of a's recipe.
+        data: rows, as `evaluate` takes them, and its other arguments; None takes the test rows of a's recipe.
         by: columns of the rows by whose values they are sliced, beside their label and their length.
-        backbone: a loaded backbone, or where to load it from; None takes the one that `a` names.
         other_backbone: of `b`; None takes that of `a` where it fits, else the one that `b` names.
-        columns: canonical name -> the column of the data.
-        data_root: where relative paths are looked for first.
-        batch_size: rows per forward.
-        resamples: of the paired bootstrap.
-        parts: where parts of fusions are, by name.
 
     Raises:
         ArtifactError, ContractError, BackboneError: an artifact or its backbone cannot be used.
@@ -102,12 +95,11 @@ def compare_outcomes(
     found = []
     for key in chosen:
         pair = _paired(a.only(slices[key]), b.only(slices[key]), resamples)[name]
-        record = DifferenceRecord.of(difference(*pair))
-        found.append(SliceRecord(**record.model_dump(), by=key[0], name=key[1], rows=len(slices[key])))
+        found.append(SliceRecord(by=key[0], name=key[1], rows=len(slices[key]), difference=difference(*pair)))
     sides = None
     judged_a, judged_b = a.judged(), b.judged()
     if judged_a is not None and judged_b is not None:
-        sides = SidesRecord.of(changed_sides(judged_a.right, judged_b.right), list(a.rows.numbers), SHOWN_ROWS)
+        sides = changed_sides(judged_a.right, judged_b.right, list(a.rows.numbers))
     point = POINTS.get(name, 0.01)
     return ComparisonRecord(
         made_with=package_versions(),
@@ -119,7 +111,7 @@ def compare_outcomes(
         metric=name,
         verdict=main.verdict,
         rows_for_a_point=None if point is None else rows_to_show(point, main, len(a.rows)),
-        metrics={each: DifferenceRecord.of(difference(*pair)) for each, pair in metrics.items()},
+        metrics={each: difference(*pair) for each, pair in metrics.items()},
         sides=sides,
         slices=tuple(found),
         slices_left_out=len(slices) - len(chosen),

@@ -13,7 +13,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
 from adapterkit.evaluation.pages import check_writable, write_errors, write_report
 from adapterkit.metrics import Metric, measure_calibration
-from adapterkit.records import CalibrationRecord, EvaluationRecord, MetricRecord, RowsUsed
+from adapterkit.records import EvaluationRecord, MetricRecord, RowsUsed
 
 SEED = 0
 """Of every resampling: the same rows give the same intervals."""
@@ -48,7 +48,8 @@ def evaluate(
         ArtifactError, ContractError, BackboneError: the artifact or its backbone cannot be used.
         DataError: the data cannot be read, or no row can be used.
     """
-    outcome, _ = _outcome(artifact, data, backbone, columns, reading, data_root, batch_size, parts)
+    how: Any = {"columns": columns, "reading": reading, "data_root": data_root, "parts": parts}
+    outcome, _ = answered(artifact, data, backbone=backbone, batch_size=batch_size, **how)
     return outcome.metrics(resamples=resamples, seed=SEED)
 
 
@@ -56,16 +57,11 @@ def record_evaluation(
     artifact: str | Path,
     data: Any = None,
     *,
-    backbone: Backbone | str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    reading: Mapping[str, Any] | None = None,
-    data_root: str | Path | None = None,
-    batch_size: int = 64,
     resamples: int = 1000,
-    parts: Mapping[str, str | Path] | None = None,
     report: str | Path | None = None,
     errors: str | Path | None = None,
     command: str = "",
+    **how: Any,
 ) -> EvaluationRecord:
     """All that `evaluate` finds, each label and the calibration too, as a record that names everything behind it.
 
@@ -80,9 +76,8 @@ def record_evaluation(
         OutputError: a file cannot be written there; found before rows are answered.
     """
     check_writable(*(path for path in (report, errors) if path is not None))
-    outcome, used = _outcome(artifact, data, backbone, columns, reading, data_root, batch_size, parts)
+    outcome, used = answered(artifact, data, **how)
     judged = outcome.judged()
-    measured = None if judged is None else measure_calibration(judged)
     record = EvaluationRecord(
         made_with=package_versions(),
         seed=SEED,
@@ -90,8 +85,8 @@ def record_evaluation(
         data=used,
         resamples=resamples,
         metrics={name: MetricRecord.of(m) for name, m in outcome.metrics(resamples=resamples, seed=SEED).items()},
-        labels=EvaluationRecord.of_labels(outcome.by_label()),
-        calibration=None if measured is None else CalibrationRecord.of(measured),
+        labels={label: score._asdict() for label, score in outcome.by_label().items()},
+        calibration=None if judged is None else measure_calibration(judged),
     )
     if report is not None:
         write_report(Path(report), outcome, record, f"{Path(artifact).resolve().name} on {used.source}", command)
@@ -100,16 +95,17 @@ def record_evaluation(
     return record
 
 
-def _outcome(
+def answered(
     artifact: str | Path,
     data: Any,
-    backbone: Backbone | str | Path | None,
-    columns: Mapping[str, str] | None,
-    reading: Mapping[str, Any] | None,
-    root: str | Path | None,
-    batch_size: int,
-    parts: Mapping[str, str | Path] | None,
+    *,
+    backbone: Backbone | str | Path | None = None,
+    data_root: str | Path | None = None,
+    batch_size: int = 64,
+    parts: Mapping[str, str | Path] | None = None,
+    **how: Any,
 ) -> tuple[Outcome, RowsUsed]:
+    """An artifact's answers to rows; arguments and errors as those of `evaluate`."""
     opened = open_artifact(artifact, parts=parts)
-    rows, used = rows_to_answer(opened, data, columns=columns, root=root, reading=reading)
+    rows, used = rows_to_answer(opened, data, root=data_root, **how)
     return answer_rows(opened, rows, find_backbone(opened, backbone), batch_size=batch_size), used

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adapterkit.adapted import Adapted
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows, as_rows
@@ -119,7 +120,11 @@ def answer_rows(opened: Artifact, rows: Rows, backbone: Backbone, *, batch_size:
                 for row in group
             }
             texts = [of_row[row] for row in range(len(rows))]
-        dtype = backbone.quantised or str(adapted.compute_dtype).removeprefix("torch.")
-        kept = data_settings(opened)
+        answering, kept = Answerer.of(opened.manifest, dtype_of(adapted)), data_settings(opened)
         shows = kept is None or kept.show_rows != "nowhere"
-        return Outcome(Answerer.of(opened.manifest, dtype), task, rows, encoded.features, outputs, texts, shows)
+        return Outcome(answering, task, rows, encoded.features, outputs, texts, shows)
+
+
+def dtype_of(adapted: Adapted) -> str:
+    """The number format of its products, or of narrow weights."""
+    return adapted.backbone.quantised or str(adapted.compute_dtype).removeprefix("torch.")

@@ -34,11 +34,7 @@ def parse_json(raw: bytes | bytearray, file: str) -> Any:
         value = _read_fast(text)
         if value is None:
             value = json.loads(
-                text,
-                object_pairs_hook=_unique,
-                parse_constant=_no_constant,
-                parse_float=_finite,
-                parse_int=_bounded,
+                text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
             )
             _check_depth(value)
         if "\\u" in text:  # only an escape can spell half of a surrogate pair in UTF-8

@@ -1,7 +1,7 @@
 """How far an answer can be trusted: bins of confidence against accuracy, calibration error, Brier score, likelihood.
 
-What is judged is a confidence in [0, 1] beside whether the answer was right. As plain JSON values (`to_dict`), which a
-page can draw without this module:
+What is judged is a confidence in [0, 1] beside whether the answer was right. In a record, a page draws
+it without this module:
 
     {"items": 3080, "ece": 0.031, "brier": 0.122, "nll_nats": 0.293, "confidence": 0.951, "accuracy": 0.920,
      "bins": [{"low": 0.21, "high": 0.68, "items": 206, "confidence": 0.51, "accuracy": 0.44}, …]}
@@ -14,7 +14,7 @@ A reliability diagram has a point for every bin: its mean confidence across, its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """Items of nearly one confidence.
-
-    Attributes:
-        low: their lowest confidence.
-        high: their highest.
-        items: how many.
-        confidence: its mean.
-        accuracy: the share that was right.
-    """
+    """Items of nearly one confidence, from `low` to `high`: how many, its mean, and the share that was right."""
 
     low: float
     high: float
@@ -48,15 +40,13 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence and truth of many answers, against each other.
+    """Confidence and truth of many answers (`items`), against each other.
 
     Attributes:
-        items: how many answers.
         ece: expected calibration error over `bins`.
         brier: mean squared error of the probabilities; see `Judged.squared`.
         nll_nats: mean -log p of what was right; None where the right answer has no probability.
-        confidence: its mean.
-        accuracy: the share that was right.
+        confidence, accuracy: its mean, and the share that was right.
         bins: reliability, lowest confidence first.
     """
 
@@ -67,10 +57,6 @@ class Calibration:
     confidence: float
     accuracy: float
     bins: tuple[Bin, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, bins as a list."""
-        return {**asdict(self), "bins": [asdict(one) for one in self.bins]}
 
 
 @dataclass(frozen=True)
@@ -92,12 +78,7 @@ class Judged:
 
 
 def judged(confidence: Any, right: Any, nats: Any = None) -> Judged:
-    """Answers by their confidence alone.
-
-    Args:
-        confidence: (N,) numbers from 0 to 1.
-        right: (N,) whether each was right.
-        nats: (N,) -log p of the right answers, where they have a probability.
+    """Answers by their confidence alone; each argument is (N,), as `Judged` has it.
 
     Raises:
         DataError: a confidence that is no probability, or lists of different lengths.
@@ -157,10 +138,10 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     return sum(one.items * abs(one.confidence - one.accuracy) for one in bins) / items
 
 
-def measure_calibration(found: Judged, bins: int = BINS) -> Calibration | None:
-    """How well confidence tells the truth; None where there is no answer to judge."""
+def measure_calibration(found: Judged, bins: int = BINS) -> Calibration:
+    """How well confidence tells the truth. Raises DataError where there is no answer to judge."""
     if not len(found.confidence):
-        return None
+        raise DataError("there is no answer whose confidence could be judged")
     diagram = reliability(found.confidence, found.right, bins)
     return Calibration(
         len(found.confidence),

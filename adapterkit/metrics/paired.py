@@ -15,6 +15,7 @@ from adapterkit.metrics.resampling import CONFIDENCE, Metric, Statistics
 
 Verdict = Literal["better", "worse", "no difference shown"]
 
+SHOWN_ROWS = 1000
 NORMAL_QUANTILES = 1.959964 + 0.841621
 """Of 95 % confidence on both sides and a power of 80 %."""
 
@@ -24,29 +25,24 @@ class Difference:
     """The second value less the first, on the same resamples of the same rows.
 
     Attributes:
-        first: the metric of the first.
-        second: of the second.
-        value: second - first.
+        a: the metric of the first.
+        b: of the second.
+        difference: b - a.
         low: of its 95 % paired percentile bootstrap.
-        high: of the same; both equal `value` where there is no interval.
-        standard_error: of `value`, over the resamples; 0 where there is no interval.
+        high: of the same; both equal `difference` where there is no interval.
+        standard_error: of `difference`, over the resamples; 0 where there is no interval.
         higher_is_better: of the metric.
+        verdict: what the interval says of the second.
     """
 
-    first: float
-    second: float
-    value: float
+    a: float
+    b: float
+    difference: float
     low: float
     high: float
     standard_error: float
     higher_is_better: bool
-
-    @property
-    def verdict(self) -> Verdict:
-        """What the interval says of the second."""
-        if not (self.low > 0 or self.high < 0):
-            return "no difference shown"
-        return "better" if (self.low > 0) == self.higher_is_better else "worse"
+    verdict: Verdict
 
 
 def difference(first: Metric, second: Metric) -> Difference:
@@ -61,7 +57,15 @@ def difference(first: Metric, second: Metric) -> Difference:
             tail = (1 - CONFIDENCE) / 2 * 100
             low, high = map(float, np.percentile(defined_R, [tail, 100 - tail]))
             error = float(defined_R.std(ddof=1))
-    return Difference(first.value, second.value, value, low, high, error, first.higher_is_better)
+    better = first.higher_is_better
+    return Difference(first.value, second.value, value, low, high, error, better, verdict_of(low, high, better))
+
+
+def verdict_of(low: float, high: float, higher_is_better: bool = True) -> Verdict:
+    """What the interval of a difference says of the second."""
+    if not (low > 0 or high < 0):
+        return "no difference shown"
+    return "better" if (low > 0) == higher_is_better else "worse"
 
 
 def rows_to_show(point: float, found: Difference, rows: int) -> int | None:
@@ -79,22 +83,29 @@ class ChangedSides:
     """Rows that one of two answered right and the other wrong.
 
     Attributes:
-        gained: places of the rows that the second alone answered right.
-        lost: of those that the first alone did.
+        gained: how many the second alone answered right.
+        lost: how many the first alone did.
         p_value: of McNemar's exact test: how often chance alone, with either side as likely, splits the rows that
             changed at least so unevenly. 1 where none changed.
+        gained_rows: numbers of the first 1,000 of them.
+        lost_rows: of those.
     """
 
-    gained: tuple[int, ...]
-    lost: tuple[int, ...]
+    gained: int
+    lost: int
     p_value: float
+    gained_rows: tuple[int, ...]
+    lost_rows: tuple[int, ...]
 
 
-def changed_sides(first_right: Statistics, second_right: Statistics) -> ChangedSides:
-    """Compare (N,) rights row by row (McNemar 1947, exact: a binomial with p = 1/2)."""
-    gained = np.flatnonzero((first_right == 0) & (second_right == 1))
-    lost = np.flatnonzero((first_right == 1) & (second_right == 0))
-    return ChangedSides(tuple(gained.tolist()), tuple(lost.tolist()), _two_sided(len(gained), len(lost)))
+def changed_sides(first_right: Statistics, second_right: Statistics, numbers: Sequence[int]) -> ChangedSides:
+    """Compare (N,) rights row by row (McNemar 1947, exact: a binomial with p = 1/2), rows having numbers."""
+    gained, lost = (
+        [number for number, changed in zip(numbers, before - after, strict=True) if changed < 0]
+        for before, after in ((first_right, second_right), (second_right, first_right))
+    )
+    p_value = _two_sided(len(gained), len(lost))
+    return ChangedSides(len(gained), len(lost), p_value, tuple(gained[:SHOWN_ROWS]), tuple(lost[:SHOWN_ROWS]))
 
 
 def _two_sided(gained: int, lost: int) -> float:

@@ -86,12 +86,7 @@ def bootstrap(
 
 
 def bootstrap_weighted(
-    rows: int,
-    formulas: Mapping[str, Formula],
-    directions: Mapping[str, bool],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+    rows: int, formulas: Mapping[str, Formula], directions: Mapping[str, bool], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Metric]:
     """As `bootstrap`, for metrics that are no function of sums (rank correlation).
 

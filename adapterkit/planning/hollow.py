@@ -156,9 +156,7 @@ def _stand_in(causal: bool) -> Any:
     core.pre_tokenizer = pieces
     ends = "" if causal else " </s>"
     core.post_processor = processors.TemplateProcessing(
-        single=f"<s> $A{ends}",
-        pair=f"<s> $A{ends} $B{ends}",
-        special_tokens=[("<s>", 1), ("</s>", 2)],
+        single=f"<s> $A{ends}", pair=f"<s> $A{ends} $B{ends}", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,

@@ -91,10 +91,7 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
     },
     "seq2seq-lm": {
         "source": Column(
-            True,
-            "the text to read",
-            ("input", "document", "article", "text", "question"),
-            instead=("instruction",),
+            True, "the text to read", ("input", "document", "article", "text", "question"), instead=("instruction",)
         ),
         "target": Column(True, "the text to write", ("output", "summary", "highlights", "answer", "label"), True),
         "instruction": Column(False, "what is to be done with the source, in the Alpaca format: it stands before it"),

@@ -67,11 +67,7 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType(
             token_by_token=True,
         ),
         "multiple-choice": KindFacts(
-            "AutoModelForMultipleChoice",
-            "MODEL_FOR_MULTIPLE_CHOICE_MAPPING",
-            None,
-            "multiple-choice",
-            pooled=True,
+            "AutoModelForMultipleChoice", "MODEL_FOR_MULTIPLE_CHOICE_MAPPING", None, "multiple-choice", pooled=True
         ),
         "masked-lm": KindFacts(
             "AutoModelForMaskedLM",
@@ -110,6 +106,7 @@ BELONGS: Mapping[str, tuple[Kind, ...]] = {
     "problem": ("text-classification",),
     "tags": ("token-classification",),
     "right_choice": ("multiple-choice",),
+    "abstain": ("text-classification", "token-classification", "question-answering", "multiple-choice"),
     "stride_tokens": ("question-answering",),
     "max_answer_tokens": ("question-answering",),
     "unanswerable": ("question-answering",),

@@ -269,13 +269,7 @@ class NoMethod(MethodSettings):
 METHOD_SETTINGS: SettingsTable[MethodSettings] = SettingsTable(
     "method",
     MethodSettings,
-    {
-        "lora": LoraMethod,
-        "bottleneck": BottleneckMethod,
-        "ia3": Ia3Method,
-        "fusion": FusionMethod,
-        "none": NoMethod,
-    },
+    {"lora": LoraMethod, "bottleneck": BottleneckMethod, "ia3": Ia3Method, "fusion": FusionMethod, "none": NoMethod},
 )
 """Kind -> settings: adapterkit's own, and those of installed packages."""
 

@@ -18,6 +18,15 @@ UNWRITTEN: Mapping[str, Any] = {"begin_token": "always"}
 """Settings that artifacts of earlier versions do not hold -> what those were trained with."""
 
 
+class Abstaining(Settings):
+    """When an answer is withheld: where its confidence is too low for the risk."""
+
+    risk: Annotated[float, Field(gt=0, lt=1)]
+    """Share of wrong answers that is allowed among those that are given. Lower: fewer answers, more of them right."""
+    certainty: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """How sure the promise is, over the validation rows that the threshold is chosen on. Higher: fewer answers."""
+
+
 class TaskSettings(Settings):
     """What is learned: the kind, its labels, and the settings that belong to that kind only."""
 
@@ -36,6 +45,9 @@ class TaskSettings(Settings):
     right_choice: Literal["auto", "from-0", "from-1", "letter", "text", "name"] = "auto"
     """How a label names the right choice: its position counted from 0 or from 1, its letter, its text, or its name
     beside the choices. auto: the one way in which all labels can be read."""
+    abstain: Abstaining | None = None
+    """Withhold answers so that those that are given are wrong at most so often: {risk: 0.05}. The threshold is chosen
+    on validation rows. null: every answer is given."""
     metric: Annotated[str, Field(min_length=1)] | None = None
     """The validation metric that picks the best checkpoint. null: the kind's main metric."""
     max_tokens: Annotated[int, Field(ge=2)] | None = None

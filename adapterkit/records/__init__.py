@@ -1,31 +1,19 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
-from adapterkit.records.comparison import ComparisonRecord, DifferenceRecord, SidesRecord, SliceRecord
-from adapterkit.records.evaluation import CalibrationRecord, EvaluationRecord, MetricRecord
-from adapterkit.records.probe import LayerRecord, ProbeRecord, RepresentationRecord
-from adapterkit.records.record import Answerer, Record, RowsUsed, read_record
-from adapterkit.records.schema import RECORDS, record_schema
-from adapterkit.records.transfer import NearestRecord, StartRecord, StartsRecord, TransferRecord
-
-__all__ = [
-    "RECORDS",
-    "Answerer",
-    "CalibrationRecord",
-    "ComparisonRecord",
-    "DifferenceRecord",
-    "EvaluationRecord",
-    "LayerRecord",
-    "MetricRecord",
-    "NearestRecord",
-    "ProbeRecord",
-    "Record",
-    "RepresentationRecord",
-    "RowsUsed",
-    "SidesRecord",
-    "SliceRecord",
-    "StartRecord",
-    "StartsRecord",
-    "TransferRecord",
-    "read_record",
-    "record_schema",
-]
+from adapterkit.records.evaluation import CalibratingRecord as CalibratingRecord
+from adapterkit.records.evaluation import ComparisonRecord as ComparisonRecord
+from adapterkit.records.evaluation import EvaluationRecord as EvaluationRecord
+from adapterkit.records.evaluation import MetricRecord as MetricRecord
+from adapterkit.records.probe import LayerRecord as LayerRecord
+from adapterkit.records.probe import ProbeRecord as ProbeRecord
+from adapterkit.records.probe import RepresentationRecord as RepresentationRecord
+from adapterkit.records.record import Answerer as Answerer
+from adapterkit.records.record import Record as Record
+from adapterkit.records.record import RowsUsed as RowsUsed
+from adapterkit.records.record import read_record as read_record
+from adapterkit.records.schema import RECORDS as RECORDS
+from adapterkit.records.schema import record_schema as record_schema
+from adapterkit.records.transfer import NearestRecord as NearestRecord
+from adapterkit.records.transfer import StartRecord as StartRecord
+from adapterkit.records.transfer import StartsRecord as StartsRecord
+from adapterkit.records.transfer import TransferRecord as TransferRecord

@@ -1,4 +1,4 @@
-"""An artifact on rows: its metrics, each label by itself, and how far its confidence can be trusted."""
+"""What each verb that judges artifacts found."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from adapterkit.metrics import LabelScore, Metric
-from adapterkit.metrics.calibration import Calibration
+from adapterkit.metrics import Calibration, Metric
+from adapterkit.metrics.abstaining import Threshold
+from adapterkit.metrics.paired import ChangedSides, Difference, Verdict
 from adapterkit.records.record import Answerer, Number, Record, RowsUsed, Values
 
 
 class MetricRecord(Values):
-    """A metric with its 95 % interval, null where it is not defined.
-
-    Attributes:
-        how: it was measured, where that follows from the rows; "" for the usual way.
-    """
+    """A metric with its 95 % interval, null where it is not defined; see `metrics.Metric`."""
 
     value: Number
     low: Number
@@ -27,49 +24,7 @@ class MetricRecord(Values):
     @classmethod
     def of(cls, metric: Metric) -> Self:
         """From a metric."""
-        return cls(
-            value=metric.value,
-            low=metric.low,
-            high=metric.high,
-            higher_is_better=metric.higher_is_better,
-            how=metric.how,
-        )
-
-
-class BinRecord(Values):
-    """A point of the reliability diagram; see `metrics.calibration.Bin`."""
-
-    low: float
-    high: float
-    items: int
-    confidence: float
-    accuracy: float
-
-
-class CalibrationRecord(Values):
-    """Confidence against truth; see `metrics.calibration.Calibration`."""
-
-    items: int
-    ece: float
-    brier: float
-    nll_nats: Number
-    confidence: float
-    accuracy: float
-    bins: tuple[BinRecord, ...]
-
-    @classmethod
-    def of(cls, found: Calibration) -> Self:
-        """From what was computed."""
-        return cls.model_validate(found.to_dict())
-
-
-class LabelRecord(Values):
-    """How well one label is answered; see `metrics.LabelScore`."""
-
-    precision: float
-    recall: float
-    f1: float
-    items: int
+        return cls(**metric.to_dict())
 
 
 class EvaluationRecord(Record):
@@ -80,7 +35,7 @@ class EvaluationRecord(Record):
         data: on what.
         resamples: of the bootstrap behind the intervals.
         metrics: the main one first.
-        labels: each label, or type of entity, by itself; {} without labels.
+        labels: each label, or type of entity, by itself; see `metrics.LabelScore`.
         calibration: of `confidence`; null where answers have none.
     """
 
@@ -89,10 +44,76 @@ class EvaluationRecord(Record):
     data: RowsUsed
     resamples: int
     metrics: dict[str, MetricRecord]
-    labels: dict[str, LabelRecord]
-    calibration: CalibrationRecord | None
+    labels: dict[str, dict[str, int | float]]
+    calibration: Calibration | None
 
-    @staticmethod
-    def of_labels(found: dict[str, LabelScore]) -> dict[str, LabelRecord]:
-        """From what was computed."""
-        return {label: LabelRecord.model_validate(score._asdict()) for label, score in found.items()}
+
+class SliceRecord(Values):
+    """The main metric on some of the rows.
+
+    Attributes:
+        by: what they have in common: "label", "length", or a column.
+        name: the label, the range of lengths, or the column's value.
+        rows: how many.
+        difference: b - a.
+    """
+
+    by: str
+    name: str
+    rows: int
+    difference: Difference
+
+
+class ComparisonRecord(Record):
+    """`adapterkit compare A B --json`.
+
+    Attributes:
+        a: the one to compare with.
+        b: the one that is judged.
+        data: the rows that both can use.
+        resamples: of the bootstrap behind the intervals.
+        metric: the main one, which decides.
+        verdict: what its interval says of b.
+        rows_for_a_point: rows on which a true difference of 0.01 would be shown; null where none is seen, or where the
+            metric is no share.
+        metrics: every metric's difference.
+        sides: null where an answer is neither right nor wrong.
+        slices: of the main metric.
+        slices_left_out: those with too few rows, or beyond the largest ones.
+        false_alarms: how many intervals of slices miss 0 by chance alone, on average, where a and b do not differ.
+    """
+
+    form: Literal["adapterkit.comparison/1"] = Field("adapterkit.comparison/1", alias="schema")
+    a: Answerer
+    b: Answerer
+    data: RowsUsed
+    resamples: int
+    metric: str
+    verdict: Verdict
+    rows_for_a_point: int | None
+    metrics: dict[str, Difference]
+    sides: ChangedSides | None
+    slices: tuple[SliceRecord, ...]
+    slices_left_out: int
+    false_alarms: float
+
+
+class CalibratingRecord(Record):
+    """`adapterkit calibrate --json`.
+
+    Attributes:
+        answering: the new version; its parent is what was calibrated.
+        data: the rows that decided.
+        temperature: what logits are divided by.
+        before: confidence against truth, of the parent; on the rows that chose the threshold, where there is one.
+        after: of the new version, on the same rows.
+        threshold: null where every answer is given.
+    """
+
+    form: Literal["adapterkit.calibrating/1"] = Field("adapterkit.calibrating/1", alias="schema")
+    answering: Answerer
+    data: RowsUsed
+    temperature: float
+    before: Calibration
+    after: Calibration
+    threshold: Threshold | None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adapterkit.errors import DataError
-from adapterkit.manifest import Manifest, parse_object
+from adapterkit.manifest import Manifest, parse_object, validation_problems
 
 MAX_RECORD_BYTES = 32 * 2**20
 
@@ -54,17 +54,9 @@ class Answerer(Values):
     @classmethod
     def of(cls, manifest: Manifest, dtype: str) -> Self:
         """From what an artifact says of itself, and the format it was run in."""
-        backbone = manifest.backbone
-        return cls(
-            sha256=manifest.sha256,
-            kind=manifest.kind,
-            version=manifest.version,
-            parent=manifest.parent,
-            backbone=backbone.name,
-            revision=backbone.revision,
-            fingerprint=backbone.fingerprint,
-            dtype=dtype,
-        )
+        own = {name: getattr(manifest, name) for name in ("sha256", "kind", "version", "parent")}
+        under = {name: getattr(manifest.backbone, name) for name in ("revision", "fingerprint")}
+        return cls(**own, **under, backbone=manifest.backbone.name, dtype=dtype)
 
 
 class RowsUsed(Values):
@@ -113,13 +105,8 @@ def read_record(kind: type[Kind], source: str | Path) -> Kind:
     path = Path(source)
     try:
         with path.open("rb") as opened:
-            raw = opened.read(MAX_RECORD_BYTES + 1)
+            return kind.model_validate(parse_object(opened.read(MAX_RECORD_BYTES), path.name))
     except OSError as error:
         raise DataError(f"{path} cannot be read", [str(error.strerror)]) from error
-    if len(raw) > MAX_RECORD_BYTES:
-        raise DataError(f"{path} is too large for a record", [f"expected at most {MAX_RECORD_BYTES:,} bytes"])
-    try:
-        return kind.model_validate(parse_object(raw, path.name))
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise DataError(f"{path} is no {kind.__name__}", problems[:20]) from error
+        raise DataError(f"{path} is no {kind.__name__}", validation_problems(error, path.name)) from error

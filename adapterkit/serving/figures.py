@@ -53,8 +53,8 @@ class Figures:
             return
         whose = (done.receipt.task, done.receipt.version, done.receipt.arm)
         self._answers.labels(*whose).inc()
-        if isinstance(done.answer, dict) and isinstance(done.answer.get("score"), float):
-            self._confidence.labels(*whose).observe(done.answer["score"])
+        if isinstance(done.answer, dict) and isinstance(done.answer.get("confidence"), float):
+            self._confidence.labels(*whose).observe(done.answer["confidence"])
 
     def feedback(self, task: str, version: str, right: bool) -> None:
         """Count what a client said of an answer; of versions that are routed alone, so that labels stay few."""

@@ -64,8 +64,7 @@ class Service:
         """One answer as JSON."""
         if done.error is not None or done.receipt is None:
             return {"error": error_facts(done.error) if done.error else {"code": "internal", "message": "no receipt"}}
-        score = done.answer.get("score") if isinstance(done.answer, Mapping) else None
-        confidence = score if isinstance(score, float) else None
+        confidence = done.answer.get("confidence") if isinstance(done.answer, Mapping) else None
         return {"answer": done.answer, "confidence": confidence, "receipt": done.receipt.as_json()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from adapterkit.data import as_rows
@@ -35,7 +36,7 @@ def look_at(
     return {
         "rows": len(rows),
         "labels": {label: score._asdict() for label, score in scores.items()},
-        "calibration": None if measured is None else measured.to_dict(),
+        "calibration": None if measured is None else asdict(measured),
         "confused": [[right, given, count] for (right, given), count in Counter(faults.confused).items()],
         "groups": {"by": faults.by, "measure": faults.measure, "rows": list(map(list, faults.groups))}
         if faults.groups

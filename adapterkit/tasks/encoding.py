@@ -88,11 +88,7 @@ def _call(vocabulary: Vocabulary, texts: Sequence[str], pairs: Sequence[str] | N
         return []
     cut: dict[str, Any] = {"truncation": False} if limit is None else {"truncation": True, "max_length": limit}
     batch = vocabulary.read(
-        list(texts),
-        None if pairs is None else list(pairs),
-        padding=False,
-        return_attention_mask=True,
-        **cut,
+        list(texts), None if pairs is None else list(pairs), padding=False, return_attention_mask=True, **cut
     )
     return [{name: list(values[place]) for name, values in batch.items()} for place in range(len(texts))]
 

@@ -82,10 +82,7 @@ def _joined(vocabulary: Vocabulary, text: str, size: int, overlap: int) -> list[
     start = 0
     while True:
         batch = vocabulary.read(
-            text[start : start + size],
-            add_special_tokens=False,
-            truncation=False,
-            return_offsets_mapping=True,
+            text[start : start + size], add_special_tokens=False, truncation=False, return_offsets_mapping=True
         )
         spans = [
             (token, start + first, start + stop)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -139,6 +140,9 @@ class MultiLabel(TextProblem):
         probabilities = dict(zip(self.labels, values, strict=True))
         chosen = [label for label, probability in probabilities.items() if probability >= THRESHOLD]
         return {"labels": chosen, "probabilities": probabilities}
+
+    def confidence(self, values: Sequence[float]) -> float:
+        return math.prod(max(value, 1 - value) for value in values)
 
     def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
         return multi_label_scores(self.labels, read, predicted_NC >= THRESHOLD)

@@ -28,6 +28,7 @@ from adapterkit.tasks.checked_rows import (
     string_problem,
     text_problem,
 )
+from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
@@ -61,7 +62,7 @@ from adapterkit.tasks.values import (
 
 
 @dataclass(frozen=True)
-class MultipleChoice(UnlabelledTask):
+class MultipleChoice(ConfidentTask, UnlabelledTask):
     """The right one of a row's choices.
 
     Attributes:
@@ -189,21 +190,20 @@ class MultipleChoice(UnlabelledTask):
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature (K,): the probability of each of its own choices."""
-        share_BK = logits.detach().float().masked_fill(~_there(batch, logits), -torch.inf).softmax(dim=-1).cpu().numpy()
+        share_BK = self.tempered(logits).masked_fill(~_there(batch, logits), -torch.inf).softmax(dim=-1).cpu().numpy()
         return [share_BK[row, : len(feature.inputs["input_ids"])] for row, feature in enumerate(batch.features)]
 
     def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         answers = []
         for row, output in zip(rows, outputs, strict=True):
             best = int(np.argmax(output))
-            answers.append(
-                {
-                    "choice": best,
-                    "text": (choices_of(row) or [])[best],
-                    "score": float(output[best]),
-                    "probabilities": [float(share) for share in output],
-                }
-            )
+            answer = {
+                "choice": best,
+                "text": (choices_of(row) or [])[best],
+                "score": float(output[best]),
+                "probabilities": [float(share) for share in output],
+            }
+            answers.append(self.trusted(answer, float(output[best])))
         return answers
 
     def score(

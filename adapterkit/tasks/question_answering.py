@@ -19,9 +19,10 @@ from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
 from adapterkit.tasks.checked_rows import by_row, listed, places_of, text_problem, usable_indices
+from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import longest, needs_fast
 from adapterkit.tasks.losses import cross_entropy
-from adapterkit.tasks.protocol import Task, reject_class_weights, reject_label_smoothing
+from adapterkit.tasks.protocol import reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.question_windows import encode_windows
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
@@ -34,7 +35,7 @@ CANDIDATES = 20
 
 
 @dataclass(frozen=True)
-class QuestionAnswering(Task):
+class QuestionAnswering(ConfidentTask):
     """Answer spans.
 
     Attributes:
@@ -140,7 +141,8 @@ class QuestionAnswering(Task):
         answers = []
         for index, positions in enumerate(by_row(features, len(rows))):
             null, spans = _merged([features[at] for at in positions], [outputs[at] for at in positions])
-            answers.append(self._answer(rows[index]["context"], null, spans))
+            answer = self._answer(rows[index]["context"], null, spans)
+            answers.append(self.trusted(answer, min(1.0, answer["probability"])))
         return answers
 
     def score(
@@ -167,7 +169,7 @@ class QuestionAnswering(Task):
             any(exact_match(answer["answer"], gold) for gold in accepted)
             for answer, accepted in zip(answers, _accepted(rows), strict=True)
         ]
-        return judged([min(1.0, answer["probability"]) for answer in answers], right)
+        return judged([answer["confidence"] for answer in answers], right)
 
     def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
         found: dict[str, list[float]] = {}
@@ -179,16 +181,17 @@ class QuestionAnswering(Task):
         return Faults((), "question word", "F1", groups)
 
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> QuestionAnswering:
-        """The task with the threshold that gives the best F1 on these rows."""
+        """The task with the threshold that gives the best F1 on these rows, and with that of its confidence."""
         if not self.unanswerable:
-            return self
+            return super().calibrated(rows, features, outputs)
         always = replace(self, unanswerable=False).predictions(rows, features, outputs)
         gaps, gains, empties = [], [], []
         for golds, answer in zip(_accepted(rows), always, strict=True):
             gaps.append(answer["null_score"] - answer["score"])
             gains.append(max(f1(answer["answer"], gold) for gold in golds))
             empties.append(float(golds == [""]))
-        return replace(self, threshold=best_threshold(gaps, gains, empties))
+        chosen = replace(self, threshold=best_threshold(gaps, gains, empties))
+        return super(QuestionAnswering, chosen).calibrated(rows, features, outputs)
 
     def _answer(self, context: str, null: float, spans: Sequence[tuple[float, int, int]]) -> dict[str, Any]:
         if not spans:
@@ -197,7 +200,7 @@ class QuestionAnswering(Task):
                 "candidates": [],
             }  # fmt: skip
         scores = np.array([score for score, _, _ in spans] + ([null] if self.unanswerable else []))
-        weights = np.exp(scores - scores.max())
+        weights = np.exp((scores - scores.max()) / self.temperature)
         shares = (weights / weights.sum()).tolist()
         candidates = [
             {"answer": context[start:stop], "start": start, "stop": stop, "score": score, "probability": share}

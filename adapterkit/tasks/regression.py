@@ -14,9 +14,7 @@ from adapterkit.errors import DataError
 from adapterkit.metrics import Metric
 from adapterkit.metrics import classification as scores
 from adapterkit.tasks.checked_rows import listed
-from adapterkit.tasks.labels import (
-    number,
-)
+from adapterkit.tasks.labels import number
 from adapterkit.tasks.losses import squared_error
 from adapterkit.tasks.text_problem import TextProblem, items_of
 from adapterkit.tasks.values import Faults, Loss

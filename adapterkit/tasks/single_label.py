@@ -103,6 +103,9 @@ class SingleLabel(TextProblem):
         probabilities = dict(zip(self.labels, values, strict=True))
         return {"label": self.labels[best], "score": values[best], "probabilities": probabilities}
 
+    def confidence(self, values: Sequence[float]) -> float:
+        return max(values)
+
     def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
         return single_label_scores(self.labels, read, predicted_NC.argmax(axis=1))
 

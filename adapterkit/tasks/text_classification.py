@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.errors import DataError
+from adapterkit.errors import DataError, RecipeError
 from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.columns import COLUMNS, Column
@@ -28,9 +28,10 @@ from adapterkit.tasks.checked_rows import (
     text_problem,
     usable_indices,
 )
+from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest
 from adapterkit.tasks.labels import split_cell
-from adapterkit.tasks.protocol import Task, reject_class_weights, reject_label_smoothing
+from adapterkit.tasks.protocol import reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.text_problem import NAMES, TextProblem
 from adapterkit.tasks.text_problems import PROBLEMS, detect
@@ -38,7 +39,7 @@ from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, L
 
 
 @dataclass(frozen=True)
-class TextClassification(Task):
+class TextClassification(ConfidentTask):
     """Labels or numbers for whole texts.
 
     Attributes:
@@ -66,6 +67,10 @@ class TextClassification(Task):
         places = [every[index] for index in usable]
         asked = PROBLEMS.get(settings.problem) or detect(values, places, settings.labels)
         problem = asked.learned(values, places, settings.labels)
+        if problem.name == "regression" and settings.abstain is not None:
+            raise RecipeError(
+                "numbers have no confidence to abstain by", ["task.abstain: found a risk, expected null (regression)"]
+            )
         return cls(settings, problem.labels, problem.name, problem.targets, problem.form)
 
     @classmethod
@@ -82,7 +87,9 @@ class TextClassification(Task):
     def inconsistencies(self) -> list[str]:
         if self.problem not in PROBLEMS:
             return [f"problem: found {self.problem!r:.40}, expected one of {', '.join(PROBLEMS)}"]
-        return super().inconsistencies() + self._problem.inconsistencies()
+        calibrated = self.problem == "regression" and self.temperature != 1
+        numbers = [f"temperature: found {self.temperature}, expected 1 (regression)"] if calibrated else []
+        return super().inconsistencies() + self._problem.inconsistencies() + numbers
 
     @cached_property
     def _problem(self) -> TextProblem:
@@ -146,10 +153,15 @@ class TextClassification(Task):
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature (C,): probabilities, or the predicted numbers."""
-        return list(self._problem.probabilities(logits.detach().float()).cpu().numpy())
+        return list(self._problem.probabilities(self.tempered(logits)).cpu().numpy())
 
     def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
-        return [self._problem.answer([float(value) for value in output]) for output in outputs]
+        answers = []
+        for output in outputs:
+            values = [float(value) for value in output]
+            answer, confidence = self._problem.answer(values), self._problem.confidence(values)
+            answers.append(answer if confidence is None else self.trusted(answer, confidence))
+        return answers
 
     def score(
         self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0

@@ -102,6 +102,10 @@ class TextProblem(ABC):
         """Probabilities, or the predicted numbers."""
         return logits_BC
 
+    def confidence(self, values: Sequence[float]) -> float | None:
+        """The probability of the answer as a whole; None where it has none."""
+        return None
+
     @abstractmethod
     def answer(self, values: Sequence[float]) -> dict[str, Any]:
         """The JSON-able answer of a row from what `probabilities` gives."""

@@ -23,10 +23,10 @@ from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, entit
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, listed, places_of, usable_indices
+from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import longest, needs_fast, surrounded, surroundings
 from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
-from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.sub_tokens import first_tokens
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
@@ -68,7 +68,7 @@ class Tagged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TokenClassification(Task):
+class TokenClassification(ConfidentTask):
     """Tags for words.
 
     Attributes:
@@ -201,7 +201,7 @@ class TokenClassification(Task):
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature: `Tagged` for the words of the window that no other window answers for."""
-        logits_BTC = logits.detach().float()
+        logits_BTC = self.tempered(logits)
         top = logits_BTC.softmax(dim=-1).max(dim=-1)
         loss_B, labelled_B = _losses(logits_BTC, batch.labels)
         score_BT, class_BT = top.values.cpu().numpy(), top.indices.cpu().numpy()
@@ -221,7 +221,7 @@ class TokenClassification(Task):
                     {"type": kind, "text": " ".join(words[start:stop]), "start": start, "stop": stop}
                     for kind, start, stop in entities(tags)
                 ]
-            answers.append(answer)
+            answers.append(self.trusted(answer, _confidence(scores)))
         return answers
 
     def score(

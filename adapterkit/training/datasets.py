@@ -108,6 +108,11 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
         found = {split: rows.sample(data.limit, seed) for split, rows in found.items()}
     checked = {split: task.check_rows(rows, "train" if split == "train" else "score") for split, rows in found.items()}
     usable = {split: as_rows(check.rows) for split, check in checked.items()}
+    if recipe.task.abstain is not None and data.validation is None:
+        raise RecipeError(
+            "task.abstain needs validation rows, on which its threshold is chosen",
+            ["data.validation: found null, expected a file or a share of the training rows"],
+        )
     notes += [unusable_note(split, found[split], check.problems) for split, check in checked.items() if check.problems]
     if stream is None:
         sample = usable["train"]

@@ -56,7 +56,9 @@ def test_what_changed_is_what_the_answers_say(pair: Any) -> None:
         if each.by != "length":
             inside = [place for place, row in enumerate(rows) if row[each.by] == each.name]
             assert each.rows == len(inside)
-            assert each.difference == pytest.approx(sum(after[at] - before[at] for at in inside) / len(inside))
+            assert each.difference.difference == pytest.approx(
+                sum(after[at] - before[at] for at in inside) / len(inside)
+            )
     assert {(each.by, each.name) for each in found.slices if each.by != "length"} == {
         ("label", "bad"), ("label", "good"), ("source", "chat"), ("source", "mail"),
     }  # fmt: skip

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -20,13 +21,12 @@ from adapterkit.metrics.calibration import (
 def test_two_bins_by_hand() -> None:
     # Below: 0.2 and 0.4, none right: gap 0.3. Above: 0.6 and 1.0, both right: gap 0.2. Mean 0.25.
     found = measure_calibration(judged([1.0, 0.2, 0.6, 0.4], [True, False, True, False]), bins=2)
-    assert found is not None
     assert [(one.low, one.high, one.items, one.accuracy) for one in found.bins] == [(0.2, 0.4, 2, 0), (0.6, 1, 2, 1)]
     assert [one.confidence for one in found.bins] == pytest.approx([0.3, 0.8])
     assert found.ece == pytest.approx(0.25)
     assert found.brier == pytest.approx((0.04 + 0.16 + 0.16 + 0) / 4)
     assert (found.accuracy, found.nll_nats) == (0.5, None)
-    assert found.to_dict()["bins"][1] == {
+    assert asdict(found)["bins"][1] == {
         "low": 0.6,
         "high": 1.0,
         "items": 2,
@@ -46,7 +46,6 @@ def test_bins_and_scores_are_scikit_learn_s(seed: int) -> None:
     assert [one.confidence for one in bins] == pytest.approx(confidence)
     assert expected_calibration_error(bins) == pytest.approx(np.abs(accuracy - confidence).mean())
     found = measure_calibration(judged(confidence_N.tolist(), right_N.tolist()))
-    assert found is not None
     assert found.brier == pytest.approx(sklearn.metrics.brier_score_loss(right_N, confidence_N))
 
 
@@ -55,7 +54,6 @@ def test_scores_over_classes_are_scikit_learn_s(seed: int) -> None:
     chance = np.random.default_rng(seed)
     probability_NC, gold = chance.dirichlet(np.ones(4), 60), chance.integers(0, 4, 60)
     found = measure_calibration(judged_classes(probability_NC, gold.tolist()))
-    assert found is not None
     whole = sklearn.metrics.brier_score_loss(gold, probability_NC, scale_by_half=False, labels=range(4))
     assert found.brier == pytest.approx(whole)
     assert found.nll_nats == pytest.approx(sklearn.metrics.log_loss(gold, probability_NC, labels=range(4)))
@@ -69,13 +67,11 @@ def test_the_order_of_answers_plays_no_part_and_one_confidence_is_one_bin() -> N
     assert bins == reliability(confidence[shuffled], right[shuffled], 5)
     assert [(one.items, one.confidence, one.accuracy) for one in bins] == [(6, 0.5, 0.5), (4, 0.9, 0.75)]
     constant = measure_calibration(judged([0.25] * 8, [True, False] * 4))
-    assert constant is not None
     assert (len(constant.bins), constant.ece) == (1, 0.25)
 
 
 def test_a_right_answer_without_a_probability_costs_what_a_double_can_hold() -> None:
     found = measure_calibration(judged_classes([[1.0, 0.0]], [1]))
-    assert found is not None
     assert found.nll_nats == pytest.approx(52 * math.log(2))
     assert (found.ece, found.brier) == (1.0, 2.0)
 
@@ -90,7 +86,7 @@ def test_what_is_no_probability_is_refused(wrong: float) -> None:
 
 def test_one_answer_has_a_calibration_and_none_has_none() -> None:
     one = measure_calibration(judged([0.75], [True]))
-    assert one is not None
     assert (one.items, one.ece, len(one.bins)) == (1, 0.25, 1)
-    assert measure_calibration(judged([], [])) is None
+    with pytest.raises(DataError, match="no answer"):
+        measure_calibration(judged([], []))
     assert math.isnan(expected_calibration_error(()))

@@ -8,7 +8,7 @@ from scipy import stats
 
 from adapterkit.metrics import Metric
 from adapterkit.metrics import classification as scores
-from adapterkit.metrics.paired import Difference, changed_sides, difference, rows_to_show, thirds
+from adapterkit.metrics.paired import Difference, changed_sides, difference, rows_to_show, thirds, verdict_of
 
 
 def of_shares(right_N: np.ndarray, resamples: int = 4000) -> Metric:
@@ -38,15 +38,11 @@ def test_the_interval_is_that_of_scipy_s_paired_bootstrap(seed: int) -> None:
 def test_mcnemar_is_scipy_s_exact_binomial(gained: int, lost: int) -> None:
     a = np.concatenate([np.zeros(gained), np.ones(lost), np.ones(5), np.zeros(5)])
     b = np.concatenate([np.ones(gained), np.zeros(lost), np.ones(5), np.zeros(5)])
-    found = changed_sides(a, b)
-    assert (len(found.gained), len(found.lost)) == (gained, lost)
-    assert found.gained == tuple(range(gained))
+    found = changed_sides(a, b, range(len(a)))
+    assert (found.gained, found.lost) == (gained, lost)
+    assert found.gained_rows == tuple(range(gained))[:1000]
     expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     assert found.p_value == pytest.approx(expected)
-
-
-def verdict_of(low: float, high: float, higher_is_better: bool = True) -> str:
-    return Difference(0.5, 0.5, (low + high) / 2, low, high, 0.01, higher_is_better).verdict
 
 
 def test_the_verdict_follows_the_interval() -> None:
@@ -59,18 +55,18 @@ def test_the_verdict_follows_the_interval() -> None:
 def test_rows_for_a_point_show_it_in_four_cases_of_five() -> None:
     # 10 % of rows change sides: variance of a row's difference is 0.1 - 0.01².
     error = np.sqrt((0.1 - 0.01**2) / 500)
-    needed = rows_to_show(0.01, Difference(0.5, 0.5, 0, 0, 0, float(error), True), 500)
+    needed = rows_to_show(0.01, Difference(0.5, 0.5, 0, 0, 0, float(error), True, "worse"), 500)
     assert needed == 7842  # (1.959964 + 0.841621)² × 0.0999 / 0.01² = 7,841.2
     chance = np.random.default_rng(0)
     gained, lost = chance.multinomial(needed, [0.055, 0.045, 0.9], 4000).T[:2]
     shown = (gained - lost) / np.sqrt(gained + lost) > 1.96
     assert shown.mean() == pytest.approx(0.8, abs=0.02)
-    assert rows_to_show(0.01, Difference(0.5, 0.5, 0, 0, 0, 0.0, True), 500) is None
+    assert rows_to_show(0.01, Difference(0.5, 0.5, 0, 0, 0, 0.0, True, "no difference shown"), 500) is None
 
 
 def test_without_resamples_or_rows_there_is_no_interval() -> None:
     bare = of_shares(np.array([True, False]), 0)
-    assert difference(bare, bare) == Difference(0.5, 0.5, 0.0, 0.0, 0.0, 0.0, True)
+    assert difference(bare, bare) == Difference(0.5, 0.5, 0.0, 0.0, 0.0, 0.0, True, "no difference shown")
 
 
 def test_thirds_cover_every_value_once() -> None:

@@ -45,6 +45,7 @@ ANOTHER_VALUE: dict[str, Any] = {
     "tags": "flat",
     "label_separator": "|",
     "right_choice": "letter",
+    "abstain": {"risk": 0.05},
     "stride_tokens": 32,
     "max_answer_tokens": 10,
     "unanswerable": True,

@@ -35,10 +35,7 @@ _WITHOUT_EFFECT = frozenset(
         "ensure_weight_tying",
     }
 )
-_KNOWN: tuple[tuple[Method[Any], type[PeftConfig]], ...] = (
-    (METHODS["lora"], LoraConfig),
-    (METHODS["ia3"], IA3Config),
-)
+_KNOWN: tuple[tuple[Method[Any], type[PeftConfig]], ...] = ((METHODS["lora"], LoraConfig), (METHODS["ia3"], IA3Config))
 """Methods that can be imported, and PEFT's configurations of them."""
 
 

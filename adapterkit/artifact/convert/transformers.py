@@ -27,6 +27,7 @@ from adapterkit.heads.headed import logits_of
 from adapterkit.manifest import check_output, stage_folder
 from adapterkit.methods.table import method_of
 from adapterkit.recipe.kinds import FACTS
+from adapterkit.tasks.confident import temperature_of
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]
 
@@ -159,6 +160,8 @@ def _merged(adapted: Adapted, trunk_only: bool) -> Any:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(values[name])
+        if not trunk_only:
+            _temper(adapted, own)
     model.requires_grad_(True)
     return model.eval()
 
@@ -175,6 +178,17 @@ def _save(model: Any, generation: Path, stage: Path) -> None:
         raise ExportError("transformers cannot write this model", [str(error)[:300]], REMEDY) from error
     if kept:
         shutil.copyfile(generation, stage / FILE)
+
+
+def _temper(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
+    """Divide logits by the task's temperature, in the weights of the head's last linear with one output per class.
+
+    `export` compares the answers, which proves that it was the one.
+    """
+    weights = {name: own[name] for name in adapted.headed.trained if name.endswith(".weight")}
+    ends = [name for name, tensor in weights.items() if tensor.dim() == 2 and len(tensor) == adapted.task.classes]
+    for name in (each for end in ends[-1:] for each in (end, f"{end.removesuffix('weight')}bias") if each in own):
+        own[name].div_(temperature_of(adapted.task))
 
 
 def _describe(config: Any, adapted: Adapted, trunk_only: bool) -> None:
@@ -210,7 +224,10 @@ def _answer(model: nn.Module, inputs: dict[str, Tensor], trunk_only: bool) -> Te
         with torch.inference_mode():
             return trunk(**rows).last_hidden_state.float()  # type: ignore[no-any-return]
     with torch.inference_mode():
-        return (model(inputs) if isinstance(model, Adapted) else logits_of(model(**inputs))).float()
+        if isinstance(model, Adapted):
+            tempered: Tensor = model(inputs).float() / temperature_of(model.task)
+            return tempered
+        return logits_of(model(**inputs)).float()
 
 
 def _loaded(folder: Path, artifact: Artifact, trunk_only: bool, dtype: str) -> Any:

@@ -19,12 +19,7 @@ UNCHECKED_BYTES = 2**26
 MOST_TIMES_LARGER = 250
 """Text packs to a tenth, repetitive tables to a hundredth; what unpacks to more than this is no honest data."""
 
-_MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "Zstandard",
-    b"BZh91AY&SY": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-}
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "Zstandard", b"BZh91AY&SY": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 
 def file_head(path: Path, size_bytes: int = 4096) -> bytes:

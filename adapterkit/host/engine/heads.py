@@ -71,9 +71,7 @@ class States:
         """The states of some of the rows: views for a slice, copies for indices."""
         encoder, pooled = self.encoder, self.pooled
         return States(
-            self.last[places],
-            None if encoder is None else encoder[places],
-            None if pooled is None else pooled[places],
+            self.last[places], None if encoder is None else encoder[places], None if pooled is None else pooled[places]
         )
 
 

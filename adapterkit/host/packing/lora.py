@@ -55,10 +55,7 @@ def pack_lora(given: Unpacked[LoraMethod]) -> Packed:
         packed,
         [
             Update(
-                own.site,
-                counted[f"{own.target}.lora_A.weight"],
-                counted[f"{own.target}.lora_B.weight"],
-                own.scaling,
+                own.site, counted[f"{own.target}.lora_A.weight"], counted[f"{own.target}.lora_B.weight"], own.scaling
             )
             for own in _lora_targets(method, config, backbone)
         ],
@@ -79,9 +76,7 @@ def _pack_by_tensor(
         found[own.site.path] = a_RI, b_OR, magnitude_O
     targets = {own.site.path: (own.site, own.target) for own in targets_found}
     biases = _take_biases(method, backbone, targets, reader)
-    reader.finish(
-        ending=(".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"),
-    )
+    reader.finish(ending=(".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"))
     if method.dora or biases:
         check_bare(
             backbone.trunk,

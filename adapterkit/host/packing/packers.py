@@ -113,7 +113,7 @@ def pack_bottleneck(given: Unpacked[BottleneckMethod]) -> Packed:
             ".bottleneck_up.weight",
             ".bottleneck_up.bias",
             ".bottleneck_scale",
-        ),
+        )
     )
     return reader.checked(assemble(backbone, bottlenecks=necks))
 

@@ -54,8 +54,7 @@ def checked_labels(states_ND: Any, labels_N: Any) -> tuple[Floats, Labels]:
     classes, place_N = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DataError(
-            "these labels cannot be measured",
-            [f"labels: every item has {classes[0]}, expected two classes or more"],
+            "these labels cannot be measured", [f"labels: every item has {classes[0]}, expected two classes or more"]
         )
     return found, place_N.astype(np.int64)
 

@@ -1,0 +1,197 @@
+"""Calibrate an artifact: a temperature, and a threshold to abstain by, in a new version of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from adapterkit.adapted import Adapted
+from adapterkit.artifact import check_output, open_artifact, save_version
+from adapterkit.artifact.golden import compute_golden
+from adapterkit.artifact.loading import find_backbone
+from adapterkit.artifact.saving import package_versions
+from adapterkit.backbone import Backbone
+from adapterkit.data import Rows
+from adapterkit.errors import DataError
+from adapterkit.evaluation.evaluating import SEED
+from adapterkit.evaluation.outcome import dtype_of, rows_to_answer
+from adapterkit.manifest import open_manifest
+from adapterkit.metrics import Judged, measure_calibration
+from adapterkit.metrics.abstaining import find_threshold
+from adapterkit.recipe.task import Abstaining, TaskSettings
+from adapterkit.records import Answerer, CalibratingRecord
+from adapterkit.tasks.confident import COLDEST, HOTTEST, ConfidentTask
+from adapterkit.tasks.finite import no_numbers, without_lost
+from adapterkit.tasks.protocol import Task
+from adapterkit.tasks.values import Batch
+
+FEWEST_ROWS = 30
+"""Of fewer rows, a temperature says more about them than about the adapter."""
+MORE_ROWS = "Calibrate on more rows, which were not trained on."
+
+
+def calibrate(
+    artifact: str | Path,
+    data: Any,
+    output: str | Path,
+    *,
+    risk: float | None = None,
+    certainty: float | None = None,
+    backbone: Backbone | str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    data_root: str | Path | None = None,
+    batch_size: int = 64,
+    overwrite: bool = False,
+    parts: Mapping[str, str | Path] | None = None,
+) -> CalibratingRecord:
+    """Fit a temperature on rows that were not trained on, and store it in a new version of the artifact.
+
+    It is the one that makes the right answers likeliest: the least loss of the task on these rows. It changes no
+    answer, only its confidence, wherever the new version answers. With a risk, answers are withheld up to a confidence
+    as well; half of the rows then fit the temperature and the other half, which it has not seen, the threshold.
+
+    Args:
+        artifact: its folder, which stays as it is.
+        data: rows, as `evaluate` takes them, and its other arguments.
+        output: where the new version shall stand.
+        risk: see `metrics.abstaining.find_threshold`; None takes `task.abstain` of its recipe, and withholds nothing
+            where there is none.
+        certainty: None takes that of `task.abstain`, or 0.9.
+        overwrite: replace what stands at `output`.
+
+    Raises:
+        DataError: answers of this kind have no confidence; the rows cannot tell; or no threshold keeps the risk.
+        ArtifactError, ContractError, BackboneError: the artifact or its backbone cannot be used.
+        OutputError: something stands at `output`.
+    """
+    check_output(Path(output), overwrite=overwrite)
+    opened = open_artifact(artifact, parts=parts)
+    task = _confident(opened.task)
+    settings = _with_risk(task.settings, risk, certainty)
+    rows, used = rows_to_answer(opened, data, columns=columns, root=data_root)
+    halves = [rows, rows] if settings.abstain is None else _halves(rows)
+    with opened.adapted(find_backbone(opened, backbone)) as adapted:
+        fitting, measuring = (_computed(adapted, half, batch_size) for half in halves)
+        judged = partial(_judged, halves[1], measuring)
+        _check_rows(_judged(halves[0], fitting, task))
+        asked: dict[str, Any] = {"settings": settings, "temperature": fit_temperature(task, fitting)}
+        fitted, threshold = replace(task, **asked), None
+        if (wanted := settings.abstain) is not None:
+            found = judged(fitted)
+            threshold = find_threshold(found.confidence, found.right, wanted.risk, wanted.certainty)
+            if threshold is None:
+                raise _no_threshold(found, wanted)
+            fitted = replace(fitted, abstain_up_to=threshold.abstain_up_to)
+        adapted.task = fitted
+        golden = compute_golden(adapted, [row.row for row in opened.manifest.golden.rows])
+    metrics = opened.manifest.model_dump(mode="json", include={"metrics"}, exclude_defaults=True).get("metrics", {})
+    for named in metrics.values():
+        named.pop("loss", None)  # of probabilities, which are others now
+    changes = {"golden": golden.model_dump(mode="json"), "task": fitted.to_dict(), "metrics": metrics}
+    save_version(output, opened.folder, changes, overwrite=overwrite)
+    return CalibratingRecord(
+        made_with=package_versions(),
+        seed=SEED,
+        answering=Answerer.of(open_manifest(output), dtype_of(adapted)),
+        data=used,
+        temperature=fitted.temperature,
+        before=measure_calibration(judged(task)),
+        after=measure_calibration(judged(fitted)),
+        threshold=threshold,
+    )
+
+
+def fit_temperature(task: Task, computed: Iterable[tuple[Any, Batch, Tensor]]) -> float:
+    """The temperature with the least loss of a task over batches and their logits (Guo et al. 2017, section 4.2).
+
+    The loss is convex in 1 / temperature, so that there is one. Raises DataError where it lies beyond what rows can
+    tell: nearly all answers are right, or hardly any.
+    """
+    from scipy.optimize import minimize_scalar
+
+    held = [(batch, logits.float()) for _, batch, logits in computed]
+
+    def loss(log_temperature: float) -> float:
+        found = [task.loss(logits / math.exp(log_temperature), batch) for batch, logits in held]
+        return sum(float(one.total) for one in found) / sum(float(one.weight) for one in found)
+
+    bounds = math.log(COLDEST), math.log(HOTTEST)
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x
+    if min(abs(found - bound) for bound in bounds) < 1e-2:
+        told = f"the best temperature is {math.exp(found):.3g}, at the end of {COLDEST:g} to {HOTTEST:g}"
+        raise DataError("these rows cannot say how sure to be", [told], MORE_ROWS)
+    return float(math.exp(found))
+
+
+def _computed(adapted: Adapted, rows: Rows, batch_size: int) -> list[tuple[list[int], Batch, Tensor]]:
+    """Rows by number, as batches with their logits, on the CPU, so that any temperature costs no forward."""
+    features = adapted.task.encode(rows, adapted.vocabulary, "score").features
+    held, lost = [], set[int]()
+    for chosen, batch, computed in adapted.computed(features, batch_size=batch_size):
+        logits, places = without_lost(computed, batch)
+        lost |= {features[chosen[place]].row for place in places}
+        held.append((list(chosen), batch.to("cpu"), logits.cpu()))
+    if lost:
+        raise no_numbers(sorted(lost))
+    return held
+
+
+def _judged(rows: Rows, computed: Iterable[tuple[list[int], Batch, Tensor]], task: Task) -> Judged:
+    features, outputs = list[Any](), list[Any]()
+    for _, batch, logits in computed:
+        features += batch.features
+        outputs += task.outputs(logits, batch)
+    order = sorted(range(len(features)), key=lambda place: features[place].index)
+    found = task.judge(rows, [features[place] for place in order], [outputs[place] for place in order])
+    assert found is not None  # a task without confidence was refused
+    return found
+
+
+def _confident(task: Task) -> ConfidentTask:
+    if isinstance(task, ConfidentTask) and task.problem != "regression":
+        return task
+    raise DataError(f"answers of {task.problem or task.kind} have no confidence to calibrate")
+
+
+def _with_risk(settings: TaskSettings, risk: float | None, certainty: float | None) -> TaskSettings:
+    """The settings with what is asked for. Raises DataError for what is no share."""
+    before = settings.abstain.model_dump() if settings.abstain is not None else {}
+    asked = {name: value for name, value in (("risk", risk), ("certainty", certainty)) if value is not None}
+    problems = [f"{name}: found {value:g}, expected 0 to 1" for name, value in asked.items() if not 0 < value < 1]
+    problems += ["certainty: belongs to a risk, and there is none"] * (asked.keys() == {"certainty"} and not before)
+    if problems:
+        raise DataError("answers cannot be withheld so", problems)
+    abstain = Abstaining.model_validate({**before, **asked}) if asked else settings.abstain
+    return TaskSettings.model_validate({**settings.model_dump(), "abstain": abstain}) if asked else settings
+
+
+def _check_rows(found: Judged) -> None:
+    count, right = len(found.right), int(found.right.sum())
+    if count < FEWEST_ROWS or right in (0, count):
+        told = f"{count} rows, {right} answered right; expected {FEWEST_ROWS} at least, and some of either"
+        raise DataError("these rows cannot say how sure to be", [told], MORE_ROWS)
+
+
+def _halves(rows: Rows) -> list[Rows]:
+    order = np.random.default_rng(SEED).permutation(len(rows))
+    return [rows.select(sorted(order[first::2].tolist())) for first in (0, 1)]
+
+
+def _no_threshold(found: Judged, asked: Abstaining) -> DataError:
+    surest = np.argsort(-found.confidence, kind="stable")[: max(1, len(found.right) // 4)]
+    enough = math.ceil(math.log(1 - asked.certainty) / math.log(1 - asked.risk))
+    return DataError(
+        f"no confidence keeps the share of wrong answers within {asked.risk:g}",
+        [
+            f"surest quarter: {1 - found.right[surest].mean():.1%} of {len(surest)} rows are wrong",
+            f"rows needed, were none wrong: {enough}",
+        ],
+        "Allow a higher risk, give more rows, or train a better adapter.",
+    )

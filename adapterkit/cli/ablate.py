@@ -21,7 +21,7 @@ def ablate(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what one choice of a recipe is worth: heads, pooling, layers or sites, over seeds, with what is within noise.
+    """Say what one choice of a recipe is worth: heads, pooling, layers or sites, and what is within noise.
 
     Heads and poolings are compared above the frozen trunk, whose states are computed once for all of them. What was
     stopped goes on when the same command is given again.

@@ -38,7 +38,7 @@ def transfer(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train heads for sets of rows on representations of others, and say what a ranking by LogME had chosen.
+    """Train heads for sets of rows on representations of others, and say what a ranking had chosen.
 
     $ adapterkit transfer runs/banking77 runs/wnut17 --data banking77=banking77/test.jsonl --plot transfer.png
     """

@@ -275,6 +275,16 @@ PRIVATE: tuple[Private, ...] = (
         None,
         ("accelerate.utils.environment.get_cpu_distributed_information",),
     ),
+    Private(
+        "accelerate",
+        "what a launcher's command line and its configuration file ask for",
+        None,
+        (
+            "accelerate.commands.config.default_config_file",
+            "accelerate.commands.config.load_config_from_file",
+            "accelerate.commands.launch.launch_command_parser",
+        ),
+    ),
     Private("accelerate", "which trackers are installed", None, ("accelerate.tracking.get_available_trackers",)),
     Private("datasets", "the base of what the library raises on purpose", None, ("datasets.exceptions.DatasetsError",)),
     Private(

@@ -1,55 +1,115 @@
-"""`accelerate launch --cpu --num_processes N` starts one process, whatever N is; here it becomes N.
+"""What `accelerate launch` was asked for and does not do is done here, or refused by name.
 
-Accelerate starts several processes on CPUs only through MPI. It says that several were asked for by setting
-MASTER_ADDR and MASTER_PORT, and tells nobody how many, so the number is read from its command line.
+Accelerate starts several processes on CPUs only through MPI: it starts one, sets MASTER_ADDR and MASTER_PORT, and tells
+nobody how many there should be. With --cpu it forgets a strategy that stands in its configuration file. So the
+launcher's own command line is read, with Accelerate's parser.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import DeviceError
+from adapterkit.training.launch import REFUSED, refused_launch
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set in a process that a launcher started as one of several."""
 
+MARK = "ACCELERATE_MIXED_PRECISION"
+"""Set in every process that Accelerate starts."""
 
-def is_alone_of_several(environment: Mapping[str, str]) -> bool:
-    """Whether Accelerate was asked for several processes on CPUs, and this is the only one that it started."""
-    on_cpu = environment.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes")
-    return on_cpu and "MASTER_PORT" in environment and not any(name in environment for name in LAUNCHED)
+_STRATEGIES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
 
 
-def process_count(launcher: Sequence[str]) -> int | None:
-    """The number of processes that a launcher's command line asks for; None where it says nothing."""
-    found = re.search(r"--num[_-]processes[ =](\d+)", " ".join(launcher))
-    return int(found.group(1)) if found else None
+def is_only_one(environment: Mapping[str, str]) -> bool:
+    """Whether this is the only process that Accelerate started."""
+    return MARK in environment and not any(name in environment for name in LAUNCHED)
 
 
 def become_all_processes(arguments: Sequence[str]) -> None:
     """Start `adapterkit` with these arguments in as many processes as were asked for, in the place of this one.
 
-    Does nothing where this process is not alone of several.
+    Does nothing where this process is not the only one that Accelerate started, or only one was asked for.
 
     Raises:
-        DeviceError: how many were asked for stands in a configuration file, where it is not looked for.
+        DeviceError: what was asked for cannot be had; names it.
     """
-    environment = os.environ
-    if not is_alone_of_several(environment):
+    if not is_only_one(os.environ):
         return
     import psutil
 
     parent: Any = psutil.Process(os.getppid())
-    count = process_count(parent.cmdline())
-    if count is None:
+    asked = launcher_settings(parent.cmdline())
+    several = "MASTER_PORT" in os.environ
+    if asked is None and several:
         raise DeviceError(
             "accelerate was asked for several processes on CPUs, and started one",
-            remedy="Say how many: accelerate launch --cpu --num_processes 2 -m adapterkit train RECIPE",
+            ["found: a parent process that is not accelerate launch, so that nothing says how many"],
+            "Start them with torchrun --nproc_per_node 2 -m adapterkit train RECIPE",
         )
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(count)]
-    launch += ["--master_addr", environment["MASTER_ADDR"], "--master_port", environment["MASTER_PORT"]]
-    os.execv(sys.executable, [sys.executable, *launch, "-m", "adapterkit", *arguments])
+    words = [] if asked is None else torchrun_words(asked)
+    if words:
+        launch = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "adapterkit", *arguments]
+        os.execv(sys.executable, launch)
+
+
+def launcher_settings(words: Sequence[str]) -> Mapping[str, Any] | None:
+    """What a launcher's command line and its configuration file ask for; None where this is no `accelerate launch`."""
+    places = [
+        place
+        for place, word in enumerate(words)
+        if Path(word).name in ("launch", "accelerate-launch", "launch.py") or word.endswith(".commands.launch")
+    ]
+    if not places:
+        return None
+    from accelerate.commands.config import default_config_file, load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    given: Any = launch_command_parser().parse_args(list(words[places[0] + 1 :]))
+    there = given.config_file is not None or (os.path.isfile(default_config_file) and not given.cpu)
+    config: Any = load_config_from_file(given.config_file) if there else None
+    names = ("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port", "use_cpu")
+    asked: dict[str, Any] = {
+        name: found if (found := getattr(given, name, None)) not in (None, False) else getattr(config, name, None)
+        for name in names
+    }
+    kind = str(getattr(getattr(config, "distributed_type", None), "value", ""))
+    strategies = [kind for flag, kind in _STRATEGIES.items() if getattr(given, flag)]
+    asked["cpu"] = bool(given.cpu or asked["use_cpu"])
+    asked["strategy"] = next(iter(strategies), kind if kind in _STRATEGIES.values() else None)
+    return asked
+
+
+def torchrun_words(asked: Mapping[str, Any]) -> list[str]:
+    """The words for torchrun that start what was asked for; none where that is one process.
+
+    Raises:
+        DeviceError: a strategy that Accelerate has dropped, or numbers that contradict each other.
+    """
+    machines, processes = asked["num_machines"] or 1, asked["num_processes"] or 1
+    problems = []
+    if asked["strategy"]:
+        problems.append(f"distributed_type: {REFUSED['ACCELERATE_USE_' + asked['strategy']]}")
+    if processes % machines:
+        problems.append(f"num_processes: {processes} on {machines} machines; it counts those of all machines together")
+    if max(machines, processes) > 1 and not asked["cpu"]:
+        import torch
+
+        if torch.cuda.is_available():
+            problems.append(f"num_processes: {processes}, and {torch.cuda.device_count()} GPU for them on this machine")
+    if machines > 1 and not (asked["main_process_ip"] and asked["main_process_port"]):
+        problems.append("main_process_ip and main_process_port: the machines have to know where to meet")
+    if problems:
+        raise refused_launch(problems)
+    if max(machines, processes) == 1:
+        return []
+    words = ["--nproc_per_node", str(processes // machines)]
+    if machines > 1:
+        words += ["--nnodes", str(machines), "--node_rank", str(asked["machine_rank"] or 0)]
+        return [*words, "--master_addr", asked["main_process_ip"], "--master_port", str(asked["main_process_port"])]
+    port = asked["main_process_port"]
+    return [*words, "--master_port", str(port)] if port else ["--standalone", *words]

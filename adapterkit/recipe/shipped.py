@@ -9,6 +9,8 @@ PACKAGE = Path(__file__).resolve().parent.parent
 IN_THE_PACKAGE = PACKAGE / "_recipes"
 IN_A_CHECKOUT = PACKAGE.parent / "recipes"
 SUFFIXES = (".yaml", ".yml")
+LAUNCHES = "accelerate"
+"""The folder of configurations for `accelerate launch`, which are no recipes."""
 
 
 class ShippedRecipe(NamedTuple):
@@ -24,7 +26,8 @@ def shipped_recipes() -> list[ShippedRecipe]:
     folder = recipes_folder()
     if folder is None:
         return []
-    files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    launches = folder / LAUNCHES
+    files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and launches not in path.parents)
     return [ShippedRecipe(path.relative_to(folder).with_suffix("").as_posix(), path, _headline(path)) for path in files]
 
 

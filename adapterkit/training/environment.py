@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from adapterkit.backbone.hardware import pick_device
 from adapterkit.errors import AdapterkitError, DeviceError, RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import FORMATS, backbone_dtypes
+from adapterkit.training.launch import check_launch
 from adapterkit.training.trackers import tracker_names
 
 
@@ -26,8 +28,9 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
 
     Raises:
         RecipeError: a tracker that this machine does not have.
-        DeviceError: a device that this machine does not have.
+        DeviceError: a device that this machine does not have, or a launcher that asks for what no run does.
     """
+    check_launch(os.environ, recipe)
     names = tracker_names(recipe.training)
     # Of several processes each has to know its device when they meet. A process that is alone need not say, so that
     # one program can train on a GPU first and on the CPU next.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -31,6 +32,7 @@ from adapterkit.training.header import header_of
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
+from adapterkit.training.launch import check_launch
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
@@ -147,9 +149,10 @@ def begin_run(
     """The run that `train` drives; its arguments and errors are the same. The global random generators are its own."""
     given, sources = ({}, {}) if data is None else splits_of(data)
     sources |= dict.fromkeys(given, IN_MEMORY)
-    resolved = resolve(
-        recipe, [*overrides, *(f"data.{split}={json.dumps(source)}" for split, source in sources.items())]
-    )
+    changes = [*overrides, *(f"data.{split}={json.dumps(source)}" for split, source in sources.items())]
+    resolved = resolve(recipe, changes)
+    if launched := check_launch(os.environ, resolved.recipe):
+        resolved = resolve(recipe, [*changes, f"training.precision={launched}"])
     wanted, settings, output = resolved.recipe, resolved.recipe.training, output_of(resolved)
     for note in resolved.notes:
         if reuse.is_news(note):

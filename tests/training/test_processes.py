@@ -58,9 +58,9 @@ def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path
     one = train(plan)
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(plan))
-    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", str(free_port()), "-m", "adapterkit", "train", str(file)]
+    configuration = Path(__file__).resolve().parents[2] / "recipes" / "accelerate" / "cpu_2.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(configuration)]
+    launch += ["-m", "adapterkit", "train", str(file)]
     ran = subprocess.run(
         [*launch, f"output={tmp_path / 'two'}"], capture_output=True, text=True, timeout=300, check=False
     )

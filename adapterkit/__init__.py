@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adapterkit.artifact import push as push
     from adapterkit.artifact import verify as verify
     from adapterkit.backbone import Backbone as Backbone
+    from adapterkit.evaluation import attribute as attribute
     from adapterkit.evaluation import calibrate as calibrate
     from adapterkit.evaluation import compare as compare
     from adapterkit.evaluation import evaluate as evaluate
@@ -47,6 +48,7 @@ _ROOMS = {
     "Host": "adapterkit.host",
     "Recipe": "adapterkit.recipe",
     "Registry": "adapterkit.registry",
+    "attribute": "adapterkit.evaluation",
     "calibrate": "adapterkit.evaluation",
     "compare": "adapterkit.evaluation",
     "compose": "adapterkit.compose",

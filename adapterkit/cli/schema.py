@@ -18,6 +18,7 @@ class File(StrEnum):
     EVALUATION = "evaluation"
     COMPARISON = "comparison"
     CALIBRATING = "calibrating"
+    ATTRIBUTION = "attribution"
     PROBE = "probe"
     NEAREST = "nearest"
     TRANSFER = "transfer"

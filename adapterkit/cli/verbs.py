@@ -29,6 +29,7 @@ VERBS: Mapping[str, str] = {
     ),
     "nearest": "Rank artifacts, bare backbones and their layers as starting points for a new task, without training.",
     "transfer": "Train heads for sets of rows on representations of others, and say what a ranking had chosen.",
+    "attribute": "Say what the head gains over the commonest answer, and the adapter over the head alone.",
     "calibrate": "Make confidence tell the truth: fit a temperature on rows, and withhold answers that are too unsure.",
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",

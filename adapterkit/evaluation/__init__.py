@@ -1,10 +1,11 @@
 """Evaluation: metrics of an artifact on rows, with intervals."""
 
-from adapterkit.evaluation.calibrating import calibrate
-from adapterkit.evaluation.comparing import compare
-from adapterkit.evaluation.evaluating import evaluate, record_evaluation
-from adapterkit.evaluation.probing.side_by_side import probe
-from adapterkit.evaluation.probing.starting_points import nearest, transfer
-from adapterkit.scoring import score
-
-__all__ = ["calibrate", "compare", "evaluate", "nearest", "probe", "record_evaluation", "score", "transfer"]
+from adapterkit.evaluation.attributing import attribute as attribute
+from adapterkit.evaluation.calibrating import calibrate as calibrate
+from adapterkit.evaluation.comparing import compare as compare
+from adapterkit.evaluation.evaluating import evaluate as evaluate
+from adapterkit.evaluation.evaluating import record_evaluation as record_evaluation
+from adapterkit.evaluation.probing.side_by_side import probe as probe
+from adapterkit.evaluation.probing.starting_points import nearest as nearest
+from adapterkit.evaluation.probing.starting_points import transfer as transfer
+from adapterkit.scoring import score as score

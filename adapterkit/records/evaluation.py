@@ -117,3 +117,33 @@ class CalibratingRecord(Record):
     before: Calibration
     after: Calibration
     threshold: Threshold | None
+
+
+class GainRecord(Values):
+    """What one part gains over what stands before it: the head, or the representation under it."""
+
+    name: str
+    difference: Difference
+
+
+class AttributionRecord(Record):
+    """`adapterkit attribute --json`.
+
+    Attributes:
+        answering: the artifact.
+        head_alone: the same recipe without its method, on the bare backbone.
+        data: the test rows.
+        resamples: of the paired bootstrap behind the intervals.
+        metric: the task's main one.
+        starts_from: what the first gain is over: "constant answer", or "head" where no answer is common.
+        gains: in order, each over the one before.
+    """
+
+    form: Literal["adapterkit.attribution/1"] = Field("adapterkit.attribution/1", alias="schema")
+    answering: Answerer
+    head_alone: Answerer
+    data: RowsUsed
+    resamples: int
+    metric: str
+    starts_from: str
+    gains: tuple[GainRecord, ...]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from adapterkit.records.evaluation import CalibratingRecord, ComparisonRecord, EvaluationRecord
+from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, ComparisonRecord, EvaluationRecord
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
 from adapterkit.records.transfer import NearestRecord, TransferRecord
@@ -16,6 +16,7 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "evaluation": EvaluationRecord,
         "comparison": ComparisonRecord,
         "calibrating": CalibratingRecord,
+        "attribution": AttributionRecord,
         "probe": ProbeRecord,
         "nearest": NearestRecord,
         "transfer": TransferRecord,

@@ -28,9 +28,10 @@ from adapterkit.training.trunk_cache.segment import KEY_BYTES
 from adapterkit.training.trunk_cache.space import Space
 from adapterkit.training.trunk_cache.store import StateStore
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Tokens per batch, padding included; fewer where all layers' states of so many would not fit into `BATCH_BYTES`."""
 BATCH_BYTES = 1 << 27
+FLUSH_BYTES = 1 << 24
 STATE_BYTES = 1 << 27
 """Of the states of one representation, in memory: fewer widths, then fewer layers, where all of them take more."""
 MOST_WIDTHS = 1024
@@ -130,7 +131,7 @@ def see(
     chosen = window(layers, width, len(drawn.keys), seed)
     store = None if cache is None else StateStore(cache, _space(subject, chosen, pooling))
     states = np.empty((len(drawn.keys), len(chosen.layers), chosen.width), np.float32)
-    computed = 0
+    computed = unwritten = 0
     of_feature: dict[int, list[tuple[int, ProbedItem]]] = {}
     for number, key in enumerate(drawn.keys):
         of_feature.setdefault(items[key].feature, []).append((number, items[key]))
@@ -160,6 +161,10 @@ def see(
                 for at, state_LW in zip(empty, found, strict=True):
                     if store is not None and keys is not None:
                         store.add(keys[at], state_LW)
+                unwritten += found.nbytes
+                if store is not None and unwritten > FLUSH_BYTES:
+                    store.flush()
+                    unwritten = 0
             tell(len(numbers))
     if store is not None:
         store.flush()

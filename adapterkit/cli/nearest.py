@@ -67,18 +67,19 @@ def nearest(
 
 
 def print_starts(starts: list[dict[str, Any]], title: str = "") -> None:
-    """The first starting points, the best by LogME first."""
+    """The first starting points, the best by the probe first."""
     tried = any(start["accuracy"] for start in starts)
     rows = []
     for start in starts[:SHOWN_STARTS]:
         row = [start["representation"], str(start["layer"])]
-        row.append("–" if start["logme"] is None else f"{start['logme']:.4f}")
+        row.append("–" if start["probe"] is None else f"{start['probe']:.1%}")
+        row.append("–" if start["logme"] is None else f"{start['logme']:.3f}")
         if tried:
             found = start["accuracy"]
             row.append("–" if found is None else f"{found['value']:.1%} ({found['low']:.1%} – {found['high']:.1%})")
             row.append("its own" if start["own"] else "")
         rows.append(row)
-    headings = ["start from", "layer", "LogME", *(["a trained head (95 % interval)", ""] if tried else [])]
+    headings = ["start from", "layer", "probe", "LogME", *(["a trained head (95 % interval)", ""] if tried else [])]
     console.print_table(rows, headings, title=title)
     if len(starts) > SHOWN_STARTS:
         console.say(f"… and {len(starts) - SHOWN_STARTS} more; --json has all of them.")

@@ -17,7 +17,8 @@ class StartRecord(Values):
         representation: a backbone's name, or an adapter's.
         artifact: digest of the adapter's manifest; null for a bare backbone.
         layer: 0 for the embeddings.
-        logme: of the rows to learn from; higher is better.
+        probe: accuracy of a cross-validated linear probe on the rows to learn from.
+        logme: of these rows; higher is better.
         accuracy: of a head trained on these states, on rows that it has not seen; null where none was trained.
         own: whether the adapter was trained on this very set.
     """
@@ -25,21 +26,22 @@ class StartRecord(Values):
     representation: str
     artifact: str | None
     layer: int
+    probe: Number
     logme: Number
     accuracy: MetricRecord | None
     own: bool
 
 
 class StartsRecord(Values):
-    """All starting points for one set of rows, the best by LogME first.
+    """All starting points for one set of rows, the best by the probe first.
 
     Attributes:
         data: the rows.
         kind: of task that they are for.
         chance: accuracy of whoever does not look.
         starts: every layer of every representation.
-        rank_correlation: Spearman's, of LogME with the accuracies; null where no head was trained.
-        regret: k -> what the best of the k first by LogME lacks in accuracy of the best of all; adapters that were
+        rank_correlation: "probe" and "logme" -> Spearman's, with the accuracies; null where nothing differs.
+        regret: of either, k -> what the best of its k first lacks in accuracy of the best of all; adapters that were
             trained on this set are left out, as a new task would have none.
         notes: what was drawn and left out.
     """
@@ -48,8 +50,8 @@ class StartsRecord(Values):
     kind: str
     chance: float
     starts: tuple[StartRecord, ...]
-    rank_correlation: Number
-    regret: dict[int, float]
+    rank_correlation: dict[str, Number]
+    regret: dict[str, dict[int, float]]
     notes: tuple[str, ...]
 
 

@@ -11,7 +11,7 @@ from adapterkit.records import TransferRecord
 
 
 def draw_heat_map(record: TransferRecord, file: str | Path) -> None:
-    """Write a picture: representations by sets, each at its best layer, LogME's Spearman beside the set's name.
+    """Write a picture: representations by sets, each at its best layer, the probe's Spearman below the set's name.
 
     Raises:
         OutputError: the file cannot be written, or its ending names no format of pictures.
@@ -32,7 +32,8 @@ def draw_heat_map(record: TransferRecord, file: str | Path) -> None:
     axes = figure.add_subplot()
     above = np.nan_to_num(share - [record.sets[name].chance for name in sets])
     axes.imshow(above, aspect="auto", cmap="Blues", vmin=0, vmax=max(1.2 * above.max(), 0.01))
-    axes.set_xticks(range(len(sets)), [f"{name}\nρ {record.sets[name].rank_correlation or 0:.2f}" for name in sets])
+    rho = [record.sets[name].rank_correlation["probe"] or 0.0 for name in sets]
+    axes.set_xticks(range(len(sets)), [f"{name}\nρ {value:.2f}" for name, value in zip(sets, rho, strict=True)])
     axes.set_yticks(range(len(names)), names)
     for row, column in np.ndindex(share.shape):
         axes.text(column, row, f"{share[row, column]:.1%}", ha="center", va="center")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,13 +23,15 @@ from adapterkit.evaluation.probing.measuring import chance, right_by_row
 from adapterkit.evaluation.probing.side_by_side import Looked, Looking, Tell, knows, look_into
 from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
 from adapterkit.metrics import Metric, bootstrap, ratio
-from adapterkit.metrics.representations import logme
+from adapterkit.metrics.representations import linear_probe, logme
 from adapterkit.records import MetricRecord, NearestRecord, StartRecord, StartsRecord, TransferRecord
 
 TESTED = 0.3
 """Share of the rows that heads are tested on."""
 CHOICES = (1, 3)
 """Of how many first ones the regret is said."""
+RANKINGS = ("probe", "logme")
+"""What is known of a start without training, the one that ranks first."""
 
 
 def nearest(
@@ -45,15 +48,16 @@ def nearest(
     cache: bool = True,
     tell: Tell = lambda what, done, total: None,
 ) -> NearestRecord:
-    """Rank artifacts, bare backbones and their layers as starting points for a new task by LogME, without training.
+    """Rank artifacts, bare backbones and their layers as starting points for a new task, without training.
 
-    Arguments and errors as those of `probe`.
+    They are ranked by a linear probe that is cross-validated in closed form; LogME stands beside it. Arguments and
+    errors as those of `probe`.
     """
     how = Looking(kind, columns, data_root, rows, seed, pooling, cache, tell)
     looked = look_into(subjects_of(representations, backbone), data, how)
     found = _starts(looked, "", seed, train=False)
     best = found.starts[0]
-    findings = (f"Start from {best.representation}, layer {best.layer}: LogME {_logme(best)}, the highest.",)
+    findings = (f"Start from {best.representation}, layer {best.layer}: a probe is right in {best.probe or 0.0:.1%}.",)
     return NearestRecord(made_with=package_versions(), seed=seed, found=found, findings=findings)
 
 
@@ -69,7 +73,7 @@ def transfer(
     cache: bool = True,
     tell: Tell = lambda what, done, total: None,
 ) -> TransferRecord:
-    """Train a head for every set of rows on every layer of every representation, and say what LogME had chosen.
+    """Train a head for every set of rows on every layer of every representation, and say what a ranking had chosen.
 
     Heads are trained on states from the trunk cache, on 70 % of the rows; an adapter counts as a set's own where it was
     trained on the same file, or its folder has the set's name.
@@ -91,53 +95,78 @@ def transfer(
         looked = look_into(subjects, source, replace(how, tell=lambda what, *n, name=name: tell(f"{name}: {what}", *n)))
         sets[name] = _starts(looked, name, seed, train=True)
     findings = [_sentence(name, found) for name, found in sets.items()]
-    for k in CHOICES:
-        lost = [found.regret[k] for found in sets.values() if k in found.regret]
-        if lost:
-            findings.append(
-                f"Over {len(lost)} sets, each left out once, the best of LogME's first {k} lacks "
-                f"{100 * np.mean(lost):.1f} points on average, {100 * max(lost):.1f} at most."
-            )
+    for ranking in RANKINGS:
+        for k in CHOICES:
+            lost = [found.regret[ranking][k] for found in sets.values() if ranking in found.regret]
+            if lost:
+                findings.append(
+                    f"Over {len(lost)} sets, each left out once, the best of the first {k} by {ranking} lacks "
+                    f"{100 * np.mean(lost):.1f} points on average, {100 * max(lost):.1f} at most."
+                )
     return TransferRecord(made_with=package_versions(), seed=seed, sets=sets, findings=tuple(findings))
 
 
 def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecord:
     drawn = looked.drawn
     fitted, tested = _halves(drawn, seed) if train else (np.arange(len(drawn.labels)), np.arange(0))
+    there, labels_N = np.unique(drawn.labels[fitted], return_inverse=True)
+    learned = replace(
+        drawn, labels=labels_N, groups=drawn.groups[fitted], names=tuple(drawn.names[place] for place in there)
+    )
     starts = []
     for subject, seen in zip(looked.subjects, looked.seen, strict=True):
         for place, layer in enumerate(seen.window.layers):
             states_NW = seen.states[:, place].astype(np.float64)
-            try:
-                score = logme(states_NW[fitted], drawn.labels[fitted])
+            evidence = probed = accuracy = None
+            with contextlib.suppress(DataError):  # states that are all alike: nothing to start from
+                evidence = logme(states_NW[fitted], learned.labels)
+                probed = _probed(states_NW[fitted], learned, seed)
                 accuracy = _trained(states_NW, drawn, fitted, tested, seed) if train else None
-            except DataError:
-                score, accuracy = math.nan, None
             starts.append(
                 StartRecord(
                     representation=subject.name,
                     artifact=None if subject.artifact is None else subject.artifact.manifest.sha256,
                     layer=layer,
-                    logme=score,
+                    logme=evidence,
+                    probe=probed,
                     accuracy=None if accuracy is None else MetricRecord.of(accuracy),
                     own=_owns(subject, looked, name),
                 )
             )
-    starts.sort(key=lambda start: -math.inf if start.logme is None else start.logme, reverse=True)
-    trained = [(start.logme, _share(start)) for start in starts if start.accuracy is not None]
-    differ = len({score for score, _ in trained}) > 1 and len({share for _, share in trained}) > 1
-    correlation = float(spearmanr(*zip(*trained, strict=True)).statistic) if differ else None
-    foreign = [_share(start) for start in starts if start.accuracy is not None and not start.own]
-    regret = {k: max(foreign) - max(foreign[:k]) for k in CHOICES} if foreign else {}
+    starts.sort(key=lambda start: _ranked(start, "probe"), reverse=True)
     return StartsRecord(
         data=looked.used,
         kind=looked.asked.task.kind,
         chance=chance(drawn),
         starts=tuple(starts),
-        rank_correlation=correlation,
-        regret=regret,
+        rank_correlation={ranking: _correlation(starts, ranking) for ranking in RANKINGS} if train else {},
+        regret={ranking: found for ranking in RANKINGS if (found := _regret(starts, ranking))},
         notes=looked.notes,
     )
+
+
+def _ranked(start: StartRecord, ranking: str) -> float:
+    value = start.probe if ranking == "probe" else start.logme
+    return -math.inf if value is None else value
+
+
+def _correlation(starts: Sequence[StartRecord], ranking: str) -> float | None:
+    """Spearman's, of a ranking with what trained heads are right in; None where nothing differs."""
+    found = [(_ranked(start, ranking), _share(start)) for start in starts if start.accuracy is not None]
+    differ = len({value for value, _ in found}) > 1 and len({share for _, share in found}) > 1
+    return float(spearmanr(*zip(*found, strict=True)).statistic) if differ else None
+
+
+def _regret(starts: Sequence[StartRecord], ranking: str) -> dict[int, float]:
+    """k -> what the best of a ranking's k first lacks of the best of all; {} where none was tried."""
+    foreign = [start for start in starts if start.accuracy is not None and not start.own]
+    shares = [_share(start) for start in sorted(foreign, key=lambda start: -_ranked(start, ranking))]
+    return {k: max(shares) - max(shares[:k]) for k in CHOICES} if shares else {}
+
+
+def _probed(states_NW: NDArray[np.float64], learned: Drawn, seed: int) -> float:
+    right_G, items_G = right_by_row(linear_probe(states_NW, learned.labels, learned.groups, seed=seed), learned)
+    return float(right_G.sum() / items_G.sum())
 
 
 def _owns(subject: Subject, looked: Looked, name: str) -> bool:
@@ -181,10 +210,8 @@ def _sentence(name: str, found: StartsRecord) -> str:
     if not others:
         return f"{name}: nothing to start from could be tried."
     first, best = others[0], max(others, key=_share)
-    return (
-        f"{name}: LogME starts from {_said(first)}; the best is {_said(best)}; rank correlation "
-        f"{found.rank_correlation or 0.0:.2f}."
-    )
+    said = ", ".join(f"{ranking} {found.rank_correlation[ranking] or 0.0:.2f}" for ranking in RANKINGS)
+    return f"{name}: start from {_said(first)}; the best is {_said(best)}; rank correlation: {said}."
 
 
 def _share(start: StartRecord) -> float:
@@ -194,7 +221,3 @@ def _share(start: StartRecord) -> float:
 
 def _said(start: StartRecord) -> str:
     return f"{start.representation}, layer {start.layer} ({_share(start):.1%})"
-
-
-def _logme(start: StartRecord) -> str:
-    return "none" if start.logme is None else f"{start.logme:.3f}"

@@ -18,7 +18,7 @@ from adapterkit.errors import DataError, OutputError
 from adapterkit.evaluation.probing.heat_map import draw_heat_map
 from adapterkit.evaluation.probing.side_by_side import Looking, look_into
 from adapterkit.evaluation.probing.subjects import subjects_of
-from adapterkit.metrics.representations import logme
+from adapterkit.metrics.representations import linear_probe, logme
 from adapterkit.records import TransferRecord
 from tests.training.worlds import recipe, rows_of, train, write_rows
 
@@ -43,19 +43,23 @@ def found(run: Path, tiny_backbones: Any) -> TransferRecord:
     return ak.transfer(run, {"things": rows_of(KIND, 60), "thirds": rows()}, backbone=tiny_backbones["bert"])
 
 
-def test_every_layer_is_ranked_by_the_evidence_that_it_gives(run: Path, tiny_backbones: Any) -> None:
+def test_every_layer_is_ranked_by_a_probe_with_the_evidence_beside_it(run: Path, tiny_backbones: Any) -> None:
     record = ak.nearest(run, rows(), backbone=tiny_backbones["bert"])
     looked = look_into(subjects_of(run, tiny_backbones["bert"]), rows(), Looking())
     expected = {
-        (subject.name, layer): logme(seen.states[:, layer], looked.drawn.labels)
+        (subject.name, layer): (
+            (linear_probe(seen.states[:, layer], looked.drawn.labels).argmax(1) == looked.drawn.labels).mean(),
+            logme(seen.states[:, layer], looked.drawn.labels),
+        )
         for subject, seen in zip(looked.subjects, looked.seen, strict=True)
         for layer in range(4)
     }
-    ranked = [(start.representation, start.layer) for start in record.found.starts]
-    assert ranked == sorted(expected, key=expected.__getitem__, reverse=True)
-    assert [start.logme for start in record.found.starts] == [expected[key] for key in ranked]
-    assert record.found.starts[0].accuracy is None
-    assert record.findings[0].startswith(f"Start from {ranked[0][0]}, layer {ranked[0][1]}: ")
+    starts = record.found.starts
+    assert [start.probe for start in starts] == sorted((probe for probe, _ in expected.values()), reverse=True)
+    for start in starts:
+        assert (start.probe, start.logme) == pytest.approx(expected[start.representation, start.layer])
+        assert start.accuracy is None
+    assert record.findings[0].startswith(f"Start from {starts[0].representation}, layer {starts[0].layer}: ")
 
 
 def test_heads_are_tried_on_rows_that_they_have_not_seen(found: TransferRecord, tiny_backbones: Any) -> None:
@@ -77,14 +81,19 @@ def test_what_the_ranking_lost_leaves_a_sets_own_adapter_out(found: TransferReco
     for name, starts in found.sets.items():
         own = {start.representation for start in starts.starts if start.own}
         assert own == ({"things"} if name == "things" else set())
-        tried = [(start.logme, start.accuracy.value) for start in starts.starts if start.accuracy is not None]
-        assert len(tried) == 8
-        if len({share for _, share in tried}) > 1:
-            assert starts.rank_correlation == pytest.approx(spearmanr(*zip(*tried, strict=True)).statistic)
-        else:
-            assert starts.rank_correlation is None
-        foreign = [start.accuracy.value for start in starts.starts if not start.own and start.accuracy is not None]
-        assert starts.regret == {1: max(foreign) - foreign[0], 3: max(foreign) - max(foreign[:3])}
+        shares = [start.accuracy.value for start in starts.starts if start.accuracy is not None]
+        assert len(shares) == 8
+        for ranking in ("probe", "logme"):
+            values = [getattr(start, ranking) for start in starts.starts]
+            if len(set(shares)) > 1 and len(set(values)) > 1:
+                assert starts.rank_correlation[ranking] == pytest.approx(spearmanr(values, shares).statistic)
+            else:
+                assert starts.rank_correlation[ranking] is None
+            foreign = [start for start in starts.starts if not start.own]
+            ranked = [
+                start.accuracy.value for start in sorted(foreign, key=lambda s: getattr(s, ranking), reverse=True)
+            ]
+            assert starts.regret[ranking] == {1: max(ranked) - ranked[0], 3: max(ranked) - max(ranked[:3])}
     assert "each left out once" in found.findings[-1]
 
 

@@ -19,7 +19,7 @@ from adapterkit.backbone.contract import Contract
 from adapterkit.backbone.files import find_checkpoint, read_config, read_generation, weight_files
 from adapterkit.backbone.fingerprint import Coverage, fingerprints
 from adapterkit.backbone.frozen import freeze_for
-from adapterkit.backbone.hardware import pick_device, pick_dtype
+from adapterkit.backbone.hardware import pick_device, pick_dtype, say_narrow
 from adapterkit.backbone.limits import Pooling
 from adapterkit.backbone.loaded_files import LoadedFiles, own_memory
 from adapterkit.backbone.packed_weights import plain_source
@@ -119,6 +119,8 @@ class Backbone:
                 remedy=f"Load with dtype={compute_dtype!r} alone.",
             )
         torch_dtype = pick_dtype(compute_dtype if dtype in QUANTISED else dtype, on)
+        if "auto" in (dtype, compute_dtype if dtype in QUANTISED else "") and torch_dtype == torch.bfloat16:
+            say_narrow()
         folder, commit = find_checkpoint(name, revision)
         check_known(folder, trust_remote_code)
         if not weight_files(folder):

@@ -55,6 +55,7 @@ class Host:
         compile: bool = False,  # noqa: A002
         merge: bool = False,
         packed: Packing = "auto",
+        exact: bool = False,
         folder: str | Path | None = None,
     ) -> None:
         """
@@ -67,6 +68,7 @@ class Host:
             packed: "auto" lays out the backbone's frozen weights for this CPU where that is faster (measured once per
                 machine), in the place of torch's layout: fp32 answers change by some 1e-6 of their size, bf16 ones by
                 nothing. Not with `compile` or `merge`. "off" leaves them as they are.
+            exact: compute every row alone: its answer is the same in every bit, whatever stands beside it. Slower.
             folder: where adapters wait that left RAM; None for the system's folder of temporary files.
 
         Raises:
@@ -75,6 +77,7 @@ class Host:
         """
         self.backbone = backbone
         self.slots = slots
+        self._exact = exact
         self._engine = Engine(backbone, compile=compile, merge=merge, packed=packed)
         self._forwards = Forwards(self._engine, backbone)
         self._bank = Bank(slots, backbone.device, folder)
@@ -198,8 +201,8 @@ class Host:
         """Answer rows as `predict` does, and say of each which version answered: what a receipt is made of."""
         call = self._call(rows, errors)
         call.encode(self._vocabulary)
-        self._computing.fill(call, batch_size=batch_size)
-        self._generation.fill(call, Decoding(), batch_size=batch_size)
+        self._computing.fill(call, batch_size=1 if self._exact else batch_size)
+        self._generation.fill(call, Decoding(), batch_size=1 if self._exact else batch_size)
         return call.answered(call.answers())
 
     def predict_all(
@@ -289,7 +292,8 @@ class Host:
         call = self._call(rows, errors)
         self._generation.refuse_others(call)
         call.encode(self._vocabulary)
-        self._generation.fill(call, decoding or Decoding(), max_new_tokens, stop, batch_size=batch_size)
+        size = 1 if self._exact else batch_size
+        self._generation.fill(call, decoding or Decoding(), max_new_tokens, stop, batch_size=size)
         return call.answered(call.texts())
 
     def logits(self, batch: Mapping[str, Tensor], tasks: Sequence[str]) -> list[Tensor]:
@@ -308,6 +312,8 @@ class Host:
         """
         table = self._snapshot(tasks)
         given = checked_batch(batch, len(tasks), self.backbone)
+        if self._exact and len(tasks) > 1:
+            return [self.logits({n: t[i : i + 1] for n, t in given.items()}, [task])[0] for i, task in enumerate(tasks)]
         places: dict[str, list[int]] = {}
         for place, name in enumerate(tasks):
             places.setdefault(name, []).append(place)
@@ -348,7 +354,7 @@ class Host:
         encoded = [tokens for tokens, _ in encode_texts(self._vocabulary, list(texts), None, limit)]
         found: dict[int, Tensor] = {}
         lengths = [len(tokens["input_ids"]) for tokens in encoded]
-        for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
+        for chosen in group_by_length(lengths, batch_size=1 if self._exact else batch_size, shuffle=False):
             inputs = pad_inputs([encoded[index] for index in chosen], self._vocabulary)
             with torch.inference_mode():
                 states = self._forwards.states([carried] * len(chosen), inputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapterkit.backbone import bfloat16_is_fast, hardware, pick_device, pick_dtype
+from adapterkit.backbone import Backbone, bfloat16_is_fast, hardware, pick_device, pick_dtype
 from adapterkit.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -94,3 +94,15 @@ def test_features_come_from_the_kernel_where_torch_has_none(tmp_path: Path, monk
     assert hardware.cpu_features(tmp_path / "none") == frozenset()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "num_sockets": 1}, raising=False)
     assert hardware.cpu_features(cpuinfo) == {"amx_bf16"}
+
+
+def test_where_auto_is_bfloat16_it_is_said_once(
+    tiny_folders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hardware, "bfloat16_is_fast", lambda device: True)
+    hardware.say_narrow.cache_clear()
+    for dtype in ("float32", "bfloat16", "auto", "auto"):
+        Backbone.load(tiny_folders["bert"], dtype=dtype, device="cpu")
+    said = [record.getMessage() for record in caplog.records if "dtype auto is bfloat16" in record.getMessage()]
+    assert len(said) == 1
+    assert "exact=True" in said[0]

@@ -18,9 +18,10 @@ from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.quantisation import plain_weight
 from adapterkit.backbone.sites import Site
+from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Affine, Packed, Update, assemble
 from adapterkit.host.packing.permutation import Layout, Permutation, Slab
-from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
+from adapterkit.host.packing.tensor_reader import REFUSED, REMEDY, Reader, sizes_of, targets_of
 from adapterkit.host.packing.unpacked import Unpacked
 from adapterkit.methods.lora.choosing import choose, pattern_value
 from adapterkit.methods.lora.moved_weight import is_transposed
@@ -76,6 +77,8 @@ def _pack_by_tensor(
         found[own.site.path] = a_RI, b_OR, magnitude_O
     targets = {own.site.path: (own.site, own.target) for own in targets_found}
     biases = _take_biases(method, backbone, targets, reader)
+    if method.bias != "none" and not biases:
+        raise ArtifactError(REFUSED, [f"method.bias: found {method.bias}, and there are none there"], REMEDY)
     reader.finish(ending=(".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"))
     if method.dora or biases:
         check_bare(

@@ -55,6 +55,7 @@ class Imports:
         if out is None:
             assert not (folder / "out").exists(), f"{done}: refused, and something was written"
             return "refused"
+        assert not done.startswith("drop_tensors"), f"{done}: imported, though tensors are missing"
         assert verify(out, self._backbone), f"{done}: imported, and not verified"
         with load(out, self._backbone) as adapted:
             features = adapted.task.encode([{"text": text} for text in ROWS], adapted.vocabulary, "predict").features

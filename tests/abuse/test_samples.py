@@ -6,7 +6,7 @@ import pytest
 
 from tests.abuse.running import SUBJECTS, attempts, make
 
-SAMPLES = {"artifacts": 240, "checkpoints": 60, "caches": 60, "kills": 10, "swaps": 3}
+SAMPLES = {"artifacts": 240, "imports": 40, "checkpoints": 60, "caches": 60, "kills": 10, "swaps": 3}
 """How many fit into the suite."""
 
 

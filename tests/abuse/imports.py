@@ -22,6 +22,7 @@ from tests.artifact.mutations import CONFIG, TENSORS, VALUES, pack, unpack
 from tests.tasks.conftest import ROWS as OF_KINDS
 
 ROWS = [row["text"] for row in OF_KINDS["text-classification"]][:GOLDEN]
+KIND = "text-classification"
 LABELS = ["no", "perhaps", "yes"]
 NEAR = 1e-4
 CONFIGS: tuple[Any, ...] = (
@@ -51,7 +52,7 @@ class Imports:
         place = number % len(self._folders)
         source = Path(shutil.copytree(self._folders[place], folder / "peft"))
         done = mutate(source, random.Random(number))
-        out = answered(lambda: import_peft(source, folder / "out", self._backbone, labels=LABELS))
+        out = answered(lambda: import_peft(source, folder / "out", self._backbone, kind=KIND, labels=LABELS))
         if out is None:
             assert not (folder / "out").exists(), f"{done}: refused, and something was written"
             return "refused"

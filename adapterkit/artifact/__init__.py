@@ -23,10 +23,10 @@ from adapterkit.manifest import Manifest as Manifest
 from adapterkit.manifest import check_output as check_output
 
 if TYPE_CHECKING:
+    from adapterkit.artifact.convert.export import export as export
     from adapterkit.artifact.convert.peft import import_peft as import_peft
-    from adapterkit.artifact.convert.transformers import export as export
 
 
 __getattr__, __dir__ = lazily(
-    __name__, {"export": "adapterkit.artifact.convert.transformers", "import_peft": "adapterkit.artifact.convert.peft"}
+    __name__, {"export": "adapterkit.artifact.convert.export", "import_peft": "adapterkit.artifact.convert.peft"}
 )

@@ -12,6 +12,15 @@ from adapterkit.cli import console
 from adapterkit.cli.options import BackboneName, Folder, Json, WrittenDtype, argument
 
 
+class Server(StrEnum):
+    """Whose loader shall read a flat LoRA."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    LORAX = "lorax"
+    GGUF = "gguf"
+
+
 class Format(StrEnum):
     """What an adapter is exported to."""
 
@@ -23,8 +32,14 @@ def export(
     folder: Folder,
     output: Annotated[Path, argument(metavar="OUT", help="The folder to write.")],
     to: Annotated[
-        Format, typer.Option("--format", help="transformers; an artifact is a PEFT folder already.")
+        Format, typer.Option("--format", help="transformers: a merged checkpoint. peft, with --flat: for servers.")
     ] = Format.TRANSFORMERS,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="A LoRA with one rank and no scale, for loaders that ignore both.")
+    ] = False,
+    server: Annotated[
+        Server | None, typer.Option("--for", help="Check what this server's loader takes; needs --flat.")
+    ] = None,
     trunk_only: Annotated[
         bool, typer.Option("--trunk-only", help="Without any head, for AutoModel: also where the head is our own.")
     ] = False,
@@ -33,10 +48,11 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Merge a LoRA or IA3 into a copy of its backbone: a plain checkpoint, proven to answer as the adapter does.
+    """Write an adapter for programs without adapterkit, proven to answer as it does: a checkpoint, or a flat LoRA.
 
     $ adapterkit export runs/wnut17 models/wnut17 --format transformers
     $ adapterkit export runs/banking77 models/banking77-trunk --trunk-only
+    $ adapterkit export runs/poet adapters/poet --format peft --flat --for vllm
     """
     from adapterkit.manifest import check_output, open_manifest
 
@@ -46,9 +62,19 @@ def export(
     from adapterkit import artifact
 
     written = artifact.export(
-        folder, output, to=to.value, backbone=backbone, trunk_only=trunk_only, dtype=dtype.value, overwrite=overwrite
+        folder,
+        output,
+        to=to.value,
+        backbone=backbone,
+        trunk_only=trunk_only,
+        flat=flat,
+        server=server.value if server else "",
+        dtype=dtype.value,
+        overwrite=overwrite,
     )
     if as_json:
         console.print_json({"checkpoint": str(written)})
         return
-    console.say(f"Checkpoint: {written}, which transformers loads and which answers as {folder} does", style="green")
+    what = "Flat LoRA" if flat else "Checkpoint"
+    by = "PEFT" if flat else "transformers"
+    console.say(f"{what}: {written}, which {by} loads and which answers as {folder} does", style="green")

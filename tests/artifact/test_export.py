@@ -12,7 +12,7 @@ from adapterkit import artifact as artifacts
 from adapterkit.adapted import build
 from adapterkit.artifact import open_artifact
 from adapterkit.artifact.convert import transformers as exporting
-from adapterkit.artifact.convert.transformers import export
+from adapterkit.artifact.convert.export import export
 from adapterkit.errors import ContractError, ExportError, MergeError, OutputError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod, TaskSettings
 from adapterkit.recipe.kinds import FACTS

@@ -1,0 +1,256 @@
+"""A LoRA as servers of LoRAs read it without thinking: one rank, one scale of 1, the same modules in every layer.
+
+PEFT's config can say much that other loaders do not look at: a root in the scale (rsLoRA), ranks and scales that differ
+by module, layers that are left out. What is not looked at gives other answers without a word. So here everything stands
+in the tensors: ranks are filled up with zeros, scales are folded into B, and modules that are not adapted have zeros.
+
+Axes: R rank, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact.card import escaped
+from adapterkit.artifact.config import targets_of, task_type
+from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer
+from adapterkit.artifact.loading import Artifact
+from adapterkit.artifact.tensors import dump_tensors
+from adapterkit.backbone import Backbone, Site
+from adapterkit.backbone.checkpoint import silence
+from adapterkit.errors import ExportError
+from adapterkit.manifest import CARD, CONFIG, TENSORS, stage_folder
+from adapterkit.methods.lora.moved_weight import is_transposed
+from adapterkit.methods.table import method_of
+from adapterkit.recipe.kinds import FACTS
+
+WHOLE = (
+    ("attention.query", "attention.key", "attention.value"),
+    ("feedforward.gate", "feedforward.input"),
+)
+"""Sites that servers join to one product: they want all of them, or none."""
+
+NEAR = 1e-5
+"""By how much an answer may differ, as a share of the largest number of its row: only rounding is left."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What one server's loader takes.
+
+    Attributes:
+        name: as people write it.
+        ranks: that it takes; a rank is filled up to the next. Empty: any.
+        heads: whether it reads the head of a text classification.
+        load: a line that loads the folder OUT of an adapter of rank RANK on BASE.
+    """
+
+    name: str
+    ranks: tuple[int, ...]
+    heads: bool
+    load: str
+
+
+SERVERS: Mapping[str, Server] = {
+    "vllm": Server(
+        "vLLM",
+        (8, 16, 32, 64, 128, 256, 320, 512),
+        True,
+        "vllm serve BASE --enable-lora --max-lora-rank RANK --lora-modules NAME=OUT",
+    ),
+    "sglang": Server(
+        "SGLang",
+        (),
+        False,
+        "python -m sglang.launch_server --model-path BASE --enable-lora --max-lora-rank RANK --lora-paths NAME=OUT",
+    ),
+    "lorax": Server("LoRAX", (), False, "lorax-launcher --model-id BASE --adapter-id OUT --adapter-source local"),
+    "gguf": Server("llama.cpp", (), False, "python convert_lora_to_gguf.py --base BASE OUT"),
+}
+"""Name on the command line -> server."""
+
+
+def check_flat(artifact: Artifact, server: str) -> None:
+    """Raises ExportError where the adapter is no sum of low-rank updates, or the server does not take it."""
+    problems = [*_method_problems(artifact), *(_server_problems(artifact, server) if server else ())]
+    if problems:
+        raise ExportError(
+            f"{artifact.folder} cannot be a flat LoRA" + (f" for {SERVERS[server].name}" if server else ""),
+            problems,
+            "Serve it with `adapterkit serve`, or merge it: --format transformers.",
+        )
+
+
+def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: str, overwrite: bool) -> None:
+    """Write a folder with one rank and no scale, and prove in plain PEFT that it answers as the adapter does.
+
+    Args:
+        artifact: one that `check_flat` lets pass. A head of our own is left out.
+        out: the folder to write.
+        backbone: in float32.
+        server: one of `SERVERS`, whose ranks are taken; "" for any reader of PEFT folders.
+        overwrite: replace what stands at `out`.
+
+    Raises:
+        ExportError: a rank above the server's, or plain PEFT answers otherwise; nothing is written then.
+    """
+    updates = _updates(artifact, backbone)
+    rank = _rank_for(max(len(a_RI) for a_RI, _ in updates.values()), server)
+    state, targets = _filled(updates, backbone, rank, _prefix(artifact, backbone))
+    if not artifact.manifest.head.is_own:
+        state |= {PREFIX + name: artifact.state[PREFIX + name] for name in artifact.manifest.head_tensors}
+    config = _config(artifact, targets, rank)
+    with stage_folder(out, overwrite=overwrite) as stage:
+        (stage / TENSORS).write_bytes(dump_tensors(state))
+        (stage / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (stage / CARD).write_text(_card(artifact, out, rank, server), encoding="utf-8")
+        _prove(artifact, backbone, stage)
+
+
+def _method_problems(artifact: Artifact) -> Iterator[str]:
+    settings = artifact.manifest.method
+    method = method_of(settings)
+    if not method.low_rank or "update" not in vars(type(method)):
+        yield f"method {settings.kind}: expected a LoRA"
+    elif reason := method.why_not_summed(settings):
+        yield f"method: {reason}"
+
+
+def _server_problems(artifact: Artifact, server: str) -> Iterator[str]:
+    taken, manifest = SERVERS[server], artifact.manifest
+    kind, head = artifact.task.kind, manifest.head
+    if kind == "causal-lm":
+        return
+    if kind != "text-classification" or not taken.heads:
+        yield f"kind {kind}: {taken.name} serves LoRA for causal-lm" + " and text-classification" * taken.heads
+    elif head.is_own:
+        yield f"head {head.kind}: {taken.name} reads one linear called score or classifier: train with head.kind=family"
+    elif extra := sorted({name.rpartition(".")[0] for name in manifest.head_tensors} - {"score", "classifier"}):
+        yield f"head: {taken.name} reads one linear called score or classifier, and this one has {', '.join(extra)} too"
+
+
+def _rank_for(rank: int, server: str) -> int:
+    ranks = SERVERS[server].ranks if server else ()
+    if ranks and rank > ranks[-1]:
+        raise ExportError(
+            f"{SERVERS[server].name} takes a rank of at most {ranks[-1]}, and this LoRA has {rank}",
+            remedy="Take a smaller rank: `adapterkit compose … --rank`, or train with one.",
+        )
+    return next((taken for taken in ranks if taken >= rank), rank)
+
+
+def _updates(artifact: Artifact, backbone: Backbone) -> dict[Site, tuple[Tensor, Tensor]]:
+    """A (R, I) and B (O, R) with the scale in it, by site, in float32."""
+    settings = artifact.manifest.method
+    method, prefix = method_of(settings), _prefix(artifact, backbone)
+    targets, found = targets_of(artifact.config), {}
+    for site in backbone.sites.sites:
+        if f"{prefix}{site.path}" in targets:
+            start = f"{PREFIX}{prefix}{site.path}."
+            tensors = {e: artifact.state[start + e].double() for e in method.endings if start + e in artifact.state}
+            a_RI, b_OR = method.update(settings, site, tensors)
+            found[site] = a_RI.float(), b_OR.float()
+    return found
+
+
+def _prefix(artifact: Artifact, backbone: Backbone) -> str:
+    """What stands before the trunk's paths in those of the kind's class: "bert.", "model.", or nothing."""
+    target = min(targets_of(artifact.config))
+    path = next(site.path for site in backbone.sites.sites if f".{target}".endswith(f".{site.path}"))
+    return target.removesuffix(path)
+
+
+def _filled(
+    updates: Mapping[Site, tuple[Tensor, Tensor]], backbone: Backbone, rank: int, prefix: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of every module that a server looks for, and the modules, in the trunk's order."""
+    names = {(site.side, site.name) for site in updates}
+    there = {(site.side, site.name) for site in backbone.sites.sites}
+    for group in WHOLE:
+        for side in {side for side, name in names if name in group}:
+            names |= {(side, name) for name in group} & there
+    state, targets = {}, []
+    for site in backbone.sites.sites:
+        if (site.side, site.name) not in names:
+            continue
+        linear: Any = backbone.trunk.get_submodule(site.path)
+        outputs, inputs = linear.weight.T.shape if is_transposed(linear) else linear.weight.shape
+        a_RI, b_OR = torch.zeros(rank, inputs), torch.zeros(outputs, rank)
+        if site in updates:
+            a, b = updates[site]
+            a_RI[: len(a)], b_OR[:, : len(a)] = a, b
+        targets.append(prefix + site.path)
+        state[f"{PREFIX}{prefix}{site.path}.lora_A.weight"] = a_RI
+        state[f"{PREFIX}{prefix}{site.path}.lora_B.weight"] = b_OR
+    return state, targets
+
+
+def _config(artifact: Artifact, targets: Sequence[str], rank: int) -> dict[str, Any]:
+    manifest, own = artifact.manifest, artifact.config
+    return {
+        "peft_type": "LORA",
+        "task_type": task_type(artifact.task.kind, manifest.head.is_own),
+        "base_model_name_or_path": own["base_model_name_or_path"],
+        "revision": own.get("revision"),
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": bool(own.get("fan_in_fan_out", False)),
+        "init_lora_weights": True,
+        "target_modules": list(targets),
+        "modules_to_save": own.get("modules_to_save"),
+    }
+
+
+def _prove(artifact: Artifact, backbone: Backbone, folder: Path) -> None:
+    """Raises ExportError where plain PEFT answers otherwise than the adapter. Without a head, states are compared."""
+    import transformers
+    from peft import PeftModel
+
+    states = artifact.manifest.head.is_own
+    with artifact.adapted(backbone) as adapted:
+        batches = list(example_batches(adapted, artifact))
+        expected = [plain_answer(adapted, batch, states) for batch in batches]
+        labels = len(adapted.task.labels)
+    auto = getattr(transformers, FACTS[artifact.task.kind].auto_class)
+    with silence():
+        plain = auto.from_pretrained(
+            backbone.folder, dtype=torch.float32, local_files_only=True, **({"num_labels": labels} if labels else {})
+        )
+        plain.config.pad_token_id = backbone.tokenizer.pad_token_id
+        model = PeftModel.from_pretrained(plain, str(folder)).eval()
+    whole = model.get_base_model()
+    asked = getattr(whole, whole.base_model_prefix, whole) if states else model
+    found = [plain_answer(asked, batch, states) for batch in batches]
+    check_answers("plain PEFT answers otherwise with what was written", found, expected, NEAR)
+
+
+def _card(artifact: Artifact, out: Path, rank: int, server: str) -> str:
+    manifest = artifact.manifest
+    base = Path(manifest.backbone.name).name
+    lines = [
+        "# Flat LoRA",
+        "",
+    ]
+    lines.append(
+        f"A LoRA of rank {rank} for {escaped(base)}: one rank and a scale of 1 at every module, the same modules in "
+        f"every layer. The adapter that it was made of has the digest `{manifest.sha256}`."
+    )
+    if manifest.head.is_own:
+        lines += ["", f"Its {manifest.head.kind} head is not here, since no server has such a one."]
+    if server:
+        line = SERVERS[server].load
+        for word, value in (("BASE", base), ("RANK", str(rank)), ("OUT", out.name), ("NAME", out.name)):
+            line = line.replace(word, value)
+        lines += ["", "```bash", line, "```"]
+    return "\n".join([*lines, ""])

@@ -23,10 +23,10 @@ from adapterkit.manifest import Manifest as Manifest
 from adapterkit.manifest import check_output as check_output
 
 if TYPE_CHECKING:
-    from adapterkit.artifact.convert.export import export as export
+    from adapterkit.artifact.convert.exporting import export as export
     from adapterkit.artifact.convert.peft import import_peft as import_peft
 
 
 __getattr__, __dir__ = lazily(
-    __name__, {"export": "adapterkit.artifact.convert.export", "import_peft": "adapterkit.artifact.convert.peft"}
+    __name__, {"export": "adapterkit.artifact.convert.exporting", "import_peft": "adapterkit.artifact.convert.peft"}
 )

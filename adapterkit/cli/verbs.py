@@ -52,7 +52,7 @@ VERBS: Mapping[str, str] = {
         "Turn a LoRA or IA3 folder made by plain PEFT, its head included, into an artifact that answers the same."
     ),
     "export": (
-        "Merge a LoRA or IA3 into a copy of its backbone: a plain checkpoint, proven to answer as the adapter does."
+        "Write an adapter for programs without adapterkit, proven to answer as it does: a checkpoint, or a flat LoRA."
     ),
     "registry": "Keep versions of tasks: which answers, since when, on what evidence; go back in one command.",
     "recipes": "List the recipes that ship with adapterkit, or print one to start your own from.",

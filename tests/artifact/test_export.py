@@ -11,8 +11,8 @@ import transformers
 from adapterkit import artifact as artifacts
 from adapterkit.adapted import build
 from adapterkit.artifact import open_artifact
-from adapterkit.artifact.convert import transformers as exporting
-from adapterkit.artifact.convert.export import export
+from adapterkit.artifact.convert import transformers as checkpoints
+from adapterkit.artifact.convert.exporting import export
 from adapterkit.errors import ContractError, ExportError, MergeError, OutputError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod, TaskSettings
 from adapterkit.recipe.kinds import FACTS
@@ -205,7 +205,7 @@ def test_what_stands_there_stays_unless_it_may_be_replaced(tmp_path, saved_once)
 
 def test_a_checkpoint_that_answers_otherwise_is_never_left_behind(tmp_path, saved_once, monkeypatch):
     def spoil(place):
-        real = getattr(exporting, place)
+        real = getattr(checkpoints, place)
 
         def spoiled(*arguments):
             model = real(*arguments)
@@ -213,7 +213,7 @@ def test_a_checkpoint_that_answers_otherwise_is_never_left_behind(tmp_path, save
                 model.classifier.bias += 0.1
             return model
 
-        monkeypatch.setattr(exporting, place, spoiled)
+        monkeypatch.setattr(checkpoints, place, spoiled)
 
     spoil("_loaded")
     with pytest.raises(ExportError, match=r"than what was written\n  row 1: differs by 0.1, expected at most 1e-05"):

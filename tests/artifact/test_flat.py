@@ -168,7 +168,7 @@ def test_servers_name_what_they_do_not_take(tmp_path: Path, tiny_backbones: Any)
 def test_a_rank_above_the_servers_is_refused(
     tmp_path: Path, tiny_backbones: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SERVERS, "vllm", flat.Server("vLLM", (1,), True, ""))  # type: ignore[arg-type]
+    monkeypatch.setitem(SERVERS, "vllm", flat.LoraServer("vLLM", (1,), ("SEQ_CLS",), ""))  # type: ignore[arg-type]
     with make(tiny_backbones["llama"]) as adapted:
         write(tmp_path / "in", adapted)
     with pytest.raises(ExportError, match="at most 1, and this LoRA has 2"):

@@ -38,42 +38,47 @@ WHOLE = (
 )
 """Sites that servers join to one product: they want all of them, or none."""
 
+HEADS = {"score", "classifier"}
+"""Names of the one linear that servers take for the head of a classification."""
+
 NEAR = 1e-5
 """By how much an answer may differ, as a share of the largest number of its row: only rounding is left."""
 
 
 @dataclass(frozen=True)
-class Server:
+class LoraServer:
     """What one server's loader takes.
 
     Attributes:
         name: as people write it.
         ranks: that it takes; a rank is filled up to the next. Empty: any.
-        heads: whether it reads the head of a text classification.
+        tasks: PEFT's types of the tasks that it answers.
         load: a line that loads the folder OUT of an adapter of rank RANK on BASE.
     """
 
     name: str
     ranks: tuple[int, ...]
-    heads: bool
+    tasks: tuple[str, ...]
     load: str
 
 
-SERVERS: Mapping[str, Server] = {
-    "vllm": Server(
+SERVERS: Mapping[str, LoraServer] = {
+    "vllm": LoraServer(
         "vLLM",
         (8, 16, 32, 64, 128, 256, 320, 512),
-        True,
+        ("CAUSAL_LM", "SEQ_CLS"),
         "vllm serve BASE --enable-lora --max-lora-rank RANK --lora-modules NAME=OUT",
     ),
-    "sglang": Server(
+    "sglang": LoraServer(
         "SGLang",
         (),
-        False,
+        ("CAUSAL_LM",),
         "python -m sglang.launch_server --model-path BASE --enable-lora --max-lora-rank RANK --lora-paths NAME=OUT",
     ),
-    "lorax": Server("LoRAX", (), False, "lorax-launcher --model-id BASE --adapter-id OUT --adapter-source local"),
-    "gguf": Server("llama.cpp", (), False, "python convert_lora_to_gguf.py --base BASE OUT"),
+    "lorax": LoraServer(
+        "LoRAX", (), ("CAUSAL_LM",), "lorax-launcher --model-id BASE --adapter-id OUT --adapter-source local"
+    ),
+    "gguf": LoraServer("llama.cpp", (), ("CAUSAL_LM",), "python convert_lora_to_gguf.py --base BASE OUT"),
 }
 """Name on the command line -> server."""
 
@@ -125,15 +130,13 @@ def _method_problems(artifact: Artifact) -> Iterator[str]:
 
 
 def _server_problems(artifact: Artifact, server: str) -> Iterator[str]:
-    taken, manifest = SERVERS[server], artifact.manifest
-    kind, head = artifact.task.kind, manifest.head
-    if kind == "causal-lm":
-        return
-    if kind != "text-classification" or not taken.heads:
-        yield f"kind {kind}: {taken.name} serves LoRA for causal-lm" + " and text-classification" * taken.heads
+    taken, head = SERVERS[server], artifact.manifest.head
+    if FACTS[artifact.task.kind].peft_type not in taken.tasks:
+        kinds = " and ".join(kind for kind, facts in FACTS.items() if facts.peft_type in taken.tasks)
+        yield f"kind {artifact.task.kind}: {taken.name} serves LoRA for {kinds}"
     elif head.is_own:
         yield f"head {head.kind}: {taken.name} reads one linear called score or classifier: train with head.kind=family"
-    elif extra := sorted({name.rpartition(".")[0] for name in manifest.head_tensors} - {"score", "classifier"}):
+    elif extra := sorted({name.rpartition(".")[0] for name in artifact.manifest.head_tensors} - HEADS):
         yield f"head: {taken.name} reads one linear called score or classifier, and this one has {', '.join(extra)} too"
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.card import escaped
 from adapterkit.artifact.config import targets_of, task_type
-from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer
+from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer, temper
 from adapterkit.artifact.loading import Artifact
 from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.backbone import Backbone, Site
@@ -111,7 +111,9 @@ def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: st
     rank = _rank_for(max(len(a_RI) for a_RI, _ in updates.values()), server)
     state, targets = _filled(updates, backbone, rank, _prefix(artifact, backbone))
     if not artifact.manifest.head.is_own:
-        state |= {PREFIX + name: artifact.state[PREFIX + name] for name in artifact.manifest.head_tensors}
+        head = [PREFIX + name for name in artifact.manifest.head_tensors]
+        state |= {name: artifact.state[name].float() for name in head}
+        temper(state, head, artifact.task)
     config = _config(artifact, targets, rank)
     with stage_folder(out, overwrite=overwrite) as stage:
         (stage / TENSORS).write_bytes(dump_tensors(state))

@@ -20,9 +20,7 @@ VERBS: Mapping[str, str] = {
     ),
     "train": "Train an adapter: validate as it goes, keep the best state, write the artifact.",
     "sweep": "Train a recipe over a grid of settings, compare them on validation rows, and keep the best.",
-    "ablate": (
-        "Say what one choice of a recipe is worth: heads, pooling, layers or sites, over seeds, and what is noise."
-    ),
+    "ablate": "Say what one choice of a recipe is worth: heads, pooling, layers or sites, and what is within noise.",
     "plan": "Estimate what a recipe will need, without loading weights, and the cheapest way to fit it.",
     "evaluate": "Score an artifact on a file of rows, with a confidence interval on every metric.",
     "compare": "Say whether one artifact answers better than another beyond chance, by how much, and on which rows.",

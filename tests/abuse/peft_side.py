@@ -23,6 +23,7 @@ class ArtifactsInPeft:
     """PEFT on what `Artifacts` gives to load and mount; counted, not judged."""
 
     judged = False
+    most_seconds = 5.0
 
     def __init__(self, folder: Path) -> None:
         self._checkpoint = tiny.build("bert", folder / "bert")

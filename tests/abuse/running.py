@@ -48,6 +48,7 @@ class Subject(Protocol):
 
     Attributes:
         judged: whether what goes wrong is a finding. Of a neighbour it is counted by name instead.
+        most_seconds: how long an attempt may take; `MOST_SECONDS` where it does not say.
     """
 
     judged: bool
@@ -98,7 +99,7 @@ def attempts(subject: Subject, numbers: Sequence[int], root: Path) -> Outcome:
         folder = Path(tempfile.mkdtemp(prefix=f"{number}-", dir=root))
         started = time.monotonic()
         try:
-            with _limited():
+            with _limited(getattr(subject, "most_seconds", MOST_SECONDS)):
                 word = subject.attempt(number, folder)
         except AdapterkitError:
             word = "refused"
@@ -191,12 +192,12 @@ class _HangsError(BaseException):
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
+def _limited(most_seconds: float) -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise _HangsError
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, most_seconds)
     try:
         yield
     finally:

@@ -116,7 +116,11 @@ def promote(
         ),
     ] = None,
     evidence: Annotated[
-        list[Path] | None, option(metavar="FILE", help="JSON of check -> {passed, detail, facts}. Many times.")
+        list[Path] | None,
+        option(
+            metavar="FILE",
+            help="What compare, evaluate or calibrate print with --json, or check -> {passed, detail}. Many times.",
+        ),
     ] = None,
     force: Annotated[str, option(metavar="REASON", help="Go past the gate; the audit keeps why.")] = "",
     url: Url = DEFAULT_URL,
@@ -192,6 +196,7 @@ def gate(
             help="files, contract, 'golden rows', compare, calibration, signature. Many times. Default: show it.",
         ),
     ] = None,
+    most_ece: Annotated[float | None, option(help="The largest calibration error that passes. Default: 0.05.")] = None,
     task: Annotated[str, typer.Option(help="One task. Default: all without a gate of their own.")] = "",
     channel: Channel = STABLE,
     url: Url = DEFAULT_URL,
@@ -199,8 +204,11 @@ def gate(
 ) -> None:
     """Show or set what a version must pass before a channel may point to it."""
     with _open(url, None, actor) as opened:
-        if require:
-            opened.set_gate({"require": require}, task=task, channel=channel)
+        if require or most_ece is not None:
+            before = opened.gate(task, channel).model_dump()
+            asked = {"require": require or None, "most_ece": most_ece}
+            wanted = {**before, **{name: value for name, value in asked.items() if value is not None}}
+            opened.set_gate(wanted, task=task, channel=channel)
         console.print_json(opened.gate(task, channel).model_dump(mode="json"))
 
 
@@ -246,6 +254,7 @@ def _verified(opened: Registry, task: str, version: str, backbone: str) -> dict[
 
 def _evidence(files: Sequence[Path]) -> dict[str, Any]:
     from adapterkit.errors import RegistryError
+    from adapterkit.registry.gates import check_of
 
     found: dict[str, Any] = {}
     problems = []
@@ -256,7 +265,7 @@ def _evidence(files: Sequence[Path]) -> dict[str, Any]:
             problems.append(f"{file}: {error}")
             continue
         if isinstance(value, dict):
-            found |= value
+            found |= {check_of(value): value} if "schema" in value else value
         else:
             problems.append(f"{file}: found {type(value).__name__}, expected an object of check -> evidence")
     if problems:

@@ -260,9 +260,14 @@ class Registry:
         check_name(channel, "channel")
         wanted = self.version(task, version)
         before = self._pointer(task, channel)
-        found = {**read_evidence(evidence or {}), "files": self._whole(wanted)}
+        gate, today = (
+            self.gate(task, channel),
+            {name: one.digest for one in self.versions(task) for name in one.channels},
+        )
+        judged = read_evidence(evidence or {}, wanted.digest, today.get(channel), gate.most_ece)
+        found = {**judged, "files": self._whole(wanted)}
         if not force:
-            self.gate(task, channel).check(f"{task} {wanted.short}", found)
+            gate.check(f"{task} {wanted.short}", found)
         details: dict[str, Any] = {"evidence": {name: each.model_dump(mode="json") for name, each in found.items()}}
         if force:
             details["forced"] = force

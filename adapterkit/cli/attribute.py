@@ -40,13 +40,8 @@ def attribute(
     ).to_dict()
     if as_json:
         console.print_json(found)
-        return
-    console.echo(sentence(found))
-    rows = [
-        [gain["name"], *(f"{gain['difference'][name]:.4f}" for name in ("a", "b", "difference", "low", "high"))]
-        for gain in found["gains"]
-    ]
-    console.print_table(rows, ("part", "before", "after", "gain", "from", "to"))
+    else:
+        console.echo(sentence(found))
 
 
 def sentence(found: dict[str, Any]) -> str:

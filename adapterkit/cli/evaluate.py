@@ -32,8 +32,7 @@ from adapterkit.cli.options import (
 def evaluate(
     folder: Folder,
     data: Annotated[
-        str | None,
-        typer.Option("--data", help="Rows to score. Default: the recipe's test rows.", show_default=False),
+        str | None, typer.Option("--data", help="Rows to score. Default: the recipe's test rows.", show_default=False)
     ] = None,
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,

@@ -42,8 +42,7 @@ def init(
     recipe = Path(f"{_stem(files[0])}.yaml") if output is None else output
     if recipe.exists() and not force:
         raise OutputError(
-            f"{recipe} exists already",
-            remedy="Name another (--output other.yaml), or replace it (--force).",
+            f"{recipe} exists already", remedy="Name another (--output other.yaml), or replace it (--force)."
         )
     survey = surveyed(files, kind, columns, backbone, reading(encoding, delimiter, read_as), data_root)
     artifact = f"runs/{recipe.stem}"

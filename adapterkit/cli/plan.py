@@ -25,8 +25,7 @@ def plan(
         int | None, typer.Option("--gpus", help="How many GPUs there will be. Default: what this machine has.")
     ] = None,
     memory: Annotated[
-        str | None,
-        typer.Option("--memory", metavar="SIZE", help="Memory of each, as in 80GiB. Default: this one's."),
+        str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each, as in 80GiB. Default: this one's.")
     ] = None,
     data_root: DataRoot = None,
     as_json: Json = False,

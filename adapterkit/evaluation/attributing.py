@@ -92,20 +92,16 @@ def attribute(
 
 def _check(opened: Artifact) -> None:
     if FACTS[opened.task.kind].borrows_head:
-        raise DataError(
-            f"{opened.folder} has no head of its own that a gain could be traced to",
-            [f"kind: {opened.task.kind}, whose head is the checkpoint's"],
-            "Compare it with another artifact: adapterkit compare A B.",
-        )
+        told = f"kind: {opened.task.kind}, whose head is the checkpoint's"
+        raise DataError(f"{opened.folder} has no head of its own that a gain could be traced to", [told])
     if not opened.manifest.recipe:
         raise DataError(f"{opened.folder} keeps no recipe, by which its head could be trained alone")
 
 
 def _head_alone(opened: Artifact, output: str | Path, root: str | Path | None) -> dict[str, Any]:
-    recipe = dict(opened.manifest.recipe)
-    kept = recipe["data"] if isinstance(recipe["data"], dict) else {}
-    where = None if root is None else str(root)
-    return {**recipe, "method": {"kind": "none"}, "data": {**kept, "root": where}, "output": str(output)}
+    recipe: dict[str, Any] = dict(opened.manifest.recipe)
+    data = {**recipe["data"], "root": None if root is None else str(root)}
+    return {**recipe, "method": {"kind": "none"}, "data": data, "output": str(output)}
 
 
 def _constant(opened: Artifact, outcome: Outcome, vocabulary: Vocabulary) -> Outcome | None:

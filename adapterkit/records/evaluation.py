@@ -31,9 +31,6 @@ class EvaluationRecord(Record):
     """`adapterkit evaluate --json`.
 
     Attributes:
-        answering: what was evaluated.
-        data: on what.
-        resamples: of the bootstrap behind the intervals.
         metrics: the main one first.
         labels: each label, or type of entity, by itself; see `metrics.LabelScore`.
         calibration: of `confidence`; null where answers have none.
@@ -71,7 +68,6 @@ class ComparisonRecord(Record):
         a: the one to compare with.
         b: the one that is judged.
         data: the rows that both can use.
-        resamples: of the bootstrap behind the intervals.
         metric: the main one, which decides.
         verdict: what its interval says of b.
         rows_for_a_point: rows on which a true difference of 0.01 would be shown; null where none is seen, or where the
@@ -130,10 +126,7 @@ class AttributionRecord(Record):
     """`adapterkit attribute --json`.
 
     Attributes:
-        answering: the artifact.
         head_alone: the same recipe without its method, on the bare backbone.
-        data: the test rows.
-        resamples: of the paired bootstrap behind the intervals.
         metric: the task's main one.
         starts_from: what the first gain is over: "constant answer", or "head" where no answer is common.
         gains: in order, each over the one before.

@@ -10,6 +10,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+SHOWN = 200
+"""Problems of one error that are printed; `problems` has all of them."""
+
 
 def plain(text: str, spelled: Callable[[str], str] = lambda letter: letter.encode("unicode_escape").decode()) -> str:
     """A text in which nothing steers a terminal: control characters, and marks that turn the direction of writing, are
@@ -38,9 +41,15 @@ class AdapterkitError(Exception):
         return re.sub(r"\B(?=[A-Z])", "_", type(self).__name__.removesuffix("Error")).lower()
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """The problems that are printed: all, or the first ones and how many more there are."""
+        more = len(self.problems) - SHOWN
+        return self.problems if more <= 0 else (*self.problems[:SHOWN], f"and {more:,} more")
+
+    @property
     def message(self) -> str:
         """Everything that the error says, in one line."""
-        found = f"{self.summary}: {'; '.join(self.problems)}" if self.problems else self.summary
+        found = f"{self.summary}: {'; '.join(self.shown)}" if self.problems else self.summary
         end = "" if found.endswith((".", "?", "!", "…")) else "."
         return f"{found}{end} {self.remedy}" if self.remedy else found
 
@@ -55,7 +64,7 @@ class AdapterkitError(Exception):
         super().__init__(self.summary)
 
     def __str__(self) -> str:
-        lines = [self.summary, *(f"  {problem}" for problem in self.problems)]
+        lines = [self.summary, *(f"  {problem}" for problem in self.shown)]
         if self.remedy:
             lines.append(self.remedy)
         return "\n".join(lines)

@@ -26,3 +26,10 @@ def test_a_message_says_everything_in_one_line() -> None:
     assert ContractError("it does not fit").message == "it does not fit"
     assert ContractError("did you mean x?", remedy="Say so.").message == "did you mean x? Say so."
     assert error.as_json() == {"code": "contract", "message": error.message}
+
+
+def test_of_very_many_problems_the_first_are_printed_and_all_are_there() -> None:
+    error = ContractError("no", [f"row {number}" for number in range(100_000)])
+    assert len(error.problems) == 100_000
+    assert str(error).splitlines()[200:] == ["  row 199", "  and 99,800 more"]
+    assert len(error.message) < 10_000

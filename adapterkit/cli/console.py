@@ -55,7 +55,7 @@ def print_error(error: AdapterkitError) -> None:
         message.append(f"[process {process_index()}] ", style="dim")
     message.append(type(error).__name__, style="bold red")
     message.append(f": {error.summary}", style="bold")
-    for problem in error.problems:
+    for problem in error.shown:
         message.append("\n  ")
         place, colon, rest = problem.partition(": ")
         message.append(place, style="cyan" if colon else "")

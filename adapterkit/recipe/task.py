@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -96,7 +97,7 @@ class TaskSettings(Settings):
             if self.kind not in BELONGS[name]
         ]
         if self.labels is not None and self.kind in BELONGS["labels"]:
-            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            twice = sorted(label for label, count in Counter(self.labels).items() if count > 1)
             if twice:
                 problems.append(("labels", f"holds {', '.join(map(repr, twice))} more than once; name each label once"))
             if not self.labels:

@@ -21,7 +21,7 @@ import yaml
 
 from adapterkit.errors import AdapterkitError
 
-LARGEST_TEXT_BYTES = 1_000_000
+LARGEST_TEXT_BYTES = 200_000
 DEEPEST = 32
 LONGEST_NUMBER = 40
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -62,7 +63,7 @@ def _rows(path: Path, problems: Problems) -> Iterator[Numbered]:
 
 def _naming(path: Path, schema: pyarrow.Schema) -> Callable[[Row], Row]:
     """What puts names where `datasets` wrote class numbers; it is imported for its own files only."""
-    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if twice:
         raise DataError(f"{path} has columns of the same name", [f"column {name!r}" for name in twice])
     if b"huggingface" not in (schema.metadata or {}):

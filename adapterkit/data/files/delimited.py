@@ -7,6 +7,7 @@ that needs numbers converts them. CSV follows RFC 4180. The delimiter is found i
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -131,7 +132,7 @@ def _tidy(error: csv.Error) -> str:
 
 
 def _check_names(path: str, header: list[str], place: str) -> None:
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
         raise DataError(
             f"{path} has columns of the same name",

@@ -162,7 +162,10 @@ def _continued(adapted: Adapted, row: Mapping[str, Any]) -> str | None:
     task = adapted.task
     if not task.generates or task.problem_of(row, "predict") is not None:
         return None
-    features = task.encode([row], adapted.vocabulary, "predict").features
+    try:
+        features = task.encode([row], adapted.vocabulary, "predict").features
+    except AdapterkitError:  # a chat, say, whose template can be learned from and gives no prompt
+        return None
     texts = adapted.generate(features, new_tokens=NEW_TOKENS, beams=1)
     return texts[0] if texts else None
 

@@ -156,3 +156,18 @@ def test_the_rows_of_what_generates_hold_the_text_that_peft_and_transformers_gen
 
 def test_the_rows_of_what_does_not_generate_hold_no_text(saved_once):
     assert {row.text for row in open_artifact(saved_once).manifest.golden.rows} == {None}
+
+
+def test_a_chat_that_can_be_learned_and_not_be_continued_is_proven_by_its_loss_alone(fresh_backbone):
+    backbone = fresh_backbone("llama")
+    backbone.tokenizer.chat_template = (
+        "{% if add_generation_prompt %}{{ raise_exception('no') }}{% endif %}"
+        "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    )
+    row = {"messages": [{"role": "user", "content": "my card"}, {"role": "assistant", "content": "was lost"}]}
+    task = TASKS["causal-lm"].prepare(TaskSettings(kind="causal-lm"), [row])
+    with build(backbone, task, LoraMethod(rank=2), HeadSettings(), seed=0) as adapted:
+        golden = compute_golden(adapted, [row])
+        assert [len(each.numbers) for each in golden.rows] == [1]
+        assert golden.rows[0].text is None
+        assert golden_problems(adapted, golden) == []

@@ -39,16 +39,21 @@ if TYPE_CHECKING:
     from adapterkit.recipe import load_recipe as load_recipe
     from adapterkit.registry import Registry as Registry
     from adapterkit.sweeping import sweep as sweep
+    from adapterkit.training import AdapterTrainer as AdapterTrainer
+    from adapterkit.training import build as build
+    from adapterkit.training import save as save
     from adapterkit.training import train as train
 
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "AdapterTrainer": "adapterkit.training",
     "Backbone": "adapterkit.backbone",
     "Host": "adapterkit.host",
     "Recipe": "adapterkit.recipe",
     "Registry": "adapterkit.registry",
     "attribute": "adapterkit.evaluation",
+    "build": "adapterkit.training",
     "calibrate": "adapterkit.evaluation",
     "compare": "adapterkit.evaluation",
     "compose": "adapterkit.compose",
@@ -62,6 +67,7 @@ _ROOMS = {
     "probe": "adapterkit.evaluation",
     "pull": "adapterkit.artifact",
     "push": "adapterkit.artifact",
+    "save": "adapterkit.training",
     "sweep": "adapterkit.sweeping",
     "train": "adapterkit.training",
     "transfer": "adapterkit.evaluation",

@@ -16,7 +16,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTuner
 from sacrebleu.metrics import BLEU
 from torch import nn
-from transformers import BertConfig, BertModel, T5ForConditionalGeneration
+from transformers import BertConfig, BertModel, T5ForConditionalGeneration, Trainer
 
 PROMISED: dict[str, set[str]] = {
     "torch": {
@@ -80,6 +80,12 @@ _KINDS = (
 )
 
 PRIVATE: tuple[Private, ...] = (
+    Private(
+        "transformers",
+        "where Trainer places, writes and reads its model, so that an adapter's checkpoint holds no backbone",
+        lambda: Trainer,
+        ("_move_model_to_device", "_save", "_load_from_checkpoint", "_load_best_model"),
+    ),
     Private(
         "torch",
         "tables that make up an nn.Module; a view of a trunk has its own around the same children",

@@ -89,7 +89,7 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int,
             [f"method.kind: found {adapted.method.kind}, and the head of {adapted.task.kind} is the checkpoint's own"],
             "Take method.kind=lora or bottleneck.",
         )
-    groups = _groups(adapted, settings)
+    groups = rate_groups(adapted, settings)
     # The trunk's own tensors stay where they are, as others may hold them; and a buffer has one format.
     own = {id(bias) for bias in adapted.attachment.biases().values()}
     every = [parameter for group in groups.values() for parameter in group]
@@ -114,7 +114,7 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int,
     return Learner(parameters, optimizer, make_schedule(optimizer, settings, total_steps, done), scaler, flat, loose)
 
 
-def _groups(adapted: Adapted, settings: TrainingSettings) -> dict[tuple[float, float], list[nn.Parameter]]:
+def rate_groups(adapted: Adapted, settings: TrainingSettings) -> dict[tuple[float, float], list[nn.Parameter]]:
     """What trains, by rate and weight decay: matrices decay; norms, biases and scales do not."""
     head_rate = settings.head_learning_rate or HEAD_RATE_FACTOR * settings.learning_rate
     rated = [(parameter, settings.learning_rate) for parameter in adapted.method_parameters().values()]

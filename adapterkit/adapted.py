@@ -18,7 +18,7 @@ from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
 from adapterkit.methods.fusion.part import Part
-from adapterkit.methods.table import attach
+from adapterkit.methods.table import attach, method_of
 from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
 from adapterkit.tasks.continuing import continued
@@ -388,8 +388,14 @@ def build(
     Raises:
         HeadError: the head does not fit the task or the family.
         SiteError: the method asks for sites that the backbone does not have.
-        RecipeError: the parts of a fusion do not fit each other.
+        RecipeError: the parts of a fusion do not fit each other, or `head.tokens` beside a method that is not LoRA.
     """
+    if head.tokens and method_of(method).peft_type != "LORA":
+        raise RecipeError(
+            "tokens with rows of their own go with LoRA alone, as in PEFT",
+            [f"head.tokens: found {', '.join(head.tokens)} beside method.kind={method.kind}"],
+            "Use method.kind=lora or none.",
+        )
     backbone = backbone.twin()
     headed = build_head(backbone, task.kind, task.classes, head, seed=seed)
     attachment = attach(headed.module, backbone, method, seed=seed, parts=parts)

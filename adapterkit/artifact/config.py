@@ -5,17 +5,20 @@ adapterkit takes nothing from it; it is for plain PEFT and vLLM. It is checked a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapterkit.artifact.tensors import shortened
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import CONFIG
-from adapterkit.methods.peft_fields import SHARED, Field
+from adapterkit.methods.peft_fields import SHARED, Field, by_module
 from adapterkit.methods.rows.none import NO_TARGETS
 from adapterkit.methods.table import method_of
 from adapterkit.recipe import MethodSettings
 from adapterkit.recipe.kinds import FACTS
+
+TOKENS = "trainable_token_indices"
+"""PEFT's field of LoRA for tokens that have rows of their own."""
 
 
 def task_type(kind: str, own_head: bool) -> str | None:
@@ -32,6 +35,7 @@ def make_config(
     *,
     own_head: bool,
     heads: Iterable[str] = (),
+    token_rows: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """PEFT's config of an adapter.
 
@@ -43,6 +47,7 @@ def make_config(
         revision: the backbone's.
         own_head: whether the head is one that the family's class lacks.
         heads: modules of the family's class that are saved whole.
+        token_rows: see `Headed`.
     """
     fields = _fields(method)
     return {
@@ -53,16 +58,24 @@ def make_config(
         "base_model_name_or_path": name,
         "revision": revision,
         "inference_mode": True,
+        **({TOKENS: {path: list(tokens) for path, tokens in token_rows.items()}} if token_rows else {}),
     }
 
 
-def check_config(config: Mapping[str, Any], kind: str, method: MethodSettings, *, own_head: bool) -> None:
+def check_config(
+    config: Mapping[str, Any], kind: str, method: MethodSettings, *, own_head: bool, tokens: int = 0
+) -> None:
     """Check a config against the manifest's kind, method and head.
+
+    Args:
+        tokens: how many have rows of their own.
 
     Raises:
         ArtifactError: with every field that is unknown, of another type, out of bounds, or a pattern.
     """
     fields, row = _fields(method), method_of(method)
+    if tokens:
+        fields = {**fields, TOKENS: by_module(_numbers(tokens), f"{tokens} token numbers")}
     problems = [
         f"{CONFIG}: {key[:80]!r}: a field that an artifact does not have" for key in config if key not in fields
     ]
@@ -71,7 +84,7 @@ def check_config(config: Mapping[str, Any], kind: str, method: MethodSettings, *
         for key, (fits, expected) in fields.items()
         if key in config and not fits(config[key])
     ]
-    needed = ("peft_type", "target_modules", *row.required)
+    needed = ("peft_type", "target_modules", *row.required, *[TOKENS] * bool(tokens))
     problems += [f"{CONFIG}: {key}: missing" for key in needed if key not in config]
     for key, expected in (("peft_type", row.peft_type), ("task_type", task_type(kind, own_head))):
         if key in config and config[key] != expected:
@@ -85,6 +98,17 @@ def targets_of(config: Mapping[str, Any]) -> frozenset[str]:
     """The modules that a checked config targets."""
     targets = config["target_modules"]
     return frozenset() if targets == NO_TARGETS else frozenset(targets)
+
+
+def _numbers(count: int) -> Field:
+    """So many numbers of tokens."""
+    return (
+        lambda value: (
+            isinstance(value, list)
+            and len(set(map(str, value))) == len(value) == count
+            and all(type(one) is int and 0 <= one < 2**31 for one in value)
+        )
+    ), "numbers"
 
 
 def _fields(method: MethodSettings) -> Mapping[str, Field]:

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.config import targets_of
+from adapterkit.artifact.config import TOKENS, targets_of
 from adapterkit.artifact.tensors import NAMES, shortened
 from adapterkit.errors import ArtifactError
+from adapterkit.heads.token_rows import ENDING
 from adapterkit.manifest import CONFIG, MANIFEST, TENSORS, Manifest
 from adapterkit.methods.peft_fields import is_module_name
 from adapterkit.methods.protocol import Method, Shape
@@ -77,6 +78,10 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
     for target, tensors in sorted(by_target.items()):
         expected = method.shapes(settings, config, target)
         problems += [f"{TENSORS}: {target}: {problem}" for problem in _shape_problems(tensors, expected)]
+    if manifest.head.tokens:
+        rows = [shapes.get(f"{PREFIX}{path}.{ENDING}", (0,))[0] for path in config[TOKENS]]
+        if rows != [len(manifest.head.tokens)]:
+            problems.append(f"{TENSORS}: rows of tokens: found {rows}, expected [{len(manifest.head.tokens)}]")
     hidden = manifest.head.hidden
     if hidden is not None and not any(
         shape[:1] == (hidden,) for name, shape in shapes.items() if name.startswith(f"{PREFIX}{OWN_HEAD}.")

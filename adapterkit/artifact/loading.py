@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX, Adapted, build
+from adapterkit.artifact.config import TOKENS
 from adapterkit.artifact.contents import check_state, without_effect
 from adapterkit.artifact.golden import row_problems
 from adapterkit.artifact.parts import REMEDY, as_part, folders_of_parts, part_problems
@@ -126,6 +127,10 @@ class Artifact:
         adapted = build(backbone, self.task, manifest.method, manifest.head, manifest.seed, parts=parts)
         try:
             expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
+            told = {path: tuple(tokens) for path, tokens in self.config.get(TOKENS, {}).items()}
+            if told != adapted.headed.token_rows:
+                problem = f"{CONFIG}: {TOKENS}: found {told}, expected {dict(adapted.headed.token_rows)}"
+                raise ArtifactError("The tokens with rows of their own are others on this backbone", [problem])
             check_state({name: tuple(tensor.shape) for name, tensor in self.state.items()}, expected)
             adapted.load_state(dict(self.state))
             adapted.trained_with = self.trained_with

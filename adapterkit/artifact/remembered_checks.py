@@ -50,7 +50,8 @@ def check_tensors(
         return
     problems: list[str] = []
     try:
-        check_config(config, manifest.kind, manifest.method, own_head=manifest.head.is_own)
+        head = manifest.head
+        check_config(config, manifest.kind, manifest.method, own_head=head.is_own, tokens=len(head.tokens))
         check_contents(manifest, config, {name: entry.shape for name, entry in header.entries.items()})
     except ArtifactError as error:
         problems += error.problems

@@ -115,7 +115,7 @@ def save(
     tensors = dump_tensors({name: tensor.to(target) for name, tensor in adapted.state().items()})
     backbone = adapted.backbone
     heads = sorted(adapted.headed.trained)
-    own = adapted.head.is_own
+    own, rows = adapted.head.is_own, adapted.headed.token_rows
     config = dump_json(
         make_config(
             adapted.task.kind,
@@ -124,7 +124,8 @@ def save(
             backbone.name,
             backbone.revision,
             own_head=own,
-            heads=() if own else whole_modules(dict(adapted.headed.module.named_parameters()), heads),
+            heads=() if own or rows else whole_modules(dict(adapted.headed.module.named_parameters()), heads),
+            token_rows=rows,
         )
     )
     version, parent_digest, history = _ancestry(parent)

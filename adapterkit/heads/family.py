@@ -21,6 +21,7 @@ from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32
 from adapterkit.heads.protocol import Head
 from adapterkit.heads.row_ends import RowEnds
+from adapterkit.heads.token_rows import ENDING, put_token_rows
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS
 
@@ -33,7 +34,12 @@ class Family(Head[HeadSettings]):
 
     def build(self, backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: HeadSettings) -> Headed:
         """Put it on a trunk. See `Head.build`."""
-        return build_family(backbone, trunk, kind, classes)
+        headed = build_family(backbone, trunk, kind, classes)
+        if settings.tokens:
+            path, tokens = put_token_rows(headed.module, backbone.tokenizer, settings.tokens)
+            headed.trained[f"{path}.{ENDING}"] = headed.module.get_parameter(f"{path}.{ENDING}")
+            headed.token_rows = {path: tokens}
+        return headed
 
 
 def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) -> Headed:

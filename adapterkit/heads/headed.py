@@ -6,9 +6,9 @@ Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,7 @@ class Headed:
         loaded: paths of head tensors whose values come from the checkpoint; those of language models are borrowed.
         lanes: of a batch that several adapters share, or None.
         ends: how a class that looks for the end of a row is told where it is; None for all others.
+        token_rows: path of the projection to the vocabulary -> tokens that have rows of their own in it.
     """
 
     module: nn.Module
@@ -37,6 +38,7 @@ class Headed:
     loaded: frozenset[str] = frozenset()
     lanes: Lanes | None = None
     ends: RowEnds | None = None
+    token_rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def logits(self, inputs: dict[str, Tensor], places_N: Tensor | None = None) -> Tensor:
         """Answer a batch as the tokenizer and the task give it.

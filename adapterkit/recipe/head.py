@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from adapterkit.recipe.methods import Share, Width
-from adapterkit.recipe.settings import Settings, refuse
+from adapterkit.recipe.settings import Many, Settings, refuse
 from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.table import SettingsTable
 
 KINDS: Mapping[str, frozenset[str]] = {
-    "auto": frozenset({"pooling", "dropout"}),
-    "family": frozenset(),
+    "auto": frozenset({"pooling", "dropout", "tokens"}),
+    "family": frozenset({"tokens"}),
     "linear": frozenset({"pooling", "dropout"}),
     "mlp": frozenset({"pooling", "dropout", "hidden"}),
     "attention": frozenset({"dropout"}),
@@ -43,6 +43,10 @@ class HeadSettings(Settings):
     hidden: Width | None = None
     """Width of the mlp head. Higher: more accurate on hard tasks, larger artifact. null: the backbone's width."""
 
+    tokens: Many[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default=(), max_length=64)
+    """Tokens of a language model whose rows of the projection to the vocabulary are trained, as in ["</s>"], where the
+    checkpoint cannot learn to end. More: a larger artifact."""
+
     @property
     def is_chosen(self) -> bool:
         """Whether the kind is not left to `auto`."""
@@ -60,7 +64,7 @@ class HeadSettings(Settings):
 
     @property
     def effective(self) -> frozenset[str]:
-        """Which of pooling, dropout and hidden have an effect."""
+        """Which of pooling, dropout, hidden and tokens have an effect."""
         return KINDS.get(self.kind, self.uses)
 
     @model_validator(mode="after")
@@ -72,12 +76,15 @@ class HeadSettings(Settings):
             "pooling": (self.pooling != "auto", "pools by itself"),
             "dropout": (self.dropout > 0, "takes it from the backbone"),
             "hidden": (self.hidden is not None, "has no hidden layer"),
+            "tokens": (bool(self.tokens), "has no projection to the vocabulary"),
         }
         problems = [
             (name, f"has no effect on a head of kind {self.kind}, which {reason}; remove it")
             for name, (is_given, reason) in reasons.items()
             if is_given and name not in self.effective
         ]
+        if len(set(self.tokens)) < len(self.tokens):
+            problems.append(("tokens", "names a token twice; name each once"))
         refuse(problems)
         return self
 

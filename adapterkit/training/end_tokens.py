@@ -53,17 +53,19 @@ def end_token_note(adapted: Adapted, rows: Rows) -> str:
     ends = sorted({token for feature in features for token in list(feature.labels)[-LAST:]} & special)
     longest = _longest_state(adapted, projection, features) if ends else 0.0
     tokenizer, weight_VD = adapted.backbone.tokenizer, projection.weight.detach()
-    problems = []
+    problems, names = [], []
     for token in ends:
         lead = lead_of(weight_VD, token, longest)
         if lead.nats < ENOUGH_NATS:
             name, other = (tokenizer.convert_ids_to_tokens(number) for number in (token, lead.nearest))
+            names.append(name)
             problems.append(f"{name!r} can be put no further than {max(lead.nats, 0.0):.2g} nats ahead of {other!r}")
     if not problems:
         return ""
     return (
         f"this checkpoint cannot learn to end: {'; '.join(problems)}, since their rows of the projection to the "
         "vocabulary, which is frozen, are alike. Answers will not stop; task.end_text names a text to end with instead"
+        f", and head.tokens: [{', '.join(map(repr, names))}] trains their rows"
     )
 
 

@@ -20,7 +20,7 @@ from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
 
-_LONGEST_CELL_CHARACTERS = 2**26
+_LONGEST_CELL_CHARACTERS = 2**27
 _PREFERRED = {"csv": ",", "tsv": "\t"}
 
 

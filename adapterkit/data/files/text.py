@@ -15,7 +15,7 @@ from adapterkit.errors import DataError
 HEAD_BYTES = 2**18
 """How much of a file is looked at to find out what it is."""
 
-LONGEST_LINE_BYTES = 2**26
+LONGEST_LINE_BYTES = 2**27
 """A line is held in memory as a whole, so what has none is refused here."""
 
 _PIECE_BYTES = 2**20

@@ -391,11 +391,7 @@ def build(
         RecipeError: the parts of a fusion do not fit each other, or `head.tokens` beside a method that is not LoRA.
     """
     if head.tokens and method_of(method).peft_type != "LORA":
-        raise RecipeError(
-            "tokens with rows of their own go with LoRA alone, as in PEFT",
-            [f"head.tokens: found {', '.join(head.tokens)} beside method.kind={method.kind}"],
-            "Use method.kind=lora or none.",
-        )
+        raise RecipeError(f"head.tokens goes with LoRA alone, as in PEFT, and not with method.kind={method.kind}")
     backbone = backbone.twin()
     headed = build_head(backbone, task.kind, task.classes, head, seed=seed)
     attachment = attach(headed.module, backbone, method, seed=seed, parts=parts)

@@ -125,7 +125,7 @@ def learn(adapted: Adapted, steps: int) -> None:
         (
             {"method": BottleneckMethod(width=2), "head": HeadSettings(tokens=("</s>",))},
             RecipeError,
-            "beside method.kind=bottleneck",
+            "not with method.kind=bottleneck",
         ),
     ],
 )

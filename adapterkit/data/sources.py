@@ -175,12 +175,7 @@ class _Source:
         self._split = named
         names = [(name, *need.aliases) for name, need in (needs or {}).items()]
         self._asked = AskedOfFile(
-            format=settings.format,
-            encoding=settings.encoding,
-            delimiter=settings.delimiter,
-            quotes=settings.quotes,
-            header=settings.header,
-            field=settings.field,
+            settings=settings,
             split=named,
             columns=frozenset([*(one for group in names for one in group), *self.columns.values()]),
             text_unit=text_unit,

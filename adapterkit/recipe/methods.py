@@ -72,11 +72,7 @@ class LoraMethod(MethodSettings):
 
     @model_validator(mode="after")
     def _together(self) -> LoraMethod:
-        problems = _layer_problems(self.layers, self.top)
-        if isinstance(self.sites, tuple):
-            problems += _twice("sites", self.sites)
-            if not self.sites:
-                problems.append(("sites", 'is empty; name at least one site, or write "auto", or method.kind: none'))
+        problems = [*_layer_problems(self.layers, self.top), *_site_problems(self.sites)]
         largest = self.size_at(0)
         if self.moves_weight and 2 * largest > MAX_RANK:
             which = f"with {self.initialization} is saved at twice {largest:,}"
@@ -184,11 +180,7 @@ class Ia3Method(MethodSettings):
 
     @model_validator(mode="after")
     def _together(self) -> Ia3Method:
-        problems = _layer_problems(self.layers, self.top)
-        if isinstance(self.sites, tuple):
-            problems += _twice("sites", self.sites)
-            if not self.sites:
-                problems.append(("sites", 'is empty; name at least one site, or write "auto", or method.kind: none'))
+        problems = [*_layer_problems(self.layers, self.top), *_site_problems(self.sites)]
         if isinstance(self.inputs, tuple):
             problems += _twice("inputs", self.inputs)
             if isinstance(self.sites, tuple):
@@ -285,6 +277,13 @@ def _layer_problems(layers: tuple[int, ...] | None, top: int | None) -> list[tup
         if top is not None:
             problems.append(("top", f"stands beside layers ({list(layers)}); set one of the two"))
     return problems
+
+
+def _site_problems(sites: tuple[str, ...] | str) -> list[tuple[str, str]]:
+    if isinstance(sites, str):
+        return []
+    empty = [("sites", 'is empty; name at least one site, or write "auto", or method.kind: none')]
+    return _twice("sites", sites) or empty * (not sites)
 
 
 def _twice(name: str, values: tuple[str, ...] | tuple[int, ...]) -> list[tuple[str, str]]:

@@ -58,13 +58,13 @@ def open_conll(file: TextFile, asked: AskedOfFile) -> Opened:
             ["found: lines of one column", "expected: a word and its tag on each line, blank lines between sentences"],
             "Name the format that it has: data.format=…",
         )
-    if asked.header is not None:
-        if len(asked.header) != len(columns.names):
+    if asked.settings.header is not None:
+        if len(asked.settings.header) != len(columns.names):
             raise DataError(
                 f"{file.path} has another number of columns",
-                [f"data.header: found {len(asked.header)} names, expected {len(columns.names)}"],
+                [f"data.header: found {len(asked.settings.header)} names, expected {len(columns.names)}"],
             )
-        columns = Columns(tuple(asked.header), columns.by_tabs)
+        columns = Columns(tuple(asked.settings.header), columns.by_tabs)
     if columns.names[: len(CONLLU)] == _conllu_names():
         notes = ["words from column 2"]
         name = "CoNLL-U"

@@ -34,11 +34,15 @@ def open_delimited(file: TextFile, asked: AskedOfFile, format_: str, *, told: bo
         raise wrong(file.path, ("JSON", "Say so: data.format=json"), "CSV or TSV")
     preferred = _PREFERRED[format_]
     layout = find_layout(
-        head_lines(file), preferred, delimiter=asked.delimiter, quotes=asked.quotes, source=str(file.path)
+        head_lines(file),
+        preferred,
+        delimiter=asked.settings.delimiter,
+        quotes=asked.settings.quotes,
+        source=str(file.path),
     )
-    if layout.delimiter == "\t" and asked.quotes == "auto":
+    if layout.delimiter == "\t" and asked.settings.quotes == "auto":
         layout = _with_quotes(file, layout)
-    header = None if asked.header is None else list(asked.header)
+    header = None if asked.settings.header is None else list(asked.settings.header)
     if header is not None:
         _check_names(str(file.path), header, "data.header")
     ordinary = layout.delimiter == preferred and layout == Layout(preferred, layout.quoted)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered
+from adapterkit.recipe import DataSettings
 
 TextUnit = Literal["line", "paragraph", "document"]
 """What one row of a text file is: a line; lines up to a blank one; the whole file."""
@@ -18,23 +19,13 @@ class AskedOfFile:
     """What is known of a file before it is looked at; the fields of a recipe's `data`, and what the task needs.
 
     Attributes:
-        format: one of `locating.FORMATS`; "auto" goes by the ending and by what the file holds.
-        encoding: Python's name of an encoding, or "auto".
-        delimiter: what stands between cells, or "auto".
-        quotes: whether quotation marks enclose cells, or "auto".
-        header: the columns' names where the first line is a row already; None takes them from it.
-        field: where the rows stand in a JSON document: "data", or "result.rows".
+        settings: a recipe's `data`.
         split: the split's name, where a JSON document holds several.
         columns: canonical names and aliases of the columns that the task reads; empty where there is no task.
         text_unit: what one row of plain text is.
     """
 
-    format: str = "auto"
-    encoding: str = "auto"
-    delimiter: str = "auto"
-    quotes: bool | Literal["auto"] = "auto"
-    header: Sequence[str] | None = None
-    field: str | None = None
+    settings: DataSettings
     split: str = "train"
     columns: frozenset[str] = frozenset()
     text_unit: TextUnit = "line"

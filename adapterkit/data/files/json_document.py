@@ -16,6 +16,7 @@ from adapterkit.data.files.text import LONGEST_LINE_BYTES, TextFile
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
+from adapterkit.recipe import DataSettings
 
 LARGEST_DOCUMENT_CHARACTERS = 2**29
 """An object around all rows is held in memory as a whole; an array and JSON lines are not."""
@@ -33,10 +34,10 @@ def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told
         DataError: an object in which no rows are found, or a document that is too large.
     """
     start = file.head.lstrip(_SPACE)[:1]
-    if asked.field is None and (start not in ("[", "{") or _in_lines(file, format_)):
+    if asked.settings.field is None and (start not in ("[", "{") or _in_lines(file, format_)):
         notes = tuple(file.notes)
         return Opened(Dialect("jsonl", "JSON lines", notes, told or bool(notes)), partial(read_json_lines, file.bare))
-    if start == "[" and asked.field is None:
+    if start == "[" and asked.settings.field is None:
         article = is_article(_first_item(file))
         name = "SQuAD's JSON" if article else "a JSON array"
         return Opened(Dialect("json", name, tuple(file.notes), True), partial(_read_array, file.bare), "record")
@@ -58,7 +59,7 @@ def _in_lines(file: TextFile, format_: str) -> bool:
     if not second:
         if not isinstance(value, dict):
             return False
-        shape = find_shape(value, AskedOfFile(), str(file.path))
+        shape = find_shape(value, AskedOfFile(DataSettings()), str(file.path))
         return shape.is_row or (format_ == "jsonl" and not shape.words.startswith("SQuAD"))
     if value is not None:
         return True

@@ -42,8 +42,8 @@ def find_shape(value: Any, asked: AskedOfFile, source: str) -> Shape:
     Raises:
         DataError: nowhere, or in several places.
     """
-    if asked.field is not None:
-        return _at_field(value, asked.field, source)
+    if asked.settings.field is not None:
+        return _at_field(value, asked.settings.field, source)
     if not isinstance(value, dict):
         return Shape("JSON objects one behind the other", value if isinstance(value, list) else [value])
     return (

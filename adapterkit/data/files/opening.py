@@ -17,26 +17,16 @@ from adapterkit.data.files.plain_text import open_text
 from adapterkit.data.files.text import TextFile, look_at
 from adapterkit.errors import DataError
 
-ENDINGS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".jsonlines": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".conll": "conll",
-    ".conllu": "conll",
-    ".conllx": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-    ".parquet": "parquet",
-    ".txt": "text",
-    ".text": "text",
-    ".raw": "text",
-    ".md": "text",
+_ENDINGS_OF = {
+    "jsonl": "jsonl ndjson jsonlines",
+    "json": "json",
+    "csv": "csv",
+    "tsv": "tsv tab",
+    "conll": "conll conllu conllx bio iob iob2",
+    "parquet": "parquet",
+    "text": "txt text raw md",
 }
+ENDINGS = {f".{ending}": name for name, endings in _ENDINGS_OF.items() for ending in endings.split()}
 """Ending -> format. A packed file has its packing's ending behind it."""
 
 _EXPECTED = {
@@ -62,13 +52,13 @@ def open_file(path: Path, asked: AskedOfFile) -> Opened:
     Raises:
         DataError: it is empty, broken, of another format, or of none that is known.
     """
-    named = format_of(path.name) if asked.format == "auto" else asked.format
+    named = format_of(path.name) if asked.settings.format == "auto" else asked.settings.format
     if named == "parquet" or (not named and file_head(path, 4) == b"PAR1"):
         from adapterkit.data.files.arrow import open_parquet
 
         return open_parquet(path)
-    file = look_at(path, _EXPECTED[named], _encoding(asked.encoding))
-    found = named if asked.format != "auto" else _by_content(file, named, asked)
+    file = look_at(path, _EXPECTED[named], _encoding(asked.settings.encoding))
+    found = named if asked.settings.format != "auto" else _by_content(file, named, asked)
     if not found:
         raise DataError(
             f"{path} is of a format that is not known",

@@ -13,13 +13,14 @@ import datasets
 from adapterkit.data.class_labels import labels_by_name
 from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
+from adapterkit.recipe import DataSettings
 
 # `datasets` has no base class for what its readers, builders and the network raise.
 _FAILURES = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, datasets.exceptions.DatasetsError)
 
 
 def hub_rows(
-    name: str, config: str | None, revision: str | None, split: str, *, streaming: bool, looked_at: Sequence[Path] = ()
+    name: str, settings: DataSettings, split: str, *, streaming: bool, looked_at: Sequence[Path] = ()
 ) -> Iterator[Numbered]:
     """The records of a data set, numbered from 1; class labels come as their names.
 
@@ -31,6 +32,7 @@ def hub_rows(
     Raises:
         DataError: there is no such data set, configuration, revision or split, or the hub cannot be reached.
     """
+    config, revision = settings.config, settings.revision
     asked = [f"asked for: {name}, configuration {config or 'default'}, revision {revision or 'newest'}, split {split}"]
     asked += [f"no such file: {path}" for path in looked_at]
     with _explained(name, asked):

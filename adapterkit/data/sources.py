@@ -207,15 +207,8 @@ class _Source:
         if self.located.path is None:
             from adapterkit.data.hub import hub_rows
 
-            settings, looked_at = self._settings, self.located.looked_at
-            return hub_rows(
-                self.located.name,
-                settings.config,
-                settings.revision,
-                self._split,
-                streaming=streaming,
-                looked_at=looked_at,
-            )
+            name, looked_at = self.located.name, self.located.looked_at
+            return hub_rows(name, self._settings, self._split, streaming=streaming, looked_at=looked_at)
         if len(self.opened) == 1:
             return _readable(self.located.chosen.files[0], self.opened[0].rows(problems))
         return self._one_after_another(problems)

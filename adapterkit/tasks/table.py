@@ -14,18 +14,6 @@ from adapterkit.tasks.seq2seq_lm import Seq2SeqLm
 from adapterkit.tasks.text_classification import TextClassification
 from adapterkit.tasks.token_classification import TokenClassification
 
-TASKS: Mapping[str, type[Task]] = MappingProxyType(
-    {
-        task.kind: task
-        for task in (
-            TextClassification,
-            TokenClassification,
-            QuestionAnswering,
-            MultipleChoice,
-            MaskedLm,
-            CausalLm,
-            Seq2SeqLm,
-        )
-    }
-)
+_ALL = (TextClassification, TokenClassification, QuestionAnswering, MultipleChoice, MaskedLm, CausalLm, Seq2SeqLm)
+TASKS: Mapping[str, type[Task]] = MappingProxyType({task.kind: task for task in _ALL})
 """Kind -> its class, in the order of `adapterkit.recipe.KINDS`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 Kind = Literal[
     "text-classification",
@@ -43,34 +43,56 @@ class KindFacts:
     token_by_token: bool = False
 
 
-def _facts(name: str, table: str, *more: Any, **flags: Any) -> KindFacts:
-    return KindFacts(f"AutoModelFor{name}", f"MODEL_FOR_{table}_MAPPING", *more, **flags)
-
-
 FACTS: Mapping[str, KindFacts] = MappingProxyType(
     {
-        "text-classification": _facts(
-            "SequenceClassification", "SEQUENCE_CLASSIFICATION", "SEQ_CLS", "text-classification", pooled=True
+        "text-classification": KindFacts(
+            "AutoModelForSequenceClassification",
+            "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+            "SEQ_CLS",
+            "text-classification",
+            pooled=True,
         ),
-        "token-classification": _facts(
-            "TokenClassification", "TOKEN_CLASSIFICATION", "TOKEN_CLS", "token-classification", token_by_token=True
+        "token-classification": KindFacts(
+            "AutoModelForTokenClassification",
+            "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+            "TOKEN_CLS",
+            "token-classification",
+            token_by_token=True,
         ),
-        "question-answering": _facts(
-            "QuestionAnswering", "QUESTION_ANSWERING", "QUESTION_ANS", "question-answering", token_by_token=True
+        "question-answering": KindFacts(
+            "AutoModelForQuestionAnswering",
+            "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+            "QUESTION_ANS",
+            "question-answering",
+            token_by_token=True,
         ),
-        "multiple-choice": _facts("MultipleChoice", "MULTIPLE_CHOICE", None, "multiple-choice", pooled=True),
-        "masked-lm": _facts(
-            "MaskedLM", "MASKED_LM", None, "fill-mask", "encoder", borrows_head=True, token_by_token=True
+        "multiple-choice": KindFacts(
+            "AutoModelForMultipleChoice", "MODEL_FOR_MULTIPLE_CHOICE_MAPPING", None, "multiple-choice", pooled=True
         ),
-        "causal-lm": _facts(
-            "CausalLM", "CAUSAL_LM", "CAUSAL_LM", "text-generation", "decoder", borrows_head=True, token_by_token=True
+        "masked-lm": KindFacts(
+            "AutoModelForMaskedLM",
+            "MODEL_FOR_MASKED_LM_MAPPING",
+            None,
+            "fill-mask",
+            trunk="encoder",
+            borrows_head=True,
+            token_by_token=True,
         ),
-        "seq2seq-lm": _facts(
-            "Seq2SeqLM",
-            "SEQ_TO_SEQ_CAUSAL_LM",
+        "causal-lm": KindFacts(
+            "AutoModelForCausalLM",
+            "MODEL_FOR_CAUSAL_LM_MAPPING",
+            "CAUSAL_LM",
+            "text-generation",
+            trunk="decoder",
+            borrows_head=True,
+            token_by_token=True,
+        ),
+        "seq2seq-lm": KindFacts(
+            "AutoModelForSeq2SeqLM",
+            "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
             "SEQ_2_SEQ_LM",
             "text2text-generation",
-            "encoder-decoder",
+            trunk="encoder-decoder",
             borrows_head=True,
         ),
     }

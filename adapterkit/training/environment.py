@@ -5,11 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
@@ -38,7 +39,20 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     on_cpu = several and pick_device(recipe.backbone.device).type == "cpu"
     if several:
         atexit.register(_leave)
-    return Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
+    accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
+    accelerator.ddp_handler = _NothingFrozen(init_sync=False)
+    return accelerator
+
+
+@dataclass
+class _NothingFrozen(DistributedDataParallelKwargs):  # type: ignore[misc]
+    """What DDP need not send: weights that every process has loaded.
+
+    Attributes:
+        init_sync: whether the first process sends all its weights before the first step.
+    """
+
+    init_sync: bool = True
 
 
 def _leave() -> None:

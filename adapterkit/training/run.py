@@ -23,6 +23,7 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.recipe.load import folder_of
 from adapterkit.scoring import score
 from adapterkit.tasks.protocol import GeneratingTask
+from adapterkit.training.agreement import check_agreement
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
 from adapterkit.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from adapterkit.training.end_tokens import end_token_note
@@ -194,6 +195,7 @@ def _run(
     """Train, with validation, checkpoints and stops as the recipe says; then score and save."""
     settings, accelerator, adapted = job.recipe.training, job.accelerator, job.adapted
     progress = begin(job.checkpoint, job.made_of(), resume=resume, overwrite=overwrite)
+    check_agreement(job, progress)
     batches = _batches(job)
     for line in header_of(job):
         job.display.say(line)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from adapterkit.artifact import pull
-from adapterkit.manifest import read_folder, write_folder
+from adapterkit.manifest import MAX_BYTES, read_folder, write_folder
 from adapterkit.manifest.record_lines import append_record, read_records
 from adapterkit.training.standing import checkpoint_of, read_progress
 from tests.abuse.checkpoints import Checkpoints
@@ -36,7 +36,7 @@ class Kills:
         torch.set_num_threads(1)  # threads of computation do not outlive a fork
         self._run = Checkpoints(folder)
         whole = folder / "run" / "whole"
-        self._one = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+        self._one = {path.name: path.read_bytes() for path in whole.iterdir() if path.name in MAX_BYTES}
         self._other = {**self._one, "README.md": b"another card"}
         self._hub = contextlib.ExitStack()
         (folder / "served").mkdir()

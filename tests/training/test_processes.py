@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone import Backbone
+from adapterkit.errors import TrainingError
 from adapterkit.training import Paused
 from adapterkit.training.trunk_cache import entries as kept_states
 from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
@@ -85,7 +87,7 @@ def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path
     assert entries(two / "training") == entries(one.artifact / "training")
 
 
-def forked(rank: int, port: int, plans: list[dict[str, Any]], resume: bool) -> None:
+def forked(rank: int, port: int, plans: Sequence[dict[str, Any]], resume: bool) -> None:
     """In a child process: one of two that train together, without starting Python anew."""
     from accelerate.state import AcceleratorState
 
@@ -147,6 +149,41 @@ def test_a_run_goes_on_with_another_number_of_processes(still_folder: Path, tmp_
     assert losses(tmp_path / "stopped") == pytest.approx(losses(whole.artifact), rel=1e-5)
     for ours, theirs in zip(events(tmp_path / "stopped", "score"), events(whole.artifact, "score"), strict=True):
         assert ours == theirs
+
+
+def told(rank: int, port: int, plans: Sequence[dict[str, Any]], said: Any) -> None:
+    """As `forked`, each with a plan of its own; what stops it is sent back."""
+    try:
+        forked(rank, port, [plans[rank]], False)
+        said.put((rank, None, ("it trained",)))
+    except TrainingError as error:
+        said.put((rank, error.shared, error.problems))
+    except BaseException as error:
+        said.put((rank, None, (repr(error),)))
+        raise
+
+
+def test_processes_that_do_not_train_the_same_say_so_before_the_first_step(still_folder: Path, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, still_folder)
+    rows = rows_of("text-classification", 29)
+    other = write_rows(tmp_path / "other.jsonl", rows[::-1])
+    plans = [plan, {**plan, "data": {**plan["data"], "train": other}, "method": {"kind": "lora", "rank": 3}}]
+    fork, port = multiprocessing.get_context("fork"), free_port()
+    said = fork.Queue()
+    children = [fork.Process(target=told, args=(rank, port, plans, said)) for rank in range(2)]
+    for child in children:
+        child.start()
+    (first, second) = sorted(said.get(timeout=120) for _ in children)
+    for child in children:
+        child.join(timeout=60)
+    assert (first[:2], second[:2]) == ((0, False), (1, True))
+    assert first[2] == second[2]
+    named = {problem.partition(":")[0]: problem for problem in first[2]}
+    assert set(named) >= {"method.rank", "rows.train", "data.train"}
+    assert named["method.rank"] == "method.rank: 4 on process 0; 3 on process 1"
+    assert (
+        events(tmp_path / "out", "step") == [] if (tmp_path / "out" / "training" / "journal.jsonl").exists() else True
+    )
 
 
 def test_micro_batches_add_up_to_the_same_step(still_folder: Path, tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def open_database(url: str) -> Any:
     try:
         with writing(engine) as connection:
             _migrate(connection)
+    except RegistryError:
+        raise
     except (DatabaseError, ValueError) as error:  # a NUL makes it no path
         told = getattr(error, "orig", None) or error
         raise RegistryError(

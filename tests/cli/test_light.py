@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from adapterkit.manifest.facts import FileFacts
+from adapterkit.training.standing import INDEX, Index, Position, Progress
 from tests.artifact.conftest import saved, saved_once
 
 __all__ = ["saved", "saved_once"]
@@ -46,8 +48,10 @@ def world(saved: Path, tmp_path: Path) -> Path:
     (tmp_path / "full" / "mine.txt").touch()
     checkpoint = tmp_path / "stopped" / "training" / "checkpoint"
     checkpoint.mkdir(parents=True)
-    progress = {"made_of": {}, "steps": 7, "position": {"epoch": 0, "batch": 7}}
-    (checkpoint / "progress.json").write_text(json.dumps({"progress": progress, "files": {}}))
+    progress = Progress(made_of={}, steps=7, position=Position(epoch=0, batch=7))
+    file = FileFacts(sha256="0" * 64, size_bytes=1)
+    files = {"adapter.safetensors": file, "optimizer.safetensors": file}
+    (checkpoint / INDEX).write_bytes(Index(progress=progress, scaler={}, files=files).dump())
     swept = tmp_path / "swept"
     swept.mkdir()
     (swept / "sweep.json").write_text('{"format": 1, "grid": {"training.seed": [5]}}')

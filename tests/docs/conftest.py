@@ -36,7 +36,11 @@ ARTIFACTS: Mapping[str, tuple[str, Recipe]] = {
 """What pages say was trained before: name under runs/ -> its backbone and what it is."""
 
 DATA = {
-    "banking77": [{**row, "text": f"{row['text']} {n}"} for n in range(16) for row in ROWS[TEXT]],
+    "banking77": [
+        {**row, "text": f"{row['text']} {n}", "source": ("mail", "chat")[n % 2]}
+        for n in range(16)
+        for row in ROWS[TEXT]
+    ],
     "wnut17": ROWS[TAGS] * 8,
 }
 MIXED = [{"task": "intent", "text": "my card was lost"}, {"task": "ner", "tokens": ["Ada", "lived", "in", "London"]}]

@@ -231,8 +231,10 @@ def test_a_host_whose_disk_is_full_says_where_and_answers_with_what_it_has(
             assert host.predict([row]) == expected
             host.mount("b", second)
             assert host.predict([row]) == expected
+        (tmp_path / "gone").mkdir()
         with ak.Host(backbone, slots=1, folder=tmp_path / "gone") as host:
             host.mount("a", first)
+            (tmp_path / "gone").rmdir()
             with pytest.raises(ArtifactError, match="make room") as caught:
                 host.mount("b", second)
             assert str(tmp_path / "gone") in caught.value.problems[0]

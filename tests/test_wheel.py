@@ -83,5 +83,6 @@ def test_a_wheel_holds_the_package_its_recipes_and_nothing_else(wheel: Path) -> 
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     sources = {f"adapterkit/{file.relative_to(ROOT / 'adapterkit')}" for file in (ROOT / "adapterkit").rglob("*.py")}
-    recipes = {f"adapterkit/_recipes/{file.name}" for file in RECIPES.glob("*.yaml")}
-    assert set(names) == {*sources, *recipes, "adapterkit/demo/grammar.yaml", "adapterkit/py.typed"}
+    recipes = {f"adapterkit/_recipes/{file.relative_to(RECIPES)}" for file in RECIPES.rglob("*.yaml")}
+    files = {"adapterkit/demo/grammar.yaml", "adapterkit/report/page.html", "adapterkit/py.typed"}
+    assert set(names) == sources | recipes | files

@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_lines_and_rate(tiny_backbones
     assert "training stopped: the" in said
     assert "step 1 is" in said or "step 2 is" in said
     assert "learning rate: 1e+30" in said
-    named = said.partition("lines of the training data in this step: ")[2].splitlines()[0]
+    named = said.partition("training rows of this step, by number: ")[2].splitlines()[0]
     lines = [int(number) for number in named.split(", ")]
     assert len(lines) == 5
     assert set(lines) <= set(range(1, 11))

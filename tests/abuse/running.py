@@ -32,7 +32,7 @@ SUBJECTS: dict[str, tuple[str, str, int]] = {
     "caches": ("tests.abuse.caches", "Caches", 300),
     "kills": ("tests.abuse.kills", "Kills", 200),
     "swaps": ("tests.abuse.swaps", "Swaps", 200),
-    "artifacts-in-peft": ("tests.abuse.peft_side", "ArtifactsInPeft", 1_500),
+    "artifacts-in-peft": ("tests.abuse.peft_side", "ArtifactsInPeft", 400),
 }
 """Subject -> its module, its class, and how many attempts the full run makes."""
 

@@ -12,7 +12,6 @@ from typing import Any
 from adapterkit.data import (
     Repeats,
     Rows,
-    TextUnit,
     find_overlap,
     find_repeats,
     locate,
@@ -150,8 +149,7 @@ def _has_files_for(source: str, split: str, root: str | Path | None, settings: D
 
 
 def _read(source: str, split: str, settings: DataSettings, root: str | Path | None) -> Rows:
-    unit: TextUnit = "paragraph" if source.lower().endswith((".txt", ".text", ".raw", ".md")) else "line"
-    return read_rows(source, settings, root=root, needs={}, split=split, text_unit=unit)
+    return read_rows(source, settings, root=root, needs={}, split=split, text_unit="paragraph")
 
 
 def _named(rows: Rows, columns: Mapping[str, str], needs: Mapping[str, Any]) -> Rows:

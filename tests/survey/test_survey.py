@@ -192,3 +192,10 @@ def test_every_shared_data_set_is_taken_for_what_it_is(tmp_path: Path) -> None:
         recipe.write_text(recipe_text(survey, "runs/a", "adapterkit train a.yaml"), encoding="utf-8")
         assert load_recipe(recipe).task.kind == survey.guess.kind
     assert found == KINDS
+
+
+def test_a_folder_of_plain_text_is_seen_as_its_files_are(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("One line\nand another.\n\nA second paragraph.\n")
+    assert look([folder]).rows == look([folder / "a.txt"]).rows == {"train": 2}

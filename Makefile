@@ -55,7 +55,7 @@ bench-serve: $(READY)  ## measure the service against the host alone in some 3 m
 bench-training: $(READY)  ## measure training against PEFT and full fine-tuning in some 8 minutes; data from ADAPTERKIT_DATA
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(ARGS)
 
-abuse: $(READY)  ## break everything that is read from a disk or a stranger, some 20 minutes; ARGS='artifacts --count 500' for some
+abuse: $(READY)  ## break everything that is read from a disk or a stranger, some 7 minutes; ARGS='artifacts --count 500' for some
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.abuse $(ARGS)
 
 clean:  ## remove what was built: caches, site and environment; runs/ stays

@@ -1,6 +1,6 @@
 """The full abuse of everything that is read from a disk or a stranger.
 
-    python -m tests.abuse                                 everything, some 20 minutes on two cores
+    python -m tests.abuse                                 everything, some 7 minutes on two cores
     python -m tests.abuse artifacts --count 500           some of it
     python -m tests.abuse artifacts --first 4711 --count 1    one attempt again
 

@@ -195,10 +195,8 @@ class _Rows:
 
     def inputs(self, order: Sequence[int], device: torch.device) -> dict[str, Tensor]:
         """The inputs of all rows in this order, on the device."""
-        whole = {
-            name: torch.cat([chunk[name] for chunk in self._chunks]) if len(self._chunks) > 1 else self._chunks[0][name]
-            for name in self._chunks[0]
-        }
+        # One chunk is copied too: tensors of before inference mode would compile a forward of their own.
+        whole = {name: torch.cat([chunk[name] for chunk in self._chunks]) for name in self._chunks[0]}
         if not _is_run(order):
             places = torch.tensor(order)
             whole = {name: tensor[places] for name, tensor in whole.items()}

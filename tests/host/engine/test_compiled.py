@@ -12,6 +12,7 @@ from adapterkit.host.engine.engine import Engine
 from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import LoraMethod
 from tests.host import worlds
+from tests.host.artifacts import WORDS, Recipe, row_of
 from tests.laws import worlds as laws
 
 
@@ -40,6 +41,22 @@ def test_new_mixes_and_adapters_and_lengths_compile_nothing_again(tiny_backbones
         for view, mounted in ((one, lora[0]), (other, lora[1])):
             states = worlds.states(view, worlds.batch([3, 3], "bert"))
             assert worlds.distance(states[0], mounted.alone[3]) <= 1e-5
+    assert graphs.frame_count == compiled
+
+
+def test_rows_of_one_adapter_or_of_many_compile_once(tiny_backbones, folder_of):
+    recipe, graphs = Recipe("text-classification", "lora"), CompileCounter()
+    rows = [row_of(recipe.kind, WORDS[: 3 + length]) for length in range(5)]
+    with ak.Host(tiny_backbones["bert"], compile=True) as host:
+        host._engine._compiler = graphs
+        for name in ("a", "b", "c"):
+            host.mount(name, folder_of("bert", recipe))
+        torch._dynamo.reset()
+        host.predict([("a", rows[0]), ("b", rows[1]), ("c", rows[2])])
+        compiled = graphs.frame_count
+        assert compiled
+        host.predict([("b", row) for row in rows[:4]])
+        host.predict([("c", rows[4]), ("a", rows[2]), ("c", rows[0]), ("b", rows[1]), ("a", rows[3])])
     assert graphs.frame_count == compiled
 
 

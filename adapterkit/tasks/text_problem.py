@@ -83,8 +83,8 @@ class TextProblem(ABC):
         """The loss of transformers' class for the problem."""
 
     def weights(self, wanted: Wanted, read: Sequence[Any]) -> list[float]:
-        """One weight per label."""
-        raise NotImplementedError
+        """One weight per label; none where labels are not weighed (`weighs`)."""
+        return []
 
     def notes(self, values: Sequence[Any]) -> list[str]:
         """What a user should know of how these labels, which fit, are read."""

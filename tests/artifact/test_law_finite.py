@@ -9,6 +9,7 @@ from adapterkit.artifact import load, open_artifact, verify
 from adapterkit.artifact.tensors import LARGEST, dump_tensors
 from adapterkit.errors import ArtifactError, NotFiniteError
 from adapterkit.host import Host
+from adapterkit.host.bank import mounting
 from adapterkit.recipe import LoraMethod
 from tests.artifact.conftest import ROWS, make, write
 from tests.artifact.mutations import TENSORS, pack, resign, unpack
@@ -43,7 +44,8 @@ def world(request, tmp_path_factory, tiny_backbones):
         for folder in folders:
             worlds.write(folder, adapted, golden=OF_KINDS[kind])
         overgrown(folders[1], adapted.state(), 1e17)
-    with Host(backbone) as host:
+    with Host(backbone) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mounting, "PROVEN_ABOVE", LARGEST)  # so that there is something to ask
         for name, folder in zip(("sound", "overgrown"), folders, strict=True):
             host.mount(name, folder)
         yield host, folders, [dict(row) for row in OF_KINDS[kind][:2]]
@@ -55,6 +57,19 @@ def test_verify_names_the_rows_that_have_no_answer(world):
     report = verify(other, host.backbone)
     assert [check.name for check in report.checks if not check.ok] == ["golden rows"]
     assert "golden row 1: what the adapter computes is not finite" in str(report)
+
+
+def test_mount_refuses_what_has_no_answer_to_its_golden_rows(world, monkeypatch):
+    host, (sound, other), _ = world
+    monkeypatch.setattr(mounting, "PROVEN_ABOVE", 1e6)
+    with pytest.raises(ArtifactError, match="golden row 1: what the adapter computes is not finite"):
+        host.mount("again", other)
+    with pytest.raises(ArtifactError, match=r"weights of up to .* not proven"):
+        host.swap("sound", other)
+    assert "again" not in host
+    monkeypatch.setattr(mounting, "PROVEN_ABOVE", 0.0)
+    host.mount("again", sound)
+    host.unmount("again")
 
 
 def test_a_row_is_answered_by_a_number_or_named_and_its_neighbours_are_answered(world):

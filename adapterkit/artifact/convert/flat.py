@@ -125,7 +125,7 @@ def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: st
 def _method_problems(artifact: Artifact) -> Iterator[str]:
     settings = artifact.manifest.method
     method = method_of(settings)
-    if not method.low_rank or "update" not in vars(type(method)):
+    if not method.low_rank:
         yield f"method {settings.kind}: expected a LoRA"
     elif reason := method.why_not_summed(settings):
         yield f"method: {reason}"

@@ -19,6 +19,10 @@ from adapterkit.tasks.asked import Asked
 
 logger = logging.getLogger(__name__)
 
+PROVEN_ABOVE = 1e6
+"""Trained weights stay far below. With a larger one an artifact has to give its golden rows a number before it is
+mounted; the others need not wait for that, since `predict` names every row whose answer is none."""
+
 
 class Mounting:
     """Prepares what is to be mounted.
@@ -59,9 +63,23 @@ class Mounting:
             for key, own in composed.heads.items()
         }
         methods = [own.method for own in composed.methods]
-        seat = self._bank.admit(self.load(composed), _Again(self, name, origin))
+        loaded = self.load(composed)
+        if isinstance(opened, Artifact) and loaded.largest > PROVEN_ABOVE:
+            self._check_proven(opened, loaded.largest)
+        seat = self._bank.admit(loaded, _Again(self, name, origin))
         rank = rank_of(methods, self._backbone.hidden_size)
         return Mounted(name, version, origin, heads, words_for(methods), rank, seat, composed.report)
+
+    def _check_proven(self, opened: Artifact, largest: float) -> None:
+        from adapterkit.artifact.verification import verify
+
+        report = verify(opened.folder, self._backbone, parts=opened.part_folders)
+        if problems := [f"{check.name}: {check.detail}" for check in report.checks if not check.ok]:
+            raise ArtifactError(
+                f"{opened.folder} has weights of up to {largest:.3g}, and is not proven to answer with numbers",
+                problems,
+                "Train it anew with a lower learning rate.",
+            )
 
     def load(self, composed: Mountable) -> Loaded:
         packed = [

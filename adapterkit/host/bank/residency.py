@@ -48,6 +48,13 @@ class Loaded:
     heads: Mapping[str, AnsweringHead]
 
     @property
+    def largest(self) -> float:
+        """The largest of its numbers, whatever its sign; scalings are among them."""
+        tensors = [method.flat for method in self.carried]
+        tensors += [tensor for head in self.heads.values() for tensor in head.tensors.values()]
+        return max((float(tensor.abs().amax()) for tensor in tensors if tensor.numel()), default=0.0)
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all its tensors."""
         return sum(method.size_bytes for method in self.carried) + sum(head.size_bytes for head in self.heads.values())

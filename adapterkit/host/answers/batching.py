@@ -18,7 +18,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
 from adapterkit.host.answers.sharing import Stretch, lowest_layer, run, stretches_of
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.engine.heads import AnsweringHead, States, logits_together
+from adapterkit.host.engine.heads import AnsweringHead, States, logits_on_own_rows, logits_on_shared_rows
 from adapterkit.host.engine.route import Carried
 
 Inputs = Mapping[str, Tensor]
@@ -89,19 +89,8 @@ class Forwards:
             states = self._share(stretches, carried, inputs, reads)
         else:
             states = self._run(carried, inputs, reads)
-        alike: dict[Any, list[int]] = {}
-        for number, (piece, places) in enumerate(zip(pieces, rows.places(order), strict=True)):
-            shape = piece.inputs["input_ids"].shape
-            alike.setdefault((piece.head.template, shape, places), []).append(number)
-        found: dict[int, Tensor] = {}
         with self.narrow():
-            for (_, _, places), numbers in alike.items():
-                picked = slice(places[0], places[-1] + 1) if _is_run(places) else torch.tensor(places)
-                shapes = {name: tensor.shape for name, tensor in pieces[numbers[0]].inputs.items()}
-                own = {name: inputs[name][picked].view(shape) for name, shape in shapes.items()}
-                heads = [pieces[number].head for number in numbers]
-                found.update(zip(numbers, logits_together(heads, states.rows(picked), own), strict=True))
-        return [found[number] for number in range(len(pieces))]
+            return _answered(pieces, rows.places(order), states, inputs)
 
     def _run(self, carried: Sequence[Carried], inputs: Inputs, reads: str, encoded: Tensor | None = None) -> States:
         """Every row by itself.
@@ -208,6 +197,42 @@ class _Rows:
         for place, row in enumerate(order):
             moved[row] = place
         return [tuple(moved[row] for row in of) for of in self._of]
+
+
+def _answered(
+    pieces: Sequence[Piece], places: Sequence[tuple[int, ...]], states: States, inputs: Inputs
+) -> list[Tensor]:
+    """Logits of every piece from the states of all rows. Heads of one template share what they can.
+
+    Args:
+        places: where the rows of each piece stand.
+    """
+    alike: dict[Any, list[int]] = {}
+    for number, piece in enumerate(pieces):
+        template, shape = piece.head.template, piece.inputs["input_ids"].shape[1:]
+        alike.setdefault((template, shape) if template.joins else number, []).append(number)
+    found: dict[int, Tensor] = {}
+    for numbers in alike.values():
+        heads = [pieces[number].head for number in numbers]
+        shared = len({places[number] for number in numbers}) == 1 and len(numbers) > 1
+        if shared and heads[0].template.pools_alike:
+            own = _of_rows(pieces[numbers[0]], places[numbers[0]], states, inputs)
+            answers: Sequence[Tensor] = logits_on_shared_rows(heads, *own)
+        else:
+            own = _of_rows(
+                pieces[numbers[0]], [place for number in numbers for place in places[number]], states, inputs
+            )
+            counts = [len(pieces[number].inputs["input_ids"]) for number in numbers]
+            answers = logits_on_own_rows(heads, counts, *own)
+        found.update(zip(numbers, answers, strict=True))
+    return [found[number] for number in range(len(pieces))]
+
+
+def _of_rows(like: Piece, places: Sequence[int], states: States, inputs: Inputs) -> tuple[States, Inputs]:
+    """The states at some places, and the inputs there in the shape of a piece."""
+    picked = slice(places[0], places[-1] + 1) if _is_run(places) else torch.tensor(places)
+    shaped = {name: inputs[name][picked].view(-1, *given.shape[1:]) for name, given in like.inputs.items()}
+    return states.rows(picked), shaped
 
 
 def _is_run(numbers: Sequence[int]) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Literal
 
@@ -28,15 +28,13 @@ from transformers.modeling_outputs import (
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
-from adapterkit.backbone.module_tables import changed
 from adapterkit.backbone.pretrained import is_model
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads import build_head
-from adapterkit.heads.headed import Headed, in_float32, logits_of
+from adapterkit.heads.headed import Headed, logits_of
 from adapterkit.heads.own import HEAD_NAME, OwnModel
+from adapterkit.host.engine.grown import Branch, Growth, Role
 from adapterkit.recipe import HeadSettings
-
-Role = Literal["trunk", "encoder", "decoder"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,27 +104,13 @@ def _float(tensor: Tensor | None) -> Any:
     return tensor
 
 
-@dataclass
-class _Branch:
-    """What an adapter's copy of a module has of its own: parameters, children that have such, or a stand-in."""
-
-    parameters: dict[str, str] = field(default_factory=dict)
-    children: dict[str, _Branch] = field(default_factory=dict)
-    role: Role | None = None
-
-    def at(self, path: str) -> _Branch:
-        branch = self
-        for name in path.split(".") if path else ():
-            branch = branch.children.setdefault(name, _Branch())
-        return branch
-
-
 class Template:
     """The modules of one head, without an adapter's tensors. Made by `Templates`; never written to again.
 
     Attributes:
         reads: "encoder" where the head reads the encoder of an encoder-decoder alone, else "trunk".
         shapes: the tensors that an adapter brings, by path in the head's module.
+        joins: whether one call of its class can answer for several adapters; see `grown`.
         pools_alike: whether every adapter makes the same vector of a text, above which its own tensors stand.
         ends: see `Headed`.
     """
@@ -135,7 +119,7 @@ class Template:
         self.shapes = {path: tuple(parameter.shape) for path, parameter in headed.trained.items()}
         self.ends = headed.ends
         self._module = headed.module
-        self._branch = _Branch()
+        self._branch = Branch()
         roles = self._put_stand_ins(headed.module, trunk, "")
         self.reads: Literal["trunk", "encoder"] = "encoder" if roles == {"encoder"} else "trunk"
         names = {id(parameter): path for path, parameter in headed.trained.items()}
@@ -148,6 +132,7 @@ class Template:
         headed.module.eval()
         pooling = f"{HEAD_NAME}.pooling."
         is_pooled = isinstance(headed.module, OwnModel) and headed.module.pools
+        self.joins = self._branch.joins(headed.module)
         self.pools_alike = is_pooled and not any(path.startswith(pooling) for path in self.shapes)
 
     def _put_stand_ins(self, module: nn.Module, trunk: nn.Module, path: str) -> set[Role]:
@@ -173,11 +158,19 @@ class Template:
 
     def module(self, tensors: Mapping[str, Tensor], states: States) -> nn.Module:
         """The head's module with an adapter's tensors, above states that are already there."""
-        return _grown(self._module, self._branch, tensors, states, None)
+        return Growth([tensors], states=states).grown(self._module, self._branch)
+
+    def joined(self, adapters: Sequence[Mapping[str, Tensor]], rows: Sequence[int], states: States) -> nn.Module:
+        """The head's module with the tensors of several adapters, each for its rows. Only where it `joins`."""
+        return Growth(adapters, rows, states).grown(self._module, self._branch)
 
     def model(self, tensors: Mapping[str, Tensor], trunk: nn.Module) -> nn.Module:
         """transformers' model of the kind around a trunk that is to be run, as generation needs it."""
-        return _grown(self._module, self._branch, tensors, None, trunk)
+        return Growth([tensors], trunk=trunk).grown(self._module, self._branch)
+
+    def told(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the head's class is called with."""
+        return dict(inputs) if self.ends is None else self.ends.marked(inputs)
 
 
 def _trained_pooler(child: nn.Module, trunk: nn.Module) -> nn.Module | None:
@@ -196,24 +189,6 @@ def _trained_pooler(child: nn.Module, trunk: nn.Module) -> nn.Module | None:
         )
     found: nn.Module = pooler
     return found
-
-
-def _grown(
-    module: nn.Module, branch: _Branch, tensors: Mapping[str, Tensor], states: States | None, trunk: nn.Module | None
-) -> nn.Module:
-    """A copy of a template's module that shares all that no adapter changes."""
-    if branch.role is not None and trunk is not None:
-        return trunk if branch.role == "trunk" else trunk.get_submodule(branch.role)
-    grown = changed(
-        module,
-        {name: tensors[path] for name, path in branch.parameters.items()},
-        {name: _grown(getattr(module, name), child, tensors, states, trunk) for name, child in branch.children.items()},
-    )
-    if branch.role is not None:
-        grown.__dict__["states"] = states
-    if "forward" in grown.__dict__:  # it computes in fp32, and is bound to the template's own tensors
-        grown.__dict__["forward"] = in_float32(type(grown).forward.__get__(grown))
-    return grown
 
 
 class AnsweringHead:
@@ -242,19 +217,26 @@ class AnsweringHead:
             states: of these rows; multiple choice: of all choices of all rows, (B·K, T, D).
             inputs: of these rows as the task collates them; multiple choice: (B, K, T).
         """
-        given = inputs if self.template.ends is None else self.template.ends.marked(inputs)
-        return logits_of(self.template.module(self.tensors, states)(**given))
+        return logits_of(self.template.module(self.tensors, states)(**self.template.told(inputs)))
 
 
-def logits_together(heads: Sequence[AnsweringHead], states: States, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """Logits of several heads with one template above the same rows, which are pooled once where all pool alike."""
-    template = heads[0].template
-    if len(heads) == 1 or not template.pools_alike:
-        return [head.logits(states, inputs) for head in heads]
+def logits_on_shared_rows(heads: Sequence[AnsweringHead], states: States, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """Logits of several heads, of one template that pools alike, above the same rows, which are pooled once."""
     given = dict(inputs)
-    modules: list[Any] = [template.module(head.tensors, states) for head in heads]
+    modules: list[Any] = [heads[0].template.module(head.tensors, states) for head in heads]
     vectors_BD = modules[0].vectors(given)
     return [logits_of(module.answer(vectors_BD, given)) for module in modules]
+
+
+def logits_on_own_rows(
+    heads: Sequence[AnsweringHead], rows: Sequence[int], states: States, inputs: Mapping[str, Tensor]
+) -> Sequence[Tensor]:
+    """Logits of several heads, of one template that joins, each above so many rows, one behind the other."""
+    template = heads[0].template
+    if len(heads) == 1:
+        return [heads[0].logits(states, inputs)]
+    module = template.joined([head.tensors for head in heads], rows, states)
+    return torch.split(logits_of(module(**template.told(inputs))), list(rows))
 
 
 class Templates:

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import BertForSequenceClassification
 
 from adapterkit.adapted import PREFIX, Adapted
 from adapterkit.errors import ArtifactError, HeadError
-from adapterkit.host.engine.heads import States, Templates, bare_view
+from adapterkit.host.answers.batching import Forwards, Piece
+from adapterkit.host.engine.engine import Engine
+from adapterkit.host.engine.heads import States, Templates, bare_view, logits_on_own_rows
 from adapterkit.recipe import HeadSettings
 from tests.laws import cases, worlds
 
@@ -156,3 +159,60 @@ def test_a_head_that_the_family_lacks_is_refused(tiny_backbones: Mapping[str, An
 
     with pytest.raises(HeadError, match="no multiple-choice class"):
         Templates(backbone, bare_view(backbone.trunk)).get("multiple-choice", 1, worlds.FAMILY)
+
+
+JOINED = [(kind, family, head) for kind, family, head in CASES if head == "family" or family == "bert"]
+
+
+@pytest.mark.parametrize(("kind", "family", "head"), JOINED, ids=["-".join(case) for case in JOINED])
+def test_heads_of_one_template_answer_together_as_each_alone(
+    kind: str, family: str, head: str, tiny_backbones: Mapping[str, Any]
+) -> None:
+    backbone, heads = tiny_backbones[family], []
+    templates = Templates(backbone, bare_view(backbone.trunk))
+    with worlds.adapter(backbone, kind, None, cases.HEADS[head]) as adapted:
+        for seed in range(3):
+            worlds.disturb(adapted, size=0.3, seed=seed)
+            heads.append(templates.head(kind, adapted.task.classes, adapted.head, adapted.state()))
+        inputs = {name: torch.cat([tensor[:2]] * 2) for name, tensor in worlds.batch_of(adapted).inputs.items()}
+        states = states_of(adapted, inputs, heads[0].template.reads)
+        copies = len(states.last) // 4
+        with torch.inference_mode(), adapted.autocast():
+            together = logits_on_own_rows(heads, (1, 2, 1), states, inputs)
+            alone = [
+                answering.logits(
+                    states.rows(slice(copies * own.start, copies * own.stop)), {n: t[own] for n, t in inputs.items()}
+                )
+                for answering, own in zip(heads, (slice(0, 1), slice(1, 3), slice(3, 4)), strict=True)
+            ]
+
+    assert heads[0].template.joins
+    for found, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # MKL rounds by where a row stands in memory
+    assert not heads[0].tensors or not torch.equal(together[0], together[2])
+
+
+def test_of_a_host_the_class_of_many_heads_is_called_once(
+    tiny_backbones: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = tiny_backbones["bert"]
+    templates = Templates(backbone, bare_view(backbone.trunk))
+    forwards = Forwards(Engine(backbone), backbone)
+    with worlds.adapter(backbone, "text-classification") as adapted:
+        inputs = worlds.batch_of(adapted).inputs
+        pieces = []
+        for seed in range(2):
+            worlds.disturb(adapted, size=0.3, seed=seed)
+            answering = templates.head("text-classification", adapted.task.classes, adapted.head, adapted.state())
+            pieces.append(Piece((), answering, {name: tensor[seed : seed + 1] for name, tensor in inputs.items()}))
+    alone = [forwards.logits([piece])[0] for piece in pieces]
+    calls: list[int] = []
+    forward = BertForSequenceClassification.forward
+    monkeypatch.setattr(
+        BertForSequenceClassification, "forward", lambda *args, **more: calls.append(1) or forward(*args, **more)
+    )
+
+    together = forwards.logits(pieces)
+
+    assert calls == [1]
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)

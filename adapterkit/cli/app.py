@@ -42,6 +42,7 @@ class Verbs(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             if not error.shared:
+                console.wait_for_main_process()
                 console.print_error(error)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:

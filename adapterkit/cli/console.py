@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,9 @@ RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RA
 """Where launchers say which of several processes this one is."""
 
 
+SPEAK_FIRST_SECONDS = 3.0
+
+
 def process_index() -> int:
     """Which of several processes this one is; 0 where there is one."""
     ranks = (os.environ.get(name, "") for name in RANK_VARIABLES)
@@ -28,6 +32,12 @@ def process_index() -> int:
 def is_main_process() -> bool:
     """Whether this process speaks for all."""
     return process_index() == 0
+
+
+def wait_for_main_process() -> None:
+    """Let the first process speak first: where it fails likewise, its launcher ends this one meanwhile."""
+    if not is_main_process():
+        time.sleep(SPEAK_FIRST_SECONDS)
 
 
 def examples(*commands: str) -> str:

@@ -8,6 +8,9 @@ launcher's own command line is read, with Accelerate's parser.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +21,9 @@ from adapterkit.training.launch import REFUSED, refused_launch
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set in a process that a launcher started as one of several."""
+
+LAUNCHERS = ("accelerate", "accelerate-launch", "torchrun")
+"""Scripts that start processes."""
 
 MARK = "ACCELERATE_MIXED_PRECISION"
 """Set in every process that Accelerate starts."""
@@ -55,6 +61,45 @@ def become_all_processes(arguments: Sequence[str]) -> None:
     if words:
         launch = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "adapterkit", *arguments]
         os.execv(sys.executable, launch)
+
+
+def end_with_launcher() -> None:
+    """Have a process that was launched asked to stop when its launcher ends, however that ends; on Linux.
+
+    Accelerate leaves what it started alone when a signal reaches the launcher and nothing else.
+    """
+    if sys.platform == "linux" and (MARK in os.environ or any(name in os.environ for name in LAUNCHED)):
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def launcher_words(arguments: Sequence[str]) -> list[str]:
+    """The command line of the launcher that has started `adapterkit` with these arguments; [] where there is none."""
+    if MARK not in os.environ and not any(name in os.environ for name in LAUNCHED):
+        return []
+    import psutil
+
+    found: list[str] = []
+    parent = psutil.Process().parent()
+    while parent is not None:
+        words = parent.cmdline()
+        if words[-len(arguments) :] != [*arguments] or not any(_is_launcher(word) for word in words):
+            break
+        found, parent = words, parent.parent()
+    return found
+
+
+def _is_launcher(word: str) -> bool:
+    return Path(word).name in LAUNCHERS or word.startswith(("accelerate.commands.", "torch.distributed."))
+
+
+def shown(words: Sequence[str]) -> str:
+    """A command line as a person types it: a script by its name where a shell finds it."""
+    if len(words) > 1 and shutil.which(Path(words[1]).name) == words[1]:
+        words = [Path(words[1]).name, *words[2:]]
+    return shlex.join(words)
 
 
 def launcher_settings(words: Sequence[str]) -> Mapping[str, Any] | None:

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.fields import Fields
 from adapterkit.cli.options import DataRoot, Json, RecipeName
-from adapterkit.cli.processes import become_all_processes
+from adapterkit.cli.processes import become_all_processes, end_with_launcher, launcher_words, shown
 
-COMMAND = Fields
+
+class Resume(StrEnum):
+    """Whether to go on from a checkpoint."""
+
+    NO = "no"
+    YES = "yes"
+    AUTO = "auto"
+
+
+class Train(Fields):
+    """`--resume` may stand alone, also before the recipe's name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words: list[str] = []
+        for word in args:
+            if word in tuple(Resume) and words[-1:] == ["--resume=yes"]:
+                words[-1] = f"--resume={word}"
+            else:
+                words.append({"--resume": "--resume=yes", "--no-resume": "--resume=no"}.get(word, word))
+        return super().parse_args(ctx, words)
+
+
+COMMAND = Train
 
 
 def train(
@@ -25,7 +47,9 @@ def train(
         typer.Argument(metavar="KEY=VALUE", help="Fields to set on top of the recipe.", show_default=False),
     ] = None,
     data_root: DataRoot = None,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[
+        Resume, typer.Option("--resume", help="Go on from the last checkpoint; auto where there is one.")
+    ] = Resume.NO,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
@@ -38,6 +62,7 @@ def train(
     $ adapterkit train banking77 training.learning_rate=1e-3 training.seed=1 output=runs/b77-seed1
     $ adapterkit train banking77 method.kind=bottleneck method.placement=houlsby output=runs/b77-houlsby
     $ adapterkit train banking77 --resume
+    $ torchrun --standalone --nproc_per_node 2 --max-restarts 3 -m adapterkit train banking77 --resume auto
     $ accelerate launch --cpu --num_processes 2 -m adapterkit train banking77
     """
     from adapterkit import training
@@ -46,25 +71,26 @@ def train(
     from adapterkit.recipe import resolve
     from adapterkit.recipe.load import folder_of
 
+    going_on: Any = "auto" if resume is Resume.AUTO else resume is Resume.YES
     # Before torch is imported, so that a mistake is named at once.
     resolved = resolve(recipe, overrides or ())
-    training.check_start(training.output_of(resolved), resume=resume, overwrite=overwrite)
+    training.check_start(training.output_of(resolved), resume=going_on, overwrite=overwrite)
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
     check_sources(resolved.recipe.data, folder_of(recipe))
 
+    end_with_launcher()
     become_all_processes(sys.argv[1:])
+    own = ["train", recipe, *(overrides or ()), *(["--data-root", str(data_root)] if data_root else [])]
+    words = launcher_words(sys.argv[1:]) or ["adapterkit", *own]
     try:
         result = training.train(
-            recipe, overrides=overrides or (), resume=resume, overwrite=overwrite, quiet=quiet or as_json
+            recipe, overrides=overrides or (), resume=going_on, overwrite=overwrite, quiet=quiet or as_json
         )
     except KeyboardInterrupt as interruption:
-        words = ["adapterkit", "train", recipe, *(overrides or ())]
-        if data_root is not None:
-            words += ["--data-root", str(data_root)]
-        console.say(_how_to_go_on(training.output_of(resolved), shlex.join(words)), style="yellow")
+        console.say(_how_to_go_on(training.output_of(resolved), words), style="yellow")
         raise typer.Exit(130) from interruption
-    if os.environ.get("RANK", "0") != "0":  # one process of several speaks for all
+    if not console.is_main_process():  # one process of several speaks for all
         return
     metrics = {
         split: {name: console.metric_facts(metric) for name, metric in scores.items()}
@@ -80,10 +106,11 @@ def train(
     console.say(f"Try: adapterkit inspect {result.artifact}")
 
 
-def _how_to_go_on(output: Path, command: str) -> str:
+def _how_to_go_on(output: Path, words: list[str]) -> str:
     from adapterkit.training.standing import checkpoint_of, read_progress
 
     progress = read_progress(checkpoint_of(output))
     if progress is None:
-        return f"Stopped before the first checkpoint. Begin again: {command}"
-    return f"Stopped. The checkpoint of step {progress.steps} is kept; go on with: {command} --resume"
+        return f"Stopped before the first checkpoint. Begin again: {shown(words)}"
+    going_on = words if any(word.startswith("--resume") for word in words) else [*words, "--resume"]
+    return f"Stopped. The checkpoint of step {progress.steps} is kept; go on with: {shown(going_on)}"

@@ -37,7 +37,7 @@ from adapterkit.training.launch import check_launch
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
-from adapterkit.training.standing import RUN_FOLDER, Progress, begin, check_start, output_of
+from adapterkit.training.standing import RUN_FOLDER, Progress, Resume, begin, check_start, output_of
 from adapterkit.training.trackers import Tracking
 from adapterkit.training.trunk_cache import use_cache
 from adapterkit.training.turn import Learning, Step, Turn, turns
@@ -85,7 +85,7 @@ def train(
     data: Mapping[str, Any] | None = None,
     backbone: Backbone | None = None,
     overrides: Sequence[str] = (),
-    resume: bool = False,
+    resume: Resume = False,
     overwrite: bool = False,
     quiet: bool = False,
     reuse: Reuse | None = None,
@@ -100,7 +100,7 @@ def train(
             the rows' digests, and "rows in memory" as their source.
         backbone: a loaded backbone to train on; it is given back as it was. None loads the recipe's.
         overrides: "path=value" each, set on top of the recipe.
-        resume: go on from the checkpoint of a run that was stopped.
+        resume: go on from the checkpoint of a run that was stopped; "auto" where there is one.
         overwrite: replace what stands at the output.
         quiet: show no progress.
         reuse: what earlier runs in this process have loaded and encoded.
@@ -142,7 +142,7 @@ def begin_run(
     data: Mapping[str, Any] | None = None,
     backbone: Backbone | None = None,
     overrides: Sequence[str] = (),
-    resume: bool = False,
+    resume: Resume = False,
     overwrite: bool = False,
     quiet: bool = False,
     pause_after: Callable[[Batches], int] | None = None,
@@ -158,7 +158,7 @@ def begin_run(
     for note in resolved.notes:
         if reuse.is_news(note):
             logger.warning(note)
-    check_start(output, resume=resume, overwrite=overwrite)
+    resume = check_start(output, resume=resume, overwrite=overwrite)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
     with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
         rows = reuse.rows(wanted, folder_of(recipe), given)

@@ -98,15 +98,22 @@ class Progress:
         return patience is not None and self.since_best >= patience
 
 
-def check_start(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a run that could not write its output, or that has nothing to go on from.
+Resume = Literal["auto"] | bool
+"""Whether to go on from a checkpoint; "auto" does where there is one."""
+
+
+def check_start(output: Path, *, resume: Resume, overwrite: bool) -> bool:
+    """Refuse a run that could not write its output, or that has nothing to go on from. Returns whether it goes on.
 
     Raises:
         OutputError: an artifact or an unfinished run stands there, or the folder cannot be written.
         TrainingError: there is no checkpoint to go on from, or it cannot be read.
     """
+    if resume == "auto":
+        resume = (checkpoint_of(output) / INDEX).is_file()
     check_output(output, overwrite=overwrite or resume, keep=KEPT)
     _found(checkpoint_of(output), resume=resume, overwrite=overwrite)
+    return resume
 
 
 def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: bool) -> Progress:

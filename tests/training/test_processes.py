@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import TrainingError
 from adapterkit.training import Paused
 from adapterkit.training.trunk_cache import entries as kept_states
+from tests.training.ranks import as_rank, by_ranks, free_port
 from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
 
 # Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
@@ -47,12 +46,6 @@ def plan_of(folder: Path, backbone: Path) -> dict[str, Any]:
     }
     training = {"epochs": 2, "batch_size": 7, "accumulate": 2, "evaluate_every": 2}
     return recipe(folder, backbone, data=data, training=training)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path) -> None:
@@ -87,30 +80,6 @@ def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path
     assert entries(two / "training") == entries(one.artifact / "training")
 
 
-def forked(rank: int, port: int, plans: Sequence[dict[str, Any]], resume: bool) -> None:
-    """In a child process: one of two that train together, without starting Python anew."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    os.environ.update(
-        ACCELERATE_USE_CPU="true", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2",
-        RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2",
-    )  # fmt: skip
-    for plan in plans:
-        train(plan, resume=resume)
-
-
-def by_two(*plans: dict[str, Any], resume: bool = False) -> None:
-    """Two processes train together, one run after the other."""
-    fork, port = multiprocessing.get_context("fork"), free_port()
-    children = [fork.Process(target=forked, args=(rank, port, plans, resume)) for rank in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(timeout=120)
-    assert [child.exitcode for child in children] == [0, 0]
-
-
 @pytest.mark.parametrize(
     "method", [{"kind": "lora", "rank": 4, "top": 1}, {"kind": "none"}], ids=lambda method: method["kind"]
 )
@@ -122,7 +91,7 @@ def test_two_processes_over_kept_states_train_as_one_that_keeps_none(
     one = train(plan, backbone=Backbone.load(str(still_folder), dtype="float32", device="cpu"))
     kept = {**plan["training"], "cache": str(tmp_path / "cache")}
     plans = [{**plan, "training": kept, "output": str(tmp_path / name)} for name in ("filling", "reading")]
-    by_two(*plans)
+    by_ranks(2, *plans)
     (entry,) = kept_states(tmp_path / "cache")
     assert entry.rows == 52
     # Each process has written its share, and the second run nothing.
@@ -142,7 +111,7 @@ def test_a_run_goes_on_with_another_number_of_processes(still_folder: Path, tmp_
     whole = train(plan, backbone=backbone, overrides=[f"output={tmp_path / 'whole'}"])
     with pytest.raises(Paused):
         train(plan, backbone=backbone, pause_after=lambda batches: 4)
-    by_two(plan, resume=True)
+    by_ranks(2, plan, resume=True)
     begun = [(event["step"], event["processes"]) for event in events(tmp_path / "stopped", "begin")]
     assert begun == [(0, 1), (4, 2)]
     # The losses are sums of the same numbers in another order.
@@ -152,9 +121,10 @@ def test_a_run_goes_on_with_another_number_of_processes(still_folder: Path, tmp_
 
 
 def told(rank: int, port: int, plans: Sequence[dict[str, Any]], said: Any) -> None:
-    """As `forked`, each with a plan of its own; what stops it is sent back."""
+    """As `as_rank`, each with a plan of its own; what stops it is sent back."""
     try:
-        forked(rank, port, [plans[rank]], False)
+        as_rank(rank, len(plans), port)
+        train(plans[rank])
         said.put((rank, None, ("it trained",)))
     except TrainingError as error:
         said.put((rank, error.shared, error.problems))

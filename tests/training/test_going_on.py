@@ -1,0 +1,116 @@
+"""Runs that a launcher started are stopped, killed and started again, and go on by themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from adapterkit.errors import OutputError
+from adapterkit.training import Paused
+from tests.training.ranks import by_ranks
+from tests.training.worlds import bytes_of, entries, events, recipe, train
+
+# Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+SCRIPTS = Path(sys.executable).parent
+PATH = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
+def plan_of(folder: Path, backbone: Path, **training: Any) -> Path:
+    """A recipe with dropout, as a file."""
+    plan = recipe(folder, backbone, training={"epochs": 30, "checkpoint_every": 10, "evaluate_every": 60, **training})
+    file = folder / "plan.json"
+    file.write_text(json.dumps(plan))
+    return file
+
+
+def started(command: list[str], log: Path) -> subprocess.Popen[Any]:
+    with log.open("w") as handle:
+        return subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT, env=PATH)
+
+
+def wait_for_step(process: subprocess.Popen[Any], output: Path, step: int) -> None:
+    journal = output / "training" / "journal.jsonl"
+    while process.poll() is None and not (journal.exists() and f'"step": {step},' in journal.read_text()):
+        time.sleep(0.05)
+
+
+def test_a_signal_to_the_launcher_alone_stops_every_process_and_the_command_that_is_said_goes_on(
+    tiny_folders: Any, tmp_path: Path
+) -> None:
+    file = plan_of(tmp_path, tiny_folders["bert"], max_steps=80, epochs=2000)
+    launch = ["accelerate", "launch", "--cpu", "--num_processes", "2", "-m", "adapterkit", "train", str(file)]
+    process = started(launch, tmp_path / "log")
+    wait_for_step(process, tmp_path / "out", 12)
+    every = psutil.Process(process.pid).children(recursive=True)
+    assert sum("torch.distributed.run" not in one.cmdline() for one in every) == 2
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    _, alive = psutil.wait_procs(every, timeout=30)
+    assert alive == []
+    said = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("Stopped.")]
+    assert len(said) == 1
+    command = said[0].partition("go on with: ")[2]
+    assert command == shlex.join([*launch, "--resume"])
+    again = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, env=PATH, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("Artifact:") == 1
+    begun = [event["step"] for event in events(tmp_path / "out", "begin")]
+    assert begun[0] == 0
+    assert begun[1] >= 12
+    assert [event["step"] for event in events(tmp_path / "out", "step")] == list(range(1, 81))
+
+
+def test_a_process_that_is_killed_is_started_again_and_nothing_is_lost(tiny_folders: Any, tmp_path: Path) -> None:
+    file = plan_of(tmp_path, tiny_folders["bert"], max_steps=30)
+    torchrun = ["torchrun", "--standalone", "--nproc_per_node", "2", "--max-restarts", "2", "-m", "adapterkit", "train"]
+    killed = started([*torchrun, str(file), "--resume", "auto"], tmp_path / "log")
+    wait_for_step(killed, tmp_path / "out", 14)
+    ranks = [one for one in psutil.Process(killed.pid).children() if "adapterkit" in one.cmdline()]
+    ranks[1].kill()
+    assert killed.wait(120) == 0, (tmp_path / "log").read_text()
+    by_ranks(2, {**json.loads(file.read_text()), "output": str(tmp_path / "whole")})
+    begun = [event["step"] for event in events(tmp_path / "out", "begin")]
+    assert begun[0] == 0
+    assert begun[-1] >= 10
+    ended, whole = (bytes_of(tmp_path / name)["adapter_model.safetensors"] for name in ("out", "whole"))
+    assert ended == whole
+    assert events(tmp_path / "out", "score") == events(tmp_path / "whole", "score")
+
+
+def test_what_every_process_would_say_is_said_once(tiny_folders: Any, tmp_path: Path) -> None:
+    file = plan_of(tmp_path, tiny_folders["bert"])
+    torchrun = ["torchrun", "--standalone", "--nproc_per_node", "2", "-m", "adapterkit", "train", str(file)]
+    ran = subprocess.run(
+        [*torchrun, "data.test=nowhere.jsonl"], capture_output=True, text=True, env=PATH, timeout=120, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.count("DataError") == 1
+    assert "[process 1]" not in ran.stderr
+
+
+def test_auto_begins_where_there_is_nothing_goes_on_from_a_checkpoint_and_replaces_nothing(
+    tiny_backbones: Any, tmp_path: Path
+) -> None:
+    backbone = tiny_backbones["bert"]
+    plan = recipe(tmp_path, backbone, training={"epochs": 3})
+    whole = train(plan, backbone=backbone, overrides=[f"output={tmp_path / 'whole'}"], resume="auto")
+    with pytest.raises(Paused):
+        train(plan, backbone=backbone, pause_after=lambda batches: 4, resume="auto")
+    assert entries(tmp_path / "out") == ["training"]
+    resumed = train(plan, backbone=backbone, resume="auto")
+    assert [event["step"] for event in events(resumed.artifact, "begin")] == [0, 4]
+    assert bytes_of(resumed.artifact) == bytes_of(whole.artifact)
+    with pytest.raises(OutputError, match="exists"):
+        train(plan, backbone=backbone, resume="auto")

@@ -146,6 +146,18 @@ def roll_back(
 
 
 @registry.command()
+def withdraw(
+    task: Task,
+    channel: Annotated[str, typer.Option("--channel", help="Which pointer.")],
+    url: Url = DEFAULT_URL,
+    actor: Actor = None,
+) -> None:
+    """Let a channel point to nothing, so that it answers no more. roll-back undoes it."""
+    with _open(url, None, actor) as opened:
+        opened.withdraw(task, channel)
+
+
+@registry.command()
 def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     """Show everything that a channel answered with: since when, until when, by whom, on what evidence."""
     with _open(url) as opened:
@@ -160,7 +172,7 @@ def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_js
             f"{move.version.number} ({move.version.short})",
             move.action,
             move.by,
-            f"forced: {move.forced}" if move.forced else ", ".join(move.evidence),
+            f"forced: {move.forced}" if move.forced else str(move.why.get("detail") or ", ".join(move.evidence)),
         ]
         for move in moves
     ]

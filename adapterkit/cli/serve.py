@@ -23,7 +23,7 @@ def serve(
             help="Answer with what the channels of this registry point to, and follow them.",
         ),
     ] = None,
-    rules: Annotated[Path | None, option(metavar="FILE", help="Splits of a registry's tasks, as YAML.")] = None,
+    rules: Annotated[Path | None, option(metavar="FILE", help="Splits, guards, shadows and alerts, as YAML.")] = None,
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     slots: Slots = None,
@@ -72,18 +72,19 @@ def serve(
         raise ServingError("a service needs FastAPI and uvicorn", remedy="pip install 'adapterkit[serve]'") from error
     from adapterkit.serving.keys import read_keys
     from adapterkit.serving.opening import mounted_fleet, registry_fleet
+    from adapterkit.serving.watch import Watch
     from adapterkit.traffic import read_rules
 
-    known = None if keys is None else read_keys(keys)
+    known, found = None if keys is None else read_keys(keys), read_rules(rules or {})
     follower: Any = None
     if registry is None:
+        found.check_without_channels()
         fleet = mounted_fleet(sources, backbone, slots=slots, dtype=backbone_dtype.value)
     else:
         from adapterkit.registry import Registry
 
         if backbone is None:
             raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
-        found = read_rules(rules or {})
         fleet, follower = registry_fleet(Registry(registry), found, backbone, slots=slots, dtype=backbone_dtype.value)
         follower.run(every_s)
     scheme = "http" if certificate is None else "https"
@@ -92,7 +93,7 @@ def serve(
         console.say("Without keys: whoever reaches this address may ask. That is this machine alone.", style="yellow")
     try:
         uvicorn.run(
-            create_app(fleet, keys=known),
+            create_app(fleet, keys=known, watch=Watch(fleet, found, None if follower is None else follower.take_off)),
             host=host,
             port=port,
             log_level="warning",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from adapterkit.registry.audit import Entry
 from adapterkit.registry.records import Served, Version
 
-MOVES = ("promote", "roll-back")
-"""Actions after which a channel points elsewhere."""
+MOVES = ("promote", "roll-back", "withdraw")
+"""Actions after which a channel points elsewhere, or to nothing."""
 
 
 def moves_of(entries: Iterable[Entry], channel: str) -> list[Entry]:
@@ -34,18 +34,23 @@ def history_of(moves: Sequence[Entry], versions: Mapping[str, Version]) -> tuple
             action=move.action,
             evidence=move.details.get("evidence", {}),
             forced=move.details.get("forced", ""),
+            why=move.details.get("why", {}),
         )
         for move, end in zip(moves, ends, strict=False)
+        if move.digest
     )
 
 
 def way_back(moves: Iterable[Entry]) -> list[str]:
-    """The versions that roll backs go through, the last one being where the channel points."""
+    """The versions that roll backs go through, the last one being where the channel points; "" is nothing."""
     stack: list[str] = []
     for move in moves:
         if move.action == "roll-back":
             stack.pop()
-        elif stack[-1:] != [move.digest]:
+            continue
+        if stack[-1:] == [""]:
+            stack.pop()  # nobody goes back to nothing
+        if stack[-1:] != [move.digest]:
             stack.append(move.digest)
     return stack
 

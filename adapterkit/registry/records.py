@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 SHORT = 12
@@ -74,6 +74,7 @@ class Served:
         action: "promote" or "roll-back".
         evidence: check -> what it found, as it was when it was promoted.
         forced: the reason that was given for going past the gate, or "".
+        why: what made it roll back, such as the guard that tripped.
     """
 
     version: Version
@@ -84,3 +85,4 @@ class Served:
     action: str
     evidence: Mapping[str, Any]
     forced: str = ""
+    why: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from adapterkit.errors import AdapterkitError, ConflictError, RegistryError
+from adapterkit.errors import AdapterkitError, RegistryError
 from adapterkit.manifest import MANIFEST, Manifest, dump_json, parse_manifest
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
@@ -20,6 +20,7 @@ from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
 from adapterkit.registry.ledger import AuditLedger, WriterTurn
 from adapterkit.registry.names import check_name, find_version
+from adapterkit.registry.pointers import Pointers
 from adapterkit.registry.records import SHORT, Served, Version
 from adapterkit.registry.store import Store, default_store, read_whole
 
@@ -56,6 +57,7 @@ class Registry:
         self.actor = check_name(actor or os.environ.get("ADAPTERKIT_ACTOR") or getpass.getuser(), "actor")
         self._engine = open_database(url)
         self._ledger = AuditLedger(self._engine, self.actor)
+        self._pointers = Pointers(self._engine, self._ledger)
         cached = Path(cache) if cache is not None else Path.home() / ".cache" / "adapterkit" / "registry"
         self._store = Store(self._kept_in(None if store is None else str(store)), cached)
 
@@ -259,7 +261,7 @@ class Registry:
         """
         check_name(channel, "channel")
         wanted = self.version(task, version)
-        before = self._pointer(task, channel)
+        before = self._pointers.moves(task, channel)
         gate, today = (
             self.gate(task, channel),
             {name: one.digest for one in self.versions(task) for name in one.channels},
@@ -271,26 +273,44 @@ class Registry:
         details: dict[str, Any] = {"evidence": {name: each.model_dump(mode="json") for name, each in found.items()}}
         if force:
             details["forced"] = force
-        self._move("promote", wanted, channel, before, details)
+        self._pointers.move("promote", task, channel, wanted.digest, before, details)
         return self.version(task, wanted.digest)
 
-    def roll_back(self, task: str, channel: str = STABLE) -> Version:
+    def roll_back(
+        self, task: str, channel: str = STABLE, *, expected: str | None = None, why: Mapping[str, Any] | None = None
+    ) -> Version:
         """Let a channel point to the version that it had before; again, to the one before that.
 
         It moves a pointer in the database and asks nothing else: no gate, no artifact, no network.
+
+        Args:
+            expected: digest of the version that is to be left; None takes whichever the channel points to.
+            why: what the audit keeps as the reason.
 
         Raises:
             RegistryError: there was none before.
             ConflictError: somebody moved the channel meanwhile.
         """
-        before = self._pointer(task, channel)
+        before = self._pointers.moves(task, channel)
         stack = way_back(moves_of(self.entries(task), channel))
         if len(stack) < 2:
             known = f"found {len(stack)} version{'' if len(stack) == 1 else 's'} on {channel}"
             raise RegistryError(f"{task} cannot be rolled back", [f"history: {known}, expected two or more"])
         wanted = self.version(task, stack[-2])
-        self._move("roll-back", wanted, channel, before, {})
+        details = {"why": dict(why)} if why else {}
+        self._pointers.move("roll-back", task, channel, wanted.digest, before, details, expected)
         return self.version(task, wanted.digest)
+
+    def withdraw(
+        self, task: str, channel: str, *, expected: str | None = None, why: Mapping[str, Any] | None = None
+    ) -> None:
+        """Let a channel point to nothing. Arguments and errors as those of `roll_back`, which undoes it."""
+        before = self._pointers.moves(task, channel)
+        if channel not in self.channels(task):
+            raise RegistryError(
+                f"{channel} of {task} points to nothing", [f"channels: {', '.join(self.channels(task))}"]
+            )
+        self._pointers.move("withdraw", task, channel, "", before, {"why": dict(why)} if why else {}, expected)
 
     def history(self, task: str, channel: str = STABLE) -> tuple[Served, ...]:
         """Everything that a channel answered with, the oldest first."""
@@ -304,7 +324,12 @@ class Registry:
             at: ISO 8601 or a datetime; without a zone it is UTC.
         """
         moment = times.parse_time(at)
-        return next((move for move in reversed(self.history(task, channel)) if move.since <= moment), None)
+        answered = (
+            move
+            for move in self.history(task, channel)
+            if move.since <= moment and (move.until is None or moment < move.until)
+        )
+        return next(answered, None)
 
     def entries(self, task: str | None = None) -> tuple[Entry, ...]:
         """The audit's entries, the oldest first; of one task, or all."""
@@ -350,44 +375,6 @@ class Registry:
         except AdapterkitError as error:
             return Evidence(passed=False, detail="; ".join([error.summary, *error.problems])[:4096])
         return Evidence(passed=True, detail="the files are those that were added")
-
-    def _pointer(self, task: str, channel: str) -> int:
-        """How often the channel has moved; 0 where it is not there."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import CHANNELS
-
-        same = (CHANNELS.c.task == task) & (CHANNELS.c.channel == channel)
-        with self._engine.connect() as connection:
-            return int(connection.execute(select(CHANNELS.c.revision).where(same)).scalar_one_or_none() or 0)
-
-    def _move(self, action: str, version: Version, channel: str, before: int, details: Mapping[str, Any]) -> None:
-        """Let a channel point to a version, if nobody has moved it since it had moved `before` times."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import CHANNELS
-
-        task = version.task
-        same = (CHANNELS.c.task == task) & (CHANNELS.c.channel == channel)
-
-        def change(turn: WriterTurn) -> Entry:
-            row = turn.connection.execute(select(CHANNELS).where(same)).mappings().first()
-            revision = 0 if row is None else int(row["revision"])
-            if revision != before:
-                raise ConflictError(
-                    f"{task} {channel} was moved by somebody else meanwhile",
-                    [f"it points to {row['digest'][:SHORT] if row else 'nothing'}, which was not so when this began"],
-                    "Look at `adapterkit registry history` and try again.",
-                )
-            values = {"digest": version.digest, "revision": revision + 1, "since": turn.at}
-            if row is None:
-                turn.connection.execute(CHANNELS.insert().values(task=task, channel=channel, **values))
-            else:
-                turn.connection.execute(CHANNELS.update().where(same).values(**values))
-            moved = {**details, "before": None if row is None else row["digest"]}
-            return turn.entry(action, task, channel, version.digest, moved)
-
-        self._ledger.write(f"{action} of {task} {version.short}", change)
 
 
 def _version(row: Mapping[str, Any], pointers: Sequence[Mapping[str, Any]]) -> Version:

@@ -22,28 +22,39 @@ from adapterkit.serving.openai import add_routes
 from adapterkit.serving.requests import Feedback, Predict, PredictAll, PredictTask, RequestError, schema_of
 from adapterkit.serving.service import Service
 from adapterkit.serving.settings import Limits
-from adapterkit.serving.work import Work
+from adapterkit.serving.watch import Watch
+from adapterkit.serving.work import Done, Item, Work
 
 
-def create_app(fleet: Fleet, *, keys: Keys | None = None, limits: Limits | None = None) -> Any:
+def create_app(
+    fleet: Fleet, *, keys: Keys | None = None, limits: Limits | None = None, watch: Watch | None = None
+) -> Any:
     """The service's ASGI application.
 
     Args:
         fleet: a host with its routes.
         keys: who may ask; None for everybody, which is for loopback alone.
         limits: of requests.
+        watch: counts per version, and guards; None counts alone.
     """
-    limits = limits or Limits()
+    limits, watch = limits or Limits(), watch or Watch(fleet)
     figures = Figures(fleet)
-    service = Service(fleet, keys or Keys(None), limits, figures, Work(fleet, limits, figures.observe))
+
+    def observe(item: Item, done: Done) -> None:
+        figures.observe(item, done)
+        watch.observe(item, done)
+
+    service = Service(fleet, keys or Keys(None), limits, figures, Work(fleet, limits, observe))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        watch.start()
         service.work.start()
         checking = asyncio.create_task(asyncio.to_thread(golden.check_all, fleet))
         yield
         checking.cancel()
         await asyncio.to_thread(service.work.stop)
+        await asyncio.to_thread(watch.stop)
 
     app = FastAPI(title="adapterkit", lifespan=life, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.state.service = service
@@ -83,6 +94,12 @@ def create_app(fleet: Fleet, *, keys: Keys | None = None, limits: Limits | None 
         """What can be asked, and who answers."""
         key_of(request, service.keys, "predict")
         return JSONResponse({"tasks": [_task_facts(fleet, task) for task in sorted(fleet.routes)]})
+
+    @app.get("/v1/quality")
+    async def quality(request: Request) -> Response:
+        """What was seen of every version: counts, latency, confidence, feedback, verdicts of splits, events."""
+        key_of(request, service.keys, "predict")
+        return JSONResponse(await asyncio.to_thread(watch.facts))
 
     @app.post("/v1/predict", openapi_extra=schema_of(Predict))
     async def predict(request: Request) -> Response:
@@ -124,6 +141,7 @@ def create_app(fleet: Fleet, *, keys: Keys | None = None, limits: Limits | None 
         fleet.find(given.task, "")
         right = given.right if given.right is not None else given.answer == given.label
         figures.feedback(given.task, given.version, right)
+        watch.feedback(given.task, given.version, right)
         return JSONResponse({"taken": True})
 
     add_routes(app, service)

@@ -7,14 +7,14 @@ what is routed then, and what was routed before stays mounted until the batches 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, NotMountedError
 from adapterkit.host import Host
 from adapterkit.host.bank.mounted import Mounted
-from adapterkit.manifest import Manifest
+from adapterkit.manifest import Manifest, open_manifest
 from adapterkit.recipe.suggestions import nearest
 from adapterkit.tasks.table import TASKS
 from adapterkit.traffic import Split, arm_of
@@ -47,12 +47,21 @@ class Route:
         kind: its kind; of a composition with several heads their kinds.
         arms: arm -> what answers.
         split: arm -> share.
+        shadow: what is asked beside it, and never answers.
+        flag: which chooses the arm of a key, where it says one that there is.
     """
 
     task: str
     kind: str
     arms: Mapping[str, Arm]
     split: Split
+    shadow: Arm | None = None
+    flag: str | None = None
+
+    @property
+    def mounted(self) -> set[str]:
+        """The names under which the host has what this route needs."""
+        return {arm.mounted for arm in (*self.arms.values(), *filter(None, [self.shadow]))}
 
     @property
     def generates(self) -> bool:
@@ -83,11 +92,15 @@ class Fleet:
         host: with everything mounted.
         routes: task -> route. It is replaced as a whole, never changed.
         checked: task -> what is wrong with its golden rows; a task that is missing was not checked yet.
+        before: task -> the folder of what answered before it was mounted anew.
+        flags: says the arm of a key: from the flag's name, the key, and the arm that the split gives.
     """
 
     host: Host
     routes: Mapping[str, Route] = field(default_factory=dict)
     checked: dict[str, str] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+    flags: Callable[[str, str, str], str] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find(self, task: str, key: str) -> tuple[Route, str]:
@@ -102,7 +115,11 @@ class Fleet:
             near = nearest(task, known)
             hint = f"; did you mean {near!r}?" if near else ""
             raise NotMountedError(f"no task {task!r}{hint}", [f"tasks: {', '.join(known[:20]) or 'none'}"])
-        return route, arm_of(route.split, key, salt=task)
+        arm = arm_of(route.split, key, salt=task)
+        if route.flag is not None and self.flags is not None:
+            chosen = self.flags(route.flag, key, arm)
+            arm = chosen if chosen in route.arms else arm
+        return route, arm
 
     def receipt(self, route: Route, arm: str, mounted: Mounted) -> Receipt:
         """Whose an answer is, by the very record that answered."""
@@ -123,14 +140,32 @@ class Fleet:
                 self.host.mount(name, source)
             kind = next(status.kind for status in self.host.status() if status.name == name)
             version = "" if manifest is None else str(manifest.version)
+            if (old := self.routes.get(task)) is not None:
+                sources = {status.name: status.source for status in self.host.status()}
+                self.before[task] = sources[old.arms[ONLY].mounted]
             self._route(Route(task, kind, {ONLY: Arm(name, version, digest)}, {ONLY: 1.0}))
 
-    def set_route(self, route: Route, sources: Mapping[str, Any]) -> None:
+    def back(self, task: str, digest: str) -> bool:
+        """Let what answered before answer again, if this version still answers. Whether there was anything."""
+        route, folder = self.routes.get(task), self.before.get(task)
+        if route is None or folder is None or digest not in {arm.digest for arm in route.arms.values()}:
+            return False
+        self.mount(task, folder, open_manifest(folder))
+        del self.before[task]
+        return True
+
+    def set_route(self, route: Route, sources: Mapping[str, Any]) -> AdapterkitError | None:
         """Route a task to arms, mounting what is not mounted yet. Raises before anything is changed.
+
+        A shadow that cannot be mounted keeps nothing from answering.
 
         Args:
             sources: mounted name -> where its artifact is.
+
+        Returns:
+            Why there is no shadow, where one was asked for.
         """
+        problem = None
         with self._lock:
             fresh = []
             try:
@@ -142,7 +177,13 @@ class Fleet:
                 for name in fresh:
                     self.host.unmount(name)
                 raise
+            if route.shadow is not None and route.shadow.mounted not in self.host:
+                try:
+                    self.host.mount(route.shadow.mounted, sources[route.shadow.mounted])
+                except AdapterkitError as error:
+                    route, problem = replace(route, shadow=None), error
             self._route(route)
+        return problem
 
     def unmount(self, task: str) -> None:
         """Take a task off. Raises NotMountedError where there is none."""
@@ -158,7 +199,7 @@ class Fleet:
 
     def _sweep(self) -> None:
         """Unmount what no route leads to. Calls that have begun with it finish with it."""
-        used = {arm.mounted for route in self.routes.values() for arm in route.arms.values()}
+        used = {name for route in self.routes.values() for name in route.mounted}
         for status in self.host.status():
             if status.name not in used:
                 self.host.unmount(status.name)

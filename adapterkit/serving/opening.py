@@ -8,11 +8,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from adapterkit.errors import AdapterkitError, ServingError
+from adapterkit.errors import AdapterkitError, ConflictError, RegistryError, ServingError
 from adapterkit.host.opening import open_host
 from adapterkit.manifest import Manifest, open_manifest
 from adapterkit.registry import Registry, Version
-from adapterkit.serving.fleet import Arm, Fleet, Route
+from adapterkit.serving.fleet import ONLY, Arm, Fleet, Route
 from adapterkit.traffic import Rules
 
 logger = logging.getLogger(__name__)
@@ -62,13 +62,34 @@ class Follower:
                 continue
             marks = f"{task} {sorted(places)}"
             try:
-                fetched = {name: self._registry.fetch(task, digest) for name, digest in places.items()}
-                self._fleet.set_route(route, fetched)
-                self._failed.discard(marks)
+                without = self._fleet.set_route(route, _Fetched(self._registry, task, places))
+                problem = None if without is None else f"{task} has no shadow: {without}"
             except AdapterkitError as error:
-                if marks not in self._failed:
-                    logger.error("%s stays as it is: %s", task, error)
+                problem = f"{task} stays as it is: {error}"
+            if problem is None:
+                self._failed.discard(marks)
+            elif marks not in self._failed:
+                logger.error("%s", problem)
                 self._failed.add(marks)
+
+    def take_off(self, task: str, channel: str, digest: str, why: Mapping[str, Any]) -> str:
+        """Take a version off that broke a guard: a channel beside others, to nothing; the only one, to what it had.
+
+        Returns:
+            What was done. Another replica may have been quicker, and then that is what was done.
+        """
+        try:
+            if channel == ONLY or self._rules.of(task).channels == (channel,):
+                said = f"rolled back to version {self._registry.roll_back(task, expected=digest, why=why).number}"
+            else:
+                self._registry.withdraw(task, channel, expected=digest, why=why)
+                said = f"withdrawn from {channel}"
+        except ConflictError:
+            said = "taken off by somebody else already"
+        except RegistryError as error:
+            return f"it goes on: {'; '.join([error.summary, *error.problems])}"
+        self.follow()
+        return said
 
     def run(self, every_s: float) -> None:
         """Look again and again, in a thread of its own, until `stop`."""
@@ -88,13 +109,29 @@ class Follower:
     def _wanted(self, task: str) -> tuple[Route | None, dict[str, str]]:
         """The route that the registry asks for, and mounted name -> digest; None where no channel points anywhere."""
         rules, channels = self._rules.of(task), self._registry.channels(task)
+        beside = channels.get(rules.shadow or "")
         found = {channel: channels[channel] for channel in rules.channels if channel in channels}
         split = {channel: share for channel, share in rules.split.items() if channel in found and share}
         if not split:
             return None, {}
         arms = {channel: _arm(task, version) for channel, version in found.items()}
         kind = next(iter(found.values())).kind
-        return Route(task, kind, arms, split), {arms[c].mounted: v.digest for c, v in found.items()}
+        places = {arms[channel].mounted: version.digest for channel, version in found.items()}
+        shadow = None if beside is None else _arm(task, beside)
+        if beside is not None and shadow is not None:
+            places[shadow.mounted] = beside.digest
+        return Route(task, kind, arms, split, shadow, rules.flag), places
+
+
+class _Fetched(dict[str, Any]):
+    """Mounted name -> folder, fetched when it is asked for, so that what is not needed is not fetched."""
+
+    def __init__(self, registry: Registry, task: str, digests: Mapping[str, str]) -> None:
+        super().__init__()
+        self._registry, self._task, self._digests = registry, task, digests
+
+    def __missing__(self, name: str) -> Any:
+        return self._registry.fetch(self._task, self._digests[name])
 
 
 def _arm(task: str, version: Version) -> Arm:

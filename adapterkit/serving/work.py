@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, NotMountedError, ServingError
+from adapterkit.host.answers.asked_rows import Answered
 from adapterkit.serving.fleet import Fleet, Receipt, Route
 from adapterkit.serving.settings import Limits
 
 logger = logging.getLogger(__name__)
 
 Observe = Callable[["Item", "Done"], None]
+_FAILED = "the answer could not be computed"
 
 
 @dataclass(eq=False)
@@ -152,9 +154,7 @@ class Work:
                 found = self._answer(batch, generates)
             except Exception as error:
                 logger.exception("a batch of %d rows was not answered", len(batch))
-                shown = (
-                    error if isinstance(error, AdapterkitError) else ServingError("the answer could not be computed")
-                )
+                shown = error if isinstance(error, AdapterkitError) else ServingError(_FAILED)
                 found = [Done(None, None, shown, len(batch)) for _ in batch]
             took = max(time.monotonic() - started, 1e-4)
             self._rows_per_s += 0.2 * (len(batch) / took - self._rows_per_s)
@@ -218,11 +218,21 @@ class Work:
     ) -> None:
         rows = [(routed[place][0].arms[routed[place][1]].mounted, batch[place].row) for place in places]
         settings = batch[places[0]].generation
-        size = self._limits.batch_rows
-        if settings is None:
-            answers = self._fleet.host.answers(rows, errors="return", batch_size=size)
-        else:
-            answers = self._fleet.host.texts(rows, errors="return", batch_size=size, **settings)
+        try:
+            answers = self._host(rows, settings)
+        except Exception:
+            if len({name for name, _ in rows}) == 1:
+                raise
+            logger.warning("a batch of %d rows failed; its versions are asked one by one", len(rows))
+            for name in dict.fromkeys(name for name, _ in rows):  # a version that fails costs no other its answers
+                own = [place for place, (other, _) in zip(places, rows, strict=True) if other == name]
+                try:
+                    self._ask(batch, own, routed, found)
+                except Exception as error:
+                    logger.exception("%s did not answer", name)
+                    shown = error if isinstance(error, AdapterkitError) else ServingError(_FAILED)
+                    found.update((place, Done(None, None, shown, len(batch))) for place in own)
+            return
         for place, answered in zip(places, answers, strict=True):
             route, arm = routed[place]
             if isinstance(answered.answer, NotMountedError):
@@ -232,6 +242,12 @@ class Work:
             elif answered.mounted is not None:
                 receipt = self._fleet.receipt(route, arm, answered.mounted)
                 found[place] = Done(answered.answer, receipt, None, len(batch))
+
+    def _host(self, rows: Sequence[tuple[str, Any]], settings: Mapping[str, Any] | None) -> Sequence[Answered]:
+        size = self._limits.batch_rows
+        if settings is None:
+            return self._fleet.host.answers(rows, errors="return", batch_size=size)
+        return self._fleet.host.texts(rows, errors="return", batch_size=size, **settings)
 
 
 def _give(future: asyncio.Future[Done], done: Done) -> None:

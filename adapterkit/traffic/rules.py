@@ -1,9 +1,13 @@
-"""The rules of a fleet, as people write them: which channels answer a task, and how often.
+"""The rules of a fleet, as people write them: which channels answer a task, how often, and what they have to keep.
 
 tasks:
   intent:
     split: {stable: 0.95, candidate: 0.05}
+    guards: {errors: 0.01, latency_ms: 200, feedback: 0.8}
+    shadow: next
+    shadow_share: 0.1
   ner: {}          # all by stable
+alerts: [https://example.org/hook]
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, field_validator, model_validator
 
 from adapterkit.errors import TrafficError
 from adapterkit.recipe.yaml_text import read_yaml
+from adapterkit.traffic.guards import Guards
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -26,6 +31,13 @@ class TaskRules(BaseModel):
 
     Attributes:
         split: channel -> share; shares count relative to their sum.
+        flag: a flag of OpenFeature that chooses the channel for a key; where it says nothing usable, the split does.
+        guards: bounds; a version that breaks one is taken off.
+        shadow: a channel that is asked beside what answers, off the path of the answer.
+        shadow_share: of the rows that the shadow is asked.
+        drift: how often an unchanged stream may be called drifted, per `drift_window` rows.
+        drift_window: rows that are compared with the artifact's reference together.
+        log_rows: whether the log of disagreements holds what was asked, and the answers whole.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +45,13 @@ class TaskRules(BaseModel):
     split: Annotated[dict[Name, float], Field(min_length=1, max_length=16)] = Field(
         default_factory=lambda: {"stable": 1.0}
     )
+    flag: Name | None = None
+    guards: Guards = Field(default_factory=Guards)
+    shadow: Name | None = None
+    shadow_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    drift: Annotated[float, Field(ge=0.005, le=0.5)] = 0.01
+    drift_window: Annotated[int, Field(ge=16, le=1024)] = 128
+    log_rows: bool = False
 
     @field_validator("split")
     @classmethod
@@ -41,22 +60,45 @@ class TaskRules(BaseModel):
             raise ValueError("shares are 0 or more, and one of them is above 0")
         return split
 
+    @model_validator(mode="after")
+    def _one_role_each(self) -> TaskRules:
+        if self.shadow is not None and self.split.get(self.shadow):
+            raise ValueError(f"{self.shadow!r} answers in the split, so it cannot be the shadow as well")
+        return self
+
     @property
     def channels(self) -> tuple[str, ...]:
-        """Every channel that is asked."""
-        return tuple(channel for channel, share in self.split.items() if share)
+        """Every channel that answers. A flag may choose one without a share."""
+        return tuple(channel for channel, share in self.split.items() if share or self.flag is not None)
 
 
 class Rules(BaseModel):
-    """How every task is answered; one that is not named is answered by `stable` alone."""
+    """How every task is answered; one that is not named is answered by `stable` alone.
+
+    Attributes:
+        tasks: task -> its rules.
+        alerts: addresses that are told when a guard trips or a stream drifts.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: dict[Name, TaskRules] = Field(default_factory=dict)
+    alerts: Annotated[tuple[HttpUrl, ...], Field(max_length=8)] = ()
 
     def of(self, task: str) -> TaskRules:
         """The rules of a task."""
         return self.tasks.get(task, TaskRules())
+
+    def check_without_channels(self) -> None:
+        """Raise TrafficError where these rules name channels, which only a registry has."""
+        wrong = [
+            f"tasks.{task}.{name}: it names channels, which a registry has"
+            for task, rules in self.tasks.items()
+            for name in ("split", "shadow", "flag")
+            if name in rules.model_fields_set
+        ]
+        if wrong:
+            raise TrafficError("the rules cannot be used", wrong, "Serve with --registry, or keep guards alone.")
 
 
 def read_rules(source: str | Path | Mapping[str, Any]) -> Rules:

@@ -215,6 +215,37 @@ def test_lineage_goes_to_the_first_that_is_known(registry: Registry, make: Make)
     assert registry.versions(recipe="0" * 64) == ()
 
 
+def test_a_channel_is_withdrawn_and_comes_back(registry: Registry, make: Make) -> None:
+    first, second = (registry.add("intent", make(name)) for name in "ab")
+    registry.promote("intent", first.digest, "candidate")
+    registry.promote("intent", second.digest, "candidate")
+    registry.withdraw("intent", "candidate", expected=second.digest, why={"detail": "errors 0.5"})
+    assert registry.channels("intent") == {}
+    assert registry.served("intent", "2999-01-01", "candidate") is None
+    assert [move.version.digest for move in registry.history("intent", "candidate")] == [first.digest, second.digest]
+    assert registry.entries("intent")[-1].details == {"before": second.digest, "why": {"detail": "errors 0.5"}}
+    with pytest.raises(RegistryError, match="points to nothing"):
+        registry.withdraw("intent", "candidate")
+    assert registry.roll_back("intent", "candidate") == registry.version("intent", second.digest)
+    assert registry.roll_back("intent", "candidate").digest == first.digest
+    registry.withdraw("intent", "candidate")
+    registry.promote("intent", second.digest, "candidate")
+    assert registry.roll_back("intent", "candidate").digest == first.digest
+    assert registry.audit()
+
+
+def test_two_that_roll_one_version_back_go_back_once(registry: Registry, make: Make) -> None:
+    versions = [registry.add("intent", make(name)) for name in "abc"]
+    for version in versions:
+        registry.promote("intent", version.digest)
+    why = {"guard": "errors", "detail": "errors 0.5"}
+    registry.roll_back("intent", expected=versions[2].digest, why=why)
+    with pytest.raises(ConflictError, match="somebody else"):
+        registry.roll_back("intent", expected=versions[2].digest, why=why)
+    assert registry.channels("intent")["stable"].digest == versions[1].digest
+    assert registry.history("intent")[-1].why == why
+
+
 def test_a_store_elsewhere_is_named_once(tmp_path: Path, make: Make) -> None:
     url, place = f"sqlite:///{tmp_path}/r.db", "memory://artifacts"
     with Registry(url, store=place, cache=tmp_path / "cache") as registry:

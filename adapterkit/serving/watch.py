@@ -1,0 +1,194 @@
+"""What is seen of every version while it answers: counted, guarded, and acted upon, off the path of the answers.
+
+The thread that answers only puts what it has done into a queue. One thread takes it from there, counts, and takes a
+version off that broke a guard of the rules.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from adapterkit.errors import AdapterkitError
+from adapterkit.serving.alerts import Alerts
+from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.guarded import TOLD
+from adapterkit.traffic import Rules, Tally, verdicts_of
+
+if TYPE_CHECKING:
+    from adapterkit.serving.work import Done, Item
+
+logger = logging.getLogger(__name__)
+
+TakeOff = Callable[[str, str, str, Mapping[str, Any]], str]
+"""Task, arm, digest and reason -> what was done about a version that broke a guard."""
+WAITING = 65_536
+KEPT_EVENTS = 100
+
+
+@dataclass
+class Watched:
+    """What was seen of a version: since it is routed, and in the window that guards look at."""
+
+    whole: Tally
+    window: Tally
+    tripped: bool = False
+
+    @property
+    def both(self) -> tuple[Tally, Tally]:
+        """Everything is counted twice."""
+        return self.whole, self.window
+
+
+class Watch:
+    """Counts what a service answers, per version.
+
+    Args:
+        rules: bounds, and whom to tell.
+        take_off: takes a version off; None goes back to what answered before it was mounted.
+    """
+
+    def __init__(self, fleet: Fleet, rules: Rules | None = None, take_off: TakeOff | None = None) -> None:
+        self._fleet, self._rules = fleet, rules or Rules()
+        self._take_off = take_off or self._back
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
+        self._seen: dict[tuple[str, str], Watched] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="adapterkit-watch", daemon=True)
+        self.alerts = Alerts([str(address) for address in self._rules.alerts])
+        self.events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
+        self.unseen = 0
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Count what waits, and end."""
+        self._queue.put(None)
+        self._thread.join()
+        self.alerts.stop()
+
+    def observe(self, item: Item, done: Done) -> None:
+        """Take note of an answer or an error. Nothing is computed here, where others wait for their answers."""
+        seconds = time.monotonic() - item.since
+        self._later(lambda: self._answered(item, done, seconds))
+
+    def feedback(self, task: str, version: str, right: bool) -> None:
+        """Take note of what a client said of an answer of a version that is routed."""
+        self._later(lambda: self._told(task, version, right))
+
+    def flush(self) -> None:
+        """Wait until all that came so far is counted."""
+        counted = threading.Event()
+        self._queue.put(counted.set)
+        counted.wait()
+
+    def facts(self) -> dict[str, Any]:
+        """What was seen, as JSON; docs/concepts/traffic.md shows it."""
+        with self._lock:
+            tasks = {task: self._facts(task) for task in sorted(self._fleet.routes)}
+            alerts = {"sent": self.alerts.sent, "lost": self.alerts.lost}
+            return {"tasks": tasks, "events": list(self.events), "alerts": alerts, "unseen": self.unseen}
+
+    def _facts(self, task: str) -> dict[str, Any]:
+        route, versions, told = self._fleet.routes[task], [], {}
+        for arm, found in route.arms.items():
+            seen = self._seen.get((task, found.digest))
+            tally = Tally() if seen is None else seen.whole
+            told[arm] = (tally.right, tally.told)
+            versions.append({"version": found.version, "artifact": found.digest, "arm": arm, **tally.facts()})
+        return {"versions": versions, "verdicts": [asdict(verdict) for verdict in verdicts_of(told)]}
+
+    def _later(self, call: Callable[[], None]) -> None:
+        try:
+            self._queue.put_nowait(call)
+        except queue.Full:
+            self.unseen += 1
+
+    def _run(self) -> None:
+        while (call := self._queue.get()) is not None:
+            try:
+                call()
+            except Exception:
+                logger.exception("what was seen could not be counted")
+
+    def _answered(self, item: Item, done: Done, seconds: float) -> None:
+        if done.receipt is not None:
+            task, arm, digest = done.receipt.task, done.receipt.arm, done.receipt.artifact
+        elif done.error is None or isinstance(done.error, TOLD):
+            return  # the client's own affair
+        else:
+            try:
+                route, arm = self._fleet.find(item.task, item.key)
+            except AdapterkitError:
+                return
+            task, digest = item.task, route.arms[arm].digest
+        limit_ms = self._rules.of(task).guards.latency_ms
+        with self._lock:
+            for tally in self._of(task, digest).both:
+                if done.receipt is None:
+                    tally.error()
+                else:
+                    tally.answer(done.answer, seconds, None if limit_ms is None else limit_ms / 1000)
+        self._guard(task, arm, digest)
+
+    def _told(self, task: str, version: str, right: bool) -> None:
+        route = self._fleet.routes.get(task)
+        for arm, found in () if route is None else route.arms.items():
+            if found.version == version:
+                with self._lock:
+                    for tally in self._of(task, found.digest).both:
+                        tally.feedback(right)
+                self._guard(task, arm, found.digest)
+                return
+
+    def _of(self, task: str, digest: str) -> Watched:
+        """What was seen of a version. What is routed no more is forgotten when another comes."""
+        guards, key = self._rules.of(task).guards, (task, digest)
+        if key not in self._seen:
+            self._forget()
+            self._seen[key] = Watched(Tally(), guards.tally())
+        found = self._seen[key]
+        if found.window.rows >= guards.window:
+            found.window, found.tripped = guards.tally(), False
+        return found
+
+    def _forget(self) -> None:
+        routed = {(task, arm.digest) for task, route in self._fleet.routes.items() for arm in route.arms.values()}
+        self._seen = {key: seen for key, seen in self._seen.items() if key in routed}
+
+    def _guard(self, task: str, arm: str, digest: str) -> None:
+        """Take a version off that has broken a guard, once in a window."""
+        seen = self._seen[task, digest]
+        tripped = None if seen.tripped else self._rules.of(task).guards.tripped(seen.window)
+        if tripped is None:
+            return
+        seen.tripped = True
+        why = {"guard": tripped.guard, "evidence": tripped.as_json(), "detail": str(tripped)}
+        did = self._take_off(task, arm, digest, why)
+        with self._lock:
+            self._forget()
+        self.tell("guard", task, arm, digest, why, did)
+
+    def tell(self, kind: str, task: str, arm: str, digest: str, why: Mapping[str, Any], did: str) -> None:
+        """Note something that people should know, and tell those who asked to be told."""
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        event = {"at": at, "kind": kind, "task": task, "arm": arm, "artifact": digest, **why, "did": did}
+        self.events.append(event)
+        logger.error("%s %s %s: %s; %s", task, arm, digest[:12], why["detail"], did)
+        self.alerts.send(event)
+
+    def _back(self, task: str, arm: str, digest: str, why: Mapping[str, Any]) -> str:
+        try:
+            gone = self._fleet.back(task, digest)
+        except AdapterkitError as error:
+            return f"it goes on: {error.summary}"
+        return "what was mounted before answers again" if gone else "it goes on: nothing answered before"

@@ -1,0 +1,91 @@
+"""What was seen of one version since it began to answer, as numbers alone."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterkit.traffic.sequences import MeanSequence, share_interval
+
+RECENT = 1024
+"""Answers whose times are kept for quantiles."""
+MOST_LABELS = 256
+"""Labels that are counted apart; what else is answered counts as one."""
+
+
+@dataclass
+class Tally:
+    """Counts of one version of a task.
+
+    Attributes:
+        alpha: how often an interval may ever miss.
+        rows: asked of it, errors that are the client's own left out.
+        errors: of them without an answer.
+        slow: of them answered later than the rules allow.
+        abstained: of them withheld.
+        told: answers of which feedback said whether they were right.
+        right: of them.
+        compared: answers that were held beside those of a shadow.
+        differing: of them.
+        labels: label -> how often it was answered.
+        seconds: of the last answers.
+        confidence: of all answers that have one.
+    """
+
+    alpha: float = 0.05
+    rows: int = 0
+    errors: int = 0
+    slow: int = 0
+    abstained: int = 0
+    told: int = 0
+    right: int = 0
+    compared: int = 0
+    differing: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    confidence: MeanSequence = field(default_factory=lambda: MeanSequence(0.05))
+
+    def answer(self, answer: Any, seconds: float, slow_s: float | None = None) -> None:
+        """Count an answer, as `Host.predict` gives it."""
+        self.rows += 1
+        self.seconds.append(seconds)
+        self.slow += slow_s is not None and seconds > slow_s
+        if not isinstance(answer, dict):
+            return
+        if isinstance(answer.get("confidence"), float):
+            self.confidence.add(min(max(answer["confidence"], 0.0), 1.0))
+        self.abstained += answer.get("abstained") is True
+        label = answer.get("label")
+        if isinstance(label, str):
+            self.labels[label if label in self.labels or len(self.labels) < MOST_LABELS else ""] += 1
+
+    def error(self) -> None:
+        """Count a row that it could not answer."""
+        self.rows, self.errors = self.rows + 1, self.errors + 1
+
+    def feedback(self, right: bool) -> None:
+        """Count what a client said of an answer."""
+        self.told, self.right = self.told + 1, self.right + right
+
+    def compare(self, same: bool) -> None:
+        """Count an answer held beside another version's."""
+        self.compared, self.differing = self.compared + 1, self.differing + (not same)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON: counts, and every share and mean with an interval that holds at every moment at once."""
+        shares = {"errors": (self.errors, self.rows), "right": (self.right, self.told)}
+        shares |= {"differing": (self.differing, self.compared), "abstained": (self.abstained, self.rows)}
+        found: dict[str, Any] = {"rows": self.rows}
+        for name, (part, whole) in shares.items():
+            interval = vars(share_interval(part, whole, self.alpha)) if whole else None
+            found[name] = {"count": part, "of": whole, "share": interval}
+        found["confidence"] = vars(self.confidence.interval()) if self.confidence.rows else None
+        times = sorted(self.seconds)
+        quantile = (
+            {name: times[min(len(times) - 1, int(len(times) * at))] * 1000 for name, at in _QUANTILES} if times else {}
+        )
+        return found | {"latency_ms": quantile, "labels": dict(self.labels.most_common())}
+
+
+_QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))

@@ -34,7 +34,7 @@ KEPT_EVENTS = 100
 
 
 @dataclass
-class Watched:
+class Observed:
     """What was seen of a version: since it is routed, and in the window that guards look at."""
 
     whole: Tally
@@ -59,7 +59,7 @@ class Watch:
         self._fleet, self._rules = fleet, rules or Rules()
         self._take_off = take_off or self._back
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
-        self._seen: dict[tuple[str, str], Watched] = {}
+        self._seen: dict[tuple[str, str], Observed] = {}
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="adapterkit-watch", daemon=True)
         self.alerts = Alerts([str(address) for address in self._rules.alerts])
@@ -150,12 +150,12 @@ class Watch:
                 self._guard(task, arm, found.digest)
                 return
 
-    def _of(self, task: str, digest: str) -> Watched:
+    def _of(self, task: str, digest: str) -> Observed:
         """What was seen of a version. What is routed no more is forgotten when another comes."""
         guards, key = self._rules.of(task).guards, (task, digest)
         if key not in self._seen:
             self._forget()
-            self._seen[key] = Watched(Tally(), guards.tally())
+            self._seen[key] = Observed(Tally(), guards.tally())
         found = self._seen[key]
         if found.window.rows >= guards.window:
             found.window, found.tripped = guards.tally(), False

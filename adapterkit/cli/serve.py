@@ -24,6 +24,12 @@ def serve(
         ),
     ] = None,
     rules: Annotated[Path | None, option(metavar="FILE", help="Splits, guards, shadows and alerts, as YAML.")] = None,
+    shadow_log: Annotated[
+        Path | None,
+        option(
+            metavar="FILE", help="Rows that a shadow answers otherwise, as JSON lines; no text unless the rules say so."
+        ),
+    ] = None,
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     slots: Slots = None,
@@ -79,6 +85,8 @@ def serve(
     follower: Any = None
     if registry is None:
         found.check_without_channels()
+        if shadow_log is not None:
+            raise typer.BadParameter("a shadow is a channel of a registry", param_hint="--shadow-log")
         fleet = mounted_fleet(sources, backbone, slots=slots, dtype=backbone_dtype.value)
     else:
         from adapterkit.registry import Registry
@@ -87,13 +95,14 @@ def serve(
             raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
         fleet, follower = registry_fleet(Registry(registry), found, backbone, slots=slots, dtype=backbone_dtype.value)
         follower.run(every_s)
+    watch = Watch(fleet, found, None if follower is None else follower.take_off, shadow_log)
     scheme = "http" if certificate is None else "https"
     console.say(f"{len(fleet.routes)} tasks on {fleet.host.backbone.name}: {scheme}://{host}:{port}/v1/predict")
     if known is None:
         console.say("Without keys: whoever reaches this address may ask. That is this machine alone.", style="yellow")
     try:
         uvicorn.run(
-            create_app(fleet, keys=known, watch=Watch(fleet, found, None if follower is None else follower.take_off)),
+            create_app(fleet, keys=known, watch=watch),
             host=host,
             port=port,
             log_level="warning",

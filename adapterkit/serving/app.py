@@ -45,6 +45,7 @@ def create_app(
         watch.observe(item, done)
 
     service = Service(fleet, keys or Keys(None), limits, figures, Work(fleet, limits, observe))
+    watch.busy = lambda: service.work.waiting > 0
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -59,9 +59,9 @@ class Route:
     flag: str | None = None
 
     @property
-    def mounted(self) -> set[str]:
-        """The names under which the host has what this route needs."""
-        return {arm.mounted for arm in (*self.arms.values(), *filter(None, [self.shadow]))}
+    def everything(self) -> tuple[Arm, ...]:
+        """What has to be mounted: what answers, and the shadow."""
+        return (*self.arms.values(), *filter(None, [self.shadow]))
 
     @property
     def generates(self) -> bool:
@@ -199,7 +199,7 @@ class Fleet:
 
     def _sweep(self) -> None:
         """Unmount what no route leads to. Calls that have begun with it finish with it."""
-        used = {name for route in self.routes.values() for name in route.mounted}
+        used = {arm.mounted for route in self.routes.values() for arm in route.everything}
         for status in self.host.status():
             if status.name not in used:
                 self.host.unmount(status.name)

@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterkit.errors import AdapterkitError
 from adapterkit.serving.alerts import Alerts
-from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import TOLD
+from adapterkit.serving.shadows import Shadowed, Shadows
 from adapterkit.traffic import Rules, Tally, verdicts_of
 
 if TYPE_CHECKING:
@@ -53,9 +55,21 @@ class Watch:
     Args:
         rules: bounds, and whom to tell.
         take_off: takes a version off; None goes back to what answered before it was mounted.
+        shadow_log: where the rows go that a shadow answers otherwise, as JSON lines.
+
+    Attributes:
+        busy: says whether rows wait for an answer; shadows then wait.
     """
 
-    def __init__(self, fleet: Fleet, rules: Rules | None = None, take_off: TakeOff | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        rules: Rules | None = None,
+        take_off: TakeOff | None = None,
+        shadow_log: Path | None = None,
+    ) -> None:
+        self.busy: Callable[[], bool] = lambda: False
+        self._shadows = Shadows(fleet, self._shadowed, shadow_log, lambda: self.busy())
         self._fleet, self._rules = fleet, rules or Rules()
         self._take_off = take_off or self._back
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
@@ -69,9 +83,11 @@ class Watch:
     def start(self) -> None:
         """Begin to count."""
         self._thread.start()
+        self._shadows.start()
 
     def stop(self) -> None:
         """Count what waits, and end."""
+        self._shadows.stop()
         self._queue.put(None)
         self._thread.join()
         self.alerts.stop()
@@ -96,7 +112,8 @@ class Watch:
         with self._lock:
             tasks = {task: self._facts(task) for task in sorted(self._fleet.routes)}
             alerts = {"sent": self.alerts.sent, "lost": self.alerts.lost}
-            return {"tasks": tasks, "events": list(self.events), "alerts": alerts, "unseen": self.unseen}
+            left_out = {"unseen": self.unseen, "unshadowed": self._shadows.left_out}
+            return {"tasks": tasks, "events": list(self.events), "alerts": alerts, **left_out}
 
     def _facts(self, task: str) -> dict[str, Any]:
         route, versions, told = self._fleet.routes[task], [], {}
@@ -105,6 +122,10 @@ class Watch:
             tally = Tally() if seen is None else seen.whole
             told[arm] = (tally.right, tally.told)
             versions.append({"version": found.version, "artifact": found.digest, "arm": arm, **tally.facts()})
+        if route.shadow is not None:
+            digest, seen = route.shadow.digest, self._seen.get((task, route.shadow.digest))
+            whose = {"version": route.shadow.version, "artifact": digest, "arm": self._rules.of(task).shadow}
+            versions.append({**whose, "shadow": True, **(Tally() if seen is None else seen.whole).facts()})
         return {"versions": versions, "verdicts": [asdict(verdict) for verdict in verdicts_of(told)]}
 
     def _later(self, call: Callable[[], None]) -> None:
@@ -139,6 +160,28 @@ class Watch:
                 else:
                     tally.answer(done.answer, seconds, None if limit_ms is None else limit_ms / 1000)
         self._guard(task, arm, digest)
+        if done.receipt is not None and item.generation is None:
+            self._shadow(item.row, done.answer, done.receipt)
+
+    def _shadow(self, row: Any, answer: Any, receipt: Receipt) -> None:
+        """Let a row be asked of the shadow, where there is one and it is another version."""
+        route, rules = self._fleet.routes.get(receipt.task), self._rules.of(receipt.task)
+        if route is not None and route.shadow is not None and route.shadow.digest != receipt.artifact:
+            offered = Shadowed(row, answer, receipt, route.shadow, rules.log_rows)
+            self._shadows.offer(rules.shadow_share, offered)
+
+    def _shadowed(self, asked: Shadowed, same: bool | None) -> None:
+        self._later(lambda: self._compared(asked, same))
+
+    def _compared(self, asked: Shadowed, same: bool | None) -> None:
+        task, digest = asked.receipt.task, asked.shadow.digest
+        with self._lock:
+            for tally in self._of(task, digest).both:
+                if same is None:
+                    tally.error()
+                else:
+                    tally.compare(same)
+        self._guard(task, self._rules.of(task).shadow or "", digest)
 
     def _told(self, task: str, version: str, right: bool) -> None:
         route = self._fleet.routes.get(task)
@@ -162,7 +205,7 @@ class Watch:
         return found
 
     def _forget(self) -> None:
-        routed = {(task, arm.digest) for task, route in self._fleet.routes.items() for arm in route.arms.values()}
+        routed = {(task, arm.digest) for task, route in self._fleet.routes.items() for arm in route.everything}
         self._seen = {key: seen for key, seen in self._seen.items() if key in routed}
 
     def _guard(self, task: str, arm: str, digest: str) -> None:

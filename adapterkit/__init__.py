@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from adapterkit.evaluation import attribute as attribute
     from adapterkit.evaluation import calibrate as calibrate
     from adapterkit.evaluation import compare as compare
+    from adapterkit.evaluation import diff as diff
     from adapterkit.evaluation import evaluate as evaluate
     from adapterkit.evaluation import nearest as nearest
     from adapterkit.evaluation import probe as probe
@@ -57,6 +58,7 @@ _ROOMS = {
     "calibrate": "adapterkit.evaluation",
     "compare": "adapterkit.evaluation",
     "compose": "adapterkit.compose",
+    "diff": "adapterkit.evaluation",
     "evaluate": "adapterkit.evaluation",
     "export": "adapterkit.artifact",
     "import_peft": "adapterkit.artifact",

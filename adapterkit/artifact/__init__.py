@@ -15,6 +15,7 @@ from adapterkit.artifact.saving import save_version as save_version
 from adapterkit.artifact.verification import Check as Check
 from adapterkit.artifact.verification import Report as Report
 from adapterkit.artifact.verification import verify as verify
+from adapterkit.artifact.verification import verify_all as verify_all
 from adapterkit.lazy import lazily
 from adapterkit.manifest import KEPT as KEPT
 from adapterkit.manifest import CompositionFacts as CompositionFacts

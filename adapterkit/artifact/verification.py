@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact.golden import golden_problems
 from adapterkit.artifact.loading import Artifact, find_backbone, open_artifact
 from adapterkit.backbone import Backbone
-from adapterkit.errors import AdapterkitError, ArtifactError
-from adapterkit.manifest import CARD
+from adapterkit.errors import AdapterkitError, ArtifactError, BackboneError
+from adapterkit.manifest import CARD, MANIFEST
+from adapterkit.report.runs import find_runs
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,51 @@ def verify(
     detail = "; ".join(problems) or (answered if count else "the artifact has none")
     checks.append(Check("golden rows", not problems and count > 0, detail))
     return Report(folder, tuple(checks))
+
+
+def verify_all(
+    folder: str | Path, backbone: Backbone | str | Path | None = None, *, full: bool = False
+) -> Iterator[Report]:
+    """`verify` of every artifact in and below a folder, by name; each backbone is loaded once.
+
+    What cannot be looked at, because its backbone cannot be loaded, is not verified either; the others are all the
+    same.
+
+    Args:
+        backbone: a loaded backbone that all shall fit, or where to load it from; None loads those that they name.
+        full: as in `verify`.
+
+    Raises:
+        ArtifactError: there is no such folder, or no artifact in it.
+    """
+    folder = Path(folder)
+    places = [folder] if (folder / MANIFEST).is_file() else [folder / run.name for run in find_runs(folder)]
+    found = [place for place in places if (place / MANIFEST).is_file()]
+    if not found:
+        raise ArtifactError(f"{folder} holds no artifact", ["expected artifacts in it, or in folders below it"])
+    loaded: dict[tuple[str, str | None, str], Backbone] = {}
+    for each in found:
+        try:
+            under = backbone if isinstance(backbone, Backbone) else _shared(each, backbone, loaded)
+            yield verify(each, under, full=full)
+        except BackboneError as error:
+            yield Report(each, (Check("backbone", False, "; ".join([error.summary, *error.problems])),))
+
+
+def _shared(
+    folder: Path, backbone: str | Path | None, loaded: dict[tuple[str, str | None, str], Backbone]
+) -> Backbone | None:
+    """The backbone of an artifact, loaded the first time that one asks for it; None where it says of none."""
+    try:
+        artifact = open_artifact(folder)
+    except ArtifactError:
+        return None
+    needed = artifact.manifest.backbone
+    where = (needed.name, needed.revision) if backbone is None else (str(backbone), None)
+    key = (*where, needed.coverage)
+    if key not in loaded:
+        loaded[key] = find_backbone(artifact, backbone)
+    return loaded[key]
 
 
 def _failed(folder: Path, checks: list[Check], error: AdapterkitError) -> Report:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -18,26 +20,54 @@ def verify(
     full: Annotated[
         bool, typer.Option("--full", help="Read every byte of the backbone again, whatever is remembered of its files.")
     ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every artifact in and below the folder.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="XML", help="Write JUnit's XML too.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
 
     $ adapterkit verify runs/banking77
     $ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
+    $ adapterkit verify --all runs --backbone ./models/all-MiniLM-L6-v2-new --junit verified.xml
     """
+    if every:
+        _check_together(parts, backbone_dtype)
     from adapterkit import artifact
 
-    given = in_format(folder, backbone, backbone_dtype)
-    report = artifact.verify(
-        folder, given, parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"), full=full
-    )
-    if as_json:
-        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]
-        console.print_json({"folder": str(folder), "ok": report.ok, "checks": checks})
+    reports: Iterable[Any]
+    if every:
+        reports = artifact.verify_all(folder, backbone, full=full)
     else:
-        console.print_table(
-            [["ok" if check.ok else "FAIL", check.name, check.detail] for check in report.checks],
-            title=f"{folder}: {'verified' if report.ok else 'NOT verified'}",
-        )
-    if not report.ok:
+        given = in_format(folder, backbone, backbone_dtype)
+        where = named(parts, "--part", "NAME=FOLDER", "language=runs/language")
+        reports = [artifact.verify(folder, given, parts=where, full=full)]
+    found = []
+    for report in reports:
+        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]
+        found.append({"folder": str(report.folder), "ok": report.ok, "checks": checks})
+        if not as_json:
+            console.print_table(
+                [["ok" if check.ok else "FAIL", check.name, check.detail] for check in report.checks],
+                title=f"{report.folder}: {'verified' if report.ok else 'NOT verified'}",
+            )
+    if as_json:
+        console.print_json(found if every else found[0])
+    if junit is not None:
+        from adapterkit.report.junit import write_junit
+
+        write_junit(junit, found)
+    failed = sum(not each["ok"] for each in found)
+    if every:
+        console.say(f"{len(found) - failed} of {len(found)} artifacts verified")
+    if failed:
         raise typer.Exit(1)
+
+
+def _check_together(parts: list[str] | None, dtype: BackboneDtype) -> None:
+    """Raises BadParameter for what says something of one artifact alone."""
+    given = {"--part": bool(parts), "--backbone-dtype": dtype is not BackboneDtype.AUTO}
+    for name, stands in given.items():
+        if stands:
+            raise typer.BadParameter("belongs to one artifact, and not beside --all", param_hint=name)

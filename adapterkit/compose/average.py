@@ -17,7 +17,7 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
-from adapterkit.compose.lowrank import LowRank, concatenated
+from adapterkit.compose.lowrank import concatenated
 from adapterkit.compose.members import check_heads, check_together, heads_of, method_state, open_members
 from adapterkit.compose.mountable import Find, MethodState, Mountable
 from adapterkit.compose.updates import on_trunk, prefix_of, updates_of
@@ -176,7 +176,7 @@ def _check_near(
     missed, norms, sites = 0.0, 0.0, {}
     for site, update in found.items():
         wanted = concatenated([(shares[name], members[name][site]) for name in members])
-        off, norm = _distance(update, wanted), wanted.norm()
+        off, norm = update.distance(wanted), wanted.norm()
         missed, norms = missed + off**2, norms + norm**2
         sites[site.path] = off / norm if norm > 0 else float(off > 0)
     overall = math.sqrt(missed / norms) if norms > 0 else 0.0
@@ -187,7 +187,3 @@ def _check_near(
             'Sum them instead: weighted({…}), exact, or how="svd" with a rank.',
         )
     return {"overall": overall, "sites": sites}
-
-
-def _distance(first: LowRank, second: LowRank) -> float:
-    return concatenated([(1.0, first), (-1.0, second)]).norm()

@@ -29,6 +29,11 @@ class LowRank:
         """The width between the factors; the matrix itself may have a lower rank."""
         return len(self.a)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(O, I), of ΔW."""
+        return self.b.shape[0], self.a.shape[1]
+
     def matrix(self) -> Tensor:
         """ΔW, (O, I)."""
         return self.b @ self.a
@@ -37,6 +42,10 @@ class LowRank:
         """‖ΔW‖ in Frobenius' norm, from the factors alone: ‖b·a‖² = ⟨bᵀb, a·aᵀ⟩."""
         squared = ((self.b.T @ self.b) * (self.a @ self.a.T)).sum()
         return float(squared.clamp(min=0).sqrt())
+
+    def distance(self, other: LowRank) -> float:
+        """‖ΔW - ΔW'‖, which no choice of factors changes."""
+        return concatenated([(1.0, self), (-1.0, other)]).norm()
 
     def widened(self, rank: int) -> LowRank:
         """The same ΔW at a higher rank, by rows and columns of zeros."""

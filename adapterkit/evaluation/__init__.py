@@ -3,6 +3,7 @@
 from adapterkit.evaluation.attributing import attribute as attribute
 from adapterkit.evaluation.calibrating import calibrate as calibrate
 from adapterkit.evaluation.comparing import compare as compare
+from adapterkit.evaluation.differing import diff as diff
 from adapterkit.evaluation.evaluating import evaluate as evaluate
 from adapterkit.evaluation.evaluating import record_evaluation as record_evaluation
 from adapterkit.evaluation.probing.side_by_side import probe as probe

@@ -114,11 +114,15 @@ class Method(ABC, Generic[S]):
         """Why it is not ΔW = b·a alone, to which others could be added."""
         return "" if self.low_rank else "it is no ΔW that could be added"
 
-    def update(self, settings: S, site: Site, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The factors a (R, I) and b (O, R) of its ΔW = b·a at one site, with its scaling inside b.
+    def update(
+        self, settings: S, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The factors a (R, I) and b (O, R) of its ΔW = b·a at one module, with its scaling inside b.
 
         Args:
-            tensors: of this site, by ending.
+            config: `adapter_config.json`, which was checked against the settings.
+            target: path of the module in the adapter's model.
+            tensors: of this module, by ending.
         """
         raise NotImplementedError(f"{settings.kind} has no low-rank updates")
 

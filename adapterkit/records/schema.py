@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, ComparisonRecord, EvaluationRecord
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
@@ -20,6 +21,7 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "probe": ProbeRecord,
         "nearest": NearestRecord,
         "transfer": TransferRecord,
+        "diff": DiffRecord,
     }
 )
 """Name, as `adapterkit schema` takes it -> kind of record."""

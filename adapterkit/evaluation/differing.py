@@ -1,0 +1,161 @@
+"""What differs between two artifacts: facts, what was learned, and answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact import Artifact, open_artifact
+from adapterkit.artifact.contents import method_target
+from adapterkit.artifact.golden import compute_golden
+from adapterkit.artifact.loading import find_backbone
+from adapterkit.artifact.saving import package_versions
+from adapterkit.backbone import Backbone
+from adapterkit.compose.lowrank import LowRank
+from adapterkit.compose.mountable import MethodState
+from adapterkit.compose.updates import updates_at
+from adapterkit.evaluation.evaluating import SEED
+from adapterkit.manifest import GoldenRow, Manifest
+from adapterkit.methods.table import method_of
+from adapterkit.records import Answerer, DiffRecord
+from adapterkit.records.diff import ChangeRecord, DistanceRecord, GoldenDiffRecord
+
+COMPARED = ("recipe", "data", "task", "method", "parts", "head", "backbone", "seed", "dtype", "packages")
+"""Blocks of the manifest that say what an artifact is, in the order in which they are told."""
+
+
+def diff(
+    a: str | Path,
+    b: str | Path,
+    *,
+    backbone: Backbone | str | Path | None = None,
+    parts: Mapping[str, str | Path] | None = None,
+) -> DiffRecord:
+    """Say what differs between two artifacts. No backbone is needed; with one, both answer the golden rows of both.
+
+    What a low-rank method learned is compared by its ΔW at each module, which no choice of factors changes; all else by
+    its tensors.
+
+    Args:
+        a: the folder of the one to compare with.
+        b: the folder of the other.
+        backbone: a loaded one that both fit, or where to load it from.
+        parts: where parts of a fusion are, by name; None looks beside each.
+
+    Raises:
+        ArtifactError: one of them is damaged.
+        ContractError, BackboneError: the backbone is not theirs, or cannot be loaded.
+    """
+    first, second = open_artifact(a, parts=parts), open_artifact(b, parts=parts)
+    before, after = first.manifest, second.manifest
+    added = [label for label in after.labels if label not in set(before.labels)]
+    removed = [label for label in before.labels if label not in set(after.labels)]
+    return DiffRecord(
+        made_with=package_versions(),
+        seed=SEED,
+        a=Answerer.of(before, before.golden.dtype),
+        b=Answerer.of(after, after.golden.dtype),
+        relation=_relation(before, after),
+        changes=tuple(change for block in COMPARED for change in _changes(before, after, block)),
+        labels_added=tuple(added),
+        labels_removed=tuple(removed),
+        metrics=tuple(_changes(before, after, "metrics")),
+        places=tuple(sorted(_distances(first, second), key=_farthest_first)),
+        golden=tuple(_golden(first, second, None if backbone is None else find_backbone(first, backbone))),
+    )
+
+
+def _relation(a: Manifest, b: Manifest) -> str:
+    if a.sha256 == b.sha256:
+        return "the same artifact"
+    lines = [{**{old.sha256: old.version for old in one.history}, one.sha256: one.version} for one in (a, b)]
+    for older, newer, line in (("a", "b", lines[1]), ("b", "a", lines[0])):
+        if (a if older == "a" else b).sha256 in line:
+            return f"{newer} is a later version of {older}"
+    if common := lines[0].keys() & lines[1].keys():
+        return f"two versions of one artifact, the same up to version {max(lines[0][digest] for digest in common)}"
+    return "made apart"
+
+
+def _changes(a: Manifest, b: Manifest, block: str) -> Iterator[ChangeRecord]:
+    before, after = (dict(_flat(one.model_dump(mode="json", include={block}))) for one in (a, b))
+    for field in dict.fromkeys([*before, *after]):
+        if before.get(field) != after.get(field):
+            yield ChangeRecord(field=field, a=before.get(field), b=after.get(field))
+
+
+def _flat(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{field}.{name}" if field else name)
+    else:
+        yield field, value
+
+
+def _distances(a: Artifact, b: Artifact) -> Iterator[DistanceRecord]:
+    """Of each place that one of the two has learned something for."""
+    found = [_learned(one) for one in (a, b)]
+    for place in dict.fromkeys([*found[0], *found[1]]):
+        one, other = (each.get(place) for each in found)
+        norms = [None if each is None else float(each.norm()) for each in (one, other)]
+        yield DistanceRecord(place=place, a=norms[0], b=norms[1], distance=_distance(one, other))
+
+
+def _learned(artifact: Artifact) -> dict[str, LowRank | Tensor]:
+    """The updates of a low-rank method by module, and every tensor that is no factor of one."""
+    settings, method = artifact.manifest.method, method_of(artifact.manifest.method)
+    own = MethodState(settings, artifact.config, artifact.state)
+    updates = updates_at(own) if method.low_rank else {}
+    tensors = {name.removeprefix(PREFIX): tensor.double() for name, tensor in artifact.state.items()}
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor.dim() < 2 or method_target(PREFIX + name, method) not in updates  # DoRA's magnitude is no factor
+    }
+    return {**updates, **kept}
+
+
+def _distance(a: LowRank | Tensor | None, b: LowRank | Tensor | None) -> float | None:
+    if isinstance(a, LowRank) and isinstance(b, LowRank):
+        return a.distance(b) if a.shape == b.shape else None
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape:
+        return float((a - b).norm())
+    return None
+
+
+def _farthest_first(place: DistanceRecord) -> float:
+    if place.distance is None or place.a is None:
+        return -math.inf
+    return -place.distance / max(place.a, place.b or 0.0, 1e-300)
+
+
+def _golden(a: Artifact, b: Artifact, backbone: Backbone | None) -> Iterator[GoldenDiffRecord]:
+    kept = [{_key(each): each for each in one.manifest.golden.rows} for one in (a, b)]
+    if backbone is not None:
+        rows = list({**kept[0], **kept[1]}.values())
+        kept = [_answered(one, backbone, rows) for one in (a, b)]
+    for key, one in kept[0].items():
+        other = kept[1].get(key)
+        if other is not None:
+            pairs = zip(one.numbers, other.numbers, strict=False)
+            far = max(abs(x - y) for x, y in pairs) if len(one.numbers) == len(other.numbers) else None
+            told = [each.prediction if each.text is None else each.text for each in (one, other)]
+            yield GoldenDiffRecord(row=dict(one.row), a=told[0], b=told[1], distance=far)
+
+
+def _answered(artifact: Artifact, backbone: Backbone, rows: list[GoldenRow]) -> dict[str, GoldenRow]:
+    """Those of the rows that its task can read."""
+    task = artifact.task
+    usable = [dict(each.row) for each in rows if task.problem_of(each.row, task.proof) is None]
+    with artifact.adapted(backbone) as adapted:
+        return {_key(each): each for each in compute_golden(adapted, usable).rows}
+
+
+def _key(golden: GoldenRow) -> str:
+    return json.dumps(golden.row, sort_keys=True, ensure_ascii=False)

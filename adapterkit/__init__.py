@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from adapterkit.backbone import Backbone as Backbone
     from adapterkit.evaluation import attribute as attribute
     from adapterkit.evaluation import calibrate as calibrate
+    from adapterkit.evaluation import compact as compact
     from adapterkit.evaluation import compare as compare
     from adapterkit.evaluation import diff as diff
     from adapterkit.evaluation import evaluate as evaluate
@@ -56,6 +57,7 @@ _ROOMS = {
     "attribute": "adapterkit.evaluation",
     "build": "adapterkit.training",
     "calibrate": "adapterkit.evaluation",
+    "compact": "adapterkit.evaluation",
     "compare": "adapterkit.evaluation",
     "compose": "adapterkit.compose",
     "diff": "adapterkit.evaluation",

@@ -193,6 +193,7 @@ def _provenance(content: Mapping[str, Any]) -> str:
     revision = f", revision {escaped(backbone['revision'])}" if backbone["revision"] else ""
     lines = [
         *_composition(content),
+        *_compaction(content),
         f"- Backbone: {escaped(backbone['name'])}{revision}, fingerprint `{backbone['fingerprint']}`",
         f"- Data: {escaped(data['source'])}"
         + "".join(f", {count:,} {escaped(split)} rows" for split, count in sorted(data["rows"].items())),
@@ -219,6 +220,16 @@ def _composition(content: Mapping[str, Any]) -> list[str]:
     error = composition["error"]
     missed = f"; relative error {error:.3g}" if error is not None else ""
     return [f"- Composed ({composition['how']}): {members}; the head is that of {escaped(composition['head'])}{missed}"]
+
+
+def _compaction(content: Mapping[str, Any]) -> list[str]:
+    """What it lost when it was made smaller."""
+    found = content.get("compaction")
+    if found is None:
+        return []
+    change = f"{found['before']:.4f} → {found['after']:.4f}, a change of {found['low']:+.4f} to {found['high']:+.4f}"
+    where = f"on {found['rows']:,} rows (95 % paired interval)"
+    return [f"- Compacted to {found['to']}: {escaped(found['metric'])} {change} {where}"]
 
 
 def _limits(content: Mapping[str, Any]) -> str:

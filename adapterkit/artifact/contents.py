@@ -11,7 +11,7 @@ from typing import Any
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.config import TOKENS, targets_of
-from adapterkit.artifact.tensors import NAMES, shortened
+from adapterkit.artifact.tensors import DTYPES, NAMES, TensorEntry, shortened
 from adapterkit.errors import ArtifactError
 from adapterkit.heads.token_rows import ENDING
 from adapterkit.manifest import CONFIG, MANIFEST, TENSORS, Manifest
@@ -110,14 +110,18 @@ def check_state(found: Shapes, expected: Shapes) -> None:
         raise ArtifactError("The tensors are not those of this adapter on this backbone", shortened(problems))
 
 
-def dtype_problems(manifest: Manifest, dtypes: Mapping[str, Any]) -> list[str]:
-    """Tensors whose dtype is not the manifest's."""
-    words = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-    return [
-        f"{TENSORS}: {name!r}: {words[NAMES[dtype]]}, and the manifest says {manifest.dtype}"
-        for name, dtype in dtypes.items()
-        if words[NAMES[dtype]] != manifest.dtype
-    ]
+def dtype_problems(manifest: Manifest, entries: Mapping[str, TensorEntry]) -> list[str]:
+    """Tensors whose dtype is not the manifest's; of eight bits are matrices, and what is none is bfloat16 there."""
+    words = {name: str(dtype).removeprefix("torch.") for name, dtype in DTYPES.items()}
+    problems = []
+    for name, entry in entries.items():
+        expected = "bfloat16" if manifest.dtype == "int8" and len(entry.shape) != 2 else manifest.dtype
+        found = words[NAMES[entry.dtype]]
+        if found != expected:
+            problems.append(
+                f"{TENSORS}: {name!r}: {found}, expected {expected}, since the manifest says {manifest.dtype}"
+            )
+    return problems
 
 
 def _misplaced_heads(manifest: Manifest, config: Mapping[str, Any], targets: frozenset[str]) -> list[str]:

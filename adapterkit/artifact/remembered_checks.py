@@ -55,7 +55,7 @@ def check_tensors(
         check_contents(manifest, config, {name: entry.shape for name, entry in header.entries.items()})
     except ArtifactError as error:
         problems += error.problems
-    problems += dtype_problems(manifest, {name: entry.dtype for name, entry in header.entries.items()})
+    problems += dtype_problems(manifest, header.entries)
     if problems:
         raise ArtifactError("The tensors are not those of this adapter", shortened(problems))
     if len(raw_config) + len(raw_header) <= _MOST_BYTES:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.card import render_card
 from adapterkit.artifact.config import make_config
+from adapterkit.artifact.eight_bits import decode, encode
 from adapterkit.artifact.golden import choose_rows, compute_golden
 from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.manifest import (
@@ -23,6 +25,7 @@ from adapterkit.manifest import (
     KEPT,
     MANIFEST,
     TENSORS,
+    CompactionFacts,
     CompositionFacts,
     DataFacts,
     dump_json,
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from adapterkit.adapted import Adapted
     from adapterkit.recipe import Recipe
 
-SaveDtype = Literal["auto", "float32", "bfloat16", "float16"]
+SaveDtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 PACKAGES = ("adapterkit", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
@@ -57,7 +60,26 @@ class Interval(Protocol):
 
 def pick_dtype(dtype: SaveDtype) -> torch.dtype:
     """The dtype that tensors are saved in. `auto` is bfloat16: half the bytes, and the range of fp32."""
-    return {"float32": torch.float32, "float16": torch.float16}.get(dtype, torch.bfloat16)
+    kept: dict[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
+    return kept.get(dtype, torch.bfloat16)
+
+
+def name_of(dtype: SaveDtype) -> Any:
+    """Its name in a manifest."""
+    return str(pick_dtype(dtype)).removeprefix("torch.")
+
+
+def stored(tensor: Tensor, target: torch.dtype) -> Tensor:
+    """A tensor as a file of this dtype holds it. Eight bits are for matrices; what is none stays in bfloat16."""
+    if target != torch.int8:
+        return tensor.to(target)
+    return encode(tensor.cpu()) if tensor.dim() == 2 else tensor.to(torch.bfloat16)
+
+
+def rounded(tensor: Tensor, target: torch.dtype) -> Tensor:
+    """A tensor as it is read again from a file of this dtype, in its own."""
+    kept = stored(tensor, target)
+    return (decode(kept) if kept.dtype == torch.int8 else kept).to(tensor)
 
 
 def round_weights(adapted: Adapted, dtype: SaveDtype = "auto") -> None:
@@ -67,7 +89,7 @@ def round_weights(adapted: Adapted, dtype: SaveDtype = "auto") -> None:
     nothing.
     """
     target = pick_dtype(dtype)
-    adapted.load_state({name: tensor.to(target).to(tensor.dtype) for name, tensor in adapted.state().items()})
+    adapted.load_state({name: rounded(tensor, target) for name, tensor in adapted.state().items()})
 
 
 def save(
@@ -82,6 +104,7 @@ def save(
     golden_rows: int = 4,
     parent: str | Path | None = None,
     composition: CompositionFacts | None = None,
+    compaction: CompactionFacts | None = None,
     overwrite: bool = False,
     dtype: SaveDtype = "auto",
 ) -> Path:
@@ -99,6 +122,7 @@ def save(
         golden_rows: how many.
         parent: the artifact that this one is a newer version of.
         composition: what it was made of, where it was not trained but composed.
+        compaction: how it was made smaller, where it was.
         overwrite: replace what stands at `folder`.
         dtype: of the saved tensors.
 
@@ -112,7 +136,7 @@ def save(
     folder = Path(folder)
     round_weights(adapted, dtype)
     target = pick_dtype(dtype)
-    tensors = dump_tensors({name: tensor.to(target) for name, tensor in adapted.state().items()})
+    tensors = dump_tensors({name: stored(tensor, target) for name, tensor in adapted.state().items()})
     backbone = adapted.backbone
     heads = sorted(adapted.headed.trained)
     own, rows = adapted.head.is_own, adapted.headed.token_rows
@@ -157,7 +181,7 @@ def save(
         "version": version,
         "parent": parent_digest,
         "history": history,
-        "dtype": str(target).removeprefix("torch."),
+        "dtype": name_of(dtype),
         "parameters": _parameters(adapted),
         "golden": compute_golden(adapted, choose_rows(adapted.task, golden, golden_rows, seed)).model_dump(mode="json"),
     }
@@ -166,8 +190,9 @@ def save(
             {"name": part.name, "sha256": part.sha256, "method": part.settings.model_dump(mode="json")}
             for part in adapted.parts
         ]
-    if composition is not None:
-        content["composition"] = composition.model_dump(mode="json")
+    for name, facts in (("composition", composition), ("compaction", compaction)):
+        if facts is not None:
+            content[name] = facts.model_dump(mode="json")
     _write(folder, content, {CONFIG: config, TENSORS: tensors}, overwrite=overwrite)
     return folder
 

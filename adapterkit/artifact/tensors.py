@@ -18,10 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterkit.artifact.eight_bits import SCALE_BYTES, decode, matrix_shape, stored_shape
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import parse_object
 
-DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+DTYPES: Mapping[str, torch.dtype] = {
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I8": torch.int8,
+}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 METADATA = {"format": "pt"}
 
@@ -40,8 +46,8 @@ class TensorEntry:
     """One tensor in a header.
 
     Attributes:
-        dtype: its torch dtype.
-        shape: its sizes, each at least 1.
+        dtype: its torch dtype; int8 for a matrix of eight bits, which is read as float32.
+        shape: its sizes, each at least 1; of a matrix of eight bits those of the matrix.
         begin: offset of its first byte in the data.
         end: offset after its last byte.
     """
@@ -102,7 +108,9 @@ def _read_header(text: bytes, data_bytes: int, file: str) -> Header:
     for name, field in fields.items():
         reason = _problem(name, field, data_bytes)
         if reason is None:
-            entries[name] = TensorEntry(DTYPES[field["dtype"]], tuple(field["shape"]), *field["data_offsets"])
+            dtype, stored = DTYPES[field["dtype"]], tuple(field["shape"])
+            shape = stored if dtype != torch.int8 else matrix_shape(stored)
+            entries[name] = TensorEntry(dtype, shape or stored, *field["data_offsets"])
         else:
             problems.append(f"{file}: {name[:200]!r}: {reason}")
     if not problems:
@@ -126,7 +134,7 @@ def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str,
     if isinstance(raw, bytes) or start % 8:  # torch wants memory that it may write to, and aligned
         memory, start = bytearray(memoryview(raw)[start:]), 0
     dtypes = {entry.dtype for entry in header.entries.values()}
-    if len(dtypes) == 1:
+    if len(dtypes) == 1 and torch.int8 not in dtypes:
         dtype = dtypes.pop()
         # Without gaps between them, tensors of one dtype are one tensor, cut.
         counts = [math.prod(entry.shape) for entry in header.entries.values()]
@@ -137,9 +145,7 @@ def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str,
             return tensors
     else:
         tensors = {
-            name: torch.frombuffer(memory, dtype=e.dtype, count=math.prod(e.shape), offset=start + e.begin)
-            .clone()
-            .view(e.shape)
+            name: _tensor(torch.frombuffer(memory, dtype=torch.int8, offset=start)[e.begin : e.end], e)
             for name, e in header.entries.items()
         }
     problems = [
@@ -148,6 +154,13 @@ def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str,
     if problems:
         raise ArtifactError(f"{file} cannot be used", shortened(problems))
     return tensors
+
+
+def _tensor(raw: Tensor, entry: TensorEntry) -> Tensor:
+    """One tensor from its own bytes."""
+    if entry.dtype != torch.int8:
+        return raw.clone().view(entry.dtype).view(entry.shape)
+    return decode(raw.view(*stored_shape(entry.shape)))
 
 
 def all_finite(tensor: Tensor) -> bool:
@@ -214,6 +227,8 @@ def _problem(name: str, field: Any, data_bytes: int) -> str | None:
     if not _are_counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_bytes:
         return f"data_offsets {offsets!r:.80}, expected two in order within {data_bytes:,} bytes of data"
     needed = math.prod(shape) * DTYPES[dtype].itemsize
+    if dtype == "I8" and matrix_shape(shape) is None:
+        return f"shape {shape} in eight bits, expected a matrix and the {SCALE_BYTES} bytes of each line's scale"
     if offsets[1] - offsets[0] != needed:
         return f"{offsets[1] - offsets[0]:,} bytes of data, expected {needed:,} for shape {shape} in {dtype}"
     return None

@@ -48,7 +48,7 @@ def diff(
         f"a: {a}, version {found['a']['version']}\nb: {b}, version {found['b']['version']}\n{found['relation']}"
     )
     for title in ("changes", "metrics"):
-        rows = [[each["field"], _shown(each["a"]), _shown(each["b"])] for each in found[title]]
+        rows = [[each["field"].removeprefix("metrics."), _shown(each["a"]), _shown(each["b"])] for each in found[title]]
         if rows:
             console.print_table(rows, (title, "a", "b"))
     for title in ("labels_added", "labels_removed"):
@@ -74,5 +74,7 @@ def _shown(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Mapping) and "low" in value:
+        return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
     text = re.sub(r"\s+", " ", json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -41,6 +41,9 @@ VERBS: Mapping[str, str] = {
     "verify": (
         "Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1."
     ),
+    "compact": (
+        "Write a smaller version of an artifact: fewer bits, lower ranks, and a metric that stays within a tolerance."
+    ),
     "diff": "Say what differs between two artifacts: recipe, data, labels, metrics, what was learned, and answers.",
     "compose": (
         "Compose adapters as a file says: say what comes out and how near it is, and write it where it is an artifact."

@@ -29,13 +29,10 @@ from adapterkit.recipe.methods import MAX_RANK
 
 def updates_of(own: MethodState, backbone: Backbone) -> dict[Site, LowRank]:
     """The update that a low-rank method makes at every site, with its own scaling folded in."""
-    prefix, found = prefix_of(own, backbone), updates_at(own)
-    return {site: update for site in backbone.sites.sites if (update := found.get(f"{prefix}{site.path}")) is not None}
-
-
-def updates_at(own: MethodState) -> dict[str, LowRank]:
-    """The same by the path of each module in the adapter's model, for which no backbone is needed."""
-    method, found = method_of(own.method), {}
+    prefix = prefix_of(own, backbone)
+    sites = {f"{prefix}{site.path}": site for site in backbone.sites.sites}
+    method = method_of(own.method)
+    found = {}
     for target in own.config["target_modules"]:
         start = f"{PREFIX}{target}."
         tensors = {
@@ -43,8 +40,8 @@ def updates_at(own: MethodState) -> dict[str, LowRank]:
             for ending in method.endings
             if f"{start}{ending}" in own.state
         }
-        found[target] = LowRank(*method.update(own.method, own.config, target, tensors))
-    return found
+        found[sites[target]] = LowRank(*method.update(own.method, sites[target], tensors))
+    return {site: found[site] for site in backbone.sites.sites if site in found}
 
 
 def prefix_of(own: MethodState, backbone: Backbone) -> str:

@@ -2,6 +2,7 @@
 
 from adapterkit.evaluation.attributing import attribute as attribute
 from adapterkit.evaluation.calibrating import calibrate as calibrate
+from adapterkit.evaluation.compacting import compact as compact
 from adapterkit.evaluation.comparing import compare as compare
 from adapterkit.evaluation.differing import diff as diff
 from adapterkit.evaluation.evaluating import evaluate as evaluate

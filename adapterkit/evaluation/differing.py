@@ -12,14 +12,13 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact, open_artifact
+from adapterkit.artifact.config import targets_of
 from adapterkit.artifact.contents import method_target
 from adapterkit.artifact.golden import compute_golden
 from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
 from adapterkit.compose.lowrank import LowRank
-from adapterkit.compose.mountable import MethodState
-from adapterkit.compose.updates import updates_at
 from adapterkit.evaluation.evaluating import SEED
 from adapterkit.manifest import GoldenRow, Manifest
 from adapterkit.methods.table import method_of
@@ -91,7 +90,8 @@ def _changes(a: Manifest, b: Manifest, block: str) -> Iterator[ChangeRecord]:
 
 
 def _flat(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
+    """Fields with dots between their names; a metric with its interval is one."""
+    if isinstance(value, dict) and value and "low" not in value:
         for name, inner in value.items():
             yield from _flat(inner, f"{field}.{name}" if field else name)
     else:
@@ -109,14 +109,16 @@ def _distances(a: Artifact, b: Artifact) -> Iterator[DistanceRecord]:
 
 def _learned(artifact: Artifact) -> dict[str, LowRank | Tensor]:
     """The updates of a low-rank method by module, and every tensor that is no factor of one."""
-    settings, method = artifact.manifest.method, method_of(artifact.manifest.method)
-    own = MethodState(settings, artifact.config, artifact.state)
-    updates = updates_at(own) if method.low_rank else {}
-    tensors = {name.removeprefix(PREFIX): tensor.double() for name, tensor in artifact.state.items()}
+    method, config, state = method_of(artifact.manifest.method), artifact.config, artifact.state
+    updates: dict[str, LowRank | Tensor] = {}
+    for target in targets_of(config) if method.low_rank else ():
+        start = f"{PREFIX}{target}."
+        tensors = {e: state[start + e].double() for e in method.endings if start + e in state}
+        updates[target] = LowRank(*method.update_in_peft(config, target, tensors))
     kept = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if tensor.dim() < 2 or method_target(PREFIX + name, method) not in updates  # DoRA's magnitude is no factor
+        name.removeprefix(PREFIX): tensor.double()
+        for name, tensor in state.items()
+        if tensor.dim() < 2 or method_target(name, method) not in updates  # DoRA's magnitude is no factor
     }
     return {**updates, **kept}
 

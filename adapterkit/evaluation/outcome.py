@@ -106,23 +106,28 @@ def answer_rows(opened: Artifact, rows: Rows, backbone: Backbone, *, batch_size:
         DataError: a label that training did not see.
     """
     with opened.adapted(backbone) as adapted:
-        task = adapted.task
-        encoded = task.encode(rows, adapted.vocabulary, "score")
-        for note in encoded.notes:
-            logger.warning("%s", note)
-        outputs = outputs_of(adapted, encoded.features, batch_size=batch_size)
-        texts: list[str] | None = None
-        if isinstance(task, GeneratingTask) and task.generated_metrics:
-            groups = task.groups(rows)
-            of_row = {
-                row: text
-                for group, text in zip(groups, texts_of(adapted, rows, batch_size=batch_size), strict=True)
-                for row in group
-            }
-            texts = [of_row[row] for row in range(len(rows))]
-        answering, kept = Answerer.of(opened.manifest, dtype_of(adapted)), data_settings(opened)
-        shows = kept is None or kept.show_rows != "nowhere"
-        return Outcome(answering, task, rows, encoded.features, outputs, texts, shows)
+        return outcome_of(adapted, opened, rows, batch_size=batch_size)
+
+
+def outcome_of(adapted: Adapted, opened: Artifact, rows: Rows, *, batch_size: int = 64) -> Outcome:
+    """Let an adapter answer usable rows in the name of the artifact that it comes from. Errors as of `answer_rows`."""
+    task = adapted.task
+    encoded = task.encode(rows, adapted.vocabulary, "score")
+    for note in encoded.notes:
+        logger.warning("%s", note)
+    outputs = outputs_of(adapted, encoded.features, batch_size=batch_size)
+    texts: list[str] | None = None
+    if isinstance(task, GeneratingTask) and task.generated_metrics:
+        groups = task.groups(rows)
+        of_row = {
+            row: text
+            for group, text in zip(groups, texts_of(adapted, rows, batch_size=batch_size), strict=True)
+            for row in group
+        }
+        texts = [of_row[row] for row in range(len(rows))]
+    answering, kept = Answerer.of(opened.manifest, dtype_of(adapted)), data_settings(opened)
+    shows = kept is None or kept.show_rows != "nowhere"
+    return Outcome(answering, task, rows, encoded.features, outputs, texts, shows)
 
 
 def dtype_of(adapted: Adapted) -> str:

@@ -8,6 +8,7 @@ from adapterkit.manifest.codec import dump_manifest as dump_manifest
 from adapterkit.manifest.codec import parse_manifest as parse_manifest
 from adapterkit.manifest.codec import validation_problems as validation_problems
 from adapterkit.manifest.facts import FORMAT as FORMAT
+from adapterkit.manifest.facts import CompactionFacts as CompactionFacts
 from adapterkit.manifest.facts import CompositionFacts as CompositionFacts
 from adapterkit.manifest.facts import DataFacts as DataFacts
 from adapterkit.manifest.facts import GoldenFacts as GoldenFacts

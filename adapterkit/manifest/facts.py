@@ -160,6 +160,36 @@ class CompositionFacts(Facts):
     error: float | None = None
 
 
+class CompactionFacts(Facts):
+    """How an adapter was made smaller than its parent, and what its answers lost.
+
+    Attributes:
+        to: number format of its tensors.
+        tolerance: how much worse the metric was allowed to become.
+        dropped: share of Σ‖ΔW‖² that was left out.
+        metric: what decided.
+        before: the metric of the parent.
+        after: of this version, on the same rows.
+        low: of the 95 % paired interval of after - before.
+        high: of the same.
+        rows: how many decided.
+        digest: of those rows.
+        size_bytes: of the parent's files.
+    """
+
+    to: Dtype | Literal["int8"]
+    tolerance: float
+    dropped: float
+    metric: Name
+    before: float
+    after: float
+    low: float
+    high: float
+    rows: Count
+    digest: Name
+    size_bytes: Count
+
+
 class Parameters(Facts):
     """How many numbers were trained and saved."""
 
@@ -185,12 +215,13 @@ class Manifest(Facts):
     version: Annotated[int, Field(ge=1, le=2**31)]
     parent: Digest | None
     history: Annotated[tuple[Ancestor, ...], Field(max_length=1000)]
-    dtype: Dtype
+    dtype: Dtype | Literal["int8"]
     parameters: Parameters
     size_bytes: Count
     files: dict[Name, FileFacts] = Field(max_length=8)
     golden: GoldenFacts
     composition: CompositionFacts | None = None
+    compaction: CompactionFacts | None = None
     sha256: Digest
 
     @property

@@ -114,17 +114,24 @@ class Method(ABC, Generic[S]):
         """Why it is not ΔW = b·a alone, to which others could be added."""
         return "" if self.low_rank else "it is no ΔW that could be added"
 
-    def update(
-        self, settings: S, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The factors a (R, I) and b (O, R) of its ΔW = b·a at one module, with its scaling inside b.
+    def update(self, settings: S, site: Site, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The factors a (R, I) and b (O, R) of its ΔW = b·a at one site, with its scaling inside b.
 
         Args:
-            config: `adapter_config.json`, which was checked against the settings.
+            tensors: of this site, by ending.
+        """
+        raise NotImplementedError(f"{settings.kind} has no low-rank updates")
+
+    def update_in_peft(
+        self, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The same factors as plain PEFT scales them by `adapter_config.json`, for which no backbone is needed.
+
+        Args:
             target: path of the module in the adapter's model.
             tensors: of this module, by ending.
         """
-        raise NotImplementedError(f"{settings.kind} has no low-rank updates")
+        raise NotImplementedError("it has no low-rank updates")
 
     def why_not_averaged(self, settings: S) -> str:
         """Why the mean of its parameters means nothing, even between adapters that are built alike."""

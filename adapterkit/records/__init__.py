@@ -1,5 +1,6 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
+from adapterkit.records.compaction import CompactionRecord as CompactionRecord
 from adapterkit.records.diff import DiffRecord as DiffRecord
 from adapterkit.records.evaluation import AttributionRecord as AttributionRecord
 from adapterkit.records.evaluation import CalibratingRecord as CalibratingRecord

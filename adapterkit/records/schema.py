@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from adapterkit.records.compaction import CompactionRecord
 from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, ComparisonRecord, EvaluationRecord
 from adapterkit.records.probe import ProbeRecord
@@ -22,6 +23,7 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "nearest": NearestRecord,
         "transfer": TransferRecord,
         "diff": DiffRecord,
+        "compaction": CompactionRecord,
     }
 )
 """Name, as `adapterkit schema` takes it -> kind of record."""

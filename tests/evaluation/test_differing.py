@@ -76,7 +76,8 @@ def test_what_the_manifests_say_otherwise_is_named(pair: Any) -> None:
     assert changed["method.rank"] == (2, 4)
     assert changed["recipe.method.alpha"] == (8.0, 4.0)
     assert not [field for field in changed if field.startswith(("data.", "backbone.", "packages."))]
-    assert all(each.field.startswith("metrics.") for each in found.metrics)
+    test = next(each for each in found.metrics if each.field == "metrics.test.accuracy")
+    assert test.b == open_manifest(b).metrics["test"]["accuracy"].model_dump(mode="json")
     assert (found.labels_added, found.labels_removed) == ((), ())
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from adapterkit.methods.lora.choosing import choose
+from adapterkit.methods.lora.choosing import choose, pattern_value
 from adapterkit.methods.peft_fields import FLAG, FLAG_OR_WORD, NUMBER, RANK, SHARE, Field, by_module, one_of
 from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import LoraMethod
@@ -114,13 +114,19 @@ class Lora(Method[LoraMethod]):
             return "its magnitudes rescale the whole weight, so its ΔW depends on what else is added"
         return "its biases are whole values and not differences" if settings.bias != "none" else ""
 
-    def update(
-        self, settings: LoraMethod, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """ΔW = scaling · B · A."""
-        rank = config.get("rank_pattern", {}).get(target, config["r"])
-        alpha = config.get("alpha_pattern", {}).get(target, config["lora_alpha"])
+    def update(self, settings: LoraMethod, site: Site, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """ΔW = scaling · B · A. What starts from the weights has the scaling that it was trained with."""
+        rank = pattern_value(settings.rank_pattern, site, settings.rank)
+        alpha = pattern_value(settings.alpha_pattern, site, settings.alpha)
         return tensors[A], alpha / (math.sqrt(rank) if settings.rslora else rank) * tensors[B]
+
+    def update_in_peft(
+        self, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """See `Method.update_in_peft`."""
+        alpha = config.get("alpha_pattern", {}).get(target, config["lora_alpha"])
+        rank = len(tensors[A])
+        return tensors[A], alpha / (math.sqrt(rank) if config.get("use_rslora") else rank) * tensors[B]
 
     def why_not_averaged(self, settings: LoraMethod) -> str:
         """See `Method.why_not_averaged`."""

@@ -1,0 +1,86 @@
+"""`adapterkit compact`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapterkit.cli import console, options
+
+
+class SmallDtype(StrEnum):
+    """The number format of a compacted artifact."""
+
+    INT8 = "int8"
+    BFLOAT16 = "bfloat16"
+    BF16 = "bf16"
+    FLOAT16 = "float16"
+
+
+def compact(
+    folder: options.Folder,
+    output: Annotated[Path, options.argument(metavar="OUT", help="Folder of the new version.")],
+    data: Annotated[
+        str | None, options.option("--data", help="Rows that were not trained on. Default: its recipe's test rows.")
+    ] = None,
+    to: Annotated[SmallDtype, typer.Option("--to", help="Number format of the tensors.")] = SmallDtype.INT8,
+    rank: Annotated[
+        str, typer.Option("--rank", help="auto lowers a LoRA's as far as the tolerance allows; a number; keep.")
+    ] = "auto",
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="How much worse the main metric may become.")
+    ] = 0.002,
+    backbone: options.BackboneName = None,
+    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
+    columns: options.Columns = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    read_as: options.ReadAs = None,
+    data_root: options.DataRoot = None,
+    parts: options.Parts = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the output.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write a smaller version of an artifact: fewer bits, lower ranks, and a metric that stays within a tolerance.
+
+    $ adapterkit compact runs/banking77 runs/banking77-small --data banking77/validation.jsonl
+    $ adapterkit compact runs/banking77 runs/banking77-half --to bf16 --rank keep --data validation.jsonl
+    """
+    from adapterkit.manifest import KEPT, check_output, open_manifest
+
+    open_manifest(folder)
+    check_output(output, overwrite=overwrite, keep=KEPT)
+    asked: Any = int(rank) if rank.lstrip("-").isdigit() else rank
+    chosen: Any = "bfloat16" if to is SmallDtype.BF16 else to.value
+    from adapterkit import evaluation
+
+    told = evaluation.compact(
+        folder,
+        output,
+        data,
+        to=chosen,
+        rank=asked,
+        tolerance=tolerance,
+        backbone=options.in_format(folder, backbone, backbone_dtype),
+        columns=options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
+        reading=options.reading(encoding, delimiter, read_as),
+        data_root=data_root,
+        overwrite=overwrite,
+        parts=options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+    ).to_dict()
+    if as_json:
+        console.print_json(told)
+        return
+    found, (before, after) = told["difference"], told["size_bytes"]
+    sizes = f"{console.readable_bytes(before)} → {console.readable_bytes(after)} ({after / before:.2f})"
+    console.echo(f"{output}: version {told['answering']['version']}, {sizes}")
+    changed = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+    console.echo(f"{told['metric']}: {found['a']:.4f} → {found['b']:.4f}, {changed} on {told['data']['rows']:,} rows")
+    rows = []
+    for each in told["tried"]:
+        value = f"{each['difference']['b']:.4f}"
+        rows.append([f"{each['dropped']:.2%}", f"{each['numbers']:,}", value, "written" if each["kept"] else ""])
+    console.print_table(rows, ("left out of Σ‖ΔW‖²", "numbers", told["metric"], ""))

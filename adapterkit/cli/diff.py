@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from adapterkit.cli import console, options
 
 SHOWN = 12
-"""Places of the farthest apart that are told; JSON has them all."""
+"""Of the farthest apart that are told; JSON has them all."""
 
 
 def diff(
@@ -54,19 +54,19 @@ def diff(
     for title in ("labels_added", "labels_removed"):
         if found[title]:
             console.echo(f"{title.replace('_', ' ')}: {', '.join(found[title])}")
-    apart = [each for each in found["places"] if each["distance"] != 0]
+    apart = [each for each in found["learned"] if each["distance"] != 0]
     if apart:
-        console.echo(f"{len(apart)} of {len(found['places'])} places of what was learned differ")
-        console.print_table([_place(each) for each in apart[:SHOWN]], ("farthest apart", "‖a‖", "‖b‖", "‖b - a‖ / ‖a‖"))
+        console.echo(f"{len(apart)} of {len(found['places'])} modules and tensors that were learned differ")
+        console.print_table([_apart(each) for each in apart[:SHOWN]], ("farthest apart", "‖a‖", "‖b‖", "‖b - a‖ / ‖a‖"))
     rows = [[_shown(each["row"]), _shown(each["a"]), _shown(each["b"])] for each in found["golden"]]
     if rows:
         console.print_table(rows, ("golden row", "a answers", "b answers"))
 
 
-def _place(each: Mapping[str, Any]) -> Sequence[str]:
+def _apart(each: Mapping[str, Any]) -> Sequence[str]:
     norms = ["–" if each[name] is None else f"{each[name]:.4g}" for name in ("a", "b")]
     share = "–" if each["distance"] is None or not each["a"] else f"{each['distance'] / each['a']:.3f}"
-    return [each["place"], *norms, share]
+    return [each["name"], *norms, share]
 
 
 def _shown(value: Any) -> str:

@@ -65,7 +65,7 @@ def diff(
         labels_added=tuple(added),
         labels_removed=tuple(removed),
         metrics=tuple(_changes(before, after, "metrics")),
-        places=tuple(sorted(_distances(first, second), key=_farthest_first)),
+        learned=tuple(sorted(_distances(first, second), key=_farthest_first)),
         golden=tuple(_golden(first, second, None if backbone is None else find_backbone(first, backbone))),
     )
 
@@ -99,12 +99,12 @@ def _flat(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _distances(a: Artifact, b: Artifact) -> Iterator[DistanceRecord]:
-    """Of each place that one of the two has learned something for."""
+    """Of every module and tensor that one of the two has."""
     found = [_learned(one) for one in (a, b)]
-    for place in dict.fromkeys([*found[0], *found[1]]):
-        one, other = (each.get(place) for each in found)
+    for name in dict.fromkeys([*found[0], *found[1]]):
+        one, other = (each.get(name) for each in found)
         norms = [None if each is None else float(each.norm()) for each in (one, other)]
-        yield DistanceRecord(place=place, a=norms[0], b=norms[1], distance=_distance(one, other))
+        yield DistanceRecord(name=name, a=norms[0], b=norms[1], distance=_distance(one, other))
 
 
 def _learned(artifact: Artifact) -> dict[str, LowRank | Tensor]:
@@ -131,10 +131,10 @@ def _distance(a: LowRank | Tensor | None, b: LowRank | Tensor | None) -> float |
     return None
 
 
-def _farthest_first(place: DistanceRecord) -> float:
-    if place.distance is None or place.a is None:
+def _farthest_first(each: DistanceRecord) -> float:
+    if each.distance is None or each.a is None:
         return -math.inf
-    return -place.distance / max(place.a, place.b or 0.0, 1e-300)
+    return -each.distance / max(each.a, each.b or 0.0, 1e-300)
 
 
 def _golden(a: Artifact, b: Artifact, backbone: Backbone | None) -> Iterator[GoldenDiffRecord]:

@@ -18,16 +18,16 @@ class ChangeRecord(Values):
 
 
 class DistanceRecord(Values):
-    """How far what is learned at one place lies apart.
+    """How far what two artifacts learned under one name lies apart.
 
     Attributes:
-        place: a module that a low-rank method adapts, or a tensor.
+        name: a module that a low-rank method adapts, or a tensor.
         a: Frobenius' norm of a's ΔW there, or of its tensor; null where it has none.
         b: of b's.
         distance: of the difference; null where the two cannot be subtracted.
     """
 
-    place: str
+    name: str
     a: Number
     b: Number
     distance: Number
@@ -57,7 +57,7 @@ class DiffRecord(Record):
         labels_added: labels that only b has.
         labels_removed: labels that only a has.
         metrics: fields of metrics that differ.
-        places: by what is learned there, the farthest apart first.
+        learned: by module or tensor, the farthest apart first.
         golden: rows whose answers were compared; with a backbone those of both, else those that both keep.
     """
 
@@ -69,5 +69,5 @@ class DiffRecord(Record):
     labels_added: tuple[str, ...]
     labels_removed: tuple[str, ...]
     metrics: tuple[ChangeRecord, ...]
-    places: tuple[DistanceRecord, ...]
+    learned: tuple[DistanceRecord, ...]
     golden: tuple[GoldenDiffRecord, ...]

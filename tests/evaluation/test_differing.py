@@ -47,16 +47,16 @@ def update(folder: Path, target: str) -> Any:
 
 def test_what_was_learned_is_compared_by_what_it_changes(pair: Any) -> None:
     _, a, b = pair
-    found = {place.place: place for place in ak.diff(a, b).places}
-    adapted = [place for place in found if "attention" in place]
+    found = {each.name: each for each in ak.diff(a, b).learned}
+    adapted = [name for name in found if "attention" in name]
     assert adapted
-    for place in adapted:
-        one, other = update(a, place), update(b, place)
-        assert found[place].a == pytest.approx(np.linalg.norm(one), rel=1e-6)
-        assert found[place].b == pytest.approx(np.linalg.norm(other), rel=1e-6)
-        assert found[place].distance == pytest.approx(np.linalg.norm(other - one), rel=1e-6)
+    for name in adapted:
+        one, other = update(a, name), update(b, name)
+        assert found[name].a == pytest.approx(np.linalg.norm(one), rel=1e-6)
+        assert found[name].b == pytest.approx(np.linalg.norm(other), rel=1e-6)
+        assert found[name].distance == pytest.approx(np.linalg.norm(other - one), rel=1e-6)
     assert len(found) == len(adapted) + len(open_manifest(a).head_tensors)
-    shares = [each.distance / max(each.a, each.b) for each in ak.diff(a, b).places]
+    shares = [each.distance / max(each.a, each.b) for each in ak.diff(a, b).learned]
     assert shares == sorted(shares, reverse=True)
 
 
@@ -65,7 +65,7 @@ def test_the_same_update_by_other_factors_has_no_distance(pair: Any, tmp_path: P
     wider = tmp_path / "wider"
     ak.compose.save(ak.compose.weighted({str(a): 1.0}), wider, backbone=backbone)
     found = ak.diff(a, wider)
-    assert all(each.distance <= 1e-6 * max(each.a, 1e-9) for each in found.places)
+    assert all(each.distance <= 1e-6 * max(each.a, 1e-9) for each in found.learned)
     assert found.relation == "made apart"
 
 

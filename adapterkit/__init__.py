@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from adapterkit import compose as compose
     from adapterkit.artifact import export as export
+    from adapterkit.artifact import import_adapterhub as import_adapterhub
     from adapterkit.artifact import import_peft as import_peft
     from adapterkit.artifact import load as load
     from adapterkit.artifact import pull as pull
@@ -63,6 +64,7 @@ _ROOMS = {
     "diff": "adapterkit.evaluation",
     "evaluate": "adapterkit.evaluation",
     "export": "adapterkit.artifact",
+    "import_adapterhub": "adapterkit.artifact",
     "import_peft": "adapterkit.artifact",
     "load": "adapterkit.artifact",
     "load_recipe": "adapterkit.recipe",

@@ -24,10 +24,16 @@ from adapterkit.manifest import Manifest as Manifest
 from adapterkit.manifest import check_output as check_output
 
 if TYPE_CHECKING:
+    from adapterkit.artifact.convert.adapterhub.importing import import_adapterhub as import_adapterhub
     from adapterkit.artifact.convert.exporting import export as export
     from adapterkit.artifact.convert.peft import import_peft as import_peft
 
 
 __getattr__, __dir__ = lazily(
-    __name__, {"export": "adapterkit.artifact.convert.exporting", "import_peft": "adapterkit.artifact.convert.peft"}
+    __name__,
+    {
+        "export": "adapterkit.artifact.convert.exporting",
+        "import_adapterhub": "adapterkit.artifact.convert.adapterhub.importing",
+        "import_peft": "adapterkit.artifact.convert.peft",
+    },
 )

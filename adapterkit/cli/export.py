@@ -26,13 +26,26 @@ class Format(StrEnum):
 
     TRANSFORMERS = "transformers"
     PEFT = "peft"
+    ADAPTERHUB = "adapterhub"
+
+
+SAID = {
+    Format.TRANSFORMERS: ("Checkpoint", "transformers"),
+    Format.PEFT: ("Flat LoRA", "PEFT"),
+    Format.ADAPTERHUB: ("Folder", "AdapterHub"),
+}
+"""Format -> what was written, and what loads it."""
 
 
 def export(
     folder: Folder,
     output: Annotated[Path, argument(metavar="OUT", help="The folder to write.")],
     to: Annotated[
-        Format, typer.Option("--format", help="transformers: a merged checkpoint. peft, with --flat: for servers.")
+        Format,
+        typer.Option(
+            "--format",
+            help="transformers: a merged checkpoint. peft, with --flat: for servers. adapterhub: its folder.",
+        ),
     ] = Format.TRANSFORMERS,
     flat: Annotated[
         bool, typer.Option("--flat", help="A LoRA with one rank and no scale, for loaders that ignore both.")
@@ -48,7 +61,8 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write an adapter for programs without adapterkit, proven to answer as it does: a checkpoint, or a flat LoRA.
+    """Write an adapter for programs without adapterkit, proven to answer as it does: a checkpoint, a flat LoRA, or a
+    folder of AdapterHub's.
 
     $ adapterkit export runs/wnut17 models/wnut17 --format transformers
     $ adapterkit export runs/banking77 models/banking77-trunk --trunk-only
@@ -75,6 +89,5 @@ def export(
     if as_json:
         console.print_json({"checkpoint": str(written)})
         return
-    what = "Flat LoRA" if flat else "Checkpoint"
-    by = "PEFT" if flat else "transformers"
+    what, by = SAID[to]
     console.say(f"{what}: {written}, which {by} loads and which answers as {folder} does", style="green")

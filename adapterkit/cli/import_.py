@@ -16,6 +16,7 @@ class Source(StrEnum):
     """Whose format a folder has."""
 
     PEFT = "peft"
+    ADAPTERHUB = "adapterhub"
 
 
 def import_(
@@ -33,19 +34,22 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a LoRA or IA3 folder made by plain PEFT, its head included, into an artifact that answers the same.
+    """Turn a folder of another project, its head included, into an artifact that answers the same: a LoRA or IA3 of
+    plain PEFT; a bottleneck, LoRA, IA3 or Fuse of AdapterHub.
 
     $ adapterkit import lora-folder runs/imported --from peft
+    $ adapterkit import adapterhub-folder runs/imported --from adapterhub
     $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
     """
     from adapterkit.manifest import KEPT, check_output
 
     check_output(output, overwrite=overwrite, keep=KEPT)  # before torch is imported
-    from adapterkit.artifact import import_peft
+    from adapterkit.artifact import import_adapterhub, import_peft
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else None
     task = {"problem": problem} if problem is not None else None
-    written = import_peft(source, output, backbone=backbone, kind=kind, labels=names, task=task, overwrite=overwrite)
+    read = {Source.PEFT: import_peft, Source.ADAPTERHUB: import_adapterhub}[origin]
+    written = read(source, output, backbone=backbone, kind=kind, labels=names, task=task, overwrite=overwrite)
     if as_json:
         console.print_json({"artifact": str(written)})
         return

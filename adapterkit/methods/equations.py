@@ -6,6 +6,7 @@ Axes: … any leading axes (rows, tokens), D hidden width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
     "silu": functional.silu,
     "tanh": functional.tanh,
     "sigmoid": torch.sigmoid,

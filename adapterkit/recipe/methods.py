@@ -97,8 +97,8 @@ class BottleneckMethod(MethodSettings):
     reduction_factor."""
     reduction_factor: Annotated[float, Field(gt=0)] | None = None
     """Hidden width divided by the width of the middle. Higher: smaller artifact. null: 16, or 2 for parallel."""
-    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "identity"] = "relu"
-    """The function in the middle."""
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "leaky_relu", "identity"] = "relu"
+    """The function in the middle. gelu_tanh: GELU's approximation by tanh, as in GPT-2."""
     scale: Annotated[float, Field(gt=0)] = Field(
         default_factory=lambda block: DEFAULT_SCALE.get(block.get("placement"), 1.0)
     )

@@ -180,12 +180,12 @@ def test_a_folder_that_answers_otherwise_is_not_written(
 ) -> None:
     with make(tiny_backbones["bert"], METHODS["rsLoRA"]) as adapted:
         write(tmp_path / "in", adapted, dtype="float32")
-    right = flat._updates
+    right = flat.scaled_updates
 
     def wrong(*given: Any) -> Any:
         return {site: (a, 1.01 * b) for site, (a, b) in right(*given).items()}
 
-    monkeypatch.setattr(flat, "_updates", wrong)
+    monkeypatch.setattr(flat, "scaled_updates", wrong)
     with pytest.raises(ExportError, match="plain PEFT answers otherwise"):
         export(tmp_path / "in", tmp_path / "out", to="peft", flat=True, backbone=tiny_backbones["bert"])
     assert not (tmp_path / "out").exists()
@@ -195,9 +195,9 @@ def test_a_folder_that_answers_otherwise_is_not_written(
     ("options", "words"),
     [
         ({"to": "peft"}, "a PEFT folder already"),
-        ({"to": "transformers", "flat": True}, "no LoRA to be flat"),
+        ({"to": "transformers", "flat": True}, "flat is PEFT's alone"),
         ({"to": "peft", "flat": True, "server": "tgi"}, "not a server that is known"),
-        ({"to": "peft", "flat": True, "trunk_only": True}, "has no trunk"),
+        ({"to": "peft", "flat": True, "trunk_only": True}, "trunk_only is a merged checkpoint's"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(tmp_path: Path, saved: Path, options: Any, words: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from adapterkit.artifact.convert.adapterhub.exporting import export_adapterhub
 from adapterkit.artifact.convert.flat import SERVERS, check_flat, export_flat
 from adapterkit.artifact.convert.transformers import ExportDtype, check_expressible, export_checkpoint
 from adapterkit.artifact.loading import Artifact, open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
 from adapterkit.manifest import check_output
+
+FORMATS = ("transformers", "peft", "adapterhub")
 
 
 def export(
@@ -25,13 +28,14 @@ def export(
     dtype: ExportDtype = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Write a checkpoint that transformers loads without adapterkit, or a flat LoRA for servers of LoRAs.
+    """Write a checkpoint that transformers loads without adapterkit, a flat LoRA for servers of LoRAs, or AdapterHub's
+    folder.
 
     Args:
         artifact: a LoRA (DoRA, rsLoRA and trained biases too), an IA3, or a head alone; flat, a LoRA without DoRA and
-            biases.
+            biases; for AdapterHub, a bottleneck or a fusion too.
         out: the folder to write.
-        to: "transformers": a checkpoint with the adapter merged into the weights. "peft", with `flat`.
+        to: "transformers": a checkpoint with the adapter merged into the weights. "peft", with `flat`. "adapterhub".
         backbone: whose checkpoint is read, or where it is; None takes what the artifact names. A loaded one is left
             alone: its files are read again.
         trunk_only: write the merged trunk without any head, for `AutoModel`.
@@ -59,6 +63,9 @@ def export(
         check_flat(artifact, server)
         export_flat(artifact, out, _copy_of(artifact, backbone), server=server, overwrite=overwrite)
         return out
+    if to == "adapterhub":
+        export_adapterhub(artifact, out, _copy_of(artifact, backbone), overwrite=overwrite)
+        return out
     check_expressible(artifact, trunk_only)
     copy = _copy_of(artifact, backbone)
     export_checkpoint(artifact, out, copy, trunk_only=trunk_only, dtype=dtype, overwrite=overwrite)
@@ -67,8 +74,10 @@ def export(
 
 def _check_format(to: str, artifact: str | Path | Artifact, *, flat: bool, server: str, trunk_only: bool) -> None:
     folder = artifact.folder if isinstance(artifact, Artifact) else artifact
-    if to not in ("transformers", "peft"):
-        raise ExportError(f"{to!r} is not a format that adapters are exported to", remedy="Take transformers or peft.")
+    if to not in FORMATS:
+        raise ExportError(
+            f"{to!r} is not a format that adapters are exported to", remedy=f"Take one of {', '.join(FORMATS)}."
+        )
     if server and server not in SERVERS:
         raise ExportError(f"{server!r} is not a server that is known", remedy=f"Take one of {', '.join(SERVERS)}.")
     if to == "peft" and not flat:
@@ -77,10 +86,10 @@ def _check_format(to: str, artifact: str | Path | Artifact, *, flat: bool, serve
             remedy=f"PeftModel.from_pretrained(model, {str(folder)!r}) loads it as it is; its card has the lines. "
             "For servers that ignore rsLoRA and patterns there is flat=True (--flat).",
         )
-    if to == "transformers" and (flat or server):
-        raise ExportError("a merged checkpoint has no LoRA to be flat", remedy="Take to='peft' (--format peft).")
-    if to == "peft" and trunk_only:
-        raise ExportError("a flat LoRA has no trunk", remedy="Leave trunk_only out; a head of ours is left out anyway.")
+    if to != "peft" and (flat or server):
+        raise ExportError(f"flat is PEFT's alone, not {to}'s", remedy="Take to='peft' (--format peft).")
+    if to != "transformers" and trunk_only:
+        raise ExportError(f"trunk_only is a merged checkpoint's, not {to}'s", remedy="Leave it out (--trunk-only).")
 
 
 def _copy_of(artifact: Artifact, backbone: Backbone | str | Path | None) -> Backbone:

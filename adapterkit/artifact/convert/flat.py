@@ -85,7 +85,7 @@ SERVERS: Mapping[str, LoraServer] = {
 
 def check_flat(artifact: Artifact, server: str) -> None:
     """Raises ExportError where the adapter is no sum of low-rank updates, or the server does not take it."""
-    problems = [*_method_problems(artifact), *(_server_problems(artifact, server) if server else ())]
+    problems = [*why_not_flat(artifact), *(_server_problems(artifact, server) if server else ())]
     if problems:
         raise ExportError(
             f"{artifact.folder} cannot be a flat LoRA" + (f" for {SERVERS[server].name}" if server else ""),
@@ -107,7 +107,7 @@ def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: st
     Raises:
         ExportError: a rank above the server's, or plain PEFT answers otherwise; nothing is written then.
     """
-    updates = _updates(artifact, backbone)
+    updates = scaled_updates(artifact, backbone)
     rank = _rank_for(max(len(a_RI) for a_RI, _ in updates.values()), server)
     state, targets = _filled(updates, backbone, rank, _prefix(artifact, backbone))
     if not artifact.manifest.head.is_own:
@@ -122,7 +122,8 @@ def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: st
         _prove(artifact, backbone, stage)
 
 
-def _method_problems(artifact: Artifact) -> Iterator[str]:
+def why_not_flat(artifact: Artifact) -> Iterator[str]:
+    """Why an adapter is no sum of low-rank updates."""
     settings = artifact.manifest.method
     method = method_of(settings)
     if not method.low_rank:
@@ -152,7 +153,7 @@ def _rank_for(rank: int, server: str) -> int:
     return next((taken for taken in ranks if taken >= rank), rank)
 
 
-def _updates(artifact: Artifact, backbone: Backbone) -> dict[Site, tuple[Tensor, Tensor]]:
+def scaled_updates(artifact: Artifact, backbone: Backbone) -> dict[Site, tuple[Tensor, Tensor]]:
     """A (R, I) and B (O, R) with the scale in it, by site, in float32."""
     settings = artifact.manifest.method
     method, prefix = method_of(settings), _prefix(artifact, backbone)

@@ -25,13 +25,13 @@ N = TypeVar("N", int, float)
 
 
 def find_method(
-    facts: PeftFacts, config: Mapping[str, Any], shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path
+    facts: PeftFacts, config: Mapping[str, Any] | None, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path
 ) -> MethodSettings:
     """The method that has exactly these tensors.
 
     Args:
         facts: of PEFT's config.
-        config: PEFT's, whose modules and ranks must be those of the tensors.
+        config: PEFT's, whose modules and ranks must be those of the tensors; None where there is none.
         shapes: tensor name -> shape, the head's among them.
         module: the family's class around the backbone's trunk, in which the names are paths.
 
@@ -52,7 +52,7 @@ def find_method(
             at.setdefault(target, {})[name[len(PREFIX) + len(target) + 1 :]] = shape
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened(problems), backbone.sites.describe())
-    if problems := asked_problems(config, at, _linears(module, shapes)):
+    if config is not None and (problems := asked_problems(config, at, _linears(module, shapes))):
         raise ArtifactError(
             f"{src} cannot be imported: its tensors are not those that its config describes",
             shortened(problems),

@@ -6,7 +6,6 @@ scales. What the config says of modules and ranks is compared with them, and mus
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,27 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.adapted import PREFIX, build
-from adapterkit.artifact.contents import check_state, method_target, without_effect
+from adapterkit.artifact.contents import method_target
+from adapterkit.artifact.convert.imported import SEED, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
 from adapterkit.artifact.convert.samples import make_task
-from adapterkit.artifact.saving import SaveDtype, save
+from adapterkit.artifact.saving import SaveDtype
 from adapterkit.artifact.tensors import parse_header, read_tensors
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.tokenizer import has_tokenizer, load_tokenizer, template_digest, tokenizer_digest
 from adapterkit.errors import ArtifactError
 from adapterkit.heads import build_head
-from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, DataFacts, parse_object, read_file
+from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, parse_object, read_file
 from adapterkit.methods.protocol import Method
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS, KINDS
 from adapterkit.tasks.table import TASKS
-
-logger = logging.getLogger(__name__)
-
-SEED = 0
-"""Of modules that are overwritten by the imported tensors at once."""
 
 
 def import_peft(
@@ -88,29 +82,9 @@ def import_peft(
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     method = find_method(facts, config, shapes, bare.module, backbone, src)
     del bare
-    adapted = build(backbone, made, method, head, SEED)
-    try:
-        expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
-        check_state(shapes, expected)
-        heads = {PREFIX + path for path in adapted.headed.trained}
-        if (reason := without_effect(method, heads, tensors)) and not heads:
-            raise ArtifactError(f"{src} cannot be imported", [f"it changes nothing: {reason}"], "Train it first.")
-        if reason:
-            logger.warning("the head of %s alone answers, since its method changes nothing: %s", src, reason)
-        adapted.load_state(tensors)
-        return save(
-            out,
-            adapted,
-            recipe={},
-            data=DataFacts(source=f"imported from PEFT: {src.name}"),
-            metrics={},
-            seed=SEED,
-            golden=list(rows) or made.sample_rows(made.labels, made.problem),
-            overwrite=overwrite,
-            dtype=dtype or _dtype(tensors),
-        )
-    finally:
-        adapted.detach()
+    return save_imported(
+        out, src, "PEFT", backbone, made, method, head, tensors, rows=rows, overwrite=overwrite, dtype=dtype
+    )
 
 
 def _read(src: Path, name: str) -> bytearray:
@@ -198,10 +172,3 @@ def _without_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if again is not None and torch.equal(again, kept[name]):
             del kept[name]
     return kept
-
-
-def _dtype(tensors: Mapping[str, Tensor]) -> SaveDtype:
-    words = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
-    if words == {"bfloat16"}:
-        return "bfloat16"
-    return "float16" if words == {"float16"} else "float32"

@@ -36,7 +36,7 @@ def make_task(
         counts = ", ".join(map(str, sizes))
         raise ArtifactError(
             f"{src} cannot be imported",
-            [f"labels: found none in a PEFT folder, and {kind} has them"],
+            [f"labels: found none in the folder, and {kind} has them"],
             f"Pass labels=[…] in the order of the logits (their number is one of {counts}), "
             'or task={"problem": "regression"}.',
         )

@@ -1,0 +1,129 @@
+"""Write an artifact as a folder that AdapterHub loads, once it is read back with the same answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor
+
+from adapterkit.artifact.convert.adapterhub.folder import (
+    FUSION_CONFIG,
+    FUSION_WEIGHTS,
+    HEAD_CONFIG,
+    HEAD_WEIGHTS,
+    SETUP,
+    WEIGHTS,
+)
+from adapterkit.artifact.convert.adapterhub.importing import import_adapterhub
+from adapterkit.artifact.convert.adapterhub.written_head import write_head
+from adapterkit.artifact.convert.adapterhub.written_method import write_fusion, write_method
+from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer
+from adapterkit.artifact.loading import Artifact, load, open_artifact
+from adapterkit.artifact.parts import folders_of_parts
+from adapterkit.artifact.tensors import dump_tensors
+from adapterkit.backbone import Backbone
+from adapterkit.errors import ExportError
+from adapterkit.manifest import CONFIG, stage_folder
+from adapterkit.recipe.kinds import FACTS
+
+CLASSES = {
+    "bert": "BertAdapterModel",
+    "roberta": "RobertaAdapterModel",
+    "xlm-roberta": "XLMRobertaAdapterModel",
+    "distilbert": "DistilBertAdapterModel",
+    "gpt2": "GPT2AdapterModel",
+    "t5": "T5AdapterModel",
+    "bart": "BartAdapterModel",
+}
+"""Family -> AdapterHub's class of it, of those whose layers it names as we know them."""
+
+VERSION = "adapters.1.3.0"
+"""Whose layout is written."""
+
+NEAR = 1e-5
+"""By how much an answer may differ, as a share of the largest number of its row: only rounding is left."""
+
+
+def export_adapterhub(artifact: Artifact, out: Path, backbone: Backbone, *, overwrite: bool) -> None:
+    """Write a folder for AdapterHub's `load_adapter`, or `load_adapter_setup` where it is a fusion.
+
+    Args:
+        artifact: a bottleneck, LoRA, IA3 or fusion.
+        out: the folder to write; its name is the adapter's.
+        backbone: in float32.
+        overwrite: replace what stands at `out`.
+
+    Raises:
+        ExportError: AdapterHub cannot say it, with every reason, or what was written answers otherwise; nothing is
+            written then.
+    """
+    family = str(backbone.config.model_type)
+    if family not in CLASSES:
+        raise ExportError(
+            f"{artifact.folder} cannot be written for AdapterHub",
+            [f"backbone: {family}, expected one of {', '.join(CLASSES)}"],
+            "Serve it with `adapterkit serve`.",
+        )
+    problems: list[str] = []
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", out.name)
+    head = write_head(artifact, backbone, name, problems)
+    parts: dict[str, tuple[Mapping[str, Any], dict[str, Tensor]]] = {}
+    fusion: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None
+    if artifact.manifest.parts:
+        folders = folders_of_parts(artifact.folder, artifact.manifest.parts, artifact.part_folders)
+        for part, folder in folders.items():
+            parts[part] = write_method(open_artifact(folder), backbone, part, problems)
+        fusion = write_fusion(artifact, backbone, list(parts), problems)
+    else:
+        parts[name] = write_method(artifact, backbone, name, problems)
+    if problems:
+        raise ExportError(
+            f"{artifact.folder} cannot be written for AdapterHub", problems, "Serve it with `adapterkit serve`."
+        )
+    about = {
+        "hidden_size": backbone.hidden_size,
+        "model_class": CLASSES[family],
+        "model_name": artifact.manifest.backbone.name,
+        "model_type": family,
+        "version": VERSION,
+    }
+    with stage_folder(out, overwrite=overwrite) as stage:
+        for part, (config, tensors) in parts.items():
+            folder = stage / part if fusion else stage
+            _write(folder, CONFIG, WEIGHTS[0], {**about, "name": part, "config": config}, tensors)
+        if head is not None:
+            folder = stage / name if fusion else stage
+            _write(folder, HEAD_CONFIG, HEAD_WEIGHTS[0], {**about, "name": name, "config": head[0]}, head[1])
+        if fusion is not None:
+            fused = ",".join(parts)
+            named = {**about, "name": fused, "adapter_names": list(parts), "config": fusion[0]}
+            _write(stage / fused, FUSION_CONFIG, FUSION_WEIGHTS[0], named, fusion[1])
+            single = [{"type": "single", "children": [part]} for part in parts]
+            setup = {"adapter_setup": {"type": "Fuse", "children": single}, "head_setup": name if head else None}
+            (stage / SETUP).write_text(json.dumps({**setup, "version": VERSION}, indent=2), encoding="utf-8")
+        _prove(artifact, backbone, stage)
+
+
+def _write(folder: Path, config: str, weights: str, content: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / config).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / weights).write_bytes(dump_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+def _prove(artifact: Artifact, backbone: Backbone, folder: Path) -> None:
+    """Raises ExportError where what was written, read as AdapterHub's folders are, answers otherwise."""
+    with artifact.adapted(backbone) as adapted:
+        batches = list(example_batches(adapted, artifact))
+        expected = [plain_answer(adapted, batch, False) for batch in batches]
+    kind = artifact.task.kind
+    with TemporaryDirectory() as scratch:
+        again = Path(scratch) / "artifact"
+        import_adapterhub(folder, again, backbone, kind=kind if FACTS[kind].borrows_head else None)
+        with load(again, backbone) as adapted:
+            found = [plain_answer(adapted, batch, False) for batch in batches]
+    check_answers("what was written for AdapterHub answers otherwise", found, expected, NEAR)

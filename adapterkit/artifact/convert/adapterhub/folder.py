@@ -1,0 +1,100 @@
+"""The files of an AdapterHub folder: its configs, and its tensors, which no pickle may build anything else than."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.artifact.tensors import parse_header, read_tensors, shortened
+from adapterkit.errors import ArtifactError
+from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, parse_object, read_file
+
+HEAD_CONFIG, FUSION_CONFIG, SETUP = "head_config.json", "adapter_fusion_config.json", "adapter_setup.json"
+WEIGHTS = ("adapter.safetensors", "pytorch_adapter.bin")
+HEAD_WEIGHTS = ("model_head.safetensors", "pytorch_model_head.bin")
+FUSION_WEIGHTS = ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin")
+"""The name of the safetensors file, which is written, and that of the pickle, which AdapterHub writes by default."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One thing that AdapterHub saved: an adapter, a head or a fusion.
+
+    Attributes:
+        config: its JSON; under "config" the settings.
+        tensors: by AdapterHub's names.
+    """
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def name(self) -> str:
+        """What AdapterHub calls it in the tensors' names."""
+        return str(self.config.get("name"))
+
+
+def read_saved(folder: Path, config: str, weights: tuple[str, str]) -> Saved:
+    """Read a config and the tensors that go with it.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or holds more than tensors.
+    """
+    found = parse_object(read_file((folder / config).resolve(), MAX_BYTES[CONFIG]), config)
+    return Saved(found, _tensors(folder, weights))
+
+
+def read_head(folder: Path) -> Saved | None:
+    """The head in a folder, or None where there is none."""
+    if not (folder / HEAD_CONFIG).exists() and not any((folder / name).exists() for name in HEAD_WEIGHTS):
+        return None
+    return read_saved(folder, HEAD_CONFIG, HEAD_WEIGHTS)
+
+
+def _tensors(folder: Path, weights: tuple[str, str]) -> dict[str, Tensor]:
+    safe, pickled = weights
+    if (folder / safe).exists():
+        raw = read_file((folder / safe).resolve(), MAX_BYTES[TENSORS])
+        return read_tensors(raw, parse_header(raw, safe), safe)
+    if not (folder / pickled).exists():
+        raise ArtifactError(
+            f"{folder} cannot be imported", [f"{safe}: no such file, and no {pickled}"], "Give AdapterHub's own folder."
+        )
+    return _unpickled(bytes(read_file((folder / pickled).resolve(), MAX_BYTES[TENSORS])), pickled)
+
+
+def _unpickled(raw: bytes, name: str) -> dict[str, Tensor]:
+    """Tensors of a `torch.save`, through torch's loader that builds nothing else; a file that would grow is refused."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ArtifactError(
+                    f"{name} cannot be read", [f"{name}: it is compressed, which torch.save never does"]
+                )
+        found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except ArtifactError:
+        raise
+    except Exception as error:
+        raise ArtifactError(
+            f"{name} cannot be read",
+            [f"{name}: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"],
+            "Save it again with use_safetensors=True.",
+        ) from error
+    problems = []
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{name} cannot be read", [f"{name}: a {type(found).__name__}, expected tensors by name"])
+    for key, tensor in found.items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            problems.append(f"{name}: {str(key)[:80]!r}: a {type(tensor).__name__}, expected a tensor")
+        elif not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            problems.append(f"{name}: {key[:80]!r}: {tensor.dtype} with values that are no finite numbers")
+    if problems:
+        raise ArtifactError(f"{name} cannot be read", shortened(problems))
+    return {key: tensor.contiguous() for key, tensor in found.items()}

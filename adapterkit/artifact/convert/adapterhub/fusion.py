@@ -1,0 +1,98 @@
+"""AdapterFusion of AdapterHub's in our words.
+
+A token's scores are (W_Q z + b_Q)·(W_K f_n + b_K); b_K moves all of them alike, which the softmax ignores, so there is
+none here. AdapterHub's value matrix is I + W_Δ of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.artifact.convert.adapterhub.folder import SETUP, Saved
+from adapterkit.artifact.convert.adapterhub.places import below, bottleneck_places
+from adapterkit.artifact.tensors import shortened
+from adapterkit.backbone import Backbone
+from adapterkit.errors import ArtifactError
+from adapterkit.manifest import CONFIG, MAX_BYTES, parse_object, read_file
+from adapterkit.recipe import FusionMethod
+
+_WANTED: Mapping[str, tuple[Any, str]] = {
+    "key": (True, "scores without keys"),
+    "query": (True, "scores without queries"),
+    "query_before_ln": (False, "a query that is read before the norm"),
+    "residual_before": (False, "the residual within the values"),
+    "temperature": (False, "a temperature, which falls with every forward"),
+}
+
+
+def read_setup(src: Path) -> tuple[list[str], Path, Path]:
+    """Names of the fused adapters, the fusion's folder, and the folder of its head.
+
+    Raises:
+        ArtifactError: the setup is no Fuse of single adapters.
+    """
+    config = parse_object(read_file((src / SETUP).resolve(), MAX_BYTES[CONFIG]), SETUP)
+    setup, head = config.get("adapter_setup"), config.get("head_setup")
+    fused = setup.get("children") if isinstance(setup, dict) and setup.get("type") == "Fuse" else None
+    names = [_single(child) for child in fused] if isinstance(fused, list) else None
+    plain = isinstance(names, list) and len(names) > 1 and all(_is_plain(name) for name in names)
+    if not plain or not (head is None or head is True or _is_plain(head)):
+        raise ArtifactError(
+            "its setup is no fusion of single adapters",
+            [f"{SETUP}: adapter_setup {setup!r:.120}, head_setup {head!r:.40}"],
+            "Save a Fuse of adapters, with one head; import other compositions adapter by adapter, and see "
+            "docs/concepts/composition.md.",
+        )
+    return list(names or ()), src / ",".join(names or ()), src / head if isinstance(head, str) else src
+
+
+def fusion_settings(saved: Saved, parts: Sequence[str], backbone: Backbone) -> FusionMethod:
+    """The settings of a fusion. Raises ArtifactError where it is computed otherwise than ours."""
+    config: Mapping[str, Any] = saved.config.get("config") or {}
+    problems = [
+        f"{key}: found {config.get(key)!r:.20}: {why}, which adapterkit does not have"
+        for key, (value, why) in _WANTED.items()
+        if bool(config.get(key, value)) != value
+    ]
+    if problems:
+        raise ArtifactError("the fusion is none of ours", problems, "Serve it with AdapterHub.")
+    width = backbone.hidden_size
+    return FusionMethod(parts=tuple(parts), query_width=width, value=bool(config.get("value")))
+
+
+def fusion_tensors(saved: Saved, names: Sequence[str], backbone: Backbone) -> dict[str, dict[str, Tensor]]:
+    """By the path of the sublayer's last module in the trunk, the fusion's tensors by ending."""
+    places = bottleneck_places(backbone)
+    mark = f".adapter_fusion_layer.{','.join(names)}."
+    at: dict[str, dict[str, Tensor]] = {}
+    problems = []
+    renamed = {"query.weight": "fusion_query.weight", "query.bias": "fusion_query.bias"}
+    renamed |= {"key.weight": "fusion_key.weight", "value.weight": "fusion_value.weight"}
+    for key, tensor in saved.tensors.items():
+        place, found, ending = key.rpartition(mark)
+        path = below(place, places) if found else None
+        if path is None or ending not in {*renamed, "key.bias"}:
+            problems.append(f"{key[:200]!r}: no place for it on this backbone")
+        elif ending != "key.bias":
+            own = tensor - torch.eye(len(tensor)) if ending == "value.weight" else tensor
+            at.setdefault(places[path].output, {})[renamed[ending]] = own
+    if problems:
+        raise ArtifactError("these tensors are not those of a fusion on this backbone", shortened(problems))
+    return at
+
+
+def _single(child: Any) -> Any:
+    """The name of an adapter that stands alone in a setup."""
+    if isinstance(child, dict) and child.get("type") == "single" and len(child.get("children") or ()) == 1:
+        return child["children"][0]
+    return child
+
+
+def _is_plain(name: object) -> bool:
+    """Whether a name from a file is one plain name of a folder."""
+    return isinstance(name, str) and 0 < len(name) < 200 and not set("/\\\0,") & set(name) and not name.startswith(".")

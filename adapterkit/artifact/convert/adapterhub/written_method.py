@@ -1,0 +1,184 @@
+"""A method of ours in AdapterHub's words: its settings, and its tensors by AdapterHub's names.
+
+Axes: R rank, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterkit.adapted import PREFIX
+from adapterkit.artifact.config import targets_of
+from adapterkit.artifact.convert.adapterhub.bottleneck import ACTIVATIONS
+from adapterkit.artifact.convert.adapterhub.places import bottleneck_places
+from adapterkit.artifact.convert.flat import scaled_updates, why_not_flat
+from adapterkit.artifact.loading import Artifact
+from adapterkit.artifact.parts import as_part
+from adapterkit.backbone import Backbone, Site
+from adapterkit.recipe import BottleneckMethod, Ia3Method
+
+LETTERS = {"attention.query": "q", "attention.key": "k", "attention.value": "v"}
+PLACES = {"feedforward.input": "intermediate_lora", "feedforward.output": "output_lora"}
+
+Written = tuple[Mapping[str, Any], dict[str, Tensor]]
+
+
+def write_method(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
+    """AdapterHub's settings, and its tensors.
+
+    Args:
+        artifact: a bottleneck, LoRA or IA3.
+        name: what AdapterHub shall call it.
+        problems: reasons why it cannot be said there, which are added to.
+    """
+    settings = artifact.manifest.method
+    if isinstance(settings, BottleneckMethod):
+        return _bottleneck(settings, artifact, backbone, name)
+    if isinstance(settings, Ia3Method):
+        return _ia3(artifact, backbone, name, problems)
+    if reasons := list(why_not_flat(artifact)):
+        problems += reasons
+        return {}, {}
+    return _lora(artifact, backbone, name, problems)
+
+
+def write_fusion(artifact: Artifact, backbone: Backbone, parts: list[str], problems: list[str]) -> Written:
+    """The fusion's own part, under the names that its parts have."""
+    placement = {part.method.placement for part in artifact.manifest.parts}
+    if placement == {"parallel"}:
+        problems.append("fusion of parallel bottlenecks: AdapterHub adds the residual twice there")
+    if strange := [part for part in parts if not part.replace("_", "").replace("-", "").isalnum()]:
+        problems.append(f"parts: AdapterHub takes letters, digits, - and _ in a name, and not {', '.join(strange)}")
+    width = backbone.hidden_size
+    tensors: dict[str, Tensor] = {}
+    value = False
+    for place, path in _places(backbone).items():
+        start = f"{PREFIX}{_class_path(artifact, path)}."
+        own = {key[len(start) :]: t.float() for key, t in artifact.state.items() if key.startswith(start)}
+        if not own:
+            continue
+        start = f"{backbone.trunk.base_model_prefix}.{place}.adapter_fusion_layer.{','.join(parts)}."
+        for theirs, ours in (("query.weight", "fusion_query.weight"), ("key.weight", "fusion_key.weight")):
+            tensors[start + theirs] = torch.zeros(width, width)
+            tensors[start + theirs][: len(own[ours])] = own[ours]
+        tensors[f"{start}query.bias"] = torch.zeros(width)
+        tensors[f"{start}query.bias"][: len(own["fusion_query.bias"])] = own["fusion_query.bias"]
+        tensors[f"{start}key.bias"] = torch.zeros(width)
+        if value := "fusion_value.weight" in own:
+            tensors[f"{start}value.weight"] = own["fusion_value.weight"] + torch.eye(width)
+    config = {
+        "key": True, "query": True, "value": value, "query_before_ln": False, "regularization": value,
+        "residual_before": False, "temperature": False, "value_before_softmax": True, "value_initialized": value,
+        "dropout_prob": None,
+    }  # fmt: skip
+    return config, tensors
+
+
+def _bottleneck(settings: BottleneckMethod, artifact: Artifact, backbone: Backbone, name: str) -> Written:
+    part = as_part(name, artifact.folder, artifact.manifest, artifact.state, backbone)
+    width, hidden = settings.width_for(backbone.hidden_size), backbone.hidden_size
+    factor = hidden / width
+    config = {
+        "mh_adapter": settings.placement == "houlsby",
+        "output_adapter": True,
+        "cross_adapter": settings.cross_attention,
+        "reduction_factor": factor if int(hidden // factor) == width else hidden / (width + 0.5),
+        "non_linearity": next(theirs for theirs, ours in ACTIVATIONS.items() if ours == settings.activation),
+        "original_ln_before": settings.placement == "pfeiffer",
+        "is_parallel": settings.placement == "parallel",
+        "scaling": "learned" if settings.scale_learned else float(settings.scale),
+        "dropout": settings.dropout,
+        "leave_out": _leave_out(backbone, part.tensors),
+    }
+    renamed = {"down": "adapter_down.0", "up": "adapter_up"}
+    tensors = {}
+    for place, path in _places(backbone).items():
+        start = f"{backbone.trunk.base_model_prefix}.{place}.adapters.{name}."
+        for ending, tensor in part.tensors.get(path, {}).items():
+            side, _, kind = ending.removeprefix("bottleneck_").partition(".")
+            tensors[start + (f"{renamed[side]}.{kind}" if kind else "scaling")] = tensor.float()
+    return config, tensors
+
+
+def _lora(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
+    updates = scaled_updates(artifact, backbone)
+    rank = max(len(a_RI) for a_RI, _ in updates.values())
+    config, sites = _linears(updates, backbone, problems)
+    tensors = {}
+    for site in sites:
+        start = f"{backbone.trunk.base_model_prefix}.{site.path}.loras.{name}."
+        linear: Any = backbone.trunk.get_submodule(site.path)
+        outputs = int(getattr(linear, "nf", 0) or linear.out_features)
+        a_RI, b_OR = torch.zeros(rank, linear.weight.numel() // outputs), torch.zeros(outputs, rank)
+        if site in updates:
+            a, b = updates[site]
+            a_RI[: len(a)], b_OR[:, : len(a)] = a, b
+        # Three matrices out of one linear: each reads the same A, and B has their outputs below each other already.
+        tensors[f"{start}lora_A"] = a_RI.repeat(3, 1) if site.name.endswith(".qkv") else a_RI
+        tensors[f"{start}lora_B"] = b_OR
+    return {**config, "r": rank, "alpha": rank, "composition_mode": "add", "init_weights": "lora"}, tensors
+
+
+def _ia3(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
+    scaled = set(artifact.config["feedforward_modules"])
+    factors = {
+        site: artifact.state[f"{PREFIX}{path}.ia3_l"].float()
+        for site in backbone.sites.sites
+        if (path := _class_path(artifact, site.path)) in targets_of(artifact.config)
+    }
+    if inputs := sorted({site.name for site in factors if _class_path(artifact, site.path) in scaled}):
+        problems.append(f"IA3 on what {', '.join(inputs)} reads: AdapterHub scales what a linear gives: inputs: []")
+    config, sites = _linears(factors, backbone, problems)
+    tensors = {}
+    for site in sites:
+        linear: Any = backbone.trunk.get_submodule(site.path)
+        ones = torch.ones(int(getattr(linear, "nf", 0) or linear.out_features), 1)
+        start = f"{backbone.trunk.base_model_prefix}.{site.path}.loras.{name}."
+        tensors[f"{start}lora_B"] = factors.get(site, ones)
+    return {**config, "r": 1, "alpha": 1, "composition_mode": "scale", "init_weights": "ia3"}, tensors
+
+
+def _linears(adapted: Iterable[Site], backbone: Backbone, problems: list[str]) -> tuple[dict[str, Any], list[Site]]:
+    """Where AdapterHub adapts if told to adapt these: the same matrices of every attention, in the same layers."""
+    adapted = list(adapted)
+    names = {site.name.replace("cross_attention.", "attention.") for site in adapted}
+    joined = "attention.qkv" in names
+    if strange := sorted(names - LETTERS.keys() - PLACES.keys() - {"attention.qkv"}):
+        problems.append(f"sites {', '.join(strange)}: AdapterHub adapts {', '.join([*LETTERS, *PLACES])}")
+    letters = ["q", "k", "v"] if joined else [letter for site, letter in LETTERS.items() if site in names]
+    layers = {(site.side, site.layer) for site in adapted}
+    sites = [
+        site
+        for site in backbone.sites.sites
+        if (site.side, site.layer) in layers and site.name.replace("cross_attention.", "attention.") in names
+    ]
+    config = {
+        "architecture": "lora",
+        "selfattn_lora": bool(letters),
+        "attn_matrices": letters,
+        **{field: site in names for site, field in PLACES.items()},
+        "leave_out": _leave_out(backbone, [site.path for site in adapted]),
+        "dropout": 0.0,
+    }
+    return config, sites
+
+
+def _leave_out(backbone: Backbone, paths: Iterable[str]) -> list[int]:
+    """Layers without any of these modules, as AdapterHub counts: a decoder's go on behind the encoder's."""
+    paths = list(paths)
+    layers = [site.path for site in backbone.sites.sites if site.name == "layer.output"]
+    return [n for n, layer in enumerate(layers) if not any(path.startswith(f"{layer}.") for path in paths)]
+
+
+def _places(backbone: Backbone) -> dict[str, str]:
+    return {place: sublayer.output for place, sublayer in bottleneck_places(backbone).items()}
+
+
+def _class_path(artifact: Artifact, path: str) -> str:
+    """The path in the head's class of what has this path in the trunk."""
+    targets = targets_of(artifact.config)
+    return next((target for target in targets if f".{target}".endswith(f".{path}")), path)

@@ -1,0 +1,49 @@
+"""Environments of the neighbours, each made once in adapterkit's cache folder, with the torch of the constraints."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapterkit.backbone import cache_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+ADAPTERHUB = ("adapters==1.3.0", "transformers==4.57.6")
+
+
+class MissingError(Exception):
+    """An environment that cannot be made here, and why."""
+
+
+def python_with(name: str, packages: Sequence[str]) -> Path:
+    """The Python of an environment with these packages; made where it is not there yet."""
+    folder = cache_folder() / name
+    python, ready = folder / "bin" / "python", folder / "ready"
+    if ready.exists():
+        return python
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line.startswith(("torch==", "numpy=="))]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    try:
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([*install, *pins], check=True)
+        subprocess.run([*install, *pins, *packages], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MissingError(f"its environment cannot be made here: {error}") from error
+    ready.touch()
+    return python
+
+
+def run(python: Path | str, script: Path, *arguments: str) -> list[str]:
+    """What a script prints, line by line, without adapterkit on its path. Raises RuntimeError with its last words."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [str(python), str(script), *arguments], capture_output=True, text=True, env=clean, cwd="/", check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return done.stdout.splitlines()

@@ -61,8 +61,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write an adapter for programs without adapterkit, proven to answer as it does: a checkpoint, a flat LoRA, or a
-    folder of AdapterHub's.
+    """Write an adapter for programs without adapterkit, proven to answer as it does.
 
     $ adapterkit export runs/wnut17 models/wnut17 --format transformers
     $ adapterkit export runs/banking77 models/banking77-trunk --trunk-only

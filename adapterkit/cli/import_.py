@@ -34,8 +34,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a folder of another project, its head included, into an artifact that answers the same: a LoRA or IA3 of
-    plain PEFT; a bottleneck, LoRA, IA3 or Fuse of AdapterHub.
+    """Turn a folder made by plain PEFT or by AdapterHub, its head included, into an artifact that answers the same.
 
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import adapterhub-folder runs/imported --from adapterhub

@@ -53,11 +53,9 @@ VERBS: Mapping[str, str] = {
     ),
     "pull": "Fetch an artifact from a model hub, and check all that can be checked without its backbone.",
     "import": (
-        "Turn a LoRA or IA3 folder made by plain PEFT, its head included, into an artifact that answers the same."
+        "Turn a folder made by plain PEFT or by AdapterHub, its head included, into an artifact that answers the same."
     ),
-    "export": (
-        "Write an adapter for programs without adapterkit, proven to answer as it does: a checkpoint, or a flat LoRA."
-    ),
+    "export": "Write an adapter for programs without adapterkit, proven to answer as it does.",
     "registry": "Keep versions of tasks: which answers, since when, on what evidence; go back in one command.",
     "recipes": "List the recipes that ship with adapterkit, or print one to start your own from.",
     "schema": ("Print the JSON schema of a recipe, a composition or a record: fields, bounds, defaults, what they do."),

@@ -31,6 +31,8 @@ class KindFacts:
         pooled: whether the head reads one vector per sequence; else it reads every token.
         borrows_head: whether the head belongs to the checkpoint: borrowed, frozen and never saved.
         token_by_token: whether the head looks at each token of the input by itself.
+        adapterhub: AdapterHub's words for a head of the kind, the one to write first; and how names of transformers'
+            classes end that do not say it as `auto_class` does.
     """
 
     auto_class: str
@@ -41,6 +43,7 @@ class KindFacts:
     pooled: bool = False
     borrows_head: bool = False
     token_by_token: bool = False
+    adapterhub: tuple[str, ...] = ()
 
 
 FACTS: Mapping[str, KindFacts] = MappingProxyType(
@@ -51,6 +54,7 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType(
             "SEQ_CLS",
             "text-classification",
             pooled=True,
+            adapterhub=("classification", "multilabel_classification"),
         ),
         "token-classification": KindFacts(
             "AutoModelForTokenClassification",
@@ -58,6 +62,7 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType(
             "TOKEN_CLS",
             "token-classification",
             token_by_token=True,
+            adapterhub=("tagging",),
         ),
         "question-answering": KindFacts(
             "AutoModelForQuestionAnswering",
@@ -65,9 +70,15 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType(
             "QUESTION_ANS",
             "question-answering",
             token_by_token=True,
+            adapterhub=("question_answering",),
         ),
         "multiple-choice": KindFacts(
-            "AutoModelForMultipleChoice", "MODEL_FOR_MULTIPLE_CHOICE_MAPPING", None, "multiple-choice", pooled=True
+            "AutoModelForMultipleChoice",
+            "MODEL_FOR_MULTIPLE_CHOICE_MAPPING",
+            None,
+            "multiple-choice",
+            pooled=True,
+            adapterhub=("multiple_choice",),
         ),
         "masked-lm": KindFacts(
             "AutoModelForMaskedLM",
@@ -77,6 +88,7 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType(
             trunk="encoder",
             borrows_head=True,
             token_by_token=True,
+            adapterhub=("masked_lm",),
         ),
         "causal-lm": KindFacts(
             "AutoModelForCausalLM",
@@ -86,6 +98,7 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType(
             trunk="decoder",
             borrows_head=True,
             token_by_token=True,
+            adapterhub=("causal_lm", "LMHeadModel"),
         ),
         "seq2seq-lm": KindFacts(
             "AutoModelForSeq2SeqLM",
@@ -94,6 +107,7 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType(
             "text2text-generation",
             trunk="encoder-decoder",
             borrows_head=True,
+            adapterhub=("seq2seq_lm", "ForConditionalGeneration"),
         ),
     }
 )

@@ -34,7 +34,7 @@ def shake(model: Any, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         if any(mark in name for mark in ("adapters.", "loras.", "shared_parameters", "adapter_fusion", "heads.")):
-            scale = 0.3 if parameter.dim() > 1 else 0.1
+            scale = 0.2 if parameter.dim() > 1 else 0.1
             noise = torch.randn(parameter.shape, generator=generator) * scale
             parameter.data = parameter.data + noise if "lora_B" in name and parameter.shape[-1] == 1 else noise
 

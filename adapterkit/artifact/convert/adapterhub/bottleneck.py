@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.artifact.convert.adapterhub.places import below, bottleneck_places
+from adapterkit.artifact.convert.adapterhub.locations import below, bottleneck_locations
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Sublayer
 from adapterkit.errors import ArtifactError
@@ -136,7 +136,7 @@ def _by_sublayer(
     tensors: Mapping[str, Tensor], name: str, backbone: Backbone
 ) -> tuple[dict[Sublayer, dict[str, Tensor]], dict[str, Tensor], dict[Sublayer, str]]:
     """Tensors by sublayer and their ending; those that all have in common; and the sublayers' names in messages."""
-    places = bottleneck_places(backbone)
+    places = bottleneck_locations(backbone)
     at: dict[Sublayer, dict[str, Tensor]] = {}
     shared: dict[str, Tensor] = {}
     names, problems = {}, []

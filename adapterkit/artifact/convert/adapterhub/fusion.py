@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.artifact.convert.adapterhub.folder import SETUP, Saved
-from adapterkit.artifact.convert.adapterhub.places import below, bottleneck_places
+from adapterkit.artifact.convert.adapterhub.locations import below, bottleneck_locations
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
@@ -67,7 +67,7 @@ def fusion_settings(saved: Saved, parts: Sequence[str], backbone: Backbone) -> F
 
 def fusion_tensors(saved: Saved, names: Sequence[str], backbone: Backbone) -> dict[str, dict[str, Tensor]]:
     """By the path of the sublayer's last module in the trunk, the fusion's tensors by ending."""
-    places = bottleneck_places(backbone)
+    places = bottleneck_locations(backbone)
     mark = f".adapter_fusion_layer.{','.join(names)}."
     at: dict[str, dict[str, Tensor]] = {}
     problems = []

@@ -17,18 +17,9 @@ from adapterkit.errors import ArtifactError
 from adapterkit.heads import Headed
 from adapterkit.heads.own import HEAD_NAME
 from adapterkit.recipe import HeadSettings
-from adapterkit.recipe.kinds import FACTS, KINDS
+from adapterkit.recipe.kinds import BELONGS, FACTS, KINDS
 
-HEAD_TYPES = {
-    "classification": "text-classification",
-    "multilabel_classification": "text-classification",
-    "tagging": "token-classification",
-    "question_answering": "question-answering",
-    "multiple_choice": "multiple-choice",
-    "masked_lm": "masked-lm",
-    "causal_lm": "causal-lm",
-    "seq2seq_lm": "seq2seq-lm",
-}
+HEAD_TYPES = {word: kind for kind, facts in FACTS.items() for word in facts.adapterhub}
 """AdapterHub's kind of head -> the kind of task."""
 
 
@@ -124,9 +115,7 @@ def _class_head(head: Saved, kind: str | None) -> HeadFacts:
             [f"head_config.json: model_class {head.config.get('model_class')!r:.60}"],
             f"Pass kind= one of {', '.join(KINDS)}.",
         )
-    classes = FACTS[kind]
-    labels = None if classes.borrows_head or not classes.peft_type else _labels(head.config.get("label2id"))
-    labels = labels if kind in ("text-classification", "token-classification") else None
+    labels = _labels(head.config.get("label2id")) if kind in BELONGS["labels"] else None
     return HeadFacts(kind, HeadSettings(kind="family"), labels, named=dict(head.tensors))
 
 
@@ -153,7 +142,7 @@ def _flexible_head(config: Mapping[str, Any], head: Saved, backbone: Backbone) -
     depth, activation = config.get("layers"), config.get("activation_function")
     if depth not in (1, 2) or len(layers) != depth or any("weight" not in layer for layer in layers):
         strange.append(f"layers: {depth!r:.20} and tensors of {len(layers)}; heads have 1 or 2")
-    family = kind != "token-classification" and (bool(config.get("use_pooler")) or backbone.is_encoder_decoder)
+    family = bool(config.get("use_pooler")) or backbone.is_encoder_decoder
     distilbert = backbone.config.model_type == "distilbert" and FACTS[kind].pooled and activation == "relu"
     family = family or (distilbert and depth == 2)  # whose class has a relu between its two
     if depth == 2 and activation != "tanh" and not distilbert:
@@ -175,8 +164,8 @@ def _flexible_head(config: Mapping[str, Any], head: Saved, backbone: Backbone) -
     problem = "multi-label" if config["head_type"].startswith("multilabel") else ""
     if config["head_type"] == "classification" and config.get("num_labels") == 1:
         problem = "regression"
-    labels = _labels(config.get("label2id")) if problem != "regression" and "num_labels" in config else None
-    return HeadFacts(kind, settings, labels if kind != "question-answering" else None, problem, layers)
+    labels = _labels(config.get("label2id")) if problem != "regression" and kind in BELONGS["labels"] else None
+    return HeadFacts(kind, settings, labels, problem, layers)
 
 
 def _labels(numbers: Any) -> tuple[str, ...] | None:
@@ -189,9 +178,8 @@ def _labels(numbers: Any) -> tuple[str, ...] | None:
 
 
 def _kind_of_class(name: str) -> str | None:
-    found = [kind for kind, facts in FACTS.items() if name.endswith(facts.auto_class.removeprefix("AutoModel"))]
-    named = {"LMHeadModel": "causal-lm", "ForConditionalGeneration": "seq2seq-lm"}
-    return next(iter([*found, *(kind for end, kind in named.items() if name.endswith(end))]), None)
+    ends = {facts.auto_class.removeprefix("AutoModel"): kind for kind, facts in FACTS.items()} | HEAD_TYPES
+    return next((kind for end, kind in ends.items() if name.endswith(end)), None)
 
 
 def _check_borrowed(own: Mapping[str, Tensor], bare: Headed) -> None:

@@ -25,6 +25,7 @@ from adapterkit.artifact.convert.adapterhub.head import HeadFacts, describe_head
 from adapterkit.artifact.convert.adapterhub.linears import read_linears
 from adapterkit.artifact.convert.imported import SEED, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
+from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.convert.samples import make_task
 from adapterkit.artifact.loading import read_parts
 from adapterkit.artifact.saving import SaveDtype
@@ -36,6 +37,8 @@ from adapterkit.methods.reach import Reach
 from adapterkit.recipe import MethodSettings
 from adapterkit.recipe.kinds import FACTS
 
+_READERS: Mapping[str | None, Any] = {None: read_bottleneck, "lora": read_linears}
+"""AdapterHub's word for a method -> what reads it."""
 _LEFT = {"prefix_tuning": "prefix tuning", "prompt_tuning": "prompt tuning", "reft": "ReFT", "mtl_lora": "MTL-LoRA"}
 
 
@@ -99,16 +102,16 @@ def _import_one(
         raise ArtifactError("its config has no settings", [f"{CONFIG}: config: found {config!r:.60}"])
     _refuse_others(config)
     backbone = _backbone(saved, given)
-    linears = config.get("architecture") == "lora"
-    reads: Any = read_linears if linears else read_bottleneck
-    described, at = reads(config, saved.name, saved.tensors, backbone)
+    described, at = _READERS[config.get("architecture")](config, saved.name, saved.tensors, backbone)
     facts = describe_head(read_head(src), backbone, kind)
     made, bare = _task_and_head(facts, backbone, src, options)
-    tensors = _placed(at, Reach(bare.module, backbone.trunk))
-    method: MethodSettings = described
-    if linears:
+    tensors = _named(at, Reach(bare.module, backbone.trunk))
+    method: MethodSettings
+    if isinstance(described, PeftFacts):
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         method = find_method(described, None, shapes, bare.module, backbone, src)
+    else:
+        method = described
     tensors |= head_tensors(facts, bare)
     del bare
     return save_imported(
@@ -139,7 +142,7 @@ def _import_fusion(
         part_options = {**options, "rows": ()}
         _import_one(src / name, place, backbone, None if alone else _language_kind(backbone), part_options, written)
     method = fusion_settings(saved, [str(place) for place in places.values()], backbone)
-    tensors = {**_placed(at, Reach(bare.module, backbone.trunk)), **head_tensors(facts, bare)}
+    tensors = {**_named(at, Reach(bare.module, backbone.trunk)), **head_tensors(facts, bare)}
     del bare
     return save_imported(
         out,
@@ -175,7 +178,7 @@ def _task_and_head(facts: HeadFacts, backbone: Backbone, src: Path, options: Map
     return made, build_head(backbone, facts.kind, made.classes, facts.settings, seed=SEED)
 
 
-def _placed(at: Mapping[str, Mapping[str, Tensor]], reach: Reach) -> dict[str, Tensor]:
+def _named(at: Mapping[str, Mapping[str, Tensor]], reach: Reach) -> dict[str, Tensor]:
     """Tensors by their names in an artifact."""
     tensors: dict[str, Tensor] = {}
     lost = []
@@ -212,7 +215,7 @@ def _refuse_others(config: Mapping[str, Any]) -> None:
             [f"architecture: a union of {', '.join(parts)}"],
             "An artifact has one method; serve this one with AdapterHub.",
         )
-    if architecture not in (None, "lora"):
+    if architecture not in _READERS:
         what = _LEFT.get(str(architecture), repr(architecture)[:40])
         raise ArtifactError(
             f"the adapter is {what}, which adapterkit does not have",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.artifact.convert.adapterhub.places import below
+from adapterkit.artifact.convert.adapterhub.locations import below
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone

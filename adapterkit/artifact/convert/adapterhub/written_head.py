@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.convert.adapterhub.head import HEAD_TYPES
 from adapterkit.artifact.convert.answering import temper
 from adapterkit.artifact.loading import Artifact
 from adapterkit.backbone import Backbone
@@ -36,10 +35,11 @@ def write_head(
     paths = list(dict.fromkeys(path.rpartition(".")[0] for path in heads))
     paths.sort(key=lambda path: path.rsplit(".", 1)[1] in ("classifier", "out_proj", "score", "qa_outputs"))
     pooling = "last" if backbone.is_decoder else "first"
-    if kind == "multiple-choice":
-        problems.append("kind multiple-choice: AdapterHub's head has a fixed number of choices")
-    if settings.is_own and settings.kind not in ("linear", "mlp"):
-        problems.append(f"head {settings.kind}: AdapterHub has linears with a tanh between them")
+    head_type = FACTS[kind].adapterhub[0]
+    if head_type == "multiple_choice":
+        problems.append(f"kind {kind}: AdapterHub's head has a fixed number of choices")
+    if settings.is_own and any(".pooling." in path for path in heads):
+        problems.append(f"head {settings.kind}: AdapterHub's has no pooling that is trained")
     elif settings.is_own and FACTS[kind].pooled and settings.pooling != pooling:
         problems.append(f"pooling {settings.pooling}: AdapterHub reads the {pooling} token of {family}")
     elif settings.is_own and backbone.is_encoder_decoder:
@@ -50,14 +50,14 @@ def write_head(
         problems.append("head: its pooler was trained with it, and AdapterHub keeps the checkpoint's")
     activation = "relu" if family == "distilbert" and len(paths) == 2 and not settings.is_own else "tanh"
     config: dict[str, Any] = {
-        "head_type": next(theirs for theirs, ours in HEAD_TYPES.items() if ours == kind),
+        "head_type": head_type,
         "num_labels": task.classes,
         "layers": len(paths),
         "activation_function": activation,
         "label2id": {label: number for number, label in enumerate(task.labels)} or None,
         "dropout_prob": None,
     }
-    if kind == "text-classification":
+    if task.problem:
         if task.problem == "multi-label":
             config["head_type"] = "multilabel_classification"
         plain = settings.is_own or family in ("distilbert", "gpt2") or family in _TWO_LAYERS

@@ -14,12 +14,12 @@ from torch import Tensor
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.config import targets_of
 from adapterkit.artifact.convert.adapterhub.bottleneck import ACTIVATIONS
-from adapterkit.artifact.convert.adapterhub.places import bottleneck_places
+from adapterkit.artifact.convert.adapterhub.locations import bottleneck_locations
 from adapterkit.artifact.convert.flat import scaled_updates, why_not_flat
 from adapterkit.artifact.loading import Artifact
 from adapterkit.artifact.parts import as_part
 from adapterkit.backbone import Backbone, Site
-from adapterkit.recipe import BottleneckMethod, Ia3Method
+from adapterkit.methods.table import method_of
 
 LETTERS = {"attention.query": "q", "attention.key": "k", "attention.value": "v"}
 PLACES = {"feedforward.input": "intermediate_lora", "feedforward.output": "output_lora"}
@@ -35,15 +35,8 @@ def write_method(artifact: Artifact, backbone: Backbone, name: str, problems: li
         name: what AdapterHub shall call it.
         problems: reasons why it cannot be said there, which are added to.
     """
-    settings = artifact.manifest.method
-    if isinstance(settings, BottleneckMethod):
-        return _bottleneck(settings, artifact, backbone, name)
-    if isinstance(settings, Ia3Method):
-        return _ia3(artifact, backbone, name, problems)
-    if reasons := list(why_not_flat(artifact)):
-        problems += reasons
-        return {}, {}
-    return _lora(artifact, backbone, name, problems)
+    write = _WRITERS.get(method_of(artifact.manifest.method).peft_type, _lora)
+    return write(artifact, backbone, name, problems)
 
 
 def write_fusion(artifact: Artifact, backbone: Backbone, parts: list[str], problems: list[str]) -> Written:
@@ -56,7 +49,7 @@ def write_fusion(artifact: Artifact, backbone: Backbone, parts: list[str], probl
     width = backbone.hidden_size
     tensors: dict[str, Tensor] = {}
     value = False
-    for place, path in _places(backbone).items():
+    for place, path in _locations(backbone).items():
         start = f"{PREFIX}{_class_path(artifact, path)}."
         own = {key[len(start) :]: t.float() for key, t in artifact.state.items() if key.startswith(start)}
         if not own:
@@ -78,7 +71,8 @@ def write_fusion(artifact: Artifact, backbone: Backbone, parts: list[str], probl
     return config, tensors
 
 
-def _bottleneck(settings: BottleneckMethod, artifact: Artifact, backbone: Backbone, name: str) -> Written:
+def _bottleneck(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
+    settings: Any = artifact.manifest.method
     part = as_part(name, artifact.folder, artifact.manifest, artifact.state, backbone)
     width, hidden = settings.width_for(backbone.hidden_size), backbone.hidden_size
     factor = hidden / width
@@ -96,7 +90,7 @@ def _bottleneck(settings: BottleneckMethod, artifact: Artifact, backbone: Backbo
     }
     renamed = {"down": "adapter_down.0", "up": "adapter_up"}
     tensors = {}
-    for place, path in _places(backbone).items():
+    for place, path in _locations(backbone).items():
         start = f"{backbone.trunk.base_model_prefix}.{place}.adapters.{name}."
         for ending, tensor in part.tensors.get(path, {}).items():
             side, _, kind = ending.removeprefix("bottleneck_").partition(".")
@@ -105,6 +99,9 @@ def _bottleneck(settings: BottleneckMethod, artifact: Artifact, backbone: Backbo
 
 
 def _lora(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
+    if reasons := list(why_not_flat(artifact)):
+        problems += reasons
+        return {}, {}
     updates = scaled_updates(artifact, backbone)
     rank = max(len(a_RI) for a_RI, _ in updates.values())
     config, sites = _linears(updates, backbone, problems)
@@ -174,11 +171,15 @@ def _leave_out(backbone: Backbone, paths: Iterable[str]) -> list[int]:
     return [n for n, layer in enumerate(layers) if not any(path.startswith(f"{layer}.") for path in paths)]
 
 
-def _places(backbone: Backbone) -> dict[str, str]:
-    return {place: sublayer.output for place, sublayer in bottleneck_places(backbone).items()}
+def _locations(backbone: Backbone) -> dict[str, str]:
+    return {place: sublayer.output for place, sublayer in bottleneck_locations(backbone).items()}
 
 
 def _class_path(artifact: Artifact, path: str) -> str:
     """The path in the head's class of what has this path in the trunk."""
     targets = targets_of(artifact.config)
     return next((target for target in targets if f".{target}".endswith(f".{path}")), path)
+
+
+_WRITERS = {"BOTTLENECK": _bottleneck, "IA3": _ia3}
+"""PEFT's type of a method -> what writes it; any other must be a sum of low-rank updates."""

@@ -15,13 +15,14 @@ OWN_MODULES = {
 """Sublayer -> the module that AdapterHub adds to a layer, where it patches the layer itself."""
 
 
-def bottleneck_places(backbone: Backbone) -> dict[str, Sublayer]:
+def bottleneck_locations(backbone: Backbone) -> dict[str, Sublayer]:
     """Path that AdapterHub's bottlenecks have below its base model -> the sublayer after which they stand."""
     layers = layer_paths(backbone.sites)
-    return {
-        f"{layers[sublayer.side, sublayer.layer]}.{_place(sublayer, layers[sublayer.side, sublayer.layer])}": sublayer
-        for sublayer in backbone.sites.sublayers
-    }
+    found = {}
+    for sublayer in backbone.sites.sublayers:
+        layer = layers[sublayer.side, sublayer.layer]
+        found[f"{layer}.{_location(sublayer, layer)}"] = sublayer
+    return found
 
 
 def layer_paths(sites: Sites) -> Mapping[tuple[str, int], str]:
@@ -29,7 +30,7 @@ def layer_paths(sites: Sites) -> Mapping[tuple[str, int], str]:
     return {(site.side, site.layer): site.path for site in sites.sites if site.name == LAYER_OUTPUT}
 
 
-def _place(sublayer: Sublayer, layer: str) -> str:
+def _location(sublayer: Sublayer, layer: str) -> str:
     path = sublayer.output.removeprefix(f"{layer}.")
     if path.startswith("layer."):  # T5 has a module for each of its sublayers
         return ".".join(path.split(".")[:2])

@@ -56,7 +56,7 @@ def diff(
             console.echo(f"{title.replace('_', ' ')}: {', '.join(found[title])}")
     apart = [each for each in found["learned"] if each["distance"] != 0]
     if apart:
-        console.echo(f"{len(apart)} of {len(found['places'])} modules and tensors that were learned differ")
+        console.echo(f"{len(apart)} of {len(found['learned'])} modules and tensors that were learned differ")
         console.print_table([_apart(each) for each in apart[:SHOWN]], ("farthest apart", "‖a‖", "‖b‖", "‖b - a‖ / ‖a‖"))
     rows = [[_shown(each["row"]), _shown(each["a"]), _shown(each["b"])] for each in found["golden"]]
     if rows:

@@ -76,8 +76,15 @@ def test_what_the_manifests_say_otherwise_is_named(pair: Any) -> None:
     assert changed["method.rank"] == (2, 4)
     assert changed["recipe.method.alpha"] == (8.0, 4.0)
     assert not [field for field in changed if field.startswith(("data.", "backbone.", "packages."))]
-    test = next(each for each in found.metrics if each.field == "metrics.test.accuracy")
-    assert test.b == open_manifest(b).metrics["test"]["accuracy"].model_dump(mode="json")
+    scores = [open_manifest(one).metrics for one in (a, b)]
+    differ = {
+        f"metrics.{split}.{name}": (kept.model_dump(mode="json"), scores[1][split][name].model_dump(mode="json"))
+        for split, named in scores[0].items()
+        for name, kept in named.items()
+        if kept != scores[1][split][name]
+    }
+    assert differ
+    assert {each.field: (each.a, each.b) for each in found.metrics} == differ
     assert (found.labels_added, found.labels_removed) == ((), ())
 
 

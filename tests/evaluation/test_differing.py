@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import adapterkit as ak
 from adapterkit.cli.app import app
 from adapterkit.manifest import open_manifest
+from tests.artifact.mutations import resign
 from tests.training.worlds import recipe, rows_of, train
 
 SITES = ["attention.query", "attention.value"]
@@ -29,7 +30,7 @@ def pair(tiny_backbones: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     for name, method in methods.items():
         settings = {
             "method": {"kind": "lora", "sites": SITES, **method},
-            "training": {"max_steps": 1 if name == "a" else 20, "learning_rate": 1e-2},
+            "training": {"max_steps": 4, "learning_rate": 1e-2},
             "output": str(folder / name),
         }
         runs.append(train(recipe(folder, backbone, **settings), backbone=backbone).artifact)
@@ -76,16 +77,21 @@ def test_what_the_manifests_say_otherwise_is_named(pair: Any) -> None:
     assert changed["method.rank"] == (2, 4)
     assert changed["recipe.method.alpha"] == (8.0, 4.0)
     assert not [field for field in changed if field.startswith(("data.", "backbone.", "packages."))]
-    scores = [open_manifest(one).metrics for one in (a, b)]
-    differ = {
-        f"metrics.{split}.{name}": (kept.model_dump(mode="json"), scores[1][split][name].model_dump(mode="json"))
-        for split, named in scores[0].items()
-        for name, kept in named.items()
-        if kept != scores[1][split][name]
-    }
-    assert differ
-    assert {each.field: (each.a, each.b) for each in found.metrics} == differ
     assert (found.labels_added, found.labels_removed) == ((), ())
+
+
+def test_a_metric_that_differs_is_shown_with_its_interval(pair: Any, tmp_path: Path) -> None:
+    _, a, _ = pair
+    other = tmp_path / "other"
+    shutil.copytree(a, other)
+    manifest = json.loads((other / "adapterkit.json").read_text())
+    before = dict(manifest["metrics"]["test"]["accuracy"])
+    after = {**before, "value": 0.25, "low": 0.125, "high": 0.5}
+    manifest["metrics"]["test"]["accuracy"] = after
+    resign(other, manifest)
+    (found,) = ak.diff(a, other).metrics
+    assert (found.field, found.b) == ("metrics.test.accuracy", {**after, "how": ""})
+    assert "0.2500 [0.1250, 0.5000]" in CliRunner().invoke(app, ["diff", str(a), str(other)]).stdout
 
 
 def test_with_a_backbone_both_answer_the_golden_rows_of_both(pair: Any, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ def serve(
             metavar="FILE", help="Rows that a shadow answers otherwise, as JSON lines; no text unless the rules say so."
         ),
     ] = None,
+    flags: Annotated[
+        Path | None, option(metavar="FILE", help="Flags in flagd's format, for rules that let a flag choose the arm.")
+    ] = None,
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     slots: Slots = None,
@@ -76,6 +79,7 @@ def serve(
         from adapterkit.serving.app import create_app
     except ImportError as error:
         raise ServingError("a service needs FastAPI and uvicorn", remedy="pip install 'adapterkit[serve]'") from error
+    from adapterkit.serving.flags import open_feature
     from adapterkit.serving.keys import read_keys
     from adapterkit.serving.opening import mounted_fleet, registry_fleet
     from adapterkit.serving.watch import Watch
@@ -85,8 +89,8 @@ def serve(
     follower: Any = None
     if registry is None:
         found.check_without_channels()
-        if shadow_log is not None:
-            raise typer.BadParameter("a shadow is a channel of a registry", param_hint="--shadow-log")
+        if shadow_log is not None or flags is not None:
+            raise typer.BadParameter("they are about the channels of a registry", param_hint="--shadow-log, --flags")
         fleet = mounted_fleet(sources, backbone, slots=slots, dtype=backbone_dtype.value)
     else:
         from adapterkit.registry import Registry
@@ -94,6 +98,10 @@ def serve(
         if backbone is None:
             raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
         fleet, follower = registry_fleet(Registry(registry), found, backbone, slots=slots, dtype=backbone_dtype.value)
+        if bool(flags) != found.has_flags:
+            raise typer.BadParameter("give it where a rule names a flag, and only there", param_hint="--flags")
+        if flags is not None:
+            fleet.flags = open_feature(flags)
         follower.run(every_s)
     watch = Watch(fleet, found, None if follower is None else follower.take_off, shadow_log)
     scheme = "http" if certificate is None else "https"

@@ -31,6 +31,7 @@ VERBS: Mapping[str, str] = {
     "transfer": "Train heads for sets of rows on representations of others, and say what a ranking had chosen.",
     "attribute": "Say what the head gains over the commonest answer, and the adapter over the head alone.",
     "calibrate": "Make confidence tell the truth: fit a temperature on rows, and withhold answers that are too unsure.",
+    "reference": "Keep what rows look like to an adapter, in a new version, so that a service sees them drift.",
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",
     "serve": "Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.",

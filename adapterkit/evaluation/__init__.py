@@ -10,4 +10,5 @@ from adapterkit.evaluation.evaluating import record_evaluation as record_evaluat
 from adapterkit.evaluation.probing.side_by_side import probe as probe
 from adapterkit.evaluation.probing.starting_points import nearest as nearest
 from adapterkit.evaluation.probing.starting_points import transfer as transfer
+from adapterkit.evaluation.referencing import reference as reference
 from adapterkit.scoring import score as score

@@ -21,6 +21,11 @@ def bound_problems(manifest: Manifest) -> list[str]:
     if manifest.files.keys() != expected:
         names = ", ".join(sorted(manifest.files))[:200]
         problems.append(f"{MANIFEST}: files: found {names}, expected {', '.join(sorted(expected))}")
+    if manifest.reference is not None:
+        try:
+            manifest.reference.states()
+        except ValueError as error:
+            problems.append(f"{MANIFEST}: reference: {error}")
     if (manifest.parent is None) != (not manifest.history) or manifest.version != len(manifest.history) + 1:
         problems.append(f"{MANIFEST}: version, parent and history do not agree")
     elif manifest.history and manifest.history[-1].sha256 != manifest.parent:

@@ -5,7 +5,8 @@ Every text, number and list is bounded, and unknown fields are refused.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import base64
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -190,6 +191,29 @@ class CompactionFacts(Facts):
     size_bytes: Count
 
 
+class ReferenceFacts(Facts):
+    """What rows look like to the adapter, so that a service sees them drift.
+
+    Attributes:
+        rows: how many.
+        width: numbers per row; see `metrics.drift.projected`.
+        packed: those numbers, row by row, as float16 (little-endian) in base64.
+    """
+
+    rows: Annotated[int, Field(ge=16, le=4096)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+    packed: Annotated[str, Field(max_length=65_536)]
+
+    def states(self) -> Any:
+        """(rows, width). Raises ValueError where it is no such thing."""
+        import numpy as np
+
+        found = np.frombuffer(base64.b64decode(self.packed, validate=True), dtype="<f2").astype(np.float32)
+        if len(found) != self.rows * self.width or not np.isfinite(found).all():
+            raise ValueError(f"expected {self.rows} rows of {self.width} finite numbers, found {len(found)} numbers")
+        return found.reshape(self.rows, self.width)
+
+
 class Parameters(Facts):
     """How many numbers were trained and saved."""
 
@@ -222,6 +246,7 @@ class Manifest(Facts):
     golden: GoldenFacts
     composition: CompositionFacts | None = None
     compaction: CompactionFacts | None = None
+    reference: ReferenceFacts | None = None
     sha256: Digest
 
     @property

@@ -100,3 +100,19 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
     },
 }
 """Kind -> canonical name -> column."""
+
+
+def input_text(row: str | Mapping[str, object], kind: str) -> str:
+    """What a row says, without its answer, as one text; "" for a kind or a row that says nothing."""
+    if isinstance(row, str):
+        return row
+    columns = next((columns for name, columns in COLUMNS.items() if name == kind), {})
+    return "\n".join(" ".join(_words(row[n])) for n, column in columns.items() if n in row and not column.target)
+
+
+def _words(value: object) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [word for inner in value for word in _words(inner)]
+    if isinstance(value, Mapping):
+        return _words(list(value.values()))
+    return [value] if isinstance(value, str) else []

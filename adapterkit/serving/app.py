@@ -39,6 +39,7 @@ def create_app(
     """
     limits, watch = limits or Limits(), watch or Watch(fleet)
     figures = Figures(fleet)
+    figures.include(watch)
 
     def observe(item: Item, done: Done) -> None:
         figures.observe(item, done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -42,6 +42,10 @@ class Figures:
         )
         self._mounted = Gauge("adapterkit_mounted", "Adapters that are mounted.", registry=into)
         self._waiting = Gauge("adapterkit_waiting_rows", "Rows that wait.", registry=into)
+
+    def include(self, collector: Any) -> None:
+        """Give the figures of somebody else as well."""
+        self._registry.register(collector)
 
     def observe(self, item: Item, done: Done) -> None:
         """Count one answer or error. A task that is not there is counted under no name of the client's."""

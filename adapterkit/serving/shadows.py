@@ -1,17 +1,9 @@
-"""What is computed beside the answers: a shadow's answers to some of the rows, and what it answers otherwise.
-
-One thread asks the host while no row waits for an answer. Its queue is bounded: what does not fit is left out and
-counted. No answer waits for it, and nothing that happens here reaches one.
-"""
+"""What a shadow answers to some of the rows, beside what answers them. Nothing that happens here reaches an answer."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import queue
-import random
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +13,10 @@ from typing import Any
 
 from adapterkit.errors import AdapterkitError
 from adapterkit.serving.fleet import Arm, Fleet, Receipt
+from adapterkit.serving.spare_time import TOGETHER, SpareTime
 
 logger = logging.getLogger(__name__)
 
-WAITING = 1024
-TOGETHER = 8
 LOG_BYTES = 64 << 20
 SURENESS = frozenset({"score", "scores", "confidence", "probability", "abstained"})
 """What two answers may differ in and still be the same answer."""
@@ -57,48 +48,14 @@ class Shadows:
     """
 
     def __init__(self, fleet: Fleet, found: Found, log: Path | None, busy: Callable[[], bool]) -> None:
-        self._fleet, self._found, self._busy = fleet, found, busy
-        self._queue: queue.Queue[Shadowed | None] = queue.Queue(WAITING)
+        self._fleet, self._found = fleet, found
         self._log = None if log is None else RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=1, delay=True)
-        self._thread = threading.Thread(target=self._run, name="adapterkit-shadows", daemon=True)
-        self._stopping = threading.Event()
-        self.left_out = 0
+        self.spare_time = SpareTime[Shadowed]("adapterkit-shadows", self._ask, busy)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after what is being asked; what waits is left out."""
-        self._stopping.set()
-        with contextlib.suppress(queue.Full):  # of a full one it takes the next, and sees that it shall stop
-            self._queue.put_nowait(None)
-        self._thread.join(timeout=5.0)
+    def close(self) -> None:
+        """Let go of the log."""
         if self._log is not None:
             self._log.close()
-
-    def offer(self, share: float, row: Shadowed) -> None:
-        """Let a row be asked with this probability, unless too many wait."""
-        if share < 1 and random.random() >= share:
-            return
-        try:
-            self._queue.put_nowait(row)
-        except queue.Full:
-            self.left_out += 1
-
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None and not self._stopping.is_set():
-            rows = [first]
-            while len(rows) < TOGETHER and not self._queue.empty():
-                if (more := self._queue.get()) is None:
-                    return
-                rows.append(more)
-            while self._busy() and not self._stopping.wait(0.005):
-                pass
-            try:
-                self._ask(rows)
-            except Exception:
-                logger.exception("shadows were not asked")
 
     def _ask(self, rows: Sequence[Shadowed]) -> None:
         try:
@@ -109,10 +66,10 @@ class Shadows:
             answers = [AdapterkitError("the answer could not be computed")] * len(rows)
         for each, answer in zip(rows, answers, strict=True):
             same = None if isinstance(answer, AdapterkitError) else said(answer) == said(each.answer)
-            self._found(each, same)
             if same is False and self._log is not None:
                 line = json.dumps(_line(each, answer), ensure_ascii=False)
                 self._log.emit(logging.LogRecord("shadow", logging.INFO, "", 0, line, None, None))
+            self._found(each, same)
 
 
 def said(answer: Any) -> Any:

@@ -11,14 +11,18 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
 from adapterkit.errors import AdapterkitError
 from adapterkit.serving.alerts import Alerts
+from adapterkit.serving.drifts import Drifts
 from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import TOLD
 from adapterkit.serving.shadows import Shadowed, Shadows
@@ -32,6 +36,13 @@ logger = logging.getLogger(__name__)
 TakeOff = Callable[[str, str, str, Mapping[str, Any]], str]
 """Task, arm, digest and reason -> what was done about a version that broke a guard."""
 WAITING = 65_536
+_FIGURES = {
+    "right_share": "Answers that feedback called right.",
+    "differing_share": "Answers of a shadow that differ.",
+    "label_shift": "Population stability index of answered labels against those trained on.",
+    "drift_distance": "Energy distance of the last rows from the reference.",
+    "drifted": "Whether the last rows were unlike the reference.",
+}
 KEPT_EVENTS = 100
 
 
@@ -70,6 +81,7 @@ class Watch:
     ) -> None:
         self.busy: Callable[[], bool] = lambda: False
         self._shadows = Shadows(fleet, self._shadowed, shadow_log, lambda: self.busy())
+        self._drifts = Drifts(fleet, rules or Rules(), self.tell, lambda: self.busy())
         self._fleet, self._rules = fleet, rules or Rules()
         self._take_off = take_off or self._back
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
@@ -83,11 +95,14 @@ class Watch:
     def start(self) -> None:
         """Begin to count."""
         self._thread.start()
-        self._shadows.start()
+        self._shadows.spare_time.start()
+        self._drifts.spare_time.start()
 
     def stop(self) -> None:
         """Count what waits, and end."""
-        self._shadows.stop()
+        self._shadows.spare_time.stop()
+        self._drifts.spare_time.stop()
+        self._shadows.close()
         self._queue.put(None)
         self._thread.join()
         self.alerts.stop()
@@ -112,7 +127,7 @@ class Watch:
         with self._lock:
             tasks = {task: self._facts(task) for task in sorted(self._fleet.routes)}
             alerts = {"sent": self.alerts.sent, "lost": self.alerts.lost}
-            left_out = {"unseen": self.unseen, "unshadowed": self._shadows.left_out}
+            left_out = {"unseen": self.unseen, "unshadowed": self._shadows.spare_time.left_out}
             return {"tasks": tasks, "events": list(self.events), "alerts": alerts, **left_out}
 
     def _facts(self, task: str) -> dict[str, Any]:
@@ -121,10 +136,11 @@ class Watch:
             seen = self._seen.get((task, found.digest))
             tally = Tally() if seen is None else seen.whole
             told[arm] = (tally.right, tally.told)
-            versions.append({"version": found.version, "artifact": found.digest, "arm": arm, **tally.facts()})
+            whose = {"version": found.version, "artifact": found.digest, "arm": arm}
+            versions.append({**whose, **tally.facts(), **self._drifts.facts(found.digest, tally.labels)})
         if route.shadow is not None:
             digest, seen = route.shadow.digest, self._seen.get((task, route.shadow.digest))
-            whose = {"version": route.shadow.version, "artifact": digest, "arm": self._rules.of(task).shadow}
+            whose = {"version": route.shadow.version, "artifact": digest, "arm": self._rules.of(task).shadow or ""}
             versions.append({**whose, "shadow": True, **(Tally() if seen is None else seen.whole).facts()})
         return {"versions": versions, "verdicts": [asdict(verdict) for verdict in verdicts_of(told)]}
 
@@ -161,6 +177,7 @@ class Watch:
                     tally.answer(done.answer, seconds, None if limit_ms is None else limit_ms / 1000)
         self._guard(task, arm, digest)
         if done.receipt is not None and item.generation is None:
+            self._drifts.seen(item.row, done.answer, done.receipt)
             self._shadow(item.row, done.answer, done.receipt)
 
     def _shadow(self, row: Any, answer: Any, receipt: Receipt) -> None:
@@ -168,7 +185,7 @@ class Watch:
         route, rules = self._fleet.routes.get(receipt.task), self._rules.of(receipt.task)
         if route is not None and route.shadow is not None and route.shadow.digest != receipt.artifact:
             offered = Shadowed(row, answer, receipt, route.shadow, rules.log_rows)
-            self._shadows.offer(rules.shadow_share, offered)
+            self._shadows.spare_time.offer(rules.shadow_share, offered)
 
     def _shadowed(self, asked: Shadowed, same: bool | None) -> None:
         self._later(lambda: self._compared(asked, same))
@@ -220,6 +237,28 @@ class Watch:
         with self._lock:
             self._forget()
         self.tell("guard", task, arm, digest, why, did)
+
+    def collect(self) -> Iterator[Metric]:
+        """Figures for Prometheus, of what is routed."""
+        found = {
+            name: GaugeMetricFamily(f"adapterkit_{name}", told, labels=("task", "version"))
+            for name, told in _FIGURES.items()
+        }
+        for task, facts in self.facts()["tasks"].items():
+            for each in facts["versions"]:
+                drift, right, differing = each.get("drift"), each["right"]["share"], each["differing"]["share"]
+                values = {
+                    "right_share": right and right["value"],
+                    "differing_share": differing and differing["value"],
+                    "label_shift": each.get("label_shift"),
+                    "drift_distance": drift and drift["distance"],
+                    "drifted": drift and float(drift["drifted"]),
+                }
+                for name, value in values.items():
+                    if value is not None:
+                        found[name].add_metric([task, each["version"]], value)
+        yield from found.values()
+        yield GaugeMetricFamily("adapterkit_events", "Guards that tripped and streams that drifted.", len(self.events))
 
     def tell(self, kind: str, task: str, arm: str, digest: str, why: Mapping[str, Any], did: str) -> None:
         """Note something that people should know, and tell those who asked to be told."""

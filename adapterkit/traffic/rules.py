@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, field_validator, model_validator
 
@@ -37,6 +37,8 @@ class TaskRules(BaseModel):
         shadow_share: of the rows that the shadow is asked.
         drift: how often an unchanged stream may be called drifted, per `drift_window` rows.
         drift_window: rows that are compared with the artifact's reference together.
+        drift_share: of the rows that are compared; each costs a forward in spare time.
+        stream: how a change of the confidence is found, by river: ADWIN (Bifet & Gavaldà 2007) or Page-Hinkley.
         log_rows: whether the log of disagreements holds what was asked, and the answers whole.
     """
 
@@ -51,6 +53,8 @@ class TaskRules(BaseModel):
     shadow_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     drift: Annotated[float, Field(ge=0.005, le=0.5)] = 0.01
     drift_window: Annotated[int, Field(ge=16, le=1024)] = 128
+    drift_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    stream: Literal["adwin", "page-hinkley"] | None = None
     log_rows: bool = False
 
     @field_validator("split")
@@ -88,6 +92,11 @@ class Rules(BaseModel):
     def of(self, task: str) -> TaskRules:
         """The rules of a task."""
         return self.tasks.get(task, TaskRules())
+
+    @property
+    def has_flags(self) -> bool:
+        """Whether a flag chooses the arms of a task."""
+        return any(rules.flag is not None for rules in self.tasks.values())
 
     def check_without_channels(self) -> None:
         """Raise TrafficError where these rules name channels, which only a registry has."""

@@ -15,7 +15,8 @@ from adapterkit.registry import Registry
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.opening import Follower, registry_fleet
-from adapterkit.serving.shadows import WAITING, said
+from adapterkit.serving.shadows import said
+from adapterkit.serving.spare_time import WAITING
 from adapterkit.serving.watch import Watch
 from adapterkit.traffic import Rules, read_rules
 

@@ -224,6 +224,39 @@ def gate(
         console.print_json(opened.gate(task, channel).model_dump(mode="json"))
 
 
+Tracking = Annotated[
+    str, typer.Option("--tracking", metavar="URL", envvar="MLFLOW_TRACKING_URI", help="MLflow's address.")
+]
+Model = Annotated[str | None, option("--name", help="Of the model in MLflow. Default: the task's.")]
+
+
+@registry.command("to-mlflow")
+def to_mlflow_(task: Task, version: Named, tracking: Tracking, name: Model = None, url: Url = DEFAULT_URL) -> None:
+    """Register a version in MLflow: its files, what it is as tags, its channels as aliases."""
+    from adapterkit.registry.mlflow import to_mlflow
+
+    with _open(url) as opened:
+        number = to_mlflow(opened, task, version, tracking, name=name)
+    console.say(f"{name or task} {number} in MLflow")
+
+
+@registry.command("from-mlflow")
+def from_mlflow_(
+    task: Task,
+    version: Annotated[str, argument(metavar="VERSION", help="A number or an alias in MLflow.")],
+    tracking: Tracking,
+    name: Model = None,
+    url: Url = DEFAULT_URL,
+    actor: Actor = None,
+    as_json: Json = False,
+) -> None:
+    """Add a version of MLflow's. It is promoted to nothing: that asks a gate."""
+    from adapterkit.registry.mlflow import from_mlflow
+
+    with _open(url, None, actor) as opened:
+        _show(from_mlflow(opened, task, name or task, version, tracking), as_json)
+
+
 @registry.command()
 def audit(
     url: Url = DEFAULT_URL,

@@ -31,6 +31,7 @@ SUBJECTS: dict[str, tuple[str, str, int]] = {
     "checkpoints": ("tests.abuse.checkpoints", "Checkpoints", 500),
     "caches": ("tests.abuse.caches", "Caches", 300),
     "kills": ("tests.abuse.kills", "Kills", 200),
+    "registry-kills": ("tests.abuse.registry_kills", "RegistryKills", 200),
     "swaps": ("tests.abuse.swaps", "Swaps", 200),
     "artifacts-in-peft": ("tests.abuse.peft_side", "ArtifactsInPeft", 400),
 }

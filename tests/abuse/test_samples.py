@@ -6,7 +6,15 @@ import pytest
 
 from tests.abuse.running import SUBJECTS, attempts, make
 
-SAMPLES = {"artifacts": 240, "imports": 40, "checkpoints": 60, "caches": 60, "kills": 10, "swaps": 3}
+SAMPLES = {
+    "artifacts": 240,
+    "imports": 40,
+    "checkpoints": 60,
+    "caches": 60,
+    "kills": 10,
+    "swaps": 3,
+    "registry-kills": 4,
+}
 """How many fit into the suite."""
 
 

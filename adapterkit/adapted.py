@@ -48,6 +48,7 @@ class Adapted(nn.Module):
         vocabulary: what the task needs to know of the backbone to encode text.
         trained_with: the names that the task's columns had in training; rows to predict may use them.
         compute_dtype: the format of matrix products: the backbone's, unless a training run asks for a narrower one.
+        sharded: whether other processes hold parts of the backbone, so that all of them have to compute together.
         shortcut: another way from a batch to its logits, over states that were computed before; None for a batch
             that it cannot answer.
     """
@@ -73,6 +74,7 @@ class Adapted(nn.Module):
         self.module = headed.module
         self.trained_with: Mapping[str, str] = {}
         self.compute_dtype = backbone.dtype
+        self.sharded = False
         self.shortcut: Callable[[dict[str, Tensor], Tensor | None], Tensor | None] | None = None
         self._attached = True
         self._turns = RLock()
@@ -136,6 +138,19 @@ class Adapted(nn.Module):
                 remedy="Use training.gradient_checkpointing=false.",
             )
         self._checkpointed = [layer for layer in self._upper_layers if on and is_layer(layer) and recompute(layer)]
+
+    def shard(self, device: torch.device) -> None:
+        """Take note that the backbone was cut into shards on a device, and bring there what was not.
+
+        A tensor that is made while gradients are off for good could not be used in training later, so that answering
+        only keeps no graph from here on.
+        """
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.device.type != device.type:
+                tensor.data = tensor.data.to(device)
+        object.__setattr__(self.backbone, "device", device)
+        vars(self.backbone).pop("plain_source", None)  # the whole weights
+        self.sharded = True
 
     # -- parameters
 
@@ -342,7 +357,7 @@ class Adapted(nn.Module):
             before = self.training
             self.eval()
             try:
-                with torch.inference_mode():
+                with torch.no_grad() if self.sharded else torch.inference_mode():
                     yield
             finally:
                 self.train(before)

@@ -63,6 +63,8 @@ def texts_of(
         return []
     first = [rows[group[0]] for group in task.groups(rows)]
     prompts = task.encode(first, adapted.vocabulary, "predict").features
+    if adapted.sharded:  # texts end at different lengths, and all processes have to compute as often
+        return adapted.generate(prompts, batch_size=batch_size)
     return _shared(prompts, lambda chosen: adapted.generate(chosen, batch_size=batch_size), accelerator)
 
 
@@ -70,6 +72,10 @@ def _shared(items: Sequence[Any], compute: Any, accelerator: Accelerator | None)
     """Let every process compute its share of the items, and give all results, in order, to all."""
     if accelerator is None or accelerator.num_processes == 1:
         return list(compute(items))
-    indices = shard(range(len(items)), accelerator.process_index, accelerator.num_processes)
-    gathered = gather_object([list(zip(indices, compute([items[index] for index in indices]), strict=True))])
+    count = accelerator.num_processes
+    indices = shard(range(len(items)), accelerator.process_index, count)
+    # All shares are made equally long, so that every process computes as often.
+    asked = [*indices, *[0] * (-(-len(items) // count) - len(indices))]
+    results = compute([items[index] for index in asked])[: len(indices)]
+    gathered = gather_object([list(zip(indices, results, strict=True))])
     return [result for _, result in sorted((pair for some in gathered for pair in some), key=lambda pair: pair[0])]

@@ -28,6 +28,7 @@ from adapterkit.manifest import (
     CompactionFacts,
     CompositionFacts,
     DataFacts,
+    GoldenFacts,
     dump_json,
     dump_manifest,
     open_manifest,
@@ -100,7 +101,7 @@ def save(
     data: DataFacts,
     metrics: Mapping[str, Mapping[str, Interval]],
     seed: int,
-    golden: Sequence[Mapping[str, Any]],
+    golden: Sequence[Mapping[str, Any]] | GoldenFacts,
     golden_rows: int = 4,
     parent: str | Path | None = None,
     composition: CompositionFacts | None = None,
@@ -118,7 +119,7 @@ def save(
         data: what it was trained on.
         metrics: split -> metric -> value with interval.
         seed: of the training run, with which the adapter was built.
-        golden: usable rows to choose the golden rows from, usually the validation rows.
+        golden: usable rows to choose the golden rows from, usually the validation rows; or golden rows.
         golden_rows: how many.
         parent: the artifact that this one is a newer version of.
         composition: what it was made of, where it was not trained but composed.
@@ -183,7 +184,7 @@ def save(
         "history": history,
         "dtype": name_of(dtype),
         "parameters": _parameters(adapted),
-        "golden": compute_golden(adapted, choose_rows(adapted.task, golden, golden_rows, seed)).model_dump(mode="json"),
+        "golden": golden_of(adapted, golden, golden_rows, seed).model_dump(mode="json"),
     }
     if adapted.parts:
         content["parts"] = [
@@ -195,6 +196,15 @@ def save(
             content[name] = facts.model_dump(mode="json")
     _write(folder, content, {CONFIG: config, TENSORS: tensors}, overwrite=overwrite)
     return folder
+
+
+def golden_of(
+    adapted: Adapted, golden: Sequence[Mapping[str, Any]] | GoldenFacts, count: int, seed: int
+) -> GoldenFacts:
+    """Golden rows, chosen from rows and answered, unless they are that already. See `save` and `compute_golden`."""
+    if isinstance(golden, GoldenFacts):
+        return golden
+    return compute_golden(adapted, choose_rows(adapted.task, golden, count, seed))
 
 
 def save_version(

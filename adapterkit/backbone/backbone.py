@@ -88,6 +88,7 @@ class Backbone:
         trust_remote_code: bool = False,
         compute_dtype: str = "auto",
         fingerprint: Coverage = "whole",
+        mapped: bool = False,
     ) -> Backbone:
         """Load a backbone from a folder or from the hub.
 
@@ -103,6 +104,8 @@ class Backbone:
             compute_dtype: of everything else, and of the products, where `dtype` is "int8" or "nf4"; as `dtype`.
             fingerprint: "samples" reads only blocks of weights that take 8 GiB or more to tell them from others; an
                 artifact whose fingerprint covers all of its backbone's weights is refused then.
+            mapped: leave weights in their files where they lie there as they are used, for whoever takes a part of
+                them; whoever writes over the files changes them.
 
         Raises:
             BackboneError: not found, not reachable, incomplete, damaged, or of an architecture that is not known; or
@@ -150,7 +153,8 @@ class Backbone:
                 raise found
             quantise(trunk, found, form, on)  # before the rest moves, so that a device never holds all weights
         trunk.to(on)
-        own_memory(trunk)
+        if not mapped:
+            own_memory(trunk)
         digest = tokenizer_digest(tokenizer)
         loaded_as = fingerprints(folder, digest, fingerprint)
         files.check()

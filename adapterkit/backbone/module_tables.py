@@ -29,9 +29,16 @@ HOOKS = (
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
+def _copied(module: ModuleT) -> ModuleT:
+    """A copy that shares everything. `copy.copy` calls `__new__`, which FSDP changes for a module in shards."""
+    view = object.__new__(type(module))
+    view.__dict__.update(module.__dict__)
+    return view
+
+
 def with_own_tables(module: ModuleT) -> ModuleT:
     """A copy that shares every child, tensor and hook, and may be given others or be hooked itself."""
-    view = copy.copy(module)
+    view = _copied(module)
     for table in (CHILDREN, PARAMETERS, BUFFERS, "_forward_hooks", "_forward_pre_hooks"):
         view.__dict__[table] = copy.copy(module.__dict__[table])
     return view
@@ -39,14 +46,14 @@ def with_own_tables(module: ModuleT) -> ModuleT:
 
 def with_own_children(module: ModuleT) -> ModuleT:
     """A copy that shares every child, tensor and hook, and may be given other children."""
-    view = copy.copy(module)
+    view = _copied(module)
     view.__dict__[CHILDREN] = dict(module.__dict__[CHILDREN])
     return view
 
 
 def without_hooks(module: ModuleT) -> ModuleT:
     """A copy that shares the very tables of children and tensors, and has no hooks."""
-    view = copy.copy(module)
+    view = _copied(module)
     for table in HOOKS:
         view.__dict__[table] = OrderedDict()
     return view
@@ -54,8 +61,7 @@ def without_hooks(module: ModuleT) -> ModuleT:
 
 def changed(module: ModuleT, parameters: Mapping[str, Tensor], children: Mapping[str, nn.Module]) -> ModuleT:
     """A copy that shares all but these parameters, which may be plain tensors, and children. It costs microseconds."""
-    grown = object.__new__(type(module))
-    grown.__dict__.update(module.__dict__)
+    grown = _copied(module)
     for table, changes in ((PARAMETERS, parameters), (CHILDREN, children)):
         if changes:
             grown.__dict__[table] = {**grown.__dict__[table], **changes}

@@ -10,7 +10,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.fields import Fields
-from adapterkit.cli.options import DataRoot, Json, RecipeName
+from adapterkit.cli.options import DataRoot, Json, RecipeName, option
 
 COMMAND = Fields
 
@@ -27,6 +27,11 @@ def plan(
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each, as in 80GiB. Default: this one's.")
     ] = None,
+    interconnect: Annotated[
+        str | None,
+        option("--interconnect", metavar="SIZE", help="What each GPU sends in a second, as in 50GB: what travels."),
+    ] = None,
+    tflops: Annotated[float, typer.Option("--tflops", help="10¹² operations a second that each GPU does.")] = 400.0,
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -37,6 +42,7 @@ def plan(
 
     $ adapterkit plan recipes/banking77.yaml
     $ adapterkit plan banking77 backbone.name=models/llama-3-8b training.batch_size=256 --gpus 8 --memory 80GiB
+    $ adapterkit plan banking77 --gpus 1024 --memory 80GiB --interconnect 50GB
     """
     from adapterkit.data import check_sources
     from adapterkit.recipe import resolve
@@ -49,7 +55,9 @@ def plan(
     check_sources(resolved.recipe.data, folder_of(recipe))
     from adapterkit import planning
 
-    found = planning.plan(recipe, gpus=gpus, memory=memory, overrides=overrides or ())
+    found = planning.plan(
+        recipe, gpus=gpus, memory=memory, interconnect=interconnect, tflops=tflops, overrides=overrides or ()
+    )
     if as_json:
         console.print_json(asdict(found))
         return
@@ -61,6 +69,9 @@ def plan(
     console.print_table(rows, ("memory of the largest step", "one device"))
     headings = ("way, the cheapest first", "time", "per device", "fits", "how")
     console.print_table([_way(way, way is found.chosen) for way in found.strategies], headings)
+    if found.traffic:
+        headings = ("what travels in a step", "each sends", "seconds", "seconds computing", "waits from")
+        console.print_table([_travels(way) for way in found.traffic], headings)
     console.say(*_verdict(found))
 
 
@@ -80,6 +91,11 @@ def _facts(plan: Any) -> list[list[str]]:
     ]
 
 
+def _travels(way: Any) -> list[str]:
+    seconds = [f"{value:.2g}" for value in (way.seconds, way.computing_seconds)]
+    return [way.way, console.readable_bytes(way.device_bytes), *seconds, f"{way.waits_from:,} GPUs"]
+
+
 def _way(way: Any, chosen: bool) -> list[str]:
     batches = f" in {way.accumulate} micro-batches" if way.accumulate > 1 else ""
     fits = "yes, taken" if chosen else "yes" if way.fits else "no"
@@ -94,12 +110,10 @@ def _verdict(plan: Any) -> tuple[str, str]:
         share = f"{used.total / plan.memory_bytes:.0%} of what is there"
         what = f"{plan.chosen.name}: {size(used.total)} per device, {share}"
         return f"{what}. Most of it: {limit}. Set: {plan.chosen.how}.", "green"
-    least = min((way for way in plan.strategies if way.available), key=lambda way: way.memory.total)
+    least = min(plan.strategies, key=lambda way: way.memory.total)
     limit = f"{plan.limit} ({size(least.memory.uses()[plan.limit])})"
     needs = f"the least is {size(least.memory.total)} per device ({least.name}), most of it {limit}"
-    others = [way.name for way in plan.strategies if way.fits]
-    would = f" What would fit, and adapterkit has not yet: {others[0]}." if others else ""
-    return f"It does not fit: {needs}; there are {size(plan.memory_bytes)}.{would}", "red"
+    return f"It does not fit: {needs}; there are {size(plan.memory_bytes)}.", "red"
 
 
 def _readable(count: int) -> str:

@@ -17,13 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import DeviceError
-from adapterkit.training.launch import REFUSED, refused_launch
+from adapterkit.training.launch import REFUSED, SHARDING, refused_launch
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set in a process that a launcher started as one of several."""
 
 LAUNCHERS = ("accelerate", "accelerate-launch", "torchrun")
 """Scripts that start processes."""
+
+FSDP_SETTINGS = (
+    "fsdp_version",
+    "fsdp_reshard_after_forward",
+    "fsdp_offload_params",
+    "fsdp_auto_wrap_policy",
+    "fsdp_activation_checkpointing",
+    "fsdp_activation_checkpointing_offload",
+    "fsdp_ignored_modules",
+)
+"""Settings of FSDP that a run looks at; Accelerate hands them on as variables in capitals, and not with --cpu."""
 
 MARK = "ACCELERATE_MIXED_PRECISION"
 """Set in every process that Accelerate starts."""
@@ -58,9 +69,9 @@ def become_all_processes(arguments: Sequence[str]) -> None:
             "Start them with torchrun --nproc_per_node 2 -m adapterkit train RECIPE",
         )
     words = [] if asked is None else torchrun_words(asked)
-    if words:
+    if words and asked is not None:
         launch = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "adapterkit", *arguments]
-        os.execv(sys.executable, launch)
+        os.execve(sys.executable, launch, {**os.environ, **asked["fsdp"]})
 
 
 def end_with_launcher() -> None:
@@ -126,6 +137,11 @@ def launcher_settings(words: Sequence[str]) -> Mapping[str, Any] | None:
     strategies = [kind for flag, kind in _STRATEGIES.items() if getattr(given, flag)]
     asked["cpu"] = bool(given.cpu or asked["use_cpu"])
     asked["strategy"] = next(iter(strategies), kind if kind in _STRATEGIES.values() else None)
+    asked["fsdp"] = {}
+    if asked["strategy"] == "FSDP":
+        chosen = {**vars(given), **(getattr(config, "fsdp_config", None) or {})}
+        spoken = {name: str(value).lower() for name in FSDP_SETTINGS if (value := chosen.get(name)) is not None}
+        asked["fsdp"] = {SHARDING: "true", **{name.upper(): value for name, value in spoken.items()}}
     return asked
 
 
@@ -137,7 +153,7 @@ def torchrun_words(asked: Mapping[str, Any]) -> list[str]:
     """
     machines, processes = asked["num_machines"] or 1, asked["num_processes"] or 1
     problems = []
-    if asked["strategy"]:
+    if asked["strategy"] not in (None, "FSDP"):
         problems.append(f"distributed_type: {REFUSED['ACCELERATE_USE_' + asked['strategy']]}")
     if processes % machines:
         problems.append(f"num_processes: {processes} on {machines} machines; it counts those of all machines together")

@@ -29,6 +29,7 @@ from adapterkit.planning.cache import CachePlan, plan_cache
 from adapterkit.planning.dry_step import DryStep, count_step
 from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
 from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies_for
+from adapterkit.planning.traffic import Traffic, traffic_of
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.recipe.formats import FORMATS, QUANTISED, backbone_dtypes
 from adapterkit.recipe.kinds import FACTS
@@ -61,6 +62,7 @@ class Plan:
         chosen: the cheapest that fits and that adapterkit can do; None where there is none.
         limit: what takes most of the chosen one, or of the smallest that adapterkit can do.
         notes: what had to be assumed.
+        traffic: what a step sends between the devices; empty unless it was asked how they are connected.
     """
 
     method_parameters: int
@@ -82,6 +84,7 @@ class Plan:
     chosen: Strategy | None
     limit: str
     notes: tuple[str, ...]
+    traffic: tuple[Traffic, ...] = ()
 
 
 def plan(
@@ -89,6 +92,8 @@ def plan(
     *,
     gpus: int | None = None,
     memory: int | str | None = None,
+    interconnect: int | str | None = None,
+    tflops: float = 400.0,
     overrides: Sequence[str] = (),
 ) -> Plan:
     """Estimate what a recipe will need, without loading weights.
@@ -100,14 +105,17 @@ def plan(
         recipe: as `train` takes it. Its backbone may be a folder that holds nothing but config.json.
         gpus: how many there will be. None: those of this machine, else its CPU.
         memory: of each: bytes, or text as in "80GiB". None: what this machine has.
+        interconnect: what each sends in a second, in bytes, or text as in "50GB"; None to leave out what travels.
+        tflops: 10¹² operations a second that each does; an H100 does some 400 of its 990 in bf16.
         overrides: "path=value" each, set on top of the recipe.
 
     Raises:
         AdapterkitError: as `train` raises them for recipe, rows, backbone, sites and head.
-        RecipeError: `gpus` or `memory` that cannot be read.
+        RecipeError: `gpus`, `memory` or `interconnect` that cannot be read.
     """
     found = resolve(recipe, overrides).recipe
     devices, memory_bytes = _machine(gpus, memory)
+    link_bytes = None if interconnect is None else _link(interconnect, tflops)
     on_gpu = gpus is not None or torch.cuda.is_available()
     weights, dtype = _dtypes(found, on_gpu)
     rows = read_recipe_rows(found, folder_of(recipe))
@@ -151,8 +159,20 @@ def plan(
         devices=devices,
         memory_bytes=memory_bytes,
     )
+    flops = usual.forward_flops + usual.backward_flops
+    traffic: tuple[Traffic, ...] = ()
+    if link_bytes is not None and devices > 1:
+        traffic = traffic_of(
+            used.gradients,
+            used.weights,
+            flops,
+            devices=devices,
+            link_bytes=link_bytes,
+            flops_per_second=tflops * 1e12,
+            micro_batches=found.training.accumulate,
+        )
     best = choose(ways)
-    smallest = min((way for way in ways if way.available), key=lambda way: way.memory.total)
+    smallest = min(ways, key=lambda way: way.memory.total)
     return Plan(
         method_parameters=method,
         head_parameters=head,
@@ -163,7 +183,7 @@ def plan(
         steps=found.training.max_steps or 0 if not isinstance(rows.train, Rows) else batches.total_steps,
         step_rows=count,
         step_tokens=longest,
-        flops=usual.forward_flops + usual.backward_flops,
+        flops=flops,
         memory=used,
         cache=cache,
         artifact_bytes=artifact,
@@ -173,6 +193,7 @@ def plan(
         chosen=best,
         limit=(best or smallest).memory.largest(),
         notes=(*hollow.notes, *rows.notes),
+        traffic=traffic,
     )
 
 
@@ -307,6 +328,18 @@ def _machine(gpus: int | None, memory: int | str | None) -> tuple[int, int]:
     if problems or size is None:
         raise RecipeError("this machine cannot be planned for", problems, "As in --gpus 8 --memory 80GiB")
     return devices, size
+
+
+def _link(interconnect: int | str, tflops: float) -> int:
+    size = read_bytes(interconnect) if isinstance(interconnect, str) else interconnect
+    problems = []
+    if size is None or size < 1:
+        problems.append(f"interconnect: found {interconnect!r}, expected bytes or a size for each second")
+    if not tflops > 0:
+        problems.append(f"tflops: found {tflops}, expected more than 0")
+    if problems or size is None:
+        raise RecipeError("this network cannot be planned for", problems, "As in --interconnect 50GB --tflops 400")
+    return size
 
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

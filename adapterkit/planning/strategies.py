@@ -6,11 +6,13 @@ All formulas of the planner stand here; what they work on is counted, not derive
     step       = activations + logits + working
     plain      = resident + step / (devices · accumulate)
     checkpoint = resident + (boundaries + one layer's activations + logits + working) / (devices · accumulate)
-    FSDP       = (resident + 2 layers' weights · (devices - 1)) / devices + step / (devices · accumulate)
+    FSDP       = (weights + 2 layers' weights · (devices - 1)) / devices + resident - weights
+                 + step / (devices · accumulate)
 
 Gradient checkpointing keeps what enters each layer and computes the rest again (Chen et al. 2016): one more forward
-through the layers that learn. FSDP keeps 1 / devices of every tensor and gathers a layer while it is used and the next
-meanwhile (Zhao et al. 2023). AdamW keeps two moments for every trained number (Loshchilov & Hutter 2019).
+through the layers that learn. FSDP keeps 1 / devices of every frozen tensor and gathers a layer while it is used, and
+the next meanwhile (Zhao et al. 2023); what trains stays whole. AdamW keeps two moments for every trained number
+(Loshchilov & Hutter 2019).
 """
 
 from __future__ import annotations
@@ -117,8 +119,7 @@ class Strategy:
         accumulate: micro-batches into which a device's rows are cut, one after the other.
         cost: the step's time, the plain step on one device being 1.
         fits: whether `memory` does.
-        how: what to set, or why it cannot be had here.
-        available: whether adapterkit can do it.
+        how: what to set.
     """
 
     name: str
@@ -127,18 +128,16 @@ class Strategy:
     cost: float
     fits: bool
     how: str
-    available: bool
 
 
 def strategies_for(step: StepNeeds, *, devices: int, memory_bytes: int) -> tuple[Strategy, ...]:
-    """Every way there is, the cheapest first; those that adapterkit cannot do come last among equals."""
-    found = sorted(_all(step, devices, memory_bytes), key=lambda way: (way.cost, not way.available))
-    return tuple(found)
+    """Every way there is, the cheapest first."""
+    return tuple(sorted(_all(step, devices, memory_bytes), key=lambda way: way.cost))
 
 
 def choose(ways: tuple[Strategy, ...]) -> Strategy | None:
-    """The cheapest that fits and that adapterkit can do; None where there is none."""
-    return next((way for way in ways if way.fits and way.available), None)
+    """The cheapest that fits; None where there is none."""
+    return next((way for way in ways if way.fits), None)
 
 
 def _all(step: StepNeeds, devices: int, memory_bytes: int) -> Iterator[Strategy]:
@@ -152,7 +151,7 @@ def _all(step: StepNeeds, devices: int, memory_bytes: int) -> Iterator[Strategy]
                 continue
             again = step.above_flops if checkpointed else 0
             for sharded in (False, True):
-                if sharded and devices < 2:
+                if sharded and (devices < 2 or cached):
                     continue
                 cost = (step.flops - saved + again) / max(1, step.flops) / devices
                 whole = _checkpointed(step) if checkpointed else step.memory
@@ -167,7 +166,6 @@ def _all(step: StepNeeds, devices: int, memory_bytes: int) -> Iterator[Strategy]
                     cost=cost * (FSDP_OVERHEAD if sharded else 1.0),
                     fits=memory.total <= usable,
                     how=_how(devices, cached, checkpointed, sharded, accumulate),
-                    available=not sharded,
                 )
 
 
@@ -186,13 +184,7 @@ def _checkpointed(step: StepNeeds) -> Memory:
 
 def _sharded(memory: Memory, step: StepNeeds, devices: int) -> Memory:
     weights = math.ceil((memory.weights + 2 * step.layer_bytes * (devices - 1)) / devices)
-    return replace(
-        memory,
-        weights=min(memory.weights, weights),
-        adapter=math.ceil(memory.adapter / devices),
-        gradients=math.ceil(memory.gradients / devices),
-        optimizer=math.ceil(memory.optimizer / devices),
-    )
+    return replace(memory, weights=min(memory.weights, weights))
 
 
 def _name(devices: int, cached: bool, checkpointed: bool, sharded: bool) -> str:
@@ -203,9 +195,8 @@ def _name(devices: int, cached: bool, checkpointed: bool, sharded: bool) -> str:
 
 
 def _how(devices: int, cached: bool, checkpointed: bool, sharded: bool, accumulate: int) -> str:
-    if sharded:
-        return "adapterkit has no FSDP yet"
-    words = [f"accelerate launch --num_processes {devices}"] if devices > 1 else []
+    config = "--config_file recipes/accelerate/fsdp2_2x8.yaml " if sharded else ""
+    words = [f"accelerate launch {config}--num_processes {devices}"] if devices > 1 else []
     words += ["training.cache=auto"] if cached else []
     words += ["training.gradient_checkpointing=true"] if checkpointed else []
     words += [f"training.accumulate={accumulate}"] if accumulate > 1 else []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from adapterkit.backbone.hardware import pick_device
 from adapterkit.errors import AdapterkitError, DeviceError, RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import FORMATS, backbone_dtypes
-from adapterkit.training.launch import check_launch
+from adapterkit.training.launch import SHARDING, check_launch
 from adapterkit.training.trackers import tracker_names
 
 
@@ -39,9 +40,21 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     on_cpu = several and pick_device(recipe.backbone.device).type == "cpu"
     if several:
         atexit.register(_leave)
-    accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
+    with without_strategy():
+        accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
     accelerator.ddp_handler = _NothingFrozen(init_sync=False)
     return accelerator
+
+
+@contextmanager
+def without_strategy() -> Iterator[None]:
+    """Inside, Accelerate does not know that FSDP was asked for: it would cut what trains, too."""
+    asked = os.environ.pop(SHARDING, None)
+    try:
+        yield
+    finally:
+        if asked is not None:
+            os.environ[SHARDING] = asked
 
 
 @dataclass
@@ -81,8 +94,11 @@ def by_first(accelerator: Accelerator, act: Callable[[], None]) -> None:
         raise error
 
 
-def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:
+def load_backbone(recipe: Recipe, accelerator: Accelerator, *, to_shard: bool = False) -> Backbone:
     """The recipe's backbone, on this process's device.
+
+    Args:
+        to_shard: leave its weights in their files, from which each process copies its shards to its device.
 
     Raises:
         BackboneError: it cannot be loaded.
@@ -94,10 +110,11 @@ def load_backbone(recipe: Recipe, accelerator: Accelerator) -> Backbone:
         wanted.name,
         revision=wanted.revision,
         dtype=dtype,
-        device=_name(accelerator.device) if wanted.device == "auto" else wanted.device,
+        device="cpu" if to_shard else _name(accelerator.device) if wanted.device == "auto" else wanted.device,
         trust_remote_code=wanted.trust_remote_code,
         compute_dtype=computed_in,
         fingerprint=wanted.fingerprint,
+        mapped=to_shard,
     )
 
 

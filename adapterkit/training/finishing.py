@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from adapterkit.artifact import round_weights, save
-from adapterkit.artifact.saving import SaveDtype
+from adapterkit.artifact.saving import SaveDtype, golden_of
 from adapterkit.data import Rows
 from adapterkit.errors import OutputError
-from adapterkit.manifest import REPORT, write_file
+from adapterkit.manifest import REPORT, GoldenFacts, write_file
 from adapterkit.metrics import LabelScore, Metric
 from adapterkit.scoring import outputs_of, score
 from adapterkit.tasks.closer_look import look_at
@@ -56,7 +56,9 @@ def finish(
                 journal.write("labels", step=steps, split=split, labels=labels)
                 job.display.by_label(split, {label: LabelScore(**score) for label, score in labels.items()})
     adapted.shortcut = None  # the golden rows prove what the whole model answers
-    by_first(job.accelerator, lambda: _save(job, metrics, looked, dtype, overwrite=overwrite))
+    settings, rows = job.recipe.training, job.rows.validation or job.rows.test or job.held_rows()
+    golden = golden_of(adapted, rows, settings.golden_rows, settings.seed)  # every process: they may hold parts alone
+    by_first(job.accelerator, lambda: _save(job, metrics, looked, dtype, golden, overwrite=overwrite))
     return metrics
 
 
@@ -65,6 +67,7 @@ def _save(
     metrics: Mapping[str, Mapping[str, Metric]],
     looked: Mapping[str, Mapping[str, Any]],
     dtype: SaveDtype,
+    golden: GoldenFacts,
     *,
     overwrite: bool,
 ) -> None:
@@ -76,8 +79,7 @@ def _save(
         data=job.rows.facts,
         metrics=metrics,
         seed=job.recipe.training.seed,
-        golden=job.rows.validation or job.rows.test or job.held_rows(),
-        golden_rows=job.recipe.training.golden_rows,
+        golden=golden,
         overwrite=overwrite,
         dtype=dtype,
     )

@@ -14,6 +14,7 @@ from adapterkit.recipe import Recipe
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.run_display import RunDisplay
+from adapterkit.training.spread import Spread
 from adapterkit.training.standing import RUN_FOLDER, checkpoint_of
 from adapterkit.training.trackers import Tracking
 
@@ -28,6 +29,7 @@ class Job:
         features: split -> encoded rows; of a stream only "validation" and "test".
         adapted: what learns.
         accelerator: the processes that take part.
+        spread: how they hold the backbone.
         display: where a person looks on.
         tracking: the run's trackers.
         output: folder of the artifact.
@@ -40,6 +42,7 @@ class Job:
     features: dict[str, list[Feature]]
     adapted: Adapted
     accelerator: Accelerator
+    spread: Spread
     display: RunDisplay
     tracking: Tracking
     output: Path

@@ -21,8 +21,7 @@ HONOURED = (
 """Read by adapterkit, Accelerate or torch; a name that ends in _ stands for all that begin so."""
 
 REFUSED: Mapping[str, str] = {
-    "ACCELERATE_USE_FSDP": "FSDP: every process holds the whole frozen backbone; take distributed_type MULTI_GPU",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed: what trains is small, and there is nothing to shard; take MULTI_GPU",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed: what trains is small; for a backbone in shards take FSDP, version 2",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM: it has models of its own; take distributed_type MULTI_GPU",
     "ACCELERATE_USE_SAGEMAKER": "SageMaker's own processes: start torchrun there",
     "ACCELERATE_DOWNCAST_BF16": "TPUs: only CPUs and GPUs are trained on",
@@ -30,7 +29,6 @@ REFUSED: Mapping[str, str] = {
 """Switches that no run honours while they are on."""
 
 FOLLOWING: Mapping[str, str] = {
-    "FSDP_": "ACCELERATE_USE_FSDP",
     "ACCELERATE_DEEPSPEED_": "ACCELERATE_USE_DEEPSPEED",
     "ACCELERATE_CONFIG_DS_FIELDS": "ACCELERATE_USE_DEEPSPEED",
     "ACCELERATE_GRADIENT_CLIPPING": "ACCELERATE_USE_DEEPSPEED",
@@ -42,14 +40,28 @@ FOLLOWING: Mapping[str, str] = {
 }
 """Settings that mean nothing without the switch that is looked at."""
 
+SHARDING = "ACCELERATE_USE_FSDP"
+
 OWN_RULES = (
-    "ACCELERATE_DYNAMO_BACKEND", "ACCELERATE_USE_PARALLELISM_CONFIG", "PARALLELISM_CONFIG_",
+    SHARDING, "FSDP_", "ACCELERATE_DYNAMO_BACKEND", "ACCELERATE_USE_PARALLELISM_CONFIG", "PARALLELISM_CONFIG_",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
 )  # fmt: skip
 """Settings whose value decides; see `check_launch`."""
 
 PARALLEL = "PARALLELISM_CONFIG_"
 _SIZES = ("DP_SHARD_SIZE", "TP_SIZE", "CP_SIZE", "SP_SIZE")
+_SHARDED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "FSDP_VERSION": (("2",), "layers are cut with fully_shard; take fsdp_version 2"),
+    "FSDP_OFFLOAD_PARAMS": (("false",), "shards stay on their device; take false"),
+    "FSDP_AUTO_WRAP_POLICY": (
+        ("transformer_based_wrap", ""),
+        "each layer is gathered by itself; take TRANSFORMER_BASED_WRAP",
+    ),
+    "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": (("false",), "what enters a layer stays on its device; take false"),
+    "FSDP_IGNORED_MODULES": (("",), "what trains stays whole, and layers do not; leave it out"),
+}
+"""A setting of FSDP -> the values that a run honours, and what to do about another."""
+
 _OFF = ("", "0", "no", "none", "false", "auto")
 
 
@@ -69,6 +81,13 @@ def check_launch(environment: Mapping[str, str], recipe: Recipe) -> Literal["bf1
         for name in _SIZES:
             if (size := environment.get(PARALLEL + name, "1")) not in ("1", "None"):
                 problems.append(f"{PARALLEL}{name}={size}: rows alone are shared out; take 1")
+    if is_sharded(environment):
+        for name, (honoured, advice) in _SHARDED.items():
+            if (value := environment.get(name, honoured[0]).lower()) not in honoured:
+                problems.append(f"{name}={value}: {advice}")
+        again = environment.get("FSDP_ACTIVATION_CHECKPOINTING", "false").lower() == "true"
+        if again and not recipe.training.gradient_checkpointing:
+            problems.append("FSDP_ACTIVATION_CHECKPOINTING=true: set training.gradient_checkpointing=true instead")
     parts = _on(environment, "ACCELERATE_GRADIENT_ACCUMULATION_STEPS") or "1"
     if parts not in ("1", str(recipe.training.accumulate)):
         problems.append(
@@ -86,6 +105,11 @@ def check_launch(environment: Mapping[str, str], recipe: Recipe) -> Literal["bf1
     if problems:
         raise refused_launch(problems)
     return precision if own == "auto" else None
+
+
+def is_sharded(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher asks for a backbone in shards."""
+    return bool(_on(environment, SHARDING))
 
 
 def refused_launch(problems: list[str]) -> DeviceError:

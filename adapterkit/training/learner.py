@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,7 @@ class Learner:
         scaler: lifts fp16's small gradients; switched off in every other format.
         flat: the parameters that lie in one buffer.
         loose: those that cannot: the trunk's own biases, and other formats than fp32.
+        exchange: averages gradients over processes, in place, where their backward has not done it.
     """
 
     parameters: dict[str, nn.Parameter]
@@ -39,6 +41,7 @@ class Learner:
     scaler: GradScaler
     flat: Flat
     loose: list[nn.Parameter]
+    exchange: Callable[[list[Tensor]], None] | None = None
 
     def step(self, clip: float | None, factor: float = 1.0) -> float:
         """Multiply the gradients by a factor, clip them, take one step and clear them.
@@ -49,6 +52,8 @@ class Learner:
             The gradient's norm after the factor and before clipping.
         """
         gradients = [self.flat.gather(), *(loose.grad for loose in self.loose if loose.grad is not None)]
+        if self.exchange is not None:
+            self.exchange(gradients)
         self.scaler.unscale_(self.optimizer)
         norm = factor * _norm(gradients)
         if math.isfinite(norm) or self.scaler.is_enabled():

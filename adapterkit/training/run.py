@@ -27,7 +27,7 @@ from adapterkit.training.agreement import check_agreement
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
 from adapterkit.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from adapterkit.training.end_tokens import end_token_note
-from adapterkit.training.environment import check_device, compute_dtype, make_accelerator
+from adapterkit.training.environment import check_device, compute_dtype, load_backbone, make_accelerator
 from adapterkit.training.finishing import finish
 from adapterkit.training.header import header_of
 from adapterkit.training.interrupt import Interrupt
@@ -37,6 +37,7 @@ from adapterkit.training.launch import check_launch
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
+from adapterkit.training.spread import spread_of
 from adapterkit.training.standing import RUN_FOLDER, Progress, Resume, begin, check_start, output_of
 from adapterkit.training.trackers import Tracking
 from adapterkit.training.trunk_cache import use_cache
@@ -160,16 +161,22 @@ def begin_run(
             logger.warning(note)
     resume = check_start(output, resume=resume, overwrite=overwrite)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
+    spread = spread_of(os.environ, accelerator)
+    spread.check(wanted)
     with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
         rows = reuse.rows(wanted, folder_of(recipe), given)
         for note in rows.notes:
             display.warn(note)
-        backbone = backbone or reuse.backbone(wanted, accelerator)
-        check_device(backbone, accelerator)
+        if spread.sharded:
+            backbone = backbone or load_backbone(wanted, accelerator, to_shard=True)
+        else:
+            backbone = backbone or reuse.backbone(wanted, accelerator)
+            check_device(backbone, accelerator)
         narrow = compute_dtype(wanted, backbone)
         parts = read_parts(wanted.method, backbone)
         with build(backbone, rows.task, wanted.method, wanted.head, settings.seed, parts=parts) as adapted:
             adapted.compute_dtype = narrow
+            backbone = adapted.backbone  # of weights that are cut into shards, nobody else has to hold the whole
             for path, reason in idle_rates(adapted, settings).items():
                 display.warn(f"{path} has no effect: {reason}")
             features = reuse.features(rows, adapted, display)
@@ -177,7 +184,7 @@ def begin_run(
                 display.warn(note)
             tracking, command = Tracking(accelerator), _command(recipe, overrides)
             runs = reuse.runs_like(wanted)
-            job = Job(wanted, rows, features, adapted, accelerator, display, tracking, output, command, runs)
+            job = Job(wanted, rows, features, adapted, accelerator, spread, display, tracking, output, command, runs)
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
             finally:
@@ -203,10 +210,12 @@ def _run(
     there = pause <= progress.steps < batches.total_steps and not progress.is_enough(settings.patience)
     if there and _due(settings.evaluate_every, progress.steps, batches):
         raise Paused(progress.steps)
+    job.spread.spread(adapted)
     kept_states = use_cache(job, batches)
     learner = make_learner(adapted, settings, batches.total_steps, done=progress.steps)
+    learner.exchange = job.spread.exchange
     adapted.checkpoint_layers(settings.gradient_checkpointing)
-    model = accelerator.prepare(adapted, device_placement=[False])
+    model = job.spread.model(adapted)
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
     class_weights = None if weights is None else torch.tensor(weights, device=adapted.backbone.device)
     kept = load_checkpoint(job.checkpoint, learner, adapted.state()) if resume else None
@@ -219,7 +228,7 @@ def _run(
             "begin", step=progress.steps, total_steps=batches.total_steps, trunk_cache=kept_states, **_sizes(job)
         )
         job.display.begin(batches.total_steps, progress.steps)
-        learning = Learning(model, adapted, batches, learner, settings, accelerator, class_weights)
+        learning = Learning(model, adapted, batches, learner, settings, accelerator, job.spread, class_weights)
         steps = turns(learning, done=progress.steps, position=progress.position)
         with interrupt:
             for turn in () if progress.is_enough(settings.patience) else steps:

@@ -23,6 +23,7 @@ from adapterkit.recipe import TrainingSettings
 from adapterkit.tasks.protocol import Batch, Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.learner import Learner
+from adapterkit.training.spread import Spread
 from adapterkit.training.standing import Position
 
 
@@ -56,7 +57,7 @@ class Learning:
     """What all steps of a run share.
 
     Attributes:
-        model: `adapted` as Accelerate has prepared it.
+        model: `adapted` as `spread` has it.
         class_weights: of the loss.
     """
 
@@ -66,6 +67,7 @@ class Learning:
     learner: Learner
     settings: TrainingSettings
     accelerator: Accelerator
+    spread: Spread
     class_weights: Tensor | None = None
 
 
@@ -105,7 +107,7 @@ class Turn:
             own = shard(micro_batch, accelerator.process_index, accelerator.num_processes)
             # A process without rows still takes part in the exchange of gradients, with one that counts for nothing.
             batch = self.batch(own or micro_batch[:1])
-            with accelerator.no_sync(run.model) if index < len(micro_batches) - 1 else nullcontext():
+            with run.spread.alone(run.model) if index < len(micro_batches) - 1 else nullcontext():
                 logits = run.model(batch.inputs, run.adapted.task.answered(batch))
                 torch.autograd.backward(self.loss(logits, batch, counts=1.0 if own else 0.0))
         self.seconds += time.perf_counter() - started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,13 +28,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         monkeypatch.setenv(name, value)
     found: list[list[str]] = []
 
-    def execv(program: str, words: list[str]) -> None:
+    def execve(program: str, words: list[str], environment: Mapping[str, str]) -> None:
         assert program == words[0] == sys.executable
         assert words[1:3] == ["-m", "torch.distributed.run"]
         assert words[-5:] == ["-m", "adapterkit", "train", "x.yaml", "--resume"]
-        found.append(words[3:-5])
+        sharding = [f"{name}={value}" for name, value in environment.items() if "FSDP" in name]
+        found.append([*words[3:-5], *sorted(sharding)])
 
-    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(os, "execve", execve)
     return found
 
 
@@ -107,7 +109,6 @@ def test_what_no_launcher_started_goes_on(started: list[list[str]], monkeypatch:
     [
         (("--cpu", "--num_machines", "2", "--num_processes", "2"), "main_process_ip and main_process_port"),
         (("--cpu", *MACHINES[:3], "5", *MACHINES[4:]), "num_processes: 5 on 2 machines"),
-        (("--config_file", "FSDP", "--cpu"), "distributed_type: FSDP"),
         (("--config_file", "DEEPSPEED", "--cpu"), "distributed_type: DeepSpeed"),
         (("--config_file", "MEGATRON_LM", "--cpu"), "distributed_type: Megatron-LM"),
     ],
@@ -123,6 +124,20 @@ def test_what_accelerate_drops_is_refused_by_name(
         become(monkeypatch, *launched(*words))
     assert named in refused.value.problems[0]
     assert started == []
+
+
+def test_shards_of_a_backbone_are_had_on_cpus_too(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "launch.yaml"
+    file.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nnum_processes: 2\n"
+        "fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: false}\n"
+    )
+    become(monkeypatch, *launched("--cpu", "--config_file", str(file)))
+    (words,) = started
+    assert words[:3] == ["--standalone", "--nproc_per_node", "2"]
+    assert {"ACCELERATE_USE_FSDP=true", "FSDP_VERSION=2", "FSDP_RESHARD_AFTER_FORWARD=false"} <= set(words[3:])
 
 
 def test_a_launcher_that_cannot_be_read_is_asked_for_torchrun(
@@ -151,7 +166,16 @@ def test_every_way_to_call_the_launcher_is_known(words: tuple[str, ...]) -> None
 
 
 def test_the_configurations_that_ship_are_those_that_are_tested() -> None:
-    assert sorted(file.name for file in CONFIGURATIONS.iterdir()) == ["cpu_2.yaml", "cpu_2x2.yaml", "ddp_1x8.yaml"]
+    assert sorted(file.name for file in CONFIGURATIONS.iterdir()) == [
+        "cpu_2.yaml",
+        "cpu_2x2.yaml",
+        "ddp_1x8.yaml",
+        "fsdp2_2x8.yaml",
+    ]
     asked = launcher_settings(launched("--config_file", str(CONFIGURATIONS / "ddp_1x8.yaml")))
     assert asked is not None
     assert (asked["num_processes"], asked["num_machines"], asked["strategy"], asked["cpu"]) == (8, 1, None, False)
+    asked = launcher_settings(launched("--config_file", str(CONFIGURATIONS / "fsdp2_2x8.yaml")))
+    assert asked is not None
+    assert (asked["num_processes"], asked["num_machines"], asked["strategy"]) == (16, 2, "FSDP")
+    assert asked["fsdp"]["FSDP_VERSION"] == "2"

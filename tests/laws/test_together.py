@@ -17,6 +17,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.heads.lanes import NoLanesError
 from adapterkit.recipe import BottleneckMethod, LoraMethod, TrainingSettings
 from adapterkit.training.learner import make_learner
+from adapterkit.training.spread.replicated import Replicated
 from adapterkit.training.standing import Position
 from adapterkit.training.together.joint import Joint
 from adapterkit.training.turn import Learning, Turn
@@ -77,7 +78,8 @@ def turn_of(adapted: Adapted, number: int) -> Turn:
     settings = TrainingSettings()
     learner = make_learner(adapted, settings, total_steps=1)
     batches: Any = None
-    learning = Learning(adapted, adapted, batches, learner, settings, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    learning = Learning(adapted, adapted, batches, learner, settings, accelerator, Replicated(accelerator))
     return Turn(learning, 1, Position(), features)
 
 

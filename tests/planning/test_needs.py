@@ -103,9 +103,11 @@ def test_ways_to_fit_are_counted_by_the_formulas_that_the_planner_states() -> No
     # 4 layers' inputs and the inside of one layer instead of all activations.
     assert ways["DDP, gradient checkpointing"].memory.activations == (4 * 20 + 200) / 2
     assert ways["DDP, gradient checkpointing"].cost == 0.6
-    # Half of everything, and two gathered layers instead of their halves.
+    # Half of the weights, and two gathered layers instead of their halves; what trains is whole.
     assert ways["FSDP"].memory.weights == (1000 + 2 * 100) / 2
-    assert ways["FSDP"].memory.optimizer == 10
+    assert ways["FSDP"].memory.optimizer == STEP.memory.optimizer
+    assert "fsdp2_2x8.yaml --num_processes 2" in ways["FSDP"].how
+    assert "FSDP, cached trunk" not in ways
 
 
 def test_a_recipe_that_computes_layers_again_is_planned_with_that() -> None:

@@ -26,6 +26,8 @@ FROM_A_LAUNCHER = {
 }
 """What `accelerate launch --cpu` sets where nothing is asked for."""
 
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
 MESH = {"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}
 
 NOT_OF_A_LAUNCH = {
@@ -90,7 +92,11 @@ def recipe_with(**training: Any) -> Recipe:
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
-        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "ACCELERATE_USE_FSDP=true: FSDP"),
+        ({**FSDP, "FSDP_VERSION": "1"}, "FSDP_VERSION=1: layers are cut with fully_shard; take fsdp_version 2"),
+        ({**FSDP, "FSDP_OFFLOAD_PARAMS": "true"}, "FSDP_OFFLOAD_PARAMS=true"),
+        ({**FSDP, "FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, "FSDP_AUTO_WRAP_POLICY=size_based_wrap"),
+        ({**FSDP, "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set training.gradient_checkpointing=true"),
+        ({**FSDP, "FSDP_IGNORED_MODULES": "head"}, "FSDP_IGNORED_MODULES=head"),
         ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "ACCELERATE_USE_DEEPSPEED=true"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true", "MEGATRON_LM_TP_DEGREE": "2"}, "ACCELERATE_USE_MEGATRON_LM=true"),
         ({"ACCELERATE_USE_SAGEMAKER": "true"}, "ACCELERATE_USE_SAGEMAKER=true"),
@@ -112,7 +118,7 @@ def test_what_no_run_does_is_refused_by_name(asked: Mapping[str, str], named: st
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:
-    asked = {"ACCELERATE_USE_FSDP": "1", "ACCELERATE_MIXED_PRECISION": "fp8", "ACCELERATE_DYNAMO_BACKEND": "eager"}
+    asked = {"ACCELERATE_USE_SAGEMAKER": "1", "ACCELERATE_MIXED_PRECISION": "fp8", "ACCELERATE_DYNAMO_BACKEND": "eager"}
     with pytest.raises(DeviceError) as caught:
         check_launch(asked, recipe_with())
     assert len(caught.value.problems) == 3
@@ -140,8 +146,8 @@ def test_the_launchers_precision_is_the_runs_where_the_recipe_leaves_it_open(
 def test_a_run_is_refused_before_anything_is_loaded(
     tiny_folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setattr("adapterkit.training.reuse.load_backbone", lambda *_: pytest.fail("a backbone was loaded"))
-    with pytest.raises(DeviceError, match="ACCELERATE_USE_FSDP"):
+    with pytest.raises(DeviceError, match="ACCELERATE_USE_DEEPSPEED"):
         train(recipe(tmp_path, tiny_folders["bert"]))
     assert entries(tmp_path / "out") == []

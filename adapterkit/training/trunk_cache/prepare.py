@@ -88,6 +88,8 @@ def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
     adapted = job.adapted
     if isinstance(job.rows.train, RowStream):
         return NoCut("streamed rows are not known before they are read")
+    if adapted.sharded:
+        return NoCut("the backbone is in shards")
     cut = cut_of(adapted)
     if isinstance(cut, NoCut):
         return cut

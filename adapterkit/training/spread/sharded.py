@@ -1,0 +1,108 @@
+"""Frozen weights in shards, one part in each process: torch's FSDP2 (Zhao et al. 2023, arXiv 2304.11277).
+
+A layer's weights are gathered when it computes and dropped behind it, in the forward and again in the backward. What
+trains is small: it stays whole in every process, and its gradient is averaged once a step, in one exchange.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from adapterkit.adapted import Adapted
+from adapterkit.backbone.pretrained import is_model
+from adapterkit.errors import DeviceError
+from adapterkit.recipe import Recipe
+from adapterkit.recipe.formats import QUANTISED
+
+
+class Sharded:
+    """See `Spread`."""
+
+    sharded = True
+
+    def __init__(self, accelerator: Accelerator, *, keep_gathered: bool = False) -> None:
+        """
+        Args:
+            keep_gathered: whether a layer stays whole from its forward to its backward.
+        """
+        self._accelerator, self._keep_gathered = accelerator, keep_gathered
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises DeviceError: packed weights, which torch does not cut; or the parts of a fusion."""
+        problems = []
+        if recipe.backbone.dtype in QUANTISED:
+            problems.append(f"backbone.dtype: {recipe.backbone.dtype} is not cut into shards; take bfloat16")
+        if recipe.method.kind == "fusion":
+            problems.append("method.kind: the parts of a fusion are not cut into shards; take lora or bottleneck")
+        if recipe.head.tokens:
+            problems.append("head.tokens: rows of a projection that is in shards are not trained; leave it out")
+        if problems:
+            raise DeviceError(
+                "this run cannot be spread with FSDP", problems, "Or launch it with distributed_type MULTI_GPU."
+            )
+
+    def spread(self, adapted: Adapted) -> None:
+        """Cut the frozen weights; each process keeps its part. The backbone that they came from stays whole.
+
+        Raises:
+            DeviceError: a backbone whose layers are not known.
+        """
+        device = self._accelerator.device
+        mesh = init_device_mesh(device.type, (self._accelerator.num_processes,))
+        units = units_of(adapted)
+        ignored = {parameter for parameter in adapted.module.parameters() if parameter.requires_grad}
+        for unit in units:
+            fully_shard(unit, mesh=mesh, reshard_after_forward=not self._keep_gathered, ignored_params=ignored)
+        adapted.shard(torch.device("cpu") if device.type == "cpu" else device)
+
+    def model(self, adapted: Adapted) -> nn.Module:
+        """The adapter itself: its layers gather what they need."""
+        return adapted
+
+    def alone(self, model: nn.Module) -> AbstractContextManager[None]:
+        """No backward exchanges gradients."""
+        return nullcontext()
+
+    def exchange(self, gradients: list[Tensor]) -> None:
+        """One exchange for what lies in one buffer, and one for each tensor that cannot."""
+        for gradient in gradients:
+            distributed.all_reduce(gradient)
+            gradient.div_(self._accelerator.num_processes)
+
+
+def units_of(adapted: Adapted) -> list[nn.Module]:
+    """What is gathered at once: each layer, and the embedding and the projection of the vocabulary.
+
+    One that shares its weight with another place stays whole, as do norms and poolers outside the layers.
+
+    Raises:
+        DeviceError: the backbone's layers are not known.
+    """
+    module, trunk = adapted.module, adapted.backbone.trunk
+    held = {id(inner) for inner in module.modules()}
+    paths = dict.fromkeys(site.path for site in adapted.backbone.known_sites.sites if site.name == "layer.output")
+    layers = [layer for path in paths if id(layer := trunk.get_submodule(path)) in held]
+    if not layers:
+        raise DeviceError(
+            f"the layers of {adapted.backbone.contract.architecture} are not known, so it cannot be cut into shards",
+            remedy="Launch with distributed_type MULTI_GPU.",
+        )
+    owners = Counter(id(weight) for inner in module.modules() for weight in inner.parameters(recurse=False))
+    ends = [trunk.get_input_embeddings(), module.get_output_embeddings() if is_model(module) else None]  # type: ignore[operator]
+    return [
+        *layers,
+        *(
+            end
+            for end in ends
+            if isinstance(end, nn.Embedding | nn.Linear)
+            and owners[id(end.weight)] == 1
+            and not any(parameter.requires_grad for parameter in end.parameters())
+        ),
+    ]

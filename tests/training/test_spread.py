@@ -1,0 +1,204 @@
+"""However many processes, and whether each holds the backbone or a shard of it: what is learned is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from adapterkit.adapted import Adapted
+from adapterkit.backbone.pretrained import is_layer
+from adapterkit.errors import DeviceError
+from adapterkit.recipe import resolve
+from adapterkit.training import Paused
+from adapterkit.training.spread.sharded import Sharded
+from tests import tiny
+from tests.training.ranks import by_ranks, together
+from tests.training.worlds import events, losses, recipe, rows_of, train, write_rows
+
+# Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+LORA = {"kind": "lora", "rank": 2, "sites": ["attention.query", "attention.value"]}
+HOULSBY = {"kind": "bottleneck", "placement": "houlsby", "width": 4}
+CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "text-classification, LoRA": ("text-classification", "bert", LORA, {}),
+    "text-classification, head alone": ("text-classification", "roberta", {"kind": "none"}, {}),
+    "token-classification, bottleneck": ("token-classification", "distilbert", HOULSBY, {}),
+    "question-answering, IA3": ("question-answering", "modernbert", {"kind": "ia3"}, {}),
+    "multiple-choice, bottleneck": ("multiple-choice", "roberta", {**HOULSBY, "placement": "parallel"}, {}),
+    "masked-lm, LoRA": ("masked-lm", "bert", LORA, {}),
+    "causal-lm, LoRA, micro-batches": ("causal-lm", "llama", LORA, {"accumulate": 2}),
+    "causal-lm, bottleneck, checkpointed": ("causal-lm", "qwen2", HOULSBY, {"gradient_checkpointing": True}),
+    "seq2seq-lm, LoRA": ("seq2seq-lm", "t5", LORA, {}),
+    "seq2seq-lm, bottleneck": ("seq2seq-lm", "bart", HOULSBY, {}),
+}
+GENERATING = ("causal-lm", "seq2seq-lm")
+
+
+def still(family: str, folder: Path) -> Path:
+    """A tiny checkpoint without dropout, of which processes would draw other masks than one."""
+    if not folder.exists():
+        tiny.build(family, folder)
+        config = json.loads((folder / "config.json").read_text())
+        config.update({name: 0.0 for name, value in config.items() if "drop" in name and isinstance(value, float)})
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spread")
+
+
+def plan_of(world: Path, case: str, output: str, **training: Any) -> dict[str, Any]:
+    """13 rows in steps of 4: the last of an epoch has one row for all processes. 4 validate."""
+    kind, family, method, settings = CASES[case]
+    rows = rows_of(kind, 17)
+    data = {
+        "train": write_rows(world / f"{kind}-13.jsonl", rows[:13]),
+        "validation": write_rows(world / f"{kind}-4.jsonl", rows[13:]),
+        "test": None,
+    }
+    settings = {"epochs": 1, "batch_size": 4, "checkpoint_every": 100, "evaluate_every": 100, **settings, **training}
+    return recipe(
+        world, still(family, world / family), kind, method=method, data=data, training=settings,
+        output=str(world / output / case),
+    )  # fmt: skip
+
+
+def counting(ranks: int, world: Path, name: str, environment: Mapping[str, str]) -> None:
+    """Every case in so many processes; each notes how often its layers compute, and what it holds of the trunk."""
+
+    plans = {case: plan_of(world, case, name) for case in CASES}
+
+    def act() -> None:
+        os.environ.update(environment)
+        counts: dict[str, int] = {}
+        held: dict[str, list[int]] = {}
+        case = ""
+
+        def count(module: nn.Module, *_: Any) -> None:
+            if is_layer(module):
+                counts[case] = counts.get(case, 0) + 1
+
+        spread = Sharded.spread
+
+        def spread_and_weigh(self: Sharded, adapted: Adapted) -> None:
+            spread(self, adapted)
+            parameters = {id(p): p for p in adapted.module.parameters() if isinstance(p, DTensor)}.values()
+            held[case] = [sum(p.to_local().numel() for p in parameters), sum(p.numel() for p in parameters)]
+
+        Sharded.spread = spread_and_weigh  # type: ignore[method-assign]
+        torch.nn.modules.module.register_module_forward_pre_hook(count)
+        for each, plan in plans.items():
+            case = each
+            train(plan)
+        told = world / f"{name}-{os.environ['RANK']}.json"
+        told.write_text(json.dumps({"counts": counts, "held": held}))
+
+    together(ranks, act, seconds=280)
+
+
+@pytest.fixture(scope="module")
+def alone(world: Path) -> Path:
+    for case in CASES:
+        train(plan_of(world, case, "alone"))
+    return world / "alone"
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("environment", [{}, FSDP], ids=["DDP", "FSDP2"])
+def test_any_number_of_processes_learns_what_one_learns(
+    world: Path, alone: Path, ranks: int, environment: Mapping[str, str]
+) -> None:
+    name = f"{'sharded' if environment else 'whole'}-{ranks}"
+    counting(ranks, world, name, environment)
+    told = [json.loads((world / f"{name}-{rank}.json").read_text()) for rank in range(ranks)]
+    for case, (kind, *_) in CASES.items():
+        one, several = alone / case, world / name / case
+        assert [event["processes"] for event in events(several, "begin")] == [ranks]
+        # Sums of the same numbers in another order.
+        assert losses(several) == pytest.approx(losses(one), rel=1e-5), case
+        for ours, theirs in zip(events(several, "score"), events(one, "score"), strict=True):
+            for metric, values in theirs["metrics"].items():
+                assert ours["metrics"][metric] == pytest.approx(values, rel=1e-5, nan_ok=True), case
+        ours, theirs = tensors(several), tensors(one)
+        assert ours.keys() == theirs.keys()
+        for path, tensor in theirs.items():
+            if kind in ("question-answering", "multiple-choice") and path.endswith("classifier.bias"):
+                continue  # one for all tokens or choices changes no softmax over them: its gradient is rounding alone
+            # AdamW divides by the root of squared gradients, which lifts the last bits of small ones.
+            assert ours[path].numpy() == pytest.approx(tensor.numpy(), rel=1e-3, abs=1e-5), (case, path)
+        if environment or kind not in GENERATING:  # where each has a whole backbone, texts end when they end
+            assert len({each["counts"][case] for each in told}) == 1, case
+        if environment:
+            shares, (whole, *others) = zip(*(each["held"][case] for each in told), strict=True)
+            assert {whole} == {whole, *others}
+            assert sum(shares) == whole > 0
+            # Rows of a tensor are shared out whole, so that a small one may lie in fewer processes.
+            assert max(shares) < 0.75 * whole, case
+
+
+def test_a_run_in_shards_goes_on_without_them_and_in_other_shards(world: Path) -> None:
+    case = "causal-lm, LoRA, micro-batches"
+    settings = {"epochs": 3, "evaluate_every": 2, "checkpoint_every": 2}
+    whole = train(plan_of(world, case, "never stopped", **settings))
+    plan = plan_of(world, case, "stopped", **settings)
+
+    def part(resume: bool, until: int, environment: Mapping[str, str]) -> Callable[[], None]:
+        def act() -> None:
+            os.environ.update(environment)
+            with pytest.raises(Paused):
+                train(plan, resume=resume, pause_after=lambda batches: until)
+
+        return act
+
+    together(2, part(False, 2, FSDP))
+    part(True, 6, {})()
+    together(3, lambda: (os.environ.update(FSDP), train(plan, resume="auto")))
+    stopped = world / "stopped" / case
+    assert [(event["step"], event["processes"]) for event in events(stopped, "begin")] == [(0, 2), (2, 1), (6, 3)]
+    assert losses(stopped) == pytest.approx(losses(whole.artifact), rel=1e-5)
+    assert tensors(stopped).keys() == tensors(whole.artifact).keys()
+
+
+def test_in_bfloat16_shards_give_what_whole_backbones_give(world: Path) -> None:
+    case = "causal-lm, LoRA, micro-batches"
+    plans = [plan_of(world, case, name, precision="bf16") for name in ("bf16-whole", "bf16-sharded")]
+    by_ranks(2, plans[0])
+    together(2, lambda: (os.environ.update(FSDP), train(plans[1])))
+    # The same products of the same numbers; only gradients are added up in another way.
+    assert losses(Path(plans[1]["output"])) == pytest.approx(losses(Path(plans[0]["output"])), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"backbone": {"name": "x", "dtype": "nf4"}}, "backbone.dtype: nf4"),
+        ({"backbone": {"name": "x", "dtype": "int8"}}, "backbone.dtype: int8"),
+        ({"method": {"kind": "fusion", "parts": ["x", "y"]}}, "method.kind: the parts of a fusion"),
+    ],
+    ids=["nf4", "int8", "fusion"],
+)
+def test_what_is_not_cut_into_shards_is_refused_by_name(changes: Mapping[str, Any], named: str) -> None:
+    from accelerate import Accelerator
+
+    plan = {"task": {"kind": "text-classification"}, "backbone": {"name": "x"}, "data": {"train": "x"}, **changes}
+    with pytest.raises(DeviceError, match="cannot be spread with FSDP") as caught:
+        Sharded(Accelerator(cpu=True)).check(resolve(plan, ()).recipe)
+    (problem,) = caught.value.problems
+    assert problem.startswith(named)

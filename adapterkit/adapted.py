@@ -139,19 +139,6 @@ class Adapted(nn.Module):
             )
         self._checkpointed = [layer for layer in self._upper_layers if on and is_layer(layer) and recompute(layer)]
 
-    def shard(self, device: torch.device) -> None:
-        """Take note that the backbone was cut into shards on a device, and bring there what was not.
-
-        A tensor that is made while gradients are off for good could not be used in training later, so that answering
-        only keeps no graph from here on.
-        """
-        for tensor in (*self.module.parameters(), *self.module.buffers()):
-            if tensor.device.type != device.type:
-                tensor.data = tensor.data.to(device)
-        object.__setattr__(self.backbone, "device", device)
-        vars(self.backbone).pop("plain_source", None)  # the whole weights
-        self.sharded = True
-
     # -- parameters
 
     def method_parameters(self) -> dict[str, nn.Parameter]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -39,7 +38,7 @@ class Sharded:
         problems = []
         if recipe.backbone.dtype in QUANTISED:
             problems.append(f"backbone.dtype: {recipe.backbone.dtype} is not cut into shards; take bfloat16")
-        if recipe.method.kind == "fusion":
+        if getattr(recipe.method, "parts", None):
             problems.append("method.kind: the parts of a fusion are not cut into shards; take lora or bottleneck")
         if recipe.head.tokens:
             problems.append("head.tokens: rows of a projection that is in shards are not trained; leave it out")
@@ -60,7 +59,15 @@ class Sharded:
         ignored = {parameter for parameter in adapted.module.parameters() if parameter.requires_grad}
         for unit in units:
             fully_shard(unit, mesh=mesh, reshard_after_forward=not self._keep_gathered, ignored_params=ignored)
-        adapted.shard(torch.device("cpu") if device.type == "cpu" else device)
+        for tensor in (*adapted.module.parameters(), *adapted.module.buffers()):
+            if tensor.device.type != device.type:  # what is in no unit
+                tensor.data = tensor.data.to(device)
+        if device.type != "cpu":
+            object.__setattr__(adapted.backbone, "device", device)
+        vars(adapted.backbone).pop("plain_source", None)  # the whole weights
+        # From here on answering keeps no graph by no_grad: a weight that is gathered in inference mode could not be
+        # used in training later.
+        adapted.sharded = True
 
     def model(self, adapted: Adapted) -> nn.Module:
         """The adapter itself: its layers gather what they need."""

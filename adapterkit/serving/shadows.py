@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +15,11 @@ from typing import Any
 from adapterkit.errors import AdapterkitError
 from adapterkit.serving.fleet import Arm, Fleet, Receipt
 from adapterkit.serving.spare_time import TOGETHER, SpareTime
+from adapterkit.tasks.closer_look import answering
 
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 64 << 20
-SURENESS = frozenset({"score", "scores", "confidence", "probability", "abstained"})
-"""What two answers may differ in and still be the same answer."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,23 @@ class Shadows:
             logger.exception("a shadow failed")
             answers = [AdapterkitError("the answer could not be computed")] * len(rows)
         for each, answer in zip(rows, answers, strict=True):
-            same = None if isinstance(answer, AdapterkitError) else said(answer) == said(each.answer)
-            if same is False and self._log is not None:
+            agrees = None if isinstance(answer, AdapterkitError) else same(each.answer, answer)
+            if agrees is False and self._log is not None:
                 line = json.dumps(_line(each, answer), ensure_ascii=False)
                 self._log.emit(logging.LogRecord("shadow", logging.INFO, "", 0, line, None, None))
-            self._found(each, same)
+            self._found(each, agrees)
 
 
-def said(answer: Any) -> Any:
-    """An answer without how sure it is, which every version is in its own way."""
-    if isinstance(answer, Mapping):
-        return {name: said(value) for name, value in answer.items() if name not in SURENESS}
-    if isinstance(answer, list | tuple):
-        return [said(each) for each in answer]
-    return round(answer, 3) if isinstance(answer, float) else answer
+def same(one: Any, other: Any) -> bool:
+    """Whether two answers answer the same, however sure they are; numbers to one part in a hundred."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        name = answering(one)
+        if name is not None:
+            return name in other and same(one[name], other[name])
+        return one.keys() == other.keys() and all(same(one[head], other[head]) for head in one)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=0.01)
+    return bool(one == other)
 
 
 def _line(each: Shadowed, answer: Any) -> dict[str, Any]:

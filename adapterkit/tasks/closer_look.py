@@ -97,12 +97,16 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
+def answering(answer: Mapping[str, Any]) -> str | None:
+    """The name under which an answer holds what was answered; the rest is how sure it is, and what else it might be."""
+    names = ("label", "labels", "tags", "answer", "choice", "value", "text", "filled", "score")
+    return next((name for name in names if name in answer), None)
+
+
 def one_line(answer: Mapping[str, Any]) -> str:
     """An answer for a reader: the answer itself, and how sure it is, parted by a tab."""
-    for name in ("label", "labels", "tags", "answer", "choice", "value", "text", "filled", "score"):
-        if name in answer:
-            break
-    else:
+    name = answering(answer)
+    if name is None:
         return _as_json(answer)
     value = answer[name]
     if isinstance(value, list) and all(isinstance(part, str) for part in value):

@@ -15,7 +15,7 @@ from adapterkit.registry import Registry
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.opening import Follower, registry_fleet
-from adapterkit.serving.shadows import said
+from adapterkit.serving.shadows import same
 from adapterkit.serving.spare_time import WAITING
 from adapterkit.serving.watch import Watch
 from adapterkit.traffic import Rules, read_rules
@@ -153,12 +153,24 @@ def test_a_shadow_that_cannot_be_mounted_keeps_nothing_from_answering(
         assert caplog.text.count("has no shadow") == 1
 
 
-def test_answers_are_the_same_however_sure_they_are() -> None:
-    one = {"label": "yes", "confidence": 0.9, "spans": [{"type": "x", "score": 0.3, "start": 1}]}
-    other = {"label": "yes", "confidence": 0.4, "spans": [{"type": "x", "score": 0.1, "start": 1}]}
-    assert said(one) == said(other)
-    assert said(one) != said({**one, "label": "no"})
-    assert said({"value": 0.50001}) == said({"value": 0.5})
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({"label": "a", "probabilities": {"a": 0.9}, "score": 0.9}, {"label": "a", "probabilities": {"a": 0.4}}, True),
+        ({"label": "a", "confidence": 0.9}, {"label": "b", "confidence": 0.9}, False),
+        ({"labels": ["a"], "probabilities": {"a": 0.9}}, {"labels": ["a", "b"], "probabilities": {"a": 0.9}}, False),
+        ({"tags": ["O", "B"], "scores": [0.9, 0.8]}, {"tags": ["O", "B"], "scores": [0.5, 0.6]}, True),
+        ({"answer": "Ada", "candidates": [1]}, {"answer": "Ada", "candidates": [2, 3]}, True),
+        ({"score": 0.5}, {"score": 0.501}, True),
+        ({"score": 0.5}, {"score": 0.6}, False),
+        ({"head": {"label": "a", "score": 0.1}}, {"head": {"label": "a", "score": 0.2}}, True),
+        ({"head": {"label": "a"}}, {"other": {"label": "a"}}, False),
+        ("a text", "a text", True),
+    ],
+)
+def test_answers_are_the_same_however_sure_they_are(one: Any, other: Any, expected: bool) -> None:
+    assert same(one, other) is expected
+    assert same(other, one) is expected
 
 
 def _another(fleet: Fleet) -> Any:

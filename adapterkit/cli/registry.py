@@ -172,11 +172,12 @@ def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_js
             f"{move.version.number} ({move.version.short})",
             move.action,
             move.by,
-            f"forced: {move.forced}" if move.forced else str(move.why.get("detail") or ", ".join(move.evidence)),
+            f"forced: {move.forced}" if move.forced else ", ".join(move.evidence),
+            str(move.ended.get("detail", "")),
         ]
         for move in moves
     ]
-    console.print_table(rows, ["since", "until", "version", "what", "by", "evidence"])
+    console.print_table(rows, ["since", "until", "version", "what", "by", "evidence", "left because"])
 
 
 @registry.command()

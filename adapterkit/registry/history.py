@@ -23,18 +23,19 @@ def history_of(moves: Sequence[Entry], versions: Mapping[str, Version]) -> tuple
         moves: of the channel.
         versions: by digest.
     """
-    ends = [*(move.at for move in moves[1:]), None]
+    ends: list[Entry | None] = [*moves[1:], None]
     return tuple(
         Served(
             version=versions[move.digest],
             channel=move.channel,
             since=move.at,
-            until=end,
+            until=None if end is None else end.at,
             by=move.actor,
             action=move.action,
             evidence=move.details.get("evidence", {}),
             forced=move.details.get("forced", ""),
             why=move.details.get("why", {}),
+            ended=end.details.get("why", {}) if end is not None else {},
         )
         for move, end in zip(moves, ends, strict=False)
         if move.digest

@@ -74,7 +74,8 @@ class Served:
         action: "promote" or "roll-back".
         evidence: check -> what it found, as it was when it was promoted.
         forced: the reason that was given for going past the gate, or "".
-        why: what made it roll back, such as the guard that tripped.
+        why: what made the channel come back to it, such as the guard that the version after it broke.
+        ended: what made the channel leave it, such as the guard that it broke.
     """
 
     version: Version
@@ -86,3 +87,4 @@ class Served:
     evidence: Mapping[str, Any]
     forced: str = ""
     why: Mapping[str, Any] = field(default_factory=dict)
+    ended: Mapping[str, Any] = field(default_factory=dict)

@@ -132,16 +132,14 @@ class Watch:
 
     def _facts(self, task: str) -> dict[str, Any]:
         route, versions, told = self._fleet.routes[task], [], {}
-        for arm, found in route.arms.items():
+        beside = self._rules.of(task).shadow or ""
+        for arm, found in [*route.arms.items(), *([(beside, route.shadow)] if route.shadow is not None else [])]:
             seen = self._seen.get((task, found.digest))
             tally = Tally() if seen is None else seen.whole
-            told[arm] = (tally.right, tally.told)
-            whose = {"version": found.version, "artifact": found.digest, "arm": arm}
+            if found is not route.shadow:
+                told[arm] = (tally.right, tally.told)
+            whose = {"version": found.version, "artifact": found.digest, "arm": arm, "shadow": found is route.shadow}
             versions.append({**whose, **tally.facts(), **self._drifts.facts(found.digest, tally.labels)})
-        if route.shadow is not None:
-            digest, seen = route.shadow.digest, self._seen.get((task, route.shadow.digest))
-            whose = {"version": route.shadow.version, "artifact": digest, "arm": self._rules.of(task).shadow or ""}
-            versions.append({**whose, "shadow": True, **(Tally() if seen is None else seen.whole).facts()})
         return {"versions": versions, "verdicts": [asdict(verdict) for verdict in verdicts_of(told)]}
 
     def _later(self, call: Callable[[], None]) -> None:
@@ -246,11 +244,11 @@ class Watch:
         }
         for task, facts in self.facts()["tasks"].items():
             for each in facts["versions"]:
-                drift, right, differing = each.get("drift"), each["right"]["share"], each["differing"]["share"]
+                drift, right, differing = each["drift"], each["right"]["share"], each["differing"]["share"]
                 values = {
                     "right_share": right and right["value"],
                     "differing_share": differing and differing["value"],
-                    "label_shift": each.get("label_shift"),
+                    "label_shift": each["label_shift"],
                     "drift_distance": drift and drift["distance"],
                     "drifted": drift and float(drift["drifted"]),
                 }

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from adapterkit.artifact.card_data import data_section, use_section
+from adapterkit.artifact.card_text import escaped, quoted
 from adapterkit.manifest import MANIFEST
 from adapterkit.methods.table import method_of
 from adapterkit.recipe import MethodSettings
@@ -20,7 +22,8 @@ from adapterkit.recipe.methods import METHOD_SETTINGS
 from adapterkit.tasks import TASKS
 
 _SHOWN_LABELS = 100
-_SPECIAL = "\\`*_{}[]()#+-!|~$@:"
+FILES = (".json", ".csv", ".tsv", ".txt", ".parquet", ".conll", ".arrow", ".xls", ".gz")
+"""How names of files end, which look like a hub's data sets otherwise."""
 
 
 def render_card(content: Mapping[str, Any], size_bytes: int) -> bytes:
@@ -30,36 +33,9 @@ def render_card(content: Mapping[str, Any], size_bytes: int) -> bytes:
         content: the manifest's fields, as JSON has them, without files and digests.
         size_bytes: of the tensors' file.
     """
-    sections = [_metadata(content), _head(content, size_bytes), _usage(content), _parts(content), _labels(content)]
-    sections += [_metrics(content)]
-    sections += [_provenance(content), _limits(content)]
+    sections = [_metadata(content), _head(content, size_bytes), _usage(content), use_section(content), _parts(content)]
+    sections += [_labels(content), _metrics(content), data_section(content), _provenance(content), _limits(content)]
     return ("\n\n".join(section for section in sections if section) + "\n").encode("utf-8")
-
-
-def escaped(text: object) -> str:
-    """Text that markdown and HTML show as it is, on one line, at most 200 characters."""
-    flat = "".join(letter if letter.isprintable() else " " for letter in str(text))
-    flat = flat if len(flat) <= 200 else f"{flat[:199]}…"
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    around = zip(" " + flat, flat, flat[1:] + " ", strict=False)
-    return "".join(
-        f"&#{ord(letter)};" if letter in _SPECIAL and not _is_inside_word(before, letter, after) else letter
-        for before, letter, after in around
-    )
-
-
-def _is_inside_word(before: str, letter: str, after: str) -> bool:
-    """Whether a special letter stands inside a word or behind it, where markdown gives it no meaning."""
-    return before.isalnum() and (after.isalnum() or (letter == ":" and after == " ")) and letter in "_-+:"
-
-
-def quoted(text: object) -> str:
-    """A double-quoted YAML string on one line, which no text can end."""
-    safe = (
-        letter if letter.isprintable() and letter not in '"\\' else f"\\U{ord(letter):08x}"
-        for letter in str(text)[:500]
-    )
-    return f'"{"".join(safe)}"'
 
 
 def _metadata(content: Mapping[str, Any]) -> str:
@@ -75,7 +51,7 @@ def _metadata(content: Mapping[str, Any]) -> str:
     lines += ["library_name: adapterkit", f"pipeline_tag: {FACTS[kind].pipeline}"]
     if data.get("license"):
         lines.append(f"license: {quoted(data['license'])}")
-    if _is_hub_id(data["source"]):
+    if _is_hub_id(data["source"]) and not PurePosixPath(data["source"]).suffix.lower().startswith(FILES):
         lines += ["datasets:", f"- {quoted(data['source'])}"]
     peft = [] if method_of(method).peft_import is None else ["- peft"]
     lines += ["tags:", "- adapterkit", *peft, f"- {quoted(method.kind)}", f"- {quoted(kind)}"]
@@ -181,7 +157,10 @@ def _metrics(content: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     head = "| split | metric | value | 95 % interval |\n|---|---|---|---|"
-    return "## Metrics\n\nMeasured with the saved weights.\n\n" + "\n".join([head, *rows])
+    errors = content.get("calibration") or {}
+    told = ", ".join(f"{error:.1%} on {escaped(split)}" for split, error in sorted(errors.items()))
+    calibrated = f"\n\nExpected calibration error (bins of equal mass): {told}." if told else ""
+    return "## Metrics\n\nMeasured with the saved weights.\n\n" + "\n".join([head, *rows]) + calibrated
 
 
 def _measured(name: str, metric: Mapping[str, Any]) -> str:
@@ -199,6 +178,7 @@ def _provenance(content: Mapping[str, Any]) -> str:
         + "".join(f", {count:,} {escaped(split)} rows" for split, count in sorted(data["rows"].items())),
         f"- Seed: {content['seed']}",
         f"- Version: {content['version']}" + (f", after `{content['parent']}`" if content["parent"] else ""),
+        *(f"- Version {one['version']} was `{one['sha256']}`" for one in reversed(content["history"][-10:])),
         "- Packages: " + ", ".join(f"{escaped(k)} {escaped(v)}" for k, v in sorted(content["packages"].items())),
     ]
     return (

@@ -104,6 +104,7 @@ def save(
     golden: Sequence[Mapping[str, Any]] | GoldenFacts,
     golden_rows: int = 4,
     parent: str | Path | None = None,
+    calibration: Mapping[str, float] | None = None,
     composition: CompositionFacts | None = None,
     compaction: CompactionFacts | None = None,
     overwrite: bool = False,
@@ -122,6 +123,7 @@ def save(
         golden: usable rows to choose the golden rows from, usually the validation rows; or golden rows.
         golden_rows: how many.
         parent: the artifact that this one is a newer version of.
+        calibration: split -> expected calibration error, where answers have a confidence.
         composition: what it was made of, where it was not trained but composed.
         compaction: how it was made smaller, where it was.
         overwrite: replace what stands at `folder`.
@@ -179,6 +181,7 @@ def save(
             }
             for split, named in metrics.items()
         },
+        **({"calibration": dict(calibration)} if calibration else {}),
         "version": version,
         "parent": parent_digest,
         "history": history,

@@ -94,7 +94,9 @@ def calibrate(
     metrics = opened.manifest.model_dump(mode="json", include={"metrics"}, exclude_defaults=True).get("metrics", {})
     for named in metrics.values():
         named.pop("loss", None)  # of probabilities, which are others now
+    after = measure_calibration(judged(fitted))
     changes = {"golden": golden.model_dump(mode="json"), "task": fitted.to_dict(), "metrics": metrics}
+    changes["calibration"] = {"calibrated": float(after.ece)}  # of other splits nobody knows
     save_version(output, opened.folder, changes, overwrite=overwrite)
     return CalibratingRecord(
         made_with=package_versions(),
@@ -103,7 +105,7 @@ def calibrate(
         data=used,
         temperature=fitted.temperature,
         before=measure_calibration(judged(task)),
-        after=measure_calibration(judged(fitted)),
+        after=after,
         threshold=threshold,
     )
 

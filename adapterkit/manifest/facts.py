@@ -67,6 +67,8 @@ class DataFacts(Facts):
         unusable: split -> rows that could not be used.
         label_counts: split -> label -> rows (or words) with it.
         digests: split -> digest over its rows.
+        shared: split -> how many of its rows stand in training too, where that was looked at.
+        length_tokens: split -> median, 95th percentile and longest of what was read at once.
     """
 
     source: Text
@@ -76,6 +78,8 @@ class DataFacts(Facts):
     unusable: dict[Name, Count] = Field(default_factory=dict, max_length=16)
     label_counts: dict[Name, dict[Text, Count]] = Field(default_factory=dict, max_length=16)
     digests: dict[Name, Name] = Field(default_factory=dict, max_length=16)
+    shared: dict[Name, Count] = Field(default_factory=dict, max_length=16)
+    length_tokens: dict[Name, tuple[Count, Count, Count]] = Field(default_factory=dict, max_length=16)
 
 
 class MetricFacts(Facts):
@@ -222,7 +226,8 @@ class Parameters(Facts):
 
 
 class Manifest(Facts):
-    """The whole manifest. `sha256` is the digest of everything else in it."""
+    """The whole manifest. `sha256` is the digest of everything else in it; `calibration` the expected calibration error
+    of each split whose answers have a confidence."""
 
     format: Literal[1]
     task: Object
@@ -236,6 +241,7 @@ class Manifest(Facts):
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
     packages: dict[Name, Name] = Field(max_length=64)
     metrics: dict[Name, dict[Name, MetricFacts]] = Field(max_length=16)
+    calibration: dict[Name, float] = Field(default_factory=dict, max_length=16)
     version: Annotated[int, Field(ge=1, le=2**31)]
     parent: Digest | None
     history: Annotated[tuple[Ancestor, ...], Field(max_length=1000)]

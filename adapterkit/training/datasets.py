@@ -23,7 +23,7 @@ from adapterkit.data.problems import unusable_note
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.tasks import TASKS, Task
-from adapterkit.training.row_notes import coverage_notes, overlap_notes, reading_notes
+from adapterkit.training.row_notes import coverage_notes, overlaps, reading_notes
 
 STREAM_SAMPLE_ROWS = 2000
 """Rows of a stream from which labels are learned, and that validate where a share is split off."""
@@ -122,7 +122,8 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
     else:
         sample = as_rows(task.check_rows(sample, "train").rows)
     notes += [f"train: {note}" for note in task.notes(sample)]
-    notes += overlap_notes(task, usable)
+    shared = overlaps(task, usable)
+    notes += [f"{split}: {overlap}" for split, overlap in shared.items() if overlap]
     metric, reason = task.main_metric, ""
     if "validation" in usable:
         metric, reason = task.telling_metric(usable["validation"])
@@ -134,6 +135,7 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
         unusable={split: len(check.problems) for split, check in checked.items()},
         label_counts={split: counts for split, rows in usable.items() if (counts := task.label_counts(rows))},
         digests={split: rows.digest() for split, rows in usable.items()},
+        shared={split: overlap.count for split, overlap in shared.items()},
     )
     notes += coverage_notes(task, facts.label_counts)
     train = usable["train"] if stream is None else stream

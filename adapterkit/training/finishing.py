@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,8 +77,9 @@ def _save(
         job.output,
         adapted,
         recipe=job.recipe,
-        data=job.rows.facts,
+        data=job.rows.facts.model_copy(update={"length_tokens": _lengths(job)}),
         metrics=metrics,
+        calibration={split: float(found["ece"]) for split, one in looked.items() if (found := one["calibration"])},
         seed=job.recipe.training.seed,
         golden=golden,
         overwrite=overwrite,
@@ -102,6 +104,15 @@ def _score(job: Job, split: str, rows: Rows) -> tuple[dict[str, Metric], dict[st
     scores = score(adapted, rows, features, outputs=outputs, batch_size=size, accelerator=job.accelerator)
     show = job.recipe.data.show_rows != "nowhere"
     return scores, look_at(adapted.task, rows, features, outputs, show=show)
+
+
+def _lengths(job: Job) -> dict[str, tuple[int, int, int]]:
+    """Split -> median, 95th percentile and longest, in tokens."""
+    found = {}
+    for split, features in job.features.items():
+        if tokens := sorted(feature.length_tokens for feature in features):
+            found[split] = tokens[(len(tokens) - 1) // 2], tokens[math.ceil(0.95 * len(tokens)) - 1], tokens[-1]
+    return found
 
 
 def _save_dtype(job: Job) -> SaveDtype:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from adapterkit.data import Rows, RowStream, find_overlap, overlooked
+from adapterkit.data import Overlap, Rows, RowStream, find_overlap, overlooked
 from adapterkit.recipe.columns import Column
 from adapterkit.tasks import Task
 
@@ -41,16 +41,15 @@ def coverage_notes(task: Task, counts: Mapping[str, Mapping[str, int]]) -> list[
     return notes
 
 
-def overlap_notes(task: Task, splits: Mapping[str, Rows]) -> list[str]:
-    """A note for each split that shares rows with training. A stream is not held, so it cannot be compared."""
+def overlaps(task: Task, splits: Mapping[str, Rows]) -> dict[str, Overlap]:
+    """What each split shares with training. A stream is not held, so it cannot be compared."""
     train = splits.get("train")
     if train is None:
-        return []
+        return {}
     inputs: Sequence[str] = [
         name for name, column in task.columns.items() if not column.target and name in train.columns
     ]
-    found = {split: find_overlap(train, rows, inputs) for split, rows in splits.items() if split != "train"}
-    return [f"{split}: {overlap}" for split, overlap in found.items() if overlap]
+    return {split: find_overlap(train, rows, inputs) for split, rows in splits.items() if split != "train"}
 
 
 def in_order(splits: Mapping[str, Value]) -> list[tuple[str, Value]]:

@@ -5,13 +5,16 @@ import re
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterkit.artifact import DataFacts, open_artifact
-from adapterkit.artifact.card import escaped, quoted, render_card
+from adapterkit.artifact.card import render_card
+from adapterkit.artifact.card_text import escaped, quoted
 from adapterkit.metrics import Metric
 from tests.artifact.conftest import make, write
+from tests.training.worlds import recipe, rows_of, train, write_rows
 
 HOSTILE = "\n---\nlicense: evil\n# x <script>alert(1)</script> ![x](http://x) `rm` | [a](b) \u2028 \x00 𝔘 \"' \\"
 
@@ -97,3 +100,36 @@ def test_the_card_shows_a_row_of_the_data_only_where_the_recipe_lets_it(saved):
         assert ("a private matter" in render_card(content, 1).decode()) is (allowed == "card")
     del content["recipe"]["data"]
     assert "a private matter" not in render_card(content, 1).decode()
+
+
+def test_the_card_says_what_the_data_were(tmp_path, tiny_backbones):
+    """By hand, of 40 training rows of which eight are held out, and a test set that repeats two of them."""
+    rows = rows_of("text-classification", 52)
+    write_rows(tmp_path / "text-classification.jsonl", rows[:40])
+    write_rows(tmp_path / "text-classification-test.jsonl", rows[40:50])
+    settings = {"training": {"max_steps": 1}, "output": str(tmp_path / "out")}
+    made = recipe(tmp_path, tiny_backbones["bert"], **settings)
+    kept = train(made, backbone=tiny_backbones["bert"]).artifact
+    manifest = json.loads((kept / "adapterkit.json").read_bytes())
+    body = (kept / "README.md").read_text()
+    test = [len(tiny_backbones["bert"].tokenizer(row["text"])["input_ids"]) for row in rows[40:50]]
+    assert manifest["data"]["length_tokens"]["test"] == [sorted(test)[4], max(test), max(test)]
+    assert manifest["data"]["shared"]["test"] == 0
+    median, most = sorted(test)[4], max(test)
+    assert f"| test | 10 | 0 | {median}, {most}, {most} | 0 |" in body
+    assert "good 16 (50.0%)" in body.replace("&#46;", ".")
+    assert f"{manifest['calibration']['test']:.1%} on test" in body
+    assert "Licence of the data: not known" in body
+    read = ModelCard.load(kept / "README.md").data  # the hub's own library
+    measured = {(each.dataset_split, each.metric_type): each.metric_value for each in read.eval_results}
+    assert measured["test", "accuracy"] == manifest["metrics"]["test"]["accuracy"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("source", "named"), [("org/set", True), ("set", True), ("my/train.jsonl", False), ("a.csv", False)]
+)
+def test_a_file_is_no_data_set_of_a_hub(saved, source, named):
+    content = json.loads((saved / "adapterkit.json").read_bytes())
+    content["data"]["source"] = source
+    found, _ = metadata_of(render_card(content, 1).decode())
+    assert ("datasets" in found) is named

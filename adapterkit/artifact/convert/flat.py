@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.card import escaped
+from adapterkit.artifact.card_text import escaped
 from adapterkit.artifact.config import targets_of, task_type
 from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer, temper
 from adapterkit.artifact.loading import Artifact

@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor
 
 from adapterkit.adapted import Adapted
-from adapterkit.artifact.card import escaped, quoted
+from adapterkit.artifact.card_text import escaped, quoted
 from adapterkit.artifact.convert.answering import REMEDY, check_answers, example_batches, plain_answer, temper
 from adapterkit.artifact.golden import TOLERANCE
 from adapterkit.artifact.loading import Artifact

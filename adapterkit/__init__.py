@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from adapterkit.evaluation import nearest as nearest
     from adapterkit.evaluation import probe as probe
     from adapterkit.evaluation import transfer as transfer
+    from adapterkit.evaluation import upgrade as upgrade
     from adapterkit.host import Host as Host
     from adapterkit.planning import plan as plan
     from adapterkit.recipe import Recipe as Recipe
@@ -77,6 +78,7 @@ _ROOMS = {
     "sweep": "adapterkit.sweeping",
     "train": "adapterkit.training",
     "transfer": "adapterkit.evaluation",
+    "upgrade": "adapterkit.evaluation",
     "verify": "adapterkit.artifact",
 }
 """Name -> the module that it is in, imported when it is first used."""

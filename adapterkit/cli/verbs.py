@@ -32,6 +32,9 @@ VERBS: Mapping[str, str] = {
     "attribute": "Say what the head gains over the commonest answer, and the adapter over the head alone.",
     "calibrate": "Make confidence tell the truth: fit a temperature on rows, and withhold answers that are too unsure.",
     "reference": "Keep what rows look like to an adapter, in a new version, so that a service sees them drift.",
+    "upgrade": (
+        "Say what becomes of adapters on another backbone: what fits, what a copy loses, what training regains."
+    ),
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",
     "serve": "Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.",

@@ -11,4 +11,5 @@ from adapterkit.evaluation.probing.side_by_side import probe as probe
 from adapterkit.evaluation.probing.starting_points import nearest as nearest
 from adapterkit.evaluation.probing.starting_points import transfer as transfer
 from adapterkit.evaluation.referencing import reference as reference
+from adapterkit.evaluation.upgrading import upgrade as upgrade
 from adapterkit.scoring import score as score

@@ -20,3 +20,6 @@ from adapterkit.records.transfer import NearestRecord as NearestRecord
 from adapterkit.records.transfer import StartRecord as StartRecord
 from adapterkit.records.transfer import StartsRecord as StartsRecord
 from adapterkit.records.transfer import TransferRecord as TransferRecord
+from adapterkit.records.upgrade import UpgradedAdapter as UpgradedAdapter
+from adapterkit.records.upgrade import UpgradeRecord as UpgradeRecord
+from adapterkit.records.upgrade import UpgradeTrial as UpgradeTrial

@@ -12,6 +12,7 @@ from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, 
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
 from adapterkit.records.transfer import NearestRecord, TransferRecord
+from adapterkit.records.upgrade import UpgradeRecord
 
 RECORDS: Mapping[str, type[Record]] = MappingProxyType(
     {
@@ -24,6 +25,7 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "transfer": TransferRecord,
         "diff": DiffRecord,
         "compaction": CompactionRecord,
+        "upgrade": UpgradeRecord,
     }
 )
 """Name, as `adapterkit schema` takes it -> kind of record."""

@@ -36,6 +36,7 @@ from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.hardware import bfloat16_is_fast
 from adapterkit.backbone.local import local_copy
+from adapterkit.methods.fused import put_on
 from adapterkit.recipe import HeadSettings, LoraMethod, TaskSettings, TrainingSettings
 from adapterkit.tasks import TASKS
 from adapterkit.training.learner import make_learner
@@ -162,6 +163,7 @@ class Ours:
         self.model: nn.Module = adapted.train()
         if case.dropout == 0:
             set_dropout(adapted.module, 0.0)  # the head's too, which a checkpoint's config may ask for
+        put_on(adapted.backbone.trunk, adapted.backbone.known_sites.sites)  # as training.packed=auto does
         settings = TrainingSettings(learning_rate=RATE, head_learning_rate=RATE, schedule="constant", warmup=0)
         self.learner = make_learner(adapted, settings, total_steps=1000)
 

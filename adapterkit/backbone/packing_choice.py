@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import torch
@@ -18,7 +18,7 @@ NARROWEST = 128
 """A linear with fewer inputs or outputs stays plain: its products are shorter than the call."""
 
 TOKENS = (16, 128)
-"""With how many tokens the layouts are compared; a layout has to win over both together."""
+"""With how many tokens the layouts are compared where a host asks."""
 
 _TURNS = 5
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -29,31 +29,35 @@ Layout = Callable[[Tensor], Tensor]
 Product = Callable[[Tensor, Tensor, None], Tensor]
 
 
-def pays(weight_OI: Tensor, layout: Layout, product: Product) -> bool:
+def pays(
+    weight_OI: Tensor, layout: Layout, product: Product, tokens: Sequence[int] = TOKENS, gain: float = 0.0
+) -> bool:
     """Whether products with a weight of this shape and number format are faster in another layout.
 
     Args:
         weight_OI: a plain weight, (O, I).
         layout: lays a weight out.
         product: multiplies (N, I) with a weight in either layout.
+        tokens: with how many the layouts are compared; one has to win over all together.
+        gain: the share of the time that it has to save.
     """
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not available or min(weight_OI.shape) < NARROWEST or weight_OI.dtype not in _DTYPES:
         return False
     machine = [torch.__version__, torch.get_num_threads(), *sorted(cpu_features())]
-    facts = json.dumps([*weight_OI.shape, str(weight_OI.dtype), *machine])
+    facts = json.dumps([*weight_OI.shape, *weight_OI.stride(), str(weight_OI.dtype), *tokens, gain, *machine])
     key = hashlib.sha256(facts.encode()).hexdigest()
     if key not in _known:
-        _known[key] = _remembered(key, lambda: _is_faster(weight_OI, layout, product))
+        _known[key] = _remembered(key, lambda: _is_faster(weight_OI, layout, product, tokens, gain))
     return _known[key]
 
 
 @torch.no_grad()
-def _is_faster(weight_OI: Tensor, layout: Layout, product: Product) -> bool:
-    weights = (weight_OI.detach().contiguous(), layout(weight_OI))
+def _is_faster(weight_OI: Tensor, layout: Layout, product: Product, tokens: Sequence[int], gain: float) -> bool:
+    weights = (weight_OI.detach(), layout(weight_OI))
     seconds = [0.0, 0.0]
-    for tokens in TOKENS:
-        x_NI = torch.ones(tokens, weight_OI.shape[1], dtype=weight_OI.dtype)
+    for count in tokens:
+        x_NI = torch.ones(count, weight_OI.shape[1], dtype=weight_OI.dtype)
         best = [float("inf"), float("inf")]
         for _ in range(_TURNS):
             for which, weight in enumerate(weights):
@@ -61,7 +65,7 @@ def _is_faster(weight_OI: Tensor, layout: Layout, product: Product) -> bool:
                 product(x_NI, weight, None)
                 best[which] = min(best[which], time.perf_counter() - begun)
         seconds = [total + more for total, more in zip(seconds, best, strict=True)]
-    return seconds[1] < seconds[0]
+    return seconds[1] < (1 - gain) * seconds[0]
 
 
 def _remembered(key: str, measure: Callable[[], bool]) -> bool:

@@ -66,6 +66,9 @@ class TrainingSettings(Settings):
     cache: Annotated[str, Field(min_length=1)] = "auto"
     """Keep on disk what the frozen layers below the lowest adapted one make of each text: auto (where it pays), off, or
     a folder to keep it in. Less computing in every epoch after the first, more space on the disk."""
+    packed: Literal["auto", "off"] = "auto"
+    """Multiply with the frozen weights in layouts for this CPU. auto: where a measurement says that it pays, in memory
+    beside the weights, at most twice their bytes. off: less memory, slower."""
     golden_rows: Annotated[int, Field(ge=1, le=64)] = 4
     """Rows whose answers are kept in the artifact as a proof. Higher: a stronger proof, a larger manifest."""
 

@@ -67,7 +67,7 @@ class Job:
         """What a checkpoint has to agree on: the recipe but for its output, the rows, and what is frozen."""
         content: dict[str, Any] = {
             **self.recipe.to_dict(),
-            "training": {**self.recipe.to_dict()["training"], "cache": None},
+            "training": {**self.recipe.to_dict()["training"], "cache": None, "packed": None},
             "output": None,
             "rows": self.rows.facts.digests,
             "fingerprint": self.adapted.backbone.fingerprint,

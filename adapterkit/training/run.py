@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from adapterkit.adapted import build
@@ -47,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 _RESAMPLES = 200
 """Of the validation rows, for the standard error of a score."""
+
+_ROOM = 4
+"""How many times the bytes of the layouts have to be free, since a plan counts none."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,7 @@ def _run(
     if there and _due(settings.evaluate_every, progress.steps, batches):
         raise Paused(progress.steps)
     job.spread.spread(adapted)
+    _pack(job)
     kept_states = use_cache(job, batches)
     learner = make_learner(adapted, settings, batches.total_steps, done=progress.steps)
     learner.exchange = job.spread.exchange
@@ -257,6 +262,20 @@ def _run(
             job, kept if settings.keep_best else None, progress.steps, journal, overwrite=overwrite or resume
         )
     return Result(job.output, scores, progress.steps)
+
+
+def _pack(job: Job) -> None:
+    """Let the frozen products of a CPU be laid out, if the recipe agrees, every process holds the whole backbone, and
+    the layouts fit well into the memory that is free. The adapter's modules are its own: the layouts go with them.
+    """
+    backbone, whole = job.adapted.backbone, job.accelerator.distributed_type in ("NO", "MULTI_CPU")
+    if job.recipe.training.packed == "off" or backbone.device.type != "cpu" or not whole:
+        return
+    from adapterkit.methods.fused import most_bytes, put_on
+
+    trunk, sites = backbone.trunk, backbone.known_sites.sites
+    if _ROOM * most_bytes(trunk, sites) <= psutil.virtual_memory().available:
+        put_on(trunk, sites)
 
 
 def _validate(job: Job, step: Step, progress: Progress, journal: Journal) -> bool:

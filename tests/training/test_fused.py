@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import adapterkit as ak
 from adapterkit.adapted import Adapted, build
+from adapterkit.backbone.packed_weights import laid_out
+from adapterkit.methods.fused import frozen
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, MethodSettings, TaskSettings, TrainingSettings
 from adapterkit.tasks import TASKS
 from adapterkit.training.learner import make_learner
-from tests.training.worlds import rows_of
+from tests.training.worlds import losses, recipe, rows_of, train
 
 STEPS, FEW = 50, 6
 METHODS: dict[str, MethodSettings] = {
@@ -91,3 +96,33 @@ def test_losses_equal_those_of_plain_layers_and_a_plain_optimizer(
     assert fused == pytest.approx(plain, abs=1e-5)
     assert len(fused) == steps
     assert fused[-1] < fused[0]
+
+
+def test_packed_weights_teach_the_same_and_stay_as_they_are(
+    tiny_folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        pytest.skip("this torch was built without oneDNN")
+    laid: list[torch.Size] = []
+
+    def laying(weight_OI: torch.Tensor) -> torch.Tensor:
+        laid.append(weight_OI.shape)
+        return laid_out(weight_OI)
+
+    monkeypatch.setattr(frozen, "pays", lambda *_: True)
+    monkeypatch.setattr(frozen, "laid_out", laying)
+    backbone = ak.Backbone.load(str(tiny_folders["bert"]), dtype="float32", device="cpu")
+    before = {name: tensor.clone() for name, tensor in backbone.trunk.state_dict().items()}
+    results, counts = {}, {}
+    for packed in ("auto", "off"):
+        wanted = recipe(tmp_path, tiny_folders["bert"], training={"packed": packed}, output=str(tmp_path / packed))
+        results[packed], counts[packed] = train(wanted, backbone=backbone), len(laid)
+
+    assert counts["auto"] > 0
+    assert counts["off"] == counts["auto"]
+    assert losses(results["auto"].artifact) == pytest.approx(losses(results["off"].artifact), abs=1e-5)
+    found, expected = (load_file(results[name].artifact / "adapter_model.safetensors") for name in ("auto", "off"))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4)  # Adam divides by small gradients
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.trunk.state_dict().items())
+    assert ak.verify(results["auto"].artifact, backbone).ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapterkit.methods.fused.frozen import most_bytes, put_on, take_off
 from adapterkit.methods.fused.layers import put_under, take_away
 
-__all__ = ["put_under", "take_away"]
+__all__ = ["most_bytes", "put_on", "put_under", "take_away", "take_off"]

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from transformers import Conv1D
 
 from adapterkit.backbone.dropout import draw_seed, mask_like
+from adapterkit.methods.fused.frozen import add_down, up
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class _LoraLinears(torch.autograd.Function):
         s_QN = _shrink(x_NI, linears, seeds, factors[::2])
         outputs = []
         for linear, s_RN, b_OR in zip(linears, _of_each(s_QN, linears), factors[1::2], strict=True):
-            y_NO = _base(linear.base, x_NI)
+            y_NO = up(linear.base, x_NI)
             s_RN.mul_(linear.scaling)
             y_NO.addmm_(s_RN.T, b_OR.to(dtype).T)
             outputs.append(y_NO)
@@ -123,7 +123,7 @@ class _LoraLinears(torch.autograd.Function):
             torch.mm(b_OR.to(dtype).T, g_NO.T, out=g_RN).mul_(linear.scaling)
             of_b.append((s_RN @ g_NO).T.to(b_OR.dtype))
             if ctx.needs_input_grad[0]:
-                grad_x_NI = _add_base_gradient(grad_x_NI, linear.base, g_NO)
+                grad_x_NI = add_down(grad_x_NI, linear.base, g_NO)
         of_a = _shrink_gradients(x_NI, g_QN, grad_x_NI, linears, ctx.seeds, factors[::2])
         of_factors = [
             None if gradient is None else factor
@@ -179,14 +179,3 @@ def _joined(factors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 def _of_each(joined: Tensor, linears: Sequence[LoraLinear]) -> tuple[Tensor, ...]:
     """The rows of every linear."""
     return torch.split(joined, [len(linear.a) for linear in linears])
-
-
-def _base(base: Any, x_NI: Tensor) -> Tensor:
-    if isinstance(base, Conv1D):
-        return torch.addmm(base.bias, x_NI, base.weight)
-    return F.linear(x_NI, base.weight, base.bias)
-
-
-def _add_base_gradient(grad_x_NI: Tensor | None, base: Any, g_NO: Tensor) -> Tensor:
-    w_OI = base.weight.T if isinstance(base, Conv1D) else base.weight
-    return g_NO @ w_OI if grad_x_NI is None else grad_x_NI.addmm_(g_NO, w_OI)

@@ -138,6 +138,8 @@ def surrounded(vocabulary: Vocabulary, ids: Sequence[int], before: Sequence[int]
 
 def pad(sequences: Sequence[Sequence[int]], value: int, multiple: int = 1, *, left: bool = False) -> Tensor:
     """(B, T) int64, padded with `value` on the right (or left) to the longest, rounded up."""
+    if len(sequences) == 1 and len(sequences[0]) % multiple == 0:
+        return torch.tensor([list(sequences[0])], dtype=torch.int64)
     lengths_B1 = np.fromiter(map(len, sequences), np.int64, len(sequences))[:, None]
     longest_tokens = -(-int(lengths_B1.max(initial=0)) // multiple) * multiple
     place_T = np.arange(longest_tokens)

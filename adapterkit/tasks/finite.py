@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,7 +17,7 @@ from adapterkit.tasks.values import Batch
 def without_lost(logits: Tensor, batch: Batch, at_BT: Tensor | None = None) -> tuple[Tensor, list[int]]:
     """Logits (B, …), or (N, V) at the tokens of `at_BT`, with zeros where those of a feature are not finite; and the
     places of such features in the batch."""
-    if bool(torch.isfinite(logits.sum())):  # nearly always, and the cheapest question
+    if math.isfinite(float(logits.sum())):  # nearly always, and the cheapest question
         return logits, []
     lost = ~torch.isfinite(logits)
     if at_BT is not None and logits.dim() == 2:

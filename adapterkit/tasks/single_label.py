@@ -99,7 +99,7 @@ class SingleLabel(TextProblem):
         return logits_BC.softmax(dim=-1)
 
     def answer(self, values: Sequence[float]) -> dict[str, Any]:
-        best = int(np.argmax(values))
+        best = values.index(max(values))
         probabilities = dict(zip(self.labels, values, strict=True))
         return {"label": self.labels[best], "score": values[best], "probabilities": probabilities}
 

@@ -158,7 +158,7 @@ class TextClassification(ConfidentTask):
     def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
         answers = []
         for output in outputs:
-            values = [float(value) for value in output]
+            values = np.asarray(output).tolist()
             answer, confidence = self._problem.answer(values), self._problem.confidence(values)
             answers.append(answer if confidence is None else self.trusted(answer, confidence))
         return answers

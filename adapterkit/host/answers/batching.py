@@ -6,6 +6,7 @@ Axes: B rows, T tokens, K choices, D hidden width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -73,11 +74,10 @@ class Forwards:
         states = self._run([carried[row] for row in order], {n: t[places] for n, t in inputs.items()}, reads)
         return states.rows(torch.argsort(places).to(states.last.device))
 
-    def narrow(self) -> torch.autocast:
+    def narrow(self) -> AbstractContextManager[Any]:
         """Above a trunk in a narrow format heads compute as they do in training: under autocast."""
         dtype = self._backbone.dtype
-        is_narrow = dtype != torch.float32
-        return torch.autocast(self._backbone.device.type, dtype if is_narrow else None, enabled=is_narrow)
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self._backbone.device.type, dtype)
 
     def _together(self, pieces: Sequence[Piece], reads: str) -> list[Tensor]:
         rows = _Rows(pieces)

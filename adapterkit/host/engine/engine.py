@@ -147,7 +147,11 @@ class Engine:
             trunk = without_idle_work(view_of(self._pristine))
             view = View(trunk, merge=self._merge, positional=self._positional)
         try:
-            view.take_up(list(route.row_runs(adapters, view.gathering.collect)), len(adapters))
+            first = adapters[0] if adapters else ()
+            if len(first) == 1 and all(carried is first or carried == first for carried in adapters):
+                view.take_up_one(first[0], len(adapters))
+            else:
+                view.take_up(list(route.row_runs(adapters, view.gathering.collect)), len(adapters))
             yield view
         finally:
             view.lay_down()

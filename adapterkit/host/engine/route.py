@@ -39,6 +39,8 @@ def order(adapters: Sequence[Carried]) -> list[int]:
     Adapters of one structure stand by their number of rows, so that as many as possible fit one segment; then by when
     they were made, so that a mix that comes back in another order finds its adapters gathered (see `gathering`).
     """
+    if len(adapters) == 1:
+        return [0]
     counts = Counter(adapters)
     kinds: dict[tuple[Structure, ...], int] = {}
     for index, carried in enumerate(adapters):

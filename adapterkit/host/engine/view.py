@@ -7,11 +7,13 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import takewhile
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from adapterkit.errors import RoutingError
+from adapterkit.host.engine.assembly import Packed
 from adapterkit.host.engine.fusing import FusionAddition
 from adapterkit.host.engine.gathering import Gathering
 from adapterkit.host.engine.layer_range import LayerRange
@@ -34,6 +36,10 @@ from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, Input
 Rows = tuple[int, int] | None
 Placed = tuple[int, Structure]
 """A structure, and its place among what a row carries."""
+Given = tuple[str, dict[str, Any], ModuleWork | None, bool]
+"""The path of a module, its attributes, its work, and whether it records."""
+MOST_KNOWN = 8
+"""Of how many adapters that own batches a view remembers the work; some 20 KB each."""
 Span = tuple[str, int, int | None]
 """The path of a model in the trunk ("" for the trunk itself), its first layer, and the layer before which it ends."""
 
@@ -60,6 +66,9 @@ class View:
         self.gathering = Gathering()
         self._modules: dict[str, nn.Module] = {path: module for path, module in trunk.named_modules() if path}
         self._busy: set[str] = set()
+        # Weak: an adapter that is gone takes its numbers along.
+        self._known: WeakKeyDictionary[Packed, tuple[list[Given], Shrunk]] = WeakKeyDictionary()
+        self._shrunk: Shrunk | None = None
         self._residuals: dict[str, Tensor] = {}
         self._ranges: dict[Span, LayerRange] = {}
 
@@ -70,6 +79,28 @@ class View:
             model, low, high = span
             found = self._ranges[span] = LayerRange(self.trunk.get_submodule(model), low, high)
         return found
+
+    def take_up_one(self, packed: Packed, rows: int) -> None:
+        """Give every module its work for a batch of so many rows of one adapter, as it was given before if it was."""
+        if self._merge or not self._positional.isdisjoint(packed.structure.paths):
+            weights = Weights(packed.structure, [packed.flat], self.gathering.collect)
+            self.take_up([RowRun(0, rows, ((packed.structure, weights),))], rows)
+            return
+        known = self._known.get(packed)
+        if known is None:
+            weights, shrunk = Weights(packed.structure, [packed.flat], self.gathering.collect), Shrunk()
+            self.give([(None, packed.structure, weights)], rows, shrunk)
+            if len(self._known) == MOST_KNOWN:
+                self._known.clear()
+            works = [(path, self._modules[path].__dict__) for path in sorted(self._busy)]
+            known = [(path, module, module["work"], module["records"]) for path, module in works], shrunk
+            self._known[packed] = known
+        given, self._shrunk = known
+        for path, module, work, records in given:
+            if work is not None:
+                work.rows = rows
+            module["work"], module["records"] = work, records
+            self._busy.add(path)
 
     def take_up(self, row_runs: Sequence[RowRun], rows: int) -> None:
         """Give every module its work for a batch of so many rows."""
@@ -155,6 +186,9 @@ class View:
             self._modules[path].__dict__.update(work=None, records=False)
         self._busy.clear()
         self._residuals.clear()
+        if self._shrunk is not None:
+            self._shrunk.forget()
+            self._shrunk = None
         self.gathering.reset()
 
     def _hosted(self, path: str) -> nn.Module:

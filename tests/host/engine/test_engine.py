@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -231,3 +234,35 @@ def test_a_backbone_in_bfloat16_carries_adapters_in_bfloat16(fresh_backbone):
             found = worlds.states(view, worlds.batch([3], "bert"))[0].float()
         # bf16 holds 8 bits: three layers of rounding.
         assert worlds.distance(found, expected) <= 0.05
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "t5"])
+def test_an_adapter_that_comes_back_alone_finds_its_work_and_answers_the_same(tiny_backbones, family):
+    engine, adapters = world(tiny_backbones, family)
+    # Other numbers of rows, other adapters and mixes between, more than are remembered.
+    for turn, (mounted, more) in enumerate([*zip(adapters.values(), [*adapters.values()][1:], strict=False)] * 2):
+        for rows in (range(1 + turn % 2), range(1, 4)):
+            for found, row in zip(worlds.answers(engine, family, [(mounted, row) for row in rows]), rows, strict=True):
+                assert worlds.distance(found, mounted.alone[row]) <= TOLERANCE
+        for found, one in zip(worlds.answers(engine, family, [(mounted, 2), (more, 2)]), (mounted, more), strict=True):
+            assert worlds.distance(found, one.alone[2]) <= TOLERANCE
+
+
+def test_what_is_remembered_of_an_adapter_goes_with_it(tiny_backbones):
+    backbone = tiny_backbones["bert"]
+    engine, mounted = Engine(backbone), worlds.make(backbone, "bert", worlds.METHODS["lora-all"])
+    packed = replace(mounted.packed, flat=mounted.packed.flat.clone())
+    with engine.routed([(packed,)]) as trunk:
+        states = worlds.states(trunk, worlds.batch([1], "bert"))
+    assert worlds.distance(states[0], mounted.alone[1]) <= TOLERANCE
+    numbers = ref(packed.flat)
+    del packed
+    gc.collect()
+    assert numbers() is None
+
+
+def test_an_adapter_that_comes_back_refuses_rows_that_were_not_announced(tiny_backbones):
+    engine, adapters = world(tiny_backbones, "bert")
+    for count in (3, 5, 3):
+        with engine.routed([adapters["lora-all"].carried] * count) as trunk, pytest.raises(RoutingError, match="rows"):
+            worlds.states(trunk, worlds.batch(range(4), "bert"))

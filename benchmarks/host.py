@@ -1,6 +1,6 @@
 """All of the host's figures: runs its benchmarks one after the other, compares with what is asked, draws the curves.
 
-    make bench-host                                               # under 5 minutes on 2 idle cores
+    make bench-host                                               # under 8 minutes on 2 idle cores
     python benchmarks/host.py --no-adapterhub --only mounts,swaps
 
 AdapterHub's environment is made first where it is missing, and not counted. Writes benchmarks/results/host.json, which
@@ -22,12 +22,14 @@ from typing import Any
 import torch
 from host_adapters import RESULTS, write
 from host_pictures import draw
+from host_short import HEADS, ROW
 
 from adapterkit.backbone.hardware import bfloat16_is_fast
 
 HERE = Path(__file__).resolve().parent
 PARTS: dict[str, tuple[str, ...]] = {
     "mixed": ("--threads", "1", "--repeats", "5"),
+    "short": (),
     "sharing": ("--tokens", "128", "--repeats", "7"),
     "mounts": (),
     "swaps": ("--rounds", "4", "--calls", "25", "--slots", "8"),
@@ -42,6 +44,12 @@ def section(report: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def at(section: dict[str, Any], table: str, **wanted: int) -> float:
+    """The host's ratio in the row of a table that has these values."""
+    (row,) = (row for row in section[table] if wanted.items() <= row.items())
+    return float(row["host/plain"])
+
+
 def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, float, Callable[[], float | None]]]:
     """What is asked: the figure, at most or at least, the bound, and how it is found."""
     mixed, sharing = found.get("mixed", {}), found.get("sharing", {})
@@ -49,6 +57,7 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, float, Callable[[], 
     small, large = section(mixed, "fp32, d=256"), section(mixed, "bf16, d=768")
     cells = {cell["adapters"]: cell for cell in sharing.get("cells", []) if cell["tokens"] == 128}
     every, auto = mounts["every linear"] if mounts else {}, mounts["query and value"] if mounts else {}
+    short = {case["case"]: case for case in found.get("short", {}).get("cases", [])}
     judged = large if large.get("bf16 in hardware") else {}
     yield "1 mixed / plain, fp32, d=256", "<=", 1.30, lambda: small["mixed"]["host/plain"]
     yield "1 mixed / plain, bf16, d=768", "<=", 1.15, lambda: judged["mixed"]["host/plain"]
@@ -63,6 +72,17 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, float, Callable[[], 
     yield "4 graphs after the first batch", "<=", 0, lambda: compiled["graphs after the first batch"]
     yield "5 of the limit, top third", ">=", 0.85, lambda: cells["top third"]["of the limit"]
     yield "5 heads only / one pass", "<=", 1.05, lambda: cells["heads only"]["predict_all / 1 plain pass"]
+    yield "19 mixed / plain, bf16, d=768, 16 tokens", "<=", 1.0, lambda: at(judged, "over tokens", tokens=16)
+    yield "19 mixed / plain, bf16, d=768, 64 tokens", "<=", 1.0, lambda: at(judged, "over tokens", tokens=64)
+    yield "19 32 heads / plain, fp32, d=256, 16 tokens", "<=", 1.15, lambda: short["fp32, d=256"][HEADS]
+    for name in short:
+        yield f"19 one row of 16 tokens / plain, {name}", "<=", 1.1, lambda name=name: short[name][ROW]
+    for name, found_there in (("fp32, d=256", small), ("bf16, d=768", judged)):
+        yield (
+            f"19 one adapter, 2,048 tokens / plain, {name}", "<=", 1.03,
+            lambda there=found_there: at(there, "one adapter", rank=8),
+        )  # fmt: skip
+    yield "19 first answer, packed / unpacked", "<=", 1.1, lambda: found["short"]["first answer, packed / unpacked"]
     yield "p99 during swaps / without", "<=", 1.2, lambda: swaps["swaps"]["20 a second: p99 / p99 without"]
     yield "working set of 10 times the slots", ">=", 0.8, lambda: swaps["residency"]["throughput / all resident"]
 

@@ -18,7 +18,7 @@ import torch
 import adapterkit as ak
 from adapterkit.adapted import build
 from adapterkit.artifact import DataFacts, save
-from adapterkit.backbone.hardware import bfloat16_is_fast
+from adapterkit.backbone.hardware import bfloat16_is_fast, cpu_features
 from adapterkit.recipe import HeadSettings, LoraMethod, TaskSettings
 from adapterkit.tasks import TASKS
 
@@ -66,11 +66,17 @@ def percentile(seconds: Sequence[float], share: float) -> float:
     return sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))]
 
 
+def product_flags() -> str:
+    """The CPU's instruction sets that products are made of."""
+    return " ".join(sorted(name for name in cpu_features() if name.startswith(("avx", "amx", "fma"))))
+
+
 def conditions() -> dict[str, Any]:
     """Machine, threads, versions and date, as every result carries them."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "flags": product_flags(),
         "load": round(os.getloadavg()[0], 1),
         "bf16 in hardware": bfloat16_is_fast(torch.device("cpu")),
         "threads": torch.get_num_threads(),

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from host_adapters import product_flags
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import BertConfig, BertModel
@@ -234,6 +235,7 @@ def main() -> None:
             ]
         report[f"{name}, {options.threads} thread"] = {
             "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
+            "flags": product_flags(),
             "bf16 in hardware": bfloat16_is_fast(torch.device("cpu")),
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             **section,

@@ -28,6 +28,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from host_adapters import product_flags
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, BertTokenizerFast
@@ -313,6 +314,7 @@ def record(file: Path, table: str, row: dict[str, Any]) -> None:
     """Print a row and put it into the results in the place of an older one, so that a run that is cut loses nothing."""
     print(json.dumps(row), flush=True)
     row["machine"] = {
+        "flags": product_flags(),
         "bf16 in hardware": bfloat16_is_fast(torch.device("cpu")),
         "threads": torch.get_num_threads(),
         "processes waiting": round(os.getloadavg()[0], 1),

@@ -68,6 +68,16 @@ def changed(module: ModuleT, parameters: Mapping[str, Tensor], children: Mapping
     return grown
 
 
+def keep_at_hand(module: nn.Module) -> None:
+    """Let a module's children and parameters be found as attributes of its own, where Python looks first.
+
+    torch's tables are asked last, which takes ten times as long. Only for modules that are not given others.
+    """
+    plain = {name: value for name, value in module.__dict__[PARAMETERS].items() if type(value) is nn.Parameter}
+    children = {name: child for name, child in module.__dict__[CHILDREN].items() if child is not None}
+    module.__dict__.update(plain, **children)
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether anything is called before or after a module's forward or backward."""
     return bool(

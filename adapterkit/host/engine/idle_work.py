@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adapterkit.backbone.module_tables import keep_at_hand
+
 _CHUNKED = ("feed_forward_chunk", "ff_chunk")
 """Methods of layers whose arguments transformers counts at every call, whether or not it cuts them in chunks."""
 
@@ -26,11 +28,7 @@ def without_idle_work(view: nn.Module) -> nn.Module:
                 module.__dict__[method] = _Described(module, method)
     for layers in [module for module in view.modules() if isinstance(module, nn.ModuleList)]:
         for module in layers.modules():
-            # torch looks in an object's own attributes first, and elsewhere takes ten times as long.
-            plain = {name: value for name, value in module._parameters.items() if type(value) is nn.Parameter}
-            module.__dict__.update(
-                plain, **{name: child for name, child in module._modules.items() if child is not None}
-            )
+            keep_at_hand(module)
     return view
 
 

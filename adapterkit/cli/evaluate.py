@@ -27,6 +27,7 @@ from adapterkit.cli.options import (
     named,
     reading,
 )
+from adapterkit.cli.processes import become_all_processes, end_with_launcher
 
 
 def evaluate(
@@ -57,12 +58,16 @@ def evaluate(
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
     $ adapterkit evaluate runs/banking77 --report banking77.html --errors errors.csv
     $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json > evaluation.json
+    $ torchrun --standalone --nproc_per_node 2 -m adapterkit evaluate runs/banking77 --data banking77/test.jsonl
     $ adapterkit evaluate runs/tickets --data more.csv --encoding cp1252 --delimiter ";"
     """
     from adapterkit.manifest import open_manifest
 
     open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
+    end_with_launcher()
+    become_all_processes(sys.argv[1:])
     from adapterkit import evaluation
+    from adapterkit.training.environment import launched_processes
 
     found = evaluation.record_evaluation(
         folder,
@@ -74,6 +79,7 @@ def evaluate(
         parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
         report=report,
         errors=errors,
+        accelerator=launched_processes(),
         command=shlex.join(["adapterkit", *sys.argv[1:]]),
     )
     for what, path in (("Report", report), ("Errors", errors)):
@@ -83,7 +89,7 @@ def evaluate(
         console.print_json(found.to_dict())
         return
     console.print_table(console.metric_rows(found.to_dict()["metrics"]), ("metric", "value", "95 % interval"))
-    if found.calibration is not None:
+    if found.calibration is not None and console.is_main_process():
         console.echo(calibration_line(found.to_dict()["calibration"]))
 
 

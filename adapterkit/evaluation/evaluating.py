@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapterkit.artifact import open_artifact
 from adapterkit.artifact.loading import find_backbone
@@ -14,6 +14,9 @@ from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
 from adapterkit.evaluation.pages import check_writable, write_errors, write_report
 from adapterkit.metrics import Metric, measure_calibration
 from adapterkit.records import EvaluationRecord, MetricRecord, RowsUsed
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 SEED = 0
 """Of every resampling: the same rows give the same intervals."""
@@ -61,6 +64,7 @@ def record_evaluation(
     report: str | Path | None = None,
     errors: str | Path | None = None,
     command: str = "",
+    accelerator: Accelerator | None = None,
     **how: Any,
 ) -> EvaluationRecord:
     """All that `evaluate` finds, each label and the calibration too, as a record that names everything behind it.
@@ -71,12 +75,13 @@ def record_evaluation(
         report: a page to write, as HTML; see `report.page`.
         errors: a CSV file to write, of every row that was answered badly, the worst first.
         command: that the page names.
+        accelerator: the processes that answer a share of the rows each; all of them call this, and the first writes.
 
     Raises:
         OutputError: a file cannot be written there; found before rows are answered.
     """
     check_writable(*(path for path in (report, errors) if path is not None))
-    outcome, used = answered(artifact, data, **how)
+    outcome, used = answered(artifact, data, accelerator=accelerator, **how)
     judged = outcome.judged()
     record = EvaluationRecord(
         made_with=package_versions(),
@@ -88,6 +93,8 @@ def record_evaluation(
         labels={label: score._asdict() for label, score in outcome.by_label().items()},
         calibration=None if judged is None else measure_calibration(judged),
     )
+    if accelerator is not None and not accelerator.is_main_process:
+        return record
     if report is not None:
         write_report(Path(report), outcome, record, f"{Path(artifact).resolve().name} on {used.source}", command)
     if errors is not None:
@@ -103,9 +110,11 @@ def answered(
     data_root: str | Path | None = None,
     batch_size: int = 64,
     parts: Mapping[str, str | Path] | None = None,
+    accelerator: Accelerator | None = None,
     **how: Any,
 ) -> tuple[Outcome, RowsUsed]:
     """An artifact's answers to rows; arguments and errors as those of `evaluate`."""
     opened = open_artifact(artifact, parts=parts)
     rows, used = rows_to_answer(opened, data, root=data_root, **how)
-    return answer_rows(opened, rows, find_backbone(opened, backbone), batch_size=batch_size), used
+    loaded = find_backbone(opened, backbone)
+    return answer_rows(opened, rows, loaded, batch_size=batch_size, accelerator=accelerator), used

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapterkit.adapted import Adapted
 from adapterkit.artifact import Artifact
@@ -18,6 +18,9 @@ from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.records import Answerer, RowsUsed
 from adapterkit.scoring import outputs_of, texts_of
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -98,32 +101,45 @@ def rows_to_answer(
     )
 
 
-def answer_rows(opened: Artifact, rows: Rows, backbone: Backbone, *, batch_size: int = 64) -> Outcome:
+def answer_rows(
+    opened: Artifact,
+    rows: Rows,
+    backbone: Backbone,
+    *,
+    batch_size: int = 64,
+    accelerator: Accelerator | None = None,
+) -> Outcome:
     """Let an artifact answer usable rows.
+
+    Args:
+        accelerator: the processes that answer a share each, and all of which call this; None for this one alone.
 
     Raises:
         ArtifactError, ContractError: it cannot be put on the backbone.
         DataError: a label that training did not see.
     """
     with opened.adapted(backbone) as adapted:
-        return outcome_of(adapted, opened, rows, batch_size=batch_size)
+        return outcome_of(adapted, opened, rows, batch_size=batch_size, accelerator=accelerator)
 
 
-def outcome_of(adapted: Adapted, opened: Artifact, rows: Rows, *, batch_size: int = 64) -> Outcome:
+def outcome_of(
+    adapted: Adapted,
+    opened: Artifact,
+    rows: Rows,
+    *,
+    batch_size: int = 64,
+    accelerator: Accelerator | None = None,
+) -> Outcome:
     """Let an adapter answer usable rows in the name of the artifact that it comes from. Errors as of `answer_rows`."""
     task = adapted.task
     encoded = task.encode(rows, adapted.vocabulary, "score")
     for note in encoded.notes:
         logger.warning("%s", note)
-    outputs = outputs_of(adapted, encoded.features, batch_size=batch_size)
+    outputs = outputs_of(adapted, encoded.features, batch_size=batch_size, accelerator=accelerator)
     texts: list[str] | None = None
     if isinstance(task, GeneratingTask) and task.generated_metrics:
-        groups = task.groups(rows)
-        of_row = {
-            row: text
-            for group, text in zip(groups, texts_of(adapted, rows, batch_size=batch_size), strict=True)
-            for row in group
-        }
+        found = texts_of(adapted, rows, batch_size=batch_size, accelerator=accelerator)
+        of_row = {row: text for group, text in zip(task.groups(rows), found, strict=True) for row in group}
         texts = [of_row[row] for row in range(len(rows))]
     answering, kept = Answerer.of(opened.manifest, dtype_of(adapted)), data_settings(opened)
     shows = kept is None or kept.show_rows != "nowhere"

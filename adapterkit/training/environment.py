@@ -7,20 +7,24 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.hardware import pick_device
-from adapterkit.errors import AdapterkitError, DeviceError, RecipeError
+from adapterkit.errors import AdapterkitError, DeviceError, RecipeError, TrainingError
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import FORMATS, backbone_dtypes
 from adapterkit.training.launch import SHARDING, check_launch
 from adapterkit.training.trackers import tracker_names
+
+PATIENCE_SECONDS = 600
+"""How long a process waits for another one, which may be writing a large file, until it takes it for lost."""
 
 
 def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
@@ -41,9 +45,43 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     if several:
         atexit.register(_leave)
     with without_strategy():
-        accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, log_with=names or None, project_dir=str(folder))
+        accelerator = Accelerator(
+            mixed_precision="no",
+            cpu=on_cpu,
+            log_with=names or None,
+            project_dir=str(folder),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=PATIENCE_SECONDS))] if several else None,
+        )
     accelerator.ddp_handler = _NothingFrozen(init_sync=False)
     return accelerator
+
+
+def launched_processes() -> Accelerator | None:
+    """The processes that a launcher has started, to answer rows together; None where this one is alone."""
+    if get_cpu_distributed_information().world_size == 1:
+        return None
+    atexit.register(_leave)
+    with without_strategy():
+        return Accelerator(cpu=pick_device("auto").type == "cpu")
+
+
+@contextmanager
+def told_of_lost_processes() -> Iterator[None]:
+    """Inside, an exchange with a process that is gone, or does not answer, fails with what to do about it.
+
+    Raises:
+        TrainingError: of such an exchange.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise TrainingError(
+            "another process of this run is gone, or cannot be reached",
+            [str(error).splitlines()[0]],
+            "See what it said and whether its machine is reached, then go on from the last checkpoint: --resume.",
+        ) from error
 
 
 @contextmanager

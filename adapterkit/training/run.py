@@ -28,7 +28,13 @@ from adapterkit.training.agreement import check_agreement
 from adapterkit.training.batches import Batches, HeldBatches, StreamedBatches
 from adapterkit.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from adapterkit.training.end_tokens import end_token_note
-from adapterkit.training.environment import check_device, compute_dtype, load_backbone, make_accelerator
+from adapterkit.training.environment import (
+    check_device,
+    compute_dtype,
+    load_backbone,
+    make_accelerator,
+    told_of_lost_processes,
+)
 from adapterkit.training.finishing import finish
 from adapterkit.training.header import header_of
 from adapterkit.training.interrupt import Interrupt
@@ -129,7 +135,7 @@ def train(
         pause_after=pause_after,
     )
     devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices), closing(run):
+    with told_of_lost_processes(), torch.random.fork_rng(devices), closing(run):
         while True:
             try:
                 turn = next(run)
@@ -207,6 +213,12 @@ def _run(
     settings, accelerator, adapted = job.recipe.training, job.accelerator, job.adapted
     progress = begin(job.checkpoint, job.made_of(), resume=resume, overwrite=overwrite)
     check_agreement(job, progress)
+    ranks = accelerator.num_processes
+    if 0 < progress.shares < ranks:
+        job.display.warn(
+            f"{progress.shares} processes began this run, and {ranks} go on: from here on dropout draws other masks"
+        )
+    progress.shares = max(progress.shares, ranks)
     batches = _batches(job)
     for line in header_of(job):
         job.display.say(line)
@@ -233,7 +245,9 @@ def _run(
             "begin", step=progress.steps, total_steps=batches.total_steps, trunk_cache=kept_states, **_sizes(job)
         )
         job.display.begin(batches.total_steps, progress.steps)
-        learning = Learning(model, adapted, batches, learner, settings, accelerator, job.spread, class_weights)
+        learning = Learning(
+            model, adapted, batches, learner, settings, accelerator, job.spread, class_weights, progress.shares
+        )
         steps = turns(learning, done=progress.steps, position=progress.position)
         with interrupt:
             for turn in () if progress.is_enough(settings.patience) else steps:

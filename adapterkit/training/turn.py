@@ -59,6 +59,7 @@ class Learning:
     Attributes:
         model: `adapted` as `spread` has it.
         class_weights: of the loss.
+        shares: into how many each batch is cut: as many as the run has had processes. A process may compute several.
     """
 
     model: nn.Module
@@ -69,6 +70,7 @@ class Learning:
     accelerator: Accelerator
     spread: Spread
     class_weights: Tensor | None = None
+    shares: int = 1
 
 
 class Turn:
@@ -82,32 +84,41 @@ class Turn:
         number: of the step, from 1.
         features: its rows, on all processes.
         seconds: wall time spent on it so far.
-        seed: of its dropout in this process. It follows from the recipe's seed and the step's number, so that a run
-            that goes on draws as if it had never stopped.
+        seed: of the dropout of this process's first share. It follows from the recipe's seed, the step's number and the
+            share's, so that a run that goes on, on fewer processes too, draws as if it had never stopped.
     """
 
     def __init__(self, learning: Learning, number: int, after: Position, features: Sequence[Feature]) -> None:
         self.learning, self.number, self.features = learning, number, features
         self.seconds = 0.0
-        drawn = f"{learning.settings.seed} {number} {learning.accelerator.process_index}"
-        self.seed = int.from_bytes(sha256(drawn.encode()).digest()[:7], "little")
+        self.seed = self._seed(learning.accelerator.process_index)
         self._after = after
         self._sums: list[Tensor] = []
+
+    def _seed(self, share: int) -> int:
+        drawn = f"{self.learning.settings.seed} {self.number} {share}"
+        return int.from_bytes(sha256(drawn.encode()).digest()[:7], "little")
 
     def compute(self) -> None:
         """The gradients of all micro-batches, with a forward and a backward of the run's own.
 
-        The global random generators begin at the turn's seed.
+        The global random generators begin at the seed of each share.
         """
         started = time.perf_counter()
-        torch.manual_seed(self.seed)
         run, accelerator = self.learning, self.learning.accelerator
+        ranks = accelerator.num_processes
         micro_batches = _micro_batches(self.features, run.settings.accumulate)
-        for index, micro_batch in enumerate(micro_batches):
-            own = shard(micro_batch, accelerator.process_index, accelerator.num_processes)
+        # Every process computes as often as the others.
+        shares = range(accelerator.process_index, ranks * math.ceil(run.shares / ranks), ranks)
+        pieces = [(share, index) for share in shares for index in range(len(micro_batches))]
+        for share, index in pieces:
+            if index == 0:
+                torch.manual_seed(self._seed(share))
+            micro_batch = micro_batches[index]
+            own = shard(micro_batch, share, run.shares) if share < run.shares else []
             # A process without rows still takes part in the exchange of gradients, with one that counts for nothing.
             batch = self.batch(own or micro_batch[:1])
-            with run.spread.alone(run.model) if index < len(micro_batches) - 1 else nullcontext():
+            with nullcontext() if (share, index) == pieces[-1] else run.spread.alone(run.model):
                 logits = run.model(batch.inputs, run.adapted.task.answered(batch))
                 torch.autograd.backward(self.loss(logits, batch, counts=1.0 if own else 0.0))
         self.seconds += time.perf_counter() - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shlex
 import signal
@@ -15,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from adapterkit.errors import OutputError
-from adapterkit.training import Paused
-from tests.training.ranks import by_ranks
+from adapterkit.errors import OutputError, TrainingError
+from adapterkit.training import Paused, environment
+from tests.training.ranks import as_rank, by_ranks, free_port
 from tests.training.worlds import bytes_of, entries, events, recipe, train
 
 # Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
@@ -98,6 +99,38 @@ def test_what_every_process_would_say_is_said_once(tiny_folders: Any, tmp_path: 
     assert ran.returncode == 1
     assert ran.stderr.count("DataError") == 1
     assert "[process 1]" not in ran.stderr
+
+
+def test_a_process_that_answers_no_more_ends_the_others_in_bounded_time_with_the_checkpoint_kept(
+    tiny_folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a link is cut: nobody hangs up."""
+    monkeypatch.setattr(environment, "PATIENCE_SECONDS", 5)
+    plan = json.loads(plan_of(tmp_path, tiny_folders["bert"], epochs=9999).read_text())
+    fork, port = multiprocessing.get_context("fork"), free_port()
+    said = fork.Queue()
+
+    def rank(number: int) -> None:
+        as_rank(number, 2, port)
+        try:
+            train(plan)
+        except TrainingError as error:
+            said.put(str(error))
+
+    ranks = [fork.Process(target=rank, args=(number,)) for number in range(2)]
+    for process in ranks:
+        process.start()
+    checkpoint = tmp_path / "out" / "training" / "checkpoint" / "progress.json"
+    while not checkpoint.exists() and ranks[0].is_alive():
+        time.sleep(0.05)
+    os.kill(ranks[1].pid or 0, signal.SIGSTOP)
+    error = said.get(timeout=60)
+    ranks[1].kill()
+    for process in ranks:
+        process.join(30)
+    assert error.startswith("another process of this run is gone, or cannot be reached")
+    assert "--resume" in error
+    assert json.loads(checkpoint.read_bytes())["progress"]["steps"] % 10 == 0
 
 
 def test_auto_begins_where_there_is_nothing_goes_on_from_a_checkpoint_and_replaces_nothing(

@@ -26,14 +26,9 @@ LAUNCHERS = ("accelerate", "accelerate-launch", "torchrun")
 """Scripts that start processes."""
 
 FSDP_SETTINGS = (
-    "fsdp_version",
-    "fsdp_reshard_after_forward",
-    "fsdp_offload_params",
-    "fsdp_auto_wrap_policy",
-    "fsdp_activation_checkpointing",
-    "fsdp_activation_checkpointing_offload",
-    "fsdp_ignored_modules",
-)
+    "fsdp_version", "fsdp_reshard_after_forward", "fsdp_offload_params", "fsdp_auto_wrap_policy",
+    "fsdp_activation_checkpointing", "fsdp_activation_checkpointing_offload", "fsdp_ignored_modules",
+)  # fmt: skip
 """Settings of FSDP that a run looks at; Accelerate hands them on as variables in capitals, and not with --cpu."""
 
 MARK = "ACCELERATE_MIXED_PRECISION"

@@ -102,12 +102,7 @@ def rows_to_answer(
 
 
 def answer_rows(
-    opened: Artifact,
-    rows: Rows,
-    backbone: Backbone,
-    *,
-    batch_size: int = 64,
-    accelerator: Accelerator | None = None,
+    opened: Artifact, rows: Rows, backbone: Backbone, *, batch_size: int = 64, accelerator: Accelerator | None = None
 ) -> Outcome:
     """Let an artifact answer usable rows.
 
@@ -123,12 +118,7 @@ def answer_rows(
 
 
 def outcome_of(
-    adapted: Adapted,
-    opened: Artifact,
-    rows: Rows,
-    *,
-    batch_size: int = 64,
-    accelerator: Accelerator | None = None,
+    adapted: Adapted, opened: Artifact, rows: Rows, *, batch_size: int = 64, accelerator: Accelerator | None = None
 ) -> Outcome:
     """Let an adapter answer usable rows in the name of the artifact that it comes from. Errors as of `answer_rows`."""
     task = adapted.task

@@ -162,15 +162,9 @@ def plan(
     flops = usual.forward_flops + usual.backward_flops
     traffic: tuple[Traffic, ...] = ()
     if link_bytes is not None and devices > 1:
-        traffic = traffic_of(
-            used.gradients,
-            used.weights,
-            flops,
-            devices=devices,
-            link_bytes=link_bytes,
-            flops_per_second=tflops * 1e12,
-            micro_batches=found.training.accumulate,
-        )
+        speeds: Any = {"devices": devices, "link_bytes": link_bytes, "flops_per_second": tflops * 1e12}
+        parts = found.training.accumulate
+        traffic = traffic_of(used.gradients, used.weights, flops, **speeds, micro_batches=parts)
     best = choose(ways)
     smallest = min(ways, key=lambda way: way.memory.total)
     return Plan(

@@ -57,14 +57,7 @@ def traffic_of(
     for way, sent in (("DDP", trained_bytes), ("FSDP", micro_batches * frozen_bytes + trained_bytes)):
         everything = 2 * (devices - 1) * sent
         waits = 1 + flops * link_bytes / (2 * sent * flops_per_second)
-        found.append(
-            Traffic(
-                way,
-                device_bytes=math.ceil(everything / devices),
-                all_bytes=everything,
-                seconds=everything / devices / link_bytes,
-                computing_seconds=flops / devices / flops_per_second,
-                waits_from=max(2, math.ceil(waits)),
-            )
-        )
+        each, computing = everything / devices, flops / devices / flops_per_second
+        sends = Traffic(way, math.ceil(each), everything, each / link_bytes, computing, max(2, math.ceil(waits)))
+        found.append(sends)
     return tuple(found)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -45,13 +46,9 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     if several:
         atexit.register(_leave)
     with without_strategy():
-        accelerator = Accelerator(
-            mixed_precision="no",
-            cpu=on_cpu,
-            log_with=names or None,
-            project_dir=str(folder),
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=PATIENCE_SECONDS))] if several else None,
-        )
+        waiting: Any = {"kwargs_handlers": [InitProcessGroupKwargs(timeout=timedelta(seconds=PATIENCE_SECONDS))]}
+        shown: Any = {"log_with": names or None, "project_dir": str(folder), **(waiting if several else {})}
+        accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, **shown)
     accelerator.ddp_handler = _NothingFrozen(init_sync=False)
     return accelerator
 
@@ -67,11 +64,7 @@ def launched_processes() -> Accelerator | None:
 
 @contextmanager
 def told_of_lost_processes() -> Iterator[None]:
-    """Inside, an exchange with a process that is gone, or does not answer, fails with what to do about it.
-
-    Raises:
-        TrainingError: of such an exchange.
-    """
+    """Inside, an exchange with a process that is gone, or does not answer, raises TrainingError with what to do."""
     try:
         yield
     except RuntimeError as error:

@@ -171,8 +171,7 @@ def begin_run(
             logger.warning(note)
     resume = check_start(output, resume=resume, overwrite=overwrite)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
-    spread = spread_of(os.environ, accelerator)
-    spread.check(wanted)
+    spread = spread_of(os.environ, accelerator, wanted)
     with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
         rows = reuse.rows(wanted, folder_of(recipe), given)
         for note in rows.notes:
@@ -215,9 +214,7 @@ def _run(
     check_agreement(job, progress)
     ranks = accelerator.num_processes
     if 0 < progress.shares < ranks:
-        job.display.warn(
-            f"{progress.shares} processes began this run, and {ranks} go on: from here on dropout draws other masks"
-        )
+        job.display.warn(f"begun by {progress.shares} processes, {ranks} go on: dropout draws other masks from here on")
     progress.shares = max(progress.shares, ranks)
     batches = _batches(job)
     for line in header_of(job):

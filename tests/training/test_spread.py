@@ -199,6 +199,6 @@ def test_what_is_not_cut_into_shards_is_refused_by_name(changes: Mapping[str, An
 
     plan = {"task": {"kind": "text-classification"}, "backbone": {"name": "x"}, "data": {"train": "x"}, **changes}
     with pytest.raises(DeviceError, match="cannot be spread with FSDP") as caught:
-        Sharded(Accelerator(cpu=True)).check(resolve(plan, ()).recipe)
+        Sharded(Accelerator(cpu=True), resolve(plan, ()).recipe)
     (problem,) = caught.value.problems
     assert problem.startswith(named)

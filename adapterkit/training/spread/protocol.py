@@ -8,7 +8,6 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
-from adapterkit.recipe import Recipe
 
 
 class Spread(Protocol):
@@ -19,9 +18,6 @@ class Spread(Protocol):
     """
 
     sharded: bool
-
-    def check(self, recipe: Recipe) -> None:
-        """Refuse, before anything is loaded, what cannot be spread so. Raises DeviceError."""
 
     def spread(self, adapted: Adapted) -> None:
         """Lay the backbone out, before a learner is made."""

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
-from adapterkit.recipe import Recipe
 
 
 class Replicated:
@@ -19,9 +18,6 @@ class Replicated:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
-
-    def check(self, recipe: Recipe) -> None:
-        """Everything can be."""
 
     def spread(self, adapted: Adapted) -> None:
         """It lies as it was loaded."""

@@ -26,15 +26,15 @@ class Sharded:
 
     sharded = True
 
-    def __init__(self, accelerator: Accelerator, *, keep_gathered: bool = False) -> None:
+    def __init__(self, accelerator: Accelerator, recipe: Recipe, *, keep_gathered: bool = False) -> None:
         """
         Args:
             keep_gathered: whether a layer stays whole from its forward to its backward.
+
+        Raises:
+            DeviceError: packed weights, which torch does not cut; the parts of a fusion; rows of a vocabulary.
         """
         self._accelerator, self._keep_gathered = accelerator, keep_gathered
-
-    def check(self, recipe: Recipe) -> None:
-        """Raises DeviceError: packed weights, which torch does not cut; or the parts of a fusion."""
         problems = []
         if recipe.backbone.dtype in QUANTISED:
             problems.append(f"backbone.dtype: {recipe.backbone.dtype} is not cut into shards; take bfloat16")

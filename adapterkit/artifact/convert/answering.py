@@ -13,23 +13,39 @@ from adapterkit.artifact.loading import Artifact
 from adapterkit.errors import ExportError
 from adapterkit.heads.headed import logits_of
 from adapterkit.tasks.confident import temperature_of
-from adapterkit.tasks.protocol import Task
+from adapterkit.tasks.protocol import Feature, Task
 
 REMEDY = "Nothing was written. Please report it with the model's family; ak.Host and ak.load serve the artifact."
 
 
-def example_batches(adapted: Adapted, artifact: Artifact) -> Iterator[dict[str, Tensor]]:
-    """The inputs of a few rows, one by one: the golden rows, else sentences of ours."""
+def example_features(adapted: Adapted, artifact: Artifact) -> list[Feature]:
+    """What there is of a few rows: the golden rows, else sentences of ours."""
     task = adapted.task
     rows: Sequence[Mapping[str, Any]] = [row.row for row in artifact.manifest.golden.rows]
-    for row in rows or task.sample_rows(task.labels, task.problem):
-        features = task.encode([row], adapted.vocabulary, task.proof).features
-        if features:
-            yield task.collate(features, adapted.vocabulary, seed=None).inputs
+    rows = rows or task.sample_rows(task.labels, task.problem)
+    return [one for row in rows for one in task.encode([row], adapted.vocabulary, task.proof).features]
+
+
+def example_batches(adapted: Adapted, artifact: Artifact) -> Iterator[dict[str, Tensor]]:
+    """The inputs of `example_features`, one by one."""
+    for feature in example_features(adapted, artifact):
+        yield adapted.task.collate([feature], adapted.vocabulary, seed=None).inputs
+
+
+def visible(answer: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The answers (N, …) at the tokens of the inputs, of one for each token (B, T, …); any other as it is.
+
+    At padding a model answers at will: what it computes there depends on how it was told that nothing is there.
+    """
+    mask = inputs.get("attention_mask")
+    if mask is None or answer.dim() < 3 or "decoder_input_ids" in inputs:
+        return answer
+    return answer[mask.bool()] if mask.shape == answer.shape[:2] else answer
 
 
 def plain_answer(model: nn.Module, inputs: dict[str, Tensor], trunk_only: bool) -> Tensor:
-    """Logits, or the trunk's states; of an encoder-decoder's trunk those of its encoder, which needs no target."""
+    """Logits, or the trunk's states, where there is a token; of an encoder-decoder's trunk those of its encoder, which
+    needs no target."""
     if trunk_only:
         trunk: Any = model.backbone.trunk if isinstance(model, Adapted) else model
         rows = {name: value.reshape(-1, value.shape[-1]) for name, value in inputs.items()}
@@ -37,12 +53,12 @@ def plain_answer(model: nn.Module, inputs: dict[str, Tensor], trunk_only: bool) 
             trunk, rows = trunk.get_encoder(), {name: rows[name] for name in ("input_ids", "attention_mask")}
         rows.pop("labels", None)
         with torch.inference_mode():
-            return trunk(**rows).last_hidden_state.float()  # type: ignore[no-any-return]
+            return visible(trunk(**rows).last_hidden_state.float(), rows)
     with torch.inference_mode():
         if isinstance(model, Adapted):
             tempered: Tensor = model(inputs).float() / temperature_of(model.task)
-            return tempered
-        return logits_of(model(**inputs)).float()
+            return visible(tempered, inputs)
+        return visible(logits_of(model(**inputs)).float(), inputs)
 
 
 def temper(own: Mapping[str, Tensor], trained: Iterable[str], task: Task) -> None:

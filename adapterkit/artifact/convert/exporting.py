@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adapterkit.artifact.convert.adapterhub.exporting import export_adapterhub
 from adapterkit.artifact.convert.flat import SERVERS, check_flat, export_flat
+from adapterkit.artifact.convert.onnx import export_onnx
 from adapterkit.artifact.convert.transformers import ExportDtype, check_expressible, export_checkpoint
 from adapterkit.artifact.loading import Artifact, open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
 from adapterkit.manifest import check_output
 
-FORMATS = ("transformers", "peft", "adapterhub")
+FORMATS = ("transformers", "peft", "adapterhub", "onnx")
 
 
 def export(
@@ -26,16 +28,20 @@ def export(
     flat: bool = False,
     server: Literal["", "vllm", "sglang", "lorax", "gguf"] = "",
     dtype: ExportDtype = "float32",
+    unmerged: bool = False,
+    quantise: Literal["", "int8"] = "",
+    rows: Sequence[Mapping[str, Any]] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write a checkpoint that transformers loads without adapterkit, a flat LoRA for servers of LoRAs, or AdapterHub's
-    folder.
+    """Write an adapter for programs without adapterkit: a checkpoint that transformers loads, a flat LoRA for servers,
+    a folder of AdapterHub's, or an ONNX model.
 
     Args:
         artifact: a LoRA (DoRA, rsLoRA and trained biases too), an IA3, or a head alone; flat, a LoRA without DoRA and
             biases; for AdapterHub, a bottleneck or a fusion too.
         out: the folder to write.
         to: "transformers": a checkpoint with the adapter merged into the weights. "peft", with `flat`. "adapterhub".
+            "onnx".
         backbone: whose checkpoint is read, or where it is; None takes what the artifact names. A loaded one is left
             alone: its files are read again.
         trunk_only: write the merged trunk without any head, for `AutoModel`.
@@ -43,6 +49,9 @@ def export(
             rsLoRA or patterns reads it right. A head of our own is left out.
         server: check the rules of this server's loader too.
         dtype: of a checkpoint's weights. The merging is done in float32 and rounded once.
+        unmerged: in ONNX, keep the method beside the weights, also where it can be merged into them.
+        quantise: in ONNX, "int8" for weights in eight bits; what that changes is in `export.json` and on the card.
+        rows: to score before and after quantising.
         overwrite: replace what stands at `out`.
 
     Returns:
@@ -57,6 +66,10 @@ def export(
     """
     out = Path(out)
     _check_format(to, artifact, flat=flat, server=server, trunk_only=trunk_only)
+    if to != "onnx" and (unmerged or quantise or rows):
+        raise ExportError(f"unmerged, quantise and rows are ONNX's, not {to}'s", remedy="Leave them out.")
+    if to != "transformers" and dtype != "float32":
+        raise ExportError(f"dtype is a merged checkpoint's, not {to}'s", remedy="Leave it out (--dtype).")
     check_output(out, overwrite=overwrite)
     artifact = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
     if to == "peft":
@@ -65,6 +78,10 @@ def export(
         return out
     if to == "adapterhub":
         export_adapterhub(artifact, out, _copy_of(artifact, backbone), overwrite=overwrite)
+        return out
+    if to == "onnx":
+        copy = _copy_of(artifact, backbone)
+        export_onnx(artifact, out, copy, unmerged=unmerged, quantise=quantise, rows=rows, overwrite=overwrite)
         return out
     check_expressible(artifact, trunk_only)
     copy = _copy_of(artifact, backbone)

@@ -18,6 +18,13 @@ from adapterkit.artifact.contents import method_target
 from adapterkit.artifact.convert.imported import SEED, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
+from adapterkit.artifact.convert.peft_tensors import (
+    refuse_backbone_tensors,
+    with_checkpoint_head,
+    with_moved_weight,
+    with_pooler_head,
+    without_wrappers,
+)
 from adapterkit.artifact.convert.samples import make_task
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.artifact.tensors import parse_header, read_tensors
@@ -71,7 +78,7 @@ def import_peft(
     facts = read_facts(config, src)
     raw = _read(src, TENSORS)
     header = parse_header(raw, TENSORS)
-    tensors = _without_copies(read_tensors(raw, header, TENSORS))
+    tensors = without_wrappers(_without_copies(read_tensors(raw, header, TENSORS)))
     kind = _kind(facts, kind, src)
     if not isinstance(backbone, Backbone):
         backbone = _load_backbone(facts, backbone, src)
@@ -79,9 +86,19 @@ def import_peft(
     made = make_task(kind, labels, task or {}, src, _head_sizes(tensors, facts.method))
     head = HeadSettings(kind="family")
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
+    refuse_backbone_tensors(tensors, facts, bare, src)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if (pooled := with_pooler_head(tensors, facts, backbone)) is not None:
+        tensors, head = pooled
+        shapes = {name.replace("pooler.dense.lora_A.weight", "pooler.dense.weight"): s for name, s in shapes.items()}
+        shapes = {name: shape for name, shape in shapes.items() if "pooler.dense.lora_" not in name}
+    else:
+        tensors = with_checkpoint_head(tensors, bare)
     method = find_method(facts, config, shapes, bare.module, backbone, src)
     del bare
+    if facts.moved:
+        method = method.model_copy(update={"initialization": facts.moved})
+        tensors = with_moved_weight(tensors, backbone, made, method, head)  # type: ignore[arg-type]
     return save_imported(
         out, src, "PEFT", backbone, made, method, head, tensors, rows=rows, overwrite=overwrite, dtype=dtype
     )

@@ -33,6 +33,7 @@ _WITHOUT_EFFECT = frozenset(
         "corda_config",
         "lora_ga_config",
         "ensure_weight_tying",
+        "unsloth_fixed",  # Unsloth's mark
     }
 )
 _KNOWN: tuple[tuple[Method[Any], type[PeftConfig]], ...] = ((METHODS["lora"], LoraConfig), (METHODS["ia3"], IA3Config))
@@ -52,6 +53,7 @@ class PeftFacts:
         alphas: module name, or its end -> alpha, first match first.
         dropout: on the input of the update, in training.
         rslora, dora, bias: as in a recipe.
+        moved: the start that has changed the weights it was trained on, and of which the folder holds no trace; or "".
     """
 
     method: Method[Any]
@@ -64,6 +66,7 @@ class PeftFacts:
     rslora: bool
     dora: bool
     bias: str
+    moved: str = ""
 
     def alpha_of(self, module: str) -> float:
         """The alpha of a module, as PEFT finds it: the first key that is the name or its end."""
@@ -112,6 +115,7 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
         rslora=config.get("use_rslora", False),
         dora=config.get("use_dora", False),
         bias=config.get("bias", "none"),
+        moved=start if (start := config.get("init_lora_weights")) in ("pissa", "olora") else "",
     )
 
 
@@ -148,8 +152,8 @@ _READ: Mapping[str, Field] = {
     "use_dora": FLAG,
     "bias": one_of("none", "all", "lora_only"),
     "init_lora_weights": (
-        lambda value: value in (True, False, "gaussian", "eva", "orthogonal"),
-        "no start that trained on a changed backbone; PEFT's path_initial_model_for_weight_conversion saves those",
+        lambda value: value in (True, False, "gaussian", "eva", "orthogonal", "pissa", "olora"),
+        "a start that can be computed again; PEFT's path_initial_model_for_weight_conversion saves any other",
     ),
     "r": (lambda value: type(value) is int, "a whole number"),
     "rank_pattern": (lambda value: value is None or _are_ranks(value), "whole numbers by module name"),

@@ -96,7 +96,7 @@ def export_onnx(
         (stage / CARD).write_text(_card(artifact, list(batches[0]), facts), encoding="utf-8")
 
 
-class Answering(nn.Module):
+class Traced(nn.Module):
     """A trunk with a head, whose inputs are named by their order."""
 
     def __init__(self, headed: Headed, names: Sequence[str], temperature: float) -> None:
@@ -114,7 +114,7 @@ def trace(adapted: Adapted, inputs: Mapping[str, Tensor], file: Path) -> None:
     """Write what an adapter computes as an ONNX model, for other rows and lengths than these too."""
     names = list(inputs)
     axes = {name: {axis: _axis(name, axis, tensor) for axis in range(tensor.dim())} for name, tensor in inputs.items()}
-    model = Answering(adapted.headed, names, float(temperature_of(adapted.task))).eval()
+    model = Traced(adapted.headed, names, float(temperature_of(adapted.task))).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every size that it reads
         try:
@@ -147,7 +147,8 @@ def _axis(name: str, axis: int, tensor: Tensor) -> str:
 
 def _run(file: Path, inputs: Mapping[str, Tensor]) -> Tensor:
     """What onnxruntime answers."""
-    return _session(file)(inputs)
+    answer: Tensor = _session(file)(inputs)
+    return answer
 
 
 def _session(file: Path) -> Any:

@@ -5,6 +5,7 @@ Axes: R rank, I inputs, O outputs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from adapterkit.manifest import TENSORS
 from adapterkit.recipe import HeadSettings, LoraMethod
 from adapterkit.tasks.protocol import Task
 
-WRAPPERS = {"module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod"}
+WRAPPERS = re.compile(r"module|_(fsdp|checkpoint)_wrapped_module|_orig_mod")
 """Modules that DDP, DeepSpeed, FSDP, checkpointing and torch.compile put around others while they train."""
 
 _KEEP = "An artifact holds no tensor of the backbone, which all adapters share. "
@@ -42,7 +43,7 @@ def without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Take out of the names what training has wrapped modules in. Raises ArtifactError where two names become one."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        plain = ".".join(piece for piece in name.split(".") if piece not in WRAPPERS)
+        plain = ".".join(piece for piece in name.split(".") if not WRAPPERS.fullmatch(piece))
         if plain in found:
             raise ArtifactError("the folder holds a tensor twice", [f"{TENSORS}: {name[:200]!r} and {plain[:200]!r}"])
         found[plain] = tensor
@@ -70,7 +71,7 @@ def _sort(module: nn.Module | None, tensor: Tensor, path: str, ending: str, mode
     if "pooler" in path.split(".") or module is None or (ending == "bias" and bias != "none"):
         return ""  # a pooler belongs to the head; what has no place at all is said by the comparison with the adapter
     if isinstance(module, nn.Embedding) or module is model.get_output_embeddings():
-        return "added tokens" if tensor.dim() and len(tensor) > len(module.weight) else "embeddings"  # type: ignore[arg-type]
+        return "added tokens" if tensor.dim() and len(tensor) > len(module.weight) else "embeddings"
     return "norms" if "norm" in type(module).__name__.lower() else "other weights of the backbone"
 
 

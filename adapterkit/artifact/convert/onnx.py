@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
-from adapterkit.artifact.card import escaped
+from adapterkit.artifact.card_text import escaped
 from adapterkit.artifact.convert.answering import check_answers, example_features, plain_answer, visible
 from adapterkit.artifact.loading import Artifact
 from adapterkit.backbone import Backbone

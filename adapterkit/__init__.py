@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from adapterkit.evaluation import probe as probe
     from adapterkit.evaluation import transfer as transfer
     from adapterkit.evaluation import upgrade as upgrade
+    from adapterkit.evaluation.starting import train as train
     from adapterkit.host import Host as Host
     from adapterkit.planning import plan as plan
     from adapterkit.recipe import Recipe as Recipe
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from adapterkit.training import AdapterTrainer as AdapterTrainer
     from adapterkit.training import build as build
     from adapterkit.training import save as save
-    from adapterkit.training import train as train
 
 __version__ = "0.1.0"
 
@@ -76,7 +76,7 @@ _ROOMS = {
     "push": "adapterkit.artifact",
     "save": "adapterkit.training",
     "sweep": "adapterkit.sweeping",
-    "train": "adapterkit.training",
+    "train": "adapterkit.evaluation.starting",
     "transfer": "adapterkit.evaluation",
     "upgrade": "adapterkit.evaluation",
     "verify": "adapterkit.artifact",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,17 @@ def fields_of_recipes() -> str:
             if len(inner) > 1:
                 sections.append(f"### `{name}.kind: {kind or block['title']}`\n\n{block.get('description', '')}")
             if fields:
-                rows = "\n".join(_row(field, of, block.get("required", ())) for field, of in fields.items())
+                rows = "\n".join(_rows(fields, block.get("required", ()), blocks))
                 sections.append(f"| field | values | default | meaning |\n|---|---|---|---|\n{rows}")
     return "\n\n".join(sections)
+
+
+def _rows(fields: dict[str, Any], required: Any, blocks: dict[str, Any], above: str = "") -> Iterator[str]:
+    """A line for each field, and behind it those of the block that it holds."""
+    for name, field in fields.items():
+        yield _row(above + name, field, [above + one for one in required])
+        for block in (blocks[ref] for ref in _references(field) if "properties" in blocks[ref]):
+            yield from _rows(block["properties"], block.get("required", ()), blocks, f"{above}{name}.")
 
 
 def _references(shown: dict[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from adapterkit.manifest import (
     CompositionFacts,
     DataFacts,
     GoldenFacts,
+    Manifest,
     dump_json,
     dump_manifest,
     open_manifest,
@@ -103,7 +104,7 @@ def save(
     seed: int,
     golden: Sequence[Mapping[str, Any]] | GoldenFacts,
     golden_rows: int = 4,
-    parent: str | Path | None = None,
+    parent: str | Path | Manifest | None = None,
     calibration: Mapping[str, float] | None = None,
     composition: CompositionFacts | None = None,
     compaction: CompactionFacts | None = None,
@@ -122,7 +123,7 @@ def save(
         seed: of the training run, with which the adapter was built.
         golden: usable rows to choose the golden rows from, usually the validation rows; or golden rows.
         golden_rows: how many.
-        parent: the artifact that this one is a newer version of.
+        parent: the artifact that this one is a newer version of, or that it was trained on from.
         calibration: split -> expected calibration error, where answers have a confidence.
         composition: what it was made of, where it was not trained but composed.
         compaction: how it was made smaller, where it was.
@@ -251,11 +252,11 @@ def whole_modules(parameters: Iterable[str], trained: Iterable[str]) -> list[str
     return sorted(found)
 
 
-def _ancestry(parent: str | Path | None) -> tuple[int, str | None, list[dict[str, Any]]]:
+def _ancestry(parent: str | Path | Manifest | None) -> tuple[int, str | None, list[dict[str, Any]]]:
     """Version number, parent's digest and history of a new version of `parent`."""
     if parent is None:
         return 1, None, []
-    before = open_manifest(parent)
+    before = parent if isinstance(parent, Manifest) else open_manifest(parent)
     history = [ancestor.model_dump(mode="json") for ancestor in before.history]
     return before.version + 1, before.sha256, [*history, {"version": before.version, "sha256": before.sha256}]
 

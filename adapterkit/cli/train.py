@@ -68,7 +68,7 @@ def train(
     from adapterkit import training
     from adapterkit.data import check_sources
     from adapterkit.manifest import REPORT
-    from adapterkit.recipe import resolve
+    from adapterkit.recipe import NEAREST, resolve
     from adapterkit.recipe.load import folder_of
 
     going_on: Any = "auto" if resume is Resume.AUTO else resume is Resume.YES
@@ -83,10 +83,11 @@ def train(
     become_all_processes(sys.argv[1:])
     own = ["train", recipe, *(overrides or ()), *(["--data-root", str(data_root)] if data_root else [])]
     words = launcher_words(sys.argv[1:]) or ["adapterkit", *own]
+    start, run = resolved.recipe.training.start_from, training.train
+    if start is not None and start.run == NEAREST:
+        from adapterkit.evaluation.starting import train as run
     try:
-        result = training.train(
-            recipe, overrides=overrides or (), resume=going_on, overwrite=overwrite, quiet=quiet or as_json
-        )
+        result = run(recipe, overrides=overrides or (), resume=going_on, overwrite=overwrite, quiet=quiet or as_json)
     except KeyboardInterrupt as interruption:
         console.say(_how_to_go_on(training.output_of(resolved), words), style="yellow")
         raise typer.Exit(130) from interruption

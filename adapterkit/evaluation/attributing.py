@@ -101,7 +101,8 @@ def _check(opened: Artifact) -> None:
 def _head_alone(opened: Artifact, output: str | Path, root: str | Path | None) -> dict[str, Any]:
     recipe: dict[str, Any] = dict(opened.manifest.recipe)
     data = {**recipe["data"], "root": None if root is None else str(root)}
-    return {**recipe, "method": {"kind": "none"}, "data": data, "output": str(output)}
+    training = {**recipe.get("training", {}), "start_from": None, "objective": None}  # both are about a method
+    return {**recipe, "method": {"kind": "none"}, "data": data, "training": training, "output": str(output)}
 
 
 def _constant(opened: Artifact, outcome: Outcome, vocabulary: Vocabulary) -> Outcome | None:

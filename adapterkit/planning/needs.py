@@ -114,6 +114,13 @@ def plan(
         RecipeError: `gpus`, `memory` or `interconnect` that cannot be read.
     """
     found = resolve(recipe, overrides).recipe
+    objective = found.training.objective
+    if objective is not None and objective.reads_rows:
+        raise RecipeError(
+            "what training.objective takes is not estimated",
+            [f"training.objective.kind: found {objective.kind}, which looks at the rows of a step once more"],
+            "Plan without it: adapterkit plan … training.objective=null",
+        )
     devices, memory_bytes = _machine(gpus, memory)
     link_bytes = None if interconnect is None else _link(interconnect, tflops)
     on_gpu = gpus is not None or torch.cuda.is_available()

@@ -16,9 +16,12 @@ from adapterkit.recipe.methods import FusionMethod as FusionMethod
 from adapterkit.recipe.methods import Ia3Method as Ia3Method
 from adapterkit.recipe.methods import LoraMethod as LoraMethod
 from adapterkit.recipe.methods import NoMethod as NoMethod
+from adapterkit.recipe.objective import ObjectiveSettings as ObjectiveSettings
 from adapterkit.recipe.schema import BackboneSettings as BackboneSettings
 from adapterkit.recipe.schema import Recipe as Recipe
 from adapterkit.recipe.shipped import ShippedRecipe as ShippedRecipe
 from adapterkit.recipe.shipped import shipped_recipes as shipped_recipes
 from adapterkit.recipe.task import TaskSettings as TaskSettings
+from adapterkit.recipe.training import NEAREST as NEAREST
+from adapterkit.recipe.training import StartFrom as StartFrom
 from adapterkit.recipe.training import TrainingSettings as TrainingSettings

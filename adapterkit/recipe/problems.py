@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -133,7 +133,14 @@ def _fields(path: Path, raw: Mapping[str, Any]) -> list[str]:
     block = BLOCKS.get(str(path[0]))
     if path[0] in CHOSEN:
         block = CHOSEN[str(path[0])].table[_kind(str(path[0]), raw)]
+    for name in path[1:-1]:
+        field = block.model_fields.get(str(name)) if block else None
+        block = None if field is None else next(filter(_is_block, get_args(field.annotation)), None)
     return list(block.model_fields) if block else []
+
+
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _kind(name: str, raw: Mapping[str, Any]) -> str:
@@ -184,7 +191,8 @@ def _between_blocks(raw: Mapping[str, Any]) -> list[Problem]:
     task, head = _valid(TaskSettings.model_validate, raw, "task"), _valid(HEAD, raw, "head")
     data = _valid(DataSettings.model_validate, raw, "data")
     training = _valid(TrainingSettings.model_validate, raw, "training")
-    return [(tuple(path.split(".")), problem) for path, problem in together(task, head, data, training)]
+    found = together(task, head, data, training, _valid(METHOD, raw, "method"))
+    return [(tuple(path.split(".")), problem) for path, problem in found]
 
 
 def _valid(read: Callable[[Any], Block], raw: Mapping[str, Any], name: str) -> Block | None:
@@ -212,6 +220,7 @@ _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "model_type": "a block of settings",
     "model_attributes_type": "a block of settings",
     "invalid_key": "a name that is text",
+    "too_short": lambda context: f"at least {context['min_length']} of them",
     "greater_than": _at(">"),
     "greater_than_equal": _at("≥"),
     "less_than": _at("<"),

@@ -12,6 +12,7 @@ from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings
 from adapterkit.recipe.kinds import BELONGS, FACTS
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod
+from adapterkit.recipe.objective import ObjectiveSettings
 from adapterkit.recipe.settings import Settings, refuse
 from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.table import OfKind
@@ -65,7 +66,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:
-        refuse(together(self.task, self.head, self.data, self.training))
+        refuse(together(self.task, self.head, self.data, self.training, self.method))
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +75,11 @@ class Recipe(Settings):
 
 
 def together(
-    task: TaskSettings | None, head: HeadSettings | None, data: DataSettings | None, training: TrainingSettings | None
+    task: TaskSettings | None,
+    head: HeadSettings | None,
+    data: DataSettings | None,
+    training: TrainingSettings | None,
+    method: MethodSettings | None = None,
 ) -> list[tuple[str, str]]:
     """What is wrong between the blocks, as (path, problem). A block that is None is not looked at."""
     problems: list[tuple[str, str]] = []
@@ -82,8 +87,13 @@ def together(
         problems.append(("data.train", "is missing; name the file, or the hub data set, of the training rows"))
     if training is not None and training.patience is not None and data is not None and data.validation is None:
         problems.append(("training.patience", "needs validation rows, and data.validation is null; set one of the two"))
+    objective = None if training is None else training.objective
+    if objective is not None and method is not None and not method.attaches:
+        problems.append(("training.objective", f"shapes a method, and method.kind is {method.kind}; remove it"))
     if task is None:
         return problems
+    if objective is not None:
+        problems += _misplaced(objective, task, head)
     if data is not None:
         problems += _foreign_columns(task, data)
     if head is not None:
@@ -104,6 +114,23 @@ def together(
                 problems.append(("training.class_weights", f"names {label!r}, which is not one of task.labels"))
         if training.label_smoothing and regression:
             problems.append(("training.label_smoothing", "has no meaning for a regression; remove it"))
+    return problems
+
+
+def _misplaced(objective: ObjectiveSettings, task: TaskSettings, head: HeadSettings | None) -> list[tuple[str, str]]:
+    """What an objective cannot shape."""
+    problems = []
+    if objective.contrasts and task.kind != "text-classification":
+        problems.append(
+            ("training.objective.kind", f"is {objective.kind}, which compares whole texts; not {task.kind}")
+        )
+    elif objective.kind == "supervised-contrastive" and task.problem in ("multi-label", "regression"):
+        problems.append(("training.objective.kind", f"needs one label for each row; task.problem is {task.problem}"))
+    elif objective.contrasts and head is not None and head.kind == "family":
+        problems.append(("head.kind", f"is family, and {objective.kind} needs a head that pools rows itself: linear"))
+    if objective.kind == "near-backbone" and (task.kind == "seq2seq-lm" or task.pack_documents):
+        where = "task.kind" if task.kind == "seq2seq-lm" else "task.pack_documents"
+        problems.append((where, "has no row of one document that near-backbone could read beside the backbone"))
     return problems
 
 

@@ -4,11 +4,50 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from adapterkit.recipe.objective import ObjectiveSettings
 from adapterkit.recipe.settings import Many, Settings, refuse
 
 Positive = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+NEAREST = "nearest"
+"""In the place of a run to start from: the one that suits the training rows best."""
+
+
+class StartFrom(Settings):
+    """What first weights are taken from. A plain name stands for its `run`."""
+
+    run: Text
+    """Folder of an artifact on the same backbone. nearest: of those in `among`, the one on whose representation a probe
+    of the training rows does best; the bare backbone where that does better (a folder of this name: ./nearest)."""
+    take: Annotated[Many[Literal["method", "head"]], Field(min_length=1)] | None = None
+    """What is taken: method, head or both. null: both, as far as the recipe has them; of the nearest the method."""
+    among: Annotated[Many[Text], Field(min_length=1)] | None = None
+    """Where the nearest is looked for: artifacts, or folders of them. null: runs."""
+
+    @model_validator(mode="after")
+    def _together(self) -> StartFrom:
+        if self.among is not None and self.run != NEAREST:
+            refuse([("among", f"has no meaning beside run: {self.run}; remove it, or write run: nearest")])
+        return self
+
+
+def _not_beside(objective: ObjectiveSettings, training: TrainingSettings) -> list[tuple[str, str]]:
+    """What does not go with an objective that looks at all rows of a step, and at their states."""
+    problems = []
+    if training.accumulate > 1:
+        problems.append(("accumulate", f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1"))
+    if training.cache not in ("auto", "off"):
+        problems.append(("cache", f"keeps states below the adapter, and {objective.kind} reads those of all layers"))
+    if objective.contrasts and training.batch_tokens is None and training.batch_size == 1:
+        problems.append(("batch_size", f"is 1, and {objective.kind} compares the rows of a step; write 2 or more"))
+    return problems
+
+
+def _named(value: Any) -> Any:
+    return {"run": value} if isinstance(value, str) else value
 
 
 class TrainingSettings(Settings):
@@ -71,6 +110,15 @@ class TrainingSettings(Settings):
     beside the weights, at most twice their bytes. off: less memory, slower."""
     golden_rows: Annotated[int, Field(ge=1, le=64)] = 4
     """Rows whose answers are kept in the artifact as a proof. Higher: a stronger proof, a larger manifest."""
+    start_from: Annotated[StartFrom | None, BeforeValidator(_named, json_schema_input_type=StartFrom | Text | None)] = (
+        None
+    )
+    """An artifact whose weights this run begins with: runs/a, or {run: runs/a, take: [method]}. Labels that it knows
+    stay, new ones get rows of their own in the head. null: weights drawn from the seed."""
+
+    objective: ObjectiveSettings | None = None
+    """What shapes the representation beside the task's loss: {kind: supervised-contrastive, weight: 0.5}. null: the
+    task's loss alone."""
 
     @model_validator(mode="after")
     def _together(self) -> TrainingSettings:
@@ -79,6 +127,8 @@ class TrainingSettings(Settings):
             problems.append(
                 ("batch_tokens", f"stands beside batch_size ({self.batch_size}); set one of the two (null for none)")
             )
+        if self.objective is not None and self.objective.reads_rows:
+            problems += _not_beside(self.objective, self)
         if self.class_weights == {}:
             problems.append(("class_weights", 'is empty; name weights, or write "balanced" or null'))
         refuse(problems)

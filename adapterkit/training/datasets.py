@@ -24,6 +24,7 @@ from adapterkit.errors import RecipeError
 from adapterkit.recipe import Recipe
 from adapterkit.tasks import TASKS, Task
 from adapterkit.training.row_notes import coverage_notes, overlaps, reading_notes
+from adapterkit.training.start import knowing
 
 STREAM_SAMPLE_ROWS = 2000
 """Rows of a stream from which labels are learned, and that validate where a share is split off."""
@@ -53,12 +54,18 @@ class RecipeRows:
     facts: DataFacts
 
 
-def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[str, Rows] | None = None) -> RecipeRows:
+def read_recipe_rows(
+    recipe: Recipe,
+    folder: Path | None = None,
+    given: Mapping[str, Rows] | None = None,
+    known: Task | None = None,
+) -> RecipeRows:
     """Read, check and split the rows of a recipe.
 
     Args:
         folder: the recipe's own, where relative paths are looked for too.
         given: split -> rows in memory, where the recipe's source is `IN_MEMORY`.
+        known: a task whose labels stay.
 
     Raises:
         DataError: a file or a row that cannot be used; see `data.read_rows` and the task's `check_rows`.
@@ -103,7 +110,8 @@ def read_recipe_rows(recipe: Recipe, folder: Path | None = None, given: Mapping[
         stream, held_out = split_stream(stream, data.validation, seed)
         found["validation"] = first_of(held_out)
     sample = found["train"] if stream is None else first_of(stream)
-    task = task_class.prepare(recipe.task, sample)  # on all rows: a sample of a file may lack some of its labels
+    # On all rows: a sample of a file may lack some of its labels.
+    task = knowing(task_class.prepare(recipe.task, sample), known)
     if data.limit is not None:
         found = {split: rows.sample(data.limit, seed) for split, rows in found.items()}
     checked = {split: task.check_rows(rows, "train" if split == "train" else "score") for split, rows in found.items()}

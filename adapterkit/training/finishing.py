@@ -82,6 +82,7 @@ def _save(
         calibration={split: float(found["ece"]) for split, one in looked.items() if (found := one["calibration"])},
         seed=job.recipe.training.seed,
         golden=golden,
+        parent=job.before,
         overwrite=overwrite,
         dtype=dtype,
     )

@@ -10,9 +10,11 @@ from accelerate import Accelerator
 
 from adapterkit.adapted import Adapted
 from adapterkit.data import Rows
+from adapterkit.manifest import Manifest
 from adapterkit.recipe import Recipe
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows
+from adapterkit.training.objectives.objective import Objective
 from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.spread import Spread
 from adapterkit.training.standing import RUN_FOLDER, checkpoint_of
@@ -35,6 +37,8 @@ class Job:
         output: folder of the artifact.
         command: what began the run, as a person would type it.
         runs: how many runs are to come, this one included, that read the same texts below the same layer.
+        objective: a term beside the task's loss, if there is one.
+        before: of the artifact that it starts from, if it does.
     """
 
     recipe: Recipe
@@ -48,6 +52,8 @@ class Job:
     output: Path
     command: str = ""
     runs: int = 1
+    objective: Objective | None = None
+    before: Manifest | None = None
 
     @property
     def folder(self) -> Path:
@@ -74,6 +80,8 @@ class Job:
         }
         if self.adapted.parts:
             content["parts"] = [part.sha256 for part in self.adapted.parts]
+        if self.before is not None:
+            content["before"] = self.before.sha256
         return content
 
 

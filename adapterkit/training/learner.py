@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -81,8 +81,18 @@ def _norm(tensors: list[Tensor]) -> float:
     return float(torch.stack([tensor.float().square().sum() for tensor in tensors]).sum().sqrt())
 
 
-def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int, *, done: int = 0) -> Learner:
+def make_learner(
+    adapted: Adapted,
+    settings: TrainingSettings,
+    total_steps: int,
+    *,
+    done: int = 0,
+    beside: Mapping[str, nn.Parameter] = {},
+) -> Learner:
     """The learner of a run of `total_steps` steps, of which some are `done`.
+
+    Args:
+        beside: what learns beside the adapter, as fast as its head.
 
     Raises:
         RecipeError: nothing trains.
@@ -94,7 +104,8 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int,
             [f"method.kind: found {adapted.method.kind}, and the head of {adapted.task.kind} is the checkpoint's own"],
             "Take method.kind=lora or bottleneck.",
         )
-    groups = rate_groups(adapted, settings)
+    groups = rate_groups(adapted, settings, beside)
+    parameters |= beside
     # The trunk's own tensors stay where they are, as others may hold them; and a buffer has one format.
     own = {id(bias) for bias in adapted.attachment.biases().values()}
     every = [parameter for group in groups.values() for parameter in group]
@@ -119,11 +130,13 @@ def make_learner(adapted: Adapted, settings: TrainingSettings, total_steps: int,
     return Learner(parameters, optimizer, make_schedule(optimizer, settings, total_steps, done), scaler, flat, loose)
 
 
-def rate_groups(adapted: Adapted, settings: TrainingSettings) -> dict[tuple[float, float], list[nn.Parameter]]:
+def rate_groups(
+    adapted: Adapted, settings: TrainingSettings, beside: Mapping[str, nn.Parameter] = {}
+) -> dict[tuple[float, float], list[nn.Parameter]]:
     """What trains, by rate and weight decay: matrices decay; norms, biases and scales do not."""
     head_rate = settings.head_learning_rate or HEAD_RATE_FACTOR * settings.learning_rate
     rated = [(parameter, settings.learning_rate) for parameter in adapted.method_parameters().values()]
-    rated += [(parameter, head_rate) for parameter in adapted.head_parameters().values()]
+    rated += [(parameter, head_rate) for parameter in (*adapted.head_parameters().values(), *beside.values())]
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter, rate in rated:
         groups.setdefault((rate, settings.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)

@@ -16,7 +16,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import backbone_dtypes
-from adapterkit.tasks.protocol import Feature
+from adapterkit.tasks.protocol import Feature, Task
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.environment import load_backbone
 from adapterkit.training.job import encode_splits
@@ -61,14 +61,16 @@ class Reuse:
             self._backbone = (key, load_backbone(recipe, accelerator))
         return self._backbone[1]
 
-    def rows(self, recipe: Recipe, folder: Path | None, given: Mapping[str, Rows] | None = None) -> RecipeRows:
+    def rows(
+        self, recipe: Recipe, folder: Path | None, given: Mapping[str, Rows] | None = None, known: Task | None = None
+    ) -> RecipeRows:
         """The recipe's rows; see `datasets.read_recipe_rows`."""
         digests = sorted((split, rows.digest()) for split, rows in (given or {}).items())
-        key = f"{rows_key(recipe)} {folder} {digests}"
+        key = f"{rows_key(recipe)} {folder} {digests} {known}"
         if key not in self._held:
             while len(self._held) >= self._room:
                 del self._held[next(iter(self._held))]
-            self._held[key] = _Held(read_recipe_rows(recipe, folder, given))
+            self._held[key] = _Held(read_recipe_rows(recipe, folder, given, known))
         self._held[key] = self._held.pop(key)  # the latest stands last
         return self._held[key].rows
 

@@ -42,10 +42,12 @@ from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
 from adapterkit.training.launch import check_launch
 from adapterkit.training.learner import idle_rates, make_learner
+from adapterkit.training.objectives.objective import make_objective
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.spread import spread_of
 from adapterkit.training.standing import RUN_FOLDER, Progress, Resume, begin, check_start, output_of
+from adapterkit.training.start import open_start
 from adapterkit.training.trackers import Tracking
 from adapterkit.training.trunk_cache import use_cache
 from adapterkit.training.turn import Learning, Step, Turn, turns
@@ -159,9 +161,7 @@ def begin_run(
     pause_after: Callable[[Batches], int] | None = None,
 ) -> Run:
     """The run that `train` drives; its arguments and errors are the same. The global random generators are its own."""
-    given, sources = ({}, {}) if data is None else splits_of(data)
-    sources |= dict.fromkeys(given, IN_MEMORY)
-    changes = [*overrides, *(f"data.{split}={json.dumps(source)}" for split, source in sources.items())]
+    given, changes = rows_given(data, overrides)
     resolved = resolve(recipe, changes)
     if launched := check_launch(os.environ, resolved.recipe):
         resolved = resolve(recipe, [*changes, f"training.precision={launched}"])
@@ -173,7 +173,8 @@ def begin_run(
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
     spread = spread_of(os.environ, accelerator, wanted)
     with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
-        rows = reuse.rows(wanted, folder_of(recipe), given)
+        start = open_start(wanted)
+        rows = reuse.rows(wanted, folder_of(recipe), given, None if start is None else start.known)
         for note in rows.notes:
             display.warn(note)
         if spread.sharded:
@@ -185,6 +186,9 @@ def begin_run(
         parts = read_parts(wanted.method, backbone)
         with build(backbone, rows.task, wanted.method, wanted.head, settings.seed, parts=parts) as adapted:
             adapted.compute_dtype = narrow
+            if start is not None:
+                display.say(start.give(adapted, backbone))
+            objective = make_objective(settings, adapted, backbone, rows.sample, accelerator.num_processes)
             backbone = adapted.backbone  # of weights that are cut into shards, nobody else has to hold the whole
             for path, reason in idle_rates(adapted, settings).items():
                 display.warn(f"{path} has no effect: {reason}")
@@ -193,11 +197,33 @@ def begin_run(
                 display.warn(note)
             tracking, command = Tracking(accelerator), _command(recipe, overrides)
             runs = reuse.runs_like(wanted)
-            job = Job(wanted, rows, features, adapted, accelerator, spread, display, tracking, output, command, runs)
+            before = None if start is None else start.artifact.manifest
+            job = Job(
+                wanted,
+                rows,
+                features,
+                adapted,
+                accelerator,
+                spread,
+                display,
+                tracking,
+                output,
+                command,
+                runs,
+                objective,
+                before,
+            )
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
             finally:
                 tracking.end()
+
+
+def rows_given(data: Mapping[str, Any] | None, overrides: Sequence[str]) -> tuple[dict[str, Rows], list[str]]:
+    """Split -> rows in memory, of what `train` is given as `data`, and the overrides with where the others stand."""
+    given, sources = ({}, {}) if data is None else splits_of(data)
+    sources |= dict.fromkeys(given, IN_MEMORY)
+    return given, [*overrides, *(f"data.{split}={json.dumps(source)}" for split, source in sources.items())]
 
 
 def _run(
@@ -226,7 +252,8 @@ def _run(
     job.spread.spread(adapted)
     _pack(job)
     kept_states = use_cache(job, batches)
-    learner = make_learner(adapted, settings, batches.total_steps, done=progress.steps)
+    beside = {} if job.objective is None else job.objective.parameters()
+    learner = make_learner(adapted, settings, batches.total_steps, done=progress.steps, beside=beside)
     learner.exchange = job.spread.exchange
     adapted.checkpoint_layers(settings.gradient_checkpointing)
     model = job.spread.model(adapted)
@@ -243,7 +270,16 @@ def _run(
         )
         job.display.begin(batches.total_steps, progress.steps)
         learning = Learning(
-            model, adapted, batches, learner, settings, accelerator, job.spread, class_weights, progress.shares
+            model,
+            adapted,
+            batches,
+            learner,
+            settings,
+            accelerator,
+            job.spread,
+            class_weights,
+            progress.shares,
+            job.objective,
         )
         steps = turns(learning, done=progress.steps, position=progress.position)
         with interrupt:
@@ -327,6 +363,7 @@ def _report(step: Step, journal: Journal, tracking: Tracking) -> None:
         "gradient_norm": step.gradient_norm,
         "learning_rate": step.learning_rate,
         "seconds": round(step.seconds, 4),
+        **({} if step.objective is None else {"objective": step.objective}),
     }
     journal.write("step", step=step.number, **values, rows=step.rows, tokens=step.tokens)
     tracking.step(values, step.number)

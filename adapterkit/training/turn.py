@@ -23,6 +23,7 @@ from adapterkit.recipe import TrainingSettings
 from adapterkit.tasks.protocol import Batch, Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.learner import Learner
+from adapterkit.training.objectives.objective import Objective
 from adapterkit.training.spread import Spread
 from adapterkit.training.standing import Position
 
@@ -39,6 +40,7 @@ class Step:
         learning_rate: of the adapter, or of the head where only that trains.
         rows: features in the step, on all processes.
         tokens: without padding.
+        objective: what `training.objective` adds, before its weight; None where there is none.
         seconds: wall time; of runs whose gradients are computed together, its share.
     """
 
@@ -50,6 +52,7 @@ class Step:
     rows: int
     tokens: int
     seconds: float
+    objective: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Learning:
         model: `adapted` as `spread` has it.
         class_weights: of the loss.
         shares: into how many each batch is cut: as many as the run has had processes. A process may compute several.
+        objective: a term beside it.
     """
 
     model: nn.Module
@@ -71,6 +75,7 @@ class Learning:
     spread: Spread
     class_weights: Tensor | None = None
     shares: int = 1
+    objective: Objective | None = None
 
 
 class Turn:
@@ -119,8 +124,9 @@ class Turn:
             # A process without rows still takes part in the exchange of gradients, with one that counts for nothing.
             batch = self.batch(own or micro_batch[:1])
             with nullcontext() if (share, index) == pieces[-1] else run.spread.alone(run.model):
-                logits = run.model(batch.inputs, run.adapted.task.answered(batch))
-                torch.autograd.backward(self.loss(logits, batch, counts=1.0 if own else 0.0))
+                found = None if run.objective is None else run.objective.answered(batch)
+                logits, term = found or (run.model(batch.inputs, run.adapted.task.answered(batch)), None)
+                torch.autograd.backward(self.loss(logits, batch, term, counts=1.0 if own else 0.0))
         self.seconds += time.perf_counter() - started
 
     def take(self) -> Step:
@@ -134,14 +140,23 @@ class Turn:
         batch = adapted.task.collate(features, adapted.vocabulary, seed=settings.seed, epoch=self._after.epoch)
         return batch.to(adapted.backbone.device)
 
-    def loss(self, logits: Tensor, batch: Batch, *, counts: float = 1.0) -> Tensor:
-        """What to go backward from, and note what the step has to know of it."""
+    def loss(self, logits: Tensor, batch: Batch, term: Tensor | None = None, *, counts: float = 1.0) -> Tensor:
+        """What to go backward from, and note what the step has to know of it.
+
+        Args:
+            term: of an objective that has looked at the batch.
+        """
         run = self.learning
         loss = run.adapted.task.loss(
             logits, batch, label_smoothing=run.settings.label_smoothing, class_weights=run.class_weights
         )
-        self._sums.append(torch.stack([loss.total.detach().float(), loss.weight.detach().float()]) * counts)
-        return run.learner.scaler.scale(loss.total * (counts / len(self.features)))
+        total, added = loss.total, torch.zeros_like(loss.total)
+        if run.objective is not None:
+            # The step divides by the weights of all its parts, and the term is a mean already.
+            added = (run.objective.penalty() if term is None else term) * loss.weight
+            total = total + run.objective.settings.weight * added
+        self._sums.append(torch.stack([one.detach().float() for one in (total, loss.weight, added)]) * counts)
+        return run.learner.scaler.scale(total * (counts / len(self.features)))
 
     def forget(self) -> None:
         """Leave no gradient and no sum of what was computed, as if nothing had been."""
@@ -159,7 +174,7 @@ class Turn:
         run, learner, features = self.learning, self.learning.learner, self.features
         rate = float(learner.optimizer.param_groups[0]["lr"])
         sums = torch.stack(self._sums).sum(0)
-        total, weight = run.accelerator.reduce(sums, reduction="sum").tolist()
+        total, weight, added = run.accelerator.reduce(sums, reduction="sum").tolist()
         if not math.isfinite(total):
             raise self._not_finite("loss of", total, rate)
         # Processes' gradients were averaged, and every loss was divided by the number of features.
@@ -178,6 +193,7 @@ class Turn:
             rows=len(features),
             tokens=sum(feature.length_tokens for feature in features),
             seconds=self.seconds + time.perf_counter() - started,
+            objective=None if run.objective is None else added / max(weight, 1e-12),
         )
 
     def _not_finite(self, what: str, value: float, rate: float) -> DivergedError:

@@ -268,7 +268,7 @@ def test_the_schema_describes_every_field_and_refuses_what_is_unknown() -> None:
     schema = recipe_schema()
     blocks = [schema, *schema["$defs"].values()]
     objects = [block for block in blocks if block.get("type") == "object"]
-    assert len(objects) == 12
+    assert len(objects) == 14
     assert all(block["additionalProperties"] is False for block in objects)
     assert [
         name

@@ -86,6 +86,9 @@ def use_cache(job: Job, batches: Batches) -> str:
 
 def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
     adapted = job.adapted
+    objective = job.recipe.training.objective
+    if objective is not None and objective.reads_rows:
+        return NoCut(f"training.objective {objective.kind} reads the states of all layers")
     if isinstance(job.rows.train, RowStream):
         return NoCut("streamed rows are not known before they are read")
     if adapted.sharded:

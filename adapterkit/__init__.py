@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from adapterkit.recipe import Recipe as Recipe
     from adapterkit.recipe import load_recipe as load_recipe
     from adapterkit.registry import Registry as Registry
+    from adapterkit.stages.streaming import stream as stream
     from adapterkit.sweeping import sweep as sweep
     from adapterkit.training import AdapterTrainer as AdapterTrainer
     from adapterkit.training import build as build
@@ -75,6 +76,7 @@ _ROOMS = {
     "pull": "adapterkit.artifact",
     "push": "adapterkit.artifact",
     "save": "adapterkit.training",
+    "stream": "adapterkit.stages.streaming",
     "sweep": "adapterkit.sweeping",
     "train": "adapterkit.evaluation.starting",
     "transfer": "adapterkit.evaluation",

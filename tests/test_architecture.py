@@ -48,6 +48,7 @@ FLOORS: dict[str, int] = {
     "planning": 8,
     "sweeping": 8,
     "registry": 9,
+    "stages": 9,
     "traffic": 9,
     "serving": 10,
     "cli": 11,
@@ -103,7 +104,6 @@ LONGEST_FILE_LINES = 400
 LONGEST_MEDIAN_LINES = 110
 MOST_LINES = 63_000
 """Of the whole package. 48,000 is wanted, which one person can keep in mind: older rooms have to become smaller yet."""
-
 HOST_FLOORS = ("engine", "packing", "bank", "answers")
 """Folders in host/ from the lowest up; the files right under host/ stand above them all."""
 

@@ -22,6 +22,7 @@ class File(StrEnum):
     PROBE = "probe"
     NEAREST = "nearest"
     TRANSFER = "transfer"
+    STREAM = "stream"
 
 
 def schema(

@@ -29,6 +29,9 @@ VERBS: Mapping[str, str] = {
     ),
     "nearest": "Rank artifacts, bare backbones and their layers as starting points for a new task, without training.",
     "transfer": "Train heads for sets of rows on representations of others, and say what a ranking had chosen.",
+    "stream": (
+        "Learn tasks or domains in order, and measure what is forgotten: by isolated adapters, and by one trained on."
+    ),
     "attribute": "Say what the head gains over the commonest answer, and the adapter over the head alone.",
     "calibrate": "Make confidence tell the truth: fit a temperature on rows, and withhold answers that are too unsure.",
     "reference": "Keep what rows look like to an adapter, in a new version, so that a service sees them drift.",

@@ -16,6 +16,7 @@ from adapterkit.records.record import RowsUsed as RowsUsed
 from adapterkit.records.record import read_record as read_record
 from adapterkit.records.schema import RECORDS as RECORDS
 from adapterkit.records.schema import record_schema as record_schema
+from adapterkit.records.stream import StreamRecord as StreamRecord
 from adapterkit.records.transfer import NearestRecord as NearestRecord
 from adapterkit.records.transfer import StartRecord as StartRecord
 from adapterkit.records.transfer import StartsRecord as StartsRecord

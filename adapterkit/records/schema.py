@@ -11,6 +11,7 @@ from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, ComparisonRecord, EvaluationRecord
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
+from adapterkit.records.stream import StreamRecord
 from adapterkit.records.transfer import NearestRecord, TransferRecord
 from adapterkit.records.upgrade import UpgradeRecord
 
@@ -23,6 +24,7 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "probe": ProbeRecord,
         "nearest": NearestRecord,
         "transfer": TransferRecord,
+        "stream": StreamRecord,
         "diff": DiffRecord,
         "compaction": CompactionRecord,
         "upgrade": UpgradeRecord,

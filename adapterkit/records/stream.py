@@ -1,0 +1,49 @@
+"""Tasks or domains learned one after another, and what was forgotten of those before."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from adapterkit.metrics.paired import Difference
+from adapterkit.records.evaluation import MetricRecord
+from adapterkit.records.record import Answerer, Record, RowsUsed, Values
+
+
+class WayRecord(Values):
+    """One way of learning the stages.
+
+    Attributes:
+        answering: stage -> who answers for it after the last one.
+        after: stage -> every stage up to it -> the metric on that one's test rows then.
+        forgetting: stage, but for the last -> the metric after the last stage less that right after the stage itself.
+    """
+
+    answering: dict[str, Answerer]
+    after: dict[str, dict[str, MetricRecord]]
+    forgetting: dict[str, Difference]
+
+
+class StreamRecord(Record):
+    """`adapterkit stream --json`.
+
+    Attributes:
+        data: stage -> its test rows.
+        metrics: stage -> the metric that is compared.
+        ways: "isolated": each stage trains an adapter of its own; "through": one adapter is trained on.
+        against: stage -> "through" less "isolated", after the last stage; {} where one of the two is missing.
+    """
+
+    form: Literal["adapterkit.stream/1"] = Field("adapterkit.stream/1", alias="schema")
+    data: dict[str, RowsUsed]
+    resamples: int
+    metrics: dict[str, str]
+    ways: dict[str, WayRecord]
+    against: dict[str, Difference]
+    findings: tuple[str, ...]
+
+
+def said(one: Difference) -> str:
+    """A difference as people read it: "-0.120 [-0.150, -0.090]"."""
+    return f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"

@@ -1,0 +1,159 @@
+"""Learn stages in order, measure every stage after each, and say what was forgotten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapterkit.artifact import open_artifact
+from adapterkit.artifact.saving import package_versions
+from adapterkit.backbone import Backbone
+from adapterkit.data import Rows
+from adapterkit.errors import DeviceError, OutputError
+from adapterkit.evaluation.evaluating import SEED
+from adapterkit.evaluation.outcome import answer_rows, rows_to_answer
+from adapterkit.manifest import MANIFEST, open_manifest
+from adapterkit.metrics import Metric
+from adapterkit.metrics.paired import difference
+from adapterkit.recipe import Recipe, load_recipe
+from adapterkit.records import Answerer, MetricRecord, RowsUsed
+from adapterkit.records.stream import StreamRecord, WayRecord, said
+from adapterkit.stages.course import ISOLATED, THROUGH, read_course
+from adapterkit.training import check_start, train
+from adapterkit.training.environment import load_backbone, make_accelerator
+from adapterkit.training.standing import checkpoint_of, read_progress
+
+
+@dataclass
+class _Walk:
+    """One way through the stages, as far as it has come.
+
+    Attributes:
+        folders: stage -> the artifact that was trained there.
+        after: stage -> every stage up to it -> its metric then.
+        answering: stage -> who answered for it last.
+    """
+
+    folders: dict[str, Path] = field(default_factory=dict)
+    after: dict[str, dict[str, Metric]] = field(default_factory=dict)
+    answering: dict[str, Answerer] = field(default_factory=dict)
+
+
+def stream(
+    course: str | Path | Mapping[str, Any],
+    *,
+    backbone: Backbone | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    resamples: int = 1000,
+    quiet: bool = False,
+) -> StreamRecord:
+    """Train stages one after another, with an adapter each and with one that is trained on, and measure forgetting.
+
+    After every stage all test rows so far are answered again: by each stage's own adapter, and by the one that was
+    trained through. So that isolated adapters forget nothing is measured too, and not assumed.
+
+    Args:
+        course: a file or a mapping; see `stages.course.Course`.
+        backbone: a loaded one; None loads what the recipe names.
+        resume: keep the artifacts of stages that have ended, and go on with one that was stopped.
+        overwrite: replace what stands at the output.
+        resamples: of the bootstrap that gives the 95 % intervals; differences are paired.
+        quiet: show no progress.
+
+    Raises:
+        RecipeError: the course cannot be followed.
+        AdapterkitError: as of `train` and `evaluate`.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DeviceError("a stream runs in one process", remedy="Start it without a launcher.")
+    wanted, recipes = read_course(course)
+    output = Path(wanted.output)
+    for folder in (output / name / stage for name in wanted.ways for stage in recipes):
+        check_start(folder, resume=resume and _is_stopped(folder), overwrite=overwrite or resume)
+    first = next(iter(recipes.values()))
+    backbone = backbone or load_backbone(first, make_accelerator(first, output))
+    rows: dict[str, tuple[Rows, RowsUsed]] = {}
+    metrics: dict[str, str] = {}
+    walks: dict[str, _Walk] = {way: _Walk() for way in wanted.ways}
+    for stage, recipe in recipes.items():
+        for way, walk in walks.items():
+            before = list(walk.folders.values())[-1] if way == THROUGH and walk.folders else None
+            shared = walks.get(ISOLATED)
+            if way == THROUGH and before is None and shared is not None:
+                walk.folders[stage] = shared.folders[stage]  # the first stage is the same either way
+            else:
+                how: Any = {"backbone": backbone, "resume": resume, "overwrite": overwrite, "quiet": quiet}
+                walk.folders[stage] = _trained(recipe, output / way / stage, before, **how)
+            if stage not in rows:
+                opened = open_artifact(walk.folders[stage])
+                rows[stage] = rows_to_answer(opened, root=recipe.data.root)
+                metrics[stage] = opened.task.main_metric
+            walk.after[stage] = {}
+            for known in list(walk.folders):
+                answered = answer_rows(
+                    open_artifact(walk.folders[stage if way == THROUGH else known]), rows[known][0], backbone
+                )
+                walk.after[stage][known] = answered.metrics(resamples=resamples, seed=SEED)[metrics[known]]
+                walk.answering[known] = answered.answering
+    ways = {way: _recorded(walk) for way, walk in walks.items()}
+    ends = [walk.after[list(recipes)[-1]] for walk in (walks.get(ISOLATED), walks.get(THROUGH)) if walk is not None]
+    against = {stage: difference(*(end[stage] for end in ends)) for stage in recipes} if len(ends) > 1 else {}
+    return StreamRecord(
+        made_with=package_versions(),
+        seed=SEED,
+        data={stage: used for stage, (_, used) in rows.items()},
+        resamples=resamples,
+        metrics=metrics,
+        ways=ways,
+        against=against,
+        findings=tuple(_sentence(way, found, metrics) for way, found in ways.items()),
+    )
+
+
+def _trained(recipe: Recipe, folder: Path, before: Path | None, *, resume: bool, **how: Any) -> Path:
+    """The artifact of a stage: that of an earlier call, or a new one."""
+    content = recipe.to_dict()
+    start = content["training"]["start_from"] if before is None else {"run": str(before), "take": None, "among": None}
+    content = {**content, "training": {**content["training"], "start_from": start}, "output": str(folder)}
+    if resume and (folder / MANIFEST).is_file():
+        kept, parent = open_manifest(folder), None if before is None else open_manifest(before).sha256
+        if _plain(kept.recipe) != _plain(load_recipe(content).to_dict()) or parent not in (None, kept.parent):
+            raise OutputError(
+                f"{folder} is not what this course trains there", remedy="Begin anew: --overwrite, or another output."
+            )
+        return folder
+    return train(content, resume=resume and _is_stopped(folder), **how).artifact
+
+
+def _is_stopped(folder: Path) -> bool:
+    return read_progress(checkpoint_of(folder)) is not None
+
+
+def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without what an artifact does not keep of it."""
+    data, backbone = {**recipe["data"], "root": None}, {**recipe["backbone"], "trust_remote_code": False}
+    return {**recipe, "output": None, "data": data, "backbone": backbone}
+
+
+def _recorded(walk: _Walk) -> WayRecord:
+    *earlier, last = walk.after
+    return WayRecord(
+        answering=walk.answering,
+        after={
+            stage: {known: MetricRecord.of(metric) for known, metric in found.items()}
+            for stage, found in walk.after.items()
+        },
+        forgetting={stage: difference(walk.after[stage][stage], walk.after[last][stage]) for stage in earlier},
+    )
+
+
+def _sentence(way: str, found: WayRecord, metrics: Mapping[str, str]) -> str:
+    """ "through: first −0.120 [−0.150, −0.090]; on average −0.120 (accuracy)."."""
+    named = ", ".join(dict.fromkeys(metrics.values()))
+    shown = ", ".join(f"{stage} {said(one)}" for stage, one in found.forgetting.items())
+    mean = sum(one.difference for one in found.forgetting.values()) / len(found.forgetting)
+    return f"{way}: {shown}; on average {mean:+.3f} ({named})."

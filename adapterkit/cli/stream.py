@@ -18,7 +18,7 @@ def stream(
     data_root: options.DataRoot = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Keep stages that have ended; go on.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts that exist.")] = False,
-    report: Annotated[Path | None, options.option("--report", help="Write a page there, or a picture (.svg).")] = None,
+    report: Annotated[Path | None, options.option("--report", help="Write a page there.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: options.Json = False,
 ) -> None:

@@ -6,30 +6,19 @@ from pathlib import Path
 
 from adapterkit.manifest import write_file
 from adapterkit.records.stream import StreamRecord, said
-from adapterkit.report.figures import ranking
 from adapterkit.report.page import render
 
 
 def write_page(record: StreamRecord, file: str | Path, command: str = "") -> None:
-    """Write every figure as one HTML page, or, where the name ends in .svg, draw the end of it. Raises OutputError.
-
-    A picture has each stage's metric after the last stage, with its interval, and those on the way there as dots.
-    """
-    facts, lines = [["made with", ", ".join(f"{name} {version}" for name, version in record.made_with.items())]], []
+    """Write every figure as one HTML page. Raises OutputError."""
+    facts = [["made with", ", ".join(f"{name} {version}" for name, version in record.made_with.items())]]
     for way, found in record.ways.items():
-        end = list(found.after.values())[-1]
         for stage, cells in found.after.items():
             shown = (f"{known} {cell.value:.4f} [{cell.low:.4f}, {cell.high:.4f}]" for known, cell in cells.items())
             facts.append([f"{way}, after {stage}", ", ".join(shown)])
-            line = {"name": f"{stage}, {way}", **end[stage].model_dump(include={"value", "low", "high"})}
-            dots = [earlier[stage].value for earlier in found.after.values() if stage in earlier]
-            lines.append({**line, "dots": dots, "mark": "", "faint": False})
         facts += [[f"{way}, lost of {stage}", said(one)] for stage, one in found.forgetting.items()]
         facts += [[f"{way}, answers for {stage}", answerer.sha256] for stage, answerer in found.answering.items()]
     facts += [[f"through less isolated, {stage}", said(one)] for stage, one in record.against.items()]
-    if Path(file).suffix == ".svg":
-        write_file(Path(file), ranking(lines, f"after all stages ({', '.join(set(record.metrics.values()))})").encode())
-        return
     title = "stages, one after another"
     page = render({"title": title, "lead": " ".join(record.findings), "command": command, "facts": facts})
     write_file(Path(file), page.encode())

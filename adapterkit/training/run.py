@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,22 +197,8 @@ def begin_run(
                 display.warn(note)
             tracking, command = Tracking(accelerator), _command(recipe, overrides)
             runs = reuse.runs_like(wanted)
-            before = None if start is None else start.artifact.manifest
-            job = Job(
-                wanted,
-                rows,
-                features,
-                adapted,
-                accelerator,
-                spread,
-                display,
-                tracking,
-                output,
-                command,
-                runs,
-                objective,
-                before,
-            )
+            job = Job(wanted, rows, features, adapted, accelerator, spread, display, tracking, output, command, runs)
+            job = replace(job, objective=objective, before=None if start is None else start.artifact.manifest)
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
             finally:

@@ -31,8 +31,9 @@ class StreamRecord(Record):
     Attributes:
         data: stage -> its test rows.
         metrics: stage -> the metric that is compared.
-        ways: "isolated": each stage trains an adapter of its own; "through": one adapter is trained on.
-        against: stage -> "through" less "isolated", after the last stage; {} where one of the two is missing.
+        ways: "isolated": each stage trains an adapter of its own; "through": one adapter is trained on; "joint": one
+            method with a head for each stage learns all of them at once.
+        against: every other way -> stage -> its metric less that of "isolated", after the last stage.
     """
 
     form: Literal["adapterkit.stream/1"] = Field("adapterkit.stream/1", alias="schema")
@@ -40,7 +41,7 @@ class StreamRecord(Record):
     resamples: int
     metrics: dict[str, str]
     ways: dict[str, WayRecord]
-    against: dict[str, Difference]
+    against: dict[str, dict[str, Difference]]
     findings: tuple[str, ...]
 
 

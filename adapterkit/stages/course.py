@@ -13,11 +13,13 @@ from adapterkit.recipe import Recipe, load_recipe
 from adapterkit.recipe.problems import readable, show_path
 from adapterkit.recipe.settings import Many, Settings
 from adapterkit.recipe.yaml_text import read_yaml
+from adapterkit.training.joint_recipes import joint_problems
 
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 ISOLATED: Final = "isolated"
 THROUGH: Final = "through"
+JOINT: Final = "joint"
 
 
 class Course(Settings):
@@ -27,8 +29,11 @@ class Course(Settings):
     """What all stages share: a recipe's file or name, or its blocks."""
     stages: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
     """Name -> the blocks of a recipe that are laid over it: {data: {train: …, test: …}}. In order."""
-    ways: Annotated[Many[Literal["isolated", "through"]], Field(min_length=1)] = (ISOLATED, THROUGH)
-    """isolated: every stage trains an adapter of its own. through: one adapter is trained on from stage to stage."""
+    ways: Annotated[Many[Literal["isolated", "through", "joint"]], Field(min_length=1)] = (ISOLATED, THROUGH)
+    """isolated: every stage trains an adapter of its own. through: one adapter is trained on from stage to stage.
+    joint: one method with a head for each stage learns all of them in one run."""
+    temperature: Annotated[float, Field(ge=1)] = 1.0
+    """Of the joint way. 1: a stage's turn comes as often as its rows are many. Higher: small stages more often."""
     output: Text = "runs/stream"
     """Folder of all artifacts: WAY/STAGE in it."""
 
@@ -55,7 +60,7 @@ def read_course(source: str | Path | Mapping[str, Any]) -> tuple[Course, dict[st
         raise RecipeError(
             f"{name} is not a valid course",
             [f"{show_path(path)}: {problem}" for path, problem in found],
-            "A course has recipe, stages (two or more), ways and output.",
+            "A course has recipe, stages (two or more), ways, temperature and output.",
         ) from error
     shared = course.recipe if isinstance(course.recipe, dict) else load_recipe(course.recipe).to_dict()
     recipes: dict[str, Recipe] = {}
@@ -98,4 +103,8 @@ def _problems(course: Course, recipes: Mapping[str, Recipe]) -> list[str]:
         )
     if len({recipe.backbone.model_dump_json() for recipe in recipes.values()}) > 1:
         problems.append("stages: one backbone is under all of them, and they name different ones")
+    if JOINT in course.ways and recipes:
+        problems += [f"stages.{problem}" for problem in joint_problems(recipes)]
+    elif "temperature" in course.model_fields_set:
+        problems.append("temperature: belongs to the joint way; remove it")
     return problems

@@ -18,7 +18,8 @@ def write_page(record: StreamRecord, file: str | Path, command: str = "") -> Non
             facts.append([f"{way}, after {stage}", ", ".join(shown)])
         facts += [[f"{way}, lost of {stage}", said(one)] for stage, one in found.forgetting.items()]
         facts += [[f"{way}, answers for {stage}", answerer.sha256] for stage, answerer in found.answering.items()]
-    facts += [[f"through less isolated, {stage}", said(one)] for stage, one in record.against.items()]
+    for way, ends in record.against.items():
+        facts += [[f"{way} less isolated, {stage}", said(one)] for stage, one in ends.items()]
     title = "stages, one after another"
     page = render({"title": title, "lead": " ".join(record.findings), "command": command, "facts": facts})
     write_file(Path(file), page.encode())

@@ -21,9 +21,10 @@ from adapterkit.metrics.paired import difference
 from adapterkit.recipe import Recipe, load_recipe
 from adapterkit.records import Answerer, MetricRecord, RowsUsed
 from adapterkit.records.stream import StreamRecord, WayRecord, said
-from adapterkit.stages.course import ISOLATED, THROUGH, read_course
+from adapterkit.stages.course import ISOLATED, JOINT, THROUGH, read_course
 from adapterkit.training import check_start, train
 from adapterkit.training.environment import load_backbone, make_accelerator
+from adapterkit.training.jointly import train_jointly
 from adapterkit.training.standing import checkpoint_of, read_progress
 
 
@@ -78,7 +79,7 @@ def stream(
     backbone = backbone or load_backbone(first, make_accelerator(first, output))
     rows: dict[str, tuple[Rows, RowsUsed]] = {}
     metrics: dict[str, str] = {}
-    walks: dict[str, _Walk] = {way: _Walk() for way in wanted.ways}
+    walks: dict[str, _Walk] = {way: _Walk() for way in wanted.ways if way != JOINT}
     for stage, recipe in recipes.items():
         for way, walk in walks.items():
             before = list(walk.folders.values())[-1] if way == THROUGH and walk.folders else None
@@ -99,9 +100,25 @@ def stream(
                 )
                 walk.after[stage][known] = answered.metrics(resamples=resamples, seed=SEED)[metrics[known]]
                 walk.answering[known] = answered.answering
+    last = list(recipes)[-1]
+    if JOINT in wanted.ways:
+        folders = {stage: output / JOINT / stage for stage in recipes}
+        _train_jointly(recipes, folders, backbone, wanted.temperature, resume=resume, overwrite=overwrite, quiet=quiet)
+        walk = walks[JOINT] = _Walk(folders, {last: {}})
+        for stage, recipe in recipes.items():
+            opened = open_artifact(folders[stage])
+            rows.setdefault(stage, rows_to_answer(opened, root=recipe.data.root))
+            metrics.setdefault(stage, opened.task.main_metric)
+            answered = answer_rows(opened, rows[stage][0], backbone)
+            walk.after[last][stage] = answered.metrics(resamples=resamples, seed=SEED)[metrics[stage]]
+            walk.answering[stage] = answered.answering
     ways = {way: _recorded(walk) for way, walk in walks.items()}
-    ends = [walk.after[list(recipes)[-1]] for walk in (walks.get(ISOLATED), walks.get(THROUGH)) if walk is not None]
-    against = {stage: difference(*(end[stage] for end in ends)) for stage in recipes} if len(ends) > 1 else {}
+    alone = walks[ISOLATED].after[last] if ISOLATED in walks else None
+    against = {
+        way: {stage: difference(alone[stage], metric) for stage, metric in walk.after[last].items()}
+        for way, walk in walks.items()
+        if alone is not None and way != ISOLATED
+    }
     return StreamRecord(
         made_with=package_versions(),
         seed=SEED,
@@ -120,13 +137,31 @@ def _trained(recipe: Recipe, folder: Path, before: Path | None, *, resume: bool,
     start = content["training"]["start_from"] if before is None else {"run": str(before), "take": None, "among": None}
     content = {**content, "training": {**content["training"], "start_from": start}, "output": str(folder)}
     if resume and (folder / MANIFEST).is_file():
-        kept, parent = open_manifest(folder), None if before is None else open_manifest(before).sha256
-        if _plain(kept.recipe) != _plain(load_recipe(content).to_dict()) or parent not in (None, kept.parent):
-            raise OutputError(
-                f"{folder} is not what this course trains there", remedy="Begin anew: --overwrite, or another output."
-            )
+        _check_kept(folder, load_recipe(content), before)
         return folder
     return train(content, resume=resume and _is_stopped(folder), **how).artifact
+
+
+def _train_jointly(
+    recipes: Mapping[str, Recipe], folders: Mapping[str, Path], backbone: Backbone, temperature: float, **how: bool
+) -> None:
+    """The artifacts of all stages at once: those of an earlier call, or new ones."""
+    if how["resume"] and all((folder / MANIFEST).is_file() for folder in folders.values()):
+        for stage, folder in folders.items():
+            _check_kept(folder, recipes[stage], None)
+        return
+    stopped = _is_stopped(next(iter(folders.values())))
+    how = {**how, "resume": how["resume"] and stopped, "overwrite": how["overwrite"] or how["resume"]}
+    train_jointly(recipes, folders, backbone, temperature=temperature, **how)
+
+
+def _check_kept(folder: Path, recipe: Recipe, before: Path | None) -> None:
+    """Raise OutputError where an artifact is not what a recipe trains after `before`."""
+    kept, parent = open_manifest(folder), None if before is None else open_manifest(before).sha256
+    if _plain(kept.recipe) != _plain(recipe.to_dict()) or parent not in (None, kept.parent):
+        raise OutputError(
+            f"{folder} is not what this course trains there", remedy="Begin anew: --overwrite, or another output."
+        )
 
 
 def _is_stopped(folder: Path) -> bool:
@@ -154,6 +189,9 @@ def _recorded(walk: _Walk) -> WayRecord:
 def _sentence(way: str, found: WayRecord, metrics: Mapping[str, str]) -> str:
     """ "through: first −0.120 [−0.150, −0.090]; on average −0.120 (accuracy)."."""
     named = ", ".join(dict.fromkeys(metrics.values()))
+    if not found.forgetting:
+        end = list(found.after.values())[-1]
+        return f"{way}: {', '.join(f'{stage} {cell.value or 0.0:.3f}' for stage, cell in end.items())} ({named})."
     shown = ", ".join(f"{stage} {said(one)}" for stage, one in found.forgetting.items())
     mean = sum(one.difference for one in found.forgetting.values()) / len(found.forgetting)
     return f"{way}: {shown}; on average {mean:+.3f} ({named})."

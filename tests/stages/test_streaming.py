@@ -60,7 +60,9 @@ def test_isolated_adapters_forget_exactly_nothing_and_the_one_trained_on_is_comp
         assert record.ways[way].after[stage][known].value == found["accuracy"].value
     forgotten = through.after["fish"]["birds"].value - through.after["birds"]["birds"].value
     assert through.forgetting["birds"].difference == forgotten < 0
-    assert record.against["birds"].difference == forgotten  # since both have learned birds in one and the same run
+    assert (
+        record.against["through"]["birds"].difference == forgotten
+    )  # since both have learned birds in one and the same run
 
 
 def test_each_stage_names_the_one_before_as_its_parent_and_its_head_grows(
@@ -126,7 +128,7 @@ def test_every_problem_of_every_stage_is_told_at_once(tmp_path: Path) -> None:
     ("changed", "told"),
     [
         ({"stages": {"one": {}}}, "stages: found {'one': {}}, expected at least 2 of them"),
-        ({"ways": ["sideways"]}, "ways[0]: found 'sideways', expected isolated or through"),
+        ({"ways": ["sideways"]}, "ways[0]: found 'sideways', expected isolated, through or joint"),
         ({"stage": 1}, "stage: is not a known name"),
         ({"stages": {"../up": {}, "b": {}}}, "stages"),
     ],

@@ -82,7 +82,8 @@ def _nearest_run(recipe: Recipe, among: Sequence[str], rows: Sequence[Any], back
         )
     starts = nearest(list(fitting.values()), rows, backbone=backbone, kind=recipe.task.kind).found.starts
     top = max(start.layer for start in starts)
-    best = next(start for start in starts if start.layer == top)  # they are sorted by their probes
+    tops = [start for start in starts if start.layer == top]
+    best = max(tops, key=lambda start: (start.probe or 0.0, start.artifact is not None))
     run = None if best.artifact is None else fitting[best.artifact]
     said = f"{run or 'the bare backbone'}, a probe is right in {best.probe or 0.0:.1%}"
     logger.warning("nearest of %d artifacts and the bare backbone: %s", len(fitting), said)

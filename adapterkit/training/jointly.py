@@ -86,7 +86,7 @@ def train_jointly(
                 encode_splits(rows[name], adapters[name], display),
                 adapters[name],
                 accelerator,
-                spread_of({}, accelerator),
+                spread_of({}, accelerator, recipes[name]),
                 display,
                 tracking,
                 outputs[name],

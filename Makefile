@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs bench-host bench-serve bench-training abuse clean
+.PHONY: help setup demo test check format docs bench-host bench-serve bench-training abuse interop clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ bench-training: $(READY)  ## measure training against PEFT and full fine-tuning 
 
 abuse: $(READY)  ## break everything that is read from a disk or a stranger, some 7 minutes; ARGS='artifacts --count 500' for some
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.abuse $(ARGS)
+
+interop: $(READY)  ## try adapters between PEFT, AdapterHub, onnxruntime, llama.cpp and us, some 6 minutes; ARGS='peft onnx' for some
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.interop $(ARGS)
 
 clean:  ## remove what was built: caches, site and environment; runs/ stays
 	rm -rf .venv site dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -76,8 +76,13 @@ def _model_index(content: Mapping[str, Any]) -> Iterable[str]:
 
 def _head(content: Mapping[str, Any], size_bytes: int) -> str:
     counts = content["parameters"]
+    own = not _has_family_head(content) and method_of(_method(content)).peft_import is not None
+    warning = (
+        "**Plain PEFT, AutoPeft and pipelines do not have this head. They would answer with a random one: load it with "
+        "adapterkit.**\n\n"
+    )
     return (
-        f"# {escaped(_title(content))}\n\n"
+        f"# {escaped(_title(content))}\n\n{warning if own else ''}"
         f"A {escaped(_method(content).words)} adapter with a {escaped(content['head']['kind'])} head for "
         f"{content['task']['kind']}, "
         f"{'composed for' if 'composition' in content else 'trained on'} the frozen backbone "
@@ -104,7 +109,7 @@ def _usage(content: Mapping[str, Any]) -> str:
         return (
             f"{text}\n\nPlain PEFT does not find its modules: they are those of `{part}`, the checkpoint's text model."
         )
-    family = not HEAD_SETTINGS[content["head"]["kind"]].model_validate(content["head"]).is_own
+    family = _has_family_head(content)
     peft = [
         "from peft import PeftModel",
         f"from transformers import {FACTS[kind].auto_class}",
@@ -113,6 +118,9 @@ def _usage(content: Mapping[str, Any]) -> str:
         f"model = {FACTS[kind].auto_class}.from_pretrained({_code(name)}{_labels_argument(content)})",
         'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
     ]
+    if family and FACTS[kind].peft_type:  # which otherwise counts two labels
+        auto = FACTS[kind].auto_class.replace("AutoModel", "AutoPeftModel")
+        peft.append(f'# or, with peft.{auto}: {auto}.from_pretrained("path/to/this/folder"{_labels_argument(content)})')
     note = "With plain PEFT:" if family else "With plain PEFT, which loads the method and leaves out the head:"
     return f"{text}\n\n{note}\n\n```python\n" + "\n".join(peft) + "\n```"
 
@@ -241,6 +249,10 @@ def _example(content: Mapping[str, Any]) -> Any:
     shown = (content["recipe"].get("data") or {}).get("show_rows") == "card"
     row = rows[0] if rows and shown else task.sample_rows()[0]
     return {name: value for name, value in row.items() if name not in task.columns or not task.columns[name].target}
+
+
+def _has_family_head(content: Mapping[str, Any]) -> bool:
+    return not HEAD_SETTINGS[content["head"]["kind"]].model_validate(content["head"]).is_own
 
 
 def _labels_argument(content: Mapping[str, Any]) -> str:

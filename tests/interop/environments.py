@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from adapterkit.backbone import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
+LLAMA_CPP = "llama-cpp-python==0.3.36"
 ADAPTERHUB = ("adapters==1.3.0", "transformers==4.57.6")
 
 
@@ -37,12 +39,30 @@ def python_with(name: str, packages: Sequence[str]) -> Path:
     return python
 
 
+def llama_cpp() -> Path:
+    """llama.cpp's sources with its converters, out of the sources of its Python binding; fetched where not there yet."""
+    folder = cache_folder() / LLAMA_CPP.replace("==", "-")
+    if not (folder / "ready").exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        try:
+            subprocess.run([*command, "--no-binary", ":all:", "--dest", str(folder), LLAMA_CPP], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise MissingError(f"llama.cpp's sources cannot be fetched here: {error}") from error
+        with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+            wanted = [
+                each for each in archive.getmembers() if "/vendor/llama.cpp/" in each.name and each.name.endswith(".py")
+            ]
+            archive.extractall(folder, members=wanted, filter="data")
+        (folder / "ready").touch()
+    return next(folder.glob("*/vendor/llama.cpp"))
+
+
 def run(python: Path | str, script: Path, *arguments: str) -> list[str]:
     """What a script prints, line by line, without adapterkit on its path. Raises RuntimeError with its last words."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     clean |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [str(python), str(script), *arguments], capture_output=True, text=True, env=clean, cwd="/", check=False
+        [str(python), "-P", str(script), *arguments], capture_output=True, text=True, env=clean, cwd="/", check=False
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])

@@ -13,6 +13,7 @@ from adapterkit.artifact import DataFacts, open_artifact
 from adapterkit.artifact.card import render_card
 from adapterkit.artifact.card_text import escaped, quoted
 from adapterkit.metrics import Metric
+from adapterkit.recipe import HeadSettings
 from tests.artifact.conftest import make, write
 from tests.training.worlds import recipe, rows_of, train, write_rows
 
@@ -133,3 +134,13 @@ def test_a_file_is_no_data_set_of_a_hub(saved, source, named):
     content["data"]["source"] = source
     found, _ = metadata_of(render_card(content, 1).decode())
     assert ("datasets" in found) is named
+
+
+def test_a_card_says_first_where_plain_tools_would_answer_with_a_random_head(tmp_path, tiny_backbones):
+    for name, head in (("own", HeadSettings(kind="linear")), ("family", HeadSettings(kind="family"))):
+        with make(tiny_backbones["bert"], head=head) as adapted:
+            card = (write(tmp_path / name, adapted) / "README.md").read_text()
+        after_title = card.split("\n# ")[1].split("\n\n")[1]
+        assert ("random" in after_title) == (name == "own")
+        assert ("AutoPeftModelForSequenceClassification" in card) == (name == "family")
+        assert "num_labels=3" in card

@@ -40,7 +40,7 @@ def python_with(name: str, packages: Sequence[str]) -> Path:
 
 
 def llama_cpp() -> Path:
-    """llama.cpp's sources with its converters, out of the sources of its Python binding; fetched where not there yet."""
+    """llama.cpp's converters, out of the sources of its Python binding; fetched where they are not there yet."""
     folder = cache_folder() / LLAMA_CPP.replace("==", "-")
     if not (folder / "ready").exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -49,10 +49,8 @@ def llama_cpp() -> Path:
         except (OSError, subprocess.CalledProcessError) as error:
             raise MissingError(f"llama.cpp's sources cannot be fetched here: {error}") from error
         with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
-            wanted = [
-                each for each in archive.getmembers() if "/vendor/llama.cpp/" in each.name and each.name.endswith(".py")
-            ]
-            archive.extractall(folder, members=wanted, filter="data")
+            sources = [each for each in archive.getmembers() if "/vendor/llama.cpp/" in each.name]
+            archive.extractall(folder, [each for each in sources if each.name.endswith(".py")], filter="data")
         (folder / "ready").touch()
     return next(folder.glob("*/vendor/llama.cpp"))
 

@@ -118,10 +118,11 @@ def _usage(content: Mapping[str, Any]) -> str:
         f"model = {FACTS[kind].auto_class}.from_pretrained({_code(name)}{_labels_argument(content)})",
         'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
     ]
-    if family and FACTS[kind].peft_type:  # which otherwise counts two labels
-        auto = FACTS[kind].auto_class.replace("AutoModel", "AutoPeftModel")
-        peft.append(f'# or, with peft.{auto}: {auto}.from_pretrained("path/to/this/folder"{_labels_argument(content)})')
-    note = "With plain PEFT:" if family else "With plain PEFT, which loads the method and leaves out the head:"
+    auto = ""
+    if family and FACTS[kind].peft_type:  # AutoPeft counts two labels unless it is told
+        name = FACTS[kind].auto_class.replace("AutoModel", "AutoPeftModel")
+        auto = f', or by `{name}.from_pretrained("path/to/this/folder"{_labels_argument(content)})`'
+    note = f"With plain PEFT{auto}:" if family else "With plain PEFT, which loads the method and leaves out the head:"
     return f"{text}\n\n{note}\n\n```python\n" + "\n".join(peft) + "\n```"
 
 

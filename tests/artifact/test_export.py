@@ -182,8 +182,8 @@ def test_a_bottleneck_is_refused_with_the_reason(tmp_path, tiny_backbones):
 def test_an_artifact_is_a_peft_folder_already(tmp_path, saved_once):
     with pytest.raises(ExportError, match="PEFT folder already"):
         export(saved_once, tmp_path / "out", to="peft")
-    with pytest.raises(ExportError, match="'onnx' is not a format"):
-        export(saved_once, tmp_path / "out", to="onnx")
+    with pytest.raises(ExportError, match="'tflite' is not a format"):
+        export(saved_once, tmp_path / "out", to="tflite")
     with pytest.raises(ExportError, match="'int3' is not a format"):
         export(saved_once, tmp_path / "out", dtype="int3")
 

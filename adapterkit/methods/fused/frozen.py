@@ -143,8 +143,8 @@ def add_down(grad_NI: Tensor | None, linear: Any, g_NO: Tensor) -> Tensor:
 
 
 def rows_with_gradient(g_NO: Tensor) -> Tensor | None:
-    """The rows that are not zeros throughout; None where they are more than half, or not on a CPU."""
-    if not g_NO.is_cpu:
+    """The rows that are not zeros throughout; None where they are more than half, or not in a CPU's memory."""
+    if not g_NO.is_cpu or type(g_NO) is not Tensor:  # a plan's tensors have no numbers
         return None
     few = len(g_NO) // 2
     sample_NK = g_NO[:, :: max(1, g_NO.shape[1] // 8)]

@@ -157,7 +157,9 @@ class _Trying:
     def _trained(self, opened: Artifact, changes: Mapping[str, Any], folder: Path) -> tuple[Path, float]:
         """Train by the adapter's recipe with these changes. Returns the artifact, and how many seconds it took."""
         recipe = self._recipe(opened)
-        training = {**recipe.get("training", {}), "epochs": self._epochs, "max_steps": None, "start_from": None}
+        # The precision is that which the new backbone is loaded in.
+        changed = {"epochs": self._epochs, "max_steps": None, "start_from": None, "precision": "auto"}
+        training = {**recipe.get("training", {}), **changed}
         if "method" in changes:  # an objective shapes the one that was there
             training["objective"] = None
         data = {**recipe["data"], "root": None if self._root is None else str(self._root)}

@@ -18,7 +18,7 @@ from typing import Any
 
 from host_adapters import write
 
-from adapterkit.backbone.own_folder import cache_folder
+from adapterkit.own_folder import cache_folder
 
 HERE = Path(__file__).resolve().parent
 PINS = ("transformers==4.57.6", "adapters==1.3.0")

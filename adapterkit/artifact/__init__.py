@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 from adapterkit.artifact.hub import Published as Published
-from adapterkit.artifact.hub import pull as pull
-from adapterkit.artifact.hub import push as push
-from adapterkit.artifact.loading import Artifact as Artifact
 from adapterkit.artifact.loading import load as load
 from adapterkit.artifact.loading import open_artifact as open_artifact
 from adapterkit.artifact.loading import read_parts as read_parts
+from adapterkit.artifact.reading import Artifact as Artifact
 from adapterkit.artifact.saving import round_weights as round_weights
 from adapterkit.artifact.saving import save as save
 from adapterkit.artifact.saving import save_version as save_version
+from adapterkit.artifact.sharing import pull as pull
+from adapterkit.artifact.sharing import push as push
 from adapterkit.artifact.verification import Check as Check
 from adapterkit.artifact.verification import Report as Report
 from adapterkit.artifact.verification import verify as verify

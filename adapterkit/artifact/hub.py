@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 
-from adapterkit.artifact.loading import Artifact, open_artifact
+from adapterkit.artifact.reading import Artifact, read_artifact
 from adapterkit.backbone.files import HUB_FAILURES, first_line
-from adapterkit.backbone.own_folder import cache_folder
 from adapterkit.errors import ArtifactError, HubError
-from adapterkit.manifest import (
-    MAX_BYTES,
-    HubName,
-    check_output,
-    check_publishable,
-    parse_hub_name,
-    read_folder,
-    stage_folder,
-    write_folder,
-)
+from adapterkit.manifest import MAX_BYTES, Files, HubName, stage_folder
+from adapterkit.own_folder import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +25,13 @@ _FAILURES: tuple[type[Exception], ...] = (*HUB_FAILURES, RuntimeError)  # of an 
 
 @dataclass(frozen=True)
 class Published:
-    """An artifact on a hub.
+    """An artifact on a hub or in a store.
 
     Attributes:
-        repository: owner/name.
-        commit: 40 hex digits, a revision that never changes.
-        tag: the name that was given to this commit.
-        url: of the commit, for people.
+        repository: owner/name, or the folder or URL of the store.
+        commit: a revision that never changes: 40 hex digits of a hub's commit, or the 64 of the artifact's digest.
+        tag: the name that was given to this version.
+        url: of the version, for people.
     """
 
     repository: str
@@ -51,42 +41,23 @@ class Published:
 
     @property
     def name(self) -> str:
-        """What mounts, and pulls, exactly this: owner/name@revision."""
+        """What mounts, and pulls, exactly this: owner/name@revision, or URL@revision."""
         return f"{self.repository}@{self.tag or self.commit}"
 
 
-def push(
-    folder: str | Path,
+def publish(
+    artifact: Artifact,
+    files: Files,
     repository: str,
     *,
     tag: str | None = None,
     private: bool | None = None,
     message: str | None = None,
 ) -> Published:
-    """Publish an artifact: its four files and nothing else of its folder, in one commit.
-
-    The manifest is published with them, so also the recipe with its paths, and the golden rows: a few rows of the data.
-
-    Args:
-        folder: of the artifact.
-        repository: owner/name; it is made where it does not exist.
-        tag: a name for this version, so that `pull("owner/name@tag")` always gives it. A tag never moves.
-        private: whether a repository that is made is private. None: as its owner's settings say.
-        message: of the commit.
-
-    Raises:
-        ArtifactError: the folder holds no artifact that could be read; nothing was published.
-        HubError: a name that cannot be one, a tag that is taken, no right to write, or no hub.
-    """
-    check_publishable(repository, tag)
-    artifact = open_artifact(folder)
-    if Path(artifact.manifest.backbone.name).is_absolute():
-        logger.warning(
-            "the backbone is a folder of this machine (%s): others have to name theirs, which the fingerprint checks",
-            artifact.manifest.backbone.name,
-        )
-    content = read_folder(folder).content
-    additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(content[name])) for name in MAX_BYTES]
+    """Publish an artifact on a hub, in one commit. Arguments and errors as of `push`."""
+    additions = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(files.content[name])) for name in MAX_BYTES
+    ]
     hub = HfApi()
     done = ""
     try:
@@ -109,73 +80,29 @@ def push(
             f"{repository} cannot be written{done}",
             [_told(reason) for reason in (error, error.__cause__) if reason is not None],
             "Log in with the right to write (hf auth login, or HF_TOKEN). HF_ENDPOINT names another hub, "
-            "HF_HUB_OFFLINE=1 forbids them all.",
+            f"HF_HUB_OFFLINE=1 forbids them all. If a folder is meant: ./{repository}",
         ) from error
     return Published(repository, committed.oid, tag, committed.commit_url)
 
 
-def pull(name: str, output: str | Path | None = None, *, overwrite: bool = False, offline: bool = False) -> Path:
-    """Fetch an artifact from a hub, and check all that can be checked without its backbone.
-
-    Args:
-        name: owner/name or owner/name@revision, where a revision is a tag, a branch or a commit.
-        output: the folder to write. None: one in adapterkit's cache folder.
-        overwrite: whether what stands at `output` is replaced.
-        offline: take the copy that was fetched before, and ask no hub.
-
-    Returns:
-        The artifact's folder.
-
-    Raises:
-        HubError: the name is none, or the hub does not give it. Where no hub can be reached, the copy from before is
-            given, with a warning.
-        ArtifactError: what the hub gives is damaged, unsafe, or no artifact; nothing is written to `output`.
-        OutputError: something stands at `output`.
-    """
-    named = parse_hub_name(name)
-    if output is not None:
-        check_output(output, overwrite=overwrite)
-    folder = _fetch(named, offline=offline)
-    if output is None:
-        return folder
-    write_folder(Path(output), read_folder(folder).content, overwrite=overwrite)
-    return Path(output)
-
-
-def find_folder(name: str) -> Path:
-    """The folder of an artifact: the name itself, or what a hub gives for it.
-
-    Raises:
-        HubError: it is no folder, and no hub gives it.
-    """
-    folder = Path(name)
-    if os.path.exists(folder):  # which says no to what can be no path
-        return folder
-    try:
-        named = parse_hub_name(name)
-    except HubError:  # then it can only be meant as a folder
-        return folder
-    return _fetch(named)
-
-
-def _fetch(named: HubName, *, offline: bool = False) -> Path:
+def fetch(named: HubName, *, offline: bool = False) -> Path:
     """The folder of an artifact in the cache, as the hub has it; the copy from before where no hub can be reached."""
     revision, facts, reason = named.revision or "main", None, "offline nothing is fetched"
     folder = cache_folder() / "artifacts" / named.repository.replace("/", "--") / revision.replace("/", "--")
-    remedy = "Check the spelling and the network (HF_HUB_OFFLINE, HF_TOKEN), or name a folder."
+    remedy = "Check the spelling and the network (HF_HUB_OFFLINE, HF_TOKEN), or name a folder or a URL."
     try:
         if not offline:
             facts = HfApi().model_info(named.repository, revision=revision, files_metadata=True)
     except HUB_FAILURES as error:
         reason = _told(error)
         if isinstance(error, HfHubHTTPError) and 400 <= error.response.status_code < 500:
-            raise HubError(f"the hub refuses {named}", [reason], remedy) from error
+            raise HubError(f"there is no folder {named} here, and the hub refuses it", [reason], remedy) from error
     if facts is None:
         if not folder.exists():
-            raise HubError(f"{named} is no folder here, and no hub gives it", [reason], remedy)
+            raise HubError(f"there is no folder {named} here, and no hub gives it", [reason], remedy)
         if not offline:
             logger.warning("no hub can be reached (%s): %s is the copy that was fetched before", reason, named)
-        open_artifact(folder)
+        read_artifact(folder)
     elif not _is_whole(folder, str(facts.sha)):
         sizes = {file.rfilename: file.size for file in facts.siblings or ()}
         problems = [
@@ -190,14 +117,14 @@ def _fetch(named: HubName, *, offline: bool = False) -> Path:
                 _fetch_file(named, str(facts.sha), stage / name, sizes[name] or 0)
             (stage / ORIGIN).parent.mkdir()
             (stage / ORIGIN).write_text(str(facts.sha))
-            open_artifact(stage)  # what is refused does not stay
+            read_artifact(stage)  # what is refused does not stay
     return folder
 
 
 def _is_whole(folder: Path, commit: str) -> bool:
     """Whether the copy is of this commit, and sound."""
     try:
-        return (folder / ORIGIN).read_text() == commit and open_artifact(folder) is not None
+        return (folder / ORIGIN).read_text() == commit and read_artifact(folder) is not None
     except (OSError, ValueError):
         return False
 

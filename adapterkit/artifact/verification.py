@@ -8,7 +8,8 @@ from pathlib import Path
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.golden import golden_problems
-from adapterkit.artifact.loading import Artifact, find_backbone, open_artifact
+from adapterkit.artifact.loading import find_backbone, open_artifact
+from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, ArtifactError, BackboneError
 from adapterkit.manifest import CARD, MANIFEST
@@ -76,12 +77,12 @@ def verify(
         BackboneError: the backbone cannot be loaded.
         DeviceError: it asks for a device that this machine does not have.
     """
-    folder = Path(folder)
     checks: list[Check] = []
     try:
         artifact = open_artifact(folder, parts=parts)
     except ArtifactError as error:
-        return _failed(folder, checks, error)
+        return _failed(Path(folder), checks, error)
+    folder = artifact.folder
     checks += [_files(artifact), _card(artifact)]
     loaded = find_backbone(artifact, backbone)
     try:

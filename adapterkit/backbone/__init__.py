@@ -7,7 +7,6 @@ from adapterkit.backbone.hardware import bfloat16_is_fast as bfloat16_is_fast
 from adapterkit.backbone.hardware import pick_device as pick_device
 from adapterkit.backbone.hardware import pick_dtype as pick_dtype
 from adapterkit.backbone.limits import Pooling as Pooling
-from adapterkit.backbone.own_folder import cache_folder as cache_folder
 from adapterkit.backbone.recognise import find_sites as find_sites
 from adapterkit.backbone.sites import Side as Side
 from adapterkit.backbone.sites import Site as Site

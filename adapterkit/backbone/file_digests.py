@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterkit.backbone.own_folder import cache_folder, open_private, private_folder
+from adapterkit.own_folder import cache_folder, open_private, private_folder
 
 PIECE_BYTES = 8 << 20
 """A longer span is cut into pieces of this size, so that several threads can hash one tensor."""

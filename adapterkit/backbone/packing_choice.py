@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone.hardware import cpu_features
-from adapterkit.backbone.own_folder import cache_folder, open_private, private_folder
+from adapterkit.own_folder import cache_folder, open_private, private_folder
 
 NARROWEST = 128
 """A linear with fewer inputs or outputs stays plain: its products are shorter than the call."""

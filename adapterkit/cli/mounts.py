@@ -12,7 +12,7 @@ Mounts = Annotated[
     option(
         "--mount",
         metavar="NAME=FOLDER",
-        help="Mount an artifact, a hub id or a composition under a name. May be given many times.",
+        help="Mount an artifact (a folder, URL or hub id) or a composition under a name. May be given many times.",
     ),
 ]
 Slots = Annotated[int | None, option(min=1, help="Adapters in memory at once; the others wait on disk. Default: 64.")]

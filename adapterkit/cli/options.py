@@ -15,7 +15,22 @@ argument = partial(typer.Argument, show_default=False)
 
 RecipeName = Annotated[str, argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
 
-Folder = Annotated[Path, argument(metavar="FOLDER", help="The artifact's folder.")]
+
+def _located(text: str | None) -> Path | None:
+    """An artifact's folder: the one that is named, or what a store or a hub gives for a URL or a name."""
+    from adapterkit.manifest import meant_as_folder
+
+    if text is None or meant_as_folder(text):
+        return None if text is None else Path(text)
+    from adapterkit.artifact.sharing import find_folder
+
+    return find_folder(text)
+
+
+a_folder = partial(argument, metavar="FOLDER", parser=str, callback=_located)
+"""An artifact, named by its folder, or by where others keep it. Not found by `parser`, which would hide the errors."""
+
+Folder = Annotated[Path, a_folder(help="The artifact's folder, or URL, or name on a hub, as in me/intent@v1.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 

@@ -31,7 +31,7 @@ class BadRows(StrEnum):
 
 def predict(
     folder: Annotated[
-        Path | None, options.argument(metavar="FOLDER", help="The artifact's folder; not with --mount.")
+        Path | None, options.a_folder(help="The artifact's folder, URL or name on a hub; not with --mount.")
     ] = None,
     data: Annotated[
         Path | None, options.argument(metavar="FILE", help="JSONL, CSV, TSV, Parquet or text. Default: standard input.")

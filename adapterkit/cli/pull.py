@@ -12,25 +12,29 @@ from adapterkit.cli.options import Json, argument
 
 
 def pull(
-    name: Annotated[str, argument(metavar="OWNER/NAME[@REVISION]", help="A model on a hub.")],
+    name: Annotated[
+        str, argument(metavar="SOURCE[@REVISION]", help="OWNER/NAME on a hub, or the URL or folder of a store.")
+    ],
     output: Annotated[
         Path | None, argument(metavar="[OUT]", help="The folder to write. Default: one in the cache.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Take the copy that was fetched before, and ask no hub.")
+        bool, typer.Option("--offline", help="Take the copy that was fetched before, and ask nobody.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch an artifact from a model hub, and check all that can be checked without its backbone.
+    """Fetch an artifact from a hub, a URL or a folder, and check all that can be checked without its backbone.
 
     $ adapterkit pull me/banking77-lora@v1 runs/banking77
+    $ adapterkit pull s3://team/banking77@v1 runs/banking77
     $ adapterkit verify $(adapterkit pull me/banking77-lora --json | jq -r .folder)
     """
-    from adapterkit.manifest import check_output, parse_hub_name
+    from adapterkit.manifest import check_output, is_address, parse_hub_name, parse_store_name
 
     # Before torch is imported, so that a mistake is named at once.
-    parse_hub_name(name)
+    if not is_address(name) and parse_store_name(name) is None:
+        parse_hub_name(name)
     if output is not None:
         check_output(output, overwrite=overwrite)
     from adapterkit.artifact import pull

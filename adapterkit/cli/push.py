@@ -12,7 +12,9 @@ from adapterkit.cli.options import Folder, Json, argument, option
 
 def push(
     folder: Folder,
-    repository: Annotated[str, argument(metavar="OWNER/NAME", help="Where to publish it.")],
+    target: Annotated[
+        str, argument(metavar="TARGET", help="OWNER/NAME on a hub, a URL as s3://team/intent, or a folder as ./intent.")
+    ],
     tag: Annotated[str | None, option("--tag", help="A name for this version; a tag never moves.")] = None,
     private: Annotated[
         bool | None,
@@ -21,18 +23,19 @@ def push(
     message: Annotated[str | None, option("--message", help="Of the commit.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Publish an artifact on a model hub: its four files, in one commit. The golden rows of its data are among them.
+    """Publish an artifact on a hub, at a URL or in a folder: its four files. Golden rows of its data are in them.
 
     $ adapterkit push runs/banking77 me/banking77-lora
     $ adapterkit push runs/banking77 me/banking77-lora --tag v1 --private
+    $ adapterkit push runs/banking77 s3://team/banking77 --tag v1
     """
-    from adapterkit.manifest import check_publishable, open_manifest
+    from adapterkit.manifest import check_target, open_manifest
 
-    check_publishable(repository, tag)  # before torch is imported, as is what follows
+    check_target(target, tag, private=private, message=message)  # before torch is imported, as is what follows
     open_manifest(folder)
     from adapterkit.artifact import push
 
-    published = push(folder, repository, tag=tag, private=private, message=message)
+    published = push(folder, target, tag=tag, private=private, message=message)
     if as_json:
         facts = {name: getattr(published, name) for name in ("repository", "commit", "tag", "url", "name")}
         console.print_json(facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json, argument, option
+from adapterkit.cli.options import Folder, Json, argument, option
 
 if TYPE_CHECKING:
     from adapterkit.registry import Registry, Served, Version
@@ -56,20 +55,15 @@ def about() -> None:
 @registry.command()
 def add(
     task: Task,
-    source: Annotated[str, argument(metavar="SOURCE", help="An artifact's folder or hub id.")],
+    source: Folder,
     url: Url = DEFAULT_URL,
     store: StoreUrl = None,
     actor: Actor = None,
     as_json: Json = False,
 ) -> None:
     """Keep an artifact as a version of a task. The same content again is the same version."""
-    folder: str | Path = source
-    if not os.path.exists(source):
-        from adapterkit.artifact.hub import find_folder
-
-        folder = find_folder(source)
     with _open(url, store, actor) as opened:
-        version = opened.add(task, folder)
+        version = opened.add(task, source)
     _show(version, as_json)
 
 

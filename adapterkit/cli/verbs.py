@@ -56,9 +56,9 @@ VERBS: Mapping[str, str] = {
         "Compose adapters as a file says: say what comes out and how near it is, and write it where it is an artifact."
     ),
     "push": (
-        "Publish an artifact on a model hub: its four files, in one commit. The golden rows of its data are among them."
+        "Publish an artifact on a hub, at a URL or in a folder: its four files. Golden rows of its data are in them."
     ),
-    "pull": "Fetch an artifact from a model hub, and check all that can be checked without its backbone.",
+    "pull": "Fetch an artifact from a hub, a URL or a folder, and check all that can be checked without its backbone.",
     "import": (
         "Turn a folder made by plain PEFT or by AdapterHub, its head included, into an artifact that answers the same."
     ),

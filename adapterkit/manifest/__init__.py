@@ -31,7 +31,15 @@ from adapterkit.manifest.hub_names import check_publishable as check_publishable
 from adapterkit.manifest.hub_names import parse_hub_name as parse_hub_name
 from adapterkit.manifest.opening import file_problems as file_problems
 from adapterkit.manifest.opening import open_manifest as open_manifest
+from adapterkit.manifest.opening import read_whole as read_whole
 from adapterkit.manifest.opening import refused as refused
+from adapterkit.manifest.store import Store as Store
+from adapterkit.manifest.store import fetch_stored as fetch_stored
+from adapterkit.manifest.store_names import StoreName as StoreName
+from adapterkit.manifest.store_names import check_target as check_target
+from adapterkit.manifest.store_names import is_address as is_address
+from adapterkit.manifest.store_names import meant_as_folder as meant_as_folder
+from adapterkit.manifest.store_names import parse_store_name as parse_store_name
 from adapterkit.manifest.strict_json import dump_json as dump_json
 from adapterkit.manifest.strict_json import parse_json as parse_json
 from adapterkit.manifest.strict_json import parse_object as parse_object

@@ -81,7 +81,7 @@ def _read_once(folder: Path) -> tuple[dict[str, bytes | bytearray], list[str], b
         raise ArtifactError(
             f"{folder} is not an artifact that can be read",
             [f"{folder}: {_reason(error)}, expected a folder"],
-            "Give the folder of an artifact.",
+            "Give the folder of an artifact, its URL, or its name on a hub (owner/name).",
         ) from error
     content: dict[str, bytes | bytearray] = {}
     try:

@@ -20,6 +20,15 @@ def open_manifest(folder: str | Path) -> Manifest:
     Raises:
         ArtifactError: with every problem found.
     """
+    return read_whole(folder)[0]
+
+
+def read_whole(folder: str | Path) -> tuple[Manifest, Files]:
+    """An artifact's manifest and files, whose digests agree.
+
+    Raises:
+        ArtifactError: with every problem found.
+    """
     files = read_folder(folder)
     try:
         manifest = parse_manifest(files.content[MANIFEST])
@@ -27,7 +36,7 @@ def open_manifest(folder: str | Path) -> Manifest:
         raise refused(files.folder, error.problems or (error.summary,)) from error
     if problems := file_problems(files, manifest):
         raise refused(files.folder, problems)
-    return manifest
+    return manifest, files
 
 
 def file_problems(files: Files, manifest: Manifest) -> list[str]:

@@ -120,3 +120,16 @@ def refused_as_registry_error(what: str) -> Iterator[None]:
             [str(error.orig).splitlines()[0][:300]],
             "Try again when the database can be written.",
         ) from error
+
+
+def default_store(url: str) -> str:
+    """Beside the file of a SQLite registry: `registry.db` keeps its artifacts in `registry-artifacts`."""
+    name = url.partition(":///")[2]
+    if not url.startswith("sqlite") or not name or name == ":memory:":
+        raise RegistryError(
+            "this registry does not say where artifacts are kept",
+            ["store: expected a folder or a URL"],
+            "Name it once, when the registry is made: Registry(url, store=…), on the command line --store URL.",
+        )
+    path = Path(name)
+    return os.path.abspath(path.with_name(f"{path.stem}-artifacts"))

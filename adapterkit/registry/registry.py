@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from adapterkit.errors import AdapterkitError, RegistryError
-from adapterkit.manifest import MANIFEST, Manifest, dump_json, parse_manifest
+from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_manifest, read_whole
+from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
-from adapterkit.registry.database import open_database, refused_as_registry_error, writing
+from adapterkit.registry.database import default_store, open_database, refused_as_registry_error, writing
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
 from adapterkit.registry.ledger import AuditLedger, WriterTurn
 from adapterkit.registry.names import check_name, find_version
 from adapterkit.registry.pointers import Pointers
 from adapterkit.registry.records import SHORT, Served, Version
-from adapterkit.registry.store import Store, default_store, read_whole
 
 STABLE = "stable"
 DEFAULT_URL = "sqlite:///registry.db"
@@ -58,7 +58,7 @@ class Registry:
         self._engine = open_database(url)
         self._ledger = AuditLedger(self._engine, self.actor)
         self._pointers = Pointers(self._engine, self._ledger)
-        cached = Path(cache) if cache is not None else Path.home() / ".cache" / "adapterkit" / "registry"
+        cached = Path(cache) if cache is not None else cache_folder() / "registry"
         self._store = Store(self._kept_in(None if store is None else str(store)), cached)
 
     def __enter__(self) -> Self:
@@ -83,7 +83,8 @@ class Registry:
 
         Raises:
             ArtifactError: it is not whole.
-            RegistryError: the store or the database refuses; nothing has changed then.
+            HubError: the store refuses; nothing has changed then.
+            RegistryError: the database refuses; nothing has changed then.
         """
         from adapterkit.registry.tables import VERSIONS
 

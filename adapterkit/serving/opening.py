@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def mounted_fleet(sources: Mapping[str, str], backbone: str | None, *, slots: int | None, dtype: str = "auto") -> Fleet:
     """A fleet that answers with these artifacts, compositions or hub ids, by name. Raises as `open_host`."""
-    from adapterkit.artifact.hub import find_folder
+    from adapterkit.artifact.sharing import find_folder
 
     folders = {name: str(find_folder(source)) for name, source in sources.items()}
     fleet = Fleet(open_host({}, _backbone(folders, backbone), slots=slots, dtype=dtype))

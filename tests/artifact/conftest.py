@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.artifact import DataFacts, save
@@ -62,3 +65,56 @@ def saved_once(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Any) ->
 def saved(saved_once: Path, tmp_path: Path) -> Path:
     """A copy of the artifact, to be damaged."""
     return Path(shutil.copytree(saved_once, tmp_path / "artifact"))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ADAPTERKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a server that speaks S3, with nothing in it."""
+    server_module = pytest.importorskip("moto.server", reason="needs a local S3 server: moto, flask, flask-cors")
+    pytest.importorskip("s3fs", reason="needs the client of s3://")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    import s3fs
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3,
+        "AWS_CONFIG_FILE": str(tmp_path / "no.config"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"team-{tmp_path.name.replace('_', '-').lower()[-40:]}"
+    s3fs.S3FileSystem().mkdir(name)
+    yield f"s3://{name}/intent"
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["folder", "file", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store that nobody has pushed to, in each way to have one."""
+    if request.param == "s3":
+        yield request.getfixturevalue("bucket")
+        return
+    yield {
+        "folder": str(tmp_path / "shared" / "intent"),
+        "file": f"file://{tmp_path}/shared/intent",
+        "memory": "memory://shared/intent",
+    }[request.param]
+    MemoryFileSystem.store.clear()

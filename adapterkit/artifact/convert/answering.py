@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
-from adapterkit.artifact.loading import Artifact
+from adapterkit.artifact.reading import Artifact
 from adapterkit.errors import ExportError
 from adapterkit.heads.headed import logits_of
 from adapterkit.tasks.confident import temperature_of

@@ -10,7 +10,8 @@ from adapterkit.artifact.convert.adapterhub.exporting import export_adapterhub
 from adapterkit.artifact.convert.flat import SERVERS, check_flat, export_flat
 from adapterkit.artifact.convert.onnx import export_onnx
 from adapterkit.artifact.convert.transformers import ExportDtype, check_expressible, export_checkpoint
-from adapterkit.artifact.loading import Artifact, open_artifact
+from adapterkit.artifact.loading import open_artifact
+from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
 from adapterkit.manifest import check_output

@@ -22,7 +22,7 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact.card_text import escaped
 from adapterkit.artifact.config import targets_of, task_type
 from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer, temper
-from adapterkit.artifact.loading import Artifact
+from adapterkit.artifact.reading import Artifact
 from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.backbone import Backbone, Site
 from adapterkit.backbone.checkpoint import silence

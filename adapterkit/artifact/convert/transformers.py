@@ -19,7 +19,7 @@ from adapterkit.adapted import Adapted
 from adapterkit.artifact.card_text import escaped, quoted
 from adapterkit.artifact.convert.answering import REMEDY, check_answers, example_batches, plain_answer, temper
 from adapterkit.artifact.golden import TOLERANCE
-from adapterkit.artifact.loading import Artifact
+from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.generation_rules import FILE

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterkit.backbone.own_folder import open_private, private_folder
 from adapterkit.errors import DataError
 from adapterkit.evaluation.probing.asked import Drawn
 from adapterkit.metrics import representations as measures
+from adapterkit.own_folder import open_private, private_folder
 
 FORMAT = 1
 """Of kept measures; raised whenever a measure changes."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.saving import package_versions
-from adapterkit.backbone.own_folder import cache_folder
 from adapterkit.errors import DataError, HeadError
 from adapterkit.evaluation.probing.asked import Drawn, ProbedRows, ask, draw, items_of
 from adapterkit.evaluation.probing.measuring import Measured, chance, compared, measure_once
@@ -21,6 +20,7 @@ from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
 from adapterkit.evaluation.probing.verdict import Standing, adapter_sentence, bare_sentence, gains, standing
 from adapterkit.evaluation.rows import data_settings
 from adapterkit.metrics.representations import debiased_cka
+from adapterkit.own_folder import cache_folder
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.records import LayerRecord, MetricRecord, ProbeRecord, RepresentationRecord, RowsUsed
 from adapterkit.tasks.protocol import Vocabulary

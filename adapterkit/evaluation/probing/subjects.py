@@ -15,7 +15,7 @@ from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.artifact.loading import find_backbone
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
-from adapterkit.manifest import MANIFEST
+from adapterkit.manifest import MANIFEST, parse_store_name
 
 Named = str | Path | Backbone
 """The folder of an artifact; a backbone, or where to load it from."""
@@ -105,7 +105,9 @@ def _under(artifact: Artifact, backbone: Named | None, loaded: dict[str, Backbon
 
 
 def _is_run(named: Any) -> bool:
-    return not isinstance(named, Backbone) and (Path(named) / MANIFEST).is_file()
+    return not isinstance(named, Backbone) and (
+        (Path(named) / MANIFEST).is_file() or parse_store_name(str(named)) is not None
+    )
 
 
 def _unlike(name: str, names: set[str]) -> str:

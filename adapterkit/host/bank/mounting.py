@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from adapterkit.artifact import Artifact
-from adapterkit.artifact.loading import as_parts
+from adapterkit.artifact.reading import as_parts
 from adapterkit.backbone import Backbone
 from adapterkit.compose.mountable import Mountable, Origin, of_artifact
 from adapterkit.errors import AdapterkitError, ArtifactError

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from adapterkit.artifact import Artifact, open_artifact
-from adapterkit.artifact.hub import find_folder
 from adapterkit.compose.composition_file import load_composition
 from adapterkit.compose.mountable import Composition
 
@@ -30,8 +29,9 @@ def open_source(source: Any) -> Artifact | Composition:
     """What is to be mounted, opened.
 
     Args:
-        source: an artifact's folder; a hub id as owner/name or owner/name@revision, taken only where no such folder is
-            there; an opened artifact; a training result; the YAML file of a composition; or a composition.
+        source: an artifact's folder; the folder or URL of a store, or a hub id, each with @revision where one is
+            meant, a hub's taken only where no such folder is there; an opened artifact; a training result; the YAML
+            file of a composition; or a composition.
 
     Raises:
         ArtifactError: there is no such artifact, or it is refused.
@@ -43,7 +43,7 @@ def open_source(source: Any) -> Artifact | Composition:
     if isinstance(source, str | os.PathLike):
         if Path(source).suffix in COMPOSITION_ENDINGS and os.path.isfile(source):
             return load_composition(Path(source))
-        return open_artifact(find_folder(os.fspath(source)))
+        return open_artifact(source if isinstance(source, str) else Path(source))
     if hasattr(source, "build"):
         composition: Composition = source
         return composition

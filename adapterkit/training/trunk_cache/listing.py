@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterkit.backbone.own_folder import open_private
+from adapterkit.own_folder import open_private
 from adapterkit.training.trunk_cache.segment import SUFFIX, count_rows
 from adapterkit.training.trunk_cache.store import DESCRIPTION
 

@@ -14,9 +14,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from adapterkit.backbone.cut import can_be_cut, layers_of
-from adapterkit.backbone.own_folder import cache_folder
 from adapterkit.backbone.quantisation import parameter_count
 from adapterkit.data import RowStream, group_by_length
+from adapterkit.own_folder import cache_folder
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.job import Job

@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from adapterkit.backbone.own_folder import open_private
 from adapterkit.backbone.own_process import finalize_here
+from adapterkit.own_folder import open_private
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.backbone.own_folder import private_folder, secret
+from adapterkit.own_folder import private_folder, secret
 from adapterkit.training.trunk_cache.segment import (
     SUFFIX,
     Array,

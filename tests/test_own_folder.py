@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterkit.backbone.own_folder import cache_folder, open_private, private_folder, secret
+from adapterkit.own_folder import cache_folder, open_private, private_folder, secret
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root gives files away")

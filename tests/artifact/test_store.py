@@ -296,7 +296,7 @@ def test_an_artifact_that_changes_while_it_is_pulled_is_refused_or_whole(
         return opened(self, path, *rest, **how)
 
     monkeypatch.setattr(MemoryFileSystem, "open", changing)
-    with pytest.raises(ArtifactError, match="SHA-256"):
+    with pytest.raises(ArtifactError, match=r"SHA-256|expected at most"):
         ak.pull("memory://hand")
     assert bytes_of(ak.pull("memory://hand")) == bytes_of(other)
     MemoryFileSystem.store.clear()
@@ -353,7 +353,7 @@ def test_a_folder_that_is_not_there_is_said_before_any_hub(tmp_path: Path, monke
         assert done.exit_code == 1
         assert "No such file or directory, expected a folder" in " ".join(done.output.split())
     told = " ".join(run("predict", "--mount", "x=me/missing").output.split())
-    assert told.startswith("Error: there is no folder me/missing here")
+    assert told.startswith("HubError: there is no folder me/missing here")
 
 
 def test_a_registry_and_a_push_keep_artifacts_alike(saved: Path, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from adapterkit.artifact.convert.adapterhub.importing import import_adapterhub
 from adapterkit.artifact.convert.adapterhub.written_head import write_head
 from adapterkit.artifact.convert.adapterhub.written_method import write_fusion, write_method
 from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer
-from adapterkit.artifact.loading import Artifact, load, open_artifact
+from adapterkit.artifact.loading import load, open_artifact
 from adapterkit.artifact.parts import folders_of_parts
+from adapterkit.artifact.reading import Artifact
 from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.convert.answering import temper
-from adapterkit.artifact.loading import Artifact
+from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.recipe.kinds import FACTS
 

@@ -16,8 +16,8 @@ from adapterkit.artifact.config import targets_of
 from adapterkit.artifact.convert.adapterhub.bottleneck import ACTIVATIONS
 from adapterkit.artifact.convert.adapterhub.locations import bottleneck_locations
 from adapterkit.artifact.convert.flat import scaled_updates, why_not_flat
-from adapterkit.artifact.loading import Artifact
 from adapterkit.artifact.parts import as_part
+from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone, Site
 from adapterkit.methods.table import method_of
 

@@ -17,6 +17,7 @@ from adapterkit.data import asked_of, group_by_length
 from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
+from adapterkit.in_short import in_short
 from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.table import attach, method_of
 from adapterkit.recipe import HeadSettings, MethodSettings
@@ -86,6 +87,7 @@ class Adapted(nn.Module):
         self.vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens, start)
 
     # -- computing
+    __repr__ = in_short("task.kind", "method.kind", "head.kind", "backbone.name")
 
     def forward(self, inputs: dict[str, Tensor], at_BT: Tensor | None = None) -> Tensor:
         """Logits of a batch: shapes as `Headed.logits` gives them. Raises DetachedError after `detach`.

@@ -11,6 +11,7 @@ import sys
 
 LINES = {
     "torchao": "Failed to load ",  # kernels for GPUs
+    "torchao.kernel.intmm": "Warning: Detected no triton",
     "torch.utils._pytree": "%s is an Enum subclass and is now natively supported",  # of torchao's own
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",  # adapterkit has its own product for nf4
 }
@@ -19,7 +20,7 @@ LINES = {
 
 class _Harmless(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(LINES[record.name]) or (record.name == "torchao" and _has_gpu())
+        return not str(record.msg).startswith(LINES[record.name]) or (record.name.startswith("torchao") and _has_gpu())
 
 
 def _has_gpu() -> bool:

@@ -26,6 +26,7 @@ PACKAGE = ROOT / "adapterkit"
 FLOORS: dict[str, int] = {
     "errors": 0,
     "harmless": 0,
+    "in_short": 0,
     "lazy": 0,
     "own_folder": 0,
     "recipe": 1,
@@ -138,8 +139,7 @@ def module_name(file: Path) -> str:
 
 
 def own_room(file: Path) -> str:
-    first = file.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def is_module(dotted: str) -> bool:

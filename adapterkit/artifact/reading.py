@@ -19,6 +19,7 @@ from adapterkit.artifact.remembered_checks import check_tensors, read_config
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
 from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
+from adapterkit.in_short import in_short
 from adapterkit.manifest import (
     CARD,
     CONFIG,
@@ -59,6 +60,10 @@ class Artifact:
     state: Mapping[str, Tensor]
     card_is_original: bool
     part_folders: Mapping[str, str | Path] = field(default_factory=dict)
+
+    __repr__ = in_short(
+        "folder", "kind=manifest.kind", "method=manifest.method.kind", "backbone=manifest.backbone.name"
+    )
 
     @property
     def trained_with(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from adapterkit.artifact.loading import find_backbone, open_artifact
 from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, ArtifactError, BackboneError
+from adapterkit.in_short import in_short
 from adapterkit.manifest import CARD, MANIFEST
 from adapterkit.report.runs import find_runs
 
@@ -37,6 +38,8 @@ class Report:
 
     folder: Path
     checks: tuple[Check, ...]
+
+    __repr__ = in_short("folder", "ok")
 
     @property
     def ok(self) -> bool:

@@ -28,6 +28,7 @@ from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import generation_digest, load_tokenizer, template_digest, tokenizer_digest
 from adapterkit.backbone.trunk import twin_of
 from adapterkit.errors import BackboneError, DeviceError, SiteError
+from adapterkit.in_short import in_short
 from adapterkit.recipe.formats import QUANTISED
 
 
@@ -77,6 +78,8 @@ class Backbone:
     generation: Mapping[str, Any] = field(default_factory=dict, repr=False)
     fingerprints: Mapping[Coverage, str] = field(default_factory=dict, repr=False)
     files: LoadedFiles | None = field(default=None, repr=False)
+
+    __repr__ = in_short("name", "architecture=contract.architecture", "layers=contract.layers", "dtype", "device.type")
 
     @classmethod
     def load(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from adapterkit.errors import ContractError
+from adapterkit.in_short import in_short
 
 _WORDS = {
     "architecture": "architecture",
@@ -54,6 +55,8 @@ class Contract:
     generation: str
     chat_template: str
     special_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    __repr__ = in_short("architecture", "layers", "hidden_size", "vocabulary_size", "max_tokens", "padding_side")
 
     def differences(
         self,

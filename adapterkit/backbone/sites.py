@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adapterkit.errors import SiteError
+from adapterkit.in_short import in_short
 
 Side = Literal["encoder", "decoder"]
 
@@ -73,6 +74,8 @@ class Sites:
     layer_count: Mapping[Side, int]
     no_sublayers: str = ""
     positional: frozenset[str] = frozenset()
+
+    __repr__ = in_short("names")
 
     def names(self) -> tuple[str, ...]:
         """The names of the sites, each once."""

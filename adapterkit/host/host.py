@@ -27,6 +27,7 @@ from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.route import Carried
+from adapterkit.in_short import in_short
 from adapterkit.tasks.asked import Errors
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.protocol import Row, Vocabulary
@@ -86,21 +87,21 @@ class Host:
         )
         self._computing = Computing(self._forwards, self._bank, self._vocabulary, backbone.device)
         self._generation = Generation(self._engine, self._forwards, self._bank, self._vocabulary)
-        self._table: dict[str, Mounted] = {}
-        self._mounting = Mounting(backbone, self._bank, self._table)
+        self._mounted: dict[str, Mounted] = {}
+        self._mounting = Mounting(backbone, self._bank, self._mounted)
         self._changing = Lock()
-        self._closed = False
-        self._pid = os.getpid()
+        self._closed, self._pid = False, os.getpid()
 
     # -- what is mounted
+    __repr__ = in_short("backbone.name", "mounted=_mounted", "slots")
 
     def mount(self, name: str, source: Source) -> Status:
         """Mount an adapter under a name.
 
         Args:
             name: what rows are addressed to; any text that is not empty.
-            source: an artifact's folder, a hub id (owner/name, or owner/name@revision), an opened artifact, a training
-                result, or a composition of `adapterkit.compose`.
+            source: an artifact's folder, URL or hub id (both may end in @revision), an opened one, a training result,
+                or a composition of `adapterkit.compose`.
 
         Raises:
             MountError: the name is taken.
@@ -111,12 +112,12 @@ class Host:
         if not isinstance(name, str) or not name:
             raise ValueError(f"an adapter is mounted under a name, which is a text that is not empty, not {name!r}")
         self._check_open()
-        if name in self._table:
+        if name in self._mounted:
             raise _taken(name)
         fresh = self._mounting.prepare(name, source, version=1)
         with self._changing:
-            if name not in self._table and not self._closed:
-                self._table[name] = fresh
+            if name not in self._mounted and not self._closed:
+                self._mounted[name] = fresh
                 return Status.of(fresh)
         self._bank.release(fresh.seat)
         self._check_open()
@@ -130,33 +131,33 @@ class Host:
         self._find(name)
         fresh = self._mounting.prepare(name, source, version=0)
         with self._changing:
-            old = self._table.get(name)
+            old = self._mounted.get(name)
             if old is not None:
                 fresh = replace(fresh, version=old.version + 1)
-                self._table[name] = fresh
+                self._mounted[name] = fresh
         self._bank.release(fresh.seat if old is None else old.seat)
         if old is None:
-            raise not_mounted([name], sorted(self._table))
+            raise not_mounted([name], sorted(self._mounted))
         return Status.of(fresh)
 
     def unmount(self, name: str) -> None:
         """Take an adapter off. Calls that use it finish with it. Raises MountError where nothing is mounted there."""
         self._check_open()
         with self._changing:
-            old = self._table.pop(name, None)
+            old = self._mounted.pop(name, None)
         if old is None:
-            raise not_mounted([name], sorted(self._table))
+            raise not_mounted([name], sorted(self._mounted))
         self._bank.release(old.seat)
 
     def status(self) -> Statuses:
         """What is mounted: one entry per name, sorted; prints as a table."""
-        return Statuses(Status.of(mounted) for _, mounted in sorted(self._table.items()))
+        return Statuses(Status.of(mounted) for _, mounted in sorted(self._mounted.items()))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._table
+        return name in self._mounted
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._mounted)
 
     def close(self) -> None:
         """Forget every adapter and give back memory and disk. The backbone stays."""
@@ -164,7 +165,7 @@ class Host:
             return  # a lock may have been held at the fork, and files are the parent's
         with self._changing:
             self._closed = True
-            self._table.clear()
+            self._mounted.clear()
         self._bank.close()
 
     def __enter__(self) -> Host:
@@ -225,7 +226,7 @@ class Host:
         Raises:
             NotMountedError, DataError: as `predict`.
         """
-        names = sorted(self._table) if tasks is None else list(tasks)
+        names = sorted(self._mounted) if tasks is None else list(tasks)
         one = isinstance(row, str | Mapping)
         rows: list[Any] = [row] if one else list(row)
         pairs = [(name, item) for item in rows for name in names]
@@ -366,7 +367,7 @@ class Host:
 
     def _call(self, rows: Iterable[Asking], errors: Errors) -> Call:
         self._check_open()
-        return Call(rows, self._table, errors)
+        return Call(rows, self._mounted, errors)
 
     def _take(self, asked: Sequence[tuple[Mounted, int]]) -> list[Loaded]:
         return self._bank.take([mounted.seat for mounted, _ in asked], [rows for _, rows in asked])
@@ -377,9 +378,9 @@ class Host:
     def _snapshot(self, names: Iterable[str]) -> dict[str, Mounted]:
         self._check_open()
         wanted = dict.fromkeys(names)
-        found = {name: mounted for name in wanted if (mounted := self._table.get(name)) is not None}
+        found = {name: mounted for name in wanted if (mounted := self._mounted.get(name)) is not None}
         if len(found) < len(wanted):
-            raise not_mounted([name for name in wanted if name not in found], sorted(self._table))
+            raise not_mounted([name for name in wanted if name not in found], sorted(self._mounted))
         return found
 
     def _check_open(self) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from adapterkit.in_short import in_short
 from adapterkit.recipe import BottleneckMethod, HeadSettings, MethodSettings
 from adapterkit.recipe.head import HEAD_SETTINGS
 from adapterkit.recipe.methods import METHOD_SETTINGS
@@ -31,6 +32,8 @@ class Facts(BaseModel):
     """A block of the manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    __repr__ = __str__ = in_short()
 
 
 class FileFacts(Facts):
@@ -254,6 +257,8 @@ class Manifest(Facts):
     compaction: CompactionFacts | None = None
     reference: ReferenceFacts | None = None
     sha256: Digest
+
+    __repr__ = __str__ = in_short("kind", "method.kind", "head.kind", "backbone.name", "version", "size_bytes", "seed")
 
     @property
     def kind(self) -> str:

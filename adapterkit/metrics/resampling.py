@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapterkit.in_short import in_short
+
 Statistics = NDArray[np.float64]
 Formula = Callable[[Statistics], Statistics]
 """(…, S) summed statistics -> (…) values of a metric."""
@@ -45,6 +47,8 @@ class Metric:
     higher_is_better: bool = True
     how: str = ""
     spread: Sequence[float] = field(default=(), compare=False, repr=False)
+
+    __repr__ = in_short("value", "low", "high")
 
     @property
     def standard_error(self) -> float:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from adapterkit.in_short import in_short
 from adapterkit.recipe.columns import COLUMNS
 from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings
@@ -63,6 +64,8 @@ class Recipe(Settings):
     """How long, how fast, how precisely, and what is kept."""
     output: Text | None = None
     """Folder of the artifact. null: runs/ and the recipe's name."""
+
+    __repr__ = __str__ = in_short("task.kind", "backbone.name", "method.kind", "head.kind", "output")
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:

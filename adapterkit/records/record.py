@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adapterkit.errors import DataError
+from adapterkit.in_short import in_short
 from adapterkit.manifest import Manifest, parse_object, validation_problems
 
 MAX_RECORD_BYTES = 32 * 2**20
@@ -27,6 +28,8 @@ class Values(BaseModel):
     """A block of a record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    __repr__ = __str__ = in_short()
 
 
 class Answerer(Values):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import OutputError, SweepError
+from adapterkit.in_short import in_short
 from adapterkit.manifest import open_manifest, read_folder, write_folder
 from adapterkit.sweeping.checks import check_points
 from adapterkit.sweeping.definition import define_sweep
@@ -48,6 +49,8 @@ class SweepResult:
     artifact: Path
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
     picture: Path
+
+    __repr__ = in_short("folder", "metric", "best", "artifact")
 
 
 def sweep(

@@ -29,7 +29,7 @@ from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, 
 from adapterkit.tasks.windows import windows_over
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CausalLm(LanguageModelTask, GeneratingTask):
     """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, an `instruction` with an `input` and
     its output, or a list of chat `messages`."""

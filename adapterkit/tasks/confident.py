@@ -23,7 +23,7 @@ COLDEST, HOTTEST = 1 / 64, 64.0
 """Temperatures beyond these say that the rows could not tell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConfidentTask(Task):
     """A kind whose answers are choices, so that each has a probability.
 

@@ -17,7 +17,7 @@ from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.values import Batch, Faults, Feature, Features, Loss, Outputs, Row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LanguageModelTask(UnlabelledTask):
     """A kind whose loss and metrics are about labelled tokens; its outputs are a `Likelihood` per feature."""
 

@@ -35,7 +35,7 @@ class Filled(NamedTuple):
     masks: list[list[tuple[str, float]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MaskedLm(LanguageModelTask):
     """Hidden tokens. A text is cut into blocks; no block mixes two texts."""
 

@@ -61,7 +61,7 @@ from adapterkit.tasks.values import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MultipleChoice(ConfidentTask, UnlabelledTask):
     """The right one of a row's choices.
 

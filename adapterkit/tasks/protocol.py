@@ -25,6 +25,7 @@ from torch import Tensor
 
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
+from adapterkit.in_short import in_short
 from adapterkit.metrics import Judged, LabelScore
 from adapterkit.metrics import Metric as Metric
 from adapterkit.recipe import DataSettings
@@ -79,6 +80,8 @@ class Task(ABC):
     settings: TaskSettings
     labels: tuple[str, ...] = ()
     problem: str = ""
+
+    __repr__ = in_short("problem", "labels")
 
     @classmethod
     def has_labels(cls, settings: TaskSettings) -> bool:

@@ -34,7 +34,7 @@ CANDIDATES = 20
 """Spans of every window that are kept."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuestionAnswering(ConfidentTask):
     """Answer spans.
 

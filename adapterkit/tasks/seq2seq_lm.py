@@ -26,7 +26,7 @@ from adapterkit.tasks.spelling import Spelling, unwritable_note
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Purpose, Row, Vocabulary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Seq2SeqLm(LanguageModelTask, GeneratingTask):
     """Target texts from source texts.
 

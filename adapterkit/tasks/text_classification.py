@@ -38,7 +38,7 @@ from adapterkit.tasks.text_problems import PROBLEMS, detect
 from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextClassification(ConfidentTask):
     """Labels or numbers for whole texts.
 

@@ -67,7 +67,7 @@ class Tagged(NamedTuple):
     labelled: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenClassification(ConfidentTask):
     """Tags for words.
 

@@ -12,7 +12,7 @@ from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.values import Row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnlabelledTask(Task):
     """A kind whose answers are tokens or positions, and no names from a set."""
 

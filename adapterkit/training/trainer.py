@@ -14,7 +14,7 @@ from transformers import Trainer, TrainingArguments
 
 from adapterkit.adapted import Adapted
 from adapterkit.data import Rows, as_rows, named_rows, rows_of
-from adapterkit.errors import BackboneError
+from adapterkit.errors import BackboneError, TrainingError
 from adapterkit.metrics import Metric
 from adapterkit.recipe import TrainingSettings
 from adapterkit.scoring import score
@@ -91,7 +91,9 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
     @property
     def adapted(self) -> Adapted:
-        """What is trained."""
+        """What is trained. Raises TrainingError after a search, which lets go of what it tried."""
+        if self.model is None:
+            raise TrainingError("a search keeps no adapter", remedy="Train once more with what it found: train().")
         found: Adapted = self.model
         return found
 

@@ -24,7 +24,7 @@ def cells_of(notebook: Path) -> list[dict[str, Any]]:
 
 
 def test_the_notebooks_are_there() -> None:
-    assert [notebook.stem for notebook in NOTEBOOKS] == ["many_adapters", "own_csv"]
+    assert [notebook.stem for notebook in NOTEBOOKS] == ["bring_peft", "many_adapters", "own_csv"]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)

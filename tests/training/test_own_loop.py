@@ -14,7 +14,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
-from adapterkit.errors import RecipeError
+from adapterkit.errors import RecipeError, TrainingError
 from tests.training.worlds import losses, rows_of, train
 
 KIND = "text-classification"
@@ -178,3 +178,37 @@ def test_a_function_makes_a_new_adapter_for_every_training(backbone: ak.Backbone
     assert trainer.adapted is made[-1]
     fresh = ak.build(backbone, KIND, rows=ROWS).state()
     assert not all(torch.equal(one, fresh[name]) for name, one in trainer.adapted.state().items())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:optuna.*")
+def test_optuna_searches_a_rate_and_a_rank(backbone: ak.Backbone, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna", reason="the search of another package")
+    ranks: list[int] = []
+
+    def fresh(trial: Any) -> Any:
+        ranks.append(2 if trial is None else trial.suggest_categorical("rank", [2, 4]))
+        return ak.build(backbone, {"kind": KIND}, {"kind": "lora", "rank": ranks[-1]}, rows=ROWS)
+
+    trainer = ak.AdapterTrainer(
+        fresh,
+        arguments(tmp_path, num_train_epochs=2, eval_strategy="epoch", save_strategy="no"),
+        train_rows=ROWS,
+        eval_rows=ROWS,
+    )
+    best = trainer.hyperparameter_search(
+        hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-7, 1e-2, log=True)},
+        compute_objective=lambda scores: scores["eval_accuracy"],
+        direction="maximize",
+        n_trials=3,
+        backend="optuna",
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    assert set(best.hyperparameters) == {"learning_rate", "rank"}
+    assert {2, 4} <= set(ranks)
+    trials = best.run_summary.trials if best.run_summary is not None else []
+    assert all(trial.value <= best.objective for trial in trials)
+    with pytest.raises(TrainingError, match="a search keeps no adapter"):
+        trainer.save_artifact(tmp_path / "none")
+    trainer.args.learning_rate = best.hyperparameters["learning_rate"]
+    trainer.train()
+    assert trainer.save_artifact(tmp_path / "best").is_dir()

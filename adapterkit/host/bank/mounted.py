@@ -9,6 +9,7 @@ from typing import Any, overload
 from adapterkit.compose.mountable import Origin
 from adapterkit.host.bank.residency import Seat
 from adapterkit.host.engine.heads import Template
+from adapterkit.in_short import in_short
 from adapterkit.recipe import MethodSettings
 from adapterkit.tasks.asked import Asked
 from adapterkit.tasks.protocol import Task
@@ -104,6 +105,8 @@ class Status:
     resident: bool
     source: str
     report: Mapping[str, Any]
+
+    __repr__ = in_short("name", "kind", "method", "version", "size_bytes", "resident")
 
     @classmethod
     def of(cls, mounted: Mounted) -> Status:

@@ -71,14 +71,15 @@ def use_cache(job: Job, batches: Batches) -> str:
     """Let a run's adapter answer from kept states, if the recipe allows it and it pays.
 
     Returns:
-        What was decided; the job's display says it too, unless the recipe has decided.
+        What was decided. That it is not used is said where the recipe asks for it.
     """
     if job.recipe.training.cache == "off":
         return "off"
     found = _shortcut(job, batches)
     if isinstance(found, NoCut):
         decision = f"not used, {found.reason}"
-        job.display.say(f"trunk cache: {decision}")
+        if job.recipe.training.cache != "auto":
+            job.display.say(f"trunk cache: {decision}")
         return decision
     job.adapted.shortcut, decision = found
     return decision

@@ -15,8 +15,8 @@ SHOWN = 12
 
 
 def diff(
-    a: Annotated[Path, options.argument(metavar="A", help="The artifact to compare with.")],
-    b: Annotated[Path, options.argument(metavar="B", help="The other.")],
+    a: Annotated[Path, options.a_folder(metavar="A", help="The artifact to compare with.")],
+    b: Annotated[Path, options.a_folder(metavar="B", help="The other.")],
     backbone: Annotated[
         str | None,
         options.option(

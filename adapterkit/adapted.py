@@ -15,9 +15,9 @@ from adapterkit.backbone.pretrained import is_layer
 from adapterkit.backbone.recomputing import keep, recompute
 from adapterkit.data import asked_of, group_by_length
 from adapterkit.errors import ArtifactError, DetachedError, RecipeError
+from adapterkit.glance import in_short
 from adapterkit.heads import Headed, build_head, resolve
 from adapterkit.heads.unpadded import UnpaddedHeaded
-from adapterkit.in_short import in_short
 from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.table import attach, method_of
 from adapterkit.recipe import HeadSettings, MethodSettings

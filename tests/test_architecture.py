@@ -25,8 +25,8 @@ PACKAGE = ROOT / "adapterkit"
 
 FLOORS: dict[str, int] = {
     "errors": 0,
+    "glance": 0,
     "harmless": 0,
-    "in_short": 0,
     "lazy": 0,
     "own_folder": 0,
     "recipe": 1,

@@ -19,7 +19,7 @@ from adapterkit.artifact.remembered_checks import check_tensors, read_config
 from adapterkit.artifact.tensors import Header, parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
 from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.manifest import (
     CARD,
     CONFIG,

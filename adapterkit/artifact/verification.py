@@ -12,7 +12,7 @@ from adapterkit.artifact.loading import find_backbone, open_artifact
 from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, ArtifactError, BackboneError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.manifest import CARD, MANIFEST
 from adapterkit.report.runs import find_runs
 

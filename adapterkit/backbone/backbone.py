@@ -28,7 +28,7 @@ from adapterkit.backbone.sites import Sites
 from adapterkit.backbone.tokenizer import generation_digest, load_tokenizer, template_digest, tokenizer_digest
 from adapterkit.backbone.trunk import twin_of
 from adapterkit.errors import BackboneError, DeviceError, SiteError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.recipe.formats import QUANTISED
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from adapterkit.errors import ContractError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 
 _WORDS = {
     "architecture": "architecture",

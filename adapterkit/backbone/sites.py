@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adapterkit.errors import SiteError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 
 Side = Literal["encoder", "decoder"]
 

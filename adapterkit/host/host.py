@@ -16,6 +16,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.backbone.packed_weights import Packing
 from adapterkit.data import group_by_length
 from adapterkit.errors import AdapterkitError, HostClosedError, HostForkedError, MountError
+from adapterkit.glance import in_short
 from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
 from adapterkit.host.answers.computed import Computing
@@ -27,7 +28,6 @@ from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.route import Carried
-from adapterkit.in_short import in_short
 from adapterkit.tasks.asked import Errors
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.protocol import Row, Vocabulary

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.recipe import BottleneckMethod, HeadSettings, MethodSettings
 from adapterkit.recipe.head import HEAD_SETTINGS
 from adapterkit.recipe.methods import METHOD_SETTINGS

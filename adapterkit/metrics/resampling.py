@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 
 Statistics = NDArray[np.float64]
 Formula = Callable[[Statistics], Statistics]

@@ -24,7 +24,7 @@ from adapterkit.backbone.quantisation import linear_weights, quantised_bytes
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
 from adapterkit.errors import RecipeError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.methods.table import method_of
 from adapterkit.planning.cache import CachePlan, plan_cache
 from adapterkit.planning.dry_step import DryStep, count_step

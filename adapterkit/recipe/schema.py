@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.recipe.columns import COLUMNS
 from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adapterkit.errors import DataError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.manifest import Manifest, parse_object, validation_problems
 
 MAX_RECORD_BYTES = 32 * 2**20

@@ -21,7 +21,7 @@ from adapterkit.data import (
 )
 from adapterkit.data.split_names import split_of
 from adapterkit.errors import DataError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.recipe import COLUMNS, DataSettings
 from adapterkit.survey.guessing import Guess, guess, problem_of
 from adapterkit.survey.lengths import Lengths, lengths_of

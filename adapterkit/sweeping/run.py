@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import OutputError, SweepError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.manifest import open_manifest, read_folder, write_folder
 from adapterkit.sweeping.checks import check_points
 from adapterkit.sweeping.definition import define_sweep

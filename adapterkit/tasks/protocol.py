@@ -25,7 +25,7 @@ from torch import Tensor
 
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.metrics import Judged, LabelScore
 from adapterkit.metrics import Metric as Metric
 from adapterkit.recipe import DataSettings

@@ -19,7 +19,7 @@ from adapterkit.adapted import build
 from adapterkit.artifact import read_parts
 from adapterkit.backbone import Backbone
 from adapterkit.data import IN_MEMORY, Rows, splits_of
-from adapterkit.in_short import in_short
+from adapterkit.glance import in_short
 from adapterkit.metrics import Metric
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.recipe.load import folder_of

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from adapterkit.compose.mountable import Origin
+from adapterkit.glance import in_short
 from adapterkit.host.bank.residency import Seat
 from adapterkit.host.engine.heads import Template
-from adapterkit.in_short import in_short
 from adapterkit.recipe import MethodSettings
 from adapterkit.tasks.asked import Asked
 from adapterkit.tasks.protocol import Task

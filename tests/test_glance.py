@@ -9,7 +9,7 @@ import pytest
 
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
-from adapterkit.in_short import LONGEST
+from adapterkit.glance import LONGEST
 from adapterkit.manifest import open_manifest
 from adapterkit.metrics.resampling import Metric
 from adapterkit.recipe import LoraMethod

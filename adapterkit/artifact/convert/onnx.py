@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adapterkit.adapted import Adapted
 from adapterkit.artifact.card_text import escaped
 from adapterkit.artifact.convert.answering import check_answers, example_features, plain_answer, visible
-from adapterkit.artifact.loading import Artifact
+from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError

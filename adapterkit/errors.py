@@ -193,5 +193,9 @@ class TrafficError(AdapterkitError, ValueError):
     """Rules of a fleet's traffic that make no sense."""
 
 
+class SignatureError(AdapterkitError, ValueError):
+    """A key that cannot be used, or a signature that is not whose it should be."""
+
+
 class ServingError(AdapterkitError, RuntimeError):
     """A service cannot start, or cannot honour what it was asked."""

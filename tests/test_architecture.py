@@ -24,11 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "adapterkit"
 
 FLOORS: dict[str, int] = {
-    "errors": 0,
-    "glance": 0,
-    "harmless": 0,
-    "lazy": 0,
-    "own_folder": 0,
+    **dict.fromkeys(("errors", "glance", "harmless", "lazy", "own_folder"), 0),
+    "signing": 1,
     "recipe": 1,
     "metrics": 1,
     "manifest": 2,
@@ -52,7 +49,7 @@ FLOORS: dict[str, int] = {
     "registry": 9,
     "stages": 9,
     "traffic": 9,
-    "serving": 10,
+    **dict.fromkeys(("board", "serving"), 10),
     "cli": 11,
     "demo": 12,
     "__init__": 13,

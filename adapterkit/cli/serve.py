@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,9 +45,20 @@ def serve(
     new_key: Annotated[
         str | None, option(metavar="NAME", help="Make a key in the file of --keys, print it, and end.")
     ] = None,
-    scope: Annotated[list[str] | None, typer.Option(help="Of a new key: predict, feedback. Default: predict.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Of a new key: predict, feedback, admin. Default: predict.")
+    ] = None,
     certificate: Annotated[Path | None, option("--tls-certificate", metavar="FILE", help="For HTTPS.")] = None,
     private_key: Annotated[Path | None, option("--tls-key", metavar="FILE", help="For HTTPS.")] = None,
+    sign_with: Annotated[
+        Path | None, option(metavar="FILE", help="Sign receipts with this private key: adapterkit receipt make-key.")
+    ] = None,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Send OpenTelemetry traces, where its environment variables say.")
+    ] = False,
+    board: Annotated[
+        bool, typer.Option("--board", help="Give people a page at /board on which they see and steer.")
+    ] = False,
     every_s: Annotated[
         float, typer.Option("--follow-every", min=0.1, help="Seconds between looks at the registry.")
     ] = 2.0,
@@ -79,12 +91,19 @@ def serve(
         from adapterkit.serving.app import create_app
     except ImportError as error:
         raise ServingError("a service needs FastAPI and uvicorn", remedy="pip install 'adapterkit[serve]'") from error
+    from adapterkit.board.pages import PATH, with_board
     from adapterkit.serving.flags import open_feature
     from adapterkit.serving.keys import read_keys
     from adapterkit.serving.opening import mounted_fleet, registry_fleet
+    from adapterkit.serving.receipts import Signer
+    from adapterkit.serving.traces import exported_traces
     from adapterkit.serving.watch import Watch
+    from adapterkit.signing import read_private
     from adapterkit.traffic import read_rules
 
+    listening = _bound(host, port)
+    traced, send_last = exported_traces() if traces else (None, lambda: None)
+    signer = None if sign_with is None else Signer(read_private(sign_with))
     known, found = None if keys is None else read_keys(keys), read_rules(rules or {})
     follower: Any = None
     if registry is None:
@@ -105,14 +124,18 @@ def serve(
         follower.run(every_s)
     watch = Watch(fleet, found, None if follower is None else follower.take_off, shadow_log)
     scheme = "http" if certificate is None else "https"
-    console.say(f"{len(fleet.routes)} tasks on {fleet.host.backbone.name}: {scheme}://{host}:{port}/v1/predict")
+    address = f"{scheme}://{host}:{listening.getsockname()[1]}"
+    console.say(f"{len(fleet.routes)} tasks on {fleet.host.backbone.name}: {address}/v1/predict")
+    if not fleet.routes:
+        console.say("No channel points to a version yet; what is promoted will be answered.", style="yellow")
+    if board:
+        console.say(f"The board: {address}{PATH}/")
     if known is None:
         console.say("Without keys: whoever reaches this address may ask. That is this machine alone.", style="yellow")
     try:
-        uvicorn.run(
-            create_app(fleet, keys=known, watch=watch),
-            host=host,
-            port=port,
+        app = create_app(fleet, keys=known, watch=watch, follower=follower, signer=signer, traces=traced)
+        settings = uvicorn.Config(
+            with_board(app) if board else app,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -121,10 +144,27 @@ def serve(
             ssl_certfile=None if certificate is None else str(certificate),
             ssl_keyfile=None if private_key is None else str(private_key),
         )
+        uvicorn.Server(settings).run(sockets=[listening])
     finally:
         if follower is not None:
             follower.stop()
         fleet.host.close()
+        send_last()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """The address, taken before anything is loaded. Nobody can connect until the service answers."""
+    from adapterkit.errors import ServingError
+
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        reason = error.strerror or str(error)
+        raise ServingError(f"{host}:{port} cannot be listened on", [reason], "Choose another --port.") from error
+    return found
 
 
 def _make_key(keys: Path | None, name: str, scopes: list[str] | None) -> None:

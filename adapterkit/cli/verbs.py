@@ -64,6 +64,7 @@ VERBS: Mapping[str, str] = {
     ),
     "export": "Write an adapter for programs without adapterkit, proven to answer as it does.",
     "registry": "Keep versions of tasks: which answers, since when, on what evidence; go back in one command.",
+    "receipt": "Prove with a service's public key that answers are its own and whole, or make it a key to sign with.",
     "recipes": "List the recipes that ship with adapterkit, or print one to start your own from.",
     "schema": ("Print the JSON schema of a recipe, a composition or a record: fields, bounds, defaults, what they do."),
     "cache": "Show or remove the states of frozen layers that training keeps on the disk.",

@@ -20,7 +20,7 @@ class Entry:
         number: 1, 2, … without a gap.
         at: when, UTC; later than the entry before.
         actor: who did it.
-        action: "add", "promote", "roll-back", "withdraw" or "gate".
+        action: "add", "promote", "roll-back", "withdraw", "split" or "gate".
         task: of which task; "" for a gate of all tasks.
         channel: which pointer moved; "" where none did.
         digest: the version that it is about; "" where none is.

@@ -133,3 +133,25 @@ def default_store(url: str) -> str:
         )
     path = Path(name)
     return os.path.abspath(path.with_name(f"{path.stem}-artifacts"))
+
+
+def kept_in(engine: Any, url: str, asked: str | None) -> str:
+    """Where a registry keeps artifacts: as was said when it was made. Raises RegistryError where that was elsewhere."""
+    from sqlalchemy import select
+
+    from adapterkit.registry.tables import FACTS
+
+    with refused_as_registry_error("the store's place"), writing(engine) as connection:
+        known = connection.execute(select(FACTS.c.value).where(FACTS.c.name == "store")).scalar_one_or_none()
+        if known is None:
+            known = default_store(url) if asked is None else _absolute(asked)
+            connection.execute(FACTS.insert().values(name="store", value=known))
+    if asked is not None and _absolute(asked) != known:
+        raise RegistryError(
+            "this registry keeps its artifacts elsewhere", [f"store: found {known}, asked for {_absolute(asked)}"]
+        )
+    return str(known)
+
+
+def _absolute(store: str) -> str:
+    return store.rstrip("/") if "://" in store else os.path.abspath(store)

@@ -63,6 +63,18 @@ class AuditLedger:
             rows = connection.execute(found).mappings().all()
         return tuple(Entry(**{**row, "details": json.loads(row["details"])}) for row in rows)
 
+    def last(self, task: str, action: str) -> Mapping[str, Any] | None:
+        """The details of the last entry about an action on a task; None where there is none."""
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import AUDIT
+
+        same = (AUDIT.c.task == task) & (AUDIT.c.action == action)
+        found = select(AUDIT.c.details).where(same).order_by(AUDIT.c.number.desc()).limit(1)
+        with self._engine.connect() as connection:
+            details = connection.execute(found).scalar_one_or_none()
+        return None if details is None else dict(json.loads(details))
+
     def head(self) -> str:
         """Hash of the last entry."""
         from sqlalchemy import select

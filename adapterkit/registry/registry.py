@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,7 +17,7 @@ from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_mani
 from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
-from adapterkit.registry.database import default_store, open_database, refused_as_registry_error, writing
+from adapterkit.registry.database import kept_in, open_database, refused_as_registry_error, writing
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
 from adapterkit.registry.ledger import AuditLedger, WriterTurn
@@ -59,7 +60,7 @@ class Registry:
         self._ledger = AuditLedger(self._engine, self.actor)
         self._pointers = Pointers(self._engine, self._ledger)
         cached = Path(cache) if cache is not None else cache_folder() / "registry"
-        self._store = Store(self._kept_in(None if store is None else str(store)), cached)
+        self._store = Store(kept_in(self._engine, url, None if store is None else str(store)), cached)
 
     def __enter__(self) -> Self:
         return self
@@ -263,10 +264,7 @@ class Registry:
         check_name(channel, "channel")
         wanted = self.version(task, version)
         before = self._pointers.moves(task, channel)
-        gate, today = (
-            self.gate(task, channel),
-            {name: one.digest for one in self.versions(task) for name in one.channels},
-        )
+        gate, today = self.gate(task, channel), {name: one.digest for name, one in self.channels(task).items()}
         judged = read_evidence(evidence or {}, wanted.digest, today.get(channel), gate.most_ece)
         found = {**judged, "files": self._whole(wanted)}
         if not force:
@@ -313,6 +311,27 @@ class Registry:
             )
         self._pointers.move("withdraw", task, channel, "", before, {"why": dict(why)} if why else {}, expected)
 
+    def split(self, task: str) -> Mapping[str, float] | None:
+        """Channel -> share, as it was set last; None where rules alone decide."""
+        found = self._ledger.last(task, "split")
+        return None if found is None else found["split"]
+
+    def set_split(self, task: str, split: Mapping[str, float]) -> None:
+        """Say how the traffic of a task is divided; services that follow this registry do so.
+
+        Args:
+            split: channel -> share; shares count relative to their sum.
+
+        Raises:
+            RegistryError: no such channel, or no shares.
+        """
+        known = self.channels(task)
+        wrong = [f"{name}: points to nothing" for name, share in split.items() if share and name not in known]
+        wrong += [f"{name}: {share}, expected 0 or more" for name, share in split.items() if not 0 <= share < math.inf]
+        if wrong or not any(split.values()):
+            raise RegistryError(f"the traffic of {task} cannot be divided so", wrong or ["no share is above 0"])
+        self._ledger.write(f"the split of {task}", lambda turn: turn.entry("split", task, "", "", {"split": {**split}}))
+
     def history(self, task: str, channel: str = STABLE) -> tuple[Served, ...]:
         """Everything that a channel answered with, the oldest first."""
         versions = {version.digest: version for version in self.versions(task)}
@@ -353,23 +372,6 @@ class Registry:
             problems += [f"{each.task} {each.short}: {found.detail}" for each, found in looked if not found.passed]
         return AuditReport(len(entries), last, tuple(problems))
 
-    def _kept_in(self, asked: str | None) -> str:
-        """Where artifacts are kept: as was said when the registry was made."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import FACTS
-
-        with refused_as_registry_error("the store's place"), writing(self._engine) as connection:
-            known = connection.execute(select(FACTS.c.value).where(FACTS.c.name == "store")).scalar_one_or_none()
-            if known is None:
-                known = default_store(self.url) if asked is None else _absolute(asked)
-                connection.execute(FACTS.insert().values(name="store", value=known))
-        if asked is not None and _absolute(asked) != known:
-            raise RegistryError(
-                "this registry keeps its artifacts elsewhere", [f"store: found {known}, asked for {_absolute(asked)}"]
-            )
-        return str(known)
-
     def _whole(self, version: Version) -> Evidence:
         try:
             self._store.get(version.digest, version.location)
@@ -382,7 +384,3 @@ def _version(row: Mapping[str, Any], pointers: Sequence[Mapping[str, Any]]) -> V
     facts = {name: value for name, value in row.items() if name != "manifest"}
     channels = tuple(p["channel"] for p in pointers if (p["task"], p["digest"]) == (row["task"], row["digest"]))
     return Version(**facts, metrics=json.loads(row["manifest"])["metrics"], channels=channels)
-
-
-def _absolute(store: str) -> str:
-    return store.rstrip("/") if "://" in store else os.path.abspath(store)

@@ -13,21 +13,32 @@ from starlette.responses import JSONResponse, Response
 
 from adapterkit.errors import AdapterkitError
 from adapterkit.host.answers.asked_rows import TASK
-from adapterkit.serving import golden
+from adapterkit.serving import admin
 from adapterkit.serving.figures import Figures
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.guarded import Guarded, key_of, refusal
 from adapterkit.serving.keys import Keys
 from adapterkit.serving.openai import add_routes
+from adapterkit.serving.opening import Follower
+from adapterkit.serving.receipts import Signer
 from adapterkit.serving.requests import Feedback, Predict, PredictAll, PredictTask, RequestError, schema_of
 from adapterkit.serving.service import Service
 from adapterkit.serving.settings import Limits
+from adapterkit.serving.steering import Steering
+from adapterkit.serving.traces import Traces
 from adapterkit.serving.watch import Watch
 from adapterkit.serving.work import Done, Item, Work
 
 
 def create_app(
-    fleet: Fleet, *, keys: Keys | None = None, limits: Limits | None = None, watch: Watch | None = None
+    fleet: Fleet,
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    watch: Watch | None = None,
+    follower: Follower | None = None,
+    signer: Signer | None = None,
+    traces: Traces | None = None,
 ) -> Any:
     """The service's ASGI application.
 
@@ -36,6 +47,9 @@ def create_app(
         keys: who may ask; None for everybody, which is for loopback alone.
         limits: of requests.
         watch: counts per version, and guards; None counts alone.
+        follower: what keeps the fleet at a registry's channels; None without a registry.
+        signer: signs receipts; None leaves them unsigned.
+        traces: writes spans of requests; None for none.
     """
     limits, watch = limits or Limits(), watch or Watch(fleet)
     figures = Figures(fleet)
@@ -45,16 +59,14 @@ def create_app(
         figures.observe(item, done)
         watch.observe(item, done)
 
-    service = Service(fleet, keys or Keys(None), limits, figures, Work(fleet, limits, observe))
+    service = Service(fleet, keys or Keys(None), limits, figures, Work(fleet, limits, observe), signer, traces)
     watch.busy = lambda: service.work.waiting > 0
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         watch.start()
         service.work.start()
-        checking = asyncio.create_task(asyncio.to_thread(golden.check_all, fleet))
         yield
-        checking.cancel()
         await asyncio.to_thread(service.work.stop)
         await asyncio.to_thread(watch.stop)
 
@@ -80,11 +92,11 @@ def create_app(
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """Whether every mounted version still answers its golden rows."""
-        waiting = sorted(task for task in fleet.routes if task not in fleet.checked)
-        wrong = {task: found for task, found in sorted(fleet.checked.items()) if found}
-        ready = bool(fleet.routes) and not waiting and not wrong
-        return JSONResponse({"ready": ready, "checking": waiting, "wrong": sorted(wrong)}, 200 if ready else 503)
+        """Whether every task has a version that answers its golden rows, and new requests are taken."""
+        wrong = sorted(set(fleet.wrong) - set(fleet.routes))
+        ready = bool(fleet.routes) and not wrong and not fleet.draining
+        facts = {"ready": ready, "draining": fleet.draining, "wrong": wrong}
+        return JSONResponse(facts, 200 if ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -147,7 +159,8 @@ def create_app(
         return JSONResponse({"taken": True})
 
     add_routes(app, service)
-    return Guarded(app)
+    admin.add_routes(app, service, Steering(fleet, follower))
+    return Guarded(app, service.keys)
 
 
 def _task_facts(fleet: Fleet, task: str) -> dict[str, Any]:

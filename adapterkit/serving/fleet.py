@@ -7,15 +7,17 @@ what is routed then, and what was routed before stays mounted until the batches 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
-from adapterkit.errors import AdapterkitError, NotMountedError
+from adapterkit.errors import AdapterkitError, MountError, NotMountedError
 from adapterkit.host import Host
 from adapterkit.host.bank.mounted import Mounted
 from adapterkit.manifest import Manifest, open_manifest
 from adapterkit.recipe.suggestions import nearest
+from adapterkit.serving import golden
 from adapterkit.tasks.table import TASKS
 from adapterkit.traffic import Split, arm_of
 
@@ -91,17 +93,22 @@ class Fleet:
     Attributes:
         host: with everything mounted.
         routes: task -> route. It is replaced as a whole, never changed.
-        checked: task -> what is wrong with its golden rows; a task that is missing was not checked yet.
+        checked: names under which something was mounted that answered its golden rows; they hold its digest.
+        wrong: task -> why it could not be routed as it should be.
+        draining: whether new requests are sent elsewhere.
         before: task -> the folder of what answered before it was mounted anew.
         flags: says the arm of a key: from the flag's name, the key, and the arm that the split gives.
     """
 
     host: Host
     routes: Mapping[str, Route] = field(default_factory=dict)
-    checked: dict[str, str] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
+    wrong: dict[str, str] = field(default_factory=dict)
+    draining: bool = False
     before: dict[str, str] = field(default_factory=dict)
     flags: Callable[[str, str, str], str] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _compositions: Iterator[int] = field(default_factory=lambda: count(1))
 
     def find(self, task: str, key: str) -> tuple[Route, str]:
         """The route of a task, and the arm that answers this key.
@@ -135,9 +142,8 @@ class Fleet:
         """Mount one artifact as the only arm of a task, or put it in the place of what answers there."""
         with self._lock:
             digest = "" if manifest is None else manifest.sha256
-            name = f"{task}@{digest[:16]}"
-            if name not in self.host:
-                self.host.mount(name, source)
+            name = f"{task}@{digest[:16] or next(self._compositions)}"
+            self._mount(name, source)
             kind = next(status.kind for status in self.host.status() if status.name == name)
             version = "" if manifest is None else str(manifest.version)
             if (old := self.routes.get(task)) is not None:
@@ -171,19 +177,25 @@ class Fleet:
             try:
                 for arm in route.arms.values():
                     if arm.mounted not in self.host:
-                        self.host.mount(arm.mounted, sources[arm.mounted])
+                        self._mount(arm.mounted, sources[arm.mounted])
                         fresh.append(arm.mounted)
             except AdapterkitError:
                 for name in fresh:
                     self.host.unmount(name)
                 raise
-            if route.shadow is not None and route.shadow.mounted not in self.host:
+            if route.shadow is not None:
                 try:
-                    self.host.mount(route.shadow.mounted, sources[route.shadow.mounted])
+                    self._mount(route.shadow.mounted, sources[route.shadow.mounted])
                 except AdapterkitError as error:
                     route, problem = replace(route, shadow=None), error
             self._route(route)
         return problem
+
+    def try_out(self, name: str, source: Any) -> None:
+        """Mount an artifact for a moment and let it answer its golden rows. Raises what keeps it from answering."""
+        with self._lock:
+            if self._mount(name, source):
+                self.host.unmount(name)
 
     def unmount(self, task: str) -> None:
         """Take a task off. Raises NotMountedError where there is none."""
@@ -192,8 +204,20 @@ class Fleet:
             self.routes = {name: route for name, route in self.routes.items() if name != task}
             self._sweep()
 
+    def _mount(self, name: str, source: Any) -> bool:
+        """Mount what is not there yet, if it answers its golden rows: before any row is routed to it."""
+        if name in self.host:
+            return False
+        status = self.host.mount(name, source)
+        problem = "" if name in self.checked else golden.problem_of(self.host, name, status.source)
+        if problem:
+            self.host.unmount(name)
+            raise MountError(f"{name} does not answer as when it was saved", [problem], "What answered before goes on.")
+        self.checked.add(name)
+        return True
+
     def _route(self, route: Route) -> None:
-        self.checked.pop(route.task, None)
+        self.wrong.pop(route.task, None)
         self.routes = {**self.routes, route.task: route}
         self._sweep()
 

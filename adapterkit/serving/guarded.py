@@ -7,14 +7,15 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from adapterkit.errors import AdapterkitError, BadRowError, DataError, GenerationError, NotMountedError, ServingError
-from adapterkit.serving.keys import Key, Keys, Scope
+from adapterkit.serving.keys import SCOPES, Key, Keys, Scope
 from adapterkit.serving.requests import RequestError
-from adapterkit.serving.settings import Limits
+from adapterkit.serving.settings import Limits, is_loopback
 from adapterkit.serving.work import QueueFullError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ HEADERS = {
 TOLD = (BadRowError, DataError, GenerationError, NotMountedError, RequestError, QueueFullError)
 """Errors whose words are the client's own affair. The words of others may name files, and go to the log alone."""
 
-ANYBODY = Key(name="anybody", sha256="0" * 64, scopes=("predict", "feedback"))
+ANYBODY = Key(name="anybody", sha256="0" * 64, scopes=SCOPES)
 """Who asks where no keys are needed."""
 
 
@@ -89,15 +90,15 @@ def refusal(error: AdapterkitError) -> JSONResponse:
         case DataError() | GenerationError():
             status = 422
         case ServingError():
-            status = 503
+            status, headers = 503, {"retry-after": "1"}
     return JSONResponse({"error": error_facts(error)}, status, headers)
 
 
 class Guarded:
     """ASGI around the whole application: headers on every answer, and no traceback, ever."""
 
-    def __init__(self, app: Any) -> None:
-        self._app = app
+    def __init__(self, app: Any, keys: Keys) -> None:
+        self._app, self._keys = app, keys
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on."""
@@ -116,6 +117,9 @@ class Guarded:
             await send(message)
 
         try:
+            if problem := _foreign(scope, self._keys):
+                await refusal(RequestError(403, "origin", problem))(scope, receive, send_with_headers)
+                return
             await self._app(scope, receive, send_with_headers)
         except Exception:
             logger.exception("a request to %s failed", scope.get("path"))
@@ -125,6 +129,23 @@ class Guarded:
             head = [(b"content-type", b"application/json")]
             await send_with_headers({"type": "http.response.start", "status": 500, "headers": head})
             await send({"type": "http.response.body", "body": body.encode()})
+
+
+def _foreign(scope: Any, keys: Keys) -> str:
+    """Why a browser's request is refused, or "": a page of another origin must not steer a service that needs no keys,
+    nor may it by a name of its own that leads here."""
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    origin, host = headers.get(b"origin"), headers.get(b"host", "")
+    try:
+        named, own = urlsplit(origin or "").netloc, urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return "its Origin or Host is no address"
+    if origin is not None and named != host:
+        return "pages of another origin are not answered"
+    browser = origin is not None or b"sec-fetch-site" in headers
+    if browser and not keys.required and not is_loopback(own):
+        return "without keys only this machine's own names are answered"
+    return ""
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapterkit.errors import ServingError
 from adapterkit.manifest import read_file, write_file
 
-Scope = Literal["predict", "feedback"]
-SCOPES: tuple[Scope, ...] = ("predict", "feedback")
+Scope = Literal["predict", "feedback", "admin"]
+SCOPES: tuple[Scope, ...] = ("predict", "feedback", "admin")
 MARK = "ak_"
 """How every key begins, so that scanners of repositories can find one that was committed."""
 

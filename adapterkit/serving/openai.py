@@ -64,7 +64,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
             {"index": index, "text": text, "finish_reason": "stop", "logprobs": None}
             for index, text in enumerate(texts)
         ]
-        reply = _reply("text_completion", asked.model, choices, found, _usage(service, "".join(prompts), texts))
+        reply = _reply(
+            service, "text_completion", asked.model, choices, found, _usage(service, "".join(prompts), texts)
+        )
         return _streamed([reply]) if asked.stream else JSONResponse(reply)
 
     @app.post("/v1/chat/completions", openapi_extra=schema_of(ChatRequest))
@@ -80,10 +82,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         if not asked.stream:
             message = {"role": "assistant", "content": texts[0]}
             choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-            return JSONResponse(_reply("chat.completion", asked.model, [choice], found, usage))
+            return JSONResponse(_reply(service, "chat.completion", asked.model, [choice], found, usage))
         deltas = [({"role": "assistant", "content": ""}, None), ({"content": texts[0]}, None), ({}, "stop")]
         chunks = [
-            _reply("chat.completion.chunk", asked.model, [{"index": 0, "delta": d, "finish_reason": r}], found)
+            _reply(service, "chat.completion.chunk", asked.model, [{"index": 0, "delta": d, "finish_reason": r}], found)
             for d, r in deltas
         ]
         return _streamed([{**chunk, "id": chunks[0]["id"]} for chunk in chunks])
@@ -127,9 +129,14 @@ def _texts(found: list[Done]) -> list[str]:
 
 
 def _reply(
-    kind: str, model: str, choices: list[Any], found: list[Done], usage: Mapping[str, int] | None = None
+    service: Service,
+    kind: str,
+    model: str,
+    choices: list[Any],
+    found: list[Done],
+    usage: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    receipts = [done.receipt.as_json() for done in found if done.receipt is not None]
+    receipts = [service.receipt(done.receipt, str(done.answer)) for done in found if done.receipt is not None]
     reply = {
         "id": f"{'cmpl' if kind == 'text_completion' else 'chatcmpl'}-{uuid.uuid4().hex}",
         "object": kind,

@@ -26,11 +26,19 @@ def mounted_fleet(sources: Mapping[str, str], backbone: str | None, *, slots: in
     fleet = Fleet(open_host({}, _backbone(folders, backbone), slots=slots, dtype=dtype))
     try:
         for name, folder in folders.items():
-            fleet.mount(name, folder, _manifest(folder))
+            mount_folder(fleet, name, folder)
     except BaseException:
         fleet.host.close()
         raise
     return fleet
+
+
+def mount_folder(fleet: Fleet, task: str, source: str) -> None:
+    """Let an artifact's folder, a hub id or a composition answer a task alone. Raises what keeps it from answering."""
+    from adapterkit.artifact.hub import find_folder
+
+    folder = str(find_folder(source))
+    fleet.mount(task, folder, _manifest(folder))
 
 
 def registry_fleet(
@@ -53,12 +61,23 @@ class Follower:
         self._fleet, self._registry, self._rules = fleet, registry, rules
         self._stopped = threading.Event()
         self._failed: set[str] = set()
+        self._turn = threading.Lock()
+
+    @property
+    def registry(self) -> Registry:
+        """What is followed."""
+        return self._registry
 
     def follow(self) -> None:
-        """Look once, and route what has changed."""
+        """Look once, and route what has changed. One look after the other: an older one never undoes a newer one."""
+        with self._turn:
+            self._follow()
+
+    def _follow(self) -> None:
         for task in self._registry.tasks():
             route, places = self._wanted(task)
             if route is None or route == self._fleet.routes.get(task):
+                self._fleet.wrong.pop(task, None)
                 continue
             marks = f"{task} {sorted(places)}"
             try:
@@ -66,6 +85,7 @@ class Follower:
                 problem = None if without is None else f"{task} has no shadow: {without}"
             except AdapterkitError as error:
                 problem = f"{task} stays as it is: {error}"
+                self._fleet.wrong[task] = error.message
             if problem is None:
                 self._failed.discard(marks)
             elif marks not in self._failed:
@@ -109,6 +129,8 @@ class Follower:
     def _wanted(self, task: str) -> tuple[Route | None, dict[str, str]]:
         """The route that the registry asks for, and mounted name -> digest; None where no channel points anywhere."""
         rules, channels = self._rules.of(task), self._registry.channels(task)
+        if (asked := self._registry.split(task)) is not None:
+            rules = rules.model_copy(update={"split": dict(asked)})
         beside = channels.get(rules.shadow or "")
         found = {channel: channels[channel] for channel in rules.channels if channel in channels}
         split = {channel: share for channel, share in rules.split.items() if channel in found and share}

@@ -79,6 +79,50 @@ class Feedback(Body):
     label: JsonValue = None
 
 
+class MountTask(Body):
+    """An artifact that shall answer a task: a folder on the service's machine, or a hub id."""
+
+    task: Name
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class UnmountTask(Body):
+    """A task that shall not be answered any more."""
+
+    task: Name
+
+
+class Promote(Body):
+    """A version that a channel shall point to. With `try_only` nothing is changed, and the evidence is shown."""
+
+    task: Name
+    version: Name
+    channel: Name = "stable"
+    evidence: dict[Name, JsonValue] = Field(default_factory=dict)
+    force: Annotated[str, Field(max_length=2000)] = ""
+    try_only: bool = False
+
+
+class RollBack(Body):
+    """A channel that shall point to what it pointed to before."""
+
+    task: Name
+    channel: Name = "stable"
+
+
+class Divide(Body):
+    """How the traffic of a task shall be divided: channel -> share."""
+
+    task: Name
+    split: Annotated[dict[Name, Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1, max_length=16)]
+
+
+class Drain(Body):
+    """Whether new requests shall be sent elsewhere."""
+
+    on: bool = True
+
+
 class CompletionRequest(BaseModel):
     """OpenAI's completion request. What is not honoured is refused by name."""
 

@@ -9,12 +9,15 @@ from typing import Any
 
 from starlette.requests import Request
 
+from adapterkit.errors import ServingError
 from adapterkit.serving.figures import Figures
-from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import body_of, error_facts, key_of
 from adapterkit.serving.keys import Key, Keys, Scope
+from adapterkit.serving.receipts import Signer
 from adapterkit.serving.requests import Model, RequestError, read
 from adapterkit.serving.settings import Limits
+from adapterkit.serving.traces import Traces, untraced
 from adapterkit.serving.work import Done, Item, Work
 
 
@@ -27,6 +30,8 @@ class Service:
     limits: Limits
     figures: Figures
     work: Work
+    signer: Signer | None = None
+    traces: Traces | None = None
 
     async def open(self, request: Request, scope: Scope, model: type[Model]) -> tuple[Key, Model]:
         """Who asks, and for what. Raises RequestError."""
@@ -42,6 +47,16 @@ class Service:
             RequestError: the deadline passed, or the client has gone.
             QueueFullError, ServingError: nothing was begun.
         """
+        if self.fleet.draining:
+            raise ServingError("this service is being drained", remedy="Ask another replica.")
+        asking = untraced if self.traces is None else self.traces.asking
+        with asking(request, len(rows)) as told:
+            told += await self._answer(request, rows, key, owner, generation)
+            return told
+
+    async def _answer(
+        self, request: Request, rows: Sequence[tuple[str, Any]], key: str, owner: Key, generation: Any
+    ) -> list[Done]:
         loop = asyncio.get_running_loop()
         sticky = key or owner.name
         items = [Item(task, row, sticky, owner.name, generation, loop.create_future()) for task, row in rows]
@@ -65,7 +80,12 @@ class Service:
         if done.error is not None or done.receipt is None:
             return {"error": error_facts(done.error) if done.error else {"code": "internal", "message": "no receipt"}}
         confidence = done.answer.get("confidence") if isinstance(done.answer, Mapping) else None
-        return {"answer": done.answer, "confidence": confidence, "receipt": done.receipt.as_json()}
+        return {"answer": done.answer, "confidence": confidence, "receipt": self.receipt(done.receipt, done.answer)}
+
+    def receipt(self, receipt: Receipt, answer: Any) -> dict[str, Any]:
+        """A receipt as JSON, signed where the service has a key."""
+        facts = receipt.as_json()
+        return facts if self.signer is None else self.signer.signed(facts, answer)
 
 
 async def _gone(request: Request) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,16 @@ class Recipe:
         return f"{self.kind}/{self.method}/{self.head}/{self.seed}"
 
 
-def make(folder: Path, backbone: Backbone, recipe: Recipe, **settings: Any) -> Path:
+def make(
+    folder: Path, backbone: Backbone, recipe: Recipe, golden: Sequence[Mapping[str, Any]] = (), **settings: Any
+) -> Path:
     """Save an adapter whose every tensor has moved, as if it had been trained."""
     head: HeadSettings = cases.HEADS[recipe.head]
     method = cases.METHODS[recipe.method].settings
     task = laws.prepared(recipe.kind, **settings)
     with laws.adapter(backbone, recipe.kind, method, head, task=task, seed=recipe.seed) as adapted:
         laws.disturb(adapted, size=0.2, seed=recipe.seed)
-        return laws.write(folder, adapted)
+        return laws.write(folder, adapted, golden=golden)
 
 
 def alone(folder: Path, backbone: Backbone, rows: Sequence[Any]) -> list[Any]:

@@ -13,20 +13,22 @@ from adapterkit.host import Host
 from adapterkit.manifest import open_manifest
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
-from tests.host.artifacts import Recipe
-from tests.host.conftest import FolderOf, folder_of
-
-__all__ = ["folder_of"]
+from adapterkit.tasks.table import TASKS
+from tests.host.artifacts import Recipe, make
 
 INTENT = Recipe("text-classification", "lora")
 OTHER = Recipe("text-classification", "houlsby", seed=5)
 TAGS = Recipe("token-classification", "lora")
 
 
-@pytest.fixture(scope="module")
-def folders(folder_of: FolderOf) -> Mapping[str, Path]:
-    """Task -> artifact."""
-    return {"intent": folder_of("bert", INTENT), "other": folder_of("bert", OTHER), "tags": folder_of("bert", TAGS)}
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Any) -> Mapping[str, Path]:
+    """Task -> artifact, which has golden rows."""
+    root, recipes = tmp_path_factory.mktemp("served"), {"intent": INTENT, "other": OTHER, "tags": TAGS}
+    return {
+        task: make(root / task, tiny_backbones["bert"], recipe, golden=TASKS[recipe.kind].sample_rows())
+        for task, recipe in recipes.items()
+    }
 
 
 @pytest.fixture

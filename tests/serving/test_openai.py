@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -10,19 +11,21 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
+from adapterkit.errors import MountError
 from adapterkit.host import Host
 from adapterkit.manifest import open_manifest
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
-from tests.host.artifacts import Recipe
-from tests.host.conftest import FolderOf
+from adapterkit.tasks.table import TASKS
+from tests.host.artifacts import Recipe, make
 
 
 @pytest.fixture
-def writing(tiny_backbones: Any, folder_of: FolderOf) -> Iterator[tuple[Any, Fleet]]:
+def writing(tiny_backbones: Any, tmp_path: Path) -> Iterator[tuple[Any, Fleet]]:
     """The client of a service with a poet."""
     with Host(tiny_backbones["gpt2"]) as host:
-        fleet, folder = Fleet(host), folder_of("gpt2", Recipe("causal-lm", "lora"))
+        fleet, kind = Fleet(host), "causal-lm"
+        folder = make(tmp_path / "poet", host.backbone, Recipe(kind, "lora"), golden=TASKS[kind].sample_rows())
         fleet.mount("poet", str(folder), open_manifest(folder))
         with TestClient(create_app(fleet), base_url="http://test") as inner:
             yield openai.OpenAI(api_key="none", base_url="http://test/v1", http_client=inner), fleet
@@ -63,3 +66,15 @@ def test_what_is_not_honoured_is_refused_by_name(writing: tuple[Any, Fleet], fie
     client, _ = writing
     with pytest.raises(openai.UnprocessableEntityError, match=field):
         client.completions.create(model="poet", prompt="a", max_tokens=2, **{field: value})
+
+
+def test_a_text_that_goes_on_otherwise_than_it_did_when_it_was_saved_is_never_served(
+    writing: tuple[Any, Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fleet = writing
+    folder = next(status.source for status in fleet.host.status())
+    assert any(row.text for row in open_manifest(folder).golden.rows)
+    real = fleet.host.generate
+    monkeypatch.setattr(fleet.host, "generate", lambda rows, **more: [f"{text}!" for text in real(rows, **more)])
+    with pytest.raises(MountError, match="golden row 1 has another answer"):
+        fleet.try_out("poet@anew", folder)

@@ -160,3 +160,20 @@ def test_owners_take_turns_and_rows_that_nobody_awaits_are_given_up(fleet: Fleet
 )
 def test_loopback_is_told_from_what_others_reach(address: str, own: bool) -> None:
     assert is_loopback(address) is own
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000"}, 200),
+        ({"host": "127.0.0.1:8000", "origin": "https://example.org"}, 403),
+        ({"host": "127.0.0.1:8000", "origin": "null"}, 403),
+        ({"host": "rebound.example.org:8000", "origin": "http://rebound.example.org:8000"}, 403),
+        ({"host": "rebound.example.org:8000", "sec-fetch-site": "same-origin"}, 403),
+        ({"host": "[broken", "origin": "http://[broken"}, 403),
+    ],
+)
+def test_no_page_of_another_origin_asks_or_steers(client: TestClient, headers: dict[str, str], status: int) -> None:
+    assert client.post("/v1/predict", json=GOOD, headers=headers).status_code == status
+    assert client.get("/v1/admin/fleet", headers=headers).status_code == status

@@ -1,0 +1,106 @@
+"""Signed receipts: what proves, without the service, that an answer is the one that a version gave.
+
+What is signed is the canonical JSON (keys sorted, no spaces, UTF-8) of the receipt with `answer_sha256`, the digest of
+the answer's canonical JSON. Numbers are written as Python writes them, so a checker has to keep them as they came.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from adapterkit.errors import AdapterkitError, SignatureError
+from adapterkit.manifest import parse_json
+from adapterkit.signing import is_signed, sign
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+ANSWER, SIGNATURE = "answer_sha256", "signature"
+
+
+class Signer:
+    """Signs receipts with a service's private key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+
+    def signed(self, receipt: Mapping[str, str], answer: Any) -> dict[str, str]:
+        """A receipt with the digest of its answer and a signature over both."""
+        whole = {**receipt, ANSWER: sha256(canonical(answer)).hexdigest()}
+        return {**whole, SIGNATURE: sign(self._key, canonical(whole))}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of one receipt.
+
+    Attributes:
+        receipt: as it stands in the file.
+        problem: why it proves nothing; "" where it proves its answer.
+    """
+
+    receipt: Mapping[str, Any]
+    problem: str
+
+
+def canonical(value: Any) -> bytes:
+    """JSON in the one form that is signed."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def check(raw: bytes, key: Ed25519PublicKey) -> list[Checked]:
+    """Every receipt of replies of a service: one JSON text, or one a line.
+
+    Raises:
+        SignatureError: there is no receipt in it, or it is no JSON.
+    """
+    try:
+        replies = [parse_json(raw, "reply")]
+    except AdapterkitError as error:
+        try:
+            replies = [parse_json(line, "reply") for line in raw.splitlines() if line.strip()]
+        except AdapterkitError:
+            raise SignatureError("these are no replies of a service", [error.message]) from error
+    found = [Checked(receipt, _problem(receipt, answer, key)) for receipt, answer in _receipts(replies)]
+    if not found:
+        raise SignatureError("there is no receipt", ["expected replies as a service gave them"])
+    return found
+
+
+def _problem(receipt: Any, answer: Any, key: Ed25519PublicKey) -> str:
+    if not isinstance(receipt, Mapping):
+        return f"found {type(receipt).__name__}, expected a receipt"
+    whole = {name: value for name, value in receipt.items() if name != SIGNATURE}
+    signature = receipt.get(SIGNATURE)
+    if not isinstance(signature, str) or ANSWER not in whole:
+        return "it is not signed"
+    if not is_signed(key, signature, canonical(whole)):
+        return "the signature is not of this key, or the receipt was changed"
+    return "" if whole[ANSWER] == sha256(canonical(answer)).hexdigest() else "the answer was changed"
+
+
+def _receipts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Receipts with their answers, wherever they stand in a reply; of OpenAI's paths, with the texts of the choices."""
+    open_ = [value]
+    while open_:
+        inner = open_.pop()
+        if isinstance(inner, list):
+            open_ += reversed(inner)
+        elif isinstance(inner, Mapping) and {"receipt", "answer"} <= inner.keys():
+            yield inner["receipt"], inner["answer"]
+        elif isinstance(inner, Mapping) and isinstance(inner.get("choices"), list):
+            texts = [_text(choice) for choice in inner["choices"]]
+            own = inner.get("adapterkit")
+            yield from zip(own.get("receipts", ()) if isinstance(own, Mapping) else (), texts, strict=False)
+        elif isinstance(inner, Mapping):
+            open_ += reversed(list(inner.values()))
+
+
+def _text(choice: Any) -> Any:
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    return message.get("content") if isinstance(message, Mapping) else choice.get("text") if choice else None

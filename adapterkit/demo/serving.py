@@ -158,8 +158,9 @@ def _train_missing(folder: Path, backbone: Backbone | None, overrides: Sequence[
 
 def _reversed(parent: Path, folder: Path) -> Path:
     """A version whose labels stand the other way round, as after an export that sorted them otherwise."""
-    task = dict(open_manifest(parent).task)
-    return save_version(folder, parent, {"task": {**task, "labels": task["labels"][::-1]}}, overwrite=True)
+    manifest = open_manifest(parent)
+    task = {**manifest.task, "labels": list(manifest.labels)[::-1]}
+    return save_version(folder, parent, {"task": task}, overwrite=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from adapterkit.host.answers.asked_rows import TASK
 from adapterkit.serving import admin
 from adapterkit.serving.figures import Figures
 from adapterkit.serving.fleet import Fleet
-from adapterkit.serving.guarded import Guarded, key_of, refusal
+from adapterkit.serving.guarded import REFUSALS, Guarded, key_of, refusal
 from adapterkit.serving.keys import Keys
 from adapterkit.serving.openai import add_routes
 from adapterkit.serving.opening import Follower
@@ -70,7 +70,14 @@ def create_app(
         await asyncio.to_thread(service.work.stop)
         await asyncio.to_thread(watch.stop)
 
-    app = FastAPI(title="adapterkit", lifespan=life, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app = FastAPI(
+        title="adapterkit",
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        responses=dict(REFUSALS),
+    )
     app.state.service = service
 
     @app.exception_handler(AdapterkitError)
@@ -99,8 +106,9 @@ def create_app(
         return JSONResponse(facts, 200 if ready else 503)
 
     @app.get("/metrics")
-    async def metrics() -> Response:
-        """Figures for Prometheus; counts and times, no text."""
+    async def metrics(request: Request) -> Response:
+        """Figures for Prometheus; counts and times, no text. They name tasks, so they need a key where others do."""
+        key_of(request, service.keys, "predict")
         return Response(figures.text(service.work.waiting), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/tasks")

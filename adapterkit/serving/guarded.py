@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +30,24 @@ HEADERS = {
 }
 TOLD = (BadRowError, DataError, GenerationError, NotMountedError, RequestError, QueueFullError)
 """Errors whose words are the client's own affair. The words of others may name files, and go to the log alone."""
+
+REFUSALS: Mapping[int | str, dict[str, Any]] = {
+    status: {"description": told, "content": {"application/json": {"schema": {"type": "object"}}}}
+    for status, told in {
+        400: "The body is no JSON, or was cut off.",
+        401: "A key is needed.",
+        403: "The key does not open this, or a page of another origin asks.",
+        404: "There is no such task, version or path.",
+        408: "The body came too slowly.",
+        409: "A gate says no, or somebody else was quicker.",
+        413: "The body is too large.",
+        422: "The request cannot be used, with every reason.",
+        429: "Too many rows wait; Retry-After says when to come back.",
+        503: "The service is being drained or stopped; Retry-After says when to come back.",
+        504: "There was no answer in time.",
+    }.items()
+}
+"""Status -> what it means, for the OpenAPI schema. Every one has {"error": {"code", "message"}}."""
 
 ANYBODY = Key(name="anybody", sha256="0" * 64, scopes=SCOPES)
 """Who asks where no keys are needed."""

@@ -63,6 +63,7 @@ class Service:
         self.work.submit(items)
         gone = asyncio.ensure_future(_gone(request))
         every = asyncio.gather(*(item.future for item in items))
+        every.add_done_callback(_seen)
         waited: set[asyncio.Future[Any]] = {every, gone}
         try:
             await asyncio.wait(waited, timeout=self.limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
@@ -86,6 +87,12 @@ class Service:
         """A receipt as JSON, signed where the service has a key."""
         facts = receipt.as_json()
         return facts if self.signer is None else self.signer.signed(facts, answer)
+
+
+def _seen(every: asyncio.Future[list[Done]]) -> None:
+    """Rows that were given up are nobody's surprise."""
+    if not every.cancelled():
+        every.exception()
 
 
 async def _gone(request: Request) -> None:

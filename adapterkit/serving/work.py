@@ -158,10 +158,10 @@ class Work:
                 found = [Done(None, None, shown, len(batch)) for _ in batch]
             took = max(time.monotonic() - started, 1e-4)
             self._rows_per_s += 0.2 * (len(batch) / took - self._rows_per_s)
-            for item, done in zip(batch, found, strict=True):
-                if self._observe is not None:
-                    self._observe(item, done)
-                _give(item.future, done)
+            pairs = list(zip(batch, found, strict=True))
+            for item, done in pairs if self._observe is not None else ():
+                self._observe(item, done)
+            _give(pairs)
 
     def _take(self, generates: bool) -> list[Item]:
         """The next batch: one row of each owner in turn, without those that nobody waits for. The lock is held."""
@@ -250,11 +250,16 @@ class Work:
         return self._fleet.host.texts(rows, errors="return", batch_size=size, **settings)
 
 
-def _give(future: asyncio.Future[Done], done: Done) -> None:
-    """Hand an answer to the request that awaits it, in its own thread, unless it has gone."""
+def _give(pairs: Sequence[tuple[Item, Done]]) -> None:
+    """Hand answers to the requests that await them, in their own thread, woken once; those that have gone get none."""
 
-    def give() -> None:
-        if not future.done():
-            future.set_result(done)
+    def give(own: Sequence[tuple[Item, Done]]) -> None:
+        for item, done in own:
+            if not item.future.done():
+                item.future.set_result(done)
 
-    future.get_loop().call_soon_threadsafe(give)
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Item, Done]]] = {}
+    for item, done in pairs:
+        by_loop.setdefault(item.future.get_loop(), []).append((item, done))
+    for loop, own in by_loop.items():
+        loop.call_soon_threadsafe(give, own)

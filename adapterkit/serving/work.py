@@ -159,8 +159,9 @@ class Work:
             took = max(time.monotonic() - started, 1e-4)
             self._rows_per_s += 0.2 * (len(batch) / took - self._rows_per_s)
             pairs = list(zip(batch, found, strict=True))
-            for item, done in pairs if self._observe is not None else ():
-                self._observe(item, done)
+            if self._observe is not None:
+                for item, done in pairs:
+                    self._observe(item, done)
             _give(pairs)
 
     def _take(self, generates: bool) -> list[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,6 +124,8 @@ def serve(
             fleet.flags = open_feature(flags)
         follower.run(every_s)
     watch = Watch(fleet, found, None if follower is None else follower.take_off, shadow_log)
+    gc.collect()
+    gc.freeze()  # a full collection of what was loaded stops every thread for a third of a second
     scheme = "http" if certificate is None else "https"
     address = f"{scheme}://{host}:{listening.getsockname()[1]}"
     console.say(f"{len(fleet.routes)} tasks on {fleet.host.backbone.name}: {address}/v1/predict")

@@ -311,12 +311,12 @@ class Registry:
             )
         self._pointers.move("withdraw", task, channel, "", before, {"why": dict(why)} if why else {}, expected)
 
-    def split(self, task: str) -> Mapping[str, float] | None:
+    def shares(self, task: str) -> Mapping[str, float] | None:
         """Channel -> share, as it was set last; None where rules alone decide."""
         found = self._ledger.last(task, "split")
         return None if found is None else found["split"]
 
-    def set_split(self, task: str, split: Mapping[str, float]) -> None:
+    def set_shares(self, task: str, split: Mapping[str, float]) -> None:
         """Say how the traffic of a task is divided; services that follow this registry do so.
 
         Args:

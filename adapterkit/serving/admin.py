@@ -98,7 +98,7 @@ def add_routes(app: FastAPI, service: Service, steering: Steering) -> None:
         return await told(steering.roll_back, owner.name, asked.task, asked.channel)
 
     @app.post("/v1/admin/split", openapi_extra=schema_of(Divide))
-    async def split(request: Request) -> Response:
+    async def divide(request: Request) -> Response:
         """Divide the traffic of a task."""
         owner, asked = await service.open(request, "admin", Divide)
         return await told(steering.divide, owner.name, asked.task, asked.split)

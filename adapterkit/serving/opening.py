@@ -129,7 +129,7 @@ class Follower:
     def _wanted(self, task: str) -> tuple[Route | None, dict[str, str]]:
         """The route that the registry asks for, and mounted name -> digest; None where no channel points anywhere."""
         rules, channels = self._rules.of(task), self._registry.channels(task)
-        if (asked := self._registry.split(task)) is not None:
+        if (asked := self._registry.shares(task)) is not None:
             rules = rules.model_copy(update={"split": dict(asked)})
         beside = channels.get(rules.shadow or "")
         found = {channel: channels[channel] for channel in rules.channels if channel in channels}

@@ -35,7 +35,7 @@ class Signer:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedReceipt:
     """What was found of one receipt.
 
     Attributes:
@@ -53,7 +53,7 @@ def canonical(value: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def check(raw: bytes, key: Ed25519PublicKey) -> list[Checked]:
+def check(raw: bytes, key: Ed25519PublicKey) -> list[CheckedReceipt]:
     """Every receipt of replies of a service: one JSON text, or one a line.
 
     Raises:
@@ -66,7 +66,7 @@ def check(raw: bytes, key: Ed25519PublicKey) -> list[Checked]:
             replies = [parse_json(line, "reply") for line in raw.splitlines() if line.strip()]
         except AdapterkitError:
             raise SignatureError("these are no replies of a service", [error.message]) from error
-    found = [Checked(receipt, _problem(receipt, answer, key)) for receipt, answer in _receipts(replies)]
+    found = [CheckedReceipt(receipt, _problem(receipt, answer, key)) for receipt, answer in _receipts(replies)]
     if not found:
         raise SignatureError("there is no receipt", ["expected replies as a service gave them"])
     return found

@@ -102,9 +102,9 @@ class Steering:
         return self._done(actor, "roll-back", task, channel=channel, version=version.number)
 
     def divide(self, actor: str, task: str, split: Mapping[str, float]) -> dict[str, Any]:
-        """Divide the traffic of a task among its channels. Raises as `Registry.set_split`."""
+        """Divide the traffic of a task among its channels. Raises as `Registry.set_shares`."""
         with self._registry(actor) as registry:
-            registry.set_split(task, split)
+            registry.set_shares(task, split)
         return self._done(actor, "split", task, split=dict(split))
 
     def facts(self) -> dict[str, Any]:

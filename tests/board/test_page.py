@@ -108,10 +108,10 @@ def test_a_slider_divides_the_traffic_once_it_is_confirmed(browser: Any, board: 
         page.fill("[aria-label='share of candidate']", "25")
         page.fill("[aria-label='share of stable']", "75")
         page.click("article[data-task=intent] >> text=Split…")
-        assert registry.split("intent") is None
+        assert registry.shares("intent") is None
         page.click("#confirm")
         page.wait_for_selector("#entries >> text=stable 75.0 %")
-    assert registry.split("intent") == {"stable": 0.75, "candidate": 0.25}
+    assert registry.shares("intent") == {"stable": 0.75, "candidate": 0.25}
 
 
 def test_a_version_shows_its_card(browser: Any, board: Board, registry: Registry) -> None:

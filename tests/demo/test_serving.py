@@ -28,6 +28,6 @@ def test_the_demo_promotes_refuses_what_is_broken_and_rolls_back(
     with Registry(f"sqlite:///{tmp_path}/registry.db") as registry:
         assert [move.version.number for move in registry.history("intent")] == [1, 2, 3, 2]
         assert registry.history("intent")[2].forced == "it is Friday"
-        assert registry.split("intent") == {"stable": 0.5, "candidate": 0.5}
+        assert registry.shares("intent") == {"stable": 0.5, "candidate": 0.5}
         assert registry.audit()
     assert "Nothing in it was changed: yes" in said

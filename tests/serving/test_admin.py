@@ -111,7 +111,7 @@ def test_a_split_is_kept_by_the_registry(steered: TestClient, registry: Registry
     act(steered, "promote", task="intent", version="2", channel="candidate")
     act(steered, "split", task="intent", split={"stable": 0.5, "candidate": 0.5})
     assert {receipt(steered, key=f"user {n}")["arm"] for n in range(40)} == {"stable", "candidate"}
-    assert registry.split("intent") == {"stable": 0.5, "candidate": 0.5}
+    assert registry.shares("intent") == {"stable": 0.5, "candidate": 0.5}
     assert registry.entries("intent")[-1].actor == "grace"
     assert registry.audit()
     act(steered, "split", task="intent", split={"stable": 1})

@@ -44,7 +44,7 @@ from adapterkit.manifest import open_manifest
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 
-PORT = 8765
+PORT = 18_765
 TASKS, MANY, FEW_SLOTS = 32, 256, 26
 SECONDS = 4.0
 HERE = Path(__file__).resolve().parent

@@ -1,6 +1,6 @@
 """A client of a service that asks without a pause, for benchmarks/service.py: a process without torch.
 
-    python benchmarks/service_client.py '{"port": 8765, "clients": 8, "seconds": 4, "tasks": 32, "first": 0}'
+    python benchmarks/service_client.py '{"port": 18765, "clients": 8, "seconds": 4, "tasks": 32, "first": 0}'
 
 Threads with a connection each, HTTP by hand. Prints [[seconds, failed], …] of every request.
 """

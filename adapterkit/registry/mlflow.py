@@ -75,7 +75,7 @@ def from_mlflow(registry: Registry, task: str, name: str, version: str, tracking
 
             where = client.get_model_version_download_uri(name, found.version)
             folder = download_artifacts(artifact_uri=where, dst_path=scratch, tracking_uri=tracking)
-        from adapterkit.registry.store import read_whole
+        from adapterkit.manifest import read_whole
 
         digest = read_whole(folder)[0].sha256
         expected = found.tags.get(DIGEST, digest)

@@ -17,7 +17,7 @@ from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_mani
 from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
-from adapterkit.registry.database import kept_in, open_database, refused_as_registry_error, writing
+from adapterkit.registry.database import kept_in, open_database
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
 from adapterkit.registry.ledger import AuditLedger, WriterTurn

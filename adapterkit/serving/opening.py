@@ -35,7 +35,7 @@ def mounted_fleet(sources: Mapping[str, str], backbone: str | None, *, slots: in
 
 def mount_folder(fleet: Fleet, task: str, source: str) -> None:
     """Let an artifact's folder, a hub id or a composition answer a task alone. Raises what keeps it from answering."""
-    from adapterkit.artifact.hub import find_folder
+    from adapterkit.artifact.sharing import find_folder
 
     folder = str(find_folder(source))
     fleet.mount(task, folder, _manifest(folder))

@@ -9,25 +9,17 @@ the backbone trains, in fp32 with matrix products in the recipe's format.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
-from typing import Any
-
-import torch
-from accelerate import Accelerator
-from torch import nn
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.evaluation import score
 from adapterkit.recipe import NoMethod, Recipe, resolve
 from adapterkit.tasks import Metric
-from adapterkit.tasks.protocol import GeneratingTask
-from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
-from adapterkit.training.learner import make_learner
-from adapterkit.training.standing import Progress
-from adapterkit.training.turn import Learning, turns
+from adapterkit.training.whole import train_fully
 
 LEARNING_RATES = {
     "e2e_small": 1e-3,
@@ -46,43 +38,6 @@ def rate_for(name: str) -> list[str]:
     return [f"training.learning_rate={LEARNING_RATES.get(name, LEARNING_RATE)}"]
 
 
-class FullyTrained(Adapted):
-    """An adapter whose method is the whole trunk."""
-
-    def method_parameters(self) -> dict[str, nn.Parameter]:
-        """Every parameter that the module holds besides the head."""
-        head = {id(parameter) for parameter in self.headed.trained.values()}
-        return {name: p for name, p in self.module.named_parameters() if id(p) not in head}
-
-    def train(self, mode: bool = True) -> Adapted:
-        """Everything trains, so all of its dropout acts."""
-        self.training = mode
-        self.module.train(mode)
-        return self
-
-    def snapshot(self) -> dict[str, torch.Tensor]:
-        """Copies of everything that trains."""
-        trained = {**self.method_parameters(), **self.head_parameters()}
-        return {name: parameter.detach().clone() for name, parameter in trained.items()}
-
-    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        """Put a snapshot back."""
-        with torch.no_grad():
-            for name, parameter in {**self.method_parameters(), **self.head_parameters()}.items():
-                parameter.copy_(snapshot[name])
-
-
-def fully_trained(recipe: Recipe, task: Any) -> FullyTrained:
-    """The recipe's backbone in fp32 under its head, all of it trainable."""
-    backbone = Backbone.load(recipe.backbone.name, dtype="float32")
-    adapted: Any = build(backbone, task, NoMethod(), recipe.head, recipe.training.seed)
-    adapted.__class__ = FullyTrained
-    adapted.compute_dtype = torch.float32
-    adapted.module.requires_grad_(True)
-    found: FullyTrained = adapted
-    return found
-
-
 def score_untrained(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     """The checkpoint with its own head, as it is. Returns split -> metric -> value with its interval."""
     rows = read_recipe_rows(recipe)
@@ -90,32 +45,10 @@ def score_untrained(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     return _scores(build(backbone, rows.task, NoMethod(), recipe.head, recipe.training.seed), rows)
 
 
-def train_fully(recipe: Recipe) -> dict[str, dict[str, Metric]]:
+def score_trained(recipe: Recipe) -> dict[str, dict[str, Metric]]:
     """Train every weight as the recipe says. Returns split -> metric -> value with its interval."""
-    settings = recipe.training
-    torch.manual_seed(settings.seed)
     rows = read_recipe_rows(recipe)
-    adapted = fully_trained(recipe, rows.task)
-    adapted.compute_dtype = Backbone.load(recipe.backbone.name, dtype=recipe.backbone.dtype).dtype
-    task, accelerator = rows.task, Accelerator()
-    batches = HeldBatches(task.encode(rows.train, adapted.vocabulary, "train").features, rows.train.numbers, settings)  # type: ignore[arg-type, union-attr]
-    learner = make_learner(adapted, settings, batches.total_steps)
-    kept: Any = None
-    progress = Progress({})
-    for turn in turns(Learning(adapted, adapted, batches, learner, settings, accelerator)):
-        step = turn.take()
-        if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:
-            continue
-        if rows.validation is not None and settings.keep_best:
-            generated = isinstance(task, GeneratingTask) and rows.metric in task.generated_metrics
-            found = score(adapted, rows.validation, resamples=200, generated=generated)[rows.metric]
-            progress.steps = step.number
-            if progress.keeps(found):
-                kept = adapted.snapshot()
-            print(f"step {step.number} loss {step.loss:.4f} validation {found.value:.4f}", file=sys.stderr)
-    if kept is not None:
-        adapted.restore(kept)
-    return _scores(adapted, rows)
+    return _scores(train_fully(recipe, rows), rows)
 
 
 def _scores(adapted: Adapted, rows: RecipeRows) -> dict[str, dict[str, Metric]]:
@@ -124,7 +57,8 @@ def _scores(adapted: Adapted, rows: RecipeRows) -> dict[str, dict[str, Metric]]:
 
 
 if __name__ == "__main__":
-    scores = train_fully(resolve(sys.argv[1], [*rate_for(Path(sys.argv[1]).stem), *sys.argv[2:]]).recipe)
+    logging.basicConfig(level=logging.INFO)
+    scores = score_trained(resolve(sys.argv[1], [*rate_for(Path(sys.argv[1]).stem), *sys.argv[2:]]).recipe)
     print(
         json.dumps({split: {name: metric.value for name, metric in found.items()} for split, found in scores.items()})
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from full_finetuning import rate_for, score_untrained, train_fully
+from full_finetuning import rate_for, score_trained, score_untrained
 
 from adapterkit.backbone.hardware import pick_dtype
 from adapterkit.recipe import resolve
@@ -57,7 +57,7 @@ def run(name: str, variant: str, seed: int, extra: list[str]) -> dict[str, Any]:
     started, started_cpu = time.perf_counter(), time.process_time()
     size_bytes = None
     if variant == "full":
-        metrics = train_fully(resolve(file, [*rate_for(name), *overrides]).recipe)
+        metrics = score_trained(resolve(file, [*rate_for(name), *overrides]).recipe)
     elif variant == "none" and resolve(file).recipe.task.kind in OWN_HEADS:
         metrics = score_untrained(resolve(file, overrides).recipe)
     else:

@@ -33,7 +33,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cached_trunk import LORA, RECIPE, run_of
-from full_finetuning import LEARNING_RATE, fully_trained
+from full_finetuning import LEARNING_RATE
 from pictures import curves_picture
 
 ASKED = 0.92
@@ -130,6 +130,7 @@ def full(world: World, clock: Clock) -> None:
     from adapterkit.training.datasets import read_recipe_rows
     from adapterkit.training.learner import make_learner
     from adapterkit.training.turn import Learning, turns
+    from adapterkit.training.whole import fully_trained
 
     training = {**RECIPE["training"], **world.training, "learning_rate": LEARNING_RATE}
     data = {**RECIPE["data"], "limit": world.rows}

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapterkit.artifact.card_data import data_section, use_section
 from adapterkit.artifact.card_text import escaped, quoted
-from adapterkit.manifest import MANIFEST
+from adapterkit.manifest import FINDINGS, MANIFEST
 from adapterkit.methods.table import method_of
 from adapterkit.recipe import MethodSettings
 from adapterkit.recipe.head import HEAD_SETTINGS
@@ -168,8 +168,9 @@ def _metrics(content: Mapping[str, Any]) -> str:
     head = "| split | metric | value | 95 % interval |\n|---|---|---|---|"
     errors = content.get("calibration") or {}
     told = ", ".join(f"{error:.1%} on {escaped(split)}" for split, error in sorted(errors.items()))
-    calibrated = f"\n\nExpected calibration error (bins of equal mass): {told}." if told else ""
-    return "## Metrics\n\nMeasured with the saved weights.\n\n" + "\n".join([head, *rows]) + calibrated
+    more = f"\n\nExpected calibration error (bins of equal mass): {told}." if told else ""
+    more += f"\n\n`adapterkit report` gathers what was found since: [{FINDINGS}]({FINDINGS})."
+    return "## Metrics\n\nMeasured with the saved weights.\n\n" + "\n".join([head, *rows]) + more
 
 
 def _measured(name: str, metric: Mapping[str, Any]) -> str:

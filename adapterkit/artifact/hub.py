@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from adapterkit.artifact.reading import Artifact, read_artifact
 from adapterkit.backbone.files import HUB_FAILURES, first_line
 from adapterkit.errors import ArtifactError, HubError
-from adapterkit.manifest import MAX_BYTES, Files, HubName, stage_folder
+from adapterkit.manifest import FINDINGS, MAX_BYTES, Files, HubName, stage_folder
 from adapterkit.own_folder import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -54,10 +54,13 @@ def publish(
     private: bool | None = None,
     message: str | None = None,
 ) -> Published:
-    """Publish an artifact on a hub, in one commit. Arguments and errors as of `push`."""
+    """Publish an artifact on a hub, and its `findings.html` where that stands there, in one commit. Arguments and errors
+    as of `push`."""
     additions = [
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(files.content[name])) for name in MAX_BYTES
     ]
+    if (findings := Path(files.folder) / FINDINGS).is_file():
+        additions.append(CommitOperationAdd(path_in_repo=FINDINGS, path_or_fileobj=findings.read_bytes()))
     hub = HfApi()
     done = ""
     try:

@@ -80,8 +80,14 @@ class Artifact:
         heads = {PREFIX + path for path in self.manifest.head_tensors}
         return without_effect(self.manifest.method, heads, self.state)
 
-    def check_backbone(self, backbone: Backbone, labels: Sequence[str] | None = None) -> None:
+    def check_backbone(
+        self, backbone: Backbone, labels: Sequence[str] | None = None, *, other_version: bool = False
+    ) -> None:
         """Check that a backbone, and the labels that the caller counts on, are those of this artifact.
+
+        Args:
+            labels: see `adapted`.
+            other_version: whether its weights may be others, as long as all else fits.
 
         Raises:
             ContractError: naming both sides of every difference.
@@ -89,7 +95,9 @@ class Artifact:
         needed = self.manifest.backbone
         problems = []
         found = backbone.fingerprints.get(needed.coverage)
-        if found is None:
+        if other_version:
+            pass
+        elif found is None:
             problems.append(
                 f"fingerprint: artifact's covers the {needed.coverage} of the weights, this backbone's the "
                 f"{backbone.coverage}; load it with fingerprint={needed.coverage!r}"
@@ -114,18 +122,21 @@ class Artifact:
                 f"backbone.name={backbone.name}",
             )
 
-    def adapted(self, backbone: Backbone, *, labels: Sequence[str] | None = None) -> Adapted:
+    def adapted(
+        self, backbone: Backbone, *, labels: Sequence[str] | None = None, other_version: bool = False
+    ) -> Adapted:
         """Put the adapter on a backbone.
 
         Args:
             labels: the label names, in order, that the caller counts on; None takes the artifact's.
+            other_version: put it on weights that it was not trained on, to see what they are worth to it.
 
         Raises:
             ContractError: the backbone or the labels are others.
             ArtifactError: the tensors are not exactly those of this adapter, or the parts of a fusion are missing or
                 others; the backbone is as it was then.
         """
-        self.check_backbone(backbone, labels)
+        self.check_backbone(backbone, labels, other_version=other_version)
         manifest, parts = self.manifest, self.parts(backbone)
         adapted = build(backbone, self.task, manifest.method, manifest.head, manifest.seed, parts=parts)
         try:

@@ -5,22 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from adapterkit.cli import console, options
+import typer
+
+from adapterkit.cli import console, options, shared
 
 
+@shared.given(how=shared.answering, tell=shared.telling)
 def attribute(
     folder: options.Folder,
+    how: shared.Answering,
+    tell: shared.Telling,
     data: Annotated[str | None, options.option("--data", help="Test rows. Default: the recipe's.")] = None,
     output: Annotated[Path | None, options.option("--output", help="Folder to keep the head alone in.")] = None,
-    backbone: options.BackboneName = None,
-    columns: options.Columns = None,
-    data_root: options.DataRoot = None,
-    as_json: options.Json = False,
+    other_backbone: Annotated[
+        str | None,
+        options.option("--other-backbone", metavar="PATH_OR_ID", help="Say what this version of the backbone gains."),
+    ] = None,
+    full: Annotated[bool, options.option("--full", help="Train the whole backbone as well, as a last step.")] = False,
+    full_rate: Annotated[
+        float, typer.Option("--full-rate", min=0, help="Its learning rate; it decides what is reached.")
+    ] = 5e-5,
 ) -> None:
     """Say what the head gains over the commonest answer, and the adapter over the head alone.
 
     $ adapterkit attribute runs/banking77
     $ adapterkit attribute runs/banking77 --data banking77/test.jsonl --output runs/banking77-head --json
+    $ adapterkit attribute runs/banking77 --full --full-rate 1e-4
+    $ adapterkit attribute runs/banking77-head --other-backbone backbones/MiniLM-v2
     """
     from adapterkit.manifest import check_output, open_manifest
 
@@ -29,18 +40,16 @@ def attribute(
         check_output(output, overwrite=False)
     from adapterkit import evaluation
 
-    found = evaluation.attribute(
+    record = evaluation.attribute(
         folder,
         data,
-        backbone=backbone,
-        columns=options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        data_root=data_root,
         output=output,
-        quiet=as_json,
-    ).to_dict()
-    if as_json:
-        console.print_json(found)
-    else:
+        other_backbone=other_backbone,
+        full_rate=full_rate if full else None,
+        quiet=tell.as_json,
+        **how.of(folder),
+    )
+    if (found := tell(record, folder)) is not None:
         console.echo(sentence(found))
 
 

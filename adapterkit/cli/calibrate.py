@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from adapterkit.cli import console, options
+from adapterkit.cli import options, shared
 
 
+@shared.given(how=shared.answering, tell=shared.telling)
 def calibrate(
     folder: options.Folder,
+    how: shared.Answering,
+    tell: shared.Telling,
     data: Annotated[str, options.option("--data", help="Rows that were not trained on.")],
     output: Annotated[Path, options.option("--output", help="Folder of the new version.")],
     risk: Annotated[
@@ -20,13 +23,7 @@ def calibrate(
     certainty: Annotated[
         float | None, options.option("--certainty", help="How sure that promise is. Default: 0.9.")
     ] = None,
-    backbone: options.BackboneName = None,
-    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
-    columns: options.Columns = None,
-    data_root: options.DataRoot = None,
-    parts: options.Parts = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the output.")] = False,
-    as_json: options.Json = False,
 ) -> None:
     """Make confidence tell the truth: fit a temperature on rows, and withhold answers that are too unsure.
 
@@ -41,20 +38,9 @@ def calibrate(
     from adapterkit import evaluation
 
     found = evaluation.calibrate(
-        folder,
-        data,
-        output,
-        risk=risk,
-        certainty=certainty,
-        backbone=options.in_format(folder, backbone, backbone_dtype),
-        columns=options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        data_root=data_root,
-        overwrite=overwrite,
-        parts=options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+        folder, data, output, risk=risk, certainty=certainty, overwrite=overwrite, **how.of(folder)
     )
-    told = found.to_dict()
-    if as_json:
-        console.print_json(told)
+    if (told := tell(found, output)) is None:
         return
     typer.echo(f"{output}: version {found.answering.version}, temperature {found.temperature:.3f}")
     typer.echo(f"before: {calibration_line(told['before'])}")

@@ -6,29 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from adapterkit.cli import console, options
+from adapterkit.cli import console, options, shared
 
 COLUMNS = ("a", "b", "difference", "95 % interval", "b is")
 
 
+@shared.given(how=shared.answering, tell=shared.telling)
 def compare(
     a: Annotated[Path, options.a_folder(metavar="A", help="The artifact to compare with.")],
     b: Annotated[Path, options.a_folder(metavar="B", help="The artifact that is judged.")],
+    how: shared.Answering,
+    tell: shared.Telling,
     data: Annotated[
         str | None, options.option("--data", help="Rows to answer. Default: the test rows of A's recipe.")
     ] = None,
     by: Annotated[
         list[str] | None, options.option("--by", metavar="COLUMN", help="Slice rows by a column's values too.")
     ] = None,
-    backbone: options.BackboneName = None,
     other_backbone: Annotated[
         str | None, options.option("--other-backbone", metavar="PATH_OR_ID", help="Where B's is, if another.")
     ] = None,
-    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
-    columns: options.Columns = None,
-    data_root: options.DataRoot = None,
-    parts: options.Parts = None,
-    as_json: options.Json = False,
 ) -> None:
     """Say whether one artifact answers better than another beyond chance, by how much, and on which rows.
 
@@ -41,19 +38,8 @@ def compare(
     open_manifest(b)
     from adapterkit import evaluation
 
-    found = evaluation.compare(
-        a,
-        b,
-        data,
-        by=by or (),
-        backbone=options.in_format(a, backbone, backbone_dtype),
-        other_backbone=other_backbone,
-        columns=options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        data_root=data_root,
-        parts=options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
-    ).to_dict()
-    if as_json:
-        console.print_json(found)
+    record = evaluation.compare(a, b, data, by=by or (), other_backbone=other_backbone, **how.of(a))
+    if (found := tell(record, b)) is None:
         return
     for line in _lines(found):
         console.echo(line)

@@ -8,50 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from adapterkit.cli import console
-from adapterkit.cli.options import (
-    BackboneDtype,
-    BackboneFormat,
-    BackboneName,
-    Columns,
-    DataRoot,
-    Delimiter,
-    Encoding,
-    Folder,
-    Json,
-    Parts,
-    ReadAs,
-    in_format,
-    named,
-    reading,
-)
+from adapterkit.cli import console, options, shared
 from adapterkit.cli.processes import become_all_processes, end_with_launcher
 
 
+@shared.given(how=shared.answering, tell=shared.telling)
 def evaluate(
-    folder: Folder,
+    folder: options.Folder,
+    how: shared.Answering,
+    tell: shared.Telling,
     data: Annotated[
-        str | None, typer.Option("--data", help="Rows to score. Default: the recipe's test rows.", show_default=False)
+        str | None, options.option("--data", help="Rows to score. Default: the recipe's test rows.")
     ] = None,
-    backbone: BackboneName = None,
-    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
-    columns: Columns = None,
-    encoding: Encoding = None,
-    delimiter: Delimiter = None,
-    read_as: ReadAs = None,
-    data_root: DataRoot = None,
-    parts: Parts = None,
     report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="HTML", help="A page about the answers to write.", show_default=False),
+        Path | None, options.option("--report", metavar="HTML", help="A page about the answers to write.")
     ] = None,
     errors: Annotated[
-        Path | None,
-        typer.Option("--errors", metavar="CSV", help="Rows that are answered badly, to write.", show_default=False),
+        Path | None, options.option("--errors", metavar="CSV", help="Rows that are answered badly, to write.")
     ] = None,
-    as_json: Json = False,
 ) -> None:
     """Score an artifact on a file of rows, with a confidence interval on every metric.
 
@@ -69,28 +43,23 @@ def evaluate(
     from adapterkit import evaluation
     from adapterkit.training.environment import launched_processes
 
-    found = evaluation.record_evaluation(
+    record = evaluation.record_evaluation(
         folder,
         data,
-        columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        reading=reading(encoding, delimiter, read_as),
-        backbone=in_format(folder, backbone, backbone_dtype),
-        data_root=data_root,
-        parts=named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
         report=report,
         errors=errors,
         accelerator=launched_processes(),
         command=shlex.join(["adapterkit", *sys.argv[1:]]),
+        **how.of(folder),
     )
     for what, path in (("Report", report), ("Errors", errors)):
         if path is not None:
             console.say(f"{what}: {path}", style="green")
-    if as_json:
-        console.print_json(found.to_dict())
+    if (found := tell(record, folder)) is None:
         return
-    console.print_table(console.metric_rows(found.to_dict()["metrics"]), ("metric", "value", "95 % interval"))
-    if found.calibration is not None and console.is_main_process():
-        console.echo(calibration_line(found.to_dict()["calibration"]))
+    console.print_table(console.metric_rows(found["metrics"]), ("metric", "value", "95 % interval"))
+    if found["calibration"] is not None and console.is_main_process():
+        console.echo(calibration_line(found["calibration"]))
 
 
 def calibration_line(found: Mapping[str, Any]) -> str:

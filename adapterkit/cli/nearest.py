@@ -6,63 +6,33 @@ from typing import Annotated, Any
 
 import typer
 
-from adapterkit.cli import console
-from adapterkit.cli.options import (
-    BackboneName,
-    Columns,
-    DataRoot,
-    Json,
-    KindName,
-    Pooling,
-    ProbedRows,
-    Representations,
-    Seed,
-    check_runs,
-    named,
-)
+from adapterkit.cli import console, options, shared
 
 SHOWN_STARTS = 10
 
 
+@shared.given(how=shared.looking, tell=shared.telling)
 def nearest(
-    representations: Representations = None,
-    data: Annotated[str | None, typer.Option("--data", help="Rows of the new task.", show_default=False)] = None,
-    backbone: BackboneName = None,
-    kind: KindName = None,
-    columns: Columns = None,
-    data_root: DataRoot = None,
-    rows: ProbedRows = 2000,
-    seed: Seed = 0,
-    pooling: Pooling = "auto",
-    as_json: Json = False,
+    how: dict[str, Any],
+    tell: shared.Telling,
+    representations: options.Representations = None,
+    data: Annotated[str | None, options.option("--data", help="Rows of the new task.")] = None,
 ) -> None:
     """Rank artifacts, bare backbones and their layers as starting points for a new task, without training.
 
     $ adapterkit nearest runs/banking77 runs/wnut17 --data wnut17/train.jsonl
     """
-    check_runs(representations or [])
+    options.check_runs(representations or [])
     from adapterkit import evaluation
 
-    with console.stages() as tell:
-        record = evaluation.nearest(
-            representations or [],
-            data,
-            backbone=backbone,
-            kind=kind,
-            columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-            data_root=data_root,
-            rows=rows,
-            seed=seed,
-            pooling=pooling,
-            tell=tell,
-        ).to_dict()
-    if as_json:
-        console.print_json(record)
+    with console.stages() as progress:
+        record = evaluation.nearest(representations or [], data, tell=progress, **how)
+    if (found := tell(record)) is None:
         return
-    for note in record["found"]["notes"]:
+    for note in found["found"]["notes"]:
         console.say(f"Note: {note}.", style="yellow")
-    print_starts(record["found"]["starts"])
-    for sentence in record["findings"]:
+    print_starts(found["found"]["starts"])
+    for sentence in found["findings"]:
         typer.echo(sentence)
 
 

@@ -7,20 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adapterkit.cli import console
-from adapterkit.cli.options import (
-    BackboneName,
-    Columns,
-    DataRoot,
-    Json,
-    KindName,
-    Pooling,
-    ProbedRows,
-    Representations,
-    Seed,
-    check_runs,
-    named,
-)
+from adapterkit.cli import console, options, shared
 
 SHOWN = {
     "knn_accuracy": ("kNN", "{:.1%}"),
@@ -38,43 +25,24 @@ SHOWN = {
 """Measure -> heading and format."""
 
 
+@shared.given(how=shared.looking, tell=shared.telling)
 def probe(
-    representations: Representations = None,
-    data: Annotated[str | None, typer.Option("--data", help="Rows with labels.", show_default=False)] = None,
-    backbone: BackboneName = None,
-    kind: KindName = None,
-    columns: Columns = None,
-    data_root: DataRoot = None,
-    rows: ProbedRows = 2000,
-    seed: Seed = 0,
-    pooling: Pooling = "auto",
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Whether states are kept on the disk.")] = True,
-    as_json: Json = False,
+    how: dict[str, Any],
+    tell: shared.Telling,
+    representations: options.Representations = None,
+    data: Annotated[str | None, options.option("--data", help="Rows with labels.")] = None,
 ) -> None:
     """Show what each layer of a backbone knows of some rows' classes, bare and with adapters, without any training.
 
     $ adapterkit probe runs/banking77 --data banking77/test.jsonl
     $ adapterkit probe sentence-transformers/all-MiniLM-L6-v2 --data banking77/test.jsonl --rows 1000 --json
     """
-    check_runs(representations or [])
+    options.check_runs(representations or [])
     from adapterkit import evaluation
 
-    with console.stages() as tell:
-        found = evaluation.probe(
-            representations or [],
-            data,
-            backbone=backbone,
-            kind=kind,
-            columns=named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-            data_root=data_root,
-            rows=rows,
-            seed=seed,
-            pooling=pooling,
-            cache=cache,
-            tell=tell,
-        ).to_dict()
-    if as_json:
-        console.print_json(found)
+    with console.stages() as progress:
+        record = evaluation.probe(representations or [], data, tell=progress, **how)
+    if (found := tell(record)) is None:
         return
     for note in found["notes"]:
         console.say(f"Note: {note}.", style="yellow")

@@ -23,6 +23,8 @@ class File(StrEnum):
     NEAREST = "nearest"
     TRANSFER = "transfer"
     STREAM = "stream"
+    ABLATION = "ablation"
+    REPORT = "report"
 
 
 def schema(

@@ -38,6 +38,9 @@ VERBS: Mapping[str, str] = {
     "upgrade": (
         "Say what becomes of adapters on another backbone: what fits, what a copy loses, what training regains."
     ),
+    "report": (
+        "Write one page about runs, with everything that verbs have found about them and written down with --json."
+    ),
     "predict": "Answer rows: one line of output per row.",
     "host": "Ask many adapters on one backbone, at a prompt.",
     "serve": "Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.",

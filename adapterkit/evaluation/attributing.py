@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,23 @@ from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
+from adapterkit.data import Rows
 from adapterkit.errors import DataError
 from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
+from adapterkit.evaluation.outcome import Outcome, answer_rows, outcome_of, rows_to_answer
 from adapterkit.metrics.paired import difference
+from adapterkit.recipe import resolve
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.records import AttributionRecord
 from adapterkit.records.evaluation import GainRecord
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.protocol import Vocabulary
 from adapterkit.training import train
+from adapterkit.training.datasets import read_recipe_rows
+from adapterkit.training.whole import train_fully
 
-CONSTANT, HEAD, REPRESENTATION = "constant answer", "head", "representation"
+CONSTANT, HEAD, REPRESENTATION, FULL = "constant answer", "head", "representation", "full fine-tuning"
+ARTIFACT, BACKBONE, AGAIN = "artifact", "backbone", "trained again"
 
 
 def attribute(
@@ -33,60 +39,85 @@ def attribute(
     data: Any = None,
     *,
     backbone: Backbone | str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    data_root: str | Path | None = None,
+    other_backbone: Backbone | str | Path | None = None,
+    full_rate: float | None = None,
     batch_size: int = 64,
     resamples: int = 1000,
     output: str | Path | None = None,
     quiet: bool = True,
+    parts: Mapping[str, str | Path] | None = None,
+    data_root: str | Path | None = None,
+    **how: Any,
 ) -> AttributionRecord:
-    """Say what the head gains over the commonest answer, and the adapter over the head alone, on the same test rows.
+    """Say what each step gains over the one before it, on the same test rows.
 
-    The head alone is trained by the artifact's own recipe without its method: on the frozen backbone, whose states
-    below the head are computed once and kept (`training.cache`).
+    From the commonest answer over the head alone to the adapter. The head alone is trained by the artifact's own recipe
+    without its method: on the frozen backbone, whose states below the head are computed once and kept
+    (`training.cache`). With another backbone: from the artifact as it is, over the same tensors on the other backbone,
+    to what the recipe trains on that one, so that what the backbone gains and what training gains stand apart.
 
     Args:
         artifact: its folder. The training rows that its recipe names are read again.
         data: test rows, as `evaluate` takes them, and its other arguments.
-        output: where the artifact of the head alone is kept; None keeps none.
+        other_backbone: another version of the backbone: other weights of the same shape, the same tokenizer.
+        full_rate: the learning rate of a last step, in which the recipe trains the whole backbone too (the other one,
+            where there is one); nothing of it is kept. None leaves it out.
+        output: where the artifact of the head alone, or that on the other backbone, is kept; None keeps none.
         quiet: show no progress of its training.
 
     Raises:
+        ContractError: the other backbone differs in more than its weights.
         DataError: the kind has no head of its own, or the artifact keeps no recipe.
         AdapterkitError: as of `train` and `evaluate`.
     """
-    opened = open_artifact(artifact)
+    opened = open_artifact(artifact, parts=parts)
     _check(opened)
-    rows, used = rows_to_answer(opened, data, columns=columns, root=data_root)
-    loaded = find_backbone(opened, backbone)
-    whole = answer_rows(opened, rows, loaded, batch_size=batch_size)
-    alone = whole
-    if opened.manifest.method.attaches:
-        with tempfile.TemporaryDirectory() as folder:
-            trained = train(
-                _head_alone(opened, output or Path(folder) / "head", data_root), backbone=loaded, quiet=quiet
+    rows, used = rows_to_answer(opened, data, root=data_root, **how)
+    under = find_backbone(opened, backbone)
+    other = None
+    if other_backbone is not None:
+        other = find_backbone(opened, other_backbone)
+        opened.check_backbone(other, other_version=True)
+    whole = answer_rows(opened, rows, under, batch_size=batch_size)
+    recipe = _recipe(opened, data_root)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def trained(on: Backbone, changes: Mapping[str, Any]) -> Outcome:
+            made = train(
+                {**recipe, **changes, "output": str(output or Path(folder) / "trained")}, backbone=on, quiet=quiet
             )
-            alone = answer_rows(open_artifact(trained.artifact), rows, loaded, batch_size=batch_size)
-    outcomes = {HEAD: alone} if alone is whole else {HEAD: alone, REPRESENTATION: whole}
-    constant = _constant(opened, whole, Vocabulary.of(loaded.tokenizer, loaded.max_tokens))
-    before = alone if constant is None else constant
+            return answer_rows(open_artifact(made.artifact), rows, on, batch_size=batch_size)
+
+        steps: list[tuple[str, Outcome]] = []
+        alone = again = None
+        if other is not None:
+            kept = answer_rows(opened, rows, other, batch_size=batch_size, other_version=True)
+            again = trained(other, {})
+            steps = [(ARTIFACT, whole), (BACKBONE, kept), (AGAIN, again)]
+        else:
+            constant = _constant(opened, whole, Vocabulary.of(under.tokenizer, under.max_tokens))
+            steps = [] if constant is None else [(CONSTANT, constant)]
+            adapts = opened.manifest.method.attaches
+            alone = trained(under, {"method": {"kind": "none"}}) if adapts else whole
+            steps += [(HEAD, alone), *([(REPRESENTATION, whole)] if adapts else [])]
+    if full_rate is not None:
+        steps.append((FULL, _full(opened, rows, recipe, other or under, full_rate, batch_size)))
     metric = whole.task.main_metric
-    gains = []
-    for name, outcome in outcomes.items():
-        pair = [one.metrics(resamples=resamples, seed=SEED)[metric] for one in (before, outcome)]
-        if outcome is not before:
-            gains.append(GainRecord(name=name, difference=difference(*pair)))
-        before = outcome
+    scores = [(name, outcome.metrics(resamples=resamples, seed=SEED)[metric]) for name, outcome in steps]
     return AttributionRecord(
         made_with=package_versions(),
         seed=SEED,
         answering=whole.answering,
-        head_alone=alone.answering,
+        head_alone=None if alone is None else alone.answering,
+        again=None if again is None else again.answering,
         data=used,
         resamples=resamples,
         metric=metric,
-        starts_from=HEAD if constant is None else CONSTANT,
-        gains=tuple(gains),
+        starts_from=scores[0][0],
+        gains=tuple(
+            GainRecord(name=name, difference=difference(before, after))
+            for (_, before), (name, after) in pairwise(scores)
+        ),
     )
 
 
@@ -98,11 +129,21 @@ def _check(opened: Artifact) -> None:
         raise DataError(f"{opened.folder} keeps no recipe, by which its head could be trained alone")
 
 
-def _head_alone(opened: Artifact, output: str | Path, root: str | Path | None) -> dict[str, Any]:
+def _recipe(opened: Artifact, root: str | Path | None) -> dict[str, Any]:
     recipe: dict[str, Any] = dict(opened.manifest.recipe)
     data = {**recipe["data"], "root": None if root is None else str(root)}
     training = {**recipe.get("training", {}), "start_from": None, "objective": None}  # both are about a method
-    return {**recipe, "method": {"kind": "none"}, "data": data, "training": training, "output": str(output)}
+    return {**recipe, "data": data, "training": training}
+
+
+def _full(
+    opened: Artifact, rows: Rows, recipe: Mapping[str, Any], backbone: Backbone, rate: float, batch_size: int
+) -> Outcome:
+    asked = {"method": {"kind": "none"}, "training": {**recipe.get("training", {}), "learning_rate": rate}}
+    asked["training"].pop("head_learning_rate", None)
+    resolved = resolve({**recipe, **asked}).recipe
+    with train_fully(resolved, read_recipe_rows(resolved), backbone) as adapted:
+        return outcome_of(adapted, opened, rows, batch_size=batch_size)
 
 
 def _constant(opened: Artifact, outcome: Outcome, vocabulary: Vocabulary) -> Outcome | None:

@@ -45,11 +45,11 @@ def calibrate(
     risk: float | None = None,
     certainty: float | None = None,
     backbone: Backbone | str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
     data_root: str | Path | None = None,
     batch_size: int = 64,
     overwrite: bool = False,
     parts: Mapping[str, str | Path] | None = None,
+    **how: Any,
 ) -> CalibratingRecord:
     """Fit a temperature on rows that were not trained on, and store it in a new version of the artifact.
 
@@ -59,7 +59,7 @@ def calibrate(
 
     Args:
         artifact: its folder, which stays as it is.
-        data: rows, as `evaluate` takes them, and its other arguments.
+        data: rows, as `evaluate` takes them, and its other arguments (`columns`, `reading`).
         output: where the new version shall stand.
         risk: see `metrics.abstaining.find_threshold`; None takes `task.abstain` of its recipe, and withholds nothing
             where there is none.
@@ -75,7 +75,7 @@ def calibrate(
     opened = open_artifact(artifact, parts=parts)
     task = _confident(opened.task)
     settings = _with_risk(task.settings, risk, certainty)
-    rows, used = rows_to_answer(opened, data, columns=columns, root=data_root)
+    rows, used = rows_to_answer(opened, data, root=data_root, **how)
     halves = [rows, rows] if settings.abstain is None else _halves(rows)
     with opened.adapted(find_backbone(opened, backbone)) as adapted:
         fitting, measuring = (_computed(adapted, half, batch_size) for half in halves)

@@ -46,18 +46,19 @@ def compare(
     by: Sequence[str] = (),
     backbone: Backbone | str | Path | None = None,
     other_backbone: Backbone | str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
     data_root: str | Path | None = None,
     batch_size: int = 64,
     resamples: int = 1000,
     parts: Mapping[str, str | Path] | None = None,
+    **how: Any,
 ) -> ComparisonRecord:
     """Say whether `b` answers better than `a` beyond chance, by how much, and on which rows.
 
     Args:
         a: the folder of the artifact to compare with.
         b: the folder of the one that is judged.
-        data: rows, as `evaluate` takes them, and its other arguments; None takes the test rows of a's recipe.
+        data: rows, as `evaluate` takes them, and its other arguments (`columns`, `reading`); None takes the test rows
+            of a's recipe.
         by: columns of the rows by whose values they are sliced, beside their label and their length.
         other_backbone: of `b`; None takes that of `a` where it fits, else the one that `b` names.
 
@@ -67,7 +68,7 @@ def compare(
     """
     first, second = open_artifact(a, parts=parts), open_artifact(b, parts=parts)
     _check_comparable(first, second)
-    rows, used = rows_to_answer(first, data, columns=columns, root=data_root)
+    rows, used = rows_to_answer(first, data, root=data_root, **how)
     rows, used = _usable_by(second, rows, used)
     _check_slicing(rows, by)
     under = find_backbone(first, backbone)

@@ -102,18 +102,25 @@ def rows_to_answer(
 
 
 def answer_rows(
-    opened: Artifact, rows: Rows, backbone: Backbone, *, batch_size: int = 64, accelerator: Accelerator | None = None
+    opened: Artifact,
+    rows: Rows,
+    backbone: Backbone,
+    *,
+    batch_size: int = 64,
+    accelerator: Accelerator | None = None,
+    other_version: bool = False,
 ) -> Outcome:
     """Let an artifact answer usable rows.
 
     Args:
         accelerator: the processes that answer a share each, and all of which call this; None for this one alone.
+        other_version: see `Artifact.adapted`.
 
     Raises:
         ArtifactError, ContractError: it cannot be put on the backbone.
         DataError: a label that training did not see.
     """
-    with opened.adapted(backbone) as adapted:
+    with opened.adapted(backbone, other_version=other_version) as adapted:
         return outcome_of(adapted, opened, rows, batch_size=batch_size, accelerator=accelerator)
 
 

@@ -18,9 +18,11 @@ from adapterkit.manifest.facts import MemberFacts as MemberFacts
 from adapterkit.manifest.facts import PartFacts as PartFacts
 from adapterkit.manifest.folder import CARD as CARD
 from adapterkit.manifest.folder import CONFIG as CONFIG
+from adapterkit.manifest.folder import FINDINGS as FINDINGS
 from adapterkit.manifest.folder import KEPT as KEPT
 from adapterkit.manifest.folder import MANIFEST as MANIFEST
 from adapterkit.manifest.folder import MAX_BYTES as MAX_BYTES
+from adapterkit.manifest.folder import RECORDS as RECORDS
 from adapterkit.manifest.folder import REPORT as REPORT
 from adapterkit.manifest.folder import TENSORS as TENSORS
 from adapterkit.manifest.folder import Files as Files

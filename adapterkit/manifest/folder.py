@@ -28,13 +28,21 @@ MAX_BYTES: Mapping[str, int] = {MANIFEST: 8 << 20, CONFIG: 1 << 20, TENSORS: 2 <
 REPORT = "report.html"
 """The page about a run, which stands beside its artifact and is no part of it."""
 
-IGNORED_FILES = frozenset({".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", REPORT})
+FINDINGS = "findings.html"
+"""The page of everything that was found about an artifact since; the model card links it."""
+
+RECORDS = "records"
+"""The folder for records of what was found about an artifact."""
+
+IGNORED_FILES = frozenset(
+    {".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", REPORT, FINDINGS}
+)
 """Files that may stand beside them, because hubs, their users and runs put them there. They are never opened."""
 
-IGNORED_FOLDERS = frozenset({".cache", ".git", "training"})
-"""Folders that may stand beside them: a hub client's and git's own, and the journal and checkpoints of the run."""
+IGNORED_FOLDERS = frozenset({".cache", ".git", "training", RECORDS})
+"""Folders that may stand beside them: a hub client's and git's own, the journal and checkpoints of the run, records."""
 
-KEPT = IGNORED_FILES | IGNORED_FOLDERS
+KEPT = (IGNORED_FILES - {FINDINGS}) | IGNORED_FOLDERS
 """What outlives an overwrite of the artifact: the run's journal, a licence, git's folder."""
 
 MAX_ENTRIES = 64

@@ -24,7 +24,8 @@ Formula = Callable[[Statistics], Statistics]
 """(…, S) summed statistics -> (…) values of a metric."""
 
 CONFIDENCE = 0.95
-_CHUNK_CELLS = 4_000_000
+_CHUNK_CELLS = 500_000
+"""Of resamples at once: three arrays of 4 MB, whatever the rows."""
 
 
 @dataclass(frozen=True)

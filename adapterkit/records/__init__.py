@@ -1,5 +1,7 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
+from adapterkit.records.ablation import AblationRecord as AblationRecord
+from adapterkit.records.ablation import SettingRecord as SettingRecord
 from adapterkit.records.compaction import CompactionRecord as CompactionRecord
 from adapterkit.records.diff import DiffRecord as DiffRecord
 from adapterkit.records.evaluation import AttributionRecord as AttributionRecord
@@ -13,7 +15,10 @@ from adapterkit.records.probe import RepresentationRecord as RepresentationRecor
 from adapterkit.records.record import Answerer as Answerer
 from adapterkit.records.record import Record as Record
 from adapterkit.records.record import RowsUsed as RowsUsed
+from adapterkit.records.record import figures_of as figures_of
+from adapterkit.records.record import identity_of as identity_of
 from adapterkit.records.record import read_record as read_record
+from adapterkit.records.report import ReportRecord as ReportRecord
 from adapterkit.records.schema import RECORDS as RECORDS
 from adapterkit.records.schema import record_schema as record_schema
 from adapterkit.records.stream import StreamRecord as StreamRecord

@@ -116,7 +116,7 @@ class CalibratingRecord(Record):
 
 
 class GainRecord(Values):
-    """What one part gains over what stands before it: the head, or the representation under it."""
+    """What one step gains over what stands before it: a head, the representation under it, another backbone, …"""
 
     name: str
     difference: Difference
@@ -126,15 +126,18 @@ class AttributionRecord(Record):
     """`adapterkit attribute --json`.
 
     Attributes:
-        head_alone: the same recipe without its method, on the bare backbone.
+        head_alone: the same recipe without its method, on the bare backbone; null between two backbones.
+        again: the same recipe on the other backbone; null where there is none.
         metric: the task's main one.
-        starts_from: what the first gain is over: "constant answer", or "head" where no answer is common.
+        starts_from: what the first gain is over: "constant answer", "head" where no answer is common, or "artifact"
+            where another backbone is what gains.
         gains: in order, each over the one before.
     """
 
     form: Literal["adapterkit.attribution/1"] = Field("adapterkit.attribution/1", alias="schema")
     answering: Answerer
-    head_alone: Answerer
+    head_alone: Answerer | None
+    again: Answerer | None
     data: RowsUsed
     resamples: int
     metric: str

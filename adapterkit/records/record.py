@@ -6,6 +6,7 @@ Nothing in a record tells the time, a machine or a folder of its own, so that th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -14,6 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from adapterkit.errors import DataError
 from adapterkit.glance import in_short
 from adapterkit.manifest import Manifest, parse_object, validation_problems
+
+ABOUT = ("schema", "made_with", "seed", "resamples", "answering", "head_alone", "again", "a", "b", "data", "kind")
+"""Fields of a record that say what it is about, and are no findings."""
 
 MAX_RECORD_BYTES = 32 * 2**20
 
@@ -94,6 +98,39 @@ class Record(Values):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def figures_of(record: Record) -> dict[str, float]:
+    """Every figure of a record by its path, as trackers take them; those of lists by their names, else their places."""
+    told = {name: value for name, value in record.to_dict().items() if name not in ABOUT}
+    return {
+        path: float(value)
+        for path, value in _leaves("", told)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def identity_of(record: Record) -> dict[str, str | int | float]:
+    """What a record is about by its path: digests, backbones, rows, versions and the seed."""
+    told = record.to_dict()
+    found = _leaves("", {name: told[name] for name in ABOUT if name in told})
+    return {path: value if isinstance(value, int | float) else str(value) for path, value in found}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    inside: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = ((_called(each, place), each) for place, each in enumerate(value))
+    else:
+        yield path, value
+    for name, each in inside:
+        yield from _leaves(f"{path}/{name}" if path else str(name), each)
+
+
+def _called(value: Any, place: int) -> Any:
+    return next((value[name] for name in ("name", "layer") if isinstance(value, Mapping) and name in value), place)
 
 
 Kind = TypeVar("Kind", bound=Record)

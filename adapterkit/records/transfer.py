@@ -43,6 +43,8 @@ class StartsRecord(Values):
         rank_correlation: "probe" and "logme" -> Spearman's, with the accuracies; null where nothing differs.
         regret: of either, k -> what the best of its k first lacks in accuracy of the best of all; adapters that were
             trained on this set are left out, as a new task would have none.
+        answers: adapter -> its task's main metric -> of its own answers to the rows, head and all; of those that know
+            all labels of the set.
         notes: what was drawn and left out.
     """
 
@@ -52,6 +54,7 @@ class StartsRecord(Values):
     starts: tuple[StartRecord, ...]
     rank_correlation: dict[str, Number]
     regret: dict[str, dict[int, float]]
+    answers: dict[str, dict[str, MetricRecord]] = Field(default_factory=dict)
     notes: tuple[str, ...]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +18,9 @@ SMOOTHING_SHARE = 0.05
 """A loss is shown as it was, and averaged over windows of this share of all steps."""
 FEW_STEPS = 20
 """Runs of at most this many steps show their points, and no running mean."""
+
+Point = tuple[float, float, float | None, float | None]
+"""x, a value, and the ends of its interval."""
 
 STYLE = (
     ":root{--ink:#1d2330;--soft:#667085;--line:#d6dae3;--accent:#2f5bd0;--warm:#b3471d;--page:#fff}"
@@ -122,7 +126,7 @@ def histogram(bins: Sequence[tuple[float, float, int]], what: str) -> str:
 
 
 def ranking(lines: Sequence[dict[str, Any]], what: str) -> str:
-    """Named values below each other with their intervals, in a file of its own.
+    """Named values below each other with their intervals.
 
     Args:
         lines: {"name", "value", "low", "high", "dots", "mark", "faint"} each, the first on top.
@@ -151,11 +155,55 @@ def ranking(lines: Sequence[dict[str, Any]], what: str) -> str:
             drawn += f'<path d="M{x(line["value"]):.1f} {y - 7}v14" class="{color}" stroke-width="2.4"/>'
         drawn += f'<text x="{width - 84:.0f}" y="{y + 4:.1f}" class="tick">{escape(line["mark"])}</text>'
     drawn += f'<text x="{(left + width) / 2:.0f}" y="{height - 6}" class="tick mid">{escape(what)}</text>'
+    return f'<svg viewBox="0 0 {width:.0f} {height}" role="img" aria-label="{escape(what)}">{drawn}</svg>'
+
+
+def lines(series: Sequence[tuple[str, Sequence[Point]]], across: str, up: str, *, named: bool = False) -> str:
+    """Several lines of points with intervals, each in a colour of its own; a single point is a dot.
+
+    Args:
+        series: name and (x, value, low, high) each; low and high may be null.
+        across: what x is.
+        up: what the values are.
+        named: write the names beside the last points.
+    """
+    points = [point for _, inside in series for point in inside]
+    ends = [end for point in points for end in point[1:] if end is not None]
+    x = Scale.over([point[0] for point in points], LEFT, WIDTH - RIGHT - (90 if named else 0))
+    y = Scale.over(ends, HEIGHT - BOTTOM, TOP)
+    drawn = ""
+    for place, (name, inside) in enumerate(series):
+        drawn += f'<g class="hue{place % HUES}">' + "".join(
+            f'<path d="M{x(at):.1f} {y(low):.1f}V{y(high):.1f}" class="range"/>'
+            for at, _, low, high in inside
+            if low is not None and high is not None
+        )
+        plain = [(at, value) for at, value, _, _ in inside]
+        drawn += _line(x, y, plain, "hue") + _dots(x, y, plain, "hue")
+        if named and plain:
+            at, value = plain[-1]
+            drawn += f'<text x="{x(at) + 8:.1f}" y="{y(value) + 4:.1f}">{escape(name[:24])}</text>'
+        drawn += "</g>"
+    return _framed(x, y, drawn, across, up)
+
+
+def alone(pictures: Sequence[str]) -> str:
+    """Pictures below each other in an SVG file of their own, light or dark as its reader's system is."""
+    boxes = [tuple(map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', picture)[0])) for picture in pictures]
+    tops = [0.0, *accumulate(height for _, height in boxes)]
+    placed = "".join(
+        picture.replace("<svg ", f'<svg y="{top:g}" width="{width:g}" height="{height:g}" ', 1)
+        for picture, top, (width, height) in zip(pictures, tops, boxes, strict=False)
+    )
+    box = f"0 0 {max(width for width, _ in boxes):g} {tops[-1]:g}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-family="sans-serif">'
-        f"<style>{STYLE}{CLASSES}</style>{drawn}</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" font-family="sans-serif">'
+        f"<style>{STYLE}{CLASSES}</style>{placed}</svg>"
     )
 
+
+HUES = 6
+"""Colours that lines may have, before they begin again."""
 
 CLASSES = (
     "text{fill:var(--soft);font-size:11px}.mid{text-anchor:middle}.end{text-anchor:end}"
@@ -165,6 +213,9 @@ CLASSES = (
     ".ring{fill:none;stroke:var(--warm);stroke-width:2}.fill{fill:var(--accent);fill-opacity:.75}"
     ".dot{fill:var(--accent);fill-opacity:.55;stroke:var(--accent)}circle.small{fill:var(--page)}"
     "circle.point.accent{fill:var(--accent)}circle.point.warm{fill:var(--warm)}"
+    ".hue0{color:var(--accent)}.hue1{color:var(--warm)}.hue2{color:#2a9d63}.hue3{color:#9a63d8}.hue4{color:#b98a00}"
+    ".hue5{color:#d0487f}.hue{stroke:currentColor;stroke-width:1.8}circle.point.hue{fill:currentColor}"
+    ".range{stroke:currentColor;stroke-opacity:.35;stroke-width:4}"
 )
 """What the pictures' classes look like."""
 

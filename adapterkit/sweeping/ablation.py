@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from adapterkit.artifact.saving import package_versions
 from adapterkit.errors import SweepError
+from adapterkit.manifest import open_manifest
 from adapterkit.recipe import Recipe, resolve
 from adapterkit.recipe.kinds import FACTS
+from adapterkit.records import AblationRecord, SettingRecord
 from adapterkit.sweeping.points import Source
+from adapterkit.sweeping.run import SweepResult
 from adapterkit.sweeping.summary import Group
 from adapterkit.training import output_of
 
@@ -106,6 +110,37 @@ def within_noise(best: Group, other: Group) -> bool | None:
     mean = sum(differences) / count
     deviation = math.sqrt(sum((value - mean) ** 2 for value in differences) / (count - 1))
     return bool(abs(mean) <= t.ppf(0.975, count - 1) * deviation / math.sqrt(count))
+
+
+def ablation_record(choice: Choice, result: SweepResult) -> AblationRecord:
+    """What was found."""
+    best, lines = result.groups[0], list(result.points.values())
+    groups = []
+    for group in result.groups:
+        points = [result.points[name] for name in group.points]
+        steps = sum(point["steps"] or 0 for point in points)
+        made = next((point["artifact"] for point in points if point["artifact"]), None)
+        counts = None if made is None else open_manifest(result.folder / made).parameters
+        groups.append(
+            SettingRecord(
+                settings=dict(group.settings),
+                mean=group.mean,
+                spread=group.spread,
+                values=group.values,
+                parameters=None if counts is None else counts.method + counts.head,
+                milliseconds_per_step=1000 * group.seconds / steps if steps else None,
+                status=group.status,
+                within_noise=None if group is best else within_noise(best, group),
+            )
+        )
+    return AblationRecord(
+        made_with=package_versions(),
+        seed=0,
+        choice=choice,
+        metric=result.metric,
+        higher_is_better=bool(lines[0]["higher_is_better"]),
+        groups=tuple(groups),
+    )
 
 
 def _heads(pooled: bool) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapterkit.manifest import write_file
-from adapterkit.report.figures import ranking
+from adapterkit.report.figures import alone, ranking
 from adapterkit.sweeping.summary import DONE, Group
 
 MOST_GROUPS = 40
@@ -31,4 +31,4 @@ def plot_sweep(groups: Sequence[Group], picture: Path, metric: str, title: str, 
     notes = [f"validation {metric.replace('_', ' ')} ({better} is better)", title]
     notes += [f"{len(scored) - MOST_GROUPS} worse ones not drawn"] if len(scored) > MOST_GROUPS else []
     notes += [f"{len(groups) - len(scored)} without a score"] if len(scored) < len(groups) else []
-    write_file(picture, ranking(lines, "; ".join(notes)).encode())
+    write_file(picture, alone([ranking(lines, "; ".join(notes))]).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from accelerate import Accelerator
@@ -27,17 +27,26 @@ def tracker_names(settings: TrainingSettings) -> list[str]:
     Raises:
         RecipeError: one that Accelerate does not have, or that is not installed.
     """
-    available = [getattr(name, "value", str(name)) for name in get_available_trackers()]
     if settings.trackers == "auto":
-        return [name for name in available if name == "tensorboard"]
-    missing = [name for name in settings.trackers if name not in available]
+        return [name for name in _installed() if name == "tensorboard"]
+    return check_trackers(settings.trackers)
+
+
+def check_trackers(names: Sequence[str]) -> list[str]:
+    """The names. Raises RecipeError for one that Accelerate does not have, or that is not installed."""
+    available = _installed()
+    missing = [name for name in names if name not in available]
     if missing:
         raise RecipeError(
             "not every tracker can be used",
-            [f"training.trackers: found {name!r}, installed are {', '.join(available) or 'none'}" for name in missing],
+            [f"trackers: found {name!r}, installed are {', '.join(available) or 'none'}" for name in missing],
             "Install it (pip install wandb, mlflow, …), or leave it out.",
         )
-    return list(settings.trackers)
+    return list(names)
+
+
+def _installed() -> list[str]:
+    return [getattr(name, "value", str(name)) for name in get_available_trackers()]
 
 
 class Tracking:

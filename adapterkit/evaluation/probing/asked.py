@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +17,17 @@ from adapterkit.data import Rows, as_rows, named_rows, read_rows, rows_of
 from adapterkit.data.problems import unusable_note
 from adapterkit.errors import DataError
 from adapterkit.metrics.representations import LEAST_ITEMS, Labels
-from adapterkit.recipe import COLUMNS, DataSettings
+from adapterkit.recipe import COLUMNS
 from adapterkit.recipe.kinds import FACTS
+from adapterkit.recipe.reading import reading_settings
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.survey.guessing import guess
 from adapterkit.survey.seen import look_at
 from adapterkit.tasks.protocol import IGNORED, Feature, Task, Vocabulary
 from adapterkit.tasks.table import TASKS
+
+TARGETS = ("regression", "multi-label")
+"""Problems whose rows have numbers instead of a class; of several labels a 0 or 1 for each."""
 
 MOST_OF_ONE_TAG = 0.5
 """Share of the words that one tag may have: most words of a text are no entity, and would hide those that are."""
@@ -57,7 +61,8 @@ class ProbedItem(NamedTuple):
         feature: index into the features.
         choice: the row of the feature's inputs; 0 where there is one.
         token: its place there; -1 where the whole row is pooled.
-        label: its class.
+        label: its class; 0 where it has numbers.
+        targets: its numbers: a 0 or 1 for each of several labels, or what a text is rated.
     """
 
     row: int
@@ -66,6 +71,7 @@ class ProbedItem(NamedTuple):
     choice: int
     token: int
     label: int
+    targets: tuple[float, ...] = ()
 
 
 def ask(
@@ -73,6 +79,7 @@ def ask(
     *,
     kind: str | None = None,
     columns: Mapping[str, str] | None = None,
+    reading: Mapping[str, Any] | None = None,
     root: str | Path | None = None,
     count: int,
     seed: int,
@@ -83,6 +90,7 @@ def ask(
         data: a file, a hub data set, or rows in memory.
         kind: of task; None tells by the columns.
         columns: canonical name -> the data's column.
+        reading: how a file is read, by the fields of a recipe's data.
         root: where relative paths are looked for first.
         count: of rows, at most.
         seed: of the draw.
@@ -91,17 +99,17 @@ def ask(
         DataError: the rows cannot be read or used, or have no classes to look for.
     """
     is_source = isinstance(data, str | Path)
-    read = read_rows(str(data), DataSettings(), root=root, needs={}) if is_source else rows_of(data)
+    read = read_rows(str(data), reading_settings(reading or {}), root=root, needs={}) if is_source else rows_of(data)
     asked = dict(columns or {})
     found = guess(look_at(read), kind, asked, "")
     named = named_rows(read, {**found.columns, **asked}, needs=COLUMNS[found.kind])
     settings = TaskSettings(kind=found.kind)
     task = TASKS[found.kind].prepare(settings, named)
-    if not (_is_choice(task) or (task.labels and task.problem != "multi-label")):
+    if not (_is_choice(task) or task.labels or task.problem in TARGETS):
         raise DataError(
-            f"{read.source} has no classes to look for in a representation",
-            [f"found {found.kind}{f' ({task.problem})' if task.problem else ''}, by {found.why}"],
-            "Use rows with one label each, with tagged words, or with choices of which one is right.",
+            f"{read.source} has no classes or numbers to look for in a representation",
+            [f"found {found.kind}, by {found.why}: {_why_not(task)}"],
+            "Use rows with labels or numbers, with tagged words, or with choices of which one is right.",
         )
     checked = task.check_rows(named, "score")
     usable = as_rows(checked.rows)
@@ -112,6 +120,12 @@ def ask(
     if len(drawn) < len(usable):
         notes.append(f"{len(drawn):,} of {len(usable):,} rows, drawn with seed {seed}")
     return ProbedRows(task, drawn, len(checked.problems), usable.digest(), tuple(notes))
+
+
+def _why_not(task: Task) -> str:
+    if FACTS[task.kind].borrows_head:
+        return "every token is an answer, so evaluate says what the checkpoint knows of them: its loss"
+    return "a span has no class, so attribute says what a head alone reads of it"
 
 
 def _is_choice(task: Task) -> bool:
@@ -141,6 +155,8 @@ def _items(task: Task, place: int, feature: Feature) -> list[ProbedItem]:
     inner = feature.inputs["input_ids"]
     if inner and isinstance(inner[0], list):
         return [ProbedItem(feature.row, k, place, k, -1, int(k == feature.labels)) for k in range(len(inner))]
+    if task.problem in TARGETS:
+        return [ProbedItem(feature.row, 0, place, 0, -1, 0, tuple(map(float, feature.labels)))]
     return [ProbedItem(feature.row, 0, place, 0, -1, int(feature.labels))]
 
 
@@ -153,8 +169,10 @@ class Drawn:
         labels: their classes, as places in `names`.
         groups: their rows.
         is_choice: whether of each row's items one is right.
-        names: of the classes that occur.
+        names: of the classes that occur, or of the targets that differ.
         notes: what was left out.
+        is_labels: whether the names are of labels, and not of numbers.
+        targets: (N, C) numbers, where items have these and no class; each with mean 0 and variance 1.
     """
 
     keys: list[tuple[int, int]]
@@ -163,6 +181,30 @@ class Drawn:
     is_choice: bool
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    targets: NDArray[np.float64] | None = None
+    is_labels: bool = True
+
+    @property
+    def says(self) -> str:
+        """What a probe's share is of."""
+        return "is right in {}" if self.targets is None else "explains {} of the variance"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Class, or label of several -> how many items have it; {} where they have numbers."""
+        if self.targets is None:
+            return dict(zip(self.names, np.bincount(self.labels).tolist(), strict=True))
+        if not self.is_labels:
+            return {}
+        return dict(zip(self.names, (self.targets > 0).sum(axis=0).tolist(), strict=True))
+
+    def only(self, items: NDArray[np.int64]) -> Drawn:
+        """The same of some items, with the classes that they have."""
+        there, labels_N = np.unique(self.labels[items], return_inverse=True)
+        names = self.names if self.targets is not None else tuple(self.names[place] for place in there)
+        targets = None if self.targets is None else self.targets[items]
+        keys = [self.keys[place] for place in items]
+        return replace(self, keys=keys, labels=labels_N, groups=self.groups[items], names=names, targets=targets)
 
 
 def draw(asked: ProbedRows, found: Sequence[Mapping[tuple[int, int], ProbedItem]], count: int, seed: int) -> Drawn:
@@ -174,7 +216,7 @@ def draw(asked: ProbedRows, found: Sequence[Mapping[tuple[int, int], ProbedItem]
         seed: of the draw.
 
     Raises:
-        DataError: fewer than two classes are left.
+        DataError: fewer than two classes are left, or no number that differs.
     """
     shared = sorted(set(found[0]).intersection(*found[1:]))
     labels = {key: found[0][key].label for key in shared}
@@ -190,17 +232,28 @@ def draw(asked: ProbedRows, found: Sequence[Mapping[tuple[int, int], ProbedItem]
             )
     labels_N = np.asarray([labels[key] for key in kept], dtype=np.int64)
     names = ("wrong", "right") if is_choice else asked.task.labels
+    targets = None
+    if asked.task.problem in TARGETS:
+        targets = np.asarray([found[0][key].targets for key in kept], dtype=np.float64).reshape(len(kept), -1)
+        differ = np.ptp(targets, axis=0) > 0 if len(kept) else np.zeros(targets.shape[1], bool)
+        names = names or tuple(f"number {place + 1}" for place in range(targets.shape[1]))
+        names, targets = tuple(name for name, one in zip(names, differ, strict=True) if one), targets[:, differ]
+        targets = (targets - targets.mean(axis=0)) / targets.std(axis=0)
     problems = []
     if len(kept) < LEAST_ITEMS:
         problems.append(f"items: found {len(kept)}, expected {LEAST_ITEMS} or more")
-    if len(np.unique(labels_N)) < 2:
+    if targets is not None and not names:
+        problems.append("numbers: all rows have the same")
+    if targets is None and len(np.unique(labels_N)) < 2:
         problems.append(f"classes: found {len(np.unique(labels_N))}, expected 2 or more")
     if problems:
         remedy = "Name rows of two classes or more, or draw more of them."
         raise DataError(f"the rows of {asked.rows.source} cannot be probed", problems, remedy)
+    groups_N = np.asarray([row for row, _ in kept], dtype=np.int64)
+    if targets is not None:
+        return Drawn(kept, labels_N, groups_N, is_choice, names, tuple(notes), targets, bool(asked.task.labels))
     # Classes are numbered as they occur here: some of the task's may not.
     there, labels_N = np.unique(labels_N, return_inverse=True)
-    groups_N = np.asarray([row for row, _ in kept], dtype=np.int64)
     return Drawn(kept, labels_N, groups_N, is_choice, tuple(names[place] for place in there), tuple(notes))
 
 

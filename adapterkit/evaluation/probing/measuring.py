@@ -23,11 +23,15 @@ from adapterkit.evaluation.probing.asked import Drawn
 from adapterkit.metrics import representations as measures
 from adapterkit.own_folder import open_private, private_folder
 
-FORMAT = 1
+FORMAT = 2
 """Of kept measures; raised whenever a measure changes."""
 MAX_BYTES = 1 << 24
 MOST_COMPARED = 1500
 """Items of what compares every item with every other, or fits a model many times; drawn by seed."""
+
+
+OF_CLASSES = ("h_score", "codelength_bits", "information_nats", "silhouette", "alignment")
+"""Measures, each the first that is computed together, that need a class for every item."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,9 @@ class Measured:
     Attributes:
         figures: name -> value; what is not defined is left out.
         refused: name -> why it is not defined.
-        right: (G,) what a linear probe got right: 1 or 0 of each row, or a share of its words.
-        items: (G,) how many items each row has.
+        right: (G,) what a linear probe got right: 1 or 0 of each row, or a share of its words; of numbers the variance
+            that it explains.
+        items: (G,) how many items each row has; of numbers their variance.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -57,9 +62,13 @@ def measure(states_NW: NDArray[np.float32], drawn: Drawn, seed: int) -> Measured
 
     def probed() -> tuple[float]:
         nonlocal right_G, items_G
-        scores_NC = measures.linear_probe(states_NW, labels_N, drawn.groups, seed=seed)
-        right_G, items_G = right_by_row(scores_NC, drawn)
+        right_G, items_G = probe_rows(states_NW, drawn, seed)
         return (float(right_G.sum() / items_G.sum()),)
+
+    def read_near() -> list[float]:
+        of_few = drawn if isinstance(few, slice) else drawn.only(few)
+        explained_MC, all_MC = explained(measures.near_targets(some_MW, of_few.targets), of_few)
+        return [float(explained_MC.sum() / all_MC.sum())]
 
     def coded() -> tuple[float, float]:
         code = measures.online_codelength(some_MW, labels_M, seed=seed)
@@ -80,6 +89,13 @@ def measure(states_NW: NDArray[np.float32], drawn: Drawn, seed: int) -> Measured
         ("anisotropy",): lambda: [measures.anisotropy(states_NW)],
         ("rank_me",): lambda: [measures.rank_me(states_NW)],
     }
+    if drawn.targets is not None:
+        without = "the rows have numbers, or several labels, and no class each"
+        refused = dict.fromkeys((name for names in asked if names[0] in OF_CLASSES for name in names), without)
+        asked = {names: compute for names, compute in asked.items() if names[0] not in OF_CLASSES}
+        asked["knn_accuracy",] = read_near
+        asked["logme",] = lambda: [evidence(states_NW, drawn)]
+        asked[tuple(f"explained: {name}" for name in drawn.names)] = lambda: _by_target(states_NW, drawn, seed)
     if drawn.is_choice:
         del asked["knn_accuracy",]  # choices of a question are compared by a score, and neighbours give none
     for names, compute in asked.items():
@@ -106,7 +122,7 @@ def measure_once(states_NW: NDArray[np.float32], drawn: Drawn, seed: int, cache:
         return measure(states_NW, drawn, seed)
     libraries = [version(name) for name in ("numpy", "scipy", "scikit-learn")]
     total = hashlib.sha256(json.dumps([FORMAT, seed, drawn.is_choice, libraries]).encode())
-    for array in (states_NW, drawn.labels, drawn.groups):
+    for array in (states_NW, drawn.labels, drawn.groups, *(() if drawn.targets is None else (drawn.targets,))):
         total.update(f"{array.shape} {array.dtype.str}".encode() + np.ascontiguousarray(array).tobytes())
     file = cache / f"{total.hexdigest()}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
@@ -119,6 +135,36 @@ def measure_once(states_NW: NDArray[np.float32], drawn: Drawn, seed: int, cache:
         part.write_text(json.dumps([found.figures, found.refused, found.right.tolist(), found.items.tolist()]))
         os.replace(part, file)
     return found
+
+
+def probe_rows(states_NW: NDArray[Any], drawn: Drawn, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a cross-validated linear probe gets right in each row, and of how much. Raises DataError as its measures."""
+    if drawn.targets is None:
+        return right_by_row(measures.linear_probe(states_NW, drawn.labels, drawn.groups, seed=seed), drawn)
+    explained_NC, all_NC = explained(measures.linear_fit(states_NW, drawn.targets, drawn.groups, seed=seed), drawn)
+    return explained_NC.sum(axis=1), all_NC.sum(axis=1)
+
+
+def evidence(states_NW: NDArray[Any], drawn: Drawn) -> float:
+    """LogME of classes, or of numbers. Raises DataError as `logme`."""
+    if drawn.targets is None:
+        return measures.logme(states_NW, drawn.labels)
+    return measures.logme_regression(states_NW, drawn.targets)
+
+
+def explained(scores_NC: NDArray[np.float64], drawn: Drawn) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each item and target, the variance that scores explain, and the variance.
+
+    Their sums over items give R², of several labels the Brier skill score.
+    """
+    targets_NC = np.asarray(drawn.targets)
+    all_NC = (targets_NC - targets_NC.mean(axis=0)) ** 2
+    return all_NC - (targets_NC - scores_NC) ** 2, all_NC
+
+
+def _by_target(states_NW: NDArray[Any], drawn: Drawn, seed: int) -> list[float]:
+    explained_NC, all_NC = explained(measures.linear_fit(states_NW, drawn.targets, drawn.groups, seed=seed), drawn)
+    return list((explained_NC.sum(axis=0) / all_NC.sum(axis=0)).tolist())
 
 
 def compared(items: int, seed: int) -> Any:
@@ -144,7 +190,9 @@ def right_by_row(scores_NC: NDArray[np.float64], drawn: Drawn) -> tuple[NDArray[
 
 
 def chance(drawn: Drawn) -> float:
-    """The accuracy of whoever does not look: of the most frequent class, or of a choice at random."""
+    """The accuracy of whoever does not look: of the most frequent class, or of a choice at random; of numbers 0."""
+    if drawn.targets is not None:
+        return 0.0
     if drawn.is_choice:
         _, count_G = np.unique(drawn.groups, return_counts=True)
         return float((1 / count_G).mean())

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.saving import package_versions
 from adapterkit.errors import DataError, HeadError
@@ -37,6 +35,7 @@ class Looking:
 
     kind: str | None = None
     columns: Mapping[str, str] | None = None
+    reading: Mapping[str, Any] | None = None
     data_root: str | Path | None = None
     rows: int = 2000
     seed: int = 0
@@ -83,6 +82,7 @@ def probe(
     backbone: Named | None = None,
     kind: str | None = None,
     columns: Mapping[str, str] | None = None,
+    reading: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
     rows: int = 2000,
     seed: int = 0,
@@ -98,10 +98,11 @@ def probe(
     Args:
         representations: folders of artifacts, backbones, folders or ids of backbones; the bare backbone of an adapter
             is looked at too.
-        data: a file, a hub data set, or rows in memory, of two classes or more.
+        data: a file, a hub data set, or rows in memory: of two classes or more, with several labels, or with numbers.
         backbone: what the artifacts stand on; None loads the one that each names.
         kind: of task that the rows are for; None tells by their columns.
         columns: canonical name -> the column of the data.
+        reading: how a file is read, by the fields of a recipe's data: {"encoding": "cp1252", "delimiter": ";"}.
         data_root: where relative paths are looked for first.
         rows: how many are drawn, at most; of words, the items.
         seed: of everything that is drawn.
@@ -115,7 +116,7 @@ def probe(
         DataError: the rows cannot be read, or have no classes to look for.
         HeadError: a pooling that a row cannot be pooled by without training.
     """
-    how = Looking(kind, columns, data_root, rows, seed, pooling, cache, tell)
+    how = Looking(kind, columns, reading, data_root, rows, seed, pooling, cache, tell)
     looked = look_into(subjects_of(representations, backbone), data, how)
     measured = [
         [_told(how, subject, seen, place, looked.drawn) for place in range(len(seen.window.layers))]
@@ -128,7 +129,8 @@ def look_into(subjects: Sequence[Subject], data: Any, how: Looking) -> Looked:
     """The states of all layers of some representations. Errors as those of `probe`."""
     if data is None:
         raise DataError("no rows are named to look at", remedy="Name a file, a hub data set, or rows (data=…, --data).")
-    asked = ask(data, kind=how.kind, columns=how.columns, root=how.data_root, count=how.rows, seed=how.seed)
+    how_read: Any = {"kind": how.kind, "columns": how.columns, "reading": how.reading, "root": how.data_root}
+    asked = ask(data, **how_read, count=how.rows, seed=how.seed)
     read = {}
     for subject in subjects:
         frozen = subject.backbone
@@ -175,7 +177,7 @@ def _record(looked: Looked, measured: Sequence[Sequence[Measured]], seed: int) -
         gained = {}
         if subject.artifact is None:
             bare[frozen.fingerprint] = (subject, dict(zip(numbers, layers, strict=True)))
-            findings.append(bare_sentence(subject.name, stood, seen.window.of_layers - 1, by_chance))
+            findings.append(bare_sentence(subject.name, stood, seen.window.of_layers - 1, by_chance, drawn.says))
         else:
             under, of_bare = bare[frozen.fingerprint]
             gained = gains(numbers, layers, of_bare, seed)
@@ -193,14 +195,13 @@ def _record(looked: Looked, measured: Sequence[Sequence[Measured]], seed: int) -
                 layers=tuple(_layers(looked, seen, layers, stood, seed)),
             )
         )
-    counts = np.bincount(drawn.labels)
     return ProbeRecord(
         made_with=package_versions(),
         seed=seed,
         data=looked.used,
         kind=looked.asked.task.kind,
         items=len(drawn.keys),
-        labels={name: int(count) for name, count in zip(drawn.names, counts, strict=True)},
+        labels=drawn.counts,
         chance=by_chance,
         representations=tuple(found),
         notes=(*looked.notes, *_trained_on(looked)),

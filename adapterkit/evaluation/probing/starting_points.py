@@ -9,7 +9,6 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ from scipy.stats import spearmanr
 from adapterkit.artifact.saving import package_versions
 from adapterkit.errors import DataError
 from adapterkit.evaluation.probing.asked import Drawn
-from adapterkit.evaluation.probing.measuring import chance, right_by_row
-from adapterkit.evaluation.probing.side_by_side import Looked, Looking, Tell, knows, look_into
+from adapterkit.evaluation.probing.measuring import chance, evidence, probe_rows, right_by_row
+from adapterkit.evaluation.probing.own_answers import answers_to
+from adapterkit.evaluation.probing.side_by_side import Looked, Looking, knows, look_into
 from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
 from adapterkit.metrics import Metric, bootstrap, ratio
-from adapterkit.metrics.representations import linear_probe, logme
 from adapterkit.records import MetricRecord, NearestRecord, StartRecord, StartsRecord, TransferRecord
 
 TESTED = 0.3
@@ -39,26 +38,20 @@ def nearest(
     data: Any = None,
     *,
     backbone: Named | None = None,
-    kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    data_root: str | Path | None = None,
-    rows: int = 2000,
-    seed: int = 0,
-    pooling: str = "auto",
-    cache: bool = True,
-    tell: Tell = lambda what, done, total: None,
+    **how: Any,
 ) -> NearestRecord:
     """Rank artifacts, bare backbones and their layers as starting points for a new task, without training.
 
     They are ranked by a linear probe that is cross-validated in closed form; LogME stands beside it. Arguments and
     errors as those of `probe`.
     """
-    how = Looking(kind, columns, data_root, rows, seed, pooling, cache, tell)
-    looked = look_into(subjects_of(representations, backbone), data, how)
-    found = _starts(looked, "", seed, train=False)
+    asked = Looking(**how)
+    looked = look_into(subjects_of(representations, backbone), data, asked)
+    found = _starts(looked, "", asked.seed, train=False)
     best = found.starts[0]
-    findings = (f"Start from {best.representation}, layer {best.layer}: a probe is right in {best.probe or 0.0:.1%}.",)
-    return NearestRecord(made_with=package_versions(), seed=seed, found=found, findings=findings)
+    said = looked.drawn.says.format(f"{best.probe or 0.0:.1%}")
+    findings = (f"Start from {best.representation}, layer {best.layer}: a probe {said}.",)
+    return NearestRecord(made_with=package_versions(), seed=asked.seed, found=found, findings=findings)
 
 
 def transfer(
@@ -66,17 +59,13 @@ def transfer(
     data: Mapping[str, Any],
     *,
     backbone: Named | None = None,
-    data_root: str | Path | None = None,
-    rows: int = 2000,
-    seed: int = 0,
-    pooling: str = "auto",
-    cache: bool = True,
-    tell: Tell = lambda what, done, total: None,
+    **how: Any,
 ) -> TransferRecord:
     """Train a head for every set of rows on every layer of every representation, and say what a ranking had chosen.
 
     Heads are trained on states from the trunk cache, on 70 % of the rows; an adapter counts as a set's own where it was
-    trained on the same file, or its folder has the set's name.
+    trained on the same file, or its folder has the set's name. One that knows all labels of a set answers it with its
+    own head as well.
 
     Args:
         representations: as for `probe`.
@@ -88,12 +77,16 @@ def transfer(
     """
     if not data:
         raise DataError("no rows are named to carry over to", remedy="Name sets: data={'name': …}, --data name=FILE.")
-    how = Looking(None, None, data_root, rows, seed, pooling, cache, tell)
-    subjects = subjects_of(representations, backbone)
+    asked, subjects = Looking(**how), subjects_of(representations, backbone)
     sets = {}
     for name, source in data.items():
-        looked = look_into(subjects, source, replace(how, tell=lambda what, *n, name=name: tell(f"{name}: {what}", *n)))
-        sets[name] = _starts(looked, name, seed, train=True)
+        told = replace(asked, tell=lambda what, *n, name=name: asked.tell(f"{name}: {what}", *n))
+        looked = look_into(subjects, source, told)
+        if looked.drawn.targets is not None:
+            problem = f"{name}: found {looked.asked.task.problem}"
+            raise DataError("heads are tried on rows with a class each", [problem], "Rank starting points: nearest.")
+        found = _starts(looked, name, asked.seed, train=True)
+        sets[name] = found.model_copy(update={"answers": answers_to(looked)})
     findings = [_sentence(name, found) for name, found in sets.items()]
     for ranking in RANKINGS:
         for k in CHOICES:
@@ -103,23 +96,20 @@ def transfer(
                     f"Over {len(lost)} sets, each left out once, the best of the first {k} by {ranking} lacks "
                     f"{100 * np.mean(lost):.1f} points on average, {100 * max(lost):.1f} at most."
                 )
-    return TransferRecord(made_with=package_versions(), seed=seed, sets=sets, findings=tuple(findings))
+    return TransferRecord(made_with=package_versions(), seed=asked.seed, sets=sets, findings=tuple(findings))
 
 
 def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecord:
     drawn = looked.drawn
     fitted, tested = _halves(drawn, seed) if train else (np.arange(len(drawn.labels)), np.arange(0))
-    there, labels_N = np.unique(drawn.labels[fitted], return_inverse=True)
-    learned = replace(
-        drawn, labels=labels_N, groups=drawn.groups[fitted], names=tuple(drawn.names[place] for place in there)
-    )
+    learned = drawn.only(fitted)
     starts = []
     for subject, seen in zip(looked.subjects, looked.seen, strict=True):
         for place, layer in enumerate(seen.window.layers):
             states_NW = seen.states[:, place].astype(np.float64)
-            evidence = probed = accuracy = None
+            known = probed = accuracy = None
             with contextlib.suppress(DataError):  # states that are all alike: nothing to start from
-                evidence = logme(states_NW[fitted], learned.labels)
+                known = evidence(states_NW[fitted], learned)
                 probed = _probed(states_NW[fitted], learned, seed)
                 accuracy = _trained(states_NW, drawn, fitted, tested, seed) if train else None
             starts.append(
@@ -127,7 +117,7 @@ def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecor
                     representation=subject.name,
                     artifact=None if subject.artifact is None else subject.artifact.manifest.sha256,
                     layer=layer,
-                    logme=evidence,
+                    logme=known,
                     probe=probed,
                     accuracy=None if accuracy is None else MetricRecord.of(accuracy),
                     own=_owns(subject, looked, name),
@@ -165,7 +155,7 @@ def _regret(starts: Sequence[StartRecord], ranking: str) -> dict[int, float]:
 
 
 def _probed(states_NW: NDArray[np.float64], learned: Drawn, seed: int) -> float:
-    right_G, items_G = right_by_row(linear_probe(states_NW, learned.labels, learned.groups, seed=seed), learned)
+    right_G, items_G = probe_rows(states_NW, learned, seed)
     return float(right_G.sum() / items_G.sum())
 
 
@@ -197,7 +187,7 @@ def _trained(
         head = LogisticRegression(max_iter=200).fit((states_NW[fitted] - mean_W) / spread, drawn.labels[fitted])
     scores_NC = np.zeros((len(tested), len(drawn.names)))
     scores_NC[:, head.classes_] = head.predict_proba((states_NW[tested] - mean_W) / spread)
-    of_tested = replace(drawn, labels=drawn.labels[tested], groups=drawn.groups[tested])
+    of_tested = replace(drawn, labels=drawn.labels[tested], groups=drawn.groups[tested])  # classes keep their numbers
     right_G, items_G = right_by_row(scores_NC, of_tested)
     statistics_GS = np.stack([right_G, items_G], axis=1)
     formula = {"accuracy": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}

@@ -28,7 +28,7 @@ from adapterkit.training.trunk_cache.segment import KEY_BYTES
 from adapterkit.training.trunk_cache.space import Space
 from adapterkit.training.trunk_cache.store import StateStore
 
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1024
 """Tokens per batch, padding included; fewer where all layers' states of so many would not fit into `BATCH_BYTES`."""
 BATCH_BYTES = 1 << 27
 FLUSH_BYTES = 1 << 24
@@ -136,6 +136,7 @@ def see(
     for number, key in enumerate(drawn.keys):
         of_feature.setdefault(items[key].feature, []).append((number, items[key]))
     used = list(of_feature)
+    same: dict[bytes, int] = {}  # what is read twice is computed once, so that it has the same bits wherever it stands
     lengths = [_tokens(features[place]) for place in used]
     most = max(1, min(BATCH_TOKENS, BATCH_BYTES // (layers * width * 4)))
     with subject.trunk() as trunk:
@@ -154,17 +155,21 @@ def see(
             if store is not None and keys is not None:
                 kept, empty = store.gather(store.find(keys), len(chosen.layers))
                 states[numbers] = kept.numpy()
-            if empty:
-                found = _compute(trunk, subject.backbone, inputs, [asked[at][1:] for at in empty], chosen, pooling)
-                states[[numbers[at] for at in empty]] = found.numpy()
-                computed += len(empty)
-                for at, state_LW in zip(empty, found, strict=True):
+            new = [at for at in empty if keys is None or same.setdefault(keys[at], numbers[at]) == numbers[at]]
+            if new:
+                found = _compute(trunk, subject.backbone, inputs, [asked[at][1:] for at in new], chosen, pooling)
+                states[[numbers[at] for at in new]] = found.numpy()
+                computed += len(new)
+                for at, state_LW in zip(new, found, strict=True):
                     if store is not None and keys is not None:
                         store.add(keys[at], state_LW)
                 unwritten += found.nbytes
                 if store is not None and unwritten > FLUSH_BYTES:
                     store.flush()
                     unwritten = 0
+            for at in empty:
+                if keys is not None:
+                    states[numbers[at]] = states[same[keys[at]]]
             tell(len(numbers))
     if store is not None:
         store.flush()

@@ -76,7 +76,7 @@ def _share(place: int, less: int | None = None) -> Callable[[Any], Any]:
     return lambda sums_S: ratio(sums_S[..., place] - sums_S[..., less], sums_S[..., -1])
 
 
-def bare_sentence(name: str, found: Standing, top: int, chance: float) -> str:
+def bare_sentence(name: str, found: Standing, top: int, chance: float, says: str = "is right in {}") -> str:
     """Where the information of a bare backbone stands, and which layers an adapter is worth.
 
     Args:
@@ -84,20 +84,21 @@ def bare_sentence(name: str, found: Standing, top: int, chance: float) -> str:
         found: where it stands.
         top: its highest layer.
         chance: accuracy of whoever does not look.
+        says: what a probe does, and how much of it in the place of {}.
     """
     if found.best is None:
         return f"{name}: no linear probe can be fitted on these rows."
     best = found.accuracy[found.best]
     if found.stands is None:
         return (
-            f"{name}: no layer tells the classes apart beyond chance ({chance:.1%}; at best {_percent(best)}, layer "
+            f"{name}: no layer tells the labels apart beyond chance ({chance:.1%}; at best {_percent(best)}, layer "
             f"{found.best}). Frozen layers hold nothing to read here, so an adapter is worth every layer."
         )
     there = found.accuracy[found.stands]
     best_said = "" if found.stands == found.best else f", at best {best.value:.1%} (layer {found.best})"
     said = (
-        f"{name}: the task's information stands at layer {found.stands} of {top}: a linear probe is right in "
-        f"{_percent(there)}{best_said}, by chance {chance:.1%}. "
+        f"{name}: the task's information stands at layer {found.stands} of {top}: a linear probe "
+        f"{says.format(_percent(there))}{best_said}, by chance {chance:.1%}. "
     )
     if found.stands < top:
         above = f"layer {top}" if found.stands + 1 == top else f"layers {found.stands + 1} to {top}"

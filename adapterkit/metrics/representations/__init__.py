@@ -13,7 +13,9 @@ from adapterkit.metrics.representations.information import label_information as 
 from adapterkit.metrics.representations.information import online_codelength as online_codelength
 from adapterkit.metrics.representations.separability import Clusters as Clusters
 from adapterkit.metrics.representations.separability import clusters as clusters
+from adapterkit.metrics.representations.separability import linear_fit as linear_fit
 from adapterkit.metrics.representations.separability import linear_probe as linear_probe
+from adapterkit.metrics.representations.separability import near_targets as near_targets
 from adapterkit.metrics.representations.separability import neighbours as neighbours
 from adapterkit.metrics.representations.similarity import debiased_cka as debiased_cka
 from adapterkit.metrics.representations.transferability import h_score as h_score

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterkit.errors import DataError
-from adapterkit.metrics.representations.checking import Floats, checked_labels
+from adapterkit.metrics.representations.checking import Floats, checked_labels, checked_states
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 """Of the linear probe, on features whose overall variance is 1; each fold takes the best for what it was fitted on."""
@@ -39,14 +39,9 @@ def neighbours(states_ND: Any, labels_N: Any, k: int = 5) -> NDArray[Any]:
     Raises:
         DataError: a single class, constant features, values that are not finite, or no k others.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     classes = np.unique(labels_N)
     states_ND, labels_N = checked_labels(states_ND, labels_N)
-    if not 1 <= k < len(states_ND):
-        raise DataError("so many neighbours are not there", [f"k: found {k}, expected 1 to {len(states_ND) - 1}"])
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(states_ND)
-    near_NK = search.kneighbors(return_distance=False)  # of the fitted items, without each itself
+    near_NK = _nearest(states_ND, k)
     votes_NC = np.zeros((len(states_ND), labels_N.max() + 1))
     # A nearer neighbour decides between classes with as many votes.
     vote_K = 1 + np.arange(k, 0, -1) / (k + 1) ** 2
@@ -54,6 +49,25 @@ def neighbours(states_ND: Any, labels_N: Any, k: int = 5) -> NDArray[Any]:
         votes_NC[np.arange(len(states_ND)), labels_N[near_NK[:, place]]] += vote_K[place]
     found_N: NDArray[Any] = classes[votes_NC.argmax(axis=1)]
     return found_N
+
+
+def _nearest(states_ND: Floats, k: int) -> NDArray[Any]:
+    """(N, K): each item's k nearest others, the nearest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if not 1 <= k < len(states_ND):
+        raise DataError("so many neighbours are not there", [f"k: found {k}, expected 1 to {len(states_ND) - 1}"])
+    found_NK: NDArray[Any] = (
+        NearestNeighbors(n_neighbors=k, algorithm="brute").fit(states_ND).kneighbors(return_distance=False)
+    )  # of the fitted items, without each itself
+    return found_NK
+
+
+def near_targets(states_ND: Any, target_NC: Any, k: int = 5) -> Floats:
+    """The mean of the numbers of each item's k nearest others, (N, C). Raises DataError as `linear_fit`."""
+    states_ND, target_NC = checked_states(states_ND), np.asarray(target_NC, dtype=np.float64)
+    mean_NC: Floats = target_NC[_nearest(states_ND, k)].mean(axis=1)
+    return mean_NC
 
 
 def linear_probe(states_ND: Any, labels_N: Any, groups_N: Any = None, *, folds: int = 5, seed: int = 0) -> Floats:
@@ -72,14 +86,24 @@ def linear_probe(states_ND: Any, labels_N: Any, groups_N: Any = None, *, folds: 
     Raises:
         DataError: see `neighbours`; or a single group.
     """
+    states_ND, labels_N = checked_labels(states_ND, labels_N)
+    target_NC = (labels_N[:, None] == np.arange(labels_N.max() + 1)).astype(np.float64)
+    return linear_fit(states_ND, target_NC, groups_N, folds=folds, seed=seed)
+
+
+def linear_fit(states_ND: Any, target_NC: Any, groups_N: Any = None, *, folds: int = 5, seed: int = 0) -> Floats:
+    """`linear_probe` of numbers: what a ridge regression says of items that it was not fitted on, (N, C).
+
+    Raises:
+        DataError: constant features, values that are not finite, or a single group.
+    """
     from sklearn.model_selection import GroupKFold
 
-    states_ND, labels_N = checked_labels(states_ND, labels_N)
-    groups_N = np.arange(len(labels_N)) if groups_N is None else np.asarray(groups_N)
+    states_ND, target_NC = checked_states(states_ND), np.asarray(target_NC, dtype=np.float64)
+    groups_N = np.arange(len(target_NC)) if groups_N is None else np.asarray(groups_N)
     folds = min(folds, len(np.unique(groups_N)))
     if folds < 2:
         raise DataError("a probe cannot be tested on what it was fitted on", ["groups: found 1, expected 2 or more"])
-    target_NC = (labels_N[:, None] == np.arange(labels_N.max() + 1)).astype(np.float64)
     scores_NC: Floats = np.zeros(target_NC.shape)
     states_ND = states_ND - states_ND.mean(axis=0)
     states_ND /= states_ND.std()
@@ -89,10 +113,11 @@ def linear_probe(states_ND: Any, labels_N: Any, groups_N: Any = None, *, folds: 
         # What is fitted on is what is left: products of all items, less those of the items that are asked.
         count = len(states_ND) - len(tested)
         mean_D, mean_C = -asked_MD.sum(axis=0) / count, (target_NC.sum(axis=0) - answer_MC.sum(axis=0)) / count
+        spread_C = (target_NC**2).sum(axis=0) - (answer_MC**2).sum(axis=0) - count * mean_C**2
         weight_DC = _ridge(
             square_DD - asked_MD.T @ asked_MD - count * np.outer(mean_D, mean_D),
             both_DC - asked_MD.T @ answer_MC - count * np.outer(mean_D, mean_C),
-            count * mean_C * (1 - mean_C),
+            spread_C,
             count,
         )
         scores_NC[tested] = (asked_MD - mean_D) @ weight_DC + mean_C

@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GroupKFold
+from sklearn.neighbors import KNeighborsRegressor
 from typer.testing import CliRunner
 
 import adapterkit as ak
@@ -16,7 +20,10 @@ from adapterkit.cli import app
 from adapterkit.cli.probe import print_probe
 from adapterkit.errors import ArtifactError, ContractError, DataError, HeadError
 from adapterkit.evaluation.probing.measuring import Measured
+from adapterkit.evaluation.probing.side_by_side import Looking, look_into
+from adapterkit.evaluation.probing.subjects import subjects_of
 from adapterkit.evaluation.probing.verdict import adapter_sentence, bare_sentence, gains, standing
+from adapterkit.metrics.representations import linear_fit
 from adapterkit.records import ProbeRecord, read_record
 from tests.training.worlds import recipe, rows_of, train, write_rows
 
@@ -106,6 +113,56 @@ def test_rows_that_an_adapter_was_trained_on_are_named(run: Path, tiny_backbones
     assert found.notes[-1] == f"{run.name} was trained on {trained}: name other rows to see what it is worth"
 
 
+def test_numbers_are_looked_for_by_the_variance_that_is_explained(tiny_backbones: Any) -> None:
+    chance = np.random.default_rng(0)
+    rows = [
+        {"text": row["text"], "label": [float(v), 100 * float(v)]}
+        for row, v in zip(rows_of(KIND, 40), chance.normal(size=40), strict=True)
+    ]
+    found = ak.probe(tiny_backbones["bert"], rows)
+    looked = look_into(subjects_of(tiny_backbones["bert"]), rows, Looking())
+    targets = np.array([row["label"] for row in rows])
+    for layer in found.representations[0].layers[1:]:
+        states = looked.seen[0].states[:, layer.layer].astype(float)
+        near = KNeighborsRegressor(6).fit(states, targets).kneighbors(states, return_distance=False)[:, 1:]
+        assert layer.figures["knn_accuracy"] == pytest.approx(r2_score(targets, targets[near].mean(1)))
+        assert layer.accuracy is not None
+        # The second number says the same as the first, a hundred times as large.
+        assert layer.figures["explained: number 1"] == pytest.approx(layer.accuracy.value)
+        assert layer.figures["explained: number 2"] == pytest.approx(layer.accuracy.value)
+        assert layer.refused["h_score"].startswith("the rows have numbers")
+    assert (found.labels, found.chance) == ({}, 0.0)
+    ranked = ak.nearest(tiny_backbones["bert"], rows)
+    assert "of the variance" in ranked.findings[0]
+    with pytest.raises(DataError, match="a class each"):
+        ak.transfer(tiny_backbones["bert"], {"numbers": rows})
+
+
+def test_a_linear_fit_is_ridge_regression_on_what_it_has_not_seen() -> None:
+    chance = np.random.default_rng(1)
+    states, noise = chance.normal(size=(60, 5)), chance.normal(size=(60, 2))
+    targets = states @ chance.normal(size=(5, 2)) + 0.1 * noise
+    expected = np.zeros((60, 2))
+    scaled = (states - states.mean(0)) / (states - states.mean(0)).std()
+    for fitted, tested in GroupKFold(5, shuffle=True, random_state=0).split(scaled, groups=np.arange(60)):
+        expected[tested] = Ridge(alpha=0.1).fit(scaled[fitted], targets[fitted]).predict(scaled[tested])
+    assert linear_fit(states, targets) == pytest.approx(expected)
+
+
+def test_each_of_several_labels_is_looked_for(tiny_backbones: Any) -> None:
+    rows = [
+        {"text": row["text"], "label": [row["label"], *(["odd"] if n % 2 else [])]}
+        for n, row in enumerate(rows_of(KIND, 40))
+    ]
+    found = ak.probe(tiny_backbones["bert"], rows)
+    layer = found.representations[0].layers[-1]
+    assert found.labels == {"bad": 20, "good": 20, "odd": 20}
+    assert layer.figures.keys() >= {"explained: bad", "explained: good", "explained: odd", "logme"}
+    # Good is what is not bad.
+    assert layer.figures["explained: bad"] == pytest.approx(layer.figures["explained: good"])
+    assert "explains" in found.findings[0] or "beyond chance" in found.findings[0]
+
+
 # -- what cannot be looked at
 
 
@@ -118,10 +175,9 @@ def text_rows(labels: list[Any]) -> list[dict[str, Any]]:
     [
         (text_rows(["one"] * 10), "one"),
         (text_rows(["one", "two"]), "items: found 2, expected 4 or more"),
-        (text_rows([[1.5], [2.5], [0.5], [3.5]]), "no classes to look for"),
-        (text_rows([0.5, 1.5, 2.5, 3.25]), "no classes to look for"),
-        (rows_of("question-answering", 10), "no classes to look for"),
-        (rows_of("causal-lm", 10), "no classes to look for"),
+        (text_rows([[1.5], [1.5], [1.5], [1.5]]), "numbers: all rows have the same"),
+        (rows_of("question-answering", 10), "a span has no class, so attribute says"),
+        (rows_of("causal-lm", 10), "so evaluate says what the checkpoint knows of them"),
         ([], "no rows"),
     ],
 )
@@ -182,7 +238,7 @@ def test_information_stands_at_the_lowest_layer_that_is_as_good_as_the_best() ->
 def test_information_stands_nowhere_where_no_layer_beats_chance() -> None:
     found = standing([0, 1], [right(0.5), right(0.501)], 0.5, 0)
     assert found.stands is None
-    assert "no layer tells the classes apart" in bare_sentence("b", found, 1, 0.5)
+    assert "no layer tells the labels apart" in bare_sentence("b", found, 1, 0.5)
     assert standing([0], [Measured()], 0.5, 0).best is None
 
 

@@ -1,0 +1,38 @@
+"""Records of evaluations for trackers: TensorBoard, Weights & Biases, MLflow and whatever else Accelerate knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from adapterkit.errors import OutputError
+from adapterkit.records import Record, figures_of, identity_of
+from adapterkit.training.standing import RUN_FOLDER
+from adapterkit.training.trackers import check_trackers
+
+
+def track(record: Record, names: Sequence[str], folder: str | Path | None = None) -> None:
+    """Hand a record to trackers: its figures as values, and what it is about as the run's configuration.
+
+    Args:
+        record: of any kind.
+        names: trackers, as a recipe's `training.trackers` names them.
+        folder: of a run, whose trackers' folder takes what is written to the disk; None for the working folder.
+
+    Raises:
+        RecipeError: a tracker that is not installed.
+        OutputError: a tracker cannot write.
+    """
+    check_trackers(names)
+    place = Path(folder or ".") / RUN_FOLDER
+    kind = record.form.partition("/")[0].rpartition(".")[2]
+    accelerator = Accelerator(mixed_precision="no", cpu=True, log_with=list(names), project_dir=str(place))
+    try:
+        accelerator.init_trackers(kind, config=identity_of(record))
+        accelerator.log({f"{kind}/{name}": value for name, value in figures_of(record).items()}, step=0)
+        for tracker in accelerator.trackers:
+            tracker.finish()
+    except OSError as error:
+        raise OutputError(f"{place} cannot be written by trackers", [error.strerror or str(error)]) from error

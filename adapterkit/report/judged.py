@@ -10,6 +10,13 @@ from adapterkit.report import figures
 from adapterkit.report.page import Page, render
 
 MOST_ROWS = 40
+NO_ROWS: Mapping[str, Any] = {"confused": (), "groups": None, "errors": (), "hidden": ""}
+"""What a page shows of rows, and a record does not have."""
+
+EMPTY: Mapping[str, Any] = {"sentences": (), "pictures": (), "tables": ()}
+PLAIN: Mapping[str, Any] = {"closed": False, "shares": None}
+"""A section, and a table, without what they need not have."""
+
 Told = Mapping[str, Any]
 Section = dict[str, Any]
 
@@ -23,20 +30,18 @@ def report_page(found: ReportRecord, command: str = "") -> str:
     for record in told["records"]:
         kind = record["schema"].partition("/")[0].rpartition(".")[2]
         if kind == "evaluation":
-            splits.append({**record, "split": _about(record, names), "rows": record["data"]["rows"]})
+            splits.append({**NO_ROWS, **record, "split": _about(record, names), "rows": record["data"]["rows"]})
         else:
             sections.append(_SECTIONS[kind](record, names))
     page: Page = {
         "title": ", ".join(names.values()) or "What was found",
         "command": command,
         "facts": [["made with", ", ".join(f"{name} {version}" for name, version in told["made_with"].items())]],
-        "sections": sections,
+        "sections": [{**EMPTY, **section} for section in sections],
         "splits": splits,
     }
     if not told["records"]:
-        page["lead"] = (
-            "Nothing was evaluated so far: write records beside the run (adapterkit evaluate RUN --json > …)."
-        )
+        page["lead"] = "No record is about it: write them beside the run (adapterkit evaluate RUN --json > …)."
     return render(page)
 
 
@@ -246,13 +251,14 @@ def _starts(found: Told, title: str = "") -> dict[str, Any]:
 
 
 def _pictured(series: Sequence[Any], across: str, up: str, *, named: bool = False) -> list[Any]:
-    """A picture with its caption: what each colour is."""
-    return [figures.lines(series, across, up, named=named), [] if named else [name for name, _ in series]]
+    """A picture with its caption: what is drawn, and what each colour is."""
+    keys = [] if named else [name for name, _ in series]
+    return [figures.lines(series, across, up, named=named), [f"{up} over {across}", *keys]]
 
 
 def _table(headings: Iterable[str], rows: Sequence[Sequence[str]], title: str = "") -> dict[str, Any]:
     left = f" ({len(rows) - MOST_ROWS} more in the record)" if len(rows) > MOST_ROWS else ""
-    return {"title": f"{title}{left}", "headings": list(headings), "rows": list(rows[:MOST_ROWS])}
+    return {"title": f"{title}{left}", "headings": list(headings), "rows": list(rows[:MOST_ROWS]), **PLAIN}
 
 
 def _difference(name: str, one: Told, short: bool = False) -> list[str]:
@@ -272,7 +278,9 @@ def _ends(metric: Told) -> tuple[Any, Any, Any]:
 def _metric(metric: Told | None) -> str:
     if metric is None or metric["value"] is None:
         return "–"
-    interval = "" if metric["low"] is None else f" ({metric['low']:.3f} to {metric['high']:.3f})"
+    interval = (
+        "" if metric["low"] is None or metric["high"] is None else f" ({metric['low']:.3f} to {metric['high']:.3f})"
+    )
     return f"{metric['value']:.3f}{interval}"
 
 

@@ -13,9 +13,9 @@ What it draws (`Page`), every part of it optional but the title:
                             "groups": {"by", "measure", "rows": [[name, value, rows]]},
                             "errors": [{"row", "given", "expected", "answered", "confidence"}],
                             "hidden": why the rows' texts are not shown; "" where they are
-    sections               {"heading", "sentences", "pictures": [[svg, caption]], "tables": [table]} each, a
-                            caption being a text or the names of a picture's lines, and a table {"title", "headings",
-                            "rows", "closed": whether it is folded, "shares": what shades its cells, in percent}
+    sections               {"heading", "sentences", "pictures": [[svg, caption]], "tables": [table]} each; a caption is
+                            a text, or what is drawn and the names of its lines; a table {"title", "headings", "rows",
+                            "closed": whether it is folded, "shares": what shades its cells, in percent}
     recipe                 YAML
 """
 

@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 
+from adapterkit.cli.schema import File
 from adapterkit.errors import AdapterkitError, DataError
 from adapterkit.metrics import Metric
-from adapterkit.records import RECORDS, EvaluationRecord, MetricRecord, read_record, record_schema
+from adapterkit.records import (
+    RECORDS,
+    EvaluationRecord,
+    MetricRecord,
+    figures_of,
+    identity_of,
+    read_record,
+    record_schema,
+)
+from tests.records.made import made
 
 DIGEST = "ab" * 32
 
@@ -77,3 +87,21 @@ def test_every_record_has_a_schema_with_its_own_name(name: str) -> None:
     told = record_schema(name)
     assert told["properties"]["schema"]["const"].startswith(f"adapterkit.{name}/")
     assert {"seed", "made_with"} <= set(told["required"])
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_of_every_kind_is_read_and_fits_its_schema(name: str, tmp_path: Path) -> None:
+    told = made(name)
+    assert read_record(RECORDS[name], write(tmp_path, told)).to_dict() == told
+    schema = record_schema(name)
+    assert set(schema["required"]) <= told.keys() <= set(schema["properties"])
+    assert name in list(File)
+
+
+def test_trackers_get_every_figure_by_a_path_and_what_a_record_is_about() -> None:
+    record = EvaluationRecord.model_validate(evaluation())
+    assert figures_of(record) == {"metrics/mse/value": 0.5, "metrics/mse/low": 0.25}
+    about = identity_of(record)
+    assert (about["answering/sha256"], about["data/rows"], about["made_with/python"]) == (DIGEST, 2, "3.12.0")
+    probe = figures_of(RECORDS["probe"].model_validate(made("probe")))
+    assert probe["representations/run/layers/3/accuracy/value"] == 0.75

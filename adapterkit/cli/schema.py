@@ -25,6 +25,8 @@ class File(StrEnum):
     STREAM = "stream"
     ABLATION = "ablation"
     REPORT = "report"
+    DIFF = "diff"
+    COMPACTION = "compaction"
 
 
 def schema(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from adapterkit.records import AblationRecord, ReportRecord
+from adapterkit.records import RECORDS, AblationRecord, ReportRecord, figures_of
 from adapterkit.report import figures
 from adapterkit.report.page import Page, render
 
@@ -32,7 +32,7 @@ def report_page(found: ReportRecord, command: str = "") -> str:
         if kind == "evaluation":
             splits.append({**NO_ROWS, **record, "split": _about(record, names), "rows": record["data"]["rows"]})
         else:
-            sections.append(_SECTIONS[kind](record, names))
+            sections.append(_SECTIONS.get(kind, _plain)(record, names))
     page: Page = {
         "title": ", ".join(names.values()) or "What was found",
         "command": command,
@@ -218,6 +218,16 @@ def _ablation(record: Told, names: Mapping[str, str]) -> Section:
         "pictures": _gains(record),
         "tables": [_table(headings, rows)],
     }
+
+
+def _plain(record: Told, names: Mapping[str, str]) -> Section:
+    """A record of a kind without pictures: what it says, figure by figure."""
+    kind = RECORDS[record["schema"].partition("/")[0].rpartition(".")[2]]
+    rows = [[path, _number(value)] for path, value in figures_of(kind.model_validate(record)).items()]
+    sides = [record[side] for side in ("a", "b", "answering") if side in record]
+    heading = f"{record['schema'].partition('/')[0].rpartition('.')[2].capitalize()}: "
+    heading += " and ".join(_name(side, names) for side in sides)
+    return {"heading": heading, "tables": [_table(["figure", "value"], rows)]}
 
 
 def _gains(record: Told) -> list[list[Any]]:

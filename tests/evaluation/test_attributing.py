@@ -111,7 +111,9 @@ def other_version(backbone: Any, folder: Path) -> Path:
     return folder
 
 
-def test_the_last_step_trains_every_weight_and_leaves_the_backbone_as_it_was(tiny_backbones: Any, tmp_path: Path) -> None:
+def test_the_last_step_trains_every_weight_and_leaves_the_backbone_as_it_was(
+    tiny_backbones: Any, tmp_path: Path
+) -> None:
     backbone = tiny_backbones["bert"]
     artifact = train(recipe(tmp_path, backbone, training={"epochs": 8}), backbone=backbone).artifact
     before = {name: tensor.clone() for name, tensor in backbone.trunk.state_dict().items()}

@@ -83,5 +83,14 @@ def made(kind: str, sha256: str = DIGEST, name: str = "run") -> dict[str, Any]:
             **about, "choice": "heads", "metric": "accuracy", "higher_is_better": True,
             "groups": [setting, {**setting, "mean": None, "parameters": None, "within_noise": True}],
         },
+        "diff": {
+            **about, "a": {**answerer, "sha256": OTHER}, "b": answerer, "relation": name, "changes": [],
+            "labels_added": [name], "labels_removed": [], "metrics": [],
+            "learned": [{"name": name, "a": 0.75, "b": None, "distance": None}], "golden": [],
+        },
+        "compaction": {
+            **judged, "metric": "accuracy", "tolerance": 0.01, "difference": difference, "size_bytes": [2000, 1000],
+            "tried": [{"dropped": 0.0, "numbers": 10, "difference": difference, "kept": True}],
+        },
         "report": {**about, "runs": [], "records": []},
     }[kind]  # fmt: skip

@@ -13,7 +13,7 @@ from adapterkit.cli import console, options, shared
 @shared.given(how=shared.answering, tell=shared.telling)
 def attribute(
     folder: options.Folder,
-    how: shared.Answering,
+    how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[str | None, options.option("--data", help="Test rows. Default: the recipe's.")] = None,
     output: Annotated[Path | None, options.option("--output", help="Folder to keep the head alone in.")] = None,

@@ -13,7 +13,7 @@ from adapterkit.cli import options, shared
 @shared.given(how=shared.answering, tell=shared.telling)
 def calibrate(
     folder: options.Folder,
-    how: shared.Answering,
+    how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[str, options.option("--data", help="Rows that were not trained on.")],
     output: Annotated[Path, options.option("--output", help="Folder of the new version.")],

@@ -15,7 +15,7 @@ COLUMNS = ("a", "b", "difference", "95 % interval", "b is")
 def compare(
     a: Annotated[Path, options.a_folder(metavar="A", help="The artifact to compare with.")],
     b: Annotated[Path, options.a_folder(metavar="B", help="The artifact that is judged.")],
-    how: shared.Answering,
+    how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[
         str | None, options.option("--data", help="Rows to answer. Default: the test rows of A's recipe.")

@@ -15,7 +15,7 @@ from adapterkit.cli.processes import become_all_processes, end_with_launcher
 @shared.given(how=shared.answering, tell=shared.telling)
 def evaluate(
     folder: options.Folder,
-    how: shared.Answering,
+    how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[
         str | None, options.option("--data", help="Rows to score. Default: the recipe's test rows.")

@@ -34,7 +34,7 @@ def given(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callab
 
 
 @dataclass(frozen=True)
-class Answering:
+class HowAnswered:
     """How artifacts are to answer rows: what `evaluate` and its like take besides the artifact and the data."""
 
     backbone: str | None
@@ -56,7 +56,7 @@ def answering(
     read_as: options.ReadAs = None,
     data_root: options.DataRoot = None,
     parts: options.Parts = None,
-) -> Answering:
+) -> HowAnswered:
     """How rows are read and answered."""
     others = {
         "columns": options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
@@ -64,7 +64,7 @@ def answering(
         "data_root": data_root,
         "parts": options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
     }
-    return Answering(backbone, backbone_dtype, others)
+    return HowAnswered(backbone, backbone_dtype, others)
 
 
 def looking(

@@ -12,11 +12,8 @@ from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, ComparisonRecord, EvaluationRecord
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
-<<<<<<< HEAD
 from adapterkit.records.stream import StreamRecord
-=======
 from adapterkit.records.report import ReportRecord
->>>>>>> 9c5a066 (Evaluation: verbs share their options, numbers and several labels are probed, a report of all that was found)
 from adapterkit.records.transfer import NearestRecord, TransferRecord
 from adapterkit.records.upgrade import UpgradeRecord
 
@@ -32,12 +29,9 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "stream": StreamRecord,
         "diff": DiffRecord,
         "compaction": CompactionRecord,
-<<<<<<< HEAD
         "upgrade": UpgradeRecord,
-=======
         "ablation": AblationRecord,
         "report": ReportRecord,
->>>>>>> 9c5a066 (Evaluation: verbs share their options, numbers and several labels are probed, a report of all that was found)
     }
 )
 """Name, as `adapterkit schema` takes it -> kind of record."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,8 @@ from adapterkit.tasks.values import Batch
 
 FEWEST_ROWS = 30
 """Of fewer rows, a temperature says more about them than about the adapter."""
+LEAST = 2.0**-52
+"""Of a probability whose log is taken."""
 MORE_ROWS = "Calibrate on more rows, which were not trained on."
 
 
@@ -53,9 +55,11 @@ def calibrate(
 ) -> CalibratingRecord:
     """Fit a temperature on rows that were not trained on, and store it in a new version of the artifact.
 
-    It is the one that makes the right answers likeliest: the least loss of the task on these rows. It changes no
-    answer, only its confidence, wherever the new version answers. With a risk, answers are withheld up to a confidence
-    as well; half of the rows then fit the temperature and the other half, which it has not seen, the threshold.
+    Where an answer is one of some classes it is the one that makes the right answers likeliest: the least loss of the
+    task on these rows. Of answers of several parts (tags, several labels, spans) it is the one under which their
+    confidence as a whole tells best which are right (`loss_of_whole`). It changes no answer, only its confidence,
+    wherever the new version answers. With a risk, answers are withheld up to a confidence as well; half of the rows
+    then fit the temperature and the other half, which it has not seen, the threshold.
 
     Args:
         artifact: its folder, which stays as it is.
@@ -80,8 +84,11 @@ def calibrate(
     with opened.adapted(find_backbone(opened, backbone)) as adapted:
         fitting, measuring = (_computed(adapted, half, batch_size) for half in halves)
         judged = partial(_judged, halves[1], measuring)
-        _check_rows(_judged(halves[0], fitting, task))
-        asked: dict[str, Any] = {"settings": settings, "temperature": fit_temperature(task, fitting)}
+        first = _judged(halves[0], fitting, task)
+        _check_rows(first)
+        whole = task.answers_places or task.problem == "multi-label" or first.nats is None
+        fits = loss_of_whole(partial(_judged, halves[0], fitting), task) if whole else loss_of_classes(task, fitting)
+        asked: dict[str, Any] = {"settings": settings, "temperature": fit_temperature(fits)}
         fitted, threshold = replace(task, **asked), None
         if (wanted := settings.abstain) is not None:
             found = judged(fitted)
@@ -110,26 +117,52 @@ def calibrate(
     )
 
 
-def fit_temperature(task: Task, computed: Iterable[tuple[Any, Batch, Tensor]]) -> float:
-    """The temperature with the least loss of a task over batches and their logits (Guo et al. 2017, section 4.2).
+def fit_temperature(loss: Callable[[float], float]) -> float:
+    """The temperature with the least loss.
 
-    The loss is convex in 1 / temperature, so that there is one. Raises DataError where it lies beyond what rows can
-    tell: nearly all answers are right, or hardly any.
+    Raises:
+        DataError: it is at an end of what temperatures may be, since the rows cannot tell: nearly all answers are
+            right, or hardly any.
     """
     from scipy.optimize import minimize_scalar
 
-    held = [(batch, logits.float()) for _, batch, logits in computed]
-
-    def loss(log_temperature: float) -> float:
-        found = [task.loss(logits / math.exp(log_temperature), batch) for batch, logits in held]
-        return sum(float(one.total) for one in found) / sum(float(one.weight) for one in found)
-
     bounds = math.log(COLDEST), math.log(HOTTEST)
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x
+    found = minimize_scalar(
+        lambda log_temperature: loss(math.exp(log_temperature)),
+        bounds=bounds,
+        method="bounded",
+        options={"xatol": 1e-4},
+    ).x
     if min(abs(found - bound) for bound in bounds) < 1e-2:
         told = f"the best temperature is {math.exp(found):.3g}, at the end of {COLDEST:g} to {HOTTEST:g}"
         raise DataError("these rows cannot say how sure to be", [told], MORE_ROWS)
     return float(math.exp(found))
+
+
+def loss_of_classes(task: Task, computed: Iterable[tuple[Any, Batch, Tensor]]) -> Callable[[float], float]:
+    """Temperature -> the task's loss: of answers that are one of some classes, of which each has a probability."""
+    held = [(batch, logits.float()) for _, batch, logits in computed]
+
+    def loss(temperature: float) -> float:
+        found = [task.loss(logits / temperature, batch) for batch, logits in held]
+        return sum(float(one.total) for one in found) / sum(float(one.weight) for one in found)
+
+    return loss
+
+
+def loss_of_whole(judge: Callable[[Task], Judged], task: ConfidentTask) -> Callable[[float], float]:
+    """Temperature -> -log of the confidence in right answers, and of what is left of it in wrong ones, on average.
+
+    Of answers of several parts, whose confidence is a product, this is what makes it tell the truth: parts are seldom
+    wrong apart from each other, so a temperature that fits every part by itself makes the whole too unsure.
+    """
+
+    def loss(temperature: float) -> float:
+        found = judge(replace(task, temperature=temperature))
+        sure_N = np.clip(np.where(found.right, found.confidence, 1 - found.confidence), LEAST, 1.0)
+        return float(-np.log(sure_N).mean())
+
+    return loss
 
 
 def _computed(adapted: Adapted, rows: Rows, batch_size: int) -> list[tuple[list[int], Batch, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 import torch
 import transformers
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from typer.testing import CliRunner
 
 import adapterkit as ak
 from adapterkit.cli.app import app
 from adapterkit.errors import AdapterkitError, DataError, OutputError, RecipeError
-from adapterkit.evaluation.calibrating import fit_temperature
+from adapterkit.evaluation.calibrating import fit_temperature, loss_of_classes
 from adapterkit.manifest import open_manifest
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks import TASKS, Batch
@@ -84,9 +86,30 @@ def test_of_two_classes_it_is_the_slope_of_a_logistic_regression(seed: int) -> N
     halves = [
         ((), Batch({}, torch.tensor(gold[half]), [], None), logits[half]) for half in (slice(100), slice(100, 400))
     ]  # type: ignore[arg-type]
-    assert fit_temperature(task, halves) == pytest.approx(1 / slope, rel=1e-3)
+    assert fit_temperature(loss_of_classes(task, halves)) == pytest.approx(1 / slope, rel=1e-3)
+    sure = [((), Batch({}, torch.tensor(gap > 0).long(), [], None), logits)]  # type: ignore[arg-type]
     with pytest.raises(DataError, match="cannot say how sure"):
-        fit_temperature(task, [((), Batch({}, torch.tensor(gap > 0).long(), [], None), logits)])  # type: ignore[arg-type]
+        fit_temperature(loss_of_classes(task, sure))
+
+
+@pytest.mark.parametrize("kind", ["token-classification", "question-answering"])
+def test_of_answers_of_several_parts_the_whole_tells_the_truth(kind: str, trained: Any, tmp_path: Path) -> None:
+    """Against scikit-learn's loss of the confidences that answers have at other temperatures."""
+    backbone, artifact, rows = trained(kind)
+    best = ak.calibrate(artifact, rows, tmp_path / "calibrated", backbone=backbone).temperature
+    losses = []
+    with ak.load(artifact, backbone) as adapted:
+        for temperature in (best / 1.2, best, best * 1.2):
+            adapted.task = dataclasses.replace(adapted.task, temperature=temperature)  # type: ignore[type-var]
+            answers = adapted.predict(rows)
+            right = [right_in(kind, answer, row) for answer, row in zip(answers, rows, strict=True)]
+            losses.append(log_loss(right, [answer["confidence"] for answer in answers]))
+    assert losses[1] < min(losses[0], losses[2])
+
+
+def right_in(kind: str, answer: dict[str, Any], row: dict[str, Any]) -> bool:
+    said = answer[CHOSEN[kind]]
+    return bool(said == row["tags"] if kind == "token-classification" else said in row["answers"]["text"])
 
 
 @pytest.mark.parametrize("kind", CHOSEN)

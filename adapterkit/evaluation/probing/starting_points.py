@@ -49,9 +49,11 @@ def nearest(
     looked = look_into(subjects_of(representations, backbone), data, asked)
     found = _starts(looked, "", asked.seed, train=False)
     best = found.starts[0]
-    said = looked.drawn.says.format(f"{best.probe or 0.0:.1%}")
-    findings = (f"Start from {best.representation}, layer {best.layer}: a probe {said}.",)
-    return NearestRecord(made_with=package_versions(), seed=asked.seed, found=found, findings=findings)
+    finding = "No layer of any tells these rows apart: their states are all alike."
+    if best.probe is not None:
+        said = looked.drawn.says.format(f"{best.probe:.1%}")
+        finding = f"Start from {best.representation}, layer {best.layer}: a probe {said}."
+    return NearestRecord(made_with=package_versions(), seed=asked.seed, found=found, findings=(finding,))
 
 
 def transfer(

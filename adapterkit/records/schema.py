@@ -12,8 +12,8 @@ from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, ComparisonRecord, EvaluationRecord
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
-from adapterkit.records.stream import StreamRecord
 from adapterkit.records.report import ReportRecord
+from adapterkit.records.stream import StreamRecord
 from adapterkit.records.transfer import NearestRecord, TransferRecord
 from adapterkit.records.upgrade import UpgradeRecord
 

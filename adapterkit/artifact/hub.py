@@ -54,7 +54,7 @@ def publish(
     private: bool | None = None,
     message: str | None = None,
 ) -> Published:
-    """Publish an artifact on a hub, and `findings.html` where it stands there, in one commit. Arguments and errors as of
+    """Publish an artifact on a hub, and `findings.html` where it stands there, in one commit. Arguments, errors: as of
     `push`."""
     additions = [
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(files.content[name])) for name in MAX_BYTES

@@ -23,6 +23,7 @@ class File(StrEnum):
     NEAREST = "nearest"
     TRANSFER = "transfer"
     STREAM = "stream"
+    UPGRADE = "upgrade"
     ABLATION = "ablation"
     REPORT = "report"
     DIFF = "diff"

@@ -225,9 +225,10 @@ def _plain(record: Told, names: Mapping[str, str]) -> Section:
     kind = RECORDS[record["schema"].partition("/")[0].rpartition(".")[2]]
     rows = [[path, _number(value)] for path, value in figures_of(kind.model_validate(record)).items()]
     sides = [record[side] for side in ("a", "b", "answering") if side in record]
-    heading = f"{record['schema'].partition('/')[0].rpartition('.')[2].capitalize()}: "
-    heading += " and ".join(_name(side, names) for side in sides)
-    return {"heading": heading, "tables": [_table(["figure", "value"], rows)]}
+    about = " and ".join(_name(side, names) for side in sides)
+    heading = ": ".join(filter(None, (record["schema"].partition("/")[0].rpartition(".")[2].capitalize(), about)))
+    tables = [_table(["figure", "value"], rows)]
+    return {"heading": heading, "sentences": record.get("findings", ()), "tables": tables}
 
 
 def _gains(record: Told) -> list[list[Any]]:

@@ -92,5 +92,20 @@ def made(kind: str, sha256: str = DIGEST, name: str = "run") -> dict[str, Any]:
             **judged, "metric": "accuracy", "tolerance": 0.01, "difference": difference, "size_bytes": [2000, 1000],
             "tried": [{"dropped": 0.0, "numbers": 10, "difference": difference, "kept": True}],
         },
+        "stream": {
+            **about, "data": {name: data}, "resamples": 1000, "metrics": {name: "accuracy"}, "findings": [name],
+            "ways": {"isolated": {"answering": {name: answerer}, "after": {name: {name: whole}}, "forgetting": {}}},
+            "against": {"through": {name: difference}},
+        },
+        "upgrade": {
+            **about, "old": DIGEST, "new": OTHER, "epochs": 1.0,
+            "adapters": [{
+                "run": name, "answering": answerer, "data": data, "metric": "accuracy", "misfits": [], "golden": [1, 4],
+                "trials": [{
+                    "way": "copy", "difference": difference, "seconds": 0.5, "size_bytes": 2000, "output": None,
+                }],
+                "advised": "copy",
+            }],
+        },
         "report": {**about, "runs": [], "records": []},
     }[kind]  # fmt: skip

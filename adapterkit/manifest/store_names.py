@@ -11,7 +11,8 @@ from adapterkit.errors import HubError, OutputError
 from adapterkit.manifest.hub_names import check_publishable, is_tag
 
 MAIN = "main"
-NAMES = "names"
+NAMES = ".names"
+"""Of a store: the folder of its names. Hidden, so that no folder of runs is taken for a store."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -93,10 +94,10 @@ def _check_store(url: str) -> None:
         return
     if not folder.is_dir():
         raise OutputError(f"{folder} is no folder", remedy="Give a folder that is a store, or that is not there yet.")
-    strangers = sorted(n for n in os.listdir(folder) if n != NAMES and n[0] != "." and not is_digest(n))
+    strangers = sorted(n for n in os.listdir(folder) if n[0] != "." and not is_digest(n))
     if strangers:
         raise OutputError(
             f"{folder} is no store of artifacts",
-            [f"{folder}: holds {', '.join(strangers[:5])}, expected nothing, or digests and {NAMES}"],
+            [f"{folder}: holds {', '.join(strangers[:5])}, expected nothing, or digests"],
             "Push into a folder of its own, as in ./shared/intent.",
         )

@@ -91,6 +91,8 @@ class Soak:
             thread.join(60)
             if thread.is_alive():
                 self._note("a client hangs")
+        for connection in self._connections:
+            connection.close()
         self._server.should_exit = True
         serving.join(60)
         self._fleet.host.close()
@@ -108,6 +110,13 @@ class Soak:
             }
         )
 
+    def _connected(self) -> http.client.HTTPConnection:
+        """A connection that is closed at the end."""
+        made = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with self._lock:
+            self._connections.append(made)
+        return made
+
     def _guarded(self, job: Any, number: int) -> None:
         try:
             job(random.Random(number))
@@ -124,7 +133,7 @@ class Soak:
 
     def _client(self, chance: random.Random) -> None:
         """Asks, and compares. An accepted request has to have every answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = self._connected()
         while not self._over.is_set():
             rows: list[dict[str, Any]] = [
                 {"task": chance.choice(NAMES), "text": chance.choice(TEXTS)} for _ in range(chance.randint(1, 24))
@@ -161,7 +170,7 @@ class Soak:
 
     def _steer(self, chance: random.Random) -> None:
         """Promotes, rolls back and divides, one after the other."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = self._connected()
         while not self._over.is_set():
             task, channel, share = chance.choice(NAMES), chance.choice(["stable", "candidate"]), chance.random()
             promote = {"task": task, "version": str(chance.randint(1, 3)), "channel": channel}
@@ -192,7 +201,7 @@ class Soak:
             statuses: list[int] = []
 
             def ask(into: list[int] = statuses) -> None:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+                connection = self._connected()
                 connection.request("POST", "/v1/predict", body)
                 reply = connection.getresponse()
                 if reply.status == 200 and b'"error"' in reply.read():

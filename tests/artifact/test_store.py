@@ -48,7 +48,7 @@ def test_what_is_pushed_is_pulled_bit_for_bit_and_nothing_else_is(place: str, sa
     digest = open_manifest(saved).sha256
     published = ak.push(saved, place, tag="v1")
     assert (published.name, published.commit, published.tag) == (f"{place}@v1", digest, "v1")
-    assert files_at(place) == sorted([*(f"{digest}/{name}" for name in MAX_BYTES), "names/main", "names/v1"])
+    assert files_at(place) == sorted([*(f"{digest}/{name}" for name in MAX_BYTES), ".names/main", ".names/v1"])
     for name in (place, f"{place}@v1", f"{place}@main", f"{place}@{digest}"):
         assert bytes_of(ak.pull(name)) == bytes_of(saved)
     assert ak.pull(place, tmp_path / "mine") == tmp_path / "mine"
@@ -151,7 +151,7 @@ def test_another_artifact_under_a_digest_is_refused(place: str, saved: Path, oth
 
 def test_a_name_that_stands_for_no_digest_is_refused(place: str, saved: Path) -> None:
     ak.push(saved, place)
-    system, path = fsspec.url_to_fs(f"{place}/names/main")
+    system, path = fsspec.url_to_fs(f"{place}/.names/main")
     for content in (b"../../etc/passwd", b"", b"x" * 5000, b"\xff\xfe"):
         system.pipe_file(path, content)
         with pytest.raises(ArtifactError, match=r"expected a digest|expected at most"):
@@ -306,8 +306,8 @@ def test_links_of_a_store_are_not_followed(saved: Path, tmp_path: Path) -> None:
     place = tmp_path / "shared"
     ak.push(saved, str(place))
     (tmp_path / "secret").write_text("0" * 64)
-    (place / "names" / "main").unlink()
-    (place / "names" / "main").symlink_to(tmp_path / "secret")
+    (place / ".names" / "main").unlink()
+    (place / ".names" / "main").symlink_to(tmp_path / "secret")
     with pytest.raises(ArtifactError, match="a link, expected a plain file"):
         ak.pull(str(place))
 

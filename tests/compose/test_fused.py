@@ -86,7 +86,7 @@ def test_a_stopped_run_goes_on_only_with_the_same_parts(parts: Path, tmp_path: P
         adapted: Any = SimpleNamespace(parts=found, backbone=tiny_backbones["bert"])
         rows: Any = SimpleNamespace(facts=SimpleNamespace(digests={}))
         nobody: Any = None
-        seen.append(Job(recipe, rows, {}, adapted, nobody, nobody, nobody, tmp_path).made_of())
+        seen.append(Job(recipe, rows, {}, adapted, nobody, nobody, nobody, nobody, tmp_path).made_of())
     assert seen[0] != seen[1]
 
 

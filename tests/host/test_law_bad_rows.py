@@ -132,7 +132,7 @@ def test_an_adapter_that_is_lost_costs_its_own_rows_alone(
             host.mount(kind, folder_of("bert", Recipe(kind, "lora")))
         rows = [(kind, row) for kind in kinds for row in good_rows(kind)]
         expected = host.predict(rows)
-        take, lost = host._bank.take, host._table[kinds[0]].seat
+        take, lost = host._bank.take, host._mounted[kinds[0]].seat
 
         def losing(seats: Any, counts: Any) -> Any:
             if lost in seats:

@@ -45,7 +45,7 @@ def test_the_spelling_does_not_matter_to_the_digest(saved, content):
         (("parent",), "0" * 64, "version, parent and history do not agree"),
         (("backbone", "name"), "a\nb", "backbone.name"),
         (("backbone", "fingerprint"), "0" * 63, "backbone.fingerprint"),
-        (("dtype",), "int8", "dtype"),
+        (("dtype",), "int4", "dtype"),
         (("golden", "rows"), [{}], "golden.rows"),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_recipe_of_another_packages_method_needs_no_torch(tmp_path: Path) -> N
         f"print(load_recipe({recipe(kind='scale', top=1)!r}).method, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "kind='scale' top=1 False\n"
+    assert done.stdout == "ScaleMethod(kind='scale', top=1) False\n"
 
 
 def test_the_manifest_holds_the_settings_and_reads_them_back(scaled: Path) -> None:

@@ -217,7 +217,8 @@ def test_the_artifact_keeps_the_facts(tiny_backbones: Any, tmp_path: Path) -> No
     backbone = tiny_backbones["bert"]
     plan = recipe(tmp_path, backbone, training={"max_steps": 1})
     artifact = train(plan, backbone=backbone).artifact
-    assert open_artifact(artifact).manifest.data == read_recipe_rows(load_recipe(plan)).facts
+    kept = open_artifact(artifact).manifest.data
+    assert kept.model_copy(update={"length_tokens": {}}) == read_recipe_rows(load_recipe(plan)).facts
 
 
 @pytest.mark.parametrize("streaming", [False, True])

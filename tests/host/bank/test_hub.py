@@ -90,7 +90,9 @@ def test_a_backbone_and_adapters_come_from_a_hub(
     assert "lab/intent@v9" in found["no revision"]
     assert "RepositoryNotFoundError" in found["nobody"]
     for number in range(len(NONSENSE)):
-        assert found[f"nonsense {number}"].startswith(f"HubError: lab/odd{number} is no folder here"), NONSENSE[number]
+        assert found[f"nonsense {number}"].startswith(f"HubError: there is no folder lab/odd{number} here"), NONSENSE[
+            number
+        ]
     fetched = {request.split("/")[-1] for request in requests if request.startswith("GET /lab/intent/resolve")}
     assert fetched == {"README.md", "adapter_config.json", "adapter_model.safetensors", "adapterkit.json"}
     assert found["offline"] == found["tagged"]

@@ -175,7 +175,7 @@ def test_a_mounted_adapter_takes_the_bytes_of_its_own_numbers(
     with ak.Host(tiny_backbones["bert"]) as host:
         for number, recipe in enumerate(RECIPES):
             host.mount(str(number), folder_of("bert", recipe))
-            held = host._table[str(number)].seat.loaded
+            held = host._mounted[str(number)].seat.loaded
             saved = open_artifact(folder_of("bert", recipe)).state.values()
 
             assert held is not None

@@ -101,6 +101,7 @@ def test_activations_by_hand() -> None:
         "sigmoid": [1 / (1 + math.e), 1 / (1 + math.exp(-2))],
         "silu": [-1 / (1 + math.e), 2 / (1 + math.exp(-2))],
         "tanh": [math.tanh(-1), math.tanh(2)],
+        "gelu_tanh": [0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) for z in (-1.0, 2.0)],
         "gelu": [-0.5 * (1 + math.erf(-1 / math.sqrt(2))), 1 + math.erf(2 / math.sqrt(2))],
     }
     assert expected.keys() == ACTIVATIONS.keys()

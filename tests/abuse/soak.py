@@ -53,6 +53,7 @@ class Soak:
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._lock, self._over = threading.Lock(), threading.Event()
+        self._connections: list[http.client.HTTPConnection] = []
         self._expected: dict[tuple[str, str], dict[str, Any]] = {}
         self._registry = Registry(f"sqlite:///{folder}/registry.db", actor="soak")
         for task in NAMES:

@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def run_of(
     from adapterkit.training.learner import make_learner
     from adapterkit.training.reuse import Reuse
     from adapterkit.training.run_display import RunDisplay
+    from adapterkit.training.spread.replicated import Replicated
     from adapterkit.training.trackers import Tracking
     from adapterkit.training.trunk_cache import use_cache
     from adapterkit.training.turn import Learning, turns
@@ -62,19 +64,20 @@ def run_of(
     data = {**RECIPE["data"], "limit": limit}
     chosen = {**RECIPE["training"], "cache": cache, "precision": precision, **training}
     recipe = resolve({**RECIPE, "method": method, "data": data, "training": chosen}, ()).recipe
-    reuse, accelerator, console = Reuse(), make_accelerator(recipe, folder), RunDisplay(quiet=True)
+    reuse, accelerator, display = Reuse(), make_accelerator(recipe, folder), RunDisplay(quiet=True)
+    spread = Replicated(accelerator)
     rows, backbone = reuse.rows(recipe, None), reuse.backbone(recipe, accelerator)
     adapted = build(backbone, rows.task, recipe.method, recipe.head, 0)
     adapted.compute_dtype = compute_dtype(recipe, backbone)
-    features = reuse.features(rows, adapted, console)
-    job = Job(recipe, rows, features, adapted, accelerator, console, Tracking(accelerator), folder)
-    batches = HeldBatches(features["train"], rows.train.numbers, recipe.training)
+    features = reuse.features(rows, adapted, display)
+    job = Job(recipe, rows, features, adapted, accelerator, spread, display, Tracking(accelerator), folder)
+    batches = HeldBatches(features["train"], rows.sample.numbers, recipe.training)
 
     def steps() -> Iterator[Any]:
         use_cache(job, batches)
         learner = make_learner(adapted, recipe.training, batches.total_steps)
         model = accelerator.prepare(adapted, device_placement=[False])
-        learning = Learning(model, adapted, batches, learner, recipe.training, accelerator)
+        learning = Learning(model, adapted, batches, learner, recipe.training, accelerator, spread)
         yield from (turn.take() for turn in turns(learning))
 
     return adapted, steps()
@@ -102,7 +105,7 @@ def peft_steps(precision: str, limit: int | None) -> Iterator[Any]:
     rows = Reuse().rows(recipe, None)
     backbone = Backbone.load(RECIPE["backbone"]["name"], dtype="bfloat16" if precision == "bf16" else "float32")
     vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens)
-    features = rows.task.encode(rows.train, vocabulary, "train").features
+    features = rows.task.encode(rows.sample, vocabulary, "train").features
     model = AutoModelForSequenceClassification.from_pretrained(
         backbone.folder, num_labels=rows.task.classes, dtype=backbone.dtype
     )
@@ -111,7 +114,7 @@ def peft_steps(precision: str, limit: int | None) -> Iterator[Any]:
     )
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
-    for _, part in HeldBatches(features, rows.train.numbers, recipe.training).after(Position()):
+    for _, part in HeldBatches(features, rows.sample.numbers, recipe.training).after(Position()):
         batch = rows.task.collate(part, vocabulary)
         loss = model(**batch.inputs, labels=batch.labels).loss
         loss.backward()
@@ -169,7 +172,7 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(chosen.rounds):
             for name, run in runs.items():
-                times[name].append(timed(lambda run=run: next(run)))
+                times[name].append(timed(partial(next, run)))
     medians = {name: statistics.median(values) for name, values in times.items()}
     ratios = {name: medians[against] / medians[name] for name, (against, _) in ASKED.items()}
     for name, seconds in medians.items():

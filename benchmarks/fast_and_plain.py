@@ -30,6 +30,7 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import HEAD_RATE_FACTOR, make_learner, rate_factor, warmup_steps
+from adapterkit.training.spread.replicated import Replicated
 from adapterkit.training.standing import Position
 from adapterkit.training.turn import Learning, turns
 
@@ -41,7 +42,9 @@ Train = Callable[[Adapted, HeldBatches, Recipe], float]
 def fast(adapted: Adapted, batches: HeldBatches, recipe: Recipe) -> float:
     """The library's own loop. Returns the loss of the last step."""
     learner = make_learner(adapted, recipe.training, batches.total_steps)
-    for turn in turns(Learning(adapted, adapted, batches, learner, recipe.training, Accelerator())):
+    accelerator = Accelerator()
+    learning = Learning(adapted, adapted, batches, learner, recipe.training, accelerator, Replicated(accelerator))
+    for turn in turns(learning):
         loss = turn.take().loss
     return loss
 
@@ -51,7 +54,7 @@ def plain(adapted: Adapted, batches: HeldBatches, recipe: Recipe) -> float:
     settings, total = recipe.training, batches.total_steps
     adapted.attachment.fuse(False)
     head_rate = settings.head_learning_rate or HEAD_RATE_FACTOR * settings.learning_rate
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p], "lr": rate, "weight_decay": settings.weight_decay if p.ndim > 1 else 0.0}
         for rate, found in (
             (settings.learning_rate, adapted.method_parameters()),
@@ -72,7 +75,7 @@ def plain(adapted: Adapted, batches: HeldBatches, recipe: Recipe) -> float:
         logits = adapted.headed.logits(batch.inputs)
         loss = adapted.task.loss(logits, batch, label_smoothing=settings.label_smoothing).mean
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(trained, settings.clip or math.inf)
         optimizer.step()
         schedule.step()

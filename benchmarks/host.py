@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, float, Callable[[], 
     yield "19 mixed / plain, bf16, d=768, 64 tokens", "<=", 1.0, lambda: at(judged, "over tokens", tokens=64)
     yield "19 32 heads / plain, fp32, d=256, 16 tokens", "<=", 1.15, lambda: short["fp32, d=256"][HEADS]
     for name in short:
-        yield f"19 one row of 16 tokens / plain, {name}", "<=", 1.1, lambda name=name: short[name][ROW]
+        yield f"19 one row of 16 tokens / plain, {name}", "<=", 1.1, partial(short[name].__getitem__, ROW)
     for name, found_there in (("fp32, d=256", small), ("bf16, d=768", judged)):
         yield (
             f"19 one adapter, 2,048 tokens / plain, {name}", "<=", 1.03,
-            lambda there=found_there: at(there, "one adapter", rank=8),
+            partial(at, found_there, "one adapter", rank=8),
         )  # fmt: skip
     yield "19 first answer, packed / unpacked", "<=", 1.1, lambda: found["short"]["first answer, packed / unpacked"]
     yield "p99 during swaps / without", "<=", 1.2, lambda: swaps["swaps"]["20 a second: p99 / p99 without"]

@@ -55,7 +55,7 @@ def check(host: ak.Host, rows: Sequence[tuple[str, str]]) -> float:
     )
     if largest > 1e-5:
         raise SystemExit(f"a mixed batch and its rows alone differ by {largest:.1e}")
-    return largest
+    return float(largest)
 
 
 class Swapper:

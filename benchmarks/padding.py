@@ -164,7 +164,7 @@ def random_bert(width: int, layers: int) -> nn.Module:
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
     )
     torch.manual_seed(0)
-    trunk = BertModel(config).eval().requires_grad_(False)
+    trunk: nn.Module = BertModel(config).eval().requires_grad_(False)
     use_own_attention(trunk)
     return trunk
 

@@ -70,7 +70,7 @@ def with_peft(dropout: float) -> int:
     rows = Reuse().rows(recipe, None)
     backbone = Backbone.load(RECIPE["backbone"]["name"], dtype="float32", device="cpu")
     vocabulary = Vocabulary.of(backbone.tokenizer, backbone.max_tokens)
-    features = rows.task.encode(rows.train, vocabulary, "train").features
+    features = rows.task.encode(rows.sample, vocabulary, "train").features
     model = AutoModelForSequenceClassification.from_pretrained(
         backbone.folder, num_labels=rows.task.classes, dtype=torch.float32
     )

@@ -31,6 +31,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def load(clients: int, seconds: float = SECONDS, **more: Any) -> tuple[list[floa
         command = [sys.executable, str(HERE / "service_client.py"), json.dumps(given)]
         workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     for worker in workers:
+        assert worker.stdout
         worker.stdout.readline()
     for worker in workers:
+        assert worker.stdin
         worker.stdin.write("go\n")
         worker.stdin.flush()
     found = [pair for worker in workers for pair in json.loads(worker.communicate()[0])]
@@ -118,7 +121,7 @@ def check(fleet: Fleet) -> float:
     )
     if largest > 1e-5:
         raise SystemExit(f"the service and the host differ by {largest:.1e}")
-    return largest
+    return float(largest)
 
 
 def host_load(fleet: Fleet, batch_rows: int, seconds: float = SECONDS) -> tuple[int, float]:
@@ -144,8 +147,8 @@ def ratio(fleet: Fleet) -> dict[str, Any]:
         busy, (took, per_s) = cpu_seconds(lambda: load(64))
         # Every row of a batch observes the batch's size, so the mean over rows is Σn²/Σn.
         size = (figure("adapterkit_batch_rows_sum") - rows) / (figure("adapterkit_batch_rows_count") - batches)
-        host_busy, (host_rows, host_per_s) = cpu_seconds(lambda size=size: host_load(fleet, max(1, round(size))))
-        alone = []
+        host_busy, (host_rows, host_per_s) = cpu_seconds(partial(host_load, fleet, max(1, round(size))))
+        alone: list[float] = []
 
         def ask(alone: list[float] = alone) -> None:
             for number in range(100):
@@ -264,7 +267,7 @@ def main() -> None:
         with served(fleet):
             found["largest difference"] = check(fleet)
             load(8, 2.0)  # warm-up
-            parts = {
+            parts: dict[str, Callable[[], dict[str, Any]]] = {
                 "ratio": lambda: ratio(fleet),
                 "clients": lambda: {"clients, 32 tasks": {str(n): facts(n) for n in (1, 4, 16, 64)}},
                 "peers": lambda: peers(fleet),

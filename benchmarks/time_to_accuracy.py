@@ -129,6 +129,7 @@ def full(world: World, clock: Clock) -> None:
     from adapterkit.training.batches import HeldBatches
     from adapterkit.training.datasets import read_recipe_rows
     from adapterkit.training.learner import make_learner
+    from adapterkit.training.spread.replicated import Replicated
     from adapterkit.training.turn import Learning, turns
     from adapterkit.training.whole import fully_trained
 
@@ -137,10 +138,11 @@ def full(world: World, clock: Clock) -> None:
     recipe = resolve({**RECIPE, "method": LORA, "data": data, "training": training}, ()).recipe
     rows: Any = read_recipe_rows(recipe)
     adapted = fully_trained(recipe, rows.task)
-    features = rows.task.encode(rows.train, adapted.vocabulary, "train").features
-    batches = HeldBatches(features, rows.train.numbers, recipe.training)
+    features = rows.task.encode(rows.sample, adapted.vocabulary, "train").features
+    batches = HeldBatches(features, rows.sample.numbers, recipe.training)
     learner = make_learner(adapted, recipe.training, batches.total_steps)
-    learning = Learning(adapted, adapted, batches, learner, recipe.training, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    learning = Learning(adapted, adapted, batches, learner, recipe.training, accelerator, Replicated(accelerator))
     consume((turn.take() for turn in turns(learning)), clock, scorer(adapted, rows.task, test_rows(world)))
 
 
@@ -201,7 +203,7 @@ def with_trainer(world: World, clock: Clock) -> None:
             model,
             arguments,
             data_collator=collate,
-            train_dataset=rows.task.encode(rows.train, vocabulary, "train").features,
+            train_dataset=rows.task.encode(rows.sample, vocabulary, "train").features,
             callbacks=[Watch()],
         )
         trainer.train()

@@ -24,6 +24,7 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import read_recipe_rows
 from adapterkit.training.learner import make_learner
+from adapterkit.training.spread.replicated import Replicated
 from adapterkit.training.together.joint import Joint
 from adapterkit.training.turn import Learning, Turn, turns
 
@@ -36,11 +37,13 @@ def learnings(recipe: Recipe, backbone: Backbone, members: int) -> list[Learning
     found = []
     for seed in range(members):
         adapted = build(backbone, rows.task, recipe.method, recipe.head, seed)
-        features = rows.task.encode(rows.train, adapted.vocabulary, "train").features  # type: ignore[arg-type]
+        features = rows.task.encode(rows.sample, adapted.vocabulary, "train").features
         settings = recipe.training.model_copy(update={"seed": seed})
         batches = HeldBatches(features, range(len(features)), settings)
         learner = make_learner(adapted, settings, batches.total_steps)
-        found.append(Learning(adapted, adapted, batches, learner, settings, Accelerator(cpu=True)))
+        accelerator = Accelerator(cpu=True)
+        learning = Learning(adapted, adapted, batches, learner, settings, accelerator, Replicated(accelerator))
+        found.append(learning)
     return found
 
 
@@ -92,8 +95,9 @@ def main() -> None:
                 together(joint, at_hand)
                 spent["alone"].append(between - started)
                 spent["joint"].append(time.perf_counter() - between)
-        one, other = (1000 * statistics.median(spent[name]) for name in ("alone", "joint"))
-        cells = (f"{rows}", f"{statistics.mean(tokens):.0f}", f"{one:.0f} ms", f"{other:.0f} ms", f"{one / other:.2f}")
+        before, since = (1000 * statistics.median(spent[name]) for name in ("alone", "joint"))
+        ratio = f"{before / since:.2f}"
+        cells = (f"{rows}", f"{statistics.mean(tokens):.0f}", f"{before:.0f} ms", f"{since:.0f} ms", ratio)
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

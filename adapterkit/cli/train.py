@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,14 +68,21 @@ def train(
     """
     from adapterkit import training
     from adapterkit.data import check_sources
-    from adapterkit.manifest import REPORT
+    from adapterkit.manifest import open_manifest
     from adapterkit.recipe import NEAREST, resolve
     from adapterkit.recipe.load import folder_of
+    from adapterkit.training.standing import is_done
 
     going_on: Any = "auto" if resume is Resume.AUTO else resume is Resume.YES
     # Before torch is imported, so that a mistake is named at once.
     resolved = resolve(recipe, overrides or ())
-    training.check_start(training.output_of(resolved), resume=going_on, overwrite=overwrite)
+    output = training.output_of(resolved)
+    # A process may be lost behind the last step: what the launcher starts again then finds the artifact of its own run.
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and resume is Resume.AUTO and not overwrite
+    if again and is_done(output):
+        _tell(output, open_manifest(output).metrics, as_json)
+        return
+    training.check_start(output, resume=going_on, overwrite=overwrite)
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
     check_sources(resolved.recipe.data, folder_of(recipe))
@@ -89,22 +97,29 @@ def train(
     try:
         result = run(recipe, overrides=overrides or (), resume=going_on, overwrite=overwrite, quiet=quiet or as_json)
     except KeyboardInterrupt as interruption:
-        console.say(_how_to_go_on(training.output_of(resolved), words), style="yellow")
+        console.say(_how_to_go_on(output, words), style="yellow")
         raise typer.Exit(130) from interruption
-    if not console.is_main_process():  # one process of several speaks for all
+    _tell(result.artifact, result.metrics, as_json)
+
+
+def _tell(artifact: Path, found: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:
+    """What was written, and how good it is; one process of several speaks for all."""
+    from adapterkit.manifest import REPORT
+
+    if not console.is_main_process():
         return
     metrics = {
         split: {name: console.metric_facts(metric) for name, metric in scores.items()}
-        for split, scores in result.metrics.items()
+        for split, scores in found.items()
     }
     if as_json:
-        console.print_json({"artifact": str(result.artifact), "metrics": metrics})
+        console.print_json({"artifact": str(artifact), "metrics": metrics})
         return
     for split, scores in metrics.items():
         console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"))
-    console.say(f"Artifact: {result.artifact}", style="green")
-    console.say(f"Report: {result.artifact / REPORT}")
-    console.say(f"Try: adapterkit inspect {result.artifact}")
+    console.say(f"Artifact: {artifact}", style="green")
+    console.say(f"Report: {artifact / REPORT}")
+    console.say(f"Try: adapterkit inspect {artifact}")
 
 
 def _how_to_go_on(output: Path, words: list[str]) -> str:

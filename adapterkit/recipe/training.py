@@ -39,6 +39,8 @@ def _not_beside(objective: ObjectiveSettings, training: TrainingSettings) -> lis
     problems = []
     if training.accumulate > 1:
         problems.append(("accumulate", f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1"))
+    if training.shares > 1:
+        problems.append(("shares", f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1"))
     if training.cache not in ("auto", "off"):
         problems.append(("cache", f"keeps states below the adapter, and {objective.kind} reads those of all layers"))
     if objective.contrasts and training.batch_tokens is None and training.batch_size == 1:
@@ -63,6 +65,9 @@ class TrainingSettings(Settings):
     """Tokens per optimizer step instead of rows: short rows share a step, long ones do not. null: batch_size counts."""
     accumulate: Positive = 1
     """Parts into which a step's rows are cut. Higher: less memory, slower; the result is the same."""
+    shares: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Shares into which a step's rows are cut, each with dropout of its own: so many processes may go on with the run,
+    and learn what any other number would have. Higher: more forwards where processes are fewer."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest rate of the adapter's parameters. Higher: faster, less stable. Adapters want 10 to 50 times what full
     fine-tuning wants."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from adapterkit.errors import DivergedError, SweepError, TrainingError
-from adapterkit.manifest import MANIFEST, open_manifest
+from adapterkit.manifest import open_manifest
 from adapterkit.recipe.load import folder_of
 from adapterkit.sweeping.display import SweepDisplay
 from adapterkit.sweeping.halving import Rung
@@ -22,7 +22,7 @@ from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.journal import read_journal
 from adapterkit.training.reuse import Reuse, backbone_key, rows_key
 from adapterkit.training.run import begin_run
-from adapterkit.training.standing import RUN_FOLDER, checkpoint_of, read_progress
+from adapterkit.training.standing import RUN_FOLDER, checkpoint_of, is_done, read_progress
 from adapterkit.training.together import Outcome, in_companies, train_together
 
 
@@ -97,7 +97,7 @@ class Runner:
         """Train points to their end or up to a rung's budget: point -> how its run ended, of all that were to train."""
         for point in points:
             self._rows(point)
-        left = [point for point in points if not _is_whole(point)]
+        left = [point for point in points if not is_done(point.output)]
         if len(left) > 1:
             return self._train_together(left, rung)
         ended: dict[str, Outcome] = {}
@@ -212,11 +212,6 @@ def _arguments(point: Point, rung: Rung | None) -> dict[str, Any]:
         "quiet": True,
         "pause_after": None if budget is None else budget.steps,
     }
-
-
-def _is_whole(point: Point) -> bool:
-    """Whether the point's artifact was written, and a crash came before its result was written down."""
-    return (point.output / MANIFEST).is_file() and not checkpoint_of(point.output).exists()
 
 
 def _validated(point: Point, metric: str) -> float | None:

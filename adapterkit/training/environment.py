@@ -22,6 +22,7 @@ from adapterkit.errors import AdapterkitError, DeviceError, RecipeError, Trainin
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import FORMATS, backbone_dtypes
 from adapterkit.training.launch import SHARDING, check_launch
+from adapterkit.training.meeting import init_method
 from adapterkit.training.trackers import tracker_names
 
 PATIENCE_SECONDS = 600
@@ -46,9 +47,8 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     if several:
         atexit.register(_leave)
     with without_strategy():
-        waiting: Any = {"kwargs_handlers": [InitProcessGroupKwargs(timeout=timedelta(seconds=PATIENCE_SECONDS))]}
-        shown: Any = {"log_with": names or None, "project_dir": str(folder), **(waiting if several else {})}
-        accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, **shown)
+        shown: Any = {"log_with": names or None, "project_dir": str(folder)}
+        accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, kwargs_handlers=_meeting(several), **shown)
     accelerator.ddp_handler = _NothingFrozen(init_sync=False)
     return accelerator
 
@@ -59,7 +59,13 @@ def launched_processes() -> Accelerator | None:
         return None
     atexit.register(_leave)
     with without_strategy():
-        return Accelerator(cpu=pick_device("auto").type == "cpu")
+        return Accelerator(cpu=pick_device("auto").type == "cpu", kwargs_handlers=_meeting(several=True))
+
+
+def _meeting(several: bool) -> list[InitProcessGroupKwargs]:
+    """How processes meet, and how patient they are."""
+    patience = timedelta(seconds=PATIENCE_SECONDS)
+    return [InitProcessGroupKwargs(timeout=patience, init_method=init_method(os.environ))] if several else []
 
 
 @contextmanager

@@ -164,6 +164,7 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
             one.accelerator,
             one.spread,
             _weights(one),
+            one.recipe.training.shares,
         )
         for name, one in jobs.items()
     }

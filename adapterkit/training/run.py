@@ -229,8 +229,11 @@ def _run(
     check_agreement(job, progress)
     ranks = accelerator.num_processes
     if 0 < progress.shares < ranks:
-        job.display.warn(f"begun by {progress.shares} processes, {ranks} go on: dropout draws other masks from here on")
-    progress.shares = max(progress.shares, ranks)
+        job.display.warn(
+            f"begun in {progress.shares} shares, {ranks} processes go on: dropout draws other masks from here on "
+            "(training.shares says how many a run may go on with)"
+        )
+    progress.shares = max(progress.shares, ranks, settings.shares)
     batches = _batches(job)
     for line in header_of(job):
         job.display.say(line)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from adapterkit.errors import ArtifactError, OutputError, TrainingError
-from adapterkit.manifest import KEPT, check_output, dump_json, parse_object, read_file, validation_problems
+from adapterkit.manifest import KEPT, MANIFEST, check_output, dump_json, parse_object, read_file, validation_problems
 from adapterkit.manifest.facts import Count, Facts, FileFacts
 from adapterkit.metrics import Metric
 from adapterkit.recipe import Resolved
@@ -69,7 +69,8 @@ class Progress:
         best_error: its standard error.
         kept_step: the step of the state that is kept.
         since_best: validations without a better score.
-        shares: the most processes that the run has had; each step's dropout is drawn for as many shares of its rows.
+        shares: each step's dropout is drawn for as many shares of its rows: the recipe's, or the most processes that
+            the run has had.
     """
 
     made_of: dict[str, Any]
@@ -116,6 +117,11 @@ def check_start(output: Path, *, resume: Resume, overwrite: bool) -> bool:
     check_output(output, overwrite=overwrite or resume, keep=KEPT)
     _found(checkpoint_of(output), resume=resume, overwrite=overwrite)
     return resume
+
+
+def is_done(output: Path) -> bool:
+    """Whether an artifact stands there and no run has anything left to do on it."""
+    return (output / MANIFEST).is_file() and not checkpoint_of(output).exists()
 
 
 def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: bool) -> Progress:

@@ -62,7 +62,8 @@ class Learning:
     Attributes:
         model: `adapted` as `spread` has it.
         class_weights: of the loss.
-        shares: into how many each batch is cut: as many as the run has had processes. A process may compute several.
+        shares: into how many each batch is cut: as the recipe says, and as many as the run has had
+            processes, at least. A process may compute several.
         objective: a term beside it.
     """
 

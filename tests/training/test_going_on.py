@@ -10,14 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from torch.distributed import HashStore
+from typer.testing import CliRunner
 
+from adapterkit.cli.app import app
 from adapterkit.errors import OutputError, TrainingError
-from adapterkit.training import Paused, environment
+from adapterkit.training import Paused, environment, meeting
 from tests.training.ranks import as_rank, by_ranks, free_port
 from tests.training.worlds import bytes_of, entries, events, recipe, train
 
@@ -36,9 +43,16 @@ def plan_of(folder: Path, backbone: Path, **training: Any) -> Path:
     return file
 
 
-def started(command: list[str], log: Path) -> subprocess.Popen[Any]:
-    with log.open("w") as handle:
-        return subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT, env=PATH)
+@contextmanager
+def started(command: list[str], log: Path) -> Iterator[subprocess.Popen[Any]]:
+    """A launcher, of which nothing is left behind, whatever happens inside."""
+    with log.open("w") as handle, subprocess.Popen(command, stdout=handle, stderr=handle, env=PATH) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                for one in (*psutil.Process(process.pid).children(recursive=True), process):
+                    one.kill()
 
 
 def wait_for_step(process: subprocess.Popen[Any], output: Path, step: int) -> None:
@@ -52,12 +66,12 @@ def test_a_signal_to_the_launcher_alone_stops_every_process_and_the_command_that
 ) -> None:
     file = plan_of(tmp_path, tiny_folders["bert"], max_steps=80, epochs=2000)
     launch = ["accelerate", "launch", "--cpu", "--num_processes", "2", "-m", "adapterkit", "train", str(file)]
-    process = started(launch, tmp_path / "log")
-    wait_for_step(process, tmp_path / "out", 12)
-    every = psutil.Process(process.pid).children(recursive=True)
-    assert sum("torch.distributed.run" not in one.cmdline() for one in every) == 2
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
+    with started(launch, tmp_path / "log") as process:
+        wait_for_step(process, tmp_path / "out", 12)
+        every = psutil.Process(process.pid).children(recursive=True)
+        assert sum("torch.distributed.run" not in one.cmdline() for one in every) == 2
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
     _, alive = psutil.wait_procs(every, timeout=30)
     assert alive == []
     said = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("Stopped.")]
@@ -76,18 +90,53 @@ def test_a_signal_to_the_launcher_alone_stops_every_process_and_the_command_that
 def test_a_process_that_is_killed_is_started_again_and_nothing_is_lost(tiny_folders: Any, tmp_path: Path) -> None:
     file = plan_of(tmp_path, tiny_folders["bert"], max_steps=30)
     torchrun = ["torchrun", "--standalone", "--nproc_per_node", "2", "--max-restarts", "2", "-m", "adapterkit", "train"]
-    killed = started([*torchrun, str(file), "--resume", "auto"], tmp_path / "log")
-    wait_for_step(killed, tmp_path / "out", 14)
-    ranks = [one for one in psutil.Process(killed.pid).children() if "adapterkit" in one.cmdline()]
-    ranks[1].kill()
-    assert killed.wait(120) == 0, (tmp_path / "log").read_text()
+    with started([*torchrun, str(file), "--resume", "auto"], tmp_path / "log") as launcher:
+        wait_for_step(launcher, tmp_path / "out", 14)
+        ranks = [one for one in psutil.Process(launcher.pid).children() if "adapterkit" in one.cmdline()]
+        ranks[1].kill()
+        assert launcher.wait(120) == 0, (tmp_path / "log").read_text()
     by_ranks(2, {**json.loads(file.read_text()), "output": str(tmp_path / "whole")})
+    # Started again once: nobody looked for the dead.
+    assert (tmp_path / "log").read_text().count("failed (exitcode") == 1
     begun = [event["step"] for event in events(tmp_path / "out", "begin")]
     assert begun[0] == 0
     assert begun[-1] >= 10
     ended, whole = (bytes_of(tmp_path / name)["adapter_model.safetensors"] for name in ("out", "whole"))
     assert ended == whole
     assert events(tmp_path / "out", "score") == events(tmp_path / "whole", "score")
+
+
+def test_processes_that_are_started_again_do_not_meet_those_before() -> None:
+    store = HashStore()
+    names: list[list[str]] = []
+    late = timedelta(seconds=20)
+    for _ in range(3):  # the store is never emptied
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda rank: meeting.fresh(store, rank, 3, late), (2, 1, 0)))
+        found[0].set("address", "here")
+        assert [each.get("address") for each in found] == [b"here"] * 3
+        names.append(store.get("drawn").decode())
+    assert len(set(names)) == 3
+    with pytest.raises(TrainingError, match="did not meet") as caught:  # process 2 is missing, and process 1 is late
+        meeting.fresh(store, 0, 3, timedelta(seconds=0.2))
+    assert caught.value.problems == ("missed by process 0: process 1, 2",)
+
+
+def test_processes_that_are_started_again_behind_the_last_step_have_nothing_left_to_do(
+    tiny_backbones: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = recipe(tmp_path, tiny_backbones["bert"], training={"max_steps": 2})
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan))
+    artifact = train(plan, backbone=tiny_backbones["bert"]).artifact
+    written = bytes_of(artifact)
+    command = ["train", str(file), "--resume", "auto", "--json"]
+    refused = CliRunner().invoke(app, command)
+    assert (refused.exit_code, "exists" in refused.stderr) == (1, True)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, json.loads(done.stdout)["artifact"]) == (0, str(artifact))
+    assert bytes_of(artifact) == written
 
 
 def test_what_every_process_would_say_is_said_once(tiny_folders: Any, tmp_path: Path) -> None:

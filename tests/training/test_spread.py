@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,51 @@ def test_a_run_in_shards_goes_on_without_them_and_in_other_shards(world: Path) -
     assert [(event["step"], event["processes"]) for event in events(stopped, "begin")] == [(0, 2), (2, 1), (6, 3)]
     assert losses(stopped) == pytest.approx(losses(whole.artifact), rel=1e-5)
     assert tensors(stopped).keys() == tensors(whole.artifact).keys()
+
+
+DROPPING = {
+    "text-classification, LoRA": {"dropout": 0.2},
+    "text-classification, head alone": {},
+    "token-classification, bottleneck": {},
+    "question-answering, IA3": {},
+    "causal-lm, LoRA, micro-batches": {"dropout": 0.2},
+    "seq2seq-lm, bottleneck": {},
+}
+"""Cases whose trunks drop values, and what else drops there; in every second one whole backbones come first."""
+
+
+def test_with_dropout_two_then_one_then_three_processes_learn_what_is_learned_without_a_stop(
+    world: Path, tiny_folders: Any
+) -> None:
+    settings = {"epochs": 2, "evaluate_every": 2, "checkpoint_every": 2, "shares": 3}
+    plans = {}
+    for case, method in DROPPING.items():
+        plan = plan_of(world, case, "dropping", **settings)
+        plan["backbone"]["name"] = str(tiny_folders[CASES[case][1]])
+        plans[case] = {**plan, "method": {**plan["method"], **method}}
+    for case, plan in plans.items():
+        train({**plan, "output": str(world / "never stopped" / case)})
+
+    def part(until: int | None, sharded: Sequence[str]) -> Callable[[], None]:
+        def act() -> None:
+            for case, plan in plans.items():
+                os.environ.update({**FSDP, "ACCELERATE_USE_FSDP": "true" if case in sharded else "false"})
+                if until is None:
+                    train(plan, resume="auto")
+                    continue
+                with pytest.raises(Paused):
+                    train(plan, resume="auto", pause_after=lambda batches: until)
+
+        return act
+
+    cases = list(plans)
+    together(2, part(2, cases[1::2]))
+    together(1, part(4, ()))
+    together(3, part(None, cases[::2]))
+    for case in cases:
+        whole, stopped = world / "never stopped" / case, world / "dropping" / case
+        assert [(event["step"], event["processes"]) for event in events(stopped, "begin")] == [(0, 2), (2, 1), (4, 3)]
+        assert losses(stopped) == pytest.approx(losses(whole), rel=1e-5), case
 
 
 def test_in_bfloat16_shards_give_what_whole_backbones_give(world: Path) -> None:

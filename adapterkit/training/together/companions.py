@@ -9,7 +9,7 @@ from itertools import pairwise
 from adapterkit.recipe import Recipe
 from adapterkit.training.trackers import tracker_names
 
-SHARED = ("precision", "accumulate", "gradient_checkpointing", "cache", "packed", "trackers")
+SHARED = ("precision", "accumulate", "shares", "gradient_checkpointing", "cache", "packed", "trackers")
 """What the `training` blocks of companions have in common: how is computed, not what is learned."""
 
 KEEPING_RUNS_APART = {"tensorboard"}

@@ -152,6 +152,8 @@ def _joint(members: Sequence[_Member], backbone: Backbone) -> tuple[Joint, str] 
         return "one after another: only one run is left"
     if any(turn.learning.settings.accumulate > 1 for turn in turns):
         return "one after another: training.accumulate cuts batches for want of memory"
+    if any(turn.learning.shares > 1 for turn in turns):
+        return "one after another: training.shares cuts batches for dropout of their own"
     if any(turn.learning.objective is not None for turn in turns):
         return "one after another: training.objective looks at one run's rows"
     settings = turns[0].learning.settings

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-from accelerate.utils import gather_object
 
 from adapterkit.adapted import Adapted
 from adapterkit.data import shard
@@ -20,7 +18,7 @@ def outputs_of(
     adapted: Adapted, features: Sequence[Feature], *, batch_size: int, accelerator: Accelerator | None = None
 ) -> list[Any]:
     """The task's output of every feature, in their order; each process computes its share and all get everything."""
-    return _shared(features, lambda chosen: adapted.outputs(chosen, batch_size=batch_size), accelerator)
+    return share_out(features, lambda chosen: adapted.outputs(chosen, batch_size=batch_size), accelerator)
 
 
 def score(
@@ -65,13 +63,17 @@ def texts_of(
     prompts = task.encode(first, adapted.vocabulary, "predict").features
     if adapted.sharded:  # texts end at different lengths, and all processes have to compute as often
         return adapted.generate(prompts, batch_size=batch_size)
-    return _shared(prompts, lambda chosen: adapted.generate(chosen, batch_size=batch_size), accelerator)
+    return share_out(prompts, lambda chosen: adapted.generate(chosen, batch_size=batch_size), accelerator)
 
 
-def _shared(items: Sequence[Any], compute: Any, accelerator: Accelerator | None) -> list[Any]:
+def share_out(
+    items: Sequence[Any], compute: Callable[[Sequence[Any]], Sequence[Any]], accelerator: Accelerator | None
+) -> list[Any]:
     """Let every process compute its share of the items, and give all results, in order, to all."""
-    if accelerator is None or accelerator.num_processes == 1:
+    if accelerator is None or accelerator.num_processes == 1 or not items:
         return list(compute(items))
+    from accelerate.utils import gather_object
+
     count = accelerator.num_processes
     indices = shard(range(len(items)), accelerator.process_index, count)
     # All shares are made equally long, so that every process computes as often.

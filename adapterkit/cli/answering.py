@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from adapterkit.cli import console
 from adapterkit.errors import AdapterkitError, DataError
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from adapterkit.data.incoming import Incoming
     from adapterkit.host import Host
 
@@ -24,12 +27,15 @@ SHOWN = 20
 """Bad rows that are named; the others are counted."""
 
 
-def rows_of(data: Path | None, read: Mapping[str, Any], *, again: bool) -> OpenRows:
+def rows_of(
+    data: Path | None, read: Mapping[str, Any], *, again: bool, accelerator: Accelerator | None = None
+) -> OpenRows:
     """What opens the rows of a file, or of standard input.
 
     Args:
         read: how the file is read; see `options.reading`.
         again: whether it may be called twice. Standard input is held in memory then, and a file never is.
+        accelerator: the processes that answer together; the first one reads standard input for all.
     """
     from adapterkit.data.incoming import each_line, each_row
     from adapterkit.recipe.reading import reading_settings
@@ -39,6 +45,11 @@ def rows_of(data: Path | None, read: Mapping[str, Any], *, again: bool) -> OpenR
         return lambda: each_row(data, settings)
     if sys.stdin.isatty():
         console.say("One row per line; Ctrl-D ends.", style="dim")
+    if accelerator is not None:
+        from accelerate.utils import broadcast_object_list
+
+        (held,) = broadcast_object_list([list(each_line(sys.stdin)) if accelerator.is_main_process else None])
+        return lambda: iter(held)
     if not again:
         return lambda: each_line(sys.stdin)
     held = list(each_line(sys.stdin))
@@ -54,7 +65,13 @@ class Answering:
     """
 
     def __init__(
-        self, host: Host, open_rows: Callable[[], Iterator[Incoming]], name: str | None, *, skip: bool
+        self,
+        host: Host,
+        open_rows: Callable[[], Iterator[Incoming]],
+        name: str | None,
+        *,
+        skip: bool,
+        accelerator: Accelerator | None = None,
     ) -> None:
         """
         Args:
@@ -62,9 +79,11 @@ class Answering:
             name: whom every row asks; None where rows say it themselves.
             skip: whether a bad row gets an error in its place. Otherwise every row is read before the first is
                 answered, and all that are bad are refused at once.
+            accelerator: the processes that answer a share each, all of which do the same.
         """
         self.rows, self.bad = 0, 0
         self._host, self._open, self._name, self._skip = host, open_rows, name, skip
+        self._accelerator = accelerator
         self._shown: list[str] = []
         self._remedies: dict[str, None] = {}
 
@@ -74,11 +93,15 @@ class Answering:
         Raises:
             DataError: nothing came in, or rows that cannot be answered, unless they are skipped.
         """
+        from adapterkit.scoring import share_out
+
+        answer = partial(self._host.predict, errors="return" if self._skip else "raise")
         total = None if self._skip else self._check()
         with console.progress("rows", total) as advance:
-            for chunk in _chunks(self._open()):
+            several = 1 if self._accelerator is None else self._accelerator.num_processes
+            for chunk in _chunks(self._open(), several):
                 asked = [self._asked(row) for _, row in chunk]
-                answers = self._host.predict(asked, errors="return" if self._skip else "raise")
+                answers = share_out(asked, answer, self._accelerator)
                 self._note(chunk, {n: one for n, one in enumerate(answers) if isinstance(one, AdapterkitError)})
                 self.rows += len(chunk)
                 yield from answers
@@ -118,8 +141,8 @@ class Answering:
             self._remedies.update({error.remedy: None} if error.remedy else {})
 
 
-def _chunks(rows: Iterator[Incoming]) -> Iterator[list[Incoming]]:
-    while chunk := list(islice(rows, ROWS_AT_ONCE)):
+def _chunks(rows: Iterator[Incoming], times: int = 1) -> Iterator[list[Incoming]]:
+    while chunk := list(islice(rows, times * ROWS_AT_ONCE)):
         yield chunk
 
 

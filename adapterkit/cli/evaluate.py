@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from adapterkit.cli import console, options, shared
-from adapterkit.cli.processes import become_all_processes, end_with_launcher
+from adapterkit.cli.processes import all_processes
 
 
 @shared.given(how=shared.answering, tell=shared.telling)
@@ -38,17 +38,15 @@ def evaluate(
     from adapterkit.manifest import open_manifest
 
     open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
-    end_with_launcher()
-    become_all_processes(sys.argv[1:])
+    accelerator = all_processes()
     from adapterkit import evaluation
-    from adapterkit.training.environment import launched_processes
 
     record = evaluation.record_evaluation(
         folder,
         data,
         report=report,
         errors=errors,
-        accelerator=launched_processes(),
+        accelerator=accelerator,
         command=shlex.join(["adapterkit", *sys.argv[1:]]),
         **how.of(folder),
     )

@@ -13,6 +13,7 @@ import typer
 from adapterkit.cli import console, options
 from adapterkit.cli.answering import Answering, rows_of
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
+from adapterkit.cli.processes import all_processes
 from adapterkit.errors import AdapterkitError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def predict(
     $ echo '{"question": "Who?", "context": "Ada wrote it."}' | adapterkit predict runs/squad_small
     $ adapterkit predict --mount intent=runs/banking77 --mount ner=runs/wnut17 rows.jsonl
     $ adapterkit predict runs/banking77 questions.csv --errors skip --json > answers.jsonl
+    $ torchrun --standalone --nproc_per_node 2 -m adapterkit predict runs/banking77 questions.csv --json > answers.jsonl
     """
     if mount:
         if data is not None:
@@ -81,14 +83,16 @@ def predict(
     read = options.reading(encoding, delimiter, read_as)
     if read and data is None:
         raise typer.BadParameter("belong to a FILE", param_hint="--encoding, --delimiter, --read")
+    accelerator = all_processes()
     from adapterkit.host.opening import open_host
 
     skip = errors is BadRows.SKIP
-    rows = rows_of(data, read, again=not skip)
+    rows = rows_of(data, read, again=not skip, accelerator=accelerator)
     with open_host(sources, backbone, slots=slots, dtype=backbone_dtype.value) as host:
-        answering, started = Answering(host, rows, name, skip=skip), time.perf_counter()
+        answering, started = Answering(host, rows, name, skip=skip, accelerator=accelerator), time.perf_counter()
         for answer in answering.answers():
-            _print(answer, as_json)
+            if console.is_main_process():
+                _print(answer, as_json)
         if mount:
             seconds = time.perf_counter() - started
             console.say(
@@ -97,7 +101,8 @@ def predict(
                 style="dim",
             )
     if answering.bad:
-        console.print_error(answering.refusal(answering.rows))
+        if console.is_main_process():
+            console.print_error(answering.refusal(answering.rows))
         raise typer.Exit(SKIPPED)
 
 

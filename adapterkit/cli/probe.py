@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console, options, shared
+from adapterkit.cli.processes import all_processes
 
 SHOWN = {
     "knn_accuracy": ("kNN", "{:.1%}"),
@@ -36,13 +37,15 @@ def probe(
 
     $ adapterkit probe runs/banking77 --data banking77/test.jsonl
     $ adapterkit probe sentence-transformers/all-MiniLM-L6-v2 --data banking77/test.jsonl --rows 1000 --json
+    $ torchrun --standalone --nproc_per_node 2 -m adapterkit probe runs/banking77 --data banking77/test.jsonl
     """
     options.check_runs(representations or [])
+    accelerator = all_processes()
     from adapterkit import evaluation
 
     with console.stages() as progress:
-        record = evaluation.probe(representations or [], data, tell=progress, **how)
-    if (found := tell(record)) is None:
+        record = evaluation.probe(representations or [], data, tell=progress, accelerator=accelerator, **how)
+    if (found := tell(record)) is None or not console.is_main_process():
         return
     for note in found["notes"]:
         console.say(f"Note: {note}.", style="yellow")

@@ -14,10 +14,13 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapterkit.errors import DeviceError
 from adapterkit.training.launch import REFUSED, SHARDING, refused_launch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Set in a process that a launcher started as one of several."""
@@ -40,6 +43,17 @@ _STRATEGIES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_l
 def is_only_one(environment: Mapping[str, str]) -> bool:
     """Whether this is the only process that Accelerate started."""
     return MARK in environment and not any(name in environment for name in LAUNCHED)
+
+
+def all_processes() -> Accelerator | None:
+    """The processes that a launcher has started, or was asked for; None where this one is alone."""
+    end_with_launcher()
+    become_all_processes(sys.argv[1:])
+    if not any(name in os.environ for name in LAUNCHED):
+        return None
+    from adapterkit.training.environment import launched_processes
+
+    return launched_processes()
 
 
 def become_all_processes(arguments: Sequence[str]) -> None:

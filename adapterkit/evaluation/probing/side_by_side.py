@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.saving import package_versions
@@ -21,8 +22,12 @@ from adapterkit.metrics.representations import debiased_cka
 from adapterkit.own_folder import cache_folder
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.records import LayerRecord, MetricRecord, ProbeRecord, RepresentationRecord, RowsUsed
+from adapterkit.scoring import share_out
 from adapterkit.tasks.protocol import Vocabulary
 from adapterkit.training.trunk_cache import cache_root
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 POOLINGS = ("auto", "mean", "first", "last")
 Tell = Callable[[str, int, int], None]
@@ -42,6 +47,7 @@ class Looking:
     pooling: str = "auto"
     cache: bool = True
     tell: Tell = lambda what, done, total: None
+    accelerator: Accelerator | None = None
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -89,6 +95,7 @@ def probe(
     pooling: str = "auto",
     cache: bool = True,
     tell: Tell = lambda what, done, total: None,
+    accelerator: Accelerator | None = None,
 ) -> ProbeRecord:
     """What each layer knows of the classes of some rows, for bare backbones and for adapters on them, side by side.
 
@@ -109,6 +116,7 @@ def probe(
         pooling: how a row becomes one vector; "auto" takes the backbone's.
         cache: whether states and measures are kept on the disk, and read from there.
         tell: is told of the progress.
+        accelerator: the processes that look at a share each, all of which call this; None for this one alone.
 
     Raises:
         ArtifactError, BackboneError: something cannot be read.
@@ -116,12 +124,12 @@ def probe(
         DataError: the rows cannot be read, or have no classes to look for.
         HeadError: a pooling that a row cannot be pooled by without training.
     """
-    how = Looking(kind, columns, reading, data_root, rows, seed, pooling, cache, tell)
+    how = Looking(kind, columns, reading, data_root, rows, seed, pooling, cache, tell, accelerator)
     looked = look_into(subjects_of(representations, backbone), data, how)
-    measured = [
-        [_told(how, subject, seen, place, looked.drawn) for place in range(len(seen.window.layers))]
-        for subject, seen in zip(looked.subjects, looked.seen, strict=True)
-    ]
+    pairs = zip(looked.subjects, looked.seen, strict=True)
+    asked = [(subject, seen, place) for subject, seen in pairs for place in range(len(seen.window.layers))]
+    found = iter(share_out(asked, lambda own: [_told(how, *one, looked.drawn) for one in own], accelerator))
+    measured = [list(islice(found, len(seen.window.layers))) for seen in looked.seen]
     return _record(looked, measured, seed)
 
 
@@ -150,6 +158,7 @@ def look_into(subjects: Sequence[Subject], data: Any, how: Looking) -> Looked:
             seed=how.seed,
             cache=cache_root() if how.cache else None,
             tell=partial(_tell, how, subject.name, len(drawn.keys)),
+            accelerator=how.accelerator,
         )
         for subject in subjects
     ]

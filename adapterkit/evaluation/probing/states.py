@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
 from adapterkit.training.trunk_cache.segment import KEY_BYTES
 from adapterkit.training.trunk_cache.space import Space
 from adapterkit.training.trunk_cache.store import StateStore
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 BATCH_TOKENS = 1024
 """Tokens per batch, padding included; fewer where all layers' states of so many would not fit into `BATCH_BYTES`."""
@@ -109,6 +113,7 @@ def see(
     seed: int,
     cache: Path | None,
     tell: Callable[[int], None],
+    accelerator: Accelerator | None = None,
 ) -> LayerStates:
     """The states of the drawn items in every layer: one forward pass over what is not kept yet.
 
@@ -123,6 +128,7 @@ def see(
         seed: of widths that are left out.
         cache: folder of kept states; None keeps none.
         tell: is told of every item that is done.
+        accelerator: the processes that compute a share of the batches each, all of which call this.
 
     Raises:
         BackboneError: a trunk that does not hand out its layers' states.
@@ -136,11 +142,14 @@ def see(
     for number, key in enumerate(drawn.keys):
         of_feature.setdefault(items[key].feature, []).append((number, items[key]))
     used = list(of_feature)
+    processes, own = (1, 0) if accelerator is None else (accelerator.num_processes, accelerator.process_index)
+    shared: list[int] = []  # items of this process's batches
+    copies: list[tuple[int, int]] = []
     same: dict[bytes, int] = {}  # what is read twice is computed once, so that it has the same bits wherever it stands
     lengths = [_tokens(features[place]) for place in used]
     most = max(1, min(BATCH_TOKENS, BATCH_BYTES // (layers * width * 4)))
     with subject.trunk() as trunk:
-        for batch in group_by_length(lengths, batch_tokens=most, shuffle=False):
+        for turn, batch in enumerate(group_by_length(lengths, batch_tokens=most, shuffle=False)):
             places = [used[index] for index in batch]
             inputs = flat_inputs(task.collate([features[place] for place in places], vocabulary).inputs)
             each = len(inputs["input_ids"]) // len(places)
@@ -156,21 +165,29 @@ def see(
                 kept, empty = store.gather(store.find(keys), len(chosen.layers))
                 states[numbers] = kept.numpy()
             new = [at for at in empty if keys is None or same.setdefault(keys[at], numbers[at]) == numbers[at]]
-            if new:
+            computed += len(new)
+            mine = turn % processes == own
+            shared += numbers if mine else []
+            if new and mine:
                 found = _compute(trunk, subject.backbone, inputs, [asked[at][1:] for at in new], chosen, pooling)
                 states[[numbers[at] for at in new]] = found.numpy()
-                computed += len(new)
                 for at, state_LW in zip(new, found, strict=True):
                     if store is not None and keys is not None:
                         store.add(keys[at], state_LW)
                 unwritten += found.nbytes
-                if store is not None and unwritten > FLUSH_BYTES:
+                # Processes that read what others have written meanwhile would not compute the same batches.
+                if store is not None and unwritten > FLUSH_BYTES and processes == 1:
                     store.flush()
                     unwritten = 0
-            for at in empty:
-                if keys is not None:
-                    states[numbers[at]] = states[same[keys[at]]]
+            copies += [(numbers[at], same[keys[at]]) for at in empty if keys is not None]
             tell(len(numbers))
+    if processes > 1:
+        from accelerate.utils import gather_object
+
+        for theirs, of_theirs in gather_object([(shared, states[shared])]):
+            states[theirs] = of_theirs
+    for number, first in copies:
+        states[number] = states[first]
     if store is not None:
         store.flush()
     return LayerStates(states, chosen, pooling, computed)

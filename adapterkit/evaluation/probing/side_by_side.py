@@ -128,7 +128,13 @@ def probe(
     looked = look_into(subjects_of(representations, backbone), data, how)
     pairs = zip(looked.subjects, looked.seen, strict=True)
     asked = [(subject, seen, place) for subject, seen in pairs for place in range(len(seen.window.layers))]
-    found = iter(share_out(asked, lambda own: [_told(how, *one, looked.drawn) for one in own], accelerator))
+    found = iter(
+        share_out(
+            asked,
+            lambda own: [_told(how, subject, seen, place, looked.drawn) for subject, seen, place in own],
+            accelerator,
+        )
+    )
     measured = [list(islice(found, len(seen.window.layers))) for seen in looked.seen]
     return _record(looked, measured, seed)
 

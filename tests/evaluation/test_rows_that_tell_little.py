@@ -13,7 +13,9 @@ import adapterkit as ak
 from adapterkit.errors import AdapterkitError
 from adapterkit.evaluation import record_evaluation
 from adapterkit.records import Record
-from tests.training.worlds import METHODS, recipe, rows_of, train
+from adapterkit.sweeping import sweep
+from adapterkit.sweeping.ablation import Choice, ablation_record, define_ablation
+from tests.training.worlds import METHODS, recipe, rows_of, train, write_rows
 
 KIND = "text-classification"
 FINE = rows_of(KIND, 40)
@@ -36,19 +38,21 @@ ROWS: Mapping[str, list[dict[str, Any]]] = {
     "labels that are no numbers": labelled(math.nan, 0.5),
     "labels without end": labelled(math.inf, 1.5),
 }
-EVERY = {"evaluate", "compare", "calibrate", "attribute", "probe", "nearest", "transfer"}
 LOOKS = {"probe", "nearest", "transfer"}
-ANSWERS = EVERY - LOOKS
+ANSWERS = {"evaluate", "compare", "calibrate", "attribute"}
+LEARNS = {"ablate"}
+EVERY = LOOKS | ANSWERS | LEARNS
 REFUSED: Mapping[str, set[str]] = {
     "nothing": EVERY,
-    "one row": {*LOOKS, "calibrate"},
-    "two rows": {*LOOKS, "calibrate"},
+    "one row": {*LOOKS, *LEARNS, "calibrate"},
+    "two rows": {*LOOKS, *LEARNS, "calibrate"},
+    "one text": LEARNS,
     "blank texts": EVERY,
-    "one class": LOOKS,
+    "one class": LOOKS | LEARNS,
     "labels that training did not see": ANSWERS,
     "no labels": EVERY,
-    "labels that are no numbers": ANSWERS,
-    "labels without end": ANSWERS,
+    "labels that are no numbers": ANSWERS | LEARNS,
+    "labels without end": ANSWERS | LEARNS,
 }
 """Rows -> the verbs that have to refuse them; the others may."""
 
@@ -66,6 +70,15 @@ def world(tiny_backbones: Any, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return backbone, a.artifact, b.artifact
 
 
+def ablated(backbone: Any, a: Path, rows: list[dict[str, Any]], out: Path) -> Record:
+    """What poolings are worth on half of the rows, learned from the other half."""
+    made = recipe(a.parent, backbone, output=str(out), data={"train": write_rows(a.parent / "ablated.jsonl", rows)})
+    made["data"]["validation"] = 0.5
+    made["training"]["epochs"] = 1
+    wanted = define_ablation(Choice.POOLING, made, seeds=1)
+    return ablation_record(Choice.POOLING, sweep(made, wanted.grid, overrides=wanted.overrides, quiet=True))
+
+
 VERBS: Mapping[str, Callable[[Any, Path, Path, Any, Path], Record]] = {
     "evaluate": lambda on, a, b, rows, out: record_evaluation(b, rows, backbone=on),
     "compare": lambda on, a, b, rows, out: ak.compare(a, b, rows, backbone=on),
@@ -74,6 +87,7 @@ VERBS: Mapping[str, Callable[[Any, Path, Path, Any, Path], Record]] = {
     "probe": lambda on, a, b, rows, out: ak.probe(b, rows, backbone=on),
     "nearest": lambda on, a, b, rows, out: ak.nearest(b, rows, backbone=on),
     "transfer": lambda on, a, b, rows, out: ak.transfer(b, {"rows": rows}, backbone=on),
+    "ablate": lambda on, a, b, rows, out: ablated(on, a, rows, out),
 }
 
 

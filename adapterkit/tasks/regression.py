@@ -21,6 +21,8 @@ from adapterkit.tasks.values import Faults, Loss
 
 MOST_TARGETS = 10_000
 """Numbers per row, at most; a stored task is not trusted beyond."""
+LARGEST = float(np.finfo(np.float32).max)
+"""What is learned and answered is a float32, and the square of a larger one need not be a number in any format."""
 
 
 class Regression(TextProblem):
@@ -62,6 +64,8 @@ class Regression(TextProblem):
         items = items_of(value)
         if any(number(item) is None for item in items):
             return f"label {value!r:.40} is not a number"
+        if any(abs(number(item) or 0.0) > LARGEST for item in items):
+            return f"label {value!r:.40} is beyond float32, whose largest number is {LARGEST:.2g}"
         if self.targets and len(items) != self.targets:
             return f"label has {len(items)} numbers, expected {self.targets}"
         return None

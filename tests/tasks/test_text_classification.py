@@ -54,12 +54,13 @@ def test_labels_that_cannot_be_learned_are_refused(labels: list[Any], message: s
 
 
 def test_nan_targets_are_named_by_line(task_of: Make) -> None:
-    rows = Rows(rows_of(0.5, float("nan"), 1.5, "x", float("inf")), numbers=[2, 4, 6, 8, 10])
+    rows = Rows(rows_of(0.5, float("nan"), 1.5, "x", float("inf"), -1e39), numbers=[2, 4, 6, 8, 10, 12])
     task = task_of(KIND, rows.select([0, 2]))
     assert task.check_rows(rows).problems == [
         (4, "no label"),
         (8, "label 'x' is not a number"),
         (10, "label is inf, expected a finite number"),
+        (12, "label -1e+39 is beyond float32, whose largest number is 3.4e+38"),
     ]
 
 

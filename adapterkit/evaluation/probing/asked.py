@@ -235,9 +235,10 @@ def draw(asked: ProbedRows, found: Sequence[Mapping[tuple[int, int], ProbedItem]
     targets = None
     if asked.task.problem in TARGETS:
         targets = np.asarray([found[0][key].targets for key in kept], dtype=np.float64).reshape(len(kept), -1)
-        differ = np.ptp(targets, axis=0) > 0 if len(kept) else np.zeros(targets.shape[1], bool)
+        spread = np.minimum(np.ptp(targets, axis=0), targets.std(axis=0)) if len(kept) else np.zeros(targets.shape[1])
         names = names or tuple(f"number {place + 1}" for place in range(targets.shape[1]))
-        names, targets = tuple(name for name, one in zip(names, differ, strict=True) if one), targets[:, differ]
+        names = tuple(name for name, one in zip(names, spread, strict=True) if one > 0)
+        targets = targets[:, spread > 0]  # the smallest numbers differ, and their squares are 0
         targets = (targets - targets.mean(axis=0)) / targets.std(axis=0)
     problems = []
     if len(kept) < LEAST_ITEMS:

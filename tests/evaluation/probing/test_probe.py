@@ -176,6 +176,7 @@ def text_rows(labels: list[Any]) -> list[dict[str, Any]]:
         (text_rows(["one"] * 10), "one"),
         (text_rows(["one", "two"]), "items: found 2, expected 4 or more"),
         (text_rows([[1.5], [1.5], [1.5], [1.5]]), "numbers: all rows have the same"),
+        (text_rows([1e-300, 0.0, 1e-300, 0.0]), "numbers: all rows have the same"),
         (rows_of("question-answering", 10), "a span has no class, so attribute says"),
         (rows_of("causal-lm", 10), "so evaluate says what the checkpoint knows of them"),
         ([], "no rows"),

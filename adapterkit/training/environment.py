@@ -25,8 +25,10 @@ from adapterkit.training.launch import SHARDING, check_launch
 from adapterkit.training.meeting import init_method
 from adapterkit.training.trackers import tracker_names
 
+PATIENCE = "ADAPTERKIT_PATIENCE"
 PATIENCE_SECONDS = 600
-"""How long a process waits for another one, which may be writing a large file, until it takes it for lost."""
+"""How long a process waits for another one, which may be writing a large file, until it takes it for lost; where
+$ADAPTERKIT_PATIENCE does not say how many seconds."""
 
 
 def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
@@ -64,7 +66,14 @@ def launched_processes() -> Accelerator | None:
 
 def _meeting(several: bool) -> list[InitProcessGroupKwargs]:
     """How processes meet, and how patient they are."""
-    patience = timedelta(seconds=PATIENCE_SECONDS)
+    said = os.environ.get(PATIENCE, "")
+    if said and not (said.isdecimal() and int(said)):
+        raise DeviceError(
+            "how long processes wait for each other cannot be read",
+            [f"{PATIENCE}: found {said!r}, expected whole seconds, 1 or more"],
+            f"Set it as in {PATIENCE}=600, or leave it out.",
+        )
+    patience = timedelta(seconds=int(said or PATIENCE_SECONDS))
     return [InitProcessGroupKwargs(timeout=patience, init_method=init_method(os.environ))] if several else []
 
 

@@ -94,7 +94,7 @@ def test_a_process_that_is_killed_is_started_again_and_nothing_is_lost(tiny_fold
         wait_for_step(launcher, tmp_path / "out", 14)
         ranks = [one for one in psutil.Process(launcher.pid).children() if "adapterkit" in one.cmdline()]
         ranks[1].kill()
-        assert launcher.wait(120) == 0, (tmp_path / "log").read_text()
+        assert launcher.wait(300) == 0, (tmp_path / "log").read_text()
     by_ranks(2, {**json.loads(file.read_text()), "output": str(tmp_path / "whole")})
     # Started again once: nobody looked for the dead.
     assert (tmp_path / "log").read_text().count("failed (exitcode") == 1

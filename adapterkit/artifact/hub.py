@@ -6,13 +6,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_session, get_token, hf_hub_url
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 
 from adapterkit.artifact.reading import Artifact, read_artifact
 from adapterkit.backbone.files import HUB_FAILURES, first_line
 from adapterkit.errors import ArtifactError, HubError
-from adapterkit.manifest import FINDINGS, MAX_BYTES, Files, HubName, stage_folder
+from adapterkit.manifest import FINDINGS, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, HubName, stage_folder
 from adapterkit.own_folder import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -50,14 +50,16 @@ def publish(
     files: Files,
     repository: str,
     *,
+    signature: bytes | None = None,
     tag: str | None = None,
     private: bool | None = None,
     message: str | None = None,
 ) -> Published:
-    """Publish an artifact on a hub, and `findings.html` where it stands there, in one commit. Arguments, errors: as of
-    `push`."""
-    additions = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(files.content[name])) for name in MAX_BYTES
+    """Publish an artifact on a hub, with its signature, and `findings.html` where it stands there, in one commit.
+    Arguments, errors: as of `push`."""
+    content = {**files.content, **({} if signature is None else {SIGNATURE: signature})}
+    additions: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(raw)) for name, raw in content.items()
     ]
     if (findings := Path(files.folder) / FINDINGS).is_file():
         additions.append(CommitOperationAdd(path_in_repo=FINDINGS, path_or_fileobj=findings.read_bytes()))
@@ -72,6 +74,8 @@ def publish(
                 [f"tags: {', '.join(sorted(taken))}"],
                 "Choose another tag.",
             )
+        if signature is None and hub.file_exists(repository, SIGNATURE):  # it is of what stood there before
+            additions.append(CommitOperationDelete(path_in_repo=SIGNATURE))
         committed = hub.create_commit(repository, additions, commit_message=message or _message(artifact))
         done = f", but for its commit {committed.oid}, which has no tag yet"
         if tag is not None:
@@ -108,15 +112,16 @@ def fetch(named: HubName, *, offline: bool = False) -> Path:
         read_artifact(folder)
     elif not _is_whole(folder, str(facts.sha)):
         sizes = {file.rfilename: file.size for file in facts.siblings or ()}
+        limits = {**MAX_BYTES, **({SIGNATURE: MAX_SIGNATURE_BYTES} if SIGNATURE in sizes else {})}
         problems = [
             f"{name}: the hub announces {sizes.get(name)!r:.40} bytes, expected at most {limit:,}"
-            for name, limit in MAX_BYTES.items()
+            for name, limit in limits.items()
             if not isinstance(sizes.get(name), int) or not 0 <= (sizes[name] or 0) <= limit
         ]
         if problems:
             raise ArtifactError(f"{named} is no artifact that can be fetched", problems, "Nothing was fetched.")
         with stage_folder(folder, overwrite=True) as stage:
-            for name in MAX_BYTES:
+            for name in limits:
                 _fetch_file(named, str(facts.sha), stage / name, sizes[name] or 0)
             (stage / ORIGIN).parent.mkdir()
             (stage / ORIGIN).write_text(str(facts.sha))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, ArtifactError, BackboneError
 from adapterkit.glance import in_short
-from adapterkit.manifest import CARD, MANIFEST
+from adapterkit.manifest import CARD, MANIFEST, SIGNATURE
+from adapterkit.manifest.signature import Keys, read_keys, signers_of
 from adapterkit.report.runs import find_runs
 
 
@@ -64,6 +66,7 @@ def verify(
     *,
     parts: Mapping[str, str | Path] | None = None,
     full: bool = False,
+    require_signature: Keys | None = None,
 ) -> Report:
     """Check an artifact against a backbone, and recompute its golden rows.
 
@@ -75,11 +78,14 @@ def verify(
         backbone: a loaded backbone, or where to load it from; None loads the one that the artifact names.
         parts: where parts of a fusion are, by name; None looks beside `folder`.
         full: read every byte of the backbone's weights from the disk, whatever is remembered of its files.
+        require_signature: public keys, of which one must have signed it, see `pull`. A signature that stands beside it
+            has to fit in any case: a check `signature` says whose it is.
 
     Raises:
         BackboneError: the backbone cannot be loaded.
         DeviceError: it asks for a device that this machine does not have.
     """
+    keys = read_keys(require_signature)
     checks: list[Check] = []
     try:
         artifact = open_artifact(folder, parts=parts)
@@ -106,11 +112,17 @@ def verify(
     answered = f"{count} answered as when they were saved, in {golden.dtype}"
     detail = "; ".join(problems) or (answered if count else "the artifact has none")
     checks.append(Check("golden rows", not problems and count > 0, detail))
+    if keys or os.path.lexists(folder / SIGNATURE):
+        checks.append(_signature(artifact, keys))
     return Report(folder, tuple(checks))
 
 
 def verify_all(
-    folder: str | Path, backbone: Backbone | str | Path | None = None, *, full: bool = False
+    folder: str | Path,
+    backbone: Backbone | str | Path | None = None,
+    *,
+    full: bool = False,
+    require_signature: Keys | None = None,
 ) -> Iterator[Report]:
     """`verify` of every artifact in and below a folder, by name; each backbone is loaded once.
 
@@ -120,6 +132,7 @@ def verify_all(
     Args:
         backbone: a loaded backbone that all shall fit, or where to load it from; None loads those that they name.
         full: as in `verify`.
+        require_signature: as in `verify`.
 
     Raises:
         ArtifactError: there is no such folder, or no artifact in it.
@@ -133,7 +146,7 @@ def verify_all(
     for each in found:
         try:
             under = backbone if isinstance(backbone, Backbone) else _shared(each, backbone, loaded)
-            yield verify(each, under, full=full)
+            yield verify(each, under, full=full, require_signature=require_signature)
         except BackboneError as error:
             yield Report(each, (Check("backbone", False, "; ".join([error.summary, *error.problems])),))
 
@@ -202,6 +215,14 @@ def _tensors(artifact: Artifact) -> Check:
     if heads:
         return Check("tensors", True, f"{found}; the head alone answers, since the method changes nothing: {reason}")
     return Check("tensors", False, f"it changes nothing: {reason}")
+
+
+def _signature(artifact: Artifact, keys: Sequence[str]) -> Check:
+    try:
+        signed = ", ".join(signers_of(artifact.folder, artifact.manifest, keys))
+    except AdapterkitError as error:
+        return Check("signature", False, "; ".join([error.summary, *error.problems]))
+    return Check("signature", True, f"{signed} signed this artifact for this backbone")
 
 
 def _card(artifact: Artifact) -> Check:

@@ -11,7 +11,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, RequiredKeys
 from adapterkit.errors import AdapterkitError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def host(
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     slots: Slots = None,
+    require_signature: RequiredKeys = None,
 ) -> None:
     """Ask many adapters on one backbone, at a prompt.
 
@@ -43,7 +44,10 @@ def host(
         raise typer.BadParameter("give at least one, as in --mount intent=runs/banking77", param_hint="--mount")
     from adapterkit.host.opening import open_host
 
-    with open_host(sources_of(mount), backbone, slots=slots, dtype=backbone_dtype.value) as opened:
+    keys: Any = require_signature or None
+    with open_host(
+        sources_of(mount), backbone, slots=slots, dtype=backbone_dtype.value, require_signature=keys
+    ) as opened:
         if sys.stdin.isatty():
             console.say(f"{len(opened)} mounted on {opened.backbone.name}. :help lists what else can be typed.", "dim")
         for line in _lines():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from adapterkit.cli import console
@@ -25,12 +27,28 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
         show(find_runs(folder), folder, as_json=as_json)
         return
     manifest = open_manifest(folder)
+    signed = _signed(folder, manifest)
     if as_json:
-        console.print_json(manifest.model_dump(mode="json", exclude_unset=True))
+        console.print_json({**manifest.model_dump(mode="json", exclude_unset=True), **signed})
         return
-    console.print_table(_facts(manifest), title=str(folder))
+    told = [["signed by", ", ".join(signed.get("signed_by", ()))], ["not signed", signed.get("signature_problem", "")]]
+    console.print_table([*_facts(manifest), *(row for row in told if row[1])], title=str(folder))
     for split, scores in manifest.metrics.items():
         console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"))
+
+
+def _signed(folder: Path, manifest: Any) -> dict[str, Any]:
+    """Whose keys have signed it, or why what stands beside it is no signature of it; nothing where it has none."""
+    from adapterkit.errors import SignatureError
+    from adapterkit.manifest import SIGNATURE
+    from adapterkit.manifest.signature import signers_of
+
+    if not os.path.lexists(folder / SIGNATURE):
+        return {}
+    try:
+        return {"signed_by": signers_of(folder, manifest)}
+    except SignatureError as error:
+        return {"signature_problem": "; ".join([error.summary, *error.problems])}
 
 
 def _facts(manifest: Any) -> list[list[str]]:

@@ -32,6 +32,19 @@ a_folder = partial(argument, metavar="FOLDER", parser=str, callback=_located)
 
 Folder = Annotated[Path, a_folder(help="The artifact's folder, or URL, or name on a hub, as in me/intent@v1.")]
 
+SignKey = Annotated[
+    Path | None, option("--sign", metavar="KEY", help="Sign it with this private key: adapterkit receipt make-key FILE.")
+]
+
+RequiredKeys = Annotated[
+    list[str] | None,
+    option(
+        "--require-signature",
+        metavar="KEY",
+        help="Refuse what this public key (a file, or ed25519:…) has not signed. Many times: one of them has to.",
+    ),
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 BackboneName = Annotated[

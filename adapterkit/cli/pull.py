@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json, argument
+from adapterkit.cli.options import Json, RequiredKeys, argument
 
 
 def pull(
@@ -22,24 +22,28 @@ def pull(
     offline: Annotated[
         bool, typer.Option("--offline", help="Take the copy that was fetched before, and ask nobody.")
     ] = False,
+    require_signature: RequiredKeys = None,
     as_json: Json = False,
 ) -> None:
     """Fetch an artifact from a hub, a URL or a folder, and check all that can be checked without its backbone.
 
     $ adapterkit pull me/banking77-lora@v1 runs/banking77
     $ adapterkit pull s3://team/banking77@v1 runs/banking77
+    $ adapterkit pull me/banking77-lora runs/banking77 --require-signature release.pem.pub
     $ adapterkit verify $(adapterkit pull me/banking77-lora --json | jq -r .folder)
     """
     from adapterkit.manifest import check_output, is_address, parse_hub_name, parse_store_name
+    from adapterkit.manifest.signature import read_keys
 
     # Before torch is imported, so that a mistake is named at once.
     if not is_address(name) and parse_store_name(name) is None:
         parse_hub_name(name)
     if output is not None:
         check_output(output, overwrite=overwrite)
+    keys = read_keys(require_signature or None)
     from adapterkit.artifact import pull
 
-    folder = pull(name, output, overwrite=overwrite, offline=offline)
+    folder = pull(name, output, overwrite=overwrite, offline=offline, require_signature=keys or None)
     if as_json:
         console.print_json({"folder": str(folder)})
         return

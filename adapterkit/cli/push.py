@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Folder, Json, argument, option
+from adapterkit.cli.options import Folder, Json, SignKey, argument, option
 
 
 def push(
@@ -15,6 +15,7 @@ def push(
     target: Annotated[
         str, argument(metavar="TARGET", help="OWNER/NAME on a hub, a URL as s3://team/intent, or a folder as ./intent.")
     ],
+    sign: SignKey = None,
     tag: Annotated[str | None, option("--tag", help="A name for this version; a tag never moves.")] = None,
     private: Annotated[
         bool | None,
@@ -28,6 +29,7 @@ def push(
     $ adapterkit push runs/banking77 me/banking77-lora
     $ adapterkit push runs/banking77 me/banking77-lora --tag v1 --private
     $ adapterkit push runs/banking77 s3://team/banking77 --tag v1
+    $ adapterkit push runs/banking77 me/banking77-lora --sign release.pem
     """
     from adapterkit.manifest import check_target, open_manifest
 
@@ -35,7 +37,7 @@ def push(
     open_manifest(folder)
     from adapterkit.artifact import push
 
-    published = push(folder, target, tag=tag, private=private, message=message)
+    published = push(folder, target, sign=sign, tag=tag, private=private, message=message)
     if as_json:
         facts = {name: getattr(published, name) for name in ("repository", "commit", "tag", "url", "name")}
         console.print_json(facts)

@@ -203,6 +203,10 @@ def gate(
             help="files, contract, 'golden rows', compare, calibration, signature. Many times. Default: show it.",
         ),
     ] = None,
+    signer: Annotated[
+        list[str] | None,
+        option(metavar="PUB", help="Whose signature passes: a public key, as a file or ed25519:…. Many times."),
+    ] = None,
     most_ece: Annotated[float | None, option(help="The largest calibration error that passes. Default: 0.05.")] = None,
     task: Annotated[str, typer.Option(help="One task. Default: all without a gate of their own.")] = "",
     channel: Channel = STABLE,
@@ -210,10 +214,12 @@ def gate(
     actor: Actor = None,
 ) -> None:
     """Show or set what a version must pass before a channel may point to it."""
+    from adapterkit.manifest.signature import read_keys
+
     with _open(url, None, actor) as opened:
-        if require or most_ece is not None:
+        if require or signer or most_ece is not None:
             before = opened.gate(task, channel).model_dump()
-            asked = {"require": require or None, "most_ece": most_ece}
+            asked = {"require": require or None, "most_ece": most_ece, "signers": read_keys(signer or None) or None}
             wanted = {**before, **{name: value for name, value in asked.items() if value is not None}}
             opened.set_gate(wanted, task=task, channel=channel)
         console.print_json(opened.gate(task, channel).model_dump(mode="json"))
@@ -288,7 +294,7 @@ def _verified(opened: Registry, task: str, version: str, backbone: str) -> dict[
     return {
         check.name: {"passed": check.ok, "detail": check.detail}
         for check in report.checks
-        if check.name in CHECKS and check.name != "files"
+        if check.name in CHECKS and check.name not in ("files", "signature")
     }
 
 

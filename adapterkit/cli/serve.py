@@ -11,7 +11,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, option
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, RequiredKeys, option
 
 
 def serve(
@@ -38,6 +38,7 @@ def serve(
     backbone: BackboneName = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     slots: Slots = None,
+    require_signature: RequiredKeys = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8000,
     keys: Annotated[
@@ -93,6 +94,7 @@ def serve(
     except ImportError as error:
         raise ServingError("a service needs FastAPI and uvicorn", remedy="pip install 'adapterkit[serve]'") from error
     from adapterkit.board.pages import PATH, with_board
+    from adapterkit.manifest.signature import read_keys
     from adapterkit.serving.flags import open_feature
     from adapterkit.serving.keys import read_keys
     from adapterkit.serving.opening import mounted_fleet, registry_fleet
@@ -102,22 +104,24 @@ def serve(
     from adapterkit.signing import read_private
     from adapterkit.traffic import read_rules
 
+    trusted = read_keys(require_signature or None)
     listening = _bound(host, port)
     traced, send_last = exported_traces() if traces else (None, lambda: None)
     signer = None if sign_with is None else Signer(read_private(sign_with))
     known, found = None if keys is None else read_keys(keys), read_rules(rules or {})
     follower: Any = None
+    of_host: Any = {"slots": slots, "dtype": backbone_dtype.value, "require_signature": trusted or None}
     if registry is None:
         found.check_without_channels()
         if shadow_log is not None or flags is not None:
             raise typer.BadParameter("they are about the channels of a registry", param_hint="--shadow-log, --flags")
-        fleet = mounted_fleet(sources, backbone, slots=slots, dtype=backbone_dtype.value)
+        fleet = mounted_fleet(sources, backbone, **of_host)
     else:
         from adapterkit.registry import Registry
 
         if backbone is None:
             raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
-        fleet, follower = registry_fleet(Registry(registry), found, backbone, slots=slots, dtype=backbone_dtype.value)
+        fleet, follower = registry_fleet(Registry(registry), found, backbone, **of_host)
         if bool(flags) != found.has_flags:
             raise typer.BadParameter("give it where a rule names a flag, and only there", param_hint="--flags")
         if flags is not None:

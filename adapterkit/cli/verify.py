@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, Folder, Json, Parts, in_format, named
+from adapterkit.cli.options import (
+    BackboneDtype,
+    BackboneFormat,
+    BackboneName,
+    Folder,
+    Json,
+    Parts,
+    RequiredKeys,
+    in_format,
+    named,
+)
 
 
 def verify(
@@ -24,6 +34,7 @@ def verify(
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="XML", help="Write JUnit's XML too.", show_default=False)
     ] = None,
+    require_signature: RequiredKeys = None,
     as_json: Json = False,
 ) -> None:
     """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
@@ -32,17 +43,20 @@ def verify(
     $ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
     $ adapterkit verify --all runs --backbone ./models/all-MiniLM-L6-v2-new --junit verified.xml
     """
+    from adapterkit.manifest.signature import read_keys
+
     if every:
         _check_together(parts, backbone_dtype)
+    keys = read_keys(require_signature or None) or None
     from adapterkit import artifact
 
     reports: Iterable[Any]
     if every:
-        reports = artifact.verify_all(folder, backbone, full=full)
+        reports = artifact.verify_all(folder, backbone, full=full, require_signature=keys)
     else:
         given = in_format(folder, backbone, backbone_dtype)
         where = named(parts, "--part", "NAME=FOLDER", "language=runs/language")
-        reports = [artifact.verify(folder, given, parts=where, full=full)]
+        reports = [artifact.verify(folder, given, parts=where, full=full, require_signature=keys)]
     found = []
     for report in reports:
         checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]

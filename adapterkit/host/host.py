@@ -28,6 +28,7 @@ from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.route import Carried
+from adapterkit.manifest.signature import Keys, read_keys
 from adapterkit.tasks.asked import Errors
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.protocol import Row, Vocabulary
@@ -58,6 +59,7 @@ class Host:
         packed: Packing = "auto",
         exact: bool = False,
         folder: str | Path | None = None,
+        require_signature: Keys | None = None,
     ) -> None:
         """
         Args:
@@ -71,11 +73,15 @@ class Host:
                 nothing. Not with `compile` or `merge`. "off" leaves them as they are.
             exact: compute every row alone: its answer is the same in every bit, whatever stands beside it. Slower.
             folder: where adapters wait that left RAM; None for the system's folder of temporary files.
+            require_signature: public keys, each a file or a line, of which one must have signed whatever is mounted,
+                members of compositions too. None mounts what is unsigned.
 
         Raises:
+            SignatureError: a key is none.
             SiteError: an adapter is attached to the backbone.
             ValueError: no slot at all, or `merge` with `compile`.
         """
+        keys = read_keys(require_signature)
         self.backbone = backbone
         self.slots = slots
         self._exact = exact
@@ -88,7 +94,7 @@ class Host:
         self._computing = Computing(self._forwards, self._bank, self._vocabulary, backbone.device)
         self._generation = Generation(self._engine, self._forwards, self._bank, self._vocabulary)
         self._mounted: dict[str, Mounted] = {}
-        self._mounting = Mounting(backbone, self._bank, self._mounted)
+        self._mounting = Mounting(backbone, self._bank, self._mounted, keys)
         self._changing = Lock()
         self._closed, self._pid = False, os.getpid()
 
@@ -107,6 +113,7 @@ class Host:
             MountError: the name is taken.
             ContractError: the artifact was trained on another backbone.
             ArtifactError: there is no such artifact, or it is refused.
+            SignatureError: signatures are required, and none of their keys has signed it.
             HeadError: the backbone's family does not have its head.
         """
         if not isinstance(name, str) or not name:

@@ -12,6 +12,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
 from adapterkit.host.bank.sources import COMPOSITION_ENDINGS, Source, open_source
 from adapterkit.host.host import Host
+from adapterkit.manifest.signature import Keys, read_keys
 
 
 def open_host(
@@ -20,6 +21,7 @@ def open_host(
     *,
     slots: int | None = None,
     dtype: str = "auto",
+    require_signature: Keys | None = None,
 ) -> Host:
     """A host with everything mounted. Compositions come last, since their members may be mounted names.
 
@@ -28,12 +30,13 @@ def open_host(
         backbone: a loaded one, or where to load it from; None loads the one that the first artifact names.
         slots: adapters in memory at once; None for as many as a host has by default.
         dtype: of the frozen weights, where they are loaded here.
+        require_signature: see `Host`.
 
     Raises:
         DataError: compositions alone, and no backbone.
         AdapterkitError: what cannot be mounted.
     """
-    opened = dict(sources)
+    opened, keys = dict(sources), read_keys(require_signature) or None
     if isinstance(backbone, Backbone):
         found = backbone
     elif backbone is not None:
@@ -44,7 +47,8 @@ def open_host(
         if first is None:
             raise DataError("a composition does not name a backbone", remedy="Give one with --backbone PATH_OR_ID.")
         opened[first], found = artifact, find_backbone(artifact, None, dtype)
-    host = Host(found) if slots is None else Host(found, slots=slots)
+    own: Any = {} if slots is None else {"slots": slots}
+    host = Host(found, require_signature=keys, **own)
     try:
         for name in sorted(opened, key=lambda name: is_composition(opened[name])):
             host.mount(name, opened[name])

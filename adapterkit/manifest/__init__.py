@@ -22,8 +22,10 @@ from adapterkit.manifest.folder import FINDINGS as FINDINGS
 from adapterkit.manifest.folder import KEPT as KEPT
 from adapterkit.manifest.folder import MANIFEST as MANIFEST
 from adapterkit.manifest.folder import MAX_BYTES as MAX_BYTES
+from adapterkit.manifest.folder import MAX_SIGNATURE_BYTES as MAX_SIGNATURE_BYTES
 from adapterkit.manifest.folder import RECORDS as RECORDS
 from adapterkit.manifest.folder import REPORT as REPORT
+from adapterkit.manifest.folder import SIGNATURE as SIGNATURE
 from adapterkit.manifest.folder import TENSORS as TENSORS
 from adapterkit.manifest.folder import Files as Files
 from adapterkit.manifest.folder import read_file as read_file

@@ -31,18 +31,23 @@ REPORT = "report.html"
 FINDINGS = "findings.html"
 """The page of everything that was found about an artifact since; the model card links it."""
 
+SIGNATURE = "signature.json"
+"""Who vouches for the artifact that it stands beside; no part of it, and opened only by who asks for it."""
+
+MAX_SIGNATURE_BYTES = 1 << 16
+
 RECORDS = "records"
 """The folder for records of what was found about an artifact."""
 
 IGNORED_FILES = frozenset(
-    {".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", REPORT, FINDINGS}
+    {".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", REPORT, FINDINGS, SIGNATURE}
 )
-"""Files that may stand beside them, because hubs, their users and runs put them there. They are never opened."""
+"""Files that may stand beside them, because hubs, their users and runs put them there. They are not opened here."""
 
 IGNORED_FOLDERS = frozenset({".cache", ".git", "training", RECORDS})
 """Folders that may stand beside them: a hub client's and git's own, the journal and checkpoints of the run, records."""
 
-KEPT = (IGNORED_FILES - {FINDINGS}) | IGNORED_FOLDERS
+KEPT = (IGNORED_FILES - {FINDINGS, SIGNATURE}) | IGNORED_FOLDERS
 """What outlives an overwrite of the artifact: the run's journal, a licence, git's folder."""
 
 MAX_ENTRIES = 64

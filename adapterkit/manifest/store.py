@@ -18,9 +18,18 @@ from adapterkit.errors import ArtifactError, HubError, OutputError
 from adapterkit.manifest.atomic import stage_folder, write_file, write_folder
 from adapterkit.manifest.codec import parse_manifest
 from adapterkit.manifest.elsewhere import is_outage, list_url, read_url, write_url
-from adapterkit.manifest.folder import CARD, MANIFEST, MAX_BYTES, Files, read_file
+from adapterkit.manifest.folder import (
+    CARD,
+    MANIFEST,
+    MAX_BYTES,
+    MAX_SIGNATURE_BYTES,
+    SIGNATURE,
+    Files,
+    read_file,
+)
 from adapterkit.manifest.hub_names import is_tag
 from adapterkit.manifest.opening import read_whole
+from adapterkit.manifest.signature import join_signatures, read_signature, write_signature
 from adapterkit.manifest.store_names import MAIN, NAMES, StoreName, folder_of, is_digest
 
 logger = logging.getLogger(__name__)
@@ -42,13 +51,19 @@ class Store:
         self.folder = folder_of(url)
         self._cache, self._check = cache, check
 
-    def put(self, digest: str, files: Files) -> str:
-        """Keep an artifact. Returns where."""
+    def put(self, digest: str, files: Files, signature: bytes | None = None) -> str:
+        """Keep an artifact, and its signature beside those that it has there. Returns where."""
         place = f"{self.url}/{digest}"
+        if signature is not None and (before := self._read(f"{digest}/{SIGNATURE}", MAX_SIGNATURE_BYTES)) is not None:
+            signature = join_signatures(signature, before)
         if self.folder is not None:
-            if not _holds(self.folder / digest, digest):
-                write_folder(self.folder / digest, files.content, overwrite=True)
+            if signature is not None or not _holds(self.folder / digest, digest):  # what is signed is its card too
+                write_folder(self.folder / digest, files.content, overwrite=True, keep={SIGNATURE})
+            if signature is not None:
+                write_signature(self.folder / digest, signature)
             return place
+        if signature is not None:
+            write_url(f"{place}/{SIGNATURE}", signature)
         # The manifest comes last: an artifact without one is not there yet.
         for name in sorted(files.content, key=lambda name: name == MANIFEST):
             write_url(f"{place}/{name}", bytes(files.content[name]))
@@ -70,6 +85,8 @@ class Store:
                     (stage / name).write_bytes(content)
                 self._check(stage)
                 _check_digest(stage, digest)
+        if self.folder is None:
+            _renew_signature(folder, location)
         _check_digest(folder, digest)
         return folder
 
@@ -186,6 +203,18 @@ def _fetched(location: str) -> Iterator[tuple[str, bytes]]:
             # People edit cards.
             limits |= {one: min(limits[one], stated[one].size_bytes) for one in stated if one in limits and one != CARD}
         yield name, raw
+
+
+def _renew_signature(folder: Path, location: str) -> None:
+    """Bring a copy the signature that its artifact has: it may have been signed since, or by others too."""
+    try:
+        raw = read_url(f"{location}/{SIGNATURE}", MAX_SIGNATURE_BYTES)
+    except HubError as error:
+        if is_outage(error.__cause__):  # then the copy is as it was
+            return
+        raise
+    if raw is not None and raw != read_signature(folder):
+        write_signature(folder, raw)
 
 
 def _holds(folder: Path, digest: str) -> bool:

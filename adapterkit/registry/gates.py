@@ -5,7 +5,7 @@ contract     it fits the backbone                          `adapterkit verify`
 golden rows  it answers as when it was saved               `adapterkit verify`
 compare      no worse than what the channel answers with   `adapterkit compare --json`, or yours
 calibration  expected calibration error within a bound     `adapterkit evaluate --json`, `calibrate --json`, or yours
-signature    signed by a key that is trusted               yours
+signature    signed by a key that the gate names           looked at here, where it is required
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ class Gate(BaseModel):
     Attributes:
         require: checks without whose evidence nothing is promoted.
         most_ece: the largest expected calibration error that passes.
+        signers: public keys, as `signing.spelled` has them; where a signature is required, one of them must have signed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     require: tuple[Check, ...] = ("files",)
     most_ece: Annotated[float, Field(gt=0, le=1)] = 0.05
+    signers: Annotated[tuple[Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")], ...], Field()] = ()
 
     def problems(self, evidence: Mapping[str, Evidence]) -> list[str]:
         """Why this evidence is not enough; [] where it is."""
@@ -89,6 +91,7 @@ def read_evidence(
         most_ece: see `Gate`.
     """
     unknown = [f"{name}: unknown check, expected one of {', '.join(CHECKS)}" for name in found if name not in CHECKS]
+    unknown += [f"{name}: the registry looks itself" for name in ("files", "signature") if name in found]
     if unknown:
         raise RegistryError("the evidence cannot be used", unknown)
     evidence = {}

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from adapterkit.errors import AdapterkitError, RegistryError
 from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_manifest, read_whole
+from adapterkit.manifest.signature import signature_for, signers_of
 from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
@@ -76,7 +77,7 @@ class Registry:
         self._engine.dispose()
 
     def add(self, task: str, source: str | Path) -> Version:
-        """Keep an artifact as a version of a task. The same content again gives the same version.
+        """Keep an artifact as a version of a task, with its signature. The same content again gives the same version.
 
         Args:
             task: the task's name in the registry; it is made with its first version.
@@ -84,6 +85,7 @@ class Registry:
 
         Raises:
             ArtifactError: it is not whole.
+            SignatureError: the signature beside it is of something else.
             HubError: the store refuses; nothing has changed then.
             RegistryError: the database refuses; nothing has changed then.
         """
@@ -91,11 +93,13 @@ class Registry:
 
         check_name(task, "task")
         manifest, files = read_whole(source)
-        digest = manifest.sha256
+        digest, signature = manifest.sha256, signature_for(source, manifest)
         known = {version.digest: version for version in self.versions(task)}
+        if digest in known and signature is None:
+            return known[digest]
+        location = self._store.put(digest, files, signature)
         if digest in known:
             return known[digest]
-        location = self._store.put(digest, files)
         row = {
             "task": task,
             "digest": digest,
@@ -253,7 +257,7 @@ class Registry:
         Args:
             version: its digest or a prefix, its number, or another channel that points to it.
             channel: `stable`, `candidate`, `shadow`, or any name.
-            evidence: check -> what it found, see `registry.gates`. That the files are whole is looked at here.
+            evidence: check -> what it found, see `registry.gates`. Files and signature are looked at here.
             force: the reason for going past the gate; the audit keeps it.
 
         Raises:
@@ -266,7 +270,7 @@ class Registry:
         before = self._pointers.moves(task, channel)
         gate, today = self.gate(task, channel), {name: one.digest for name, one in self.channels(task).items()}
         judged = read_evidence(evidence or {}, wanted.digest, today.get(channel), gate.most_ece)
-        found = {**judged, "files": self._whole(wanted)}
+        found = {**judged, **self.own_evidence(wanted, gate)}
         if not force:
             gate.check(f"{task} {wanted.short}", found)
         details: dict[str, Any] = {"evidence": {name: each.model_dump(mode="json") for name, each in found.items()}}
@@ -274,6 +278,12 @@ class Registry:
             details["forced"] = force
         self._pointers.move("promote", task, channel, wanted.digest, before, details)
         return self.version(task, wanted.digest)
+
+    def own_evidence(self, version: Version, gate: Gate) -> dict[str, Evidence]:
+        """What the registry finds of its own copy: that it is whole and, where a gate asks, whether it is signed."""
+        if "signature" not in gate.require:
+            return {"files": self._whole(version)}
+        return {"files": self._whole(version), "signature": self._signed(version, gate.signers)}
 
     def roll_back(
         self, task: str, channel: str = STABLE, *, expected: str | None = None, why: Mapping[str, Any] | None = None
@@ -371,6 +381,15 @@ class Registry:
             looked = [(version, self._whole(version)) for version in versions]
             problems += [f"{each.task} {each.short}: {found.detail}" for each, found in looked if not found.passed]
         return AuditReport(len(entries), last, tuple(problems))
+
+    def _signed(self, version: Version, keys: Sequence[str]) -> Evidence:
+        if not keys:
+            return Evidence(passed=False, detail="no key is trusted: adapterkit registry gate --signer PUB")
+        try:
+            found = signers_of(self._store.get(version.digest, version.location), self.manifest(version), keys)
+        except AdapterkitError as error:
+            return Evidence(passed=False, detail="; ".join([error.summary, *error.problems])[:4096])
+        return Evidence(passed=True, detail=f"signed by {', '.join(found)}", facts={"signed_by": found})
 
     def _whole(self, version: Version) -> Evidence:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from adapterkit.errors import AdapterkitError, ConflictError, RegistryError, ServingError
 from adapterkit.host.opening import open_host
 from adapterkit.manifest import Manifest, open_manifest
+from adapterkit.manifest.signature import Keys
 from adapterkit.registry import Registry, Version
 from adapterkit.serving.fleet import ONLY, Arm, Fleet, Route
 from adapterkit.traffic import Rules
@@ -18,12 +19,20 @@ from adapterkit.traffic import Rules
 logger = logging.getLogger(__name__)
 
 
-def mounted_fleet(sources: Mapping[str, str], backbone: str | None, *, slots: int | None, dtype: str = "auto") -> Fleet:
+def mounted_fleet(
+    sources: Mapping[str, str],
+    backbone: str | None,
+    *,
+    slots: int | None,
+    dtype: str = "auto",
+    require_signature: Keys | None = None,
+) -> Fleet:
     """A fleet that answers with these artifacts, compositions or hub ids, by name. Raises as `open_host`."""
     from adapterkit.artifact.sharing import find_folder
 
     folders = {name: str(find_folder(source)) for name, source in sources.items()}
-    fleet = Fleet(open_host({}, _backbone(folders, backbone), slots=slots, dtype=dtype))
+    under = _backbone(folders, backbone)
+    fleet = Fleet(open_host({}, under, slots=slots, dtype=dtype, require_signature=require_signature))
     try:
         for name, folder in folders.items():
             mount_folder(fleet, name, folder)
@@ -42,10 +51,16 @@ def mount_folder(fleet: Fleet, task: str, source: str) -> None:
 
 
 def registry_fleet(
-    registry: Registry, rules: Rules, backbone: str, *, slots: int | None, dtype: str = "auto"
+    registry: Registry,
+    rules: Rules,
+    backbone: str,
+    *,
+    slots: int | None,
+    dtype: str = "auto",
+    require_signature: Keys | None = None,
 ) -> tuple[Fleet, Follower]:
     """A fleet that answers with what the channels of a registry point to, and what keeps it so."""
-    fleet = Fleet(open_host({}, backbone, slots=slots, dtype=dtype))
+    fleet = Fleet(open_host({}, backbone, slots=slots, dtype=dtype, require_signature=require_signature))
     follower = Follower(fleet, registry, rules)
     follower.follow()
     return fleet, follower

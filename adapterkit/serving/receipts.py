@@ -1,12 +1,11 @@
 """Signed receipts: what proves, without the service, that an answer is the one that a version gave.
 
-What is signed is the canonical JSON (keys sorted, no spaces, UTF-8) of the receipt with `answer_sha256`, the digest of
+What is signed is the canonical JSON of the receipt with `answer_sha256`, the digest of
 the answer's canonical JSON. Numbers are written as Python writes them, so a checker has to keep them as they came.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapterkit.errors import AdapterkitError, SignatureError
 from adapterkit.manifest import parse_json
-from adapterkit.signing import is_signed, sign
+from adapterkit.signing import canonical, is_signed, sign
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -45,12 +44,6 @@ class CheckedReceipt:
 
     receipt: Mapping[str, Any]
     problem: str
-
-
-def canonical(value: Any) -> bytes:
-    """JSON in the one form that is signed."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "surrogatepass")
 
 
 def check(raw: bytes, key: Ed25519PublicKey) -> list[CheckedReceipt]:

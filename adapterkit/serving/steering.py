@@ -80,6 +80,7 @@ class Steering:
             today = registry.channels(task).get(channel)
             gate = registry.gate(task, channel)
             judged = read_evidence(found, wanted.digest, None if today is None else today.digest, gate.most_ece)
+            judged |= registry.own_evidence(wanted, gate)
             facts = {
                 "task": task,
                 "channel": channel,
@@ -91,7 +92,6 @@ class Steering:
             }
             if try_only:
                 return facts
-            del found["files"]  # the registry looks itself
             registry.promote(task, wanted.digest, channel, evidence=found, force=force)
         return facts | self._done(actor, "promote", task, channel=channel, version=wanted.number, force=force)
 
@@ -194,16 +194,15 @@ class Steering:
         return {"entries": shown, "acts": acts, "problems": list(report.problems), "head": report.head}
 
     def _tried(self, registry: Registry, version: Version) -> dict[str, Any]:
-        """Evidence that this very host can give: the files, whether it fits, whether it answers its golden rows."""
+        """Evidence that this very host can give: whether it fits, and whether it answers its golden rows."""
         name, found = f"{version.task}@{version.digest[:16]}", {}
         try:
             folder = registry.fetch(version.task, version.digest)
-            found["files"] = {"passed": True, "detail": "the files are those that were added"}
             found["contract"] = {"passed": True, "detail": "it fits the backbone of this service"}
             self._fleet.try_out(name, str(folder))
             found["golden rows"] = {"passed": True, "detail": "it answers as when it was saved"}
         except AdapterkitError as error:
-            check = {"mount": "golden rows", "contract": "contract"}.get(error.code, "files")
+            check = "contract" if error.code == "contract" else "golden rows"
             found[check] = {"passed": False, "detail": error.message[:4096]}
         return found
 

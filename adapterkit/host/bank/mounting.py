@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.reading import as_parts
 from adapterkit.backbone import Backbone
-from adapterkit.compose.mountable import Mountable, Origin, of_artifact
+from adapterkit.compose.mountable import Composition, Mountable, Origin, of_artifact
 from adapterkit.errors import AdapterkitError, ArtifactError
 from adapterkit.host.bank.mounted import Mounted, MountedHead, rank_of, words_for
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source, open_source
 from adapterkit.host.engine.heads import Templates, bare_view
 from adapterkit.host.packing.packers import pack
+from adapterkit.manifest.signature import signers_of
 from adapterkit.tasks.asked import Asked
 
 logger = logging.getLogger(__name__)
@@ -31,21 +32,26 @@ class Mounting:
         templates: the modules of heads.
     """
 
-    def __init__(self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted]) -> None:
+    def __init__(
+        self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted], keys: Sequence[str] = ()
+    ) -> None:
         """
         Args:
             backbone: bare.
             bank: where tensors are seated.
             table: what is mounted at any moment; compositions name their members by it.
+            keys: of which one must have signed every artifact; () mounts unsigned ones too.
         """
         self.templates = Templates(backbone, bare_view(backbone.trunk))
         self._backbone = backbone
         self._bank = bank
         self._table = table
+        self._keys = keys
 
     def prepare(self, name: str, source: Source, version: int) -> Mounted:
         """Everything that mounting needs and that may fail, before anything is changed."""
         opened = open_source(source)
+        self._check_signed(opened)
         if isinstance(opened, Artifact):
             opened.check_backbone(self._backbone)
             if opened.manifest.method.attaches and (reason := opened.without_effect):
@@ -69,6 +75,11 @@ class Mounting:
         seat = self._bank.admit(loaded, _Again(self, name, origin))
         rank = rank_of(methods, self._backbone.hidden_size)
         return Mounted(name, version, origin, heads, words_for(methods), rank, seat, composed.report)
+
+    def _check_signed(self, opened: Artifact | Composition) -> None:
+        """Where signatures are required, an artifact has to have one. A composition's members are asked one by one."""
+        if self._keys and isinstance(opened, Artifact):
+            signers_of(opened.folder, opened.manifest, self._keys)
 
     def _check_proven(self, opened: Artifact, largest: float) -> None:
         from adapterkit.artifact.verification import verify
@@ -105,6 +116,7 @@ class Mounting:
             raise ArtifactError(f"{name!r} is no artifact, and a composition is made of artifacts")
         if mounted is not None and opened.manifest.sha256 != mounted.origin.sha256:
             raise _changed(name, mounted.origin)
+        self._check_signed(opened)
         opened.check_backbone(self._backbone)
         return opened
 

@@ -106,7 +106,9 @@ def _read(file: Path, load: Any, kind: type, what: str) -> Any:
     except (ValueError, TypeError) as error:
         other = next((one for one in ("private", "public") if f"{one.upper()} KEY".encode() in raw), "")
         if other and other not in what:
-            hint = "Its public key is in FILE.pub." if other == "private" else "The private key is in FILE without .pub."
+            hint = (
+                "Its public key is in FILE.pub." if other == "private" else "The private key is in FILE without .pub."
+            )
             raise SignatureError(f"{file} is not {what}", [f"found a {other} key, expected {what}"], hint) from error
         raise SignatureError(f"{file} is not {what}", [str(error).splitlines()[0][:200]], _REMEDY) from error
     if not isinstance(key, kind):

@@ -25,7 +25,14 @@ from adapterkit.manifest import (
     read_whole,
     write_folder,
 )
-from adapterkit.manifest.signature import Keys, check_statement, read_keys, read_signature, signature_for, statement_of
+from adapterkit.manifest.signature import (
+    TrustedKeys,
+    check_statement,
+    read_signature,
+    read_trusted,
+    signature_for,
+    statement_of,
+)
 from adapterkit.manifest.store_names import MAIN
 from adapterkit.own_folder import cache_folder
 
@@ -71,9 +78,7 @@ def push(
         )
     files, signature = read_folder(artifact.folder), signature_for(artifact.folder, artifact.manifest, sign)
     if not is_address(target):
-        return hub.publish(
-            artifact, files, target, signature=signature, tag=tag, private=private, message=message
-        )
+        return hub.publish(artifact, files, target, signature=signature, tag=tag, private=private, message=message)
     store, digest = Store(os.path.expanduser(target), cache_folder()), artifact.manifest.sha256
     if tag is not None:
         store.check_free(tag)
@@ -89,7 +94,7 @@ def pull(
     *,
     overwrite: bool = False,
     offline: bool = False,
-    require_signature: Keys | None = None,
+    require_signature: TrustedKeys | None = None,
 ) -> Path:
     """Fetch an artifact, and check all that can be checked without its backbone.
 
@@ -112,7 +117,7 @@ def pull(
         SignatureError: none of these keys has signed it; nothing is written to `output`.
         OutputError: something stands at `output`.
     """
-    keys = read_keys(require_signature)
+    keys = read_trusted(require_signature)
     if output is not None:
         check_output(output, overwrite=overwrite)
     if (stored := parse_store_name(name)) is not None:

@@ -15,7 +15,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, ArtifactError, BackboneError
 from adapterkit.glance import in_short
 from adapterkit.manifest import CARD, MANIFEST, SIGNATURE
-from adapterkit.manifest.signature import Keys, read_keys, signers_of
+from adapterkit.manifest.signature import TrustedKeys, read_trusted, signers_of
 from adapterkit.report.runs import find_runs
 
 
@@ -66,7 +66,7 @@ def verify(
     *,
     parts: Mapping[str, str | Path] | None = None,
     full: bool = False,
-    require_signature: Keys | None = None,
+    require_signature: TrustedKeys | None = None,
 ) -> Report:
     """Check an artifact against a backbone, and recompute its golden rows.
 
@@ -85,7 +85,7 @@ def verify(
         BackboneError: the backbone cannot be loaded.
         DeviceError: it asks for a device that this machine does not have.
     """
-    keys = read_keys(require_signature)
+    keys = read_trusted(require_signature)
     checks: list[Check] = []
     try:
         artifact = open_artifact(folder, parts=parts)
@@ -122,7 +122,7 @@ def verify_all(
     backbone: Backbone | str | Path | None = None,
     *,
     full: bool = False,
-    require_signature: Keys | None = None,
+    require_signature: TrustedKeys | None = None,
 ) -> Iterator[Report]:
     """`verify` of every artifact in and below a folder, by name; each backbone is loaded once.
 

@@ -33,7 +33,8 @@ a_folder = partial(argument, metavar="FOLDER", parser=str, callback=_located)
 Folder = Annotated[Path, a_folder(help="The artifact's folder, or URL, or name on a hub, as in me/intent@v1.")]
 
 SignKey = Annotated[
-    Path | None, option("--sign", metavar="KEY", help="Sign it with this private key: adapterkit receipt make-key FILE.")
+    Path | None,
+    option("--sign", metavar="KEY", help="Sign it with this private key: adapterkit receipt make-key FILE."),
 ]
 
 RequiredKeys = Annotated[

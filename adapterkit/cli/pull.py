@@ -33,14 +33,14 @@ def pull(
     $ adapterkit verify $(adapterkit pull me/banking77-lora --json | jq -r .folder)
     """
     from adapterkit.manifest import check_output, is_address, parse_hub_name, parse_store_name
-    from adapterkit.manifest.signature import read_keys
+    from adapterkit.manifest.signature import read_trusted
 
     # Before torch is imported, so that a mistake is named at once.
     if not is_address(name) and parse_store_name(name) is None:
         parse_hub_name(name)
     if output is not None:
         check_output(output, overwrite=overwrite)
-    keys = read_keys(require_signature or None)
+    keys = read_trusted(require_signature or None)
     from adapterkit.artifact import pull
 
     folder = pull(name, output, overwrite=overwrite, offline=offline, require_signature=keys or None)

@@ -214,12 +214,12 @@ def gate(
     actor: Actor = None,
 ) -> None:
     """Show or set what a version must pass before a channel may point to it."""
-    from adapterkit.manifest.signature import read_keys
+    from adapterkit.manifest.signature import read_trusted
 
     with _open(url, None, actor) as opened:
         if require or signer or most_ece is not None:
             before = opened.gate(task, channel).model_dump()
-            asked = {"require": require or None, "most_ece": most_ece, "signers": read_keys(signer or None) or None}
+            asked = {"require": require or None, "most_ece": most_ece, "signers": read_trusted(signer or None) or None}
             wanted = {**before, **{name: value for name, value in asked.items() if value is not None}}
             opened.set_gate(wanted, task=task, channel=channel)
         console.print_json(opened.gate(task, channel).model_dump(mode="json"))

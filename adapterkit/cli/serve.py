@@ -94,7 +94,7 @@ def serve(
     except ImportError as error:
         raise ServingError("a service needs FastAPI and uvicorn", remedy="pip install 'adapterkit[serve]'") from error
     from adapterkit.board.pages import PATH, with_board
-    from adapterkit.manifest.signature import read_keys
+    from adapterkit.manifest.signature import read_trusted
     from adapterkit.serving.flags import open_feature
     from adapterkit.serving.keys import read_keys
     from adapterkit.serving.opening import mounted_fleet, registry_fleet
@@ -104,7 +104,7 @@ def serve(
     from adapterkit.signing import read_private
     from adapterkit.traffic import read_rules
 
-    trusted = read_keys(require_signature or None)
+    trusted = read_trusted(require_signature or None)
     listening = _bound(host, port)
     traced, send_last = exported_traces() if traces else (None, lambda: None)
     signer = None if sign_with is None else Signer(read_private(sign_with))

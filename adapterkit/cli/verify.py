@@ -43,11 +43,11 @@ def verify(
     $ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
     $ adapterkit verify --all runs --backbone ./models/all-MiniLM-L6-v2-new --junit verified.xml
     """
-    from adapterkit.manifest.signature import read_keys
+    from adapterkit.manifest.signature import read_trusted
 
     if every:
         _check_together(parts, backbone_dtype)
-    keys = read_keys(require_signature or None) or None
+    keys = read_trusted(require_signature or None) or None
     from adapterkit import artifact
 
     reports: Iterable[Any]

@@ -28,7 +28,7 @@ from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.route import Carried
-from adapterkit.manifest.signature import Keys, read_keys
+from adapterkit.manifest.signature import TrustedKeys, read_trusted
 from adapterkit.tasks.asked import Errors
 from adapterkit.tasks.encoding import encode_texts, pad_inputs
 from adapterkit.tasks.protocol import Row, Vocabulary
@@ -59,7 +59,7 @@ class Host:
         packed: Packing = "auto",
         exact: bool = False,
         folder: str | Path | None = None,
-        require_signature: Keys | None = None,
+        require_signature: TrustedKeys | None = None,
     ) -> None:
         """
         Args:
@@ -81,7 +81,7 @@ class Host:
             SiteError: an adapter is attached to the backbone.
             ValueError: no slot at all, or `merge` with `compile`.
         """
-        keys = read_keys(require_signature)
+        keys = read_trusted(require_signature)
         self.backbone = backbone
         self.slots = slots
         self._exact = exact

@@ -12,7 +12,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
 from adapterkit.host.bank.sources import COMPOSITION_ENDINGS, Source, open_source
 from adapterkit.host.host import Host
-from adapterkit.manifest.signature import Keys, read_keys
+from adapterkit.manifest.signature import TrustedKeys, read_trusted
 
 
 def open_host(
@@ -21,7 +21,7 @@ def open_host(
     *,
     slots: int | None = None,
     dtype: str = "auto",
-    require_signature: Keys | None = None,
+    require_signature: TrustedKeys | None = None,
 ) -> Host:
     """A host with everything mounted. Compositions come last, since their members may be mounted names.
 
@@ -36,7 +36,7 @@ def open_host(
         DataError: compositions alone, and no backbone.
         AdapterkitError: what cannot be mounted.
     """
-    opened, keys = dict(sources), read_keys(require_signature) or None
+    opened, keys = dict(sources), read_trusted(require_signature) or None
     if isinstance(backbone, Backbone):
         found = backbone
     elif backbone is not None:

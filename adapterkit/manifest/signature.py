@@ -28,7 +28,7 @@ from adapterkit.signing import canonical, is_signed, public_key, read_private, s
 SIGNED_AS = b"adapterkit signature 1\n"
 MOST_SIGNERS = 16
 
-Keys = str | Path | Sequence[str | Path]
+TrustedKeys = str | Path | Sequence[str | Path]
 """Public keys, each a file or the line that spells it."""
 
 
@@ -47,7 +47,7 @@ class _Signed(Facts):
     signatures: Annotated[tuple[_Signature, ...], Field(min_length=1, max_length=MOST_SIGNERS)]
 
 
-def read_keys(given: Keys | None) -> tuple[str, ...]:
+def read_trusted(given: TrustedKeys | None) -> tuple[str, ...]:
     """The keys of which one must have signed, each spelled in one line; () where none is asked for.
 
     Raises:
@@ -97,7 +97,9 @@ def join_signatures(raw: bytes, before: bytes) -> bytes:
     return _dump(statement, tuple(found.values()))
 
 
-def check_statement(raw: bytes | None, statement: Mapping[str, Any], what: object, keys: Sequence[str] = ()) -> list[str]:
+def check_statement(
+    raw: bytes | None, statement: Mapping[str, Any], what: object, keys: Sequence[str] = ()
+) -> list[str]:
     """Who has signed a statement, spelled in one line each, of those whose signature fits.
 
     Args:

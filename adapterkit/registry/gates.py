@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapterkit.errors import GateError, RegistryError
 
@@ -47,14 +47,20 @@ class Gate(BaseModel):
     Attributes:
         require: checks without whose evidence nothing is promoted.
         most_ece: the largest expected calibration error that passes.
-        signers: public keys, as `signing.spelled` has them; where a signature is required, one of them must have signed.
+        signers: public keys, as `signing.spelled` has them, of which one must have signed where that is required.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     require: tuple[Check, ...] = ("files",)
     most_ece: Annotated[float, Field(gt=0, le=1)] = 0.05
-    signers: Annotated[tuple[Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")], ...], Field()] = ()
+    signers: tuple[Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")], ...] = ()
+
+    @model_validator(mode="after")
+    def _asks_for_signatures(self) -> Gate:
+        if self.signers and "signature" not in self.require:
+            raise ValueError("signers: they count where a signature is required (--require signature)")
+        return self
 
     def problems(self, evidence: Mapping[str, Evidence]) -> list[str]:
         """Why this evidence is not enough; [] where it is."""

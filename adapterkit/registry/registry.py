@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from adapterkit.errors import AdapterkitError, RegistryError
-from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_manifest, read_whole
+from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, open_manifest, parse_manifest, read_whole
 from adapterkit.manifest.signature import signature_for, signers_of
 from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
@@ -386,7 +386,8 @@ class Registry:
         if not keys:
             return Evidence(passed=False, detail="no key is trusted: adapterkit registry gate --signer PUB")
         try:
-            found = signers_of(self._store.get(version.digest, version.location), self.manifest(version), keys)
+            folder = self._store.get(version.digest, version.location)
+            found = signers_of(folder, open_manifest(folder), keys)
         except AdapterkitError as error:
             return Evidence(passed=False, detail="; ".join([error.summary, *error.problems])[:4096])
         return Evidence(passed=True, detail=f"signed by {', '.join(found)}", facts={"signed_by": found})

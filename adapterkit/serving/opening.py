@@ -11,7 +11,7 @@ from typing import Any
 from adapterkit.errors import AdapterkitError, ConflictError, RegistryError, ServingError
 from adapterkit.host.opening import open_host
 from adapterkit.manifest import Manifest, open_manifest
-from adapterkit.manifest.signature import Keys
+from adapterkit.manifest.signature import TrustedKeys
 from adapterkit.registry import Registry, Version
 from adapterkit.serving.fleet import ONLY, Arm, Fleet, Route
 from adapterkit.traffic import Rules
@@ -25,7 +25,7 @@ def mounted_fleet(
     *,
     slots: int | None,
     dtype: str = "auto",
-    require_signature: Keys | None = None,
+    require_signature: TrustedKeys | None = None,
 ) -> Fleet:
     """A fleet that answers with these artifacts, compositions or hub ids, by name. Raises as `open_host`."""
     from adapterkit.artifact.sharing import find_folder
@@ -57,7 +57,7 @@ def registry_fleet(
     *,
     slots: int | None,
     dtype: str = "auto",
-    require_signature: Keys | None = None,
+    require_signature: TrustedKeys | None = None,
 ) -> tuple[Fleet, Follower]:
     """A fleet that answers with what the channels of a registry point to, and what keeps it so."""
     fleet = Fleet(open_host({}, backbone, slots=slots, dtype=dtype, require_signature=require_signature))

@@ -32,9 +32,7 @@ class Mounting:
         templates: the modules of heads.
     """
 
-    def __init__(
-        self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted], keys: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted], keys: Sequence[str] = ()) -> None:
         """
         Args:
             backbone: bare.

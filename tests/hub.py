@@ -163,6 +163,8 @@ def serving(
                     (after / value["path"]).write_bytes(b64decode(value["content"]))
                 elif line["key"] == "lfsFile":
                     (after / value["path"]).write_bytes(objects[value["oid"]])
+                elif line["key"] == "deletedFile":
+                    (after / value["path"]).unlink()
             repository["main"] = after
             url = f"{address}/{parts[2]}/{parts[3]}/commit/{commit_of(after)}"
             return 200, {"success": True, "commitOid": commit_of(after), "commitUrl": url, "hookOutput": ""}

@@ -219,7 +219,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_shown, value)) + "]"
     if isinstance(value, dict):
-        return " ".join(map(_shown, value.values()))
+        return " ".join(f"{name} {_shown(value[name])}" for name in sorted(value))
     return "nothing" if value in (None, "") else str(value)[:16] + ("…" if len(str(value)) > 16 else "")
 
 

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 import adapterkit as ak
 from adapterkit.cli.app import app
-from adapterkit.errors import ArtifactError, HubError, OutputError
-from adapterkit.manifest import MAX_BYTES
+from adapterkit.errors import ArtifactError, HubError, OutputError, SignatureError
+from adapterkit.manifest import MAX_BYTES, SIGNATURE
+from adapterkit.signing import make_key
 from tests.artifact.conftest import make, write
 from tests.hub import TOKEN, commit_of, serving
 
@@ -278,3 +279,30 @@ def test_a_tag_that_git_refuses_is_refused_before_the_commit(hub: Hub, saved: Pa
     with pytest.raises(HubError, match="expected what git takes"):
         ak.push(saved, "me/intent", tag=tag)
     assert hub.requests == []
+
+
+def test_a_signature_is_published_with_its_artifact_and_not_left_to_the_next(
+    hub: Hub, saved: Path, other: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("cryptography")
+    trusted = make_key(tmp_path / "key.pem")
+    ak.push(saved, "me/intent", tag="v1", sign=tmp_path / "key.pem")
+    names = sorted(entry.name for entry in hub.repositories["me/intent"]["v1"].iterdir())
+    assert names == sorted([*MAX_BYTES, SIGNATURE])
+    pulled = ak.pull("me/intent@v1", tmp_path / "mine", require_signature=trusted)
+    assert bytes_of(pulled) == bytes_of(saved)
+    ak.push(pulled, "me/again")  # goes on with it
+    assert ak.pull("me/again", require_signature=trusted)
+    ak.push(other, "me/intent")
+    assert SIGNATURE not in [entry.name for entry in hub.repositories["me/intent"]["main"].iterdir()]
+    assert bytes_of(ak.pull("me/intent", tmp_path / "unproven")) == bytes_of(other)
+    with pytest.raises(SignatureError, match="me/intent is not signed"):
+        ak.pull("me/intent", tmp_path / "refused", require_signature=trusted)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_signature_that_a_hub_announces_as_too_large_is_not_fetched(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    ak.push(saved, "me/intent")
+    (hub.repositories["me/intent"]["main"] / SIGNATURE).write_bytes(b" " * 70_000)
+    with pytest.raises(ArtifactError, match=r"signature\.json: the hub announces 70000 bytes, expected at most 65,536"):
+        ak.pull("me/intent", tmp_path / "out")

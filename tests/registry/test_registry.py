@@ -92,8 +92,8 @@ def test_a_gate_says_everything_that_is_missing_or_failed(registry: Registry, ma
         registry.promote("intent", "1", evidence=failed)
     assert list(refused.value.problems) == [
         "contract: no evidence, expected some",
-        "signature: no evidence, expected some",
         "golden rows: row 3: found 0.1, expected 0.9",
+        "signature: no key is trusted: adapterkit registry gate --signer PUB",
     ]
     assert registry.channels("intent") == {}
     registry.promote("intent", "1", "candidate")  # the gate is that of the stable channel

@@ -48,7 +48,11 @@ def test_a_version_is_added_promoted_and_rolled_back(make: Make, tmp_path: Path)
 
 def test_a_gate_is_set_shown_and_kept(make: Make, tmp_path: Path) -> None:
     typed("add", "intent", str(make("a")))
-    assert json.loads(typed("gate", "--require", "compare")) == {"require": ["compare"], "most_ece": 0.05}
+    assert json.loads(typed("gate", "--require", "compare")) == {
+        "require": ["compare"],
+        "most_ece": 0.05,
+        "signers": [],
+    }
     typed("promote", "intent", "1", status=1)
     (tmp_path / "found.json").write_text(json.dumps({"compare": {"passed": True, "detail": "better by 2.1 points"}}))
     typed("promote", "intent", "1", "--evidence", str(tmp_path / "found.json"))

@@ -17,7 +17,7 @@ from adapterkit.backbone.packed_weights import Packing
 from adapterkit.data import group_by_length
 from adapterkit.errors import AdapterkitError, HostClosedError, HostForkedError, MountError
 from adapterkit.glance import in_short
-from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted
+from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted, taken
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
 from adapterkit.host.answers.computed import Computing
 from adapterkit.host.answers.generation import Decoding
@@ -73,8 +73,7 @@ class Host:
                 nothing. Not with `compile` or `merge`. "off" leaves them as they are.
             exact: compute every row alone: its answer is the same in every bit, whatever stands beside it. Slower.
             folder: where adapters wait that left RAM; None for the system's folder of temporary files.
-            require_signature: public keys, each a file or a line, of which one must have signed whatever is mounted,
-                members of compositions too. None mounts what is unsigned.
+            require_signature: public keys, of which one must have signed whatever is mounted, see `pull`. None: nobody.
 
         Raises:
             SignatureError: a key is none.
@@ -120,7 +119,7 @@ class Host:
             raise ValueError(f"an adapter is mounted under a name, which is a text that is not empty, not {name!r}")
         self._check_open()
         if name in self._mounted:
-            raise _taken(name)
+            raise taken(name)
         fresh = self._mounting.prepare(name, source, version=1)
         with self._changing:
             if name not in self._mounted and not self._closed:
@@ -128,7 +127,7 @@ class Host:
                 return Status.of(fresh)
         self._bank.release(fresh.seat)
         self._check_open()
-        raise _taken(name)
+        raise taken(name)
 
     def swap(self, name: str, source: Source) -> Status:
         """Put another version in the place of what is mounted under a name. Raises as `mount`, and where nothing is.
@@ -399,9 +398,3 @@ class Host:
             )
         if self._closed:
             raise HostClosedError("this host was closed", remedy="Make a new one: Host(backbone).")
-
-
-def _taken(name: str) -> MountError:
-    return MountError(
-        f"{name!r} is mounted already", remedy=f"Take its place with host.swap({name!r}, …), or unmount it first."
-    )

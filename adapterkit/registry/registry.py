@@ -12,12 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from adapterkit.errors import AdapterkitError, RegistryError
-from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, open_manifest, parse_manifest, read_whole
-from adapterkit.manifest.signature import signature_for, signers_of
+from adapterkit.errors import RegistryError
+from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_manifest, read_whole
+from adapterkit.manifest.signature import signature_for
 from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems
+from adapterkit.registry.copies import signature_evidence, whole_evidence
 from adapterkit.registry.database import kept_in, open_database
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
@@ -281,9 +282,10 @@ class Registry:
 
     def own_evidence(self, version: Version, gate: Gate) -> dict[str, Evidence]:
         """What the registry finds of its own copy: that it is whole and, where a gate asks, whether it is signed."""
+        whole = {"files": whole_evidence(self._store, version)}
         if "signature" not in gate.require:
-            return {"files": self._whole(version)}
-        return {"files": self._whole(version), "signature": self._signed(version, gate.signers)}
+            return whole
+        return whole | {"signature": signature_evidence(self._store, version, gate.signers)}
 
     def roll_back(
         self, task: str, channel: str = STABLE, *, expected: str | None = None, why: Mapping[str, Any] | None = None
@@ -378,26 +380,9 @@ class Registry:
             problems.append(f"the entry {head[:SHORT]} is not there: the history was written anew")
         problems += disagreements(entries, versions)
         if files:
-            looked = [(version, self._whole(version)) for version in versions]
+            looked = [(version, whole_evidence(self._store, version)) for version in versions]
             problems += [f"{each.task} {each.short}: {found.detail}" for each, found in looked if not found.passed]
         return AuditReport(len(entries), last, tuple(problems))
-
-    def _signed(self, version: Version, keys: Sequence[str]) -> Evidence:
-        if not keys:
-            return Evidence(passed=False, detail="no key is trusted: adapterkit registry gate --signer PUB")
-        try:
-            folder = self._store.get(version.digest, version.location)
-            found = signers_of(folder, open_manifest(folder), keys)
-        except AdapterkitError as error:
-            return Evidence(passed=False, detail="; ".join([error.summary, *error.problems])[:4096])
-        return Evidence(passed=True, detail=f"signed by {', '.join(found)}", facts={"signed_by": found})
-
-    def _whole(self, version: Version) -> Evidence:
-        try:
-            self._store.get(version.digest, version.location)
-        except AdapterkitError as error:
-            return Evidence(passed=False, detail="; ".join([error.summary, *error.problems])[:4096])
-        return Evidence(passed=True, detail="the files are those that were added")
 
 
 def _version(row: Mapping[str, Any], pointers: Sequence[Mapping[str, Any]]) -> Version:

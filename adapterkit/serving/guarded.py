@@ -14,9 +14,8 @@ from starlette.responses import JSONResponse, Response
 
 from adapterkit.errors import AdapterkitError, BadRowError, DataError, GenerationError, NotMountedError, ServingError
 from adapterkit.serving.keys import SCOPES, Key, Keys, Scope
-from adapterkit.serving.requests import RequestError
+from adapterkit.serving.requests import QueueFullError, RequestError
 from adapterkit.serving.settings import Limits, is_loopback
-from adapterkit.serving.work import QueueFullError
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +71,8 @@ async def body_of(request: Request, limits: Limits) -> bytes:
     return bytes(raw)
 
 
-def key_of(request: Request, keys: Keys, scope: Scope) -> Key:
-    """Who asks. Raises RequestError without a key that opens this scope."""
+def key_of(request: Request, keys: Keys, scope: Scope | None) -> Key:
+    """Who asks. Raises RequestError without a key that opens this scope; None takes any key."""
     if not keys.required:
         return ANYBODY
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -81,7 +80,7 @@ def key_of(request: Request, keys: Keys, scope: Scope) -> Key:
     if found is None:
         headers = {"www-authenticate": "Bearer"}
         raise RequestError(401, "no_key", "a key is needed: Authorization: Bearer …", headers=headers)
-    if scope not in found.scopes:
+    if scope is not None and scope not in found.scopes:
         raise RequestError(403, "wrong_scope", f"this key does not open the scope {scope!r}")
     return found
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from adapterkit.errors import AdapterkitError
+from adapterkit.errors import AdapterkitError, ServingError
 from adapterkit.manifest import parse_json
 from adapterkit.serving.settings import Limits
 
@@ -39,6 +39,18 @@ class RequestError(AdapterkitError, ValueError):
     @property
     def code(self) -> str:
         return self._code
+
+
+class QueueFullError(ServingError):
+    """More rows wait than a service takes.
+
+    Attributes:
+        retry_after_s: when to come back.
+    """
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting:,} rows wait already", remedy=f"Come back in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
 
 
 class Body(BaseModel):

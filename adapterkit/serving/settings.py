@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -37,6 +38,54 @@ class Limits(BaseModel):
     batch_rows: Count = 64
     batch_characters: Count = 65_536
     new_tokens: Count = 1024
+
+
+class ServiceSettings(BaseModel):
+    """What a service answers with, and how. Paths are those of the machine it runs on.
+
+    Attributes:
+        mounts: task -> artifact or composition; without a registry.
+        registry: URL of the registry whose channels are followed; without mounts.
+        rules: YAML file of splits, guards, shadows and alerts.
+        shadow_log: JSON lines of rows that a shadow answers otherwise.
+        flags: file in flagd's format.
+        backbone: where to load the backbone from; a registry needs it.
+        dtype: of the frozen weights.
+        slots: adapters in memory at once.
+        require_signature: files of public keys, one of which has to have signed an artifact; none asks for none.
+        keys: file of API keys; None for everybody on this machine.
+        sign_with: private key that signs receipts.
+        traces: whether OpenTelemetry traces are sent.
+        follow_every_s: seconds between looks at the registry.
+        limits: of requests.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mounts: dict[str, str] = Field(default_factory=dict)
+    registry: str | None = None
+    rules: Path | None = None
+    shadow_log: Path | None = None
+    flags: Path | None = None
+    backbone: str | None = None
+    dtype: str = "auto"
+    slots: Count | None = None
+    require_signature: tuple[Path, ...] = ()
+    keys: Path | None = None
+    sign_with: Path | None = None
+    traces: bool = False
+    follow_every_s: Annotated[float, Field(ge=0.1)] = 2.0
+    limits: Limits = Field(default_factory=Limits)
+
+    @model_validator(mode="after")
+    def _whole(self) -> ServiceSettings:
+        if bool(self.mounts) == (self.registry is not None):
+            raise ValueError("give mounts or a registry, to say what answers")
+        if self.registry is not None and self.backbone is None:
+            raise ValueError("a registry's tasks may be of many backbones: name one")
+        if self.registry is None and (self.shadow_log is not None or self.flags is not None):
+            raise ValueError("shadow_log and flags are about the channels of a registry")
+        return self
 
 
 def is_loopback(address: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 from adapterkit.errors import AdapterkitError, NotMountedError, ServingError
 from adapterkit.host.answers.asked_rows import Answered
 from adapterkit.serving.fleet import Fleet, Receipt, Route
+from adapterkit.serving.requests import QueueFullError
 from adapterkit.serving.settings import Limits
 
 logger = logging.getLogger(__name__)
@@ -66,18 +67,6 @@ class Done:
     receipt: Receipt | None
     error: AdapterkitError | None = None
     batch_rows: int = 0
-
-
-class QueueFullError(ServingError):
-    """More rows wait than a service takes.
-
-    Attributes:
-        retry_after_s: when to come back.
-    """
-
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting:,} rows wait already", remedy=f"Come back in {retry_after_s} s.")
-        self.retry_after_s = retry_after_s
 
 
 class Work:

@@ -17,8 +17,9 @@ from adapterkit.errors import ServingError
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.keys import add_key, read_keys
+from adapterkit.serving.requests import QueueFullError
 from adapterkit.serving.settings import Limits, is_loopback
-from adapterkit.serving.work import Item, QueueFullError, Work
+from adapterkit.serving.work import Item, Work
 
 PATHS = ("/v1/predict", "/v1/tasks/intent/predict", "/v1/predict_all", "/v1/completions", "/v1/chat/completions")
 GOOD = {"rows": [{"task": "intent", "text": "a card"}]}

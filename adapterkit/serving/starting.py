@@ -1,0 +1,81 @@
+"""A whole service from its settings, wherever it runs: in this process, or in a replica on another machine."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from adapterkit.errors import ServingError
+from adapterkit.manifest.signature import read_trusted
+from adapterkit.serving.app import create_app
+from adapterkit.serving.flags import open_feature
+from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.keys import keys_of
+from adapterkit.serving.opening import Follower, mounted_fleet, registry_fleet
+from adapterkit.serving.receipts import Signer
+from adapterkit.serving.settings import ServiceSettings
+from adapterkit.serving.traces import exported_traces
+from adapterkit.serving.watch import Watch
+from adapterkit.signing import read_private
+from adapterkit.traffic import read_rules
+
+
+@dataclass(frozen=True)
+class Started:
+    """A service that is ready to answer.
+
+    Attributes:
+        app: its ASGI application; answers begin with the application's lifespan.
+        fleet: what it answers with.
+        follow: looks at the registry at once; does nothing without one.
+    """
+
+    app: Any
+    fleet: Fleet
+    follow: Callable[[], None]
+
+
+@contextmanager
+def started(settings: ServiceSettings) -> Iterator[Started]:
+    """Load and mount everything, and let go of it in the end. Raises what keeps the service from starting."""
+    with ExitStack() as closing:
+        traced = None
+        if settings.traces:
+            traced, send_last = exported_traces()
+            closing.callback(send_last)
+        signer = None if settings.sign_with is None else Signer(read_private(settings.sign_with))
+        keys, rules = keys_of(settings), read_rules(settings.rules or {})
+        follower: Follower | None = None
+        trusted = read_trusted(settings.require_signature or None)
+        loaded: Any = {"slots": settings.slots, "dtype": settings.dtype, "require_signature": trusted or None}
+        if settings.registry is None:
+            rules.check_without_channels()
+            fleet = mounted_fleet(settings.mounts, settings.backbone, **loaded)
+        else:
+            from adapterkit.registry import Registry
+
+            if (settings.flags is not None) != rules.has_flags:
+                raise ServingError("a file of flags goes with rules that name a flag", remedy="Give both or neither.")
+            fleet, follower = registry_fleet(Registry(settings.registry), rules, settings.backbone or "", **loaded)
+        closing.callback(fleet.host.close)
+        if settings.flags is not None:
+            fleet.flags = open_feature(settings.flags)
+        if follower is not None:
+            closing.callback(follower.stop)
+            follower.run(settings.follow_every_s)
+        watch = Watch(fleet, rules, None if follower is None else follower.take_off, settings.shadow_log)
+        gc.collect()
+        gc.freeze()  # a full collection of what was loaded stops every thread for a third of a second
+        app = create_app(
+            fleet,
+            keys=keys,
+            limits=settings.limits,
+            watch=watch,
+            follower=follower,
+            signer=signer,
+            traces=traced,
+        )
+        yield Started(app, fleet, follower.follow if follower is not None else lambda: None)

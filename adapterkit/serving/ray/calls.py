@@ -18,7 +18,7 @@ REPLICA = b"x-adapterkit-replica"
 
 
 @dataclass(frozen=True)
-class Call:
+class WholeRequest:
     """A request of HTTP with its whole body."""
 
     method: str
@@ -61,7 +61,7 @@ class Reply:
     body: bytes
 
 
-async def reply_of(app: Any, call: Call) -> Reply:
+async def reply_of(app: Any, call: WholeRequest) -> Reply:
     """What an ASGI application of this process answers. Cancelling it is what a client does that goes away."""
     begun: dict[str, Any] = {}
     body, whole = bytearray(), asyncio.Event()

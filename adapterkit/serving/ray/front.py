@@ -16,7 +16,7 @@ from starlette.responses import Response
 from adapterkit.errors import AdapterkitError, ServingError
 from adapterkit.serving.guarded import HEADERS, body_of, key_of, refusal
 from adapterkit.serving.keys import keys_of
-from adapterkit.serving.ray.calls import REPLICA, Call, Reply
+from adapterkit.serving.ray.calls import REPLICA, WholeRequest, Reply
 from adapterkit.serving.ray.settings import RaySettings
 from adapterkit.serving.requests import RequestError
 from adapterkit.serving.settings import is_loopback
@@ -56,7 +56,7 @@ class Front:
         answer.raw_headers = list(reply.headers)
         return answer
 
-    async def _read(self, request: Request) -> Call:
+    async def _read(self, request: Request) -> WholeRequest:
         client = None if request.client is None else (request.client.host, request.client.port)
         if not self._keys.required and client is not None and not is_loopback(client[0]):
             raise RequestError(403, "no_keys", "without keys only this machine is answered")
@@ -68,11 +68,11 @@ class Front:
         if request.method not in ("GET", "HEAD"):
             key_of(request, self._keys, None)
             body = await body_of(request, self._limits)
-        return Call(
+        return WholeRequest(
             request.method, request.url.path, request.scope["query_string"], tuple(request.headers.raw), body, client
         )
 
-    async def _ask(self, call: Call) -> Reply:
+    async def _ask(self, call: WholeRequest) -> Reply:
         tasks = call.tasks()
         for _ in range(TRIES):
             try:
@@ -86,7 +86,7 @@ class Front:
                     ) from error
         raise ServingError("one replica after the other died over this request")
 
-    async def _metrics(self, call: Call) -> Response:
+    async def _metrics(self, call: WholeRequest) -> Response:
         """The figures of every replica, each with its name as a label."""
         replies = await self._hosts.broadcast("ask", call, tasks={}).results_async(return_exceptions=True)
         found = [reply for reply in replies if isinstance(reply, Reply)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import serve
 
-from adapterkit.serving.ray.calls import REPLICA, Call, Reply, begin, reply_of
+from adapterkit.serving.ray.calls import REPLICA, WholeRequest, Reply, begin, reply_of
 from adapterkit.serving.ray.router import HELD
 from adapterkit.serving.ray.settings import RaySettings
 from adapterkit.serving.starting import started
@@ -34,7 +34,7 @@ class Replica:
         self._name = serve.get_replica_context().replica_id.unique_id
         self._begun: asyncio.Task[Callable[[], Awaitable[None]]] | None = None
 
-    async def ask(self, call: Call, tasks: dict[str, int]) -> Reply:
+    async def ask(self, call: WholeRequest, tasks: dict[str, int]) -> Reply:
         """Answer a request. `tasks` is what the router went by."""
         self._begun = self._begun or asyncio.ensure_future(begin(self._app))
         await asyncio.shield(self._begun)

@@ -52,7 +52,7 @@ class ServiceSettings(BaseModel):
         backbone: where to load the backbone from; a registry needs it.
         dtype: of the frozen weights.
         slots: adapters in memory at once.
-        require_signature: files of public keys, one of which has to have signed an artifact; none asks for none.
+        require_signature: public keys (files, or ed25519:…), one of which has to have signed; none asks for none.
         keys: file of API keys; None for everybody on this machine.
         sign_with: private key that signs receipts.
         traces: whether OpenTelemetry traces are sent.
@@ -70,7 +70,7 @@ class ServiceSettings(BaseModel):
     backbone: str | None = None
     dtype: str = "auto"
     slots: Count | None = None
-    require_signature: tuple[Path, ...] = ()
+    require_signature: tuple[str, ...] = ()
     keys: Path | None = None
     sign_with: Path | None = None
     traces: bool = False

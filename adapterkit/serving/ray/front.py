@@ -16,7 +16,7 @@ from starlette.responses import Response
 from adapterkit.errors import AdapterkitError, ServingError
 from adapterkit.serving.guarded import HEADERS, body_of, key_of, refusal
 from adapterkit.serving.keys import keys_of
-from adapterkit.serving.ray.calls import REPLICA, WholeRequest, Reply
+from adapterkit.serving.ray.calls import REPLICA, Reply, WholeRequest
 from adapterkit.serving.ray.settings import RaySettings
 from adapterkit.serving.requests import RequestError
 from adapterkit.serving.settings import is_loopback

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import serve
 
-from adapterkit.serving.ray.calls import REPLICA, WholeRequest, Reply, begin, reply_of
+from adapterkit.serving.ray.calls import REPLICA, Reply, WholeRequest, begin, reply_of
 from adapterkit.serving.ray.router import HELD
 from adapterkit.serving.ray.settings import RaySettings
 from adapterkit.serving.starting import started

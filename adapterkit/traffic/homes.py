@@ -37,7 +37,7 @@ class Shares:
         return self._rows[task] / (self._rows.total() + UNKNOWN_ROWS)
 
 
-def homes(task: str, replicas: Collection[str], share: float) -> list[str]:
+def homes_of(task: str, replicas: Collection[str], share: float) -> list[str]:
     """The replicas that a task is at home on: one, and one more for every whole replica that its share would fill."""
     order = sorted(replicas, key=lambda replica: unit(f"{task}\0{replica}"), reverse=True)
     return order[: 1 + floor(share * len(order))]
@@ -56,7 +56,7 @@ def ranked(asked: Mapping[str, int], held: Mapping[str, Collection[str]], shares
     """
     rows = Counter[str]()
     for task, number in asked.items():
-        rows.update(dict.fromkeys(homes(task, held, shares.of(task)), number))
+        rows.update(dict.fromkeys(homes_of(task, held, shares.of(task)), number))
     most = max(rows.values(), default=0)
     first = [replica for replica in held if rows[replica] == most]
     others = [replica for replica in held if rows[replica] < most]

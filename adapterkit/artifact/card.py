@@ -55,6 +55,7 @@ def _metadata(content: Mapping[str, Any]) -> str:
         lines += ["datasets:", f"- {quoted(data['source'])}"]
     peft = [] if method_of(method).peft_import is None else ["- peft"]
     lines += ["tags:", "- adapterkit", *peft, f"- {quoted(method.kind)}", f"- {quoted(kind)}"]
+    lines.append(f"- {quoted('fingerprint:' + backbone['fingerprint'])}")  # `search` finds by it what fits exactly
     names = sorted({name for named in content["metrics"].values() for name in named})
     if names:
         lines += ["metrics:", *(f"- {quoted(name)}" for name in names), *_model_index(content)]

@@ -28,6 +28,7 @@ class File(StrEnum):
     REPORT = "report"
     DIFF = "diff"
     COMPACTION = "compaction"
+    SEARCH = "search"
 
 
 def schema(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, ArtifactError, HubError
@@ -52,6 +53,32 @@ def list_url(url: str) -> list[str]:
         system, path = _system(url)
         return [str(each).rstrip("/").rpartition("/")[2] for each in system.ls(path, detail=False, refresh=True)]
     return []
+
+
+def find_url(url: str, name: str, deepest: int) -> list[tuple[str, str]]:
+    """The folders in and below a URL or a path that hold a file of this name, and when it was written: ISO 8601, or "".
+
+    Folders whose names begin with a dot are passed over.
+
+    Raises:
+        HubError: there is no such place, or it cannot be listed.
+    """
+    with contextlib.suppress(FileNotFoundError), _told(url):
+        system, path = _system(url)
+        path = path.rstrip("/")
+        found = {str(at)[len(path) :]: facts for at, facts in system.find(path, maxdepth=deepest, detail=True).items()}
+        if found or system.exists(path):
+            ends = {at: facts for at, facts in found.items() if at.rpartition("/")[2] == name and "/." not in at}
+            return [(url.rstrip("/") + at[: -len(name) - 1], _written(ends[at])) for at in sorted(ends)]
+    raise HubError(f"there is nothing at {url}", ["expected a folder that artifacts lie in or below"])
+
+
+def _written(facts: Mapping[str, Any]) -> str:
+    """When a file was written, as its system says it."""
+    moment = next((facts[name] for name in ("mtime", "LastModified", "updated", "created") if name in facts), None)
+    if isinstance(moment, int | float):
+        moment = datetime.fromtimestamp(moment, UTC)
+    return moment.isoformat(timespec="minutes") if isinstance(moment, datetime) else ""
 
 
 def is_outage(error: BaseException | None) -> bool:

@@ -38,6 +38,11 @@ def parse_hub_name(text: str) -> HubName:
     return HubName(found["repository"], found["revision"])
 
 
+def is_repository(text: str) -> bool:
+    """Whether a text can be owner/name on a hub."""
+    return _REPOSITORY.fullmatch(text) is not None
+
+
 def is_tag(text: str) -> bool:
     """Whether a text can be the name of a version."""
     return _TAG.fullmatch(text) is not None
@@ -46,7 +51,7 @@ def is_tag(text: str) -> bool:
 def check_publishable(repository: str, tag: str | None) -> None:
     """Refuse what cannot be the name of a repository or of a tag. Raises HubError, with both where both are wrong."""
     problems = []
-    if not _REPOSITORY.fullmatch(repository):
+    if not is_repository(repository):
         problems.append(f"repository: found {repository!r}, expected owner/name")
     if tag is not None and not is_tag(tag):
         problems.append(f"tag: found {tag!r}, expected what git takes: letters, digits, '_', '-', single '.'")

@@ -111,6 +111,10 @@ class Store:
             "Check the spelling, or push one there: adapterkit push FOLDER URL --tag NAME.",
         )
 
+    def names(self) -> dict[str, str]:
+        """Every name, with the digest that it stands for."""
+        return {name: digest for name in self._names() if (digest := self._named(name)) is not None}
+
     def check_free(self, name: str) -> None:
         """Raise HubError where a name is taken."""
         if self._named(name) is not None:

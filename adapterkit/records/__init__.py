@@ -21,6 +21,8 @@ from adapterkit.records.record import read_record as read_record
 from adapterkit.records.report import ReportRecord as ReportRecord
 from adapterkit.records.schema import RECORDS as RECORDS
 from adapterkit.records.schema import record_schema as record_schema
+from adapterkit.records.search import FoundArtifact as FoundArtifact
+from adapterkit.records.search import SearchRecord as SearchRecord
 from adapterkit.records.stream import StreamRecord as StreamRecord
 from adapterkit.records.transfer import NearestRecord as NearestRecord
 from adapterkit.records.transfer import StartRecord as StartRecord

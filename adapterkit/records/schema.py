@@ -13,6 +13,7 @@ from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, 
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
 from adapterkit.records.report import ReportRecord
+from adapterkit.records.search import SearchRecord
 from adapterkit.records.stream import StreamRecord
 from adapterkit.records.transfer import NearestRecord, TransferRecord
 from adapterkit.records.upgrade import UpgradeRecord
@@ -32,6 +33,7 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "upgrade": UpgradeRecord,
         "ablation": AblationRecord,
         "report": ReportRecord,
+        "search": SearchRecord,
     }
 )
 """Name, as `adapterkit schema` takes it -> kind of record."""

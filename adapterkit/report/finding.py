@@ -10,11 +10,15 @@ from typing import Any
 from adapterkit.errors import AdapterkitError, DataError
 from adapterkit.manifest import CONFIG, MANIFEST, Manifest, open_manifest
 from adapterkit.manifest import RECORDS as RECORDS_FOLDER
-from adapterkit.records import RECORDS, MetricRecord, Record, ReportRecord, read_record
+from adapterkit.records import RECORDS, MetricRecord, Record, ReportRecord, SearchRecord, read_record
 from adapterkit.records.record import MAX_RECORD_BYTES
 from adapterkit.records.report import ReportedRun
 
-KINDS = {kind.model_fields["form"].default: kind for kind in RECORDS.values() if kind is not ReportRecord}
+KINDS = {
+    kind.model_fields["form"].default: kind
+    for kind in RECORDS.values()
+    if kind not in (ReportRecord, SearchRecord)  # which are about no run
+}
 """What a record says that it is -> its kind."""
 
 

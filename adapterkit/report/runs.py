@@ -114,11 +114,12 @@ def _artifact(folder: Path, name: str) -> RunLine:
         size_bytes=manifest.size_bytes,
         date=written,
         backbone=manifest.backbone.name,
-        **_measured(manifest),
+        **measured(manifest),
     )
 
 
-def _measured(manifest: Manifest) -> dict[str, Any]:
+def measured(manifest: Manifest) -> dict[str, Any]:
+    """The metric that counts, where it was measured: split, metric, value and interval."""
     for split in (*SPLITS, *sorted(manifest.metrics)):
         scores = manifest.metrics.get(split) or {}
         if (metric := main_metric(manifest.task, scores)) is not None:

@@ -108,4 +108,12 @@ def made(kind: str, sha256: str = DIGEST, name: str = "run") -> dict[str, Any]:
             }],
         },
         "report": {**about, "runs": [], "records": []},
+        "search": {
+            **about, "where": name, "backbone": name, "fingerprints": [DIGEST], "refused": {name: name}, "others": 2,
+            "found": [{
+                "source": name, "fit": "exact", "kind": "text-classification", "method": "lora", "split": "test",
+                "metric": "accuracy", "value": 0.75, "low": 0.5, "high": None, "size_bytes": 2000, "date": "",
+                "backbone": name, "fingerprint": DIGEST, "sha256": sha256,
+            }],
+        },
     }[kind]  # fmt: skip

@@ -22,7 +22,7 @@ from tests.report.test_page import Tags
 
 __all__ = ["saved", "saved_once"]
 
-KINDS = [name for name in RECORDS if name != "report"]
+KINDS = [name for name in RECORDS if name not in ("report", "search")]
 
 
 def write(file: Path, record: Any) -> Path:

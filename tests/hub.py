@@ -12,7 +12,9 @@ from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
 
 TOKEN = "hf_mayWriteHere"
 
@@ -89,6 +91,8 @@ def serving(
         def _found(self, parts: list[str]) -> tuple[int, dict[str, str], bytes]:
             """api/models/OWNER/NAME/revision|tree/REVISION, or OWNER/NAME/resolve/REVISION/FILE."""
             about = parts[:2] == ["api", "models"]
+            if parts == ["api", "models"]:
+                return 200, {}, json.dumps(self._listed()).encode()
             owner, name, verb, revision, *file = [*(parts[2:] if about else parts), "", "", "", ""][:5]
             if f"{owner}/{name}" in nonsense:
                 return 200, {"Content-Type": "application/json"}, nonsense[f"{owner}/{name}"]
@@ -117,6 +121,22 @@ def serving(
                 return 404, {"X-Error-Code": "EntryNotFound"}, b""
             headers = {"ETag": f'"{_digest(folder / file[0])}"', "X-Repo-Commit": commit_of(folder)}
             return 200, headers, (folder / file[0]).read_bytes() + (trailing or {}).get(file[0], b"")
+
+        def _listed(self) -> list[dict[str, Any]]:
+            """Repositories whose cards have every tag that is asked for; a base model is a tag too."""
+            wanted = set(parse_qs(urlsplit(self.path).query).get("filter", []))
+            listed = []
+            for name, revisions in repositories.items():
+                card = yaml.safe_load((revisions["main"] / "README.md").read_text().split("---\n")[1])
+                tags = {*card["tags"], f"base_model:{card.get('base_model')}"}
+                if wanted <= tags:
+                    about = {
+                        "id": name,
+                        "sha": commit_of(revisions["main"]),
+                        "lastModified": "2026-11-29T08:00:00.000Z",
+                    }
+                    listed.append(about)
+            return listed
 
         def _taken(self, parts: list[str], sent: bytes) -> tuple[int, Any]:
             """What an upload sends: a repository, its card, the kinds of files, a large file, a commit, a tag."""

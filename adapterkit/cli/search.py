@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from adapterkit.cli import console
 from adapterkit.cli.options import Json, argument, option
 
@@ -24,7 +22,7 @@ def search(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List artifacts that fit a backbone, on a hub, in a folder or at a URL: by fingerprint, else by base model.
+    """List artifacts that fit a backbone, on a hub, at a URL or in a folder: by fingerprint, else by base model.
 
     $ adapterkit search --backbone sentence-transformers/all-MiniLM-L6-v2
     $ adapterkit search runs --backbone runs/banking77

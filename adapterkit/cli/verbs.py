@@ -48,7 +48,9 @@ VERBS: Mapping[str, str] = {
     "inspect": (
         "Show what an artifact is: task, labels, backbone, size, metrics and origin; of a folder of runs, its list."
     ),
-    "search": "List artifacts that fit a backbone, on a hub, in a folder or at a URL: by fingerprint, else by base model.",
+    "search": (
+        "List artifacts that fit a backbone, on a hub, at a URL or in a folder: by fingerprint, else by base model."
+    ),
     "verify": (
         "Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1."
     ),

@@ -16,8 +16,8 @@ class FoundArtifact(Values):
 
     Attributes:
         source: what mounts and pulls it: owner/name@revision, URL@digest, or a folder.
-        fit: `exact` where it was trained on this very backbone, by its fingerprint; `other-version` where its base model
-            has the same name and another fingerprint; `by-name` where the names are equal, and the fingerprint that is
+        fit: `exact` where it was trained on this very backbone, by its fingerprint; `other-version` where its backbone
+            has the same name and another fingerprint; `by-name` where the name is the same, and the fingerprint that is
             asked for is not known.
         kind: of its task.
         split: of the rows that the metric was measured on.

@@ -14,7 +14,7 @@ from typing import Any
 from adapterkit.errors import AdapterkitError, ArtifactError, HubError
 from adapterkit.manifest import MANIFEST, MAX_BYTES, Manifest, Store, parse_manifest
 from adapterkit.manifest.elsewhere import find_url, read_url
-from adapterkit.manifest.store_names import MAIN, NAMES, is_digest
+from adapterkit.manifest.store_names import MAIN, is_digest
 from adapterkit.records.search import Fit, FoundArtifact, SearchRecord
 from adapterkit.report.runs import DEEPEST, measured
 
@@ -61,10 +61,12 @@ def search(wanted: Wanted, where: str | None = None) -> SearchRecord:
     Raises:
         HubError: there is no such place, or it cannot be read.
     """
-    found, refused, others = [], {}, 0
-    for source, date, raw in _on_hub(wanted) if where is None else _below(where):
+    found: list[FoundArtifact] = []
+    refused: dict[str, str] = {}
+    others = 0
+    for source, date, at in _on_hub(wanted) if where is None else _below(where):
         try:
-            manifest = parse_manifest(raw if isinstance(raw, bytes) else _read(*raw))
+            manifest = parse_manifest(_read(*at))
         except AdapterkitError as error:
             refused[source] = "; ".join(error.problems or (error.summary,))
             continue

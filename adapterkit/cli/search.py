@@ -10,7 +10,7 @@ from adapterkit.cli import console
 from adapterkit.cli.options import Json, argument, option
 
 if TYPE_CHECKING:
-    from adapterkit.report.searching import Wanted
+    from adapterkit.report.searching import Sought
 
 
 def search(
@@ -30,7 +30,7 @@ def search(
     """
     from adapterkit.report.searching import search as look
 
-    found = look(_wanted(backbone), where)
+    found = look(_sought(backbone), where)
     if as_json:
         console.print_json(found.to_dict())
         return
@@ -48,19 +48,19 @@ def search(
     console.print_table(rows, ("artifact", "fit", "kind", "method", "metric", "95 % interval", "size", "date"))
 
 
-def _wanted(backbone: str) -> Wanted:
+def _sought(backbone: str) -> Sought:
     """What is known of the backbone that somebody names. Facts are enough for an artifact's, and for a fingerprint."""
     from adapterkit.errors import BackboneError
     from adapterkit.manifest import MANIFEST, open_manifest
     from adapterkit.manifest.hub_names import is_repository
     from adapterkit.manifest.store_names import is_digest
-    from adapterkit.report.searching import Wanted
+    from adapterkit.report.searching import Sought
 
     if is_digest(backbone):
-        return Wanted(backbone, (), (backbone,))
+        return Sought(backbone, (), (backbone,))
     if (Path(backbone) / MANIFEST).is_file():
         facts = open_manifest(backbone).backbone
-        return Wanted(backbone, (facts.name,), (facts.fingerprint,))
+        return Sought(backbone, (facts.name,), (facts.fingerprint,))
     import torch
 
     from adapterkit.backbone import fingerprints
@@ -73,6 +73,6 @@ def _wanted(backbone: str) -> Wanted:
     except BackboneError:
         if os.path.exists(backbone) or not is_repository(backbone):
             raise
-        return Wanted(backbone, (backbone,), ())  # it is not here: artifacts may name it all the same
+        return Sought(backbone, (backbone,), ())  # it is not here: artifacts may name it all the same
     known = fingerprints(under.folder, under.contract.tokenizer).values() if weight_files(under.folder) else ()
-    return Wanted(backbone, (backbone,), tuple(known))
+    return Sought(backbone, (backbone,), tuple(known))

@@ -27,7 +27,7 @@ ORDER: tuple[Fit, ...] = ("exact", "by-name", "other-version")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Sought:
     """The backbone that artifacts are looked for.
 
     Attributes:
@@ -52,7 +52,7 @@ class Wanted:
         return "other-version" if self.fingerprints else "by-name"
 
 
-def search(wanted: Wanted, where: str | None = None) -> SearchRecord:
+def search(wanted: Sought, where: str | None = None) -> SearchRecord:
     """Look for artifacts that fit a backbone.
 
     Args:
@@ -118,7 +118,7 @@ def _below(where: str) -> Iterator[tuple[str, str, tuple[str, str]]]:
         yield source, date, (f"{folder}/{MANIFEST}", "")
 
 
-def _on_hub(wanted: Wanted) -> Iterator[tuple[str, str, tuple[str, str]]]:
+def _on_hub(wanted: Sought) -> Iterator[tuple[str, str, tuple[str, str]]]:
     """What a hub lists under the backbone's name or fingerprint."""
     from huggingface_hub import HfApi
 

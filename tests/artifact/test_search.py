@@ -19,7 +19,7 @@ from adapterkit.errors import HubError
 from adapterkit.manifest import MANIFEST, open_manifest
 from adapterkit.metrics import Metric
 from adapterkit.records import SearchRecord
-from adapterkit.report.searching import Wanted, search
+from adapterkit.report.searching import Sought, search
 from tests.artifact.conftest import make, write
 from tests.artifact.test_hub import Hub, hub
 
@@ -48,9 +48,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Any) -> Mappi
 
 
 @pytest.fixture
-def bert(made: Mapping[str, Path]) -> Wanted:
+def bert(made: Mapping[str, Path]) -> Sought:
     facts = open_manifest(made["worse"]).backbone
-    return Wanted("bert", (facts.name,), (facts.fingerprint,))
+    return Sought("bert", (facts.name,), (facts.fingerprint,))
 
 
 def found(where: str | Path | None, *backbone: Any, status: int = 0) -> Any:
@@ -60,7 +60,7 @@ def found(where: str | Path | None, *backbone: Any, status: int = 0) -> Any:
     return json.loads(done.stdout) if status == 0 else done.stderr
 
 
-def test_a_folder_is_looked_through_and_the_best_comes_first(made: Mapping[str, Path], bert: Wanted) -> None:
+def test_a_folder_is_looked_through_and_the_best_comes_first(made: Mapping[str, Path], bert: Sought) -> None:
     record = search(bert, str(made["worse"].parent))
     assert [(Path(one.source).name, one.fit, one.value) for one in record.found] == [
         ("better", "exact", 0.8),
@@ -79,7 +79,7 @@ def test_a_folder_is_looked_through_and_the_best_comes_first(made: Mapping[str, 
 
 
 def test_every_kind_of_store_is_looked_through_and_what_is_found_can_be_pulled(
-    place: str, made: Mapping[str, Path], bert: Wanted
+    place: str, made: Mapping[str, Path], bert: Sought
 ) -> None:
     ak.push(made["worse"], place, tag="v1")
     ak.push(made["better"], place)
@@ -92,18 +92,18 @@ def test_every_kind_of_store_is_looked_through_and_what_is_found_can_be_pulled(
     assert open_manifest(ak.pull(record.found[1].source)) == open_manifest(made["worse"])
 
 
-def test_another_version_of_a_base_model_is_told_from_the_very_one(made: Mapping[str, Path], bert: Wanted) -> None:
+def test_another_version_of_a_base_model_is_told_from_the_very_one(made: Mapping[str, Path], bert: Sought) -> None:
     where = str(made["worse"].parent)
-    other = Wanted("bert", bert.names, ("0" * 64,))
+    other = Sought("bert", bert.names, ("0" * 64,))
     assert {one.fit for one in search(other, where).found} == {"other-version"}
-    unknown = Wanted("bert", bert.names, ())
+    unknown = Sought("bert", bert.names, ())
     assert {one.fit for one in search(unknown, where).found} == {"by-name"}
-    renamed = Wanted("print", (), bert.fingerprints)
+    renamed = Sought("print", (), bert.fingerprints)
     assert {one.fit for one in search(renamed, where).found} == {"exact"}
 
 
 def test_what_cannot_be_read_is_named_and_keeps_nothing_else_from_being_found(
-    made: Mapping[str, Path], bert: Wanted, tmp_path: Path
+    made: Mapping[str, Path], bert: Sought, tmp_path: Path
 ) -> None:
     shutil.copytree(made["worse"].parent, tmp_path / "runs")
     (tmp_path / "runs" / "worse" / MANIFEST).write_text("{")
@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_named_and_keeps_nothing_else_from_being_found(
     assert [Path(source).name for source in record.refused] == ["worse"]
 
 
-def test_a_place_that_is_none_is_named(bert: Wanted, tmp_path: Path) -> None:
+def test_a_place_that_is_none_is_named(bert: Sought, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert search(bert, str(tmp_path / "empty")).found == ()
     for nowhere in (str(tmp_path / "none"), "memory://none/there", "nosuch://x"):
@@ -123,7 +123,7 @@ def test_a_place_that_is_none_is_named(bert: Wanted, tmp_path: Path) -> None:
 
 
 def test_a_hub_finds_by_base_model_and_by_fingerprint(
-    hub: Hub, made: Mapping[str, Path], bert: Wanted, tmp_path: Path
+    hub: Hub, made: Mapping[str, Path], bert: Sought, tmp_path: Path
 ) -> None:
     for name, folder in made.items():
         ak.push(folder, f"me/{name}")
@@ -140,13 +140,13 @@ def test_a_hub_finds_by_base_model_and_by_fingerprint(
     assert "expected at most 8,388,608 bytes" in "".join(record.refused.values())
 
 
-def test_a_hub_that_cannot_be_reached_is_named(bert: Wanted) -> None:
+def test_a_hub_that_cannot_be_reached_is_named(bert: Sought) -> None:
     with pytest.raises(HubError, match="cannot be searched"):
         search(bert)
 
 
 def test_the_verb_takes_a_folder_an_artifact_a_fingerprint_and_a_name(
-    made: Mapping[str, Path], bert: Wanted, tiny_folders: Mapping[str, Path]
+    made: Mapping[str, Path], bert: Sought, tiny_folders: Mapping[str, Path]
 ) -> None:
     where = made["worse"].parent
     for backbone in (tiny_folders["bert"], made["worse"], *bert.fingerprints):

@@ -42,13 +42,13 @@ async function look() {
       if (error.status !== 403) throw error;
       admin = false;
       const { tasks } = await ask("/v1/tasks");
-      fleet = { backbone: "", registry: false, wrong: {}, tasks: tasks.map((each) => ({ ...each, arms: Object.entries(each.arms).map(([arm, facts]) => ({ arm, ...facts })) })) };
+      fleet = { backbones: [], registry: false, wrong: {}, tasks: tasks.map((each) => ({ ...each, arms: Object.entries(each.arms).map(([arm, facts]) => ({ arm, ...facts })) })) };
     }
     quality = await ask("/v1/quality");
     $("login").hidden = true; $("main").hidden = false; $("audit").hidden = !admin;
     $("state").textContent = ready.draining ? "draining" : ready.ready ? "ready" : "not ready";
     $("state").className = `badge ${ready.ready ? "good" : "bad"}`;
-    $("backbone").textContent = fleet.backbone;
+    $("backbone").textContent = fleet.backbones.join(" + ");
     const wrong = Object.entries(fleet.wrong);
     say(wrong.map(([task, why]) => `${task}: ${why}`).join("\n"));
     note(); draw();
@@ -93,13 +93,14 @@ function draw() {
 function card(task) {
   const own = versionsOf(task.task), sum = task.arms.reduce((total, arm) => total + arm.share, 0) || 1;
   const shown = [...task.arms, ...own.filter((each) => each.shadow).map((each) => ({ ...each, share: null }))];
+  const several = fleet.backbones.length > 1;
   const rows = shown.map((arm, place) => {
     const found = own.find((each) => each.artifact === arm.artifact && each.arm === arm.arm) ?? {};
     const drift = found.drift;
     return make("tr", { "data-arm": arm.arm },
       make("td", {}, make("span", { className: `dot b${place % 4}` }), arm.arm),
       make("td", {}, admin ? make("button", { className: "link", onclick: () => about(task.task, arm) }, arm.version || "composition") : arm.version),
-      make("td", {}, make("code", {}, short(arm.artifact))),
+      make("td", {}, make("code", {}, short(arm.artifact))), several ? make("td", {}, arm.backbone ?? "–") : null,
       make("td", { className: "n" }, arm.share === null ? "shadow" : percent(arm.share / sum)),
       make("td", { className: "n" }, String(found.rows ?? 0)),
       make("td", { className: "n" }, percent(meanOf(found.confidence))),
@@ -108,12 +109,13 @@ function card(task) {
       make("td", { className: "n" }, found.latency_ms?.p95 === undefined ? "–" : `${found.latency_ms.p95.toFixed(1)} ms`),
       make("td", { className: drift?.drifted ? "bad" : "" }, drift ? `${drift.drifted ? "drifted" : "none"} (p ${drift.p.toFixed(3)})` : "–"));
   });
-  const head = ["arm", "version", "artifact", "share", "answers", "confidence", "errors", "right", "p95", "drift"];
+  const head = ["arm", "version", "artifact", ...(several ? ["backbone"] : []), "share", "answers", "confidence", "errors", "right", "p95", "drift"];
+  const number = head.indexOf("share"), numbers = (place) => place >= number && place < head.length - 1;
   const lines = shown.map((arm, place) => [seen.get(`${task.task}\n${arm.arm}\n${arm.artifact}`) ?? [], place]);
   const verdicts = (quality.tasks[task.task]?.verdicts ?? []).map((each) => make("p", { className: "soft" }, `${each.arm} against ${each.against}: ${each.says}`));
   return make("article", { className: "card", "data-task": task.task },
     make("div", { className: "head" }, make("b", {}, task.task), make("span", { className: "soft" }, task.kind)),
-    make("div", { className: "wide" }, make("table", {}, make("tr", {}, ...head.map((name, place) => make("th", { className: place > 2 && place < 9 ? "n" : "" }, name))), ...rows)),
+    make("div", { className: "wide" }, make("table", {}, make("tr", {}, ...head.map((name, place) => make("th", { className: numbers(place) ? "n" : "" }, name))), ...rows)),
     make("div", { className: "charts" }, chart("answers a second", lines.map(([line, place]) => [rates(line), place])), chart("confidence", lines.map(([line, place]) => [line.map((each) => each.confidence), place]), 1)),
     ...verdicts, admin && fleet.registry ? steer(task, sum) : null);
 }

@@ -151,6 +151,27 @@ def withdraw(
         opened.withdraw(task, channel)
 
 
+@registry.command("split")
+def divide(
+    task: Task,
+    shares: Annotated[list[str], argument(metavar="CHANNEL=SHARE…", help="Shares count relative to their sum.")],
+    url: Url = DEFAULT_URL,
+    actor: Actor = None,
+) -> None:
+    """Divide a task's traffic among its channels; services that follow this registry do so, before their rules."""
+    divided = {}
+    for given in shares:
+        channel, _, share = given.rpartition("=")
+        try:
+            divided[channel] = float(share)
+        except ValueError:
+            raise typer.BadParameter(f"{given!r}: expected CHANNEL=SHARE, such as stable=0.95") from None
+    with _open(url, None, actor) as opened:
+        opened.set_shares(task, divided)
+        whole = sum(divided.values())
+    console.say(", ".join(f"{channel} {share / whole:.1%}" for channel, share in divided.items()))
+
+
 @registry.command()
 def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     """Show everything that a channel answered with: since when, until when, by whom, on what evidence."""

@@ -11,7 +11,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, RequiredKeys, option
+from adapterkit.cli.options import BackboneDtype, BackboneFormat, RequiredKeys, option
 from adapterkit.cli.replicas import replicated
 from adapterkit.cli.shared import given
 
@@ -38,7 +38,12 @@ def serve(
     flags: Annotated[
         Path | None, option(metavar="FILE", help="Flags in flagd's format, for rules that let a flag choose the arm.")
     ] = None,
-    backbone: BackboneName = None,
+    backbone: Annotated[
+        list[str] | None,
+        option(
+            "--backbone", metavar="PATH_OR_ID", help="Where to load it from. Many times: side by side, to change over."
+        ),
+    ] = None,
     backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
     slots: Slots = None,
     require_signature: RequiredKeys = None,
@@ -91,7 +96,7 @@ def serve(
     from adapterkit.errors import ServingError
     from adapterkit.serving.settings import ServiceSettings, is_loopback
 
-    if registry is not None and backbone is None:
+    if registry is not None and not backbone:
         raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
     if keys is None and not is_loopback(host):
         raise ServingError(
@@ -105,7 +110,7 @@ def serve(
         rules=rules,
         shadow_log=shadow_log,
         flags=flags,
-        backbone=backbone,
+        backbone=tuple(backbone or ()),
         dtype=backbone_dtype.value,
         slots=slots,
         require_signature=tuple(require_signature or ()),
@@ -138,7 +143,8 @@ def serve(
         run(many, host, port, certificate, private_key, with_board if board else None)
         return
     with started(settings) as service:
-        _say(f"{len(service.fleet.routes)} tasks on {service.fleet.host.backbone.name}: {address}/v1/predict", told)
+        under = " and ".join(each.backbone.name for each in service.fleet.hosts)
+        _say(f"{len(service.fleet.routes)} tasks on {under}: {address}/v1/predict", told)
         if not service.fleet.routes:
             console.say("No channel points to a version yet; what is promoted will be answered.", style="yellow")
         config = uvicorn.Config(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from adapterkit.cli import console, options
+from adapterkit.cli.registry import DEFAULT_URL
 
 
 def upgrade(
@@ -44,6 +46,47 @@ def upgrade(
     for adapter in found["adapters"]:
         for misfit in adapter["misfits"]:
             console.say(f"{adapter['run']}: {misfit}")
+    if output is None:
+        console.say(
+            "Kept nothing. With --output DIR the artifacts are kept, and this says how to move traffic to them."
+        )
+        return
+    for line in _moves(found["adapters"], old, new):
+        typer.echo(line)
+
+
+def _moves(adapters: list[dict[str, Any]], old: str, new: str) -> list[str]:
+    """The commands that move traffic from one backbone to the other in one service, and back."""
+    from adapterkit.manifest import open_manifest
+
+    kept = {
+        Path(adapter["run"]).resolve().name: next(
+            t["output"] for t in adapter["trials"] if t["way"] == adapter["advised"]
+        )
+        for adapter in adapters
+        if adapter["advised"] is not None
+    }
+
+    def each(*words: str) -> list[str]:
+        return [shlex.join(["adapterkit", "registry", words[0], task, *words[1:]]) for task in kept]
+
+    added = [shlex.join(["adapterkit", "registry", "add", task, folder]) for task, folder in kept.items()]
+    tried = [
+        shlex.join(["adapterkit", "registry", "promote", task, digest, "--channel", "candidate", "--backbone", new])
+        for task, digest in ((task, open_manifest(folder).sha256[:12]) for task, folder in kept.items())
+    ]
+    both = shlex.join(["adapterkit", "serve", "--registry", DEFAULT_URL, "--backbone", old, "--backbone", new])
+    lines = ["# The advised versions, as candidates of tasks that are called like the runs:", *added, *tried]
+    lines += ["# One service with both backbones, in which the old versions answer:", both]
+    lines += [
+        "# Move a share of the traffic, look at /v1/quality, move more:",
+        *each("split", "stable=0.95", "candidate=0.05"),
+    ]
+    lines += [
+        "# All of it; once every task has moved, serve with the new backbone alone:",
+        *each("promote", "candidate"),
+    ]
+    return [*lines, "# And back, as long as both are served:", *each("roll-back")] if kept else []
 
 
 def _rows(adapter: dict[str, Any]) -> list[list[str]]:

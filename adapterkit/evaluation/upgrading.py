@@ -39,7 +39,8 @@ def upgrade(
 
     copy  its tensors as they are, where widths, layers and sites are the same
     head  the head alone, trained anew on the bare new backbone, whose states are computed once and kept
-    anew  method and head, by the adapter's own recipe from nothing
+    warm  method and head, by the adapter's own recipe, trained on from the copy
+    anew  the same from nothing
 
     A way loses nothing where the paired 95 % interval of its main metric does not lie on the wrong side of 0.
 
@@ -111,12 +112,14 @@ class _Trying:
             return UpgradeTrial(way=way, difference=lost, seconds=round(seconds, 1), size_bytes=size, output=shown)
 
         misfits = tuple(opened.contract.differences(self._new.contract, generates=opened.task.generates))
-        trials, golden = list[UpgradeTrial](), None
+        trials, golden, copy = list[UpgradeTrial](), None, folder / "copy"
         if not misfits:
-            copy, golden = self._copy(opened, folder / "copy")
+            golden = self._copy(opened, copy)
             trials.append(trial("copy", copy, 0.0))
         if opened.manifest.method.attaches and not FACTS[opened.task.kind].borrows_head:
             trials.append(trial("head", *self._trained(opened, {"method": {"kind": "none"}}, folder / "head")))
+        if not misfits:
+            trials.append(trial("warm", *self._trained(opened, {}, folder / "warm", start=copy)))
         trials.append(trial("anew", *self._trained(opened, {}, folder / "anew")))
         fine = [each.way for each in trials if each.difference.verdict != "worse"]
         return UpgradedAdapter(
@@ -133,8 +136,8 @@ class _Trying:
     def _metric(self, outcome: Outcome) -> Any:
         return outcome.metrics(resamples=self._resamples, seed=SEED)[outcome.task.main_metric]
 
-    def _copy(self, opened: Artifact, folder: Path) -> tuple[Path, tuple[int, int]]:
-        """The same tensors on the new backbone, and how many golden rows they answer otherwise, of how many."""
+    def _copy(self, opened: Artifact, folder: Path) -> tuple[int, int]:
+        """Put the same tensors on the new backbone. Returns how many golden rows are answered otherwise, of all."""
         new = self._new
         backbone: dict[str, Any] = {"name": new.name, "revision": new.revision, "fingerprint": new.fingerprint}
         backbone |= {"part": new.part} if new.part else {}
@@ -147,18 +150,22 @@ class _Trying:
                 golden = compute_golden(adapted, [row.row for row in opened.manifest.golden.rows])
         changes["golden"] = golden.model_dump(mode="json")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        return save_version(folder, opened.folder, changes), (len(problems), len(opened.manifest.golden.rows))
+        save_version(folder, opened.folder, changes)
+        return len(problems), len(opened.manifest.golden.rows)
 
     def _recipe(self, opened: Artifact) -> dict[str, Any]:
         recipe: dict[str, Any] = dict(opened.manifest.recipe)
         named = {"name": self._new.name, "revision": self._new.revision}
         return {**recipe, "backbone": {**recipe["backbone"], **named}}
 
-    def _trained(self, opened: Artifact, changes: Mapping[str, Any], folder: Path) -> tuple[Path, float]:
+    def _trained(
+        self, opened: Artifact, changes: Mapping[str, Any], folder: Path, start: Path | None = None
+    ) -> tuple[Path, float]:
         """Train by the adapter's recipe with these changes. Returns the artifact, and how many seconds it took."""
         recipe = self._recipe(opened)
         # The precision is that which the new backbone is loaded in.
-        changed = {"epochs": self._epochs, "max_steps": None, "start_from": None, "precision": "auto"}
+        changed = {"epochs": self._epochs, "max_steps": None, "precision": "auto"}
+        changed["start_from"] = None if start is None else {"run": str(start)}
         training = {**recipe.get("training", {}), **changed}
         if "method" in changes:  # an objective shapes the one that was there
             training["objective"] = None

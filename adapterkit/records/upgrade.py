@@ -9,9 +9,9 @@ from pydantic import Field
 from adapterkit.metrics.paired import Difference
 from adapterkit.records.record import Answerer, Record, RowsUsed, Values
 
-Way = Literal["copy", "head", "anew"]
-"""How an adapter gets onto another backbone: its tensors as they are; a head alone, on the bare backbone; or method and
-head from nothing, by its own recipe."""
+Way = Literal["copy", "head", "warm", "anew"]
+"""How an adapter gets onto another backbone: its tensors as they are; a head alone, on the bare backbone; method and
+head by its own recipe, trained on from those tensors; or from nothing."""
 
 
 class UpgradeTrial(Values):

@@ -18,6 +18,7 @@ from adapterkit.host.bank.mounted import Mounted
 from adapterkit.manifest import Manifest, open_manifest
 from adapterkit.recipe.suggestions import nearest
 from adapterkit.serving import golden
+from adapterkit.serving.hosts import Hosts
 from adapterkit.tasks.table import TASKS
 from adapterkit.traffic import Split, arm_of
 
@@ -91,7 +92,7 @@ class Fleet:
     """A host and the routes to what is mounted on it.
 
     Attributes:
-        host: with everything mounted.
+        host: with everything mounted; several as one where backbones stand side by side.
         routes: task -> route. It is replaced as a whole, never changed.
         checked: names under which something was mounted that answered its golden rows; they hold its digest.
         wrong: task -> why it could not be routed as it should be.
@@ -100,7 +101,7 @@ class Fleet:
         flags: says the arm of a key: from the flag's name, the key, and the arm that the split gives.
     """
 
-    host: Host
+    host: Host | Hosts
     routes: Mapping[str, Route] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     wrong: dict[str, str] = field(default_factory=dict)
@@ -109,6 +110,15 @@ class Fleet:
     flags: Callable[[str, str, str], str] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _compositions: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """One per backbone, the first first."""
+        return self.host.hosts if isinstance(self.host, Hosts) else (self.host,)
+
+    def home(self, name: str | None) -> Host:
+        """The host on which a name is mounted; the first for None."""
+        return self.host.home(name) if isinstance(self.host, Hosts) else self.host
 
     def find(self, task: str, key: str) -> tuple[Route, str]:
         """The route of a task, and the arm that answers this key.
@@ -136,7 +146,7 @@ class Fleet:
             digest != chosen.digest
         ):  # what was mounted under this name is not what was routed: never give such an answer
             raise NotMountedError(f"{route.task} was answered by another version than the one it was routed to")
-        return Receipt(route.task, chosen.version, digest, self.host.backbone.fingerprint, arm)
+        return Receipt(route.task, chosen.version, digest, mounted.backbone, arm)
 
     def mount(self, task: str, source: Any, manifest: Manifest | None) -> None:
         """Mount one artifact as the only arm of a task, or put it in the place of what answers there."""
@@ -209,7 +219,7 @@ class Fleet:
         if name in self.host:
             return False
         status = self.host.mount(name, source)
-        problem = "" if name in self.checked else golden.problem_of(self.host, name, status.source)
+        problem = "" if name in self.checked else golden.problem_of(self.home(name), name, status.source)
         if problem:
             self.host.unmount(name)
             raise MountError(f"{name} does not answer as when it was saved", [problem], "What answered before goes on.")

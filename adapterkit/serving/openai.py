@@ -26,6 +26,7 @@ from adapterkit.tasks.protocol import Vocabulary
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from adapterkit.host import Host
     from adapterkit.serving.service import Service
 
 BACKBONE = "backbone"
@@ -55,7 +56,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def completions(request: Request) -> Response:
         """Continue prompts."""
         owner, asked = await service.open(request, "predict", CompletionRequest)
-        fleet.find(asked.model, "")
+        writer = _writer(service, asked.model, asked.user or owner.name)
         prompts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
         settings = _settings(asked, asked.max_tokens)
         found = await service.answer(request, [(asked.model, text) for text in prompts], asked.user, owner, settings)
@@ -64,21 +65,19 @@ def add_routes(app: FastAPI, service: Service) -> None:
             {"index": index, "text": text, "finish_reason": "stop", "logprobs": None}
             for index, text in enumerate(texts)
         ]
-        reply = _reply(
-            service, "text_completion", asked.model, choices, found, _usage(service, "".join(prompts), texts)
-        )
+        reply = _reply(service, "text_completion", asked.model, choices, found, _usage(writer, "".join(prompts), texts))
         return _streamed([reply]) if asked.stream else JSONResponse(reply)
 
     @app.post("/v1/chat/completions", openapi_extra=schema_of(ChatRequest))
     async def chat(request: Request) -> Response:
         """Continue a chat."""
         owner, asked = await service.open(request, "predict", ChatRequest)
-        fleet.find(asked.model, "")
+        writer = _writer(service, asked.model, asked.user or owner.name)
         messages = [message.model_dump(exclude_none=True) for message in asked.messages]
         settings = _settings(asked, asked.max_completion_tokens or asked.max_tokens)
         found = await service.answer(request, [(asked.model, {"messages": messages})], asked.user, owner, settings)
         texts = _texts(found)
-        usage = _usage(service, "".join(str(message.get("content", "")) for message in messages), texts)
+        usage = _usage(writer, "".join(str(message.get("content", "")) for message in messages), texts)
         if not asked.stream:
             message = {"role": "assistant", "content": texts[0]}
             choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
@@ -109,7 +108,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             }
             for index, vector in enumerate(vectors)
         ]
-        usage = _usage(service, " ".join(texts), [])
+        usage = _usage(fleet.home(adapter), " ".join(texts), [])
         return JSONResponse({"object": "list", "model": asked.model, "data": data, "usage": usage})
 
 
@@ -148,8 +147,14 @@ def _reply(
     return reply if usage is None else {**reply, "usage": dict(usage)}
 
 
-def _usage(service: Service, prompt: str, texts: list[str]) -> dict[str, int]:
-    vocabulary = Vocabulary.of(service.fleet.host.backbone.tokenizer)
+def _writer(service: Service, model: str, key: str) -> Host:
+    """The host that answers a model. Raises NotMountedError."""
+    route, arm = service.fleet.find(model, key)
+    return service.fleet.home(route.arms[arm].mounted)
+
+
+def _usage(host: Host, prompt: str, texts: list[str]) -> dict[str, int]:
+    vocabulary = Vocabulary.of(host.backbone.tokenizer)
     read, *written = (len(vocabulary.read(text)["input_ids"]) for text in (prompt, *texts))
     return {"prompt_tokens": read, "completion_tokens": sum(written), "total_tokens": read + sum(written)}
 

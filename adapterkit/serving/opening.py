@@ -5,34 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, ConflictError, RegistryError, ServingError
+from adapterkit.host import Host
 from adapterkit.host.opening import open_host
 from adapterkit.manifest import Manifest, open_manifest
 from adapterkit.manifest.signature import TrustedKeys
 from adapterkit.registry import Registry, Version
 from adapterkit.serving.fleet import ONLY, Arm, Fleet, Route
+from adapterkit.serving.hosts import Hosts
 from adapterkit.traffic import Rules
 
 logger = logging.getLogger(__name__)
 
 
-def mounted_fleet(
-    sources: Mapping[str, str],
-    backbone: str | None,
-    *,
-    slots: int | None,
-    dtype: str = "auto",
-    require_signature: TrustedKeys | None = None,
-) -> Fleet:
-    """A fleet that answers with these artifacts, compositions or hub ids, by name. Raises as `open_host`."""
+def mounted_fleet(sources: Mapping[str, str], backbones: Sequence[str], **settings: Any) -> Fleet:
+    """A fleet that answers with these artifacts, compositions or hub ids, by name. Settings, errors: of `open_hosts`.
+
+    Args:
+        backbones: where to load them from, side by side; none loads the one that the first artifact names.
+    """
     from adapterkit.artifact.sharing import find_folder
 
     folders = {name: str(find_folder(source)) for name, source in sources.items()}
-    under = _backbone(folders, backbone)
-    fleet = Fleet(open_host({}, under, slots=slots, dtype=dtype, require_signature=require_signature))
+    fleet = Fleet(open_hosts(backbones or [_backbone(folders)], **settings))
     try:
         for name, folder in folders.items():
             mount_folder(fleet, name, folder)
@@ -40,6 +38,29 @@ def mounted_fleet(
         fleet.host.close()
         raise
     return fleet
+
+
+def open_hosts(
+    backbones: Sequence[str],
+    *,
+    slots: int | None,
+    dtype: str = "auto",
+    require_signature: TrustedKeys | None = None,
+) -> Host | Hosts:
+    """A host of a backbone, or those of several as one. Raises as `open_host` and `Hosts`, and leaves none open.
+
+    Args:
+        slots: of each host.
+    """
+    hosts = list[Host]()
+    try:
+        for backbone in backbones:
+            hosts.append(open_host({}, backbone, slots=slots, dtype=dtype, require_signature=require_signature))
+        return hosts[0] if len(hosts) == 1 else Hosts(hosts)
+    except BaseException:
+        for host in hosts:
+            host.close()
+        raise
 
 
 def mount_folder(fleet: Fleet, task: str, source: str) -> None:
@@ -50,17 +71,10 @@ def mount_folder(fleet: Fleet, task: str, source: str) -> None:
     fleet.mount(task, folder, _manifest(folder))
 
 
-def registry_fleet(
-    registry: Registry,
-    rules: Rules,
-    backbone: str,
-    *,
-    slots: int | None,
-    dtype: str = "auto",
-    require_signature: TrustedKeys | None = None,
-) -> tuple[Fleet, Follower]:
-    """A fleet that answers with what the channels of a registry point to, and what keeps it so."""
-    fleet = Fleet(open_host({}, backbone, slots=slots, dtype=dtype, require_signature=require_signature))
+def registry_fleet(registry: Registry, rules: Rules, *backbones: str, **settings: Any) -> tuple[Fleet, Follower]:
+    """A fleet that answers with what the channels of a registry point to, and what keeps it so. Settings, errors: of
+    `open_hosts`."""
+    fleet = Fleet(open_hosts(backbones, **settings))
     follower = Follower(fleet, registry, rules)
     follower.follow()
     return fleet, follower
@@ -175,9 +189,7 @@ def _arm(task: str, version: Version) -> Arm:
     return Arm(f"{task}@{version.digest[:16]}", str(version.number), version.digest)
 
 
-def _backbone(folders: Mapping[str, str], backbone: str | None) -> Any:
-    if backbone is not None:
-        return backbone
+def _backbone(folders: Mapping[str, str]) -> str:
     for folder in folders.values():
         if (manifest := _manifest(folder)) is not None:
             return manifest.backbone.name

@@ -49,7 +49,7 @@ class ServiceSettings(BaseModel):
         rules: YAML file of splits, guards, shadows and alerts.
         shadow_log: JSON lines of rows that a shadow answers otherwise.
         flags: file in flagd's format.
-        backbone: where to load the backbone from; a registry needs it.
+        backbone: where to load the backbone from, or several side by side; a registry needs one.
         dtype: of the frozen weights.
         slots: adapters in memory at once.
         require_signature: public keys (files, or ed25519:…), one of which has to have signed; none asks for none.
@@ -67,7 +67,7 @@ class ServiceSettings(BaseModel):
     rules: Path | None = None
     shadow_log: Path | None = None
     flags: Path | None = None
-    backbone: str | None = None
+    backbone: str | tuple[str, ...] = ()
     dtype: str = "auto"
     slots: Count | None = None
     require_signature: tuple[str, ...] = ()
@@ -81,11 +81,16 @@ class ServiceSettings(BaseModel):
     def _whole(self) -> ServiceSettings:
         if bool(self.mounts) == (self.registry is not None):
             raise ValueError("give mounts or a registry, to say what answers")
-        if self.registry is not None and self.backbone is None:
+        if self.registry is not None and not self.backbone:
             raise ValueError("a registry's tasks may be of many backbones: name one")
         if self.registry is None and (self.shadow_log is not None or self.flags is not None):
             raise ValueError("shadow_log and flags are about the channels of a registry")
         return self
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Where to load backbones from."""
+        return (self.backbone,) if isinstance(self.backbone, str) else self.backbone
 
 
 def is_loopback(address: str) -> bool:

@@ -53,13 +53,13 @@ def started(settings: ServiceSettings) -> Iterator[Started]:
         loaded: Any = {"slots": settings.slots, "dtype": settings.dtype, "require_signature": trusted or None}
         if settings.registry is None:
             rules.check_without_channels()
-            fleet = mounted_fleet(settings.mounts, settings.backbone, **loaded)
+            fleet = mounted_fleet(settings.mounts, settings.backbones, **loaded)
         else:
             from adapterkit.registry import Registry
 
             if (settings.flags is not None) != rules.has_flags:
                 raise ServingError("a file of flags goes with rules that name a flag", remedy="Give both or neither.")
-            fleet, follower = registry_fleet(Registry(settings.registry), rules, settings.backbone or "", **loaded)
+            fleet, follower = registry_fleet(Registry(settings.registry), rules, *settings.backbones, **loaded)
         closing.callback(fleet.host.close)
         if settings.flags is not None:
             fleet.flags = open_feature(settings.flags)

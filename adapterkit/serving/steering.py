@@ -117,6 +117,7 @@ class Steering:
                     "arm": arm,
                     "version": found.version,
                     "artifact": found.digest,
+                    "backbone": Path(self._fleet.home(found.mounted).backbone.name).name,
                     "share": route.split.get(arm, 0.0),
                     "method": status.method if (status := statuses.get(found.mounted)) else "",
                     "rows": status.hits if status else 0,
@@ -126,7 +127,7 @@ class Steering:
             ]
             tasks.append({"task": task, "kind": route.kind, "arms": arms})
         return {
-            "backbone": Path(self._fleet.host.backbone.name).name,
+            "backbones": [Path(host.backbone.name).name for host in self._fleet.hosts],
             "registry": self._follower is not None,
             "draining": self._fleet.draining,
             "tasks": tasks,
@@ -198,7 +199,7 @@ class Steering:
         name, found = f"{version.task}@{version.digest[:16]}", {}
         try:
             folder = registry.fetch(version.task, version.digest)
-            found["contract"] = {"passed": True, "detail": "it fits the backbone of this service"}
+            found["contract"] = {"passed": True, "detail": "it fits a backbone of this service"}
             self._fleet.try_out(name, str(folder))
             found["golden rows"] = {"passed": True, "detail": "it answers as when it was saved"}
         except AdapterkitError as error:

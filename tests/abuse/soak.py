@@ -44,76 +44,37 @@ NAMES = ("intent", "mood")
 BURST = 12
 
 
-class Soak:
-    """A service, its clients, whoever steers it, and what all of them saw."""
+class Judged:
+    """A registry of tiny adapters, what each of them answers when it is asked alone, and clients who compare.
 
-    def __init__(self, folder: Path) -> None:
-        place = tiny.build("bert", folder / "bert")
-        backbone = Backbone.load(str(place), dtype="float32", device="cpu")
+    Args:
+        url: of the registry's database; None for a file in the folder.
+    """
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.place = tiny.build("bert", folder / "bert")
+        backbone = Backbone.load(str(self.place), dtype="float32", device="cpu")
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._lock, self._over = threading.Lock(), threading.Event()
         self._connections: list[http.client.HTTPConnection] = []
         self._expected: dict[tuple[str, str], dict[str, Any]] = {}
-        self._registry = Registry(f"sqlite:///{folder}/registry.db", actor="soak")
+        self.registry = Registry(url or f"sqlite:///{folder}/registry.db", store=folder / "kept", actor="soak")
         for task in NAMES:
             for seed in range(3):
                 recipe = Recipe(KIND, "lora", seed=seed + 10 * NAMES.index(task))
                 made = make(folder / f"{task}{seed}", backbone, recipe, golden=TASKS[KIND].sample_rows())
-                version = self._registry.add(task, made)
+                version = self.registry.add(task, made)
                 with Host(backbone) as host:
                     host.mount("it", made)
                     answers = host.predict([("it", text) for text in TEXTS])
                 self._expected[task, version.digest] = dict(zip(TEXTS, answers, strict=True))
-            self._registry.promote(task, "1")
-            self._registry.promote(task, "2", "candidate")
-        rules = read_rules({"tasks": {name: {"split": {"stable": 0.5, "candidate": 0.5}} for name in NAMES}})
-        fleet, self._follower = registry_fleet(self._registry, rules, str(place), slots=4, dtype="float32")
-        app = create_app(fleet, follower=self._follower, limits=Limits(queued_rows=600))
-        self._fleet, self._server = fleet, uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+            self.registry.promote(task, "1")
+            self.registry.promote(task, "2", "candidate")
 
-    def run(self, seconds: float, clients: int = 4) -> dict[str, Any]:
-        """Everything at once, for so long. What was seen, and the memory."""
-        serving = threading.Thread(target=self._server.run)
-        serving.start()
-        while not self._server.started:
-            time.sleep(0.01)
-        self.port = self._server.servers[0].sockets[0].getsockname()[1]
-        jobs = [*[self._client] * clients, self._steer, self._leave, self._burst]
-        threads = [threading.Thread(target=self._guarded, args=(job, n)) for n, job in enumerate(jobs)]
-        for thread in threads:
-            thread.start()
-        process, memory, until = psutil.Process(), [], time.monotonic() + seconds
-        while time.monotonic() < until:
-            time.sleep(min(0.5, seconds / 40))
-            memory.append((time.monotonic(), process.memory_info().rss / 2**20))
-        self._over.set()
-        for thread in threads:
-            thread.join(60)
-            if thread.is_alive():
-                self._note("a client hangs")
-        for connection in self._connections:
-            connection.close()
-        self._server.should_exit = True
-        serving.join(60)
-        self._fleet.host.close()
-        half = np.array(memory[len(memory) // 2 :])
-        slope = float(np.polyfit(half[:, 0] - half[0, 0], half[:, 1], 1)[0]) if len(half) > 2 else 0.0
-        grown = slope * (half[-1, 0] - half[0, 0]) / half[:, 1].mean()
-        whole = bool(self._registry.audit(files=False))
-        facts = {"seconds": round(seconds), **dict(sorted(self.seen.items())), "wrong": len(self.wrong)}
-        return (
-            facts
-            | {"memory MiB": round(half[:, 1].mean()), "grown over the second half": round(grown, 4)}
-            | {
-                "audit entries": len(self._registry.entries()),
-                "audit whole": whole,
-            }
-        )
-
-    def _connected(self) -> http.client.HTTPConnection:
+    def _connected(self, port: int) -> http.client.HTTPConnection:
         """A connection that is closed at the end."""
-        made = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        made = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with self._lock:
             self._connections.append(made)
         return made
@@ -132,13 +93,83 @@ class Soak:
         with self._lock:
             self.seen[what] += number
 
+    def _started(self, *jobs: Any) -> list[threading.Thread]:
+        threads = [threading.Thread(target=self._guarded, args=(job, n)) for n, job in enumerate(jobs)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _ended(self, threads: list[threading.Thread]) -> None:
+        self._over.set()
+        for thread in threads:
+            thread.join(60)
+            if thread.is_alive():
+                self._note("a client hangs")
+        for connection in self._connections:
+            connection.close()
+
+    def _rows(self, chance: random.Random) -> list[dict[str, Any]]:
+        return [{"task": chance.choice(NAMES), "text": chance.choice(TEXTS)} for _ in range(chance.randint(1, 24))]
+
+    def _judge(self, row: dict[str, Any], found: dict[str, Any], bad: bool = False) -> None:
+        if bad:
+            self._count("bad rows" if "error" in found else "bad rows that were answered")
+            return
+        if "error" in found:
+            self._note(f"lost: {found['error']}")
+            return
+        whose = found["receipt"]
+        expected = self._expected.get((row["task"], whose["artifact"]), {}).get(row["text"])
+        if whose["task"] != row["task"] or differences(found["answer"], expected):
+            self._note(f"wrong receipt: {whose} for {row}")
+        self._count("answers")
+
+
+class Soak(Judged):
+    """A service in this process, its clients, whoever steers it, and what all of them saw."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        rules = read_rules({"tasks": {name: {"split": {"stable": 0.5, "candidate": 0.5}} for name in NAMES}})
+        fleet, follower = registry_fleet(self.registry, rules, str(self.place), slots=4, dtype="float32")
+        app = create_app(fleet, follower=follower, limits=Limits(queued_rows=600))
+        self._fleet, self._server = fleet, uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+
+    def run(self, seconds: float, clients: int = 4) -> dict[str, Any]:
+        """Everything at once, for so long. What was seen, and the memory."""
+        serving = threading.Thread(target=self._server.run)
+        serving.start()
+        while not self._server.started:
+            time.sleep(0.01)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        threads = self._started(*[self._client] * clients, self._steer, self._leave, self._burst)
+        process, memory, until = psutil.Process(), [], time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(min(0.5, seconds / 40))
+            memory.append((time.monotonic(), process.memory_info().rss / 2**20))
+        self._ended(threads)
+        self._server.should_exit = True
+        serving.join(60)
+        self._fleet.host.close()
+        half = np.array(memory[len(memory) // 2 :])
+        slope = float(np.polyfit(half[:, 0] - half[0, 0], half[:, 1], 1)[0]) if len(half) > 2 else 0.0
+        grown = slope * (half[-1, 0] - half[0, 0]) / half[:, 1].mean()
+        whole = bool(self.registry.audit(files=False))
+        facts = {"seconds": round(seconds), **dict(sorted(self.seen.items())), "wrong": len(self.wrong)}
+        return (
+            facts
+            | {"memory MiB": round(half[:, 1].mean()), "grown over the second half": round(grown, 4)}
+            | {
+                "audit entries": len(self.registry.entries()),
+                "audit whole": whole,
+            }
+        )
+
     def _client(self, chance: random.Random) -> None:
         """Asks, and compares. An accepted request has to have every answer."""
-        connection = self._connected()
+        connection = self._connected(self.port)
         while not self._over.is_set():
-            rows: list[dict[str, Any]] = [
-                {"task": chance.choice(NAMES), "text": chance.choice(TEXTS)} for _ in range(chance.randint(1, 24))
-            ]
+            rows = self._rows(chance)
             bad = chance.randrange(len(rows)) if chance.random() < 0.2 else -1
             if bad >= 0:
                 rows[bad] = chance.choice([{"task": NAMES[0]}, {"text": "x"}, {"task": "none", "text": "x"}])
@@ -156,22 +187,9 @@ class Soak:
             for place, (row, found) in enumerate(zip(rows, json.loads(raw)["answers"], strict=True)):
                 self._judge(row, found, place == bad)
 
-    def _judge(self, row: dict[str, Any], found: dict[str, Any], bad: bool) -> None:
-        if bad:
-            self._count("bad rows" if "error" in found else "bad rows that were answered")
-            return
-        if "error" in found:
-            self._note(f"lost: {found['error']}")
-            return
-        whose = found["receipt"]
-        expected = self._expected.get((row["task"], whose["artifact"]), {}).get(row["text"])
-        if whose["task"] != row["task"] or differences(found["answer"], expected):
-            self._note(f"wrong receipt: {whose} for {row}")
-        self._count("answers")
-
     def _steer(self, chance: random.Random) -> None:
         """Promotes, rolls back and divides, one after the other."""
-        connection = self._connected()
+        connection = self._connected(self.port)
         while not self._over.is_set():
             task, channel, share = chance.choice(NAMES), chance.choice(["stable", "candidate"]), chance.random()
             promote = {"task": task, "version": str(chance.randint(1, 3)), "channel": channel}
@@ -202,7 +220,7 @@ class Soak:
             statuses: list[int] = []
 
             def ask(into: list[int] = statuses) -> None:
-                connection = self._connected()
+                connection = self._connected(self.port)
                 connection.request("POST", "/v1/predict", body)
                 reply = connection.getresponse()
                 if reply.status == 200 and b'"error"' in reply.read():
@@ -221,6 +239,12 @@ class Soak:
                 self._note(f"a burst: {Counter(statuses)}")
 
 
+def keep(facts: dict[str, Any]) -> None:
+    """Add what was seen to the results."""
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    RESULTS.write_text(json.dumps([*before, facts], indent=1) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.abuse.soak")
     parser.add_argument("--seconds", type=float, default=240)
@@ -232,8 +256,7 @@ def main() -> int:
     for each in soak.wrong[:20]:
         print(each, file=sys.stderr)
     if seconds >= 60:
-        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-        RESULTS.write_text(json.dumps([*before, facts], indent=1) + "\n")
+        keep(facts)
     return min(len(soak.wrong), 1)
 
 

@@ -46,6 +46,7 @@ class Mounted:
         rank: the LoRA's rank or the bottleneck's width; None without either.
         seat: its tensors.
         report: what a composition says of itself.
+        backbone: fingerprint of the one that answers.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Mounted:
     rank: int | None
     seat: Seat
     report: Mapping[str, Any]
+    backbone: str
 
     @property
     def kind(self) -> str:

@@ -72,7 +72,8 @@ class Mounting:
             self._check_proven(opened, loaded.largest)
         seat = self._bank.admit(loaded, _Again(self, name, origin))
         rank = rank_of(methods, self._backbone.hidden_size)
-        return Mounted(name, version, origin, heads, words_for(methods), rank, seat, composed.report)
+        words, answers_with = words_for(methods), self._backbone.fingerprint
+        return Mounted(name, version, origin, heads, words, rank, seat, composed.report, answers_with)
 
     def _check_signed(self, opened: Artifact | Composition) -> None:
         """Where signatures are required, an artifact has to have one. A composition's members are asked one by one."""

@@ -164,7 +164,7 @@ class _Trying:
         """Train by the adapter's recipe with these changes. Returns the artifact, and how many seconds it took."""
         recipe = self._recipe(opened)
         # The precision is that which the new backbone is loaded in.
-        changed = {"epochs": self._epochs, "max_steps": None, "precision": "auto"}
+        changed: dict[str, Any] = {"epochs": self._epochs, "max_steps": None, "precision": "auto"}
         changed["start_from"] = None if start is None else {"run": str(start)}
         training = {**recipe.get("training", {}), **changed}
         if "method" in changes:  # an objective shapes the one that was there

@@ -20,6 +20,9 @@ from adapterkit.serving.settings import Limits
 from adapterkit.serving.traces import Traces, untraced
 from adapterkit.serving.work import Done, Item, Work
 
+PATIENCE_S = 0.03
+"""How long a request waits before its connection is looked at."""
+
 
 @dataclass
 class Service:
@@ -61,20 +64,28 @@ class Service:
         sticky = key or owner.name
         items = [Item(task, row, sticky, owner.name, generation, loop.create_future()) for task, row in rows]
         self.work.submit(items)
-        gone = asyncio.ensure_future(_gone(request))
-        every = asyncio.gather(*(item.future for item in items))
-        every.add_done_callback(_seen)
-        waited: set[asyncio.Future[Any]] = {every, gone}
+        waiting: set[asyncio.Future[Any]] = {item.future for item in items}
+        gone: asyncio.Task[None] | None = None
+        until = loop.time() + self.limits.deadline_s
         try:
-            await asyncio.wait(waited, timeout=self.limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
-            if every.done():
-                return every.result()
-            if gone.done():
-                raise RequestError(499, "gone", "the client has gone")
-            raise RequestError(504, "deadline", f"no answer within {self.limits.deadline_s:g} s")
+            # Most answers are there before it is worth looking whether somebody still waits for them.
+            _, waiting = await asyncio.wait(waiting, timeout=min(PATIENCE_S, self.limits.deadline_s))
+            while waiting:
+                gone = gone or asyncio.ensure_future(_gone(request))
+                _, waiting = await asyncio.wait(
+                    {*waiting, gone}, timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED
+                )
+                if gone.done():
+                    raise RequestError(499, "gone", "the client has gone")
+                waiting.discard(gone)
+                if waiting and loop.time() >= until:
+                    raise RequestError(504, "deadline", f"no answer within {self.limits.deadline_s:g} s")
+            return [item.future.result() for item in items]
         finally:
-            gone.cancel()
-            every.cancel()  # rows that still wait are given up
+            if gone is not None:
+                gone.cancel()
+            for future in waiting:
+                future.cancel()  # rows that still wait are given up
 
     def facts(self, done: Done) -> dict[str, Any]:
         """One answer as JSON."""
@@ -87,12 +98,6 @@ class Service:
         """A receipt as JSON, signed where the service has a key."""
         facts = receipt.as_json()
         return facts if self.signer is None else self.signer.signed(facts, answer)
-
-
-def _seen(every: asyncio.Future[list[Done]]) -> None:
-    """Rows that were given up are nobody's surprise."""
-    if not every.cancelled():
-        every.exception()
 
 
 async def _gone(request: Request) -> None:

@@ -78,7 +78,8 @@ class Work:
 
     def __init__(self, fleet: Fleet, limits: Limits, observe: Observe | None = None) -> None:
         self._fleet, self._limits, self._observe = fleet, limits, observe
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = {generates: threading.Condition(self._lock) for generates in (False, True)}
         self._waiting: dict[bool, OrderedDict[str, deque[Item]]] = {False: OrderedDict(), True: OrderedDict()}
         self._counts = {False: 0, True: 0}
         self._rows_per_s = 100.0
@@ -95,9 +96,10 @@ class Work:
 
     def stop(self) -> None:
         """Answer what waits, and end."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+            for changed in self._changed.values():
+                changed.notify()
         for thread in self._threads:
             thread.join()
 
@@ -113,7 +115,7 @@ class Work:
             QueueFullError: too many wait.
             ServingError: the service is stopping.
         """
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 raise ServingError("this service is stopping", remedy="Ask another replica.")
             if self.waiting + len(items) > self._limits.queued_rows:
@@ -122,7 +124,7 @@ class Work:
                 generates = item.generation is not None or self._generates(item.task)
                 self._waiting[generates].setdefault(item.owner, deque()).append(item)
                 self._counts[generates] += 1
-            self._changed.notify_all()
+                self._changed[generates].notify()  # the other thread sleeps on
 
     def _generates(self, task: str) -> bool:
         route = self._fleet.routes.get(task)
@@ -130,9 +132,9 @@ class Work:
 
     def _run(self, generates: bool) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._counts[generates] and not self._stopping:
-                    self._changed.wait()
+                    self._changed[generates].wait()
                 if not self._counts[generates]:
                     return
                 batch = self._take(generates)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from adapterkit.cli.app import app
+from adapterkit.registry import Registry
 from tests.registry.conftest import Make, make
 
 __all__ = ["make"]
@@ -66,6 +68,17 @@ def test_what_answered_is_said_or_that_nothing_did(make: Make) -> None:
     assert typed("served", "intent", "--at", "2020-01-01", "--json", status=1) == "null\n"
     typed("promote", "intent", "1")
     assert json.loads(typed("served", "intent", "--at", "9999-01-01", "--json"))["version"]["number"] == 1
+
+
+def test_a_split_is_kept(make: Make) -> None:
+    for number, name in (("1", "a"), ("2", "b")):
+        typed("add", "intent", str(make(name)))
+        typed("promote", "intent", number, "--channel", {"1": "stable", "2": "candidate"}[number])
+    typed("split", "intent", "stable=19", "candidate=1")
+    typed("split", "intent", "stable", status=2)
+    typed("split", "intent", "stable=1", "none=1", status=1)
+    with Registry(os.environ["ADAPTERKIT_REGISTRY"]) as registry:
+        assert registry.shares("intent") == {"stable": 19.0, "candidate": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_every_way_is_measured_on_the_adapters_own_rows(world: Any, tmp_path: Pa
     _, run, old, new = world
     found = upgrade([run], old, new, output=tmp_path / "kept", epochs=2.0)
     (adapter,) = found.adapters
-    assert [trial.way for trial in adapter.trials] == ["copy", "head", "anew"]
+    assert [trial.way for trial in adapter.trials] == ["copy", "head", "warm", "anew"]
     assert adapter.misfits == ()
     assert adapter.golden is not None
     assert adapter.golden[0] > 0
@@ -101,11 +101,29 @@ def test_what_cannot_be_upgraded_is_refused_before_anything_is_trained(world: An
         upgrade([run], old, new, output=tmp_path)
 
 
+def test_the_commands_that_move_traffic_name_what_was_kept(world: Any, tmp_path: Path) -> None:
+    _, run, old, _ = world
+    asked = ["upgrade", "--from", old, "--to", old, str(run), "--epochs", "0.1", "--output", str(tmp_path / "kept")]
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 0, shown.output
+    name, kept = Path(run).name, tmp_path / "kept" / Path(run).name / "copy"
+    commands = [line for line in shown.stdout.splitlines() if line.startswith("adapterkit ")]
+    assert commands == [
+        f"adapterkit registry add {name} {kept}",
+        f"adapterkit registry promote {name} {open_manifest(kept).sha256[:12]} --channel candidate --backbone {old}",
+        f"adapterkit serve --registry sqlite:///registry.db --backbone {old} --backbone {old}",
+        f"adapterkit registry split {name} stable=0.95 candidate=0.05",
+        f"adapterkit registry promote {name} candidate",
+        f"adapterkit registry roll-back {name}",
+    ]
+
+
 def test_the_command_prints_a_table_and_a_record(world: Any) -> None:
     _, run, old, new = world
     asked = ["upgrade", "--from", old, "--to", new, str(run), "--epochs", "0.1"]
     shown = CliRunner().invoke(app, asked)
     assert shown.exit_code == 0, shown.output
     assert "golden rows differ" in shown.stdout
+    assert "Kept nothing" in shown.stderr
     record = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert record["schema"] == "adapterkit.upgrade/1"

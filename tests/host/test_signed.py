@@ -85,7 +85,7 @@ def test_a_host_without_keys_is_no_host_with_a_policy(tiny_backbones: Any) -> No
 def test_a_service_refuses_what_is_unsigned_at_its_start_and_when_it_is_steered(
     tiny_folders: Any, folders: dict[str, Path], key: Path
 ) -> None:
-    on: Any = {"backbone": str(tiny_folders["bert"]), "slots": None, "dtype": "float32"}
+    on: Any = {"backbones": [str(tiny_folders["bert"])], "slots": None, "dtype": "float32"}
     with pytest.raises(SignatureError, match="is not signed"):
         mounted_fleet({"a": str(folders["unsigned"])}, **on, require_signature=f"{key}.pub")
     fleet = mounted_fleet({"a": str(folders["first"])}, **on, require_signature=f"{key}.pub")

@@ -113,7 +113,9 @@ def check(fleet: Fleet) -> float:
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     connection.request("POST", "/v1/predict", json.dumps({"rows": rows}))
     answers = json.loads(connection.getresponse().read())["answers"]
-    alone = [fleet.host.predict([(fleet.routes[row["task"]].arms["stable"].mounted, row["text"])])[0] for row in rows]
+    alone = [
+        fleet.hosts[0].predict([(fleet.routes[row["task"]].arms["stable"].mounted, row["text"])])[0] for row in rows
+    ]
     largest = max(
         abs(found["answer"]["probabilities"][label] - value)
         for found, expected in zip(answers, alone, strict=True)
@@ -130,7 +132,7 @@ def host_load(fleet: Fleet, batch_rows: int, seconds: float = SECONDS) -> tuple[
     started, done = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         place = done % (len(rows) - batch_rows)
-        fleet.host.predict(rows[place : place + batch_rows])
+        fleet.hosts[0].predict(rows[place : place + batch_rows])
         done += batch_rows
     return done, done / (time.perf_counter() - started)
 
@@ -154,7 +156,7 @@ def ratio(fleet: Fleet) -> dict[str, Any]:
             for number in range(100):
                 row = asked(number)
                 started = time.perf_counter()
-                fleet.host.predict([(fleet.routes[row["task"]].arms["stable"].mounted, row["text"])])
+                fleet.hosts[0].predict([(fleet.routes[row["task"]].arms["stable"].mounted, row["text"])])
                 alone.append(time.perf_counter() - started)
 
         alone_busy, _ = cpu_seconds(ask)

@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 
 import adapterkit as ak
 from adapterkit.evaluation.evaluating import answered
+from adapterkit.evaluation.probing.measuring import measure
+from adapterkit.evaluation.probing.side_by_side import Looking, look_into
+from adapterkit.evaluation.probing.subjects import subjects_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "objectives.json"
@@ -117,7 +120,12 @@ def right_in(run: Path, file: str, backbone: ak.Backbone) -> str:
     """1 for each test row that is answered right, 0 for each other."""
     judged = answered(run, file, backbone=backbone)[0].judged()
     assert judged is not None
-    return "".join(str(int(right)) for right in judged.right)
+    return as_digits(judged.right)
+
+
+def as_digits(right_N: Any) -> str:
+    """Of each row, whether it is right, in a character."""
+    return "".join(str(int(right)) for right in right_N)
 
 
 def look(folder: Path, seed: int, backbone: ak.Backbone) -> dict[str, Any]:
@@ -127,25 +135,22 @@ def look(folder: Path, seed: int, backbone: ak.Backbone) -> dict[str, Any]:
         files, runs = written(folder, name, seed), folder / f"seed{seed}" / name
         of_other = written(folder, other, seed)["test"]
         adapters = [runs / run for run in RUNS[1:]]
-        own = ak.probe(adapters, files["test"], backbone=backbone, kind="text-classification", seed=seed)
-        moved = ak.transfer(adapters, {"other": of_other}, backbone=backbone, kind="text-classification", seed=seed)
         found[name] = {run: {"right": right_in(runs / run, files["test"], backbone)} for run in RUNS}
-        for representation in own.representations:
-            top = representation.layers[-1]
-            here = found[name].setdefault("bare" if representation.artifact is None else representation.name, {})
-            here["probe"] = None if top.accuracy is None else top.accuracy.value
-            here |= {figure: top.figures[figure] for figure in FIGURES}
-        for start in moved.sets["other"].starts:
-            if start.layer == len(own.representations[0].layers) - 1:
-                here = found[name]["bare" if start.artifact is None else start.representation]
-                here |= {"other probe": start.probe, "other head": start.accuracy and start.accuracy.value}
+        for asked, figures in ((files["test"], ("accuracy", *FIGURES)), (of_other, ("accuracy",))):
+            looked = look_into(subjects_of(adapters, backbone), asked, Looking(kind="text-classification", seed=seed))
+            for subject, seen in zip(looked.subjects, looked.seen, strict=True):
+                top = measure(seen.states[:, -1], looked.drawn, seed)
+                here = found[name].setdefault("bare" if subject.artifact is None else subject.name, {})
+                prefix = "other " if asked == of_other else ""
+                here |= {f"{prefix}{figure}": top.figures[figure] for figure in figures}
+                here[f"{prefix}probed"] = as_digits(top.right)
         print(seed, name, "looked at", f"{time.process_time():.0f} s", flush=True)
     return found
 
 
-def right(found: dict[str, Any], name: str, run: str) -> NDArray[np.float64]:
+def right(found: dict[str, Any], name: str, run: str, of: str = "right") -> NDArray[np.float64]:
     """(seeds, rows): 100 where the answer is right, 0 where it is wrong."""
-    return np.array([[100.0 * int(one) for one in seed[name][run]["right"]] for seed in found.values()])
+    return np.array([[100.0 * int(one) for one in seed[name][run][of]] for seed in found.values()])
 
 
 def spread(values: Any) -> str:
@@ -164,20 +169,20 @@ def gain(after_SN: NDArray[np.float64], before_SN: NDArray[np.float64]) -> str:
 def table(found: dict[str, Any]) -> None:
     """A table for each set."""
     for name in SETS:
-        print(f"\n| {name} | right | over the head alone | over `none` | probe | head on the other set | ", end="")
-        print("alignment | uniformity | rank |\n|---|---|---|---|---|---|---|---|---|")
+        print(f"\n| {name} | right | over the head alone | over `none` | probe, over bare | ", end="")
+        print("probe of the other set, over bare | alignment | uniformity | rank |")
+        print("|---|---|---|---|---|---|---|---|---|")
         head, plain = (right(found, name, run) for run in ("head", "none"))
         for run in ("bare", *RUNS):
-            answers = None if run == "bare" else right(found, name, run)
-            cells = (
-                ["–"] * 3
-                if answers is None
-                else [spread(answers.mean(axis=1)), *(gain(answers, o) for o in (head, plain))]
-            )
-            for figure, factor in (("probe", 100), ("other head", 100), *((one, 1) for one in FIGURES)):
-                values = [factor * seed[name][run][figure] for seed in found.values() if figure in seed[name][run]]
-                cells.append(spread(values) if values else "–")
-            print(f"| {run} | " + " | ".join(cells) + " |")
+            answers = right(found, name, run) if run != "bare" else None
+            cells = ["–"] * 3 if answers is None else [spread(answers.mean(axis=1))]
+            cells += [] if answers is None else [gain(answers, under) for under in (head, plain)]
+            for of in ("probed", "other probed") if run != "head" else ():
+                known, bare = right(found, name, run, of), right(found, name, "bare", of)
+                cells.append(f"{known.mean():.1f}" + ("" if run == "bare" else f", {gain(known, bare)}"))
+            for figure in FIGURES if run != "head" else ():
+                cells.append(f"{np.mean([seed[name][run][figure] for seed in found.values()]):.2f}")
+            print(f"| {run} | " + " | ".join([*cells, *["–"] * (8 - len(cells))]) + " |")
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import adapterkit as ak
+from adapterkit.cli import app
 from adapterkit.errors import AdapterkitError, ContractError, TrainingError
 from adapterkit.training.learner import Learner
 from tests.training.worlds import FAMILY, METHODS, bytes_of, recipe, rows_of, train, write_rows
@@ -106,6 +108,19 @@ def test_the_manifest_names_what_a_run_started_from(tiny_backbones: Any, tmp_pat
     before = manifest(parent)["sha256"]
     assert (found["version"], found["parent"], found["history"]) == (2, before, [{"version": 1, "sha256": before}])
     assert found["recipe"]["training"]["start_from"] == {"run": str(parent), "take": None, "among": None}
+
+
+@pytest.mark.parametrize("asked", ["training.start_from={run}", "method.kind=none"])
+def test_a_domain_that_has_moved_is_one_command_on_the_recipe_that_an_artifact_keeps(
+    asked: str, tmp_path: Path, parent: Path
+) -> None:
+    words = [f"data.train={with_new_label(tmp_path)}", asked.format(run=parent), f"output={tmp_path / 'moved'}"]
+    done = CliRunner().invoke(app, ["train", str(parent), *words, "--quiet"])
+    assert done.exit_code == 0, done.output
+    was, told = manifest(parent), manifest(tmp_path / "moved")
+    assert told["task"]["labels"][-1 if "start_from" in asked else 0] == "a new one"
+    assert told["backbone"]["fingerprint"] == was["backbone"]["fingerprint"]
+    assert told["method"]["kind"] == ("lora" if "start_from" in asked else "none")
 
 
 def test_the_method_alone_serves_another_task_and_the_head_alone_another_method(

@@ -186,7 +186,7 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
                 after, features = next(readers[name])
                 step = Turn(learnings[name], number, after, features).take()
                 progress.steps = number
-                journal.write("step", step=number, task=name, loss=step.loss, rows=step.rows, tokens=step.tokens)
+                journal.write("step", step=number, task=name, **step.values(), rows=step.rows, tokens=step.tokens)
                 job.display.step(step, None)
                 stopped = interrupt.wished(job.accelerator)
                 if stopped or number == total or number % every == 0:

@@ -350,13 +350,7 @@ def _command(recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequenc
 
 
 def _report(step: Step, journal: Journal, tracking: Tracking) -> None:
-    values = {
-        "loss": step.loss,
-        "gradient_norm": step.gradient_norm,
-        "learning_rate": step.learning_rate,
-        "seconds": round(step.seconds, 4),
-        **({} if step.objective is None else {"objective": step.objective}),
-    }
+    values = step.values()
     journal.write("step", step=step.number, **values, rows=step.rows, tokens=step.tokens)
     tracking.step(values, step.number)
 

@@ -54,6 +54,12 @@ class Step:
     seconds: float
     objective: float | None = None
 
+    def values(self) -> dict[str, float]:
+        """What journals and trackers keep of it."""
+        kept = {"loss": self.loss, "gradient_norm": self.gradient_norm, "learning_rate": self.learning_rate}
+        kept["seconds"] = round(self.seconds, 4)
+        return kept if self.objective is None else {**kept, "objective": self.objective}
+
 
 @dataclass(frozen=True)
 class Learning:

@@ -16,6 +16,7 @@ from adapterkit.artifact import open_artifact
 from adapterkit.errors import RecipeError
 from adapterkit.stages.course import read_course
 from adapterkit.training.jointly import _drawn
+from adapterkit.training.journal import read_journal
 from adapterkit.training.learner import Learner
 from tests.stages.test_streaming import domain
 from tests.training.worlds import bytes_of, events, recipe, rows_of, write_rows
@@ -55,6 +56,8 @@ def test_one_method_serves_every_head_and_each_artifact_stands_alone(tiny_backbo
     assert record.ways["joint"].after["places"]["birds"].value == found["accuracy"].value
     drawn = {event["task"] for event in events(folders[0], "step")}
     assert drawn == {"birds", "places"}
+    journal = folders[0] / "training" / "journal.jsonl"
+    assert len(read_journal(journal)) == len(journal.read_text().splitlines())  # so that the report has its curves
 
 
 def test_a_joint_run_that_was_stopped_goes_on_as_if_it_never_was(

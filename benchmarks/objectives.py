@@ -43,6 +43,8 @@ OBJECTIVES: dict[str, dict[str, Any] | None] = {
     "near-start": {"kind": "near-start", "weight": 0.1},
 }
 RUNS = ("head", *OBJECTIVES, "joint")
+Seeds = dict[str, dict[str, dict[str, Any]]]
+"""Seed -> set -> run -> what was found."""
 FIGURES = ("alignment", "uniformity", "rank_me")
 
 
@@ -134,8 +136,11 @@ def look(folder: Path, seed: int, backbone: ak.Backbone) -> dict[str, Any]:
     for name, other in (SETS, SETS[::-1]):
         files, runs = written(folder, name, seed), folder / f"seed{seed}" / name
         of_other = written(folder, other, seed)["test"]
-        adapters = [runs / run for run in RUNS[1:]]
-        found[name] = {run: {"right": right_in(runs / run, files["test"], backbone)} for run in RUNS}
+        there = [run for run in RUNS if (runs / run / "adapterkit.json").is_file()]
+        adapters = [runs / run for run in there if run != "head"]
+        if not adapters:
+            continue
+        found[name] = {run: {"right": right_in(runs / run, files["test"], backbone)} for run in there}
         for asked, figures in ((files["test"], ("accuracy", *FIGURES)), (of_other, ("accuracy",))):
             looked = look_into(subjects_of(adapters, backbone), asked, Looking(kind="text-classification", seed=seed))
             for subject, seen in zip(looked.subjects, looked.seen, strict=True):
@@ -148,41 +153,41 @@ def look(folder: Path, seed: int, backbone: ak.Backbone) -> dict[str, Any]:
     return found
 
 
-def right(found: dict[str, Any], name: str, run: str, of: str = "right") -> NDArray[np.float64]:
-    """(seeds, rows): 100 where the answer is right, 0 where it is wrong."""
-    return np.array([[100.0 * int(one) for one in seed[name][run][of]] for seed in found.values()])
+def right(found: Seeds, name: str, run: str, of: str = "right") -> dict[str, NDArray[np.float64]]:
+    """Seed -> (rows,): 100 where the answer is right, 0 where it is wrong."""
+    trained = {seed: sets[name][run][of] for seed, sets in found.items() if run in sets.get(name, {})}
+    return {seed: np.array([100.0 * int(one) for one in digits]) for seed, digits in trained.items()}
 
 
-def spread(values: Any) -> str:
-    """Mean over seeds, and ± the standard deviation over them."""
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
-
-
-def gain(after_SN: NDArray[np.float64], before_SN: NDArray[np.float64]) -> str:
-    """Points, with a 95 % paired bootstrap interval over the test rows, of the mean over seeds."""
-    gained_N = (after_SN - before_SN).mean(axis=0)
+def gain(after: dict[str, NDArray[np.float64]], before: dict[str, NDArray[np.float64]]) -> str:
+    """Points, with a 95 % paired bootstrap interval over the test rows, of the mean over the seeds that have both."""
+    gained_N = np.mean([after[seed] - before[seed] for seed in after if seed in before], axis=0)
     drawn_RN = np.random.default_rng(0).integers(0, len(gained_N), (RESAMPLES, len(gained_N)))
     low, high = np.percentile(gained_N[drawn_RN].mean(axis=1), [2.5, 97.5])
     return f"{gained_N.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def table(found: dict[str, Any]) -> None:
-    """A table for each set."""
+def table(found: Seeds) -> None:
+    """A table for each set: means over seeds."""
     for name in SETS:
-        print(f"\n| {name} | right | over the head alone | over `none` | probe, over bare | ", end="")
+        print(f"\n| {name} | seeds | right | over the head alone | over `none` | probe, over bare | ", end="")
         print("probe of the other set, over bare | alignment | uniformity | rank |")
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("|---|---|---|---|---|---|---|---|---|---|")
         head, plain = (right(found, name, run) for run in ("head", "none"))
         for run in ("bare", *RUNS):
-            answers = right(found, name, run) if run != "bare" else None
-            cells = ["–"] * 3 if answers is None else [spread(answers.mean(axis=1))]
-            cells += [] if answers is None else [gain(answers, under) for under in (head, plain)]
-            for of in ("probed", "other probed") if run != "head" else ():
-                known, bare = right(found, name, run, of), right(found, name, "bare", of)
-                cells.append(f"{known.mean():.1f}" + ("" if run == "bare" else f", {gain(known, bare)}"))
-            for figure in FIGURES if run != "head" else ():
-                cells.append(f"{np.mean([seed[name][run][figure] for seed in found.values()]):.2f}")
-            print(f"| {run} | " + " | ".join([*cells, *["–"] * (8 - len(cells))]) + " |")
+            own = [sets[name][run] for sets in found.values() if run in sets.get(name, {})]
+            cells = [str(len(own)), *["–"] * 8]
+            if run != "bare" and own:
+                answers = right(found, name, run)
+                cells[1] = f"{np.mean(list(answers.values())):.1f}"
+                cells[2:4] = [gain(answers, under) for under in (head, plain)]
+            if run != "head" and own:
+                for place, of in ((4, "probed"), (5, "other probed")):
+                    known, bare = (right(found, name, one, of) for one in (run, "bare"))
+                    said = "" if run == "bare" else f", {gain(known, bare)}"
+                    cells[place] = f"{np.mean(list(known.values())):.1f}{said}"
+                cells[6:] = [f"{np.mean([one[figure] for one in own]):.2f}" for figure in FIGURES]
+            print(f"| {run} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:

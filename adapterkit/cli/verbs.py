@@ -61,6 +61,7 @@ VERBS: Mapping[str, str] = {
     "compose": (
         "Compose adapters as a file says: say what comes out and how near it is, and write it where it is an artifact."
     ),
+    "sign": "Vouch for an artifact or a composition: a signature beside it, which changes nothing of it.",
     "push": (
         "Publish an artifact on a hub, at a URL or in a folder: its four files. Golden rows of its data are in them."
     ),

@@ -149,29 +149,37 @@ def _stated(folder: str | Path, manifest: Manifest) -> dict[str, Any]:
     return statement_of(manifest, sha256(card).hexdigest())
 
 
-def read_signature(folder: str | Path) -> bytes | None:
-    """The signature's file beside an artifact; None where there is none.
+def signature_file(what: str | Path) -> Path:
+    """Where the signature of an artifact's folder, or of a composition's file, stands."""
+    what = Path(what)
+    return what.with_name(f"{what.name}.{SIGNATURE}") if what.is_file() else what / SIGNATURE
+
+
+def read_signature(what: str | Path) -> bytes | None:
+    """The signature's file of an artifact or a composition; None where there is none.
 
     Raises:
         SignatureError: it is a link, no plain file, or too large.
     """
-    if not os.path.lexists(path := Path(folder) / SIGNATURE):
+    if not os.path.lexists(path := signature_file(what)):
         return None
     try:
         return bytes(read_file(path, MAX_SIGNATURE_BYTES))
     except ArtifactError as error:
-        raise SignatureError(f"the signature of {folder} cannot be read", error.problems, _REMEDY) from error
+        raise SignatureError(f"the signature of {what} cannot be read", error.problems, _REMEDY) from error
 
 
-def write_signature(folder: Path, raw: bytes) -> None:
-    """Put a signature beside an artifact, whole or not at all; nobody sees a file in its folder that is none of its."""
-    stage = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.signature"
+def write_signature(what: Path, raw: bytes) -> Path:
+    """Put a signature beside what it is of, whole or not at all, and say where. Nobody sees a file in an artifact's
+    folder that is none of its."""
+    path, stage = signature_file(what), what.parent / f".{what.name}.{uuid.uuid4().hex}.signature"
     write_file(stage, raw)
     try:
-        os.replace(stage, folder / SIGNATURE)
+        os.replace(stage, path)
     except OSError as error:
         stage.unlink(missing_ok=True)
-        raise OutputError(f"{folder} cannot be signed", [f"{SIGNATURE}: {error.strerror or error}"]) from error
+        raise OutputError(f"{what} cannot be signed", [f"{path}: {error.strerror or error}"]) from error
+    return path
 
 
 def _parse_for(raw: bytes, statement: Mapping[str, Any], what: object) -> _Signed:

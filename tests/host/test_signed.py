@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("cryptography")
+from typer.testing import CliRunner
 
 import adapterkit as ak
+from adapterkit.cli.app import app
 from adapterkit.errors import AdapterkitError, SignatureError
 from adapterkit.host import Host
 from adapterkit.manifest import SIGNATURE, open_manifest
@@ -94,3 +96,70 @@ def test_a_service_refuses_what_is_unsigned_at_its_start_and_when_it_is_steered(
             mount_folder(fleet, "a", str(folders["unsigned"]))
         (mounted,) = fleet.host.status()
         assert mounted.source == str(folders["first"])
+
+
+# -- compositions in files
+
+
+@pytest.fixture
+def stacked(tmp_path: Path, folders: dict[str, Path], key: Path) -> Path:
+    """A stack in a file that is signed."""
+    file = tmp_path / "stack.yaml"
+    file.write_text(f"stack: {{members: {{a: {folders['first']}, b: {folders['second']}}}, head: b}}\n")
+    done = CliRunner().invoke(app, ["sign", str(file), "--key", str(key)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "stack.yaml.signature.json").is_file()
+    return file
+
+
+def test_a_composition_in_a_file_is_mounted_as_it_was_signed(host: Host, stacked: Path) -> None:
+    host.mount("both", str(stacked))
+    text = stacked.read_text()
+    stacked.write_text(f"# another comment\n{text}")  # what it says is signed, not how it is written
+    host.swap("both", stacked)
+
+
+def test_members_in_another_order_are_refused(host: Host, stacked: Path, folders: dict[str, Path]) -> None:
+    stacked.write_text(f"stack: {{members: {{b: {folders['second']}, a: {folders['first']}}}, head: b}}\n")
+    with pytest.raises(SignatureError, match="of something else") as refused:
+        host.mount("both", stacked)
+    (problem,) = refused.value.problems
+    digests = [open_manifest(folders[name]).sha256[:16] for name in ("first", "second")]
+    signed, _, found = problem.partition(", found ")
+    assert signed.index(digests[0]) < signed.index(digests[1])
+    assert found.index(digests[1]) < found.index(digests[0])
+
+
+def test_another_member_or_another_head_or_no_signature_is_refused(
+    host: Host, stacked: Path, folders: dict[str, Path], key: Path
+) -> None:
+    signed = stacked.read_text()
+    for changed in (
+        signed.replace("head: b", "head: a"),
+        signed.replace(f"b: {folders['second']}", f"b: {folders['first']}"),
+    ):
+        stacked.write_text(changed)
+        with pytest.raises(SignatureError, match="of something else"):
+            host.mount("both", stacked)
+    stacked.write_text(signed)
+    (folders["second"] / SIGNATURE).unlink()
+    with pytest.raises(AdapterkitError, match="is not signed"):
+        host.mount("both", stacked)
+    sign(folders["second"], key)
+    stacked.with_name("stack.yaml.signature.json").unlink()
+    with pytest.raises(SignatureError, match=r"stack\.yaml is not signed"):
+        host.mount("both", stacked)
+
+
+def test_an_artifact_s_signature_is_none_of_a_composition(host: Host, stacked: Path, folders: dict[str, Path]) -> None:
+    stacked.with_name("stack.yaml.signature.json").write_bytes((folders["first"] / SIGNATURE).read_bytes())
+    with pytest.raises(SignatureError, match="of something else"):
+        host.mount("both", stacked)
+
+
+def test_an_artifact_is_signed_where_it_lies(host: Host, folders: dict[str, Path], key: Path) -> None:
+    done = CliRunner().invoke(app, ["sign", str(folders["unsigned"]), "--key", str(key)])
+    assert done.exit_code == 0, done.output
+    host.mount("a", folders["unsigned"])
+    refused = CliRunner().invoke(app, ["sign", str(folders["unsigned"]), "--key", f"{key}.pub"])
+    assert (refused.exit_code, "found a public key, expected a private key" in refused.stderr) == (1, True)

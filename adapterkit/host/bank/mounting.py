@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.reading import as_parts
 from adapterkit.backbone import Backbone
-from adapterkit.compose.mountable import Composition, Mountable, Origin, of_artifact
+from adapterkit.compose.mountable import Mountable, Origin, of_artifact
+from adapterkit.compose.signing import statement_of_composition
 from adapterkit.errors import AdapterkitError, ArtifactError
 from adapterkit.host.bank.mounted import Mounted, MountedHead, rank_of, words_for
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source, open_source
 from adapterkit.host.engine.heads import Templates, bare_view
 from adapterkit.host.packing.packers import pack
-from adapterkit.manifest.signature import signers_of
+from adapterkit.manifest.signature import check_statement, read_signature, signers_of
 from adapterkit.tasks.asked import Asked
 
 logger = logging.getLogger(__name__)
@@ -49,16 +52,20 @@ class Mounting:
     def prepare(self, name: str, source: Source, version: int) -> Mounted:
         """Everything that mounting needs and that may fail, before anything is changed."""
         opened = open_source(source)
-        self._check_signed(opened)
         if isinstance(opened, Artifact):
             opened.check_backbone(self._backbone)
             if opened.manifest.method.attaches and (reason := opened.without_effect):
                 logger.warning("the method of %s changes nothing: %s", opened.folder, reason)
+            self._check_signed(opened)
             composed = of_artifact(opened)
             origin = composed.heads[""].origin
         else:
             origin = Origin()
-            composed = opened.build(self.artifact, self._backbone)
+            find = cache(self.artifact)  # what is signed is what is built
+            if self._keys and isinstance(source, str | os.PathLike):  # a file, which others may have written
+                stated = statement_of_composition(opened, find)
+                check_statement(read_signature(os.fspath(source)), stated, source, self._keys)
+            composed = opened.build(find, self._backbone)
         heads = {
             key: MountedHead(
                 Asked(own.task, own.trained_with, called=name),
@@ -75,9 +82,9 @@ class Mounting:
         words, answers_with = words_for(methods), self._backbone.fingerprint
         return Mounted(name, version, origin, heads, words, rank, seat, composed.report, answers_with)
 
-    def _check_signed(self, opened: Artifact | Composition) -> None:
-        """Where signatures are required, an artifact has to have one. A composition's members are asked one by one."""
-        if self._keys and isinstance(opened, Artifact):
+    def _check_signed(self, opened: Artifact) -> None:
+        """Where signatures are required, an artifact has to have one; each member of a composition too."""
+        if self._keys:
             signers_of(opened.folder, opened.manifest, self._keys)
 
     def _check_proven(self, opened: Artifact, largest: float) -> None:

@@ -1,4 +1,4 @@
-"""What MkDocs does beside its plugins: tables from the recipe's schema, and the pictures of benchmarks."""
+"""What MkDocs does beside its plugins: tables from the recipe's schema, the pictures of benchmarks, notebooks as pages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ PLACE = "<!-- every field of a recipe -->"
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Pictures stay where benchmarks write them, and are found under pictures/."""
+    """Pictures stay where benchmarks write them, notebooks where they run; here they are found under names of their own."""
     for picture in sorted((ROOT / "benchmarks" / "results").glob("*.svg")):
         files.append(File.generated(config, f"pictures/{picture.name}", abs_src_path=str(picture)))
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=page_of(notebook)))
     return files
+
+
+def page_of(notebook: Path) -> str:
+    """The cells of a notebook as a page, with a line about where it is kept."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    texts = [("".join(cell["source"]), cell["cell_type"] == "code") for cell in cells]
+    page = [f"```python\n{text}\n```" if is_code else text for text, is_code in texts]
+    return "\n\n".join([page[0], f"A notebook to run: `notebooks/{notebook.name}` in the repository.", *page[1:]])
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:

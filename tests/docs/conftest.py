@@ -43,6 +43,7 @@ DATA = {
     ],
     "wnut17": ROWS[TAGS] * 8,
 }
+TICKETS = {"lost_card": "my card was lost", "balance": "how much money is left?"}
 MIXED = [{"task": "intent", "text": "my card was lost"}, {"task": "ner", "tokens": ["Ada", "lived", "in", "London"]}]
 
 
@@ -67,6 +68,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_folders: Mapping[str,
     for name, (backbone, wanted) in ARTIFACTS.items():
         save_adapter(root / "runs" / name, loaded[backbone], wanted, size=0.19 if name == "b" else 0.2)
     (root / "composition.yaml").write_text("weighted: {members: {a: runs/a, b: runs/b}, weights: {a: 0.7, b: 0.3}}\n")
+    lines = [f"{text} {n},{queue}" for n in range(24) for queue, text in TICKETS.items()]
+    (root / "tickets.csv").write_text("\n".join(["message,queue", *lines, ""]), encoding="utf-8")
     (root / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in MIXED), encoding="utf-8")
     return root
 

@@ -1,4 +1,4 @@
-"""What MkDocs does beside its plugins: tables from the recipe's schema, the pictures of benchmarks, notebooks as pages."""
+"""What MkDocs does beside its plugins: tables from the recipe's schema, pictures of benchmarks, notebooks as pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLACE = "<!-- every field of a recipe -->"
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Pictures stay where benchmarks write them, notebooks where they run; here they are found under names of their own."""
+    """Pictures stay where benchmarks write them, and notebooks where they run; the site has pages of both."""
     for picture in sorted((ROOT / "benchmarks" / "results").glob("*.svg")):
         files.append(File.generated(config, f"pictures/{picture.name}", abs_src_path=str(picture)))
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):

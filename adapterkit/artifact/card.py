@@ -170,7 +170,7 @@ def _metrics(content: Mapping[str, Any]) -> str:
     errors = content.get("calibration") or {}
     told = ", ".join(f"{error:.1%} on {escaped(split)}" for split, error in sorted(errors.items()))
     more = f"\n\nExpected calibration error (bins of equal mass): {told}." if told else ""
-    more += f"\n\n`adapterkit report` gathers what was found since: [{FINDINGS}]({FINDINGS})."
+    more += f"\n\n`adapterkit report` gathers what was found since, in {FINDINGS}."
     return "## Metrics\n\nMeasured with the saved weights.\n\n" + "\n".join([head, *rows]) + more
 
 

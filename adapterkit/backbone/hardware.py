@@ -75,8 +75,8 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
 def say_narrow() -> None:
     """Say once that a format was chosen in which answers depend a little on what stands beside them."""
     logger.warning(
-        "dtype auto is bfloat16 on this machine: faster, and now and then a generated text differs between a batch and "
-        "alone. dtype=float32 has more digits, Host(…, exact=True) computes every row alone."
+        "dtype auto is bfloat16 on this machine: faster, with fewer digits. dtype=float32 has more; "
+        "Host(…, exact=True) answers every row as if it came alone."
     )
 
 

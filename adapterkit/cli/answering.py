@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -54,6 +55,16 @@ def rows_of(
         return lambda: each_line(sys.stdin)
     held = list(each_line(sys.stdin))
     return lambda: iter(held)
+
+
+def asking(kind: str, folder: str | Path) -> str:
+    """A command that asks an artifact: with a text where one is all that a row needs, else with a file."""
+    from adapterkit.recipe import COLUMNS
+
+    columns = next(columns for name, columns in COLUMNS.items() if name == kind)
+    asked = [name for name, column in columns.items() if column.required and not column.target]
+    command = f"adapterkit predict {shlex.quote(str(folder))}"
+    return f'echo "My card was lost on the way." | {command}' if len(asked) < 2 else f"{command} rows.jsonl"
 
 
 class Answering:

@@ -108,7 +108,7 @@ def facts(survey: Survey) -> dict[str, Any]:
 
 def show(survey: Survey) -> None:
     """A survey for people."""
-    for note in survey.notes:
+    for note in (*survey.notes, *filter(None, [survey.lacking])):
         console.say(f"Note: {note}", style="yellow")
     guess = survey.guess
     for split, source in survey.sources.items():
@@ -142,7 +142,13 @@ def _about(survey: Survey) -> list[list[str]]:
     if survey.labels and survey.problem != "regression":
         shown = [f"{name} {count:,}" for name, count in list(survey.labels.items())[:LABELS_SHOWN]]
         more = len(survey.labels) - LABELS_SHOWN
-        rows.append([f"{len(survey.labels):,} labels", ", ".join(shown) + (f", {more:,} more" if more > 0 else "")])
+        count = len(survey.labels)
+        rows.append(
+            [
+                f"{count:,} label" + ("s" if count != 1 else ""),
+                ", ".join(shown) + (f", {more:,} more" if more > 0 else ""),
+            ]
+        )
     lengths = survey.lengths
     for unit, values in (("characters", lengths.characters), ("words", lengths.words), ("tokens", lengths.tokens)):
         if values is not None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+TRUTHS = ("true", "false")
+
 
 class Fields(TyperCommand):
     """A verb of recipes whose words may hold fields as options; each becomes path=value, which is how they are set."""
@@ -32,7 +34,7 @@ def as_overrides(args: Sequence[str], own: set[str]) -> list[str]:
             words.append(word)
             continue
         if not equals:
-            follows = rest and not rest[0].startswith("--")
+            follows = rest and (rest[0].lower() in TRUTHS if _is_switch(path) else not rest[0].startswith("--"))
             value = rest.pop(0) if follows else "true"
         words.append(f"{path}={value}")
     return words
@@ -49,3 +51,12 @@ def _field(name: str) -> str:
     if name in NEIGHBOURS:
         return name
     return homes[0] if len(homes) == 1 else ""
+
+
+def _is_switch(path: str) -> bool:
+    """Whether it stands alone, and the word behind it is the next one."""
+    from adapterkit.recipe.neighbours import NEIGHBOURS
+    from adapterkit.recipe.problems import is_switch
+
+    neighbour = NEIGHBOURS.get(path)
+    return is_switch(path) if neighbour is None else neighbour.switch or is_switch(neighbour.path)

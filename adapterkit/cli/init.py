@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterkit.cli import console
+from adapterkit.cli.answering import asking
 from adapterkit.cli.data import Files, facts, show, surveyed
 from adapterkit.cli.options import BackboneName, Columns, DataRoot, Delimiter, Encoding, Json, KindName, ReadAs, reading
 
@@ -35,7 +36,7 @@ def init(
     $ adapterkit init train.csv test.csv --output tickets.yaml
     $ adapterkit init articles.txt --kind masked-lm --backbone models/bert
     """
-    from adapterkit.errors import OutputError
+    from adapterkit.errors import DataError, OutputError
     from adapterkit.recipe import load_recipe
     from adapterkit.survey import recipe_text
 
@@ -45,6 +46,12 @@ def init(
             f"{recipe} exists already", remedy="Name another (--output other.yaml), or replace it (--force)."
         )
     survey = surveyed(files, kind, columns, backbone, reading(encoding, delimiter, read_as), data_root)
+    if survey.lacking:
+        raise DataError(
+            "Nothing can be learned from these rows: text classification needs at least two labels",
+            [survey.lacking],
+            "Name the column that holds them: --column label=COLUMN; adapterkit data shows what each one holds.",
+        )
     artifact = f"runs/{recipe.stem}"
     words = ["adapterkit", "train", str(recipe), *([] if data_root is None else ["--data-root", str(data_root)])]
     text = recipe_text(survey, artifact, shlex.join(words))
@@ -59,7 +66,7 @@ def init(
     show(survey)
     console.say(f"\nRecipe: {recipe}", style="green")
     console.say(f"Train: {shlex.join(words)}")
-    console.say(f"Then: adapterkit predict {artifact}")
+    console.say(f"Then: {asking(survey.guess.kind, artifact)}")
 
 
 def _stem(name: str) -> str:

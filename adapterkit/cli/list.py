@@ -37,7 +37,7 @@ def show(lines: Sequence[RunLine], folder: Path, *, as_json: bool) -> None:
     if not lines:
         console.say(f"No runs in {folder}.")
         return
-    rows = [[line.name, line.state] if line.state else _cells(line) for line in lines]
+    rows = [[line.name, *["–"] * 6, line.state] if line.state else _cells(line) for line in lines]
     console.print_table(rows, ("run", "kind", "method", "metric", "95 % interval", "size", "date", "backbone"))
 
 

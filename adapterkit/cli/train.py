@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console
+from adapterkit.cli.answering import asking
 from adapterkit.cli.fields import Fields
 from adapterkit.cli.options import DataRoot, Json, RecipeName
 from adapterkit.cli.processes import become_all_processes, end_with_launcher, launcher_words, shown
@@ -76,11 +77,11 @@ def train(
     going_on: Any = "auto" if resume is Resume.AUTO else resume is Resume.YES
     # Before torch is imported, so that a mistake is named at once.
     resolved = resolve(recipe, overrides or ())
-    output = training.output_of(resolved)
+    output, kind = training.output_of(resolved), resolved.recipe.task.kind
     # A process may be lost behind the last step: what the launcher starts again then finds the artifact of its own run.
     again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and resume is Resume.AUTO and not overwrite
     if again and is_done(output):
-        _tell(output, open_manifest(output).metrics, as_json)
+        _tell(output, kind, open_manifest(output).metrics, as_json)
         return
     training.check_start(output, resume=going_on, overwrite=overwrite)
     if data_root is not None:
@@ -99,10 +100,10 @@ def train(
     except KeyboardInterrupt as interruption:
         console.say(_how_to_go_on(output, words), style="yellow")
         raise typer.Exit(130) from interruption
-    _tell(result.artifact, result.metrics, as_json)
+    _tell(result.artifact, kind, result.metrics, as_json)
 
 
-def _tell(artifact: Path, found: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:
+def _tell(artifact: Path, kind: str, found: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:
     """What was written, and how good it is; one process of several speaks for all."""
     from adapterkit.manifest import REPORT
 
@@ -119,7 +120,7 @@ def _tell(artifact: Path, found: Mapping[str, Mapping[str, Any]], as_json: bool)
         console.print_table(console.metric_rows(scores), (split, "value", "95 % interval"))
     console.say(f"Artifact: {artifact}", style="green")
     console.say(f"Report: {artifact / REPORT}")
-    console.say(f"Try: adapterkit inspect {artifact}")
+    console.say(f"Try: {asking(kind, artifact)}")
 
 
 def _how_to_go_on(output: Path, words: list[str]) -> str:

@@ -25,11 +25,13 @@ class Neighbour:
         path: the field that it is here; "" where there is none.
         read: its value as the field has it; None drops the name, `Unreadable` says why not.
         hint: what to know of it, for the note or the refusal.
+        switch: whether it is true or false there, and something else here.
     """
 
     path: str = ""
     read: Callable[[Any], Any] = lambda value: value
     hint: str = ""
+    switch: bool = False
 
 
 SITES = {
@@ -58,7 +60,12 @@ def _trackers(value: Any) -> Any:
 
 
 def _precision(name: str) -> Callable[[Any], Any]:
-    return lambda value: name if value is True else None
+    def read(value: Any) -> Any:
+        if not isinstance(value, bool):
+            raise Unreadable(f"found {value!r:.40}, expected true or false; or write training.precision: {name}")
+        return name if value else None
+
+    return read
 
 
 def _strategy(value: Any) -> Any:
@@ -77,6 +84,7 @@ def _schedule(value: Any) -> Any:
 BATCH = "training.batch_size counts the rows of a whole step, over all processes and parts"
 
 NEIGHBOURS: Mapping[str, Neighbour] = {
+    "lr": Neighbour("training.learning_rate"),
     "num_train_epochs": Neighbour("training.epochs"),
     "num_epochs": Neighbour("training.epochs"),
     "per_device_train_batch_size": Neighbour("training.batch_size", hint=BATCH),
@@ -88,8 +96,8 @@ NEIGHBOURS: Mapping[str, Neighbour] = {
     "max_grad_norm": Neighbour("training.clip"),
     "lr_scheduler_type": Neighbour("training.schedule", _schedule),
     "label_smoothing_factor": Neighbour("training.label_smoothing"),
-    "bf16": Neighbour("training.precision", _precision("bf16")),
-    "fp16": Neighbour("training.precision", _precision("fp16")),
+    "bf16": Neighbour("training.precision", _precision("bf16"), switch=True),
+    "fp16": Neighbour("training.precision", _precision("fp16"), switch=True),
     "report_to": Neighbour("training.trackers", _trackers),
     "save_steps": Neighbour("training.checkpoint_every"),
     "eval_steps": Neighbour("training.evaluate_every"),
@@ -155,7 +163,8 @@ def translate(raw: dict[str, Any], known: Mapping[str, frozenset[str]]) -> tuple
             del block[name]
             shown = ".".join(map(str, path))
             hint = f" ({neighbour.hint})" if neighbour.hint else ""
-            notes.append(f"{shown} is read as {neighbour.path}{hint}")
+            read = f"is read as {neighbour.path}" if value is not None else f"changes nothing: {neighbour.path} says it"
+            notes.append(f"{shown} {read}{hint}")
     if accumulated:
         _whole_batches(raw)
     return notes, problems

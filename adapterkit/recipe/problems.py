@@ -68,6 +68,13 @@ def fields_of(raw: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     return {"": frozenset(Recipe.model_fields), **blocks}
 
 
+def is_switch(path: str) -> bool:
+    """Whether a field is true or false, of any kind of its block."""
+    block, _, name = path.partition(".")
+    models = CHOSEN[block].table.values() if block in CHOSEN else [BLOCKS[block]] if block in BLOCKS else []
+    return any(model.model_fields[name].annotation is bool for model in models if name in model.model_fields)
+
+
 def show_path(path: Path) -> str:
     """("method", "sites", 1) as a reader writes it: method.sites[1]."""
     shown = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)

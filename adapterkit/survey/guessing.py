@@ -30,6 +30,11 @@ class Guess:
     why: str
     others: tuple[Kind, ...] = ()
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing but a text is read."""
+        return set(self.columns) == {"text"}
+
 
 def guess(columns: Columns, kind: str | None, asked: Mapping[str, str], model: str) -> Guess:
     """The kind that rows with these columns are for.

@@ -63,6 +63,13 @@ class Survey:
 
     __repr__ = in_short("sources", "problem", "backbone")
 
+    @property
+    def lacking(self) -> str:
+        """What training would refuse these rows for; "" where nothing is known."""
+        if self.problem != "single-label" or len(self.labels) > 1:
+            return ""
+        return f"{self.guess.columns['label']}: found {', '.join(map(repr, self.labels)) or 'no label'} in all rows"
+
 
 def look(
     files: Sequence[str | Path],
@@ -100,6 +107,12 @@ def look(
     notes = [f"{split}: {note}" for split, rows in read.items() for note in rows.reading.notes]
     missed = overlooked(list(seen), found.columns, needs)
     notes += [f"column {column!r} is not read, though its name is usual for {name}" for column, name in missed.items()]
+    free = [column for column in seen if column not in found.columns.values() and seen[column].filled]
+    if kind is None and found.alone and free:
+        notes.append(
+            f"{found.columns['text']!r} is taken for texts without answers; if {' or '.join(map(repr, free))} holds "
+            "the answers, say so: --kind text-classification --column label=COLUMN"
+        )
     return Survey(
         sources=sources,
         rows={split: len(rows) for split, rows in read.items()},

@@ -37,6 +37,7 @@ def test_three_commands_lead_from_a_file_to_answers(here: Path, tiny_folders: Ma
     quick = ["training.epochs=1", "training.trackers=[]", "backbone.device=cpu"]
     trained = run("train", "tickets.yaml", *quick, "--quiet")
     assert trained.exit_code == 0, trained.stderr
+    assert 'Try: echo "My card was lost on the way." | adapterkit predict runs/tickets' in trained.stderr
     answered = run("predict", "runs/tickets", given="card number 3\n")
     assert answered.exit_code == 0, answered.stderr
     assert answered.stdout.split("\t")[0] in ("lost", "money")
@@ -61,6 +62,26 @@ def test_data_shows_the_same_and_writes_nothing(here: Path) -> None:
     assert told["reads"] == {"text": "said", "label": "queue"}
     assert told["labels"] == {"lost": 30, "money": 30}
     assert [path.name for path in here.iterdir()] == ["tickets.csv"]
+
+
+def test_rows_that_training_would_refuse_get_no_recipe(here: Path) -> None:
+    (here / "one.csv").write_text("said,queue\n" + "".join(f"number {n},same\n" for n in range(9)), encoding="utf-8")
+    refused = run("init", "one.csv")
+    assert refused.exit_code == 1
+    assert "at least two labels" in refused.stderr
+    assert "queue: found 'same' in all rows" in refused.stderr
+    assert not (here / "one.yaml").exists()
+    shown = run("data", "one.csv")
+    assert shown.exit_code == 0
+    assert "found 'same' in all rows" in shown.stderr
+
+
+def test_columns_that_nothing_is_made_of_are_asked_about(here: Path) -> None:
+    lines = "".join(f"number {n} of all,answer {n}\n" for n in range(9))
+    (here / "free.csv").write_text("said,reply\n" + lines, encoding="utf-8")
+    assert "if 'reply' holds the answers, say so" in run("data", "free.csv").stderr
+    (here / "texts.csv").write_text("said\n" + lines.replace(",", " "), encoding="utf-8")
+    assert "holds the answers" not in run("data", "texts.csv").stderr
 
 
 def test_wrong_words_are_answered_with_the_right_ones(here: Path) -> None:

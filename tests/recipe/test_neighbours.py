@@ -48,6 +48,7 @@ def field(recipe: Any, path: str) -> Any:
         ("method", {"target_modules": ["q_proj", "v_proj"]}, "method.sites", ["attention.query", "attention.value"]),
         ("method", {"target_modules": "all-linear"}, "method.sites", "all-linear"),
         ("method", {"lora_r": 4, "lora_alpha": 8}, "method.rank", 4),
+        ("training", {"lr": 0.5}, "training.learning_rate", 0.5),
         ("method", {"r": 4}, "method.rank", 4),
         ("data", {"sep": ";"}, "data.delimiter", ";"),
         ("", {"output_dir": "out"}, "output", "out"),
@@ -68,6 +69,7 @@ def test_a_neighbours_name_is_read_as_ours_and_noted(block: str, written: Any, p
         ("method.target_modules=[dense]", "method.sites"),
         ("method.modules_to_save=[classifier]", "the head is trained and saved"),
         ("method.task_type=SEQ_CLS", "task.kind says it"),
+        ("training.bf16=output", "found 'output', expected true or false"),
         ("training.lr_scheduler_type=polynomial", "linear, cosine or constant"),
     ],
 )
@@ -98,5 +100,8 @@ def test_fields_written_as_options_become_overrides() -> None:
     own = {"--quiet", "--data-root"}
     assert as_overrides(words, own) == [
         "x.yaml", "training.epochs=5", "--quiet", "lora_r=4", "bf16=true", "--data-root", "d", "training.seed=1",
+    ]  # fmt: skip
+    assert as_overrides(["--bf16", "x.yaml", "--keep-best", "false", "--rslora", "output=o"], own) == [
+        "bf16=true", "x.yaml", "training.keep_best=false", "method.rslora=true", "output=o",
     ]  # fmt: skip
     assert as_overrides(["--no-such", "3", "--kind", "lora"], own) == ["--no-such", "3", "--kind", "lora"]

@@ -19,7 +19,9 @@ LONGEST_LINE_BYTES = 2**27
 """A line is held in memory as a whole, so what has none is refused here."""
 
 _PIECE_BYTES = 2**20
-_OTHER_ENCODING = "Convert the file to UTF-8, or name its encoding (data.encoding=cp1252)."
+_OTHER_ENCODING = (
+    "Convert the file to UTF-8, or name its encoding (--encoding cp1252, data.encoding=cp1252 in a recipe)."
+)
 _BOMS = {  # the longer first: UTF-32's begins as UTF-16's
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",

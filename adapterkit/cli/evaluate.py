@@ -18,7 +18,8 @@ def evaluate(
     how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[
-        str | None, options.option("--data", help="Rows to score. Default: the recipe's test rows.")
+        str | None,
+        options.option("--data", help="Rows to score. Default: the recipe's test rows, else its validation rows."),
     ] = None,
     report: Annotated[
         Path | None, options.option("--report", metavar="HTML", help="A page about the answers to write.")

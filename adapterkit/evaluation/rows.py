@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapterkit.artifact import Artifact
-from adapterkit.data import Rows, named_rows, read_rows, rows_of, stream_rows
+from adapterkit.data import IN_MEMORY, Rows, named_rows, read_rows, rows_of, stream_rows
 from adapterkit.errors import ArtifactError, DataError
-from adapterkit.recipe import DataSettings
+from adapterkit.recipe import DataSettings, Recipe
 from adapterkit.recipe.reading import reading_settings
+from adapterkit.training.datasets import read_recipe_rows
+
+logger = logging.getLogger(__name__)
 
 
 def data_settings(artifact: Artifact) -> DataSettings | None:
@@ -45,7 +49,8 @@ def read_for(
     """Rows to score an artifact on, under its task's column names.
 
     Args:
-        source: a file or a hub data set; None takes the recipe's test rows. What the recipe names is read as it was
+        source: a file or a hub data set; None takes the recipe's test rows, or where it has none the validation rows,
+            also those that training split off. What the recipe names is read as it was
             in training: format, configuration, revision and splits. Other data may have the recipe's column
             names or the task's.
         columns: canonical name -> the file's column; these count more than the recipe's.
@@ -53,15 +58,13 @@ def read_for(
         reading: fields of a recipe's data that say how the source is read, on top of what the recipe says of its own.
 
     Raises:
-        DataError: there are no test rows, or the data cannot be read.
+        DataError: there are no such rows, they are others than in training, or the data cannot be read.
     """
     kept = data_settings(artifact)
     if source is None:
         source = kept.test if kept is not None else None
         if source is None:
-            raise DataError(
-                f"{artifact.folder} names no test rows", remedy="Name data to score it on (data=…, --data FILE)."
-            )
+            return _validation_rows(artifact, kept, root)
     own = kept is not None and source in (kept.train, kept.validation, kept.test)
     settings = reading_settings(reading or {}, kept if own else None)
     unit = artifact.task.text_unit(kept)
@@ -78,6 +81,27 @@ def read_for(
         split="validation" if kept is not None and source == kept.validation != kept.test else "test",
         text_unit=unit,
     )
+
+
+def _validation_rows(artifact: Artifact, kept: DataSettings | None, root: str | Path | None) -> Rows:
+    """The validation rows of the run, the very same."""
+    if kept is None or kept.validation is None or kept.train in (None, IN_MEMORY):
+        raise DataError(
+            f"{artifact.folder} names no test rows", remedy="Name data to score it on (data=…, --data FILE)."
+        )
+    recipe = Recipe.model_validate(artifact.manifest.recipe)
+    if root is not None:
+        recipe = recipe.model_copy(update={"data": kept.model_copy(update={"root": str(root)})})
+    rows = read_recipe_rows(recipe, known=artifact.task).validation
+    before = artifact.manifest.data.digests.get("validation")
+    if rows is None or rows.digest() != before:
+        raise DataError(
+            f"{artifact.folder} names no test rows, and its validation rows are others than they were",
+            [f"digest: found {'none' if rows is None else rows.digest()[:12]}, expected {str(before)[:12]}"],
+            "Name data to score it on (data=…, --data FILE).",
+        )
+    logger.warning("there are no test rows: %s validation rows, by which the state was chosen, are scored", len(rows))
+    return rows
 
 
 def rows_for(artifact: Artifact, rows: Any, *, columns: Mapping[str, str] | None = None) -> Rows:

@@ -129,11 +129,31 @@ def test_what_does_not_fit_is_refused(world: Any, tiny_backbones: Any, tmp_path:
         ak.evaluate(tmp_path, backbone=backbone)
 
 
-def test_an_artifact_without_test_rows_asks_for_some(tiny_backbones: Any, tmp_path: Path) -> None:
+def test_an_artifact_without_test_rows_is_scored_on_its_validation_rows_or_asks_for_some(
+    tiny_backbones: Any, tmp_path: Path
+) -> None:
     backbone = tiny_backbones["bert"]
-    result = train(recipe(tmp_path, backbone, data={"test": None}, training={"max_steps": 1}), backbone=backbone)
-    with pytest.raises(DataError, match="names no test rows"):
-        ak.evaluate(result.artifact, backbone=backbone)
+    for share in (0.25, "file", None):
+        data = {"test": None, **({} if share == "file" else {"validation": share})}
+        wanted = recipe(tmp_path, backbone, data=data, training={"max_steps": 1})
+        wanted["output"] = str(tmp_path / str(share))
+        result = train(wanted, backbone=backbone)
+        if share is None:
+            with pytest.raises(DataError, match="names no test rows"):
+                ak.evaluate(result.artifact, backbone=backbone)
+        else:
+            assert ak.evaluate(result.artifact, backbone=backbone) == result.metrics["validation"]
+
+
+def test_validation_rows_that_changed_since_are_not_scored_unasked(tiny_backbones: Any, tmp_path: Path) -> None:
+    backbone = tiny_backbones["bert"]
+    wanted = recipe(tmp_path, backbone, data={"test": None, "validation": 0.25}, training={"max_steps": 1})
+    artifact = train(wanted, backbone=backbone).artifact
+    file = Path(wanted["data"]["train"])
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[: len(lines) // 2]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"its validation rows are others than they were"):
+        ak.evaluate(artifact, backbone=backbone)
 
 
 def test_a_stored_data_block_that_is_not_valid_is_refused(world: Any) -> None:

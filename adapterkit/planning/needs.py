@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
 from adapterkit.backbone.quantisation import linear_weights, quantised_bytes
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
-from adapterkit.errors import RecipeError
+from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.glance import in_short
 from adapterkit.methods.table import method_of
 from adapterkit.planning.cache import CachePlan, plan_cache
@@ -38,6 +39,7 @@ from adapterkit.recipe.load import folder_of
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
+from adapterkit.training.spread.sharded import units_of
 from adapterkit.training.standing import Position
 
 ADAM_MOMENTS = 2
@@ -146,7 +148,7 @@ def plan(
     frozen = [tensor for tensor in _tensors(adapted) if id(tensor) not in trained]
     artifact = _artifact_bytes(adapted, found, dtype)
     cache = plan_cache(adapted, rows, features)
-    layers, layer_bytes = _layers(adapted)
+    layers, cut = _layers(adapted), _cut(adapted)
     largest = count_step(adapted, adapted.task.collate(chosen[1], adapted.vocabulary, seed=0))
     usual = count_step(adapted, adapted.task.collate(chosen[0], adapted.vocabulary, seed=0))
     count, longest = len(chosen[1]), max(feature.length_tokens for feature in chosen[1])
@@ -161,7 +163,8 @@ def plan(
             above_flops=usual.forward_flops - usual.below_flops,
             layers=layers,
             checkpointable=adapted.checkpointable,
-            layer_bytes=layer_bytes,
+            cut_bytes=sum(cut),
+            gathered_bytes=max(map(sum, pairwise(cut)), default=sum(cut)),
             boundary_bytes=boundary,
             cacheable=cache.reason,
             checkpointed=found.training.gradient_checkpointing,
@@ -284,19 +287,35 @@ def _tensors(adapted: Adapted) -> list[Tensor]:
     return list({id(tensor): tensor for tensor in (*adapted.parameters(), *adapted.buffers())}.values())
 
 
-def _layers(adapted: Adapted) -> tuple[int, int]:
-    """How many layers learn or lie above one that does, and the weights of the largest layer in bytes."""
+def _layers(adapted: Adapted) -> int:
+    """How many layers learn or lie above one that does."""
     lowest, sites = adapted.attachment.lowest_layer, adapted.backbone.known_sites.sites
     held = {id(module) for module in adapted.modules()}
-    above, sizes = 0, [0]
+    above = 0
     for site in sites:
         layer = adapted.backbone.trunk.get_submodule(site.path)
         if site.name != LAYER_OUTPUT or id(layer) not in held:
             continue
-        sizes.append(sum(parameter.numel() * parameter.element_size() for parameter in layer.parameters()))
         floor = lowest.get(site.side, 0 if site.side == "decoder" and "encoder" in lowest else None)
         above += floor is not None and site.layer >= floor
-    return above, max(sizes)
+    return above
+
+
+def _cut(adapted: Adapted) -> list[int]:
+    """Bytes of the frozen weights of each unit that FSDP cuts, in the order in which they compute; [] where it cannot.
+
+    The ends of the vocabulary come behind the layers in `units_of`, and the first of them computes before.
+    """
+    try:
+        units = units_of(adapted)
+    except DeviceError:
+        return []
+    embedding = adapted.backbone.trunk.get_input_embeddings()
+    units.sort(key=lambda unit: unit is not embedding)
+    return [
+        sum(weight.numel() * weight.element_size() for weight in unit.parameters() if not weight.requires_grad)
+        for unit in units
+    ]
 
 
 def _artifact_bytes(adapted: Adapted, recipe: Recipe, dtype: torch.dtype) -> int:

@@ -6,13 +6,12 @@ All formulas of the planner stand here; what they work on is counted, not derive
     step       = activations + logits + working
     plain      = resident + step / (devices · accumulate)
     checkpoint = resident + (boundaries + one layer's activations + logits + working) / (devices · accumulate)
-    FSDP       = (weights + 2 layers' weights · (devices - 1)) / devices + resident - weights
-                 + step / (devices · accumulate)
+    FSDP       = cut / devices + gathered + resident - cut + step / (devices · accumulate)
 
 Gradient checkpointing keeps what enters each layer and computes the rest again (Chen et al. 2016): one more forward
-through the layers that learn. FSDP keeps 1 / devices of every frozen tensor and gathers a layer while it is used, and
-the next meanwhile (Zhao et al. 2023); what trains stays whole. AdamW keeps two moments for every trained number
-(Loshchilov & Hutter 2019).
+through the layers that learn. FSDP keeps 1 / devices of what it cuts, layers and the ends of the vocabulary, and
+gathers one of them beside its part while it is used, and the next meanwhile (Zhao et al. 2023); what trains stays
+whole. AdamW keeps two moments for every trained number (Loshchilov & Hutter 2019).
 """
 
 from __future__ import annotations
@@ -89,7 +88,8 @@ class StepNeeds:
         below_flops: of the forward below the lowest adapted layer.
         above_flops: of the forward from there up.
         layers: how many learn, or lie above one that does.
-        layer_bytes: weights of the largest layer.
+        cut_bytes: frozen weights of which FSDP leaves each device a part.
+        gathered_bytes: of the two neighbours among them, whole, that take most.
         boundary_bytes: what enters one layer.
         cacheable: "" where the states below can be kept, else why not.
         checkpointed: whether the recipe asks for gradient checkpointing, so that no way without it counts.
@@ -102,7 +102,8 @@ class StepNeeds:
     below_flops: int
     above_flops: int
     layers: int
-    layer_bytes: int
+    cut_bytes: int
+    gathered_bytes: int
     boundary_bytes: int
     cacheable: str
     checkpointed: bool = False
@@ -183,8 +184,8 @@ def _checkpointed(step: StepNeeds) -> Memory:
 
 
 def _sharded(memory: Memory, step: StepNeeds, devices: int) -> Memory:
-    weights = math.ceil((memory.weights + 2 * step.layer_bytes * (devices - 1)) / devices)
-    return replace(memory, weights=min(memory.weights, weights))
+    weights = memory.weights - step.cut_bytes + math.ceil(step.cut_bytes / devices) + step.gathered_bytes
+    return replace(memory, weights=weights)
 
 
 def _name(devices: int, cached: bool, checkpointed: bool, sharded: bool) -> str:

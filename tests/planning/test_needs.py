@@ -23,7 +23,8 @@ STEP = StepNeeds(
     below_flops=60,
     above_flops=60,
     layers=4,
-    layer_bytes=100,
+    cut_bytes=900,
+    gathered_bytes=200,
     boundary_bytes=20,
     cacheable="",
 )
@@ -103,8 +104,8 @@ def test_ways_to_fit_are_counted_by_the_formulas_that_the_planner_states() -> No
     # 4 layers' inputs and the inside of one layer instead of all activations.
     assert ways["DDP, gradient checkpointing"].memory.activations == (4 * 20 + 200) / 2
     assert ways["DDP, gradient checkpointing"].cost == 0.6
-    # Half of the weights, and two gathered layers instead of their halves; what trains is whole.
-    assert ways["FSDP"].memory.weights == (1000 + 2 * 100) / 2
+    # What is not cut, half of what is, and two gathered layers beside their halves; what trains is whole.
+    assert ways["FSDP"].memory.weights == 100 + 900 / 2 + 200
     assert ways["FSDP"].memory.optimizer == STEP.memory.optimizer
     assert "fsdp2_2x8.yaml --num_processes 2" in ways["FSDP"].how
     assert "FSDP, cached trunk" not in ways

@@ -310,7 +310,8 @@ def _cut(adapted: Adapted) -> list[int]:
         units = units_of(adapted)
     except DeviceError:
         return []
-    embedding = adapted.backbone.trunk.get_input_embeddings()
+    trunk: Any = adapted.backbone.trunk
+    embedding = trunk.get_input_embeddings()
     units.sort(key=lambda unit: unit is not embedding)
     return [
         sum(weight.numel() * weight.element_size() for weight in unit.parameters() if not weight.requires_grad)

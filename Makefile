@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-serve test check format docs bench-host bench-serve bench-training abuse interop clean
+.PHONY: help setup demo demo-serve test check format docs bench-host bench-serve bench-training bench-gpu abuse interop clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ bench-serve: $(READY)  ## measure the service against the host alone in some 3 m
 
 bench-training: $(READY)  ## measure training against PEFT and full fine-tuning in some 8 minutes; data from ADAPTERKIT_DATA
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(ARGS)
+
+bench-gpu: $(READY)  ## measure steps, packed runs and a mixed batch on a GPU, beside PEFT, in under 8 minutes; skips where there is none
+	@$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 abuse: $(READY)  ## break everything that is read from a disk or a stranger, some 7 minutes; ARGS='artifacts --count 500' for some
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.abuse $(ARGS)

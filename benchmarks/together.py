@@ -41,7 +41,7 @@ def learnings(recipe: Recipe, backbone: Backbone, members: int) -> list[Learning
         settings = recipe.training.model_copy(update={"seed": seed})
         batches = HeldBatches(features, range(len(features)), settings)
         learner = make_learner(adapted, settings, batches.total_steps)
-        accelerator = Accelerator(cpu=True)
+        accelerator = Accelerator(cpu=backbone.device.type == "cpu")
         learning = Learning(adapted, adapted, batches, learner, settings, accelerator, Replicated(accelerator))
         found.append(learning)
     return found

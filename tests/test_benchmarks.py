@@ -38,3 +38,14 @@ def test_a_step_is_compared_with_pefts(script: Any, dtype: torch.dtype) -> None:
     steps = script("training_step")
     found = steps.measure(steps.Case("tiny", 64, 1, 2, 8, dtype=dtype), repeats=1)
     assert found["step / peft"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo does so itself
+def test_what_is_measured_on_a_gpu_runs_on_a_cpu_too(script: Any) -> None:
+    found = script("gpu").measure(torch.device("cpu"), tiny=True, repeats=1)
+    (steps,), (packed,), (mixed,) = found["steps"], found["packed"], found["mixed"]
+    assert steps["CUDA graphs"].startswith("refused")
+    for way in ("plain", "compiled"):
+        assert steps[way]["ms"].keys() == {"adapterkit", "peft"}, steps[way]
+    assert packed["ms"].keys() == {"in one batch", "one after another", "peft, one after another"}
+    assert mixed["largest difference"] < 1e-5

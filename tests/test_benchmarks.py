@@ -40,7 +40,7 @@ def test_a_step_is_compared_with_pefts(script: Any, dtype: torch.dtype) -> None:
     assert found["step / peft"] > 0
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo does so itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # Dynamo warns of what it does itself
 def test_what_is_measured_on_a_gpu_runs_on_a_cpu_too(script: Any) -> None:
     found = script("gpu").measure(torch.device("cpu"), tiny=True, repeats=1)
     (steps,), (packed,), (mixed,) = found["steps"], found["packed"], found["mixed"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,8 +101,9 @@ def echo(text: str) -> None:
 def print_json(value: Any, indent: int | None = 2) -> None:
     """JSON on standard output, from the main process only. NaN, which JSON lacks, becomes null."""
     if is_main_process():
-        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False)
-        typer.echo(plain(text, lambda letter: json.dumps(letter)[1:-1]))
+        from adapterkit.manifest import shown_json
+
+        typer.echo(shown_json(value, indent))
 
 
 @contextmanager
@@ -211,13 +210,3 @@ def _standard_error() -> Any:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [_finite(inner) for inner in value]
-    return value

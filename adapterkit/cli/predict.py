@@ -52,6 +52,16 @@ def predict(
         ),
     ] = BadRows.STOP,
     as_json: options.Json = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Let a pool of hosts under Ray answer a FILE, here or where RAY_ADDRESS says.")
+    ] = False,
+    actors: Annotated[
+        int | None, options.option("--ray-actors", min=1, help="With --ray: hosts that answer at once. Default: 2.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        options.option(metavar="FILE", help="With --ray: JSON lines to write. Begun and stopped, it is gone on with."),
+    ] = None,
 ) -> None:
     """Answer rows: one line of output per row.
 
@@ -63,6 +73,7 @@ def predict(
     $ echo '{"question": "Who?", "context": "Ada wrote it."}' | adapterkit predict runs/squad_small
     $ adapterkit predict --mount intent=runs/banking77 --mount ner=runs/wnut17 rows.jsonl
     $ adapterkit predict runs/banking77 questions.csv --errors skip --json > answers.jsonl
+    $ adapterkit predict runs/banking77 questions.parquet --ray --ray-actors 4 --output answers.jsonl
     $ torchrun --standalone --nproc_per_node 2 -m adapterkit predict runs/banking77 questions.csv --json > answers.jsonl
     """
     if mount:
@@ -83,10 +94,20 @@ def predict(
     read = options.reading(encoding, delimiter, read_as)
     if read and data is None:
         raise typer.BadParameter("belong to a FILE", param_hint="--encoding, --delimiter, --read")
+    skip = errors is BadRows.SKIP
     accelerator = all_processes()
+    if ray:
+        if data is None or output is None or accelerator is not None:
+            raise typer.BadParameter("takes a FILE and --output, and no launcher", param_hint="--ray")
+        folders = options.named(parts, "--part", "NAME=FOLDER", "language=runs/language")
+        named = sources_of(mount) if mount else {str(folder): str(folder)}
+        settings = {"backbone": backbone, "slots": slots, "dtype": backbone_dtype.value}
+        _by_ray(named, name, folders, settings, data, output, read, skip, actors)
+        return
+    if actors is not None or output is not None:
+        raise typer.BadParameter("they go with --ray", param_hint="--ray-actors, --output")
     from adapterkit.host.opening import open_host
 
-    skip = errors is BadRows.SKIP
     rows = rows_of(data, read, again=not skip, accelerator=accelerator)
     with open_host(sources, backbone, slots=slots, dtype=backbone_dtype.value) as host:
         answering, started = Answering(host, rows, name, skip=skip, accelerator=accelerator), time.perf_counter()
@@ -114,6 +135,30 @@ def _one(folder: Path, folders: Mapping[str, str]) -> dict[str, Source]:
     from adapterkit.artifact import open_artifact
 
     return {str(folder): open_artifact(folder, parts=folders)}
+
+
+def _by_ray(
+    sources: Mapping[str, str],
+    name: str | None,
+    parts: Mapping[str, str],
+    settings: Mapping[str, Any],
+    data: Path,
+    output: Path,
+    read: Mapping[str, Any],
+    skip: bool,
+    actors: int | None,
+) -> None:
+    """Let a pool of hosts answer a file."""
+    from adapterkit.serving.ray.files import Hosting, answer_file
+
+    hosting = Hosting(sources, name, parts, settings)
+    with console.progress("rows", None) as advance:
+        found = answer_file(hosting, data, output, reading=read, skip=skip, actors=actors or 2, progress=advance)
+    console.say(f"{found.rows:,} rows in {output}", style="dim")
+    if found.bad:
+        for problem in found.problems:
+            console.say(problem, style="yellow")
+        raise typer.Exit(SKIPPED)
 
 
 def _print(answer: Any, as_json: bool) -> None:

@@ -47,3 +47,4 @@ from adapterkit.manifest.store_names import parse_store_name as parse_store_name
 from adapterkit.manifest.strict_json import dump_json as dump_json
 from adapterkit.manifest.strict_json import parse_json as parse_json
 from adapterkit.manifest.strict_json import parse_object as parse_object
+from adapterkit.manifest.strict_json import shown_json as shown_json

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from adapterkit.errors import ArtifactError
+from adapterkit.errors import ArtifactError, plain
 
 MAX_DEPTH = 24
 MAX_INTEGER = 2**63 - 1
@@ -74,6 +75,22 @@ def dump_json(value: Any) -> bytes:
         return (text + "\n").encode("utf-8")
     except (TypeError, ValueError) as error:
         raise ArtifactError("A value cannot be written as JSON", [str(error)]) from error
+
+
+def shown_json(value: Any, indent: int | None = None) -> str:
+    """JSON for a terminal or a file of lines. NaN, which JSON lacks, is null; what steers a terminal is spelled out."""
+    text = json.dumps(_without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    return plain(text, lambda letter: json.dumps(letter)[1:-1])
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [_without_nan(inner) for inner in value]
+    return value
 
 
 def _read_fast(text: str) -> Any:

@@ -121,7 +121,7 @@ def answered(hosting: Hosting, chunks: Chunks, actors: int, cpus: float, gpus: f
         Answerer,
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=actors),
+        compute=ActorPoolStrategy(min_size=1, max_size=actors),
         fn_constructor_args=(hosting,),
         num_cpus=cpus,
         num_gpus=gpus or None,

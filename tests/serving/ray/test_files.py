@@ -82,4 +82,4 @@ def test_what_cannot_be_begun_is_refused_before_ray_is_started(hosting: Hosting,
         answer_file(hosting, rows, tmp_path / "new.jsonl", reading={"delimiters": ";"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "there.jsonl"]
     for words in (["--ray"], ["--ray-actors", "2"], ["--output", "a.jsonl"]):
-        assert CliRunner().invoke(app, ["predict", str(tmp_path), str(rows), *words]).exit_code == 2
+        assert CliRunner().invoke(app, ["predict", hosting.sources["intent"], str(rows), *words]).exit_code == 2

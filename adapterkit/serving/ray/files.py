@@ -7,44 +7,20 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from hashlib import file_digest
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from adapterkit.errors import DataError, OutputError, ServingError
-from adapterkit.manifest import MANIFEST, open_manifest, write_file
+from adapterkit.manifest import write_file
 from adapterkit.recipe.reading import reading_settings
+from adapterkit.serving.ray.hosting import Hosting as Hosting
+from adapterkit.serving.ray.hosting import sha256_of
 
 CHUNK_ROWS = 512
 """Rows that a host answers together. Fixed, so that the last bits of numbers depend on no pool and no restart."""
 SHOWN = 20
 _ERROR = b'{"error": {'
-
-
-@dataclass(frozen=True)
-class Hosting:
-    """What every host of the pool mounts, and how. Paths have to be there on every machine of the cluster.
-
-    Attributes:
-        sources: name -> artifact's folder, URL, hub id or composition.
-        name: whom every row asks; None where rows say it themselves.
-        parts: name -> folder, of a fusion.
-        settings: what `open_host` takes besides: backbone, dtype, slots, require_signature.
-    """
-
-    sources: Mapping[str, str]
-    name: str | None = None
-    parts: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def marks(self) -> dict[str, Any]:
-        """What tells one set of answers from another."""
-        digests = {
-            name: open_manifest(source).sha256 if (Path(source) / MANIFEST).is_file() else _sha256(Path(source))
-            for name, source in {**self.sources, **self.parts}.items()
-        }
-        return {"sources": digests, "name": self.name, "settings": dict(self.settings)}
 
 
 @dataclass(frozen=True)
@@ -102,7 +78,7 @@ def answer_file(
         raise DataError(f"{rows} is no file", remedy="Name a file of rows that every machine of the cluster sees.")
     settings = dict(reading or {})
     reading_settings(settings)  # says what is wrong before anything is begun
-    begun = {"rows": _sha256(rows), "reading": settings, "chunk_rows": CHUNK_ROWS, **hosting.marks()}
+    begun = {"rows": sha256_of(rows), "reading": settings, "chunk_rows": CHUNK_ROWS, **hosting.marks()}
     with _begun(output, begun) as part:
         done = _whole_chunks(part)
         progress(done * CHUNK_ROWS)
@@ -121,7 +97,7 @@ def answer_file(
                 [*found.problems, *more],
                 "Correct them; or skip them, which keeps what was answered: --errors skip.",
             )
-        os.rename(_part(output), output)
+        os.rename(_kept(output), output)
         _head(output).unlink()
     return found
 
@@ -146,7 +122,7 @@ def _chunks_answered(
 @contextmanager
 def _begun(output: Path, begun: Mapping[str, Any]) -> Iterator[IO[bytes]]:
     """The part that was begun for this output, or a new one. Raises OutputError where it was begun otherwise."""
-    head, part = _head(output), _part(output)
+    head, part = _head(output), _kept(output)
     try:
         file = part.open("a+b")
     except OSError as error:
@@ -191,14 +167,9 @@ def _look(part: IO[bytes]) -> FileAnswered:
     return FileAnswered(rows, bad, tuple(problems))
 
 
-def _part(output: Path) -> Path:
+def _kept(output: Path) -> Path:
     return output.with_name(f"{output.name}.part")
 
 
 def _head(output: Path) -> Path:
     return output.with_name(f"{output.name}.part.json")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return file_digest(opened, "sha256").hexdigest()

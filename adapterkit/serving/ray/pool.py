@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow
 import ray
@@ -22,9 +22,7 @@ from adapterkit.errors import AdapterkitError, ServingError
 from adapterkit.host.opening import open_host
 from adapterkit.manifest import shown_json
 from adapterkit.recipe.reading import reading_settings
-
-if TYPE_CHECKING:
-    from adapterkit.serving.ray.files import Hosting
+from adapterkit.serving.ray.hosting import Hosting
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class ChunksSource(Datasource):  # type: ignore[misc]
         return [ReadTask(self._chunks, unknown)]
 
 
-class Answerer:
+class PooledHost:
     """A host of the pool."""
 
     def __init__(self, hosting: Hosting) -> None:
@@ -118,7 +116,7 @@ def connected() -> Iterator[None]:
 def answered(hosting: Hosting, chunks: Chunks, actors: int, cpus: float, gpus: float) -> Iterator[tuple[int, bytes]]:
     """Number and lines of every chunk, in order."""
     found = ray.data.read_datasource(ChunksSource(chunks), override_num_blocks=1).map_batches(
-        Answerer,
+        PooledHost,
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=actors),

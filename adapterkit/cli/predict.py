@@ -102,8 +102,13 @@ def predict(
         folders = options.named(parts, "--part", "NAME=FOLDER", "language=runs/language")
         named = sources_of(mount) if mount else {str(folder): str(folder)}
         settings = {"backbone": backbone, "slots": slots, "dtype": backbone_dtype.value}
-        _by_ray(named, name, folders, settings, data, output, read, skip, actors)
-        return
+        from adapterkit.serving.ray.files import Hosting, answer_file
+
+        hosting = Hosting(named, name, folders, settings, actors or 2)
+        with console.progress("rows", None) as advance:
+            found = answer_file(hosting, data, output, reading=read, skip=skip, progress=advance)
+        console.say("\n".join([f"{found.rows:,} rows in {output}", *found.problems]), style="dim")
+        raise typer.Exit(SKIPPED if found.bad else 0)
     if actors is not None or output is not None:
         raise typer.BadParameter("they go with --ray", param_hint="--ray-actors, --output")
     from adapterkit.host.opening import open_host
@@ -135,30 +140,6 @@ def _one(folder: Path, folders: Mapping[str, str]) -> dict[str, Source]:
     from adapterkit.artifact import open_artifact
 
     return {str(folder): open_artifact(folder, parts=folders)}
-
-
-def _by_ray(
-    sources: Mapping[str, str],
-    name: str | None,
-    parts: Mapping[str, str],
-    settings: Mapping[str, Any],
-    data: Path,
-    output: Path,
-    read: Mapping[str, Any],
-    skip: bool,
-    actors: int | None,
-) -> None:
-    """Let a pool of hosts answer a file."""
-    from adapterkit.serving.ray.files import Hosting, answer_file
-
-    hosting = Hosting(sources, name, parts, settings)
-    with console.progress("rows", None) as advance:
-        found = answer_file(hosting, data, output, reading=read, skip=skip, actors=actors or 2, progress=advance)
-    console.say(f"{found.rows:,} rows in {output}", style="dim")
-    if found.bad:
-        for problem in found.problems:
-            console.say(problem, style="yellow")
-        raise typer.Exit(SKIPPED)
 
 
 def _print(answer: Any, as_json: bool) -> None:

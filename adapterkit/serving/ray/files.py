@@ -14,8 +14,8 @@ from typing import IO, Any
 from adapterkit.errors import DataError, OutputError, ServingError
 from adapterkit.manifest import write_file
 from adapterkit.recipe.reading import reading_settings
-from adapterkit.serving.ray.hosting import Hosting as Hosting
-from adapterkit.serving.ray.hosting import sha256_of
+from adapterkit.serving.ray.settings import Hosting as Hosting
+from adapterkit.serving.ray.settings import sha256_of
 
 CHUNK_ROWS = 512
 """Rows that a host answers together. Fixed, so that the last bits of numbers depend on no pool and no restart."""
@@ -25,13 +25,7 @@ _ERROR = b'{"error": {'
 
 @dataclass(frozen=True)
 class FileAnswered:
-    """What became of a file.
-
-    Attributes:
-        rows: how many there were.
-        bad: how many of them have an error instead of an answer.
-        problems: the first of these, each with its row.
-    """
+    """What became of a file: how many rows, how many with an error for an answer, the first of these by their rows."""
 
     rows: int
     bad: int
@@ -45,9 +39,6 @@ def answer_file(
     *,
     reading: Mapping[str, Any] | None = None,
     skip: bool = False,
-    actors: int = 2,
-    cpus: float = 1.0,
-    gpus: float = 0.0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> FileAnswered:
     """Answer every row of a file, one line of JSON each, in the order of the rows.
@@ -61,9 +52,6 @@ def answer_file(
         output: the file to write; it must not be there.
         reading: a recipe's fields about how files are read.
         skip: whether a bad row keeps its error as its answer. Otherwise there is no output where there is one.
-        actors: hosts that answer at once.
-        cpus: processors of each, which are its threads too.
-        gpus: accelerators of each.
         progress: told of every chunk how many rows it had.
 
     Raises:
@@ -82,7 +70,7 @@ def answer_file(
     with _begun(output, begun) as part:
         done = _whole_chunks(part)
         progress(done * CHUNK_ROWS)
-        for lines in _chunks_answered(hosting, rows, settings, done, actors, cpus, gpus):
+        for lines in _chunks_answered(hosting, rows, settings, done):
             part.write(lines)
             part.flush()
             progress(lines.count(b"\n"))
@@ -102,9 +90,7 @@ def answer_file(
     return found
 
 
-def _chunks_answered(
-    hosting: Hosting, rows: Path, reading: Mapping[str, Any], done: int, actors: int, cpus: float, gpus: float
-) -> Iterator[bytes]:
+def _chunks_answered(hosting: Hosting, rows: Path, reading: Mapping[str, Any], done: int) -> Iterator[bytes]:
     """The lines of every chunk that is not done, in order."""
     try:
         from adapterkit.serving.ray import pool
@@ -112,7 +98,7 @@ def _chunks_answered(
         raise ServingError("a pool of hosts needs Ray", remedy="pip install 'adapterkit[ray]'") from error
     with pool.connected():
         chunks = pool.Chunks(rows.absolute(), reading, done, CHUNK_ROWS)
-        for number, lines in pool.answered(hosting, chunks, actors, cpus, gpus):
+        for number, lines in pool.answered(hosting, chunks):
             if number != done:
                 raise ServingError(f"chunk {number} came instead of chunk {done}")
             done += 1

@@ -22,19 +22,12 @@ from adapterkit.errors import AdapterkitError, ServingError
 from adapterkit.host.opening import open_host
 from adapterkit.manifest import shown_json
 from adapterkit.recipe.reading import reading_settings
-from adapterkit.serving.ray.hosting import Hosting
+from adapterkit.serving.ray.settings import Hosting
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """The rows of a file in chunks of a fixed size.
-
-    Attributes:
-        rows: the file.
-        reading: a recipe's fields about how files are read.
-        done: chunks that are read, and left out.
-        size: rows of a chunk.
-    """
+    """The rows of a file in chunks of a fixed size, without those that are done."""
 
     rows: Path
     reading: Mapping[str, Any]
@@ -113,16 +106,16 @@ def connected() -> Iterator[None]:
             ray.shutdown()
 
 
-def answered(hosting: Hosting, chunks: Chunks, actors: int, cpus: float, gpus: float) -> Iterator[tuple[int, bytes]]:
+def answered(hosting: Hosting, chunks: Chunks) -> Iterator[tuple[int, bytes]]:
     """Number and lines of every chunk, in order."""
     found = ray.data.read_datasource(ChunksSource(chunks), override_num_blocks=1).map_batches(
         PooledHost,
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=actors),
+        compute=ActorPoolStrategy(min_size=1, max_size=hosting.actors),
         fn_constructor_args=(hosting,),
-        num_cpus=cpus,
-        num_gpus=gpus or None,
+        num_cpus=hosting.cpus,
+        num_gpus=hosting.gpus or None,
     )
     for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
         columns = table.to_pydict()

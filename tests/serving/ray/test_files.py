@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_a_file_is_answered_in_order_and_on_from_where_it_was_stopped_with_the_s
     assert told == [CHUNK_ROWS, CHUNK_ROWS, 100]
     assert (found.rows, found.bad) == (len(rows), 2)
     with pytest.raises(DataError) as bad:
-        answer_file(hosting, file, other, actors=1)
+        answer_file(replace(hosting, actors=1), file, other)
     assert [problem.partition(":")[0] for problem in bad.value.problems] == [f"row {n + 1}" for n in BAD]
     assert not other.exists()
     assert (tmp_path / "other.jsonl.part").read_bytes() == output.read_bytes()

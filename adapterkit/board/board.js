@@ -100,22 +100,21 @@ function card(task) {
     return make("tr", { "data-arm": arm.arm },
       make("td", {}, make("span", { className: `dot b${place % 4}` }), arm.arm),
       make("td", {}, admin ? make("button", { className: "link", onclick: () => about(task.task, arm) }, arm.version || "composition") : arm.version),
-      make("td", {}, make("code", {}, short(arm.artifact))), several ? make("td", {}, arm.backbone ?? "–") : null,
       make("td", { className: "n" }, arm.share === null ? "shadow" : percent(arm.share / sum)),
       make("td", { className: "n" }, String(found.rows ?? 0)),
       make("td", { className: "n" }, percent(meanOf(found.confidence))),
       make("td", { className: `n ${found.errors?.count ? "bad" : ""}` }, shareOf(found.errors)),
       make("td", { className: "n" }, found.right?.of ? shareOf(found.right) : "–"),
       make("td", { className: "n" }, found.latency_ms?.p95 === undefined ? "–" : `${found.latency_ms.p95.toFixed(1)} ms`),
-      make("td", { className: drift?.drifted ? "bad" : "" }, drift ? `${drift.drifted ? "drifted" : "none"} (p ${drift.p.toFixed(3)})` : "–"));
+      make("td", { className: drift?.drifted ? "bad" : "" }, drift ? `${drift.drifted ? "drifted" : "none"} (p ${drift.p.toFixed(3)})` : "–"),
+      make("td", {}, make("code", {}, short(arm.artifact))), several ? make("td", {}, arm.backbone ?? "–") : null);
   });
-  const head = ["arm", "version", "artifact", ...(several ? ["backbone"] : []), "share", "answers", "confidence", "errors", "right", "p95", "drift"];
-  const number = head.indexOf("share"), numbers = (place) => place >= number && place < head.length - 1;
+  const head = ["arm", "version", "share", "answers", "confidence", "errors", "right", "p95", "drift", "artifact", ...(several ? ["backbone"] : [])];
   const lines = shown.map((arm, place) => [seen.get(`${task.task}\n${arm.arm}\n${arm.artifact}`) ?? [], place]);
   const verdicts = (quality.tasks[task.task]?.verdicts ?? []).map((each) => make("p", { className: "soft" }, `${each.arm} against ${each.against}: ${each.says}`));
   return make("article", { className: "card", "data-task": task.task },
     make("div", { className: "head" }, make("b", {}, task.task), make("span", { className: "soft" }, task.kind)),
-    make("div", { className: "wide" }, make("table", {}, make("tr", {}, ...head.map((name, place) => make("th", { className: numbers(place) ? "n" : "" }, name))), ...rows)),
+    make("div", { className: "wide" }, make("table", {}, make("tr", {}, ...head.map((name, place) => make("th", { className: place > 1 && place < 8 ? "n" : "" }, name))), ...rows)),
     make("div", { className: "charts" }, chart("answers a second", lines.map(([line, place]) => [rates(line), place])), chart("confidence", lines.map(([line, place]) => [line.map((each) => each.confidence), place]), 1)),
     ...verdicts, admin && fleet.registry ? steer(task, sum) : null);
 }

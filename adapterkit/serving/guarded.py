@@ -16,6 +16,7 @@ from adapterkit.errors import AdapterkitError, BadRowError, DataError, Generatio
 from adapterkit.serving.keys import SCOPES, Key, Keys, Scope
 from adapterkit.serving.requests import QueueFullError, RequestError
 from adapterkit.serving.settings import Limits, is_loopback
+from adapterkit.serving.wordless import wordless
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +139,8 @@ class Guarded:
                 await refusal(RequestError(403, "origin", problem))(scope, receive, send_with_headers)
                 return
             await self._app(scope, receive, send_with_headers)
-        except Exception:
-            logger.exception("a request to %s failed", scope.get("path"))
+        except Exception as error:  # noqa: BLE001 - logged, without its words
+            logger.error("a request to %s failed: %s", scope.get("path"), wordless(error))
             if begun:
                 return
             body = json.dumps({"error": {"code": "internal", "message": "the service failed; its log says why"}})

@@ -13,11 +13,11 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from adapterkit.host.answers.generation import Decoding
+from adapterkit.serving.fleet import Receipt
 from adapterkit.serving.guarded import error_facts, key_of
 from adapterkit.serving.requests import ChatRequest, CompletionRequest, EmbeddingsRequest, RequestError, schema_of
 from adapterkit.serving.work import Done
@@ -94,11 +94,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
         """Texts as vectors: the mean of the last hidden states, of the bare backbone or with a task's adapter."""
         owner, asked = await service.open(request, "predict", EmbeddingsRequest)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        adapter = None
+        adapter, receipts = None, []
         if asked.model != BACKBONE:
             route, arm = fleet.find(asked.model, asked.user or owner.name)
-            adapter = route.arms[arm].mounted
-        states = await run_in_threadpool(fleet.host.features, texts, adapter)
+            chosen = route.arms[arm]
+            adapter, fingerprint = chosen.mounted, fleet.home(chosen.mounted).backbone.fingerprint
+            receipts = [Receipt(route.task, chosen.version, chosen.digest, fingerprint, arm)] * len(texts)
+        states = await service.features(texts, adapter)  # a mounted name holds its digest, so no other answers to it
         vectors = [state.float().mean(dim=0).tolist() for state in states]
         data = [
             {
@@ -109,7 +111,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
             for index, vector in enumerate(vectors)
         ]
         usage = _usage(fleet.home(adapter), " ".join(texts), [])
-        return JSONResponse({"object": "list", "model": asked.model, "data": data, "usage": usage})
+        own = {
+            "receipts": [service.receipt(each, item["embedding"]) for each, item in zip(receipts, data, strict=False)]
+        }
+        return JSONResponse({"object": "list", "model": asked.model, "data": data, "usage": usage, "adapterkit": own})
 
 
 def _settings(asked: CompletionRequest | ChatRequest, new_tokens: int | None) -> dict[str, Any]:

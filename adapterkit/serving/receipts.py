@@ -78,7 +78,7 @@ def _problem(receipt: Any, answer: Any, key: Ed25519PublicKey) -> str:
 
 
 def _receipts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Receipts with their answers, wherever they stand in a reply; of OpenAI's paths, with the texts of the choices."""
+    """Receipts with their answers, wherever they stand in a reply; of OpenAI's paths, with texts and embeddings."""
     open_ = [value]
     while open_:
         inner = open_.pop()
@@ -86,14 +86,16 @@ def _receipts(value: Any) -> Iterator[tuple[Any, Any]]:
             open_ += reversed(inner)
         elif isinstance(inner, Mapping) and {"receipt", "answer"} <= inner.keys():
             yield inner["receipt"], inner["answer"]
-        elif isinstance(inner, Mapping) and isinstance(inner.get("choices"), list):
-            texts = [_text(choice) for choice in inner["choices"]]
+        elif isinstance(inner, Mapping) and isinstance(given := inner.get("choices", inner.get("data")), list):
             own = inner.get("adapterkit")
-            yield from zip(own.get("receipts", ()) if isinstance(own, Mapping) else (), texts, strict=False)
+            receipts = own.get("receipts", ()) if isinstance(own, Mapping) else ()
+            yield from zip(receipts, [_answer(each) for each in given], strict=False)
         elif isinstance(inner, Mapping):
             open_ += reversed(list(inner.values()))
 
 
-def _text(choice: Any) -> Any:
-    message = choice.get("message") if isinstance(choice, Mapping) else None
-    return message.get("content") if isinstance(message, Mapping) else choice.get("text") if choice else None
+def _answer(each: Any) -> Any:
+    if not isinstance(each, Mapping):
+        return None
+    message = each.get("message")
+    return message.get("content") if isinstance(message, Mapping) else each.get("text", each.get("embedding"))

@@ -18,7 +18,7 @@ from adapterkit.serving.receipts import Signer
 from adapterkit.serving.requests import Model, RequestError, read
 from adapterkit.serving.settings import Limits
 from adapterkit.serving.traces import Traces, untraced
-from adapterkit.serving.work import Done, Item, Work
+from adapterkit.serving.work import Done, Item, QueueFullError, Work
 
 PATIENCE_S = 0.03
 """How long a request waits before its connection is looked at."""
@@ -35,6 +35,7 @@ class Service:
     work: Work
     signer: Signer | None = None
     traces: Traces | None = None
+    embedding: int = 0
 
     async def open(self, request: Request, scope: Scope, model: type[Model]) -> tuple[Key, Model]:
         """Who asks, and for what. Raises RequestError."""
@@ -50,8 +51,7 @@ class Service:
             RequestError: the deadline passed, or the client has gone.
             QueueFullError, ServingError: nothing was begun.
         """
-        if self.fleet.draining:
-            raise ServingError("this service is being drained", remedy="Ask another replica.")
+        self._check_open()
         asking = untraced if self.traces is None else self.traces.asking
         with asking(request, len(rows)) as told:
             told += await self._answer(request, rows, key, owner, generation)
@@ -86,6 +86,27 @@ class Service:
                 gone.cancel()
             for future in waiting:
                 future.cancel()  # rows that still wait are given up
+
+    async def features(self, texts: Sequence[str], adapter: str | None) -> list[Any]:
+        """Hidden states of texts, bounded like rows. Raises as `answer`."""
+        self._check_open()
+        if self.embedding + len(texts) > self.limits.queued_rows:
+            raise QueueFullError(self.embedding, 1)
+        self.embedding += len(texts)
+        running = asyncio.get_running_loop().run_in_executor(None, self.fleet.host.features, texts, adapter)
+        running.add_done_callback(lambda _: self._embedded(len(texts)))
+        await asyncio.wait({running}, timeout=self.limits.deadline_s)
+        if not running.done():
+            running.cancel()
+            raise RequestError(504, "deadline", f"no answer within {self.limits.deadline_s:g} s")
+        return running.result()
+
+    def _embedded(self, texts: int) -> None:
+        self.embedding -= texts
+
+    def _check_open(self) -> None:
+        if self.fleet.draining:
+            raise ServingError("this service is being drained", remedy="Ask another replica.")
 
     def facts(self, done: Done) -> dict[str, Any]:
         """One answer as JSON."""

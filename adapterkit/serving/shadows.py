@@ -15,6 +15,7 @@ from typing import Any
 from adapterkit.errors import AdapterkitError
 from adapterkit.serving.fleet import Arm, Fleet, Receipt
 from adapterkit.serving.spare_time import TOGETHER, SpareTime
+from adapterkit.serving.wordless import wordless
 from adapterkit.tasks.closer_look import answering
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ class Shadows:
         try:
             asked = [(each.shadow.mounted, each.row) for each in rows]
             answers = [each.answer for each in self._fleet.host.answers(asked, errors="return", batch_size=TOGETHER)]
-        except Exception:
-            logger.exception("a shadow failed")
+        except Exception as error:  # noqa: BLE001 - logged, without its words
+            logger.error("a shadow failed: %s", wordless(error))
             answers = [AdapterkitError("the answer could not be computed")] * len(rows)
         for each, answer in zip(rows, answers, strict=True):
             agrees = None if isinstance(answer, AdapterkitError) else same(each.answer, answer)

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from adapterkit.serving.wordless import wordless
+
 logger = logging.getLogger(__name__)
 
 Piece = TypeVar("Piece")
@@ -63,5 +65,5 @@ class SpareTime(Generic[Piece]):
                 pass
             try:
                 self._work(pieces)
-            except Exception:
-                logger.exception("work beside the answers failed")
+            except Exception as error:  # noqa: BLE001 - logged, without its words
+                logger.error("work beside the answers failed: %s", wordless(error))

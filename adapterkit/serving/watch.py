@@ -26,6 +26,7 @@ from adapterkit.serving.drifts import Drifts
 from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import TOLD
 from adapterkit.serving.shadows import Shadowed, Shadows
+from adapterkit.serving.wordless import wordless
 from adapterkit.traffic import Rules, Tally, verdicts_of
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ class Watch:
                 time.sleep(ASIDE_S)
             try:
                 call()
-            except Exception:
-                logger.exception("what was seen could not be counted")
+            except Exception as error:  # noqa: BLE001 - logged, without its words
+                logger.error("what was seen could not be counted: %s", wordless(error))
 
     def _answered(self, item: Item, done: Done, seconds: float) -> None:
         if done.receipt is not None:

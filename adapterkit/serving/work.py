@@ -20,6 +20,7 @@ from adapterkit.host.answers.asked_rows import Answered
 from adapterkit.serving.fleet import Fleet, Receipt, Route
 from adapterkit.serving.requests import QueueFullError
 from adapterkit.serving.settings import Limits
+from adapterkit.serving.wordless import wordless
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +144,8 @@ class Work:
             started = time.monotonic()
             try:
                 found = self._answer(batch, generates)
-            except Exception as error:
-                logger.exception("a batch of %d rows was not answered", len(batch))
+            except Exception as error:  # noqa: BLE001 - logged, without its words
+                logger.error("a batch of %d rows was not answered: %s", len(batch), wordless(error))
                 shown = error if isinstance(error, AdapterkitError) else ServingError(_FAILED)
                 found = [Done(None, None, shown, len(batch)) for _ in batch]
             took = max(time.monotonic() - started, 1e-4)
@@ -220,8 +221,8 @@ class Work:
                 own = [place for place, (other, _) in zip(places, rows, strict=True) if other == name]
                 try:
                     self._ask(batch, own, routed, found)
-                except Exception as error:
-                    logger.exception("%s did not answer", name)
+                except Exception as error:  # noqa: BLE001 - logged, without its words
+                    logger.error("%s did not answer: %s", name, wordless(error))
                     shown = error if isinstance(error, AdapterkitError) else ServingError(_FAILED)
                     found.update((place, Done(None, None, shown, len(batch))) for place in own)
             return

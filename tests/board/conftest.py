@@ -27,9 +27,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, **settings: Any) -> Iterator[str]:
     """An application on a free port of this machine: its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", access_log=False, **settings))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

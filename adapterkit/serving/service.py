@@ -15,10 +15,10 @@ from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import body_of, error_facts, key_of
 from adapterkit.serving.keys import Key, Keys, Scope
 from adapterkit.serving.receipts import Signer
-from adapterkit.serving.requests import Model, RequestError, read
+from adapterkit.serving.requests import Model, QueueFullError, RequestError, read
 from adapterkit.serving.settings import Limits
 from adapterkit.serving.traces import Traces, untraced
-from adapterkit.serving.work import Done, Item, QueueFullError, Work
+from adapterkit.serving.work import Done, Item, Work
 
 PATIENCE_S = 0.03
 """How long a request waits before its connection is looked at."""

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from adapterkit.errors import AdapterkitError, BadRowError, DataError, GenerationError, NotMountedError, ServingError
 from adapterkit.serving.keys import SCOPES, Key, Keys, Scope
+from adapterkit.serving.quoting import wordless
 from adapterkit.serving.requests import QueueFullError, RequestError
 from adapterkit.serving.settings import Limits, is_loopback
-from adapterkit.serving.wordless import wordless
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from adapterkit.errors import AdapterkitError
 from adapterkit.serving.fleet import Arm, Fleet, Receipt
+from adapterkit.serving.quoting import wordless
 from adapterkit.serving.spare_time import TOGETHER, SpareTime
-from adapterkit.serving.wordless import wordless
 from adapterkit.tasks.closer_look import answering
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from adapterkit.serving.wordless import wordless
+from adapterkit.serving.quoting import wordless
 
 logger = logging.getLogger(__name__)
 

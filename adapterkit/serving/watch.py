@@ -25,8 +25,8 @@ from adapterkit.serving.alerts import Alerts
 from adapterkit.serving.drifts import Drifts
 from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import TOLD
+from adapterkit.serving.quoting import wordless
 from adapterkit.serving.shadows import Shadowed, Shadows
-from adapterkit.serving.wordless import wordless
 from adapterkit.traffic import Rules, Tally, verdicts_of
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from typing import Any
 from adapterkit.errors import AdapterkitError, NotMountedError, ServingError
 from adapterkit.host.answers.asked_rows import Answered
 from adapterkit.serving.fleet import Fleet, Receipt, Route
+from adapterkit.serving.quoting import wordless
 from adapterkit.serving.requests import QueueFullError
 from adapterkit.serving.settings import Limits
-from adapterkit.serving.wordless import wordless
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
+from textwrap import wrap
 from typing import Any
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 36
+LETTER, LEADING = 6.2, 14
+"""A letter's width and a line's height, in pixels."""
 TICKS = 4
 MOST_POINTS = 400
 SMOOTHING_SHARE = 0.05
@@ -132,15 +135,17 @@ def ranking(lines: Sequence[dict[str, Any]], what: str) -> str:
         lines: {"name", "value", "low", "high", "dots", "mark", "faint"} each, the first on top.
         what: the values are.
     """
-    left, row = 8 + min(60, max((len(line["name"]) for line in lines), default=1)) * 6.2, 24
-    width, height = left + 380, TOP + row * max(1, len(lines)) + BOTTOM
+    left, row = 8 + min(60, max((len(line["name"]) for line in lines), default=1)) * LETTER, 24
+    width, bottom = left + 380, TOP + row * max(1, len(lines))
+    said = wrap(what, int(width / LETTER))
+    height = bottom + BOTTOM + LEADING * (len(said) - 1)
     ends = [
         one for line in lines for one in (line["value"], line["low"], line["high"], *line["dots"]) if one is not None
     ]
     x = Scale.over(ends, left + 8, width - 90)
     drawn = "".join(
-        f'<path d="M{x(tick):.1f} {TOP}V{height - BOTTOM}" class="grid"/>'
-        f'<text x="{x(tick):.1f}" y="{height - BOTTOM + 14}" class="tick mid">{tick:g}</text>'
+        f'<path d="M{x(tick):.1f} {TOP}V{bottom}" class="grid"/>'
+        f'<text x="{x(tick):.1f}" y="{bottom + 14}" class="tick mid">{tick:g}</text>'
         for tick in x.ticks()
     )
     for place, line in enumerate(lines):
@@ -154,7 +159,10 @@ def ranking(lines: Sequence[dict[str, Any]], what: str) -> str:
         if line["value"] is not None:
             drawn += f'<path d="M{x(line["value"]):.1f} {y - 7}v14" class="{color}" stroke-width="2.4"/>'
         drawn += f'<text x="{width - 84:.0f}" y="{y + 4:.1f}" class="tick">{escape(line["mark"])}</text>'
-    drawn += f'<text x="{(left + width) / 2:.0f}" y="{height - 6}" class="tick mid">{escape(what)}</text>'
+    drawn += "".join(
+        f'<text x="{width / 2:.0f}" y="{bottom + BOTTOM - 6 + LEADING * place}" class="tick mid">{escape(text)}</text>'
+        for place, text in enumerate(said)
+    )
     return f'<svg viewBox="0 0 {width:.0f} {height}" role="img" aria-label="{escape(what)}">{drawn}</svg>'
 
 
@@ -197,7 +205,8 @@ def alone(pictures: Sequence[str]) -> str:
     )
     box = f"0 0 {max(width for width, _ in boxes):g} {tops[-1]:g}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" font-family="sans-serif">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" font-family="sans-serif" '
+        'style="background:var(--page)">'
         f"<style>{STYLE}{CLASSES}</style>{placed}</svg>"
     )
 

@@ -112,3 +112,25 @@ def test_a_long_run_is_drawn_with_few_points_and_its_last() -> None:
     assert len(drawn) < 40_000
     ends = re.findall(r"L([\d.]+) [\d.]+\"", drawn)
     assert len(set(ends)) == 1  # both lines end at the last step
+
+
+def test_what_is_said_below_a_ranking_stays_inside_its_picture() -> None:
+    line = {"name": "a=1", "value": 1.0, "low": 0.5, "high": 1.5, "dots": [], "mark": "best", "faint": False}
+    said = "validation accuracy (higher is better); " + "sweep over training.learning_rate, training.seed " * 3
+    picture = figures.ranking([line], said)
+    width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', picture)[0])
+    texts = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="tick mid">([^<]+)<', picture)
+    assert " ".join(text for _, _, text in texts if not text.replace(".", "").isdigit()) == said.strip()
+    for x, y, text in texts:
+        half = len(text) * 6.2 / 2
+        assert half <= float(x) <= width - half
+        assert float(y) < height
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(4.668e-5, "0.0000"), (0.0, "0"), (0.7548, "0.7548"), (123456.7, "123,457"), (1234, "1,234")]
+)
+def test_numbers_are_written_as_people_read_them(value: float, shown: str) -> None:
+    metrics = {"loss": {"value": value, "low": None, "high": None}}
+    page = render({"title": "t", "splits": [{**SPLIT, "metrics": metrics}]})
+    assert f"<b>{shown}</b>loss" in page

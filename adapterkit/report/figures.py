@@ -13,8 +13,7 @@ from typing import Any
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 36
-LETTER, LEADING = 6.2, 14
-"""A letter's width and a line's height, in pixels."""
+LETTER, LEADING = 6.2, 14  # a letter's width and a line's height, in pixels
 TICKS = 4
 MOST_POINTS = 400
 SMOOTHING_SHARE = 0.05
@@ -159,10 +158,8 @@ def ranking(lines: Sequence[dict[str, Any]], what: str) -> str:
         if line["value"] is not None:
             drawn += f'<path d="M{x(line["value"]):.1f} {y - 7}v14" class="{color}" stroke-width="2.4"/>'
         drawn += f'<text x="{width - 84:.0f}" y="{y + 4:.1f}" class="tick">{escape(line["mark"])}</text>'
-    drawn += "".join(
-        f'<text x="{width / 2:.0f}" y="{bottom + BOTTOM - 6 + LEADING * place}" class="tick mid">{escape(text)}</text>'
-        for place, text in enumerate(said)
-    )
+    for y, text in zip(range(bottom + BOTTOM - 6, height, LEADING), said, strict=False):
+        drawn += f'<text x="{width / 2:.0f}" y="{y}" class="tick mid">{escape(text)}</text>'
     return f'<svg viewBox="0 0 {width:.0f} {height}" role="img" aria-label="{escape(what)}">{drawn}</svg>'
 
 

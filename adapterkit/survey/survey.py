@@ -109,10 +109,8 @@ def look(
     notes += [f"column {column!r} is not read, though its name is usual for {name}" for column, name in missed.items()]
     free = [column for column in seen if column not in found.columns.values() and seen[column].filled]
     if kind is None and found.alone and free:
-        notes.append(
-            f"{found.columns['text']!r} is taken for texts without answers; if {' or '.join(map(repr, free))} holds "
-            "the answers, say so: --kind text-classification --column label=COLUMN"
-        )
+        told = f"{found.columns['text']!r} is read alone; if {' or '.join(map(repr, free))} holds the answers, say so"
+        notes.append(f"{told}: --kind text-classification --column label=COLUMN")
     return Survey(
         sources=sources,
         rows={split: len(rows) for split, rows in read.items()},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adapterkit.artifact import export as export
     from adapterkit.artifact import import_adapterhub as import_adapterhub
     from adapterkit.artifact import import_peft as import_peft
+    from adapterkit.artifact import import_sentence_transformers as import_sentence_transformers
     from adapterkit.artifact import load as load
     from adapterkit.artifact import pull as pull
     from adapterkit.artifact import push as push
@@ -68,6 +69,7 @@ _ROOMS = {
     "export": "adapterkit.artifact",
     "import_adapterhub": "adapterkit.artifact",
     "import_peft": "adapterkit.artifact",
+    "import_sentence_transformers": "adapterkit.artifact",
     "load": "adapterkit.artifact",
     "load_recipe": "adapterkit.recipe",
     "nearest": "adapterkit.evaluation",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from adapterkit.artifact.convert.adapterhub.importing import import_adapterhub as import_adapterhub
     from adapterkit.artifact.convert.exporting import export as export
     from adapterkit.artifact.convert.peft import import_peft as import_peft
+    from adapterkit.artifact.convert.sentence.importing import (
+        import_sentence_transformers as import_sentence_transformers,
+    )
 
 
 __getattr__, __dir__ = lazily(
@@ -35,5 +38,6 @@ __getattr__, __dir__ = lazily(
         "export": "adapterkit.artifact.convert.exporting",
         "import_adapterhub": "adapterkit.artifact.convert.adapterhub.importing",
         "import_peft": "adapterkit.artifact.convert.peft",
+        "import_sentence_transformers": "adapterkit.artifact.convert.sentence.importing",
     },
 )

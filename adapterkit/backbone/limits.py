@@ -49,10 +49,11 @@ def pooling(folder: Path, *, causal: bool) -> Pooling:
     A sentence-transformers checkpoint says it in its pooling module. Without one: the last token of a decoder (the only
     one that has seen the whole text), the mean of everything else.
     """
-    return _said_pooling(folder) or ("last" if causal else "mean")
+    return said_pooling(folder) or ("last" if causal else "mean")
 
 
-def _said_pooling(folder: Path) -> Pooling | None:
+def said_pooling(folder: Path) -> Pooling | None:
+    """What a sentence-transformers checkpoint says; None where it says nothing, or what is none of ours."""
     if not (folder / "modules.json").is_file():
         return None
     modules = read_json(folder / "modules.json")

@@ -29,6 +29,7 @@ class Format(StrEnum):
     PEFT = "peft"
     ADAPTERHUB = "adapterhub"
     ONNX = "onnx"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
 
 
 class Quantised(StrEnum):
@@ -42,6 +43,7 @@ SAID = {
     Format.PEFT: ("Flat LoRA", "PEFT"),
     Format.ADAPTERHUB: ("Folder", "AdapterHub"),
     Format.ONNX: ("Model", "onnxruntime"),
+    Format.SENTENCE_TRANSFORMERS: ("Adapter of the trunk", "sentence-transformers"),
 }
 """Format -> what was written, and what loads it."""
 
@@ -53,7 +55,8 @@ def export(
         Format,
         typer.Option(
             "--format",
-            help="transformers: a merged checkpoint. peft, with --flat: for servers. adapterhub: its folder. onnx.",
+            help="transformers: a merged checkpoint. peft, with --flat: for servers. adapterhub, "
+            "sentence-transformers: their folders. onnx.",
         ),
     ] = Format.TRANSFORMERS,
     flat: Annotated[

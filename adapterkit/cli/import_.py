@@ -17,6 +17,8 @@ class Source(StrEnum):
 
     PEFT = "peft"
     ADAPTERHUB = "adapterhub"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
+    SETFIT = "setfit"
 
 
 def import_(
@@ -34,20 +36,22 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a folder made by plain PEFT or by AdapterHub, its head included, into an artifact that answers the same.
+    """Turn a folder made by PEFT, AdapterHub, sentence-transformers or SetFit into an artifact that answers the same.
 
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import adapterhub-folder runs/imported --from adapterhub
+    $ adapterkit import setfit-folder runs/imported --from setfit
     $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
     """
     from adapterkit.manifest import KEPT, check_output
 
     check_output(output, overwrite=overwrite, keep=KEPT)  # before torch is imported
-    from adapterkit.artifact import import_adapterhub, import_peft
+    from adapterkit.artifact import import_adapterhub, import_peft, import_sentence_transformers
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else None
     task = {"problem": problem} if problem is not None else None
-    read = {Source.PEFT: import_peft, Source.ADAPTERHUB: import_adapterhub}[origin]
+    readers = {Source.PEFT: import_peft, Source.ADAPTERHUB: import_adapterhub}
+    read = readers.get(origin, import_sentence_transformers)
     written = read(source, output, backbone=backbone, kind=kind, labels=names, task=task, overwrite=overwrite)
     if as_json:
         console.print_json({"artifact": str(written)})

@@ -64,7 +64,7 @@ def _facts(manifest: Any) -> list[list[str]]:
         ["fingerprint", manifest.backbone.fingerprint],
         ["method", ", ".join([manifest.method.kind, *chosen])],
         ["parts", ", ".join(f"{part.name} ({part.sha256[:12]})" for part in manifest.parts)],
-        ["head", f"{manifest.head.kind}, pooling {manifest.head.pooling}"],
+        ["head", f"{manifest.head.kind}, pooling {manifest.head.pooling}" + ", length 1" * manifest.head.normalize],
         ["parameters", f"{parameters.method:,} method + {parameters.head:,} head, {manifest.dtype}"],
         ["size", f"{console.readable_bytes(manifest.size_bytes)}"],
         ["data", manifest.data.source],

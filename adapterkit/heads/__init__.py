@@ -64,6 +64,8 @@ def _check_effect(kind: str, resolved: HeadSettings) -> None:
         )
     if not FACTS[kind].pooled and resolved.pooling != "auto":
         problems.append(f"head.pooling: found {resolved.pooling}, expected auto: {kind} reads every token")
+    if not FACTS[kind].pooled and resolved.normalize:
+        problems.append(f"head.normalize: found true, expected false: {kind} reads every token")
     if resolved.tokens and not FACTS[kind].borrows_head:
         problems.append(f"head.tokens: found {', '.join(resolved.tokens)}, expected none: {kind} is no language model")
     if problems:

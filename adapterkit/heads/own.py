@@ -49,11 +49,14 @@ class OwnModel(nn.Module):
     own classes.
     """
 
-    def __init__(self, trunk: nn.Module, prefix: str, pools: bool, pooling: nn.Module, output: nn.Module) -> None:
+    def __init__(
+        self, trunk: nn.Module, prefix: str, pools: bool, normalize: bool, pooling: nn.Module, output: nn.Module
+    ) -> None:
         super().__init__()
         setattr(self, prefix, trunk)
         self.prefix = prefix
         self.pools = pools
+        self.normalize = normalize
         self._settings = without_cache(trunk)
         self.add_module(HEAD_NAME, nn.ModuleDict({"pooling": pooling, "output": output}))
 
@@ -73,6 +76,8 @@ class OwnModel(nn.Module):
     def answer(self, vectors_BD: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """Logits from pooled texts, (B, C), or (B, K) for multiple choice."""
         head: Any = getattr(self, HEAD_NAME)
+        if self.normalize:
+            vectors_BD = nn.functional.normalize(vectors_BD, dim=-1)
         logits: Tensor = head["output"](vectors_BD)
         ids = inputs["input_ids"]
         return logits.view(ids.shape[:2]) if ids.ndim == 3 else logits
@@ -122,7 +127,7 @@ class OwnHead(Head[S]):
         pooling, output = self.pooling(width, settings), self.output(width, classes, settings)
         prefix = str(backbone.trunk.base_model_prefix)
         read = EncoderOnly(trunk.get_submodule("encoder")) if backbone.is_encoder_decoder else without_pooler(trunk)
-        model = OwnModel(read, prefix, facts.pooled, pooling, output)
+        model = OwnModel(read, prefix, facts.pooled, settings.normalize, pooling, output)
         own = model.get_submodule(HEAD_NAME).to(backbone.device, torch.float32)
         run_in_float32(own)
         trained = {f"{HEAD_NAME}.{name}": parameter for name, parameter in own.named_parameters()}

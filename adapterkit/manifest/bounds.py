@@ -45,6 +45,8 @@ def _head_problems(manifest: Manifest) -> list[str]:
         return [f"{MANIFEST}: head.pooling: found 'auto' or nothing, expected mean, first or last: what was built"]
     if not pools and head.pooling != "auto":
         return [f"{MANIFEST}: head.pooling: found {head.pooling!r}, expected 'auto': this head pools nothing so"]
+    if head.normalize and not facts.pooled:
+        return [f"{MANIFEST}: head.normalize: found true, expected false: {manifest.kind} reads every token"]
     return []
 
 

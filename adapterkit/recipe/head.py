@@ -13,11 +13,11 @@ from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.table import SettingsTable
 
 KINDS: Mapping[str, frozenset[str]] = {
-    "auto": frozenset({"pooling", "dropout", "tokens"}),
+    "auto": frozenset({"pooling", "normalize", "dropout", "tokens"}),
     "family": frozenset({"tokens"}),
-    "linear": frozenset({"pooling", "dropout"}),
-    "mlp": frozenset({"pooling", "dropout", "hidden"}),
-    "attention": frozenset({"dropout"}),
+    "linear": frozenset({"pooling", "normalize", "dropout"}),
+    "mlp": frozenset({"pooling", "normalize", "dropout", "hidden"}),
+    "attention": frozenset({"normalize", "dropout"}),
 }
 """Kind of a head that comes with adapterkit -> which of the other settings have an effect on it."""
 
@@ -27,7 +27,7 @@ class HeadSettings(Settings):
 
     Attributes:
         implementation: of a head that another package brings: "package.module:name" of its `heads.protocol.Head`.
-        uses: of such a head, which of pooling, dropout and hidden have an effect on it.
+        uses: of such a head, which of pooling, normalize, dropout and hidden have an effect on it.
     """
 
     implementation: ClassVar[str] = ""
@@ -38,6 +38,9 @@ class HeadSettings(Settings):
     large. auto: what wins without tuning for the kind."""
     pooling: Literal["auto", "mean", "first", "last"] = "auto"
     """How token states become one vector. auto: what the checkpoint says, or what suits its family."""
+    normalize: bool = False
+    """Whether that vector is brought to length 1, as sentence-transformers' Normalize and SetFit's normalize_embeddings
+    do. true: only its direction counts, and a linear head needs larger weights: a higher head_learning_rate."""
     dropout: Share = 0.0
     """Dropout before the head. Higher: less over-fitting on small data, slower learning."""
     hidden: Width | None = None
@@ -64,7 +67,7 @@ class HeadSettings(Settings):
 
     @property
     def effective(self) -> frozenset[str]:
-        """Which of pooling, dropout, hidden and tokens have an effect."""
+        """Which of pooling, normalize, dropout, hidden and tokens have an effect."""
         return KINDS.get(self.kind, self.uses)
 
     @model_validator(mode="after")
@@ -74,6 +77,7 @@ class HeadSettings(Settings):
             refuse([("kind", f"found {self.kind!r}, expected one of {', '.join(KINDS)}{hint}")])
         reasons = {
             "pooling": (self.pooling != "auto", "pools by itself"),
+            "normalize": (self.normalize, "takes the family's states as they are"),
             "dropout": (self.dropout > 0, "takes it from the backbone"),
             "hidden": (self.hidden is not None, "has no hidden layer"),
             "tokens": (bool(self.tokens), "has no projection to the vocabulary"),

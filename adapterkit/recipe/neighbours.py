@@ -108,6 +108,7 @@ NEIGHBOURS: Mapping[str, Neighbour] = {
     "metric_for_best_model": Neighbour("task.metric"),
     "max_length": Neighbour("task.max_tokens"),
     "max_seq_length": Neighbour("task.max_tokens"),
+    "normalize_embeddings": Neighbour("head.normalize"),
     "output_dir": Neighbour("output"),
     "model_name_or_path": Neighbour("backbone.name"),
     "base_model_name_or_path": Neighbour("backbone.name"),

@@ -104,6 +104,8 @@ def together(
             problems.append(("head.kind", f"is {head.kind}; {task.kind} borrows the checkpoint's own head: remove it"))
         if not FACTS[task.kind].pooled and head.pooling != "auto":
             problems.append(("head.pooling", f"has no meaning for {task.kind}, which reads every token; remove it"))
+        if not FACTS[task.kind].pooled and head.normalize:
+            problems.append(("head.normalize", f"has no meaning for {task.kind}, which reads every token; remove it"))
         if head.tokens and not FACTS[task.kind].borrows_head:
             problems.append(("head.tokens", f"has no meaning for {task.kind}, which is no language model; remove it"))
     if training is not None:

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapterkit.backbone import cache_folder
+from adapterkit.own_folder import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA_CPP = "llama-cpp-python==0.3.36"

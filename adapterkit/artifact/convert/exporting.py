@@ -9,6 +9,7 @@ from typing import Any, Literal
 from adapterkit.artifact.convert.adapterhub.exporting import export_adapterhub
 from adapterkit.artifact.convert.flat import SERVERS, check_flat, export_flat
 from adapterkit.artifact.convert.onnx import export_onnx
+from adapterkit.artifact.convert.sentence.exporting import check_bare_adapter, export_sentence_transformers
 from adapterkit.artifact.convert.transformers import ExportDtype, check_expressible, export_checkpoint
 from adapterkit.artifact.loading import open_artifact
 from adapterkit.artifact.reading import Artifact
@@ -16,7 +17,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
 from adapterkit.manifest import check_output
 
-FORMATS = ("transformers", "peft", "adapterhub", "onnx")
+FORMATS = ("transformers", "peft", "adapterhub", "onnx", "sentence-transformers")
 
 
 def export(
@@ -35,14 +36,14 @@ def export(
     overwrite: bool = False,
 ) -> Path:
     """Write an adapter for programs without adapterkit: a checkpoint that transformers loads, a flat LoRA for servers,
-    a folder of AdapterHub's, or an ONNX model.
+    a folder of AdapterHub's or of sentence-transformers, or an ONNX model.
 
     Args:
         artifact: a LoRA (DoRA, rsLoRA and trained biases too), an IA3, or a head alone; flat, a LoRA without DoRA and
             biases; for AdapterHub, a bottleneck or a fusion too.
         out: the folder to write.
         to: "transformers": a checkpoint with the adapter merged into the weights. "peft", with `flat`. "adapterhub".
-            "onnx".
+            "onnx". "sentence-transformers": a LoRA or an IA3 on the bare trunk, without its head.
         backbone: whose checkpoint is read, or where it is; None takes what the artifact names. A loaded one is left
             alone: its files are read again.
         trunk_only: write the merged trunk without any head, for `AutoModel`.
@@ -79,6 +80,10 @@ def export(
         return out
     if to == "adapterhub":
         export_adapterhub(artifact, out, _copy_of(artifact, backbone), overwrite=overwrite)
+        return out
+    if to == "sentence-transformers":
+        check_bare_adapter(artifact)
+        export_sentence_transformers(artifact, out, _copy_of(artifact, backbone), overwrite=overwrite)
         return out
     if to == "onnx":
         copy = _copy_of(artifact, backbone)

@@ -109,7 +109,7 @@ def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: st
     """
     updates = scaled_updates(artifact, backbone)
     rank = _rank_for(max(len(a_RI) for a_RI, _ in updates.values()), server)
-    state, targets = _filled(updates, backbone, rank, _prefix(artifact, backbone))
+    state, targets = _filled(updates, backbone, rank, trunk_prefix(artifact, backbone))
     if not artifact.manifest.head.is_own:
         head = [PREFIX + name for name in artifact.manifest.head_tensors]
         state |= {name: artifact.state[name].float() for name in head}
@@ -119,7 +119,9 @@ def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: st
         (stage / TENSORS).write_bytes(dump_tensors(state))
         (stage / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         (stage / CARD).write_text(_card(artifact, out, rank, server), encoding="utf-8")
-        _prove(artifact, backbone, stage)
+        prove_in_peft(
+            artifact, backbone, stage, FACTS[artifact.task.kind].auto_class, states=artifact.manifest.head.is_own
+        )
 
 
 def why_not_flat(artifact: Artifact) -> Iterator[str]:
@@ -156,7 +158,7 @@ def _rank_for(rank: int, server: str) -> int:
 def scaled_updates(artifact: Artifact, backbone: Backbone) -> dict[Site, tuple[Tensor, Tensor]]:
     """A (R, I) and B (O, R) with the scale in it, by site, in float32."""
     settings = artifact.manifest.method
-    method, prefix = method_of(settings), _prefix(artifact, backbone)
+    method, prefix = method_of(settings), trunk_prefix(artifact, backbone)
     targets, found = targets_of(artifact.config), {}
     for site in backbone.sites.sites:
         if f"{prefix}{site.path}" in targets:
@@ -167,7 +169,7 @@ def scaled_updates(artifact: Artifact, backbone: Backbone) -> dict[Site, tuple[T
     return found
 
 
-def _prefix(artifact: Artifact, backbone: Backbone) -> str:
+def trunk_prefix(artifact: Artifact, backbone: Backbone) -> str:
     """What stands before the trunk's paths in those of the kind's class: "bert.", "model.", or nothing."""
     target = min(targets_of(artifact.config))
     path = next(site.path for site in backbone.sites.sites if f".{target}".endswith(f".{site.path}"))
@@ -218,19 +220,22 @@ def _config(artifact: Artifact, targets: Sequence[str], rank: int) -> dict[str, 
     }
 
 
-def _prove(artifact: Artifact, backbone: Backbone, folder: Path) -> None:
-    """Raises ExportError where plain PEFT answers otherwise than the adapter. Without a head, states are compared."""
+def prove_in_peft(artifact: Artifact, backbone: Backbone, folder: Path, auto: str, *, states: bool) -> None:
+    """Raises ExportError where plain PEFT answers otherwise than the adapter.
+
+    Args:
+        auto: name of transformers' class that the folder goes with.
+        states: compare the trunk's states instead of logits.
+    """
     import transformers
     from peft import PeftModel
 
-    states = artifact.manifest.head.is_own
     with artifact.adapted(backbone) as adapted:
         batches = list(example_batches(adapted, artifact))
         expected = [plain_answer(adapted, batch, states) for batch in batches]
         labels = len(adapted.task.labels)
-    auto = getattr(transformers, FACTS[artifact.task.kind].auto_class)
     with silence():
-        plain = auto.from_pretrained(
+        plain = getattr(transformers, auto).from_pretrained(
             backbone.folder, dtype=torch.float32, local_files_only=True, **({"num_labels": labels} if labels else {})
         )
         plain.config.pad_token_id = backbone.tokenizer.pad_token_id

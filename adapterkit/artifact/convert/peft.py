@@ -74,15 +74,15 @@ def import_peft(
         OutputError: `out` is in the way or cannot be written.
     """
     src = Path(src)
-    config = parse_object(_read(src, CONFIG), CONFIG)
+    config = parse_object(read_source(src, CONFIG), CONFIG)
     facts = read_facts(config, src)
-    raw = _read(src, TENSORS)
+    raw = read_source(src, TENSORS)
     header = parse_header(raw, TENSORS)
-    tensors = without_wrappers(_without_copies(read_tensors(raw, header, TENSORS)))
+    tensors = without_wrappers(without_copies(read_tensors(raw, header, TENSORS)))
     kind = _kind(facts, kind, src)
     if not isinstance(backbone, Backbone):
-        backbone = _load_backbone(facts, backbone, src)
-    _check_tokenizer(src, backbone, kind)
+        backbone = load_stated_backbone(facts, backbone, src)
+    check_tokenizer(src, backbone, kind)
     made = make_task(kind, labels, task or {}, src, _head_sizes(tensors, facts.method))
     head = HeadSettings(kind="family")
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
@@ -104,7 +104,8 @@ def import_peft(
     )
 
 
-def _read(src: Path, name: str) -> bytearray:
+def read_source(src: Path, name: str) -> bytearray:
+    """A file of a folder that PEFT wrote. Raises ArtifactError where it is not there."""
     path = src / name
     if not os.path.exists(path):
         pickled = os.path.exists(src / "adapter_model.bin") and name == TENSORS
@@ -139,7 +140,8 @@ def _kind(facts: PeftFacts, kind: str | None, src: Path) -> str:
     return chosen
 
 
-def _load_backbone(facts: PeftFacts, given: str | Path | None, src: Path) -> Backbone:
+def load_stated_backbone(facts: PeftFacts, given: str | Path | None, src: Path) -> Backbone:
+    """The backbone that the caller gives, or the one that a config names."""
     if given is not None:
         return Backbone.load(str(given))
     if not facts.base_model:
@@ -149,7 +151,7 @@ def _load_backbone(facts: PeftFacts, given: str | Path | None, src: Path) -> Bac
     return Backbone.load(facts.base_model, revision=facts.revision)
 
 
-def _check_tokenizer(src: Path, backbone: Backbone, kind: str) -> None:
+def check_tokenizer(src: Path, backbone: Backbone, kind: str) -> None:
     """Compare a tokenizer that lies in the folder with the backbone's, which is the one that an artifact is read with.
 
     Raises:
@@ -181,7 +183,7 @@ def _head_sizes(tensors: Mapping[str, Tensor], method: Method[Any]) -> list[int]
     return sorted({int(t.shape[0]) for name, t in tensors.items() if method_target(name, method) is None and t.dim()})
 
 
-def _without_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Leave out what PEFT writes twice when biases are saved: a head's bias, and the frozen original of that."""
     kept = {name: tensor for name, tensor in tensors.items() if ".original_module." not in name}
     for name in [name for name in kept if ".modules_to_save." in name]:

@@ -42,6 +42,8 @@ def write_head(
         problems.append(f"head {settings.kind}: AdapterHub's has no pooling that is trained")
     elif settings.is_own and FACTS[kind].pooled and settings.pooling != pooling:
         problems.append(f"pooling {settings.pooling}: AdapterHub reads the {pooling} token of {family}")
+    elif settings.normalize:
+        problems.append("head.normalize: AdapterHub's head reads its vector as long as it is")
     elif settings.is_own and backbone.is_encoder_decoder:
         problems.append(f"head {settings.kind}: it reads the encoder, and AdapterHub the decoder")
     elif settings.hidden not in (None, backbone.hidden_size):

@@ -65,7 +65,9 @@ def test_an_mlp_head_answers_every_token_alone(tiny_backbones: Backbones, family
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_multiple_choice_scores_every_choice_as_a_row_of_its_own(tiny_backbones: Backbones, family: str) -> None:
+def test_multiple_choice_scores_every_choice_as_a_row_of_its_own_by_its_direction(
+    tiny_backbones: Backbones, family: str
+) -> None:
     backbone = tiny_backbones[family]
     with adapter(backbone, "multiple-choice", head=HEADS["linear-last"]) as adapted:
         batch = batch_of(adapted, ROWS["multiple-choice"][:1])
@@ -75,7 +77,8 @@ def test_multiple_choice_scores_every_choice_as_a_row_of_its_own(tiny_backbones:
         for choice in range(3):
             inputs = {name: tensor[:, choice] for name, tensor in batch.inputs.items()}
             last = int(inputs["attention_mask"].sum()) - 1
-            expected = states_of(backbone, inputs)[0, last] @ weight[0] + bias[0]
+            vector = states_of(backbone, inputs)[0, last]
+            expected = vector / vector.square().sum().sqrt() @ weight[0] + bias[0]  # head.normalize
             assert torch.allclose(logits[0, choice], expected, atol=1e-5)
 
 
@@ -208,6 +211,8 @@ def test_settings_that_would_have_no_effect_are_refused() -> None:
             HeadSettings(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="has no effect on a head of kind linear, which has no hidden layer"):
         HeadSettings(kind="linear", hidden=3)
+    with pytest.raises(ValidationError, match="takes the family's states as they are"):
+        HeadSettings(kind="family", normalize=True)
     with pytest.raises(ValidationError, match="takes it from the backbone"):
         HeadSettings(kind="family", dropout=0.1)
 
@@ -219,6 +224,7 @@ def test_settings_that_would_have_no_effect_are_refused() -> None:
         ("token-classification", {"kind": "linear", "pooling": "mean"}, ["head.pooling"]),
         ("question-answering", {"pooling": "last", "dropout": 0.5}, ["head.dropout", "head.pooling"]),
         ("masked-lm", {"dropout": 0.1}, ["head.dropout"]),
+        ("token-classification", {"kind": "linear", "normalize": True}, ["head.normalize"]),
     ],
 )
 def test_a_setting_that_this_head_cannot_honour_is_refused(

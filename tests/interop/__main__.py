@@ -23,7 +23,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tests.interop import adapterhub, peft, plain
+from tests.interop import adapterhub, peft, plain, sentence
 from tests.interop.environments import MissingError
 from tests.interop.worlds import Result, Worlds
 
@@ -32,6 +32,8 @@ PIECES: Mapping[str, tuple[str, Callable[[Worlds], Iterator[Result]]]] = {
     "peft": ("folders that PEFT saved, imported", peft.imports),
     "adapterhub": ("folders that AdapterHub saved, imported", adapterhub.imports),
     "to-adapterhub": ("our exports, loaded by AdapterHub", adapterhub.exports),
+    "sentence": ("folders that sentence-transformers and SetFit saved, imported", sentence.imports),
+    "to-sentence": ("our exports, loaded by sentence-transformers", sentence.exports),
     "plain": ("our artifacts, loaded by PEFT and transformers without adapterkit", plain.loads),
     "onnx": ("our exports, run by onnxruntime", plain.onnx_models),
     "gguf": ("our flat LoRAs, converted by llama.cpp", plain.gguf),

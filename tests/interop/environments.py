@@ -13,6 +13,7 @@ from adapterkit.own_folder import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA_CPP = "llama-cpp-python==0.3.36"
+SENTENCE = ("setfit==1.2.0", "sentence-transformers==6.2.0", "transformers==5.23.0", "peft==0.21.2")
 ADAPTERHUB = ("adapters==1.3.0", "transformers==4.57.6")
 
 

@@ -37,7 +37,7 @@ class Kind:
 HEADS = {
     "family": HeadSettings(kind="family"),
     "linear-mean": HeadSettings(kind="linear", pooling="mean", dropout=0.1),
-    "linear-last": HeadSettings(kind="linear", pooling="last"),
+    "linear-last": HeadSettings(kind="linear", pooling="last", normalize=True),
     "linear": HeadSettings(kind="linear"),
     "mlp-first": HeadSettings(kind="mlp", pooling="first", hidden=6),
     "mlp": HeadSettings(kind="mlp", hidden=6, dropout=0.1),

@@ -24,7 +24,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], int]] = [
     ("bert", "text-classification", {"kind": "none"}, {"kind": "linear", "pooling": "mean"}, STEPS),
     ("bert", "text-classification", {"kind": "none"}, {"kind": "attention"}, FEW),
     ("roberta", "text-classification", {"kind": "none"}, {"kind": "family"}, FEW),
-    ("roberta", "multiple-choice", {"kind": "none"}, {"kind": "linear", "pooling": "first"}, FEW),
+    ("roberta", "multiple-choice", {"kind": "none"}, {"kind": "linear", "pooling": "first", "normalize": True}, FEW),
     ("bert", "text-classification", TOP_1, {}, FEW),
     ("bert", "text-classification", {"kind": "lora", "rank": 4, "top": 2, "sites": "all-linear"}, {}, STEPS),
     ("modernbert", "token-classification", {"kind": "lora", "rank": 4, "top": 2}, {}, FEW),

@@ -23,6 +23,8 @@ def check_bare_adapter(artifact: Artifact) -> None:
     problems = []
     if method.kind not in ("lora", "ia3"):
         problems.append(f"method {method.kind}: expected lora or ia3, which PEFT has")
+    elif getattr(method, "dora", False):
+        problems.append("method: DoRA, whose magnitudes it saves and does not find again when it loads")
     if head.tokens:
         problems.append("head.tokens: rows of the projection to the vocabulary, which a bare trunk lacks")
     if problems:

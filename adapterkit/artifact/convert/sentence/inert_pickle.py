@@ -12,7 +12,7 @@ import pickletools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,13 +29,29 @@ _SCALAR = re.compile(r"numpy\.(_core|core)\.multiarray\.scalar")
 _TYPES = re.compile(r"[iuf][1248]|b1|U[1-9]\d{0,3}|O8?")
 _PUSHED = frozenset(
     {
-        *("BININT", "BININT1", "BININT2", "LONG1", "INT", "BINFLOAT", "FLOAT"),
-        *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"),
+        *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+        *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
         *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     }
 )
 _TAKE_MARKED = frozenset({"TUPLE", "LIST", "APPENDS", "SETITEMS"})
+_OTHERS = frozenset(
+    {
+        *("PROTO", "FRAME", "MARK", "STOP", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "EMPTY_LIST"),
+        *("EMPTY_DICT", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "SETITEM", "GLOBAL", "STACK_GLOBAL"),
+        *("NEWOBJ", "REDUCE", "BUILD"),
+    }
+)
 _CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_INSTRUCTIONS: Mapping[bytes, tuple[str, Any]] = {
+    each.code.encode("latin-1"): (each.name, each.arg and each.arg.reader)
+    for each in pickletools.opcodes
+    if each.name in {*_PUSHED, *_TAKE_MARKED, *_OTHERS, *_CONSTANTS}
+}
+"""Byte -> an instruction, and what reads its argument."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,8 +122,9 @@ class InertPickle:
         stack: list[Any] = []
         below: list[list[Any]] = []  # the stacks under the marks
         memo: dict[int, Any] = {}
-        for code, value, _ in pickletools.genops(stream):
-            name, marked = code.name, []
+        while (code := stream.read(1)) in _INSTRUCTIONS:
+            name, read = _INSTRUCTIONS[code]
+            value, marked = read(stream) if read else None, []
             if name in _TAKE_MARKED:
                 marked, stack = stack, below.pop()
             if name in _PUSHED:
@@ -117,11 +134,11 @@ class InertPickle:
             elif name == "MARK":
                 below.append(stack)
                 stack = []
-            elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+            elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
                 memo[len(memo) if name == "MEMOIZE" else value] = stack[-1]
-            elif name in ("BINGET", "LONG_BINGET", "GET"):
+            elif name in ("BINGET", "LONG_BINGET"):
                 stack.append(memo[value])
-            elif name.startswith("EMPTY_") and name != "EMPTY_SET":
+            elif name.startswith("EMPTY_"):
                 stack.append({"EMPTY_LIST": [], "EMPTY_DICT": {}, "EMPTY_TUPLE": ()}[name])
             elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
                 stack[-int(name[-1]) :] = [tuple(stack[-int(name[-1]) :])]
@@ -143,11 +160,7 @@ class InertPickle:
                 self._build(_of(Thing, stack[-1]), state, stream, nested)
             elif name == "STOP":
                 return stack.pop()
-            elif name not in ("PROTO", "FRAME"):
-                if name == "INST":
-                    self._named(value.split(" "))
-                raise ValueError(f"the instruction {name}, which a head does not need")
-        raise ValueError("it has no end")
+        raise ValueError(f"the instruction {code!r}, which a head does not need" if code else "it has no end")
 
     def _named(self, parts: list[Any]) -> Name:
         full = ".".join(_of(str, part) for part in parts)
@@ -212,7 +225,7 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return found
 
 
-def _of(kind: type, value: Any) -> Any:
+def _of(kind: type[T], value: Any) -> T:
     if not isinstance(value, kind):
         raise TypeError(f"a {type(value).__name__} where a {kind.__name__} is expected")
     return value

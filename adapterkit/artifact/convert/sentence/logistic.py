@@ -62,6 +62,8 @@ def read_logistic(folder: Path) -> LinearFacts:
             problem = "multi-label"
         else:
             raise _refused("it holds no classifier")
+    except ArtifactError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _refused(f"a field is missing or of another shape: {str(error)[:120]}") from error
     if not (np.isfinite(weight_CD).all() and np.isfinite(bias_C).all()):

@@ -51,6 +51,7 @@ def field(recipe: Any, path: str) -> Any:
         ("training", {"lr": 0.5}, "training.learning_rate", 0.5),
         ("method", {"r": 4}, "method.rank", 4),
         ("data", {"sep": ";"}, "data.delimiter", ";"),
+        ("head", {"normalize_embeddings": True}, "head.normalize", True),
         ("", {"output_dir": "out"}, "output", "out"),
     ],
 )

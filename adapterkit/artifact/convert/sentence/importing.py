@@ -34,7 +34,7 @@ from adapterkit.methods.reach import Reach
 from adapterkit.recipe import HeadSettings, MethodSettings, NoMethod
 from adapterkit.recipe.kinds import FACTS, KINDS
 
-_TEXT = "text-classification"
+_TEXT = next(kind for kind, facts in FACTS.items() if facts.peft_type == "SEQ_CLS")
 
 
 def import_sentence_transformers(
@@ -140,7 +140,7 @@ def _kind(given: str | None, backbone: Backbone, src: Path) -> str:
     raise ArtifactError(
         f"{src} cannot be imported",
         ["kind: it has no head, and its checkpoint has none of a language model"],
-        "Say what it is for: kind=text-classification, labels=[…] (--kind, --labels). Its head is a new one, of "
+        f"Say what it is for: kind={_TEXT}, labels=[…] (--kind, --labels). Its head is a new one, of "
         "zeros: train it with training.start_from={run: OUT, take: [method]}. Host.features needs no head.",
     )
 

@@ -9,20 +9,21 @@ from typing import Any
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.card_text import escaped, quoted
 from adapterkit.artifact.convert.flat import prove_in_peft, trunk_prefix
-from adapterkit.artifact.convert.sentence.body import kinds_of, write_body
+from adapterkit.artifact.convert.sentence.encoder import kinds_of, write_encoder
 from adapterkit.artifact.reading import Artifact
 from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
 from adapterkit.manifest import CARD, CONFIG, TENSORS, stage_folder
+from adapterkit.methods.table import method_of
 
 
 def check_bare_adapter(artifact: Artifact) -> None:
     """Raises ExportError where there is nothing of the trunk that plain PEFT has."""
     method, head = artifact.manifest.method, artifact.manifest.head
     problems = []
-    if method.kind not in ("lora", "ia3"):
-        problems.append(f"method {method.kind}: expected lora or ia3, which PEFT has")
+    if not method.attaches or method_of(method).peft_import:
+        problems.append(f"method {method.kind}: expected one that PEFT has, as lora")
     elif getattr(method, "dora", False):
         problems.append("method: DoRA, whose magnitudes it saves and does not find again when it loads")
     if head.tokens:
@@ -66,7 +67,7 @@ def export_sentence_transformers(artifact: Artifact, out: Path, backbone: Backbo
     normalize = head.normalize or (not head.is_own and "Normalize" in kinds_of(backbone.folder))
     longest = artifact.task.settings.max_tokens or backbone.max_tokens
     with stage_folder(out, overwrite=overwrite) as stage:
-        write_body(stage, backbone, pooling, normalize, longest)
+        write_encoder(stage, backbone, pooling, normalize, longest)
         (stage / TENSORS).write_bytes(dump_tensors(state))
         (stage / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         (stage / CARD).write_text(_card(artifact, out, pooling, normalize), encoding="utf-8")

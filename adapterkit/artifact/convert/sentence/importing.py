@@ -21,7 +21,7 @@ from adapterkit.artifact.convert.peft import check_tokenizer, load_stated_backbo
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
 from adapterkit.artifact.convert.peft_tensors import refuse_backbone_tensors, with_moved_weight, without_wrappers
 from adapterkit.artifact.convert.samples import make_task
-from adapterkit.artifact.convert.sentence.body import Body, read_body
+from adapterkit.artifact.convert.sentence.encoder import Encoder, read_encoder
 from adapterkit.artifact.convert.sentence.logistic import HEAD, labels_of, read_logistic
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.artifact.tensors import parse_header, read_tensors, shortened
@@ -72,8 +72,8 @@ def import_sentence_transformers(
         OutputError: `out` is in the way or cannot be written.
     """
     src = Path(src)
-    body, settings = read_body(src), dict(task or {})
-    is_adapted, linear = (body.folder / CONFIG).exists(), read_logistic(src) if (src / HEAD).exists() else None
+    encoder, settings = read_encoder(src), dict(task or {})
+    is_adapted, linear = (encoder.folder / CONFIG).exists(), read_logistic(src) if (src / HEAD).exists() else None
     if not is_adapted and linear is None:
         raise ArtifactError(
             f"{src} cannot be imported",
@@ -83,23 +83,23 @@ def import_sentence_transformers(
     if linear is not None:
         kind = _same("kind", kind, _TEXT, src)
         settings["problem"] = _same("problem", settings.get("problem"), linear.problem, src)
-        labels = labels_of(linear, body.labels) if labels is None else labels
+        labels = labels_of(linear, encoder.labels) if labels is None else labels
     facts: PeftFacts | None = None
     config: dict[str, Any] = {}
     if is_adapted:
-        config = parse_object(read_source(body.folder, CONFIG), CONFIG)
+        config = parse_object(read_source(encoder.folder, CONFIG), CONFIG)
         facts = read_facts(config, src)
         backbone = backbone if isinstance(backbone, Backbone) else load_stated_backbone(facts, backbone, src)
     else:
-        backbone = _body_or_same(body.folder, backbone)
+        backbone = _own_or_same(encoder.folder, backbone)
     kind = _kind(kind, backbone, src)
-    check_tokenizer(body.folder, backbone, kind)
-    if body.max_tokens is not None and body.max_tokens < (backbone.max_tokens or body.max_tokens + 1):
-        settings.setdefault("max_tokens", body.max_tokens)
+    check_tokenizer(encoder.folder, backbone, kind)
+    if encoder.max_tokens is not None and encoder.max_tokens < (backbone.max_tokens or encoder.max_tokens + 1):
+        settings.setdefault("max_tokens", encoder.max_tokens)
     made = make_task(kind, labels, settings, src, [] if linear is None else [len(linear.bias)])
-    head = _head(kind, body, backbone)
+    head = _head(kind, encoder, backbone)
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
-    method, tensors = _method(facts, config, body.folder, backbone, bare)
+    method, tensors = _method(facts, config, encoder.folder, backbone, bare)
     if linear is not None:
         weight_CD, bias_C = linear.weight, linear.bias
     else:
@@ -145,10 +145,10 @@ def _kind(given: str | None, backbone: Backbone, src: Path) -> str:
     )
 
 
-def _head(kind: str, body: Body, backbone: Backbone) -> HeadSettings:
+def _head(kind: str, encoder: Encoder, backbone: Backbone) -> HeadSettings:
     if FACTS[kind].borrows_head:
         return HeadSettings(kind="family")
-    return HeadSettings(kind="linear", pooling=body.pooling or backbone.pooling, normalize=body.normalize)
+    return HeadSettings(kind="linear", pooling=encoder.pooling or backbone.pooling, normalize=encoder.normalize)
 
 
 def _method(
@@ -183,7 +183,7 @@ def _parted(name: str, trunk: torch.nn.Module) -> tuple[str, str]:
     return "", name
 
 
-def _body_or_same(folder: Path, given: Backbone | str | Path | None) -> Backbone:
+def _own_or_same(folder: Path, given: Backbone | str | Path | None) -> Backbone:
     """The encoder in the folder; or the backbone that is given, where its weights are the same."""
     if given is None:
         return Backbone.load(str(folder))

@@ -25,7 +25,7 @@ _TYPES = "sentence_transformers.models."
 
 
 @dataclass(frozen=True)
-class Body:
+class Encoder:
     """How texts become vectors.
 
     Attributes:
@@ -43,7 +43,7 @@ class Body:
     labels: tuple[str, ...] | None
 
 
-def read_body(src: Path) -> Body:
+def read_encoder(src: Path) -> Encoder:
     """Read the configs of a folder.
 
     Raises:
@@ -69,7 +69,7 @@ def read_body(src: Path) -> Body:
     if problems:
         raise ArtifactError(f"{src} cannot be imported", shortened(problems), "Serve it with sentence-transformers.")
     longest, labels = lengths.get("max_seq_length"), setfit.get("labels")
-    return Body(
+    return Encoder(
         folder,
         pooling,
         normalize or setfit.get("normalize_embeddings") is True,
@@ -83,7 +83,7 @@ def kinds_of(folder: Path) -> list[str]:
     return [str(module.get("type", "")).rpartition(".")[2] for module in _modules(folder)]
 
 
-def write_body(out: Path, backbone: Backbone, pooling: str, normalize: bool, max_tokens: int | None) -> None:
+def write_encoder(out: Path, backbone: Backbone, pooling: str, normalize: bool, max_tokens: int | None) -> None:
     """Write all but the adapter and the card."""
     kinds = ["Transformer", "Pooling", *["Normalize"] * normalize]
     paths = ["", "1_Pooling", "2_Normalize"]

@@ -22,7 +22,7 @@ def check_bare_adapter(artifact: Artifact) -> None:
     """Raises ExportError where there is nothing of the trunk that plain PEFT has."""
     method, head = artifact.manifest.method, artifact.manifest.head
     problems = []
-    if not method.attaches or method_of(method).peft_import:
+    if not method.attaches or method_of(method).peft_import != "":
         problems.append(f"method {method.kind}: expected one that PEFT has, as lora")
     elif getattr(method, "dora", False):
         problems.append("method: DoRA, whose magnitudes it saves and does not find again when it loads")

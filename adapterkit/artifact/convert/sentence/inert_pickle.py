@@ -124,7 +124,8 @@ class InertPickle:
         memo: dict[int, Any] = {}
         while (code := stream.read(1)) in _INSTRUCTIONS:
             name, read = _INSTRUCTIONS[code]
-            value, marked = read(stream) if read else None, []
+            value: Any = read(stream) if read else None
+            marked: list[Any] = []
             if name in _TAKE_MARKED:
                 marked, stack = stack, below.pop()
             if name in _PUSHED:

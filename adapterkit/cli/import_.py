@@ -36,7 +36,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a folder made by PEFT, AdapterHub, sentence-transformers or SetFit into an artifact that answers the same.
+    """Turn a folder of PEFT, AdapterHub, sentence-transformers or SetFit into an artifact that answers the same.
 
     $ adapterkit import lora-folder runs/imported --from peft
     $ adapterkit import adapterhub-folder runs/imported --from adapterhub

@@ -67,7 +67,7 @@ VERBS: Mapping[str, str] = {
     ),
     "pull": "Fetch an artifact from a hub, a URL or a folder, and check all that can be checked without its backbone.",
     "import": (
-        "Turn a folder made by plain PEFT or by AdapterHub, its head included, into an artifact that answers the same."
+        "Turn a folder of PEFT, AdapterHub, sentence-transformers or SetFit into an artifact that answers the same."
     ),
     "export": "Write an adapter for programs without adapterkit, proven to answer as it does.",
     "registry": "Keep versions of tasks: which answers, since when, on what evidence; go back in one command.",

@@ -24,7 +24,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 
 from adapterkit.artifact import export, import_sentence_transformers, load, open_artifact
-from adapterkit.artifact.convert.sentence.inert_pickle import InertPickle
+from adapterkit.artifact.convert.sentence.inert_pickle import read_inert
 from adapterkit.errors import ArtifactError, ExportError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod
 from tests.artifact.conftest import ROWS, logits, make, write
@@ -155,10 +155,10 @@ def test_a_head_that_would_run_code_runs_none_and_is_refused_by_name(
     (tmp_path / "file").write_bytes(b"")
     joblib.dump(head, tmp_path / "model_head.pkl", protocol=protocol)
     raw = (tmp_path / "model_head.pkl").read_bytes()
-    reader = InertPickle("model_head.pkl", frozenset({"sklearn.linear_model._logistic.LogisticRegression"}))
+    known = frozenset({"sklearn.linear_model._logistic.LogisticRegression"})
     with pytest.raises(ArtifactError, match="names pathlib") as caught:
-        reader.read(raw)
-    assert "Nothing of it was run" in str(caught.value)
+        read_inert(raw, "model_head.pkl", known)
+    assert "nothing in it was run" in str(caught.value)
     assert not touched.exists()
 
 
@@ -173,23 +173,23 @@ def test_a_pickle_of_old_instructions_is_refused(harm: str) -> None:
         b"\x80\x04\x8c\x01a\x8c\x01b\x93)\x81}b.",
     ):
         with pytest.raises(ArtifactError):
-            InertPickle("head", frozenset()).read(raw)
+            read_inert(raw, "head", frozenset())
 
 
 def test_damaged_heads_are_refused_at_every_byte(encoded: Any, tmp_path: Path) -> None:
     joblib.dump(LogisticRegression().fit(encoded, NUMBERS), tmp_path / "model_head.pkl")
     raw = (tmp_path / "model_head.pkl").read_bytes()
     known = frozenset({"sklearn.linear_model._logistic.LogisticRegression"})
-    assert InertPickle("head", known).read(raw).state["n_features_in_"] == 32
+    assert read_inert(raw, "head", known).state["n_features_in_"] == 32
     for end in range(0, len(raw), 7):
         with pytest.raises(ArtifactError):
-            InertPickle("head", known).read(raw[:end])
+            read_inert(raw[:end], "head", known)
     generator = np.random.default_rng(0)
     for _ in range(300):
         broken = bytearray(raw)
         broken[generator.integers(len(raw))] = generator.integers(256)
         try:
-            InertPickle("head", known).read(bytes(broken))
+            read_inert(bytes(broken), "head", known)
         except ArtifactError:
             continue
 

@@ -21,7 +21,7 @@ from adapterkit.artifact.convert.peft import check_tokenizer, load_stated_backbo
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
 from adapterkit.artifact.convert.peft_tensors import refuse_backbone_tensors, with_moved_weight, without_wrappers
 from adapterkit.artifact.convert.samples import make_task
-from adapterkit.artifact.convert.sentence.encoder import Encoder, read_encoder
+from adapterkit.artifact.convert.sentence.encoder import read_encoder
 from adapterkit.artifact.convert.sentence.logistic import HEAD, labels_of, read_logistic
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.artifact.tensors import parse_header, read_tensors, shortened
@@ -55,13 +55,12 @@ def import_sentence_transformers(
         src: the folder: `adapter_config.json` beside `modules.json`, or `model_head.pkl`, or both.
         out: where the artifact shall stand.
         backbone: what the adapter was trained on; None loads what its config names, or the encoder in the folder.
-        kind: of the task, where the folder has no head: a language model's, or text-classification or multiple-choice
-            with a new head, of zeros, which is yet to be trained.
+        kind: of the task, where the folder has no head: a language model's, or one that pools, with a new head.
         labels: names of the classes in the order of the logits; None takes those of SetFit.
         task: more of a recipe's task settings.
-        rows: rows to take the golden rows from; without them a few sentences of ours.
+        rows: as for `import_peft`, and what follows too.
         overwrite: replace what stands at `out`.
-        dtype: of the saved tensors. None keeps that of the folder.
+        dtype: of the saved tensors.
 
     Returns:
         `out` as a path.
@@ -84,29 +83,25 @@ def import_sentence_transformers(
         kind = _same("kind", kind, _TEXT, src)
         settings["problem"] = _same("problem", settings.get("problem"), linear.problem, src)
         labels = labels_of(linear, encoder.labels) if labels is None else labels
-    facts: PeftFacts | None = None
-    config: dict[str, Any] = {}
     if is_adapted:
         config = parse_object(read_source(encoder.folder, CONFIG), CONFIG)
         facts = read_facts(config, src)
         backbone = backbone if isinstance(backbone, Backbone) else load_stated_backbone(facts, backbone, src)
     else:
-        backbone = _own_or_same(encoder.folder, backbone)
+        config, facts, backbone = {}, None, _own_or_same(encoder.folder, backbone)
     kind = _kind(kind, backbone, src)
     check_tokenizer(encoder.folder, backbone, kind)
     if encoder.max_tokens is not None and encoder.max_tokens < (backbone.max_tokens or encoder.max_tokens + 1):
         settings.setdefault("max_tokens", encoder.max_tokens)
     made = make_task(kind, labels, settings, src, [] if linear is None else [len(linear.bias)])
-    head = _head(kind, encoder, backbone)
+    own = {"kind": "linear", "pooling": encoder.pooling or backbone.pooling, "normalize": encoder.normalize}
+    head = HeadSettings(**({"kind": "family"} if FACTS[kind].borrows_head else own))
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
     method, tensors = _method(facts, config, encoder.folder, backbone, bare)
-    if linear is not None:
-        weight_CD, bias_C = linear.weight, linear.bias
-    else:
-        weight_CD, bias_C = torch.zeros(made.classes, backbone.hidden_size), torch.zeros(made.classes)
     if head.is_own:
-        own = f"{PREFIX}{HEAD_NAME}.output.classifier."
-        tensors |= {f"{own}weight": weight_CD, f"{own}bias": bias_C}
+        weight_CD, bias_C = torch.zeros(made.classes, backbone.hidden_size), torch.zeros(made.classes)
+        tensors[f"{PREFIX}{HEAD_NAME}.output.classifier.weight"] = weight_CD if linear is None else linear.weight
+        tensors[f"{PREFIX}{HEAD_NAME}.output.classifier.bias"] = bias_C if linear is None else linear.bias
     del bare
     if facts is not None and facts.moved:
         method = method.model_copy(update={"initialization": facts.moved})
@@ -119,21 +114,19 @@ def import_sentence_transformers(
 
 def _same(name: str, given: str | None, found: str, src: Path) -> str:
     if given not in (None, found):
-        raise ArtifactError(
-            f"{src} cannot be imported", [f"{name}: its head says {found}, and {given} was asked for"], "Leave it out."
-        )
+        problem = f"{name}: its head says {found}, and {given} was asked for"
+        raise ArtifactError(f"{src} cannot be imported", [problem], "Leave it out.")
     return found
 
 
 def _kind(given: str | None, backbone: Backbone, src: Path) -> str:
     """The kind of the artifact; without a word a language model's, where the checkpoint has that one's head."""
     ours = [kind for kind, facts in FACTS.items() if facts.borrows_head or facts.pooled]
-    if given is not None and given not in ours:
-        raise ArtifactError(
-            f"{src} cannot be imported", [f"kind: found {given!r:.40}, expected one of {', '.join(ours)}"]
-        )
+    if given in ours:
+        return str(given)
     if given is not None:
-        return given
+        problem = f"kind: found {given!r:.40}, expected one of {', '.join(ours)}"
+        raise ArtifactError(f"{src} cannot be imported", [problem])
     for kind in (kind for kind in KINDS if FACTS[kind].borrows_head and backbone.model_class(kind) is not None):
         if not build_head(backbone, kind, 0, HeadSettings(kind="family"), seed=SEED).trained:
             return kind
@@ -143,12 +136,6 @@ def _kind(given: str | None, backbone: Backbone, src: Path) -> str:
         f"Say what it is for: kind={_TEXT}, labels=[…] (--kind, --labels). Its head is a new one, of "
         "zeros: train it with training.start_from={run: OUT, take: [method]}. Host.features needs no head.",
     )
-
-
-def _head(kind: str, encoder: Encoder, backbone: Backbone) -> HeadSettings:
-    if FACTS[kind].borrows_head:
-        return HeadSettings(kind="family")
-    return HeadSettings(kind="linear", pooling=encoder.pooling or backbone.pooling, normalize=encoder.normalize)
 
 
 def _method(
@@ -162,25 +149,9 @@ def _method(
     refuse_backbone_tensors(found, facts, Headed(backbone.trunk, {}), folder)
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     method = find_method(facts, config, shapes, backbone.trunk, backbone, folder)
-    reach, tensors, lost = Reach(bare.module, backbone.trunk), {}, []
-    for name, tensor in found.items():
-        path, ending = _parted(name.removeprefix(PREFIX), backbone.trunk)
-        place = reach.path(path) if path else None
-        if place is None:
-            lost.append(f"{TENSORS}: {name[:200]!r}: the trunk has no such module")
-        tensors[f"{PREFIX}{place}.{ending}"] = tensor
-    if lost:
-        raise ArtifactError(f"{folder} cannot be imported", shortened(lost))
-    return method, tensors
-
-
-def _parted(name: str, trunk: torch.nn.Module) -> tuple[str, str]:
-    """A tensor's name as the longest path of a module, and the rest."""
-    known, pieces = dict(trunk.named_modules()), name.split(".")
-    for length in range(len(pieces) - 1, 0, -1):
-        if ".".join(pieces[:length]) in known:
-            return ".".join(pieces[:length]), ".".join(pieces[length:])
-    return "", name
+    site = backbone.sites.sites[0].path
+    start = PREFIX + str(Reach(bare.module, backbone.trunk).path(site)).removesuffix(site)
+    return method, {start + name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
 
 
 def _own_or_same(folder: Path, given: Backbone | str | Path | None) -> Backbone:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.artifact.convert.sentence.inert_pickle import REMEDY, InertPickle, Thing, array_of
+from adapterkit.artifact.convert.sentence.inert_pickle import REMEDY, Thing, array_of, read_inert
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import read_file
 
@@ -52,24 +52,20 @@ def read_logistic(folder: Path) -> LinearFacts:
     Raises:
         ArtifactError: it holds anything else than logistic regressions, or such ones that no linear head answers like.
     """
-    found = InertPickle(HEAD, _ONE | _MANY | _BESIDE).read(bytes(read_file((folder / HEAD).resolve(), MAX_HEAD_BYTES)))
+    raw = bytes(read_file((folder / HEAD).resolve(), MAX_HEAD_BYTES))
+    found = read_inert(raw, HEAD, _ONE | _MANY | _BESIDE)
+    if not isinstance(found, Thing) or found.of not in _ONE | _MANY:
+        raise _refused("it holds no classifier")
     try:
-        if isinstance(found, Thing) and found.of in _ONE:
-            weight_CD, bias_C, classes = _one(found.state)
-            problem = "single-label"
-        elif isinstance(found, Thing) and found.of in _MANY:
-            weight_CD, bias_C, classes = _many(found.state)
-            problem = "multi-label"
-        else:
-            raise _refused("it holds no classifier")
+        weight_CD, bias_C, classes = (_one if found.of in _ONE else _many)(found.state)
     except ArtifactError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _refused(f"a field is missing or of another shape: {str(error)[:120]}") from error
     if not (np.isfinite(weight_CD).all() and np.isfinite(bias_C).all()):
         raise _refused("it holds numbers that are not finite")
     weight, bias = (torch.from_numpy(np.ascontiguousarray(each, dtype=np.float32)) for each in (weight_CD, bias_C))
-    return LinearFacts(weight, bias, classes, problem)
+    return LinearFacts(weight, bias, classes, "single-label" if found.of in _ONE else "multi-label")
 
 
 def labels_of(facts: LinearFacts, named: Sequence[str] | None) -> tuple[str, ...]:

@@ -83,13 +83,13 @@ def run(
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
     enough = threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: enough.set())
     ray.init(ignore_reinit_error=True, log_to_driver=True)
     try:
         files = {"ssl_certfile": certificate, "ssl_keyfile": private_key}
         ssl = {name: str(file) for name, file in files.items() if file is not None}
         serve.start(http_options={"host": host, "port": port, **ssl})
+        for sign in (signal.SIGINT, signal.SIGTERM):  # after Ray has set its own
+            signal.signal(sign, lambda *_: enough.set())
         try:
             serve.run(built, name=NAME)
         except RuntimeError as error:

@@ -95,8 +95,8 @@ def transfer(
             lost = [found.regret[ranking][k] for found in sets.values() if ranking in found.regret]
             if lost:
                 findings.append(
-                    f"Over {len(lost)} set{'s' * (len(lost) > 1)}, each left out once, the best of the first {k} by {ranking} lacks "
-                    f"{100 * np.mean(lost):.1f} points on average, {100 * max(lost):.1f} at most."
+                    f"Over {len(lost)} set{'s' * (len(lost) > 1)}, each left out once, the best of the first {k} by "
+                    f"{ranking} lacks {100 * np.mean(lost):.1f} points on average, {100 * max(lost):.1f} at most."
                 )
     return TransferRecord(made_with=package_versions(), seed=asked.seed, sets=sets, findings=tuple(findings))
 

@@ -74,6 +74,10 @@ def sweep(
             help="Points to train in one batch, where a trial says that it is faster: few rows a step, GPUs.",
         ),
     ] = 1,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", min=1, metavar="N", help="Train so many points at once: a GPU or cores for each."),
+    ] = 1,
     data_root: DataRoot = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where a sweep stands.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
@@ -90,6 +94,7 @@ def sweep(
     $ adapterkit sweep banking77 output=runs/sites --grid "method.sites=auto,[attention.query,attention.key]"
     $ adapterkit sweep banking77 training.batch_size=4 --grid training.learning_rate=5e-4,1e-3 seed=0,1,2 --together 6
     $ adapterkit sweep banking77 --grid training.learning_rate=5e-4,1e-3,2e-3 method.rank=2,4,8 --halving --first 1epoch
+    $ adapterkit sweep banking77 --grid training.learning_rate=1e-3,2e-3 seed=0,1,2 --processes 2
     """
     from adapterkit.errors import SweepError
 
@@ -107,7 +112,9 @@ def sweep(
     budget = None if first is None else sweeping.Budget.parse(first)
     thinning = sweeping.Halving(3 if eta is None else eta, budget) if halving else False
     # Before torch is imported, so that a mistake is named at once.
-    wanted = sweeping.define_sweep(recipe, grid, halving=thinning, together=together, overrides=overrides or ())
+    wanted = sweeping.define_sweep(
+        recipe, grid, halving=thinning, together=together, processes=processes, overrides=overrides or ()
+    )
     wanted.check(overwrite=overwrite)
     for data in {point.recipe.data.model_dump_json(): point.recipe.data for point in wanted.points}.values():
         check_sources(data, folder_of(recipe))
@@ -117,13 +124,17 @@ def sweep(
             grid,
             halving=thinning,
             together=together,
+            processes=processes,
             overrides=overrides or (),
             overwrite=overwrite,
             quiet=quiet or as_json,
         )
     except KeyboardInterrupt as interruption:
         several = together if together > 1 else None
-        options = {"--eta": eta, "--first": first, "--together": several, "--data-root": data_root}
+        workers = processes if processes > 1 else None
+        options = {
+            "--eta": eta, "--first": first, "--together": several, "--processes": workers, "--data-root": data_root,
+        }  # fmt: skip
         console.say(f"Stopped. Go on with: {_again(recipe, overrides, grid, halving, options)}", "yellow")
         raise typer.Exit(130) from interruption
     if as_json:

@@ -58,6 +58,7 @@ def define_sweep(
     *,
     halving: Halving | bool = False,
     together: int = 1,
+    processes: int = 1,
     overrides: Sequence[str] = (),
 ) -> Definition:
     """A sweep from what `sweep` takes.
@@ -68,9 +69,16 @@ def define_sweep(
         DeviceError: this is one of several processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise DeviceError("a sweep runs in one process", remedy="Start it without a launcher.")
+        raise DeviceError(
+            "a sweep shares out its points itself", remedy="Start it without a launcher: sweep --processes N."
+        )
     if together < 1:
         raise SweepError(f"together is {together}, expected at least 1", remedy="1 trains one point after the other.")
+    if processes < 1 or (processes > 1 and together > 1):
+        raise SweepError(
+            f"processes is {processes} and together {together}, expected at least 1, and one of them 1",
+            remedy="Several processes train a point each; points in one batch are in one process.",
+        )
     axes = tuple(axes_of(grid) if isinstance(grid, Mapping) else parse_grid(grid))
     resolved = resolve(recipe, overrides)
     given = any(word.partition("=")[0].strip() == "output" for word in overrides)

@@ -30,6 +30,10 @@ class SweepDisplay(ProgressDisplay):
         self._running = name if runs == 1 else f"{name} and {runs - 1} more"
         self._bar.update(self._task, description=self._running)
 
+    def ended(self, name: str) -> None:
+        """A run has ended in another process; what it gave comes with `done`."""
+        self._bar.update(self._task, description=f"{name} has ended")
+
     def share(self, done: float) -> None:
         """So much of what runs now is done, from 0 to 1."""
         self._bar.update(self._task, description=f"{self._running}: {done:.0%}")

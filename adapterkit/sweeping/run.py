@@ -59,15 +59,17 @@ def sweep(
     *,
     halving: Halving | bool = False,
     together: int = 1,
+    processes: int = 1,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> SweepResult:
     """Train every point of a grid, compare them on validation rows, and keep the best.
 
-    Points are trained in this process, one after the other or `together`, where they share the backbone, the encoded
-    rows and, as the recipe's `training.cache` says, the cached trunk. A sweep that was stopped, however, goes on when
-    it is started again: finished points are not trained again, and a stopped one goes on from its checkpoint.
+    Points are trained in this process, one after the other or `together`, or in `processes`. They share the backbone,
+    the encoded rows and, as the recipe's `training.cache` says, the cached trunk. A sweep that was stopped, however,
+    goes on when it is started again: finished points are not trained again, and a stopped one goes on from its
+    checkpoint.
 
     Args:
         recipe: as `train` takes it.
@@ -77,6 +79,8 @@ def sweep(
             side by side. Where a trial of a few steps says that it is faster, as with few rows a step and on GPUs,
             their gradients are computed in one batch: sums are then added in another order and dropout draws other
             masks, so that what they learn is as good, and not the same byte for byte.
+        processes: so many points are trained beside each other, each in a process of its own, with a GPU of its own or
+            its share of the cores. Every point learns what it learns alone.
         overrides: "path=value" each, set on top of the recipe for all points. "output=DIR" is the sweep's own folder;
             else it is the recipe's output with "-sweep" behind it.
         overwrite: begin anew where a sweep stands.
@@ -87,7 +91,7 @@ def sweep(
         AdapterkitError: as `train` raises them; points that cannot be trained are found before any is.
         KeyboardInterrupt: stopped by the user; what is done is kept.
     """
-    wanted = define_sweep(recipe, grid, halving=halving, together=together, overrides=overrides)
+    wanted = define_sweep(recipe, grid, halving=halving, together=together, processes=processes, overrides=overrides)
     folder, points = wanted.folder, wanted.points
     ledger = Ledger(folder)
     with ledger.held(), SweepDisplay(quiet=quiet) as display:
@@ -96,7 +100,7 @@ def sweep(
         definition = wanted.to_dict()
         ledger.check(definition)
         ordered = _ordered(points)
-        runner = Runner(recipe, ledger, ordered, display, together)
+        runner = Runner(recipe, ledger, ordered, display, together, processes)
         for note in filter(runner.reuse.is_news, wanted.resolved.notes):
             display.say(f"Note: {note}", "yellow")
         check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.reuse)
@@ -139,6 +143,7 @@ def _ordered(points: Sequence[Point]) -> list[Point]:
 
 def _train_all(points: Sequence[Point], runner: Runner, display: SweepDisplay) -> None:
     display.begin(len(points), sum(point.name in runner.results for point in points))
+    runner.ahead(points)
     for company in runner.companies([point for point in points if point.name not in runner.results]):
         display.running(company[0].name, len(company))
         for point, line in runner.finish(company):
@@ -155,7 +160,9 @@ def _train_halving(points: Sequence[Point], runner: Runner, display: SweepDispla
             return
         display.say(f"rung {rung.number + 1}: {len(alive)} settings up to {_shown(rung)}")
         display.begin(len(running), sum((rung.number, point.name) in runner.rungs for point in running))
-        for company in runner.companies([p for p in running if (rung.number, p.name) not in runner.rungs]):
+        below = [point for point in running if (rung.number, point.name) not in runner.rungs]
+        runner.ahead(below, rung)
+        for company in runner.companies(below):
             display.running(company[0].name, len(company))
             for point, line in runner.climb(company, rung):
                 display.done(point.name, line)

@@ -14,6 +14,7 @@ from adapterkit.sweeping.halving import Rung
 from adapterkit.sweeping.ledger import Ledger
 from adapterkit.sweeping.points import Point, Source
 from adapterkit.sweeping.summary import DONE, FAILED, HALVED
+from adapterkit.sweeping.workers import trained
 from adapterkit.training import Paused, train
 from adapterkit.training.checkpoint import remove_checkpoint
 from adapterkit.training.datasets import RecipeRows
@@ -36,17 +37,27 @@ class Runner:
     """
 
     def __init__(
-        self, source: Source, ledger: Ledger, points: Sequence[Point], display: SweepDisplay, together: int = 1
+        self,
+        source: Source,
+        ledger: Ledger,
+        points: Sequence[Point],
+        display: SweepDisplay,
+        together: int = 1,
+        processes: int = 1,
     ) -> None:
         """
         Args:
             display: shows how points are trained side by side.
             together: how many may be.
+            processes: in how many points are trained.
         """
         self.results = ledger.results()
-        self.reuse = Reuse([point.recipe for point in points if point.name not in self.results], room=together)
+        self._expected = [point.recipe for point in points if point.name not in self.results]
+        self.reuse = Reuse(self._expected, room=together)
         self.rungs = ledger.rungs()
         self._source, self._ledger, self._display, self._together = source, ledger, display, together
+        self._processes = processes
+        self._ended: dict[str, Outcome | None] = {}
         self._jointly: set[str] = set()
         self._digests = {line["rows_key"]: line["digests"] for line in self.results.values()}
         self._fingerprints = {line["backbone_key"]: line["fingerprint"] for line in self.results.values()}
@@ -59,6 +70,18 @@ class Runner:
     def companies(self, points: Sequence[Point]) -> list[list[Point]]:
         """The points that are trained side by side, in their order."""
         return [list(points[part]) for part in in_companies([point.recipe for point in points], self._together)]
+
+    def ahead(self, points: Sequence[Point], rung: Rung | None = None) -> None:
+        """Where there are several processes, train points in them; `finish` and `climb` then find how they ended."""
+        left = [point for point in points if point.name not in self.results and not is_done(point.output)]
+        if self._processes == 1 or len(left) < 2:
+            return
+        for point in left:
+            self._rows(point)
+        asked = [(point, _arguments(point, rung)) for point in left]
+        for point, end in trained(self._source, asked, self._expected, min(self._processes, len(left))):
+            self._ended[point.name] = end
+            self._display.ended(point.name)
 
     def finish(self, points: Sequence[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
         """Train points to their end, side by side. Yields each with its line in results.jsonl."""
@@ -97,10 +120,10 @@ class Runner:
         """Train points to their end or up to a rung's budget: point -> how its run ended, of all that were to train."""
         for point in points:
             self._rows(point)
-        left = [point for point in points if not is_done(point.output)]
+        ended = {point.name: end for point in points if (end := self._ended.pop(point.name, None)) is not None}
+        left = [point for point in points if not is_done(point.output) and point.name not in ended]
         if len(left) > 1:
             return self._train_together(left, rung)
-        ended: dict[str, Outcome] = {}
         for point in left:
             try:
                 ended[point.name] = train(self._source, reuse=self.reuse, **_arguments(point, rung))

@@ -209,12 +209,12 @@ def test_the_shares_of_two_processes_are_put_together_in_row_order(monkeypatch: 
     def compute(part: list[int]) -> list[int]:
         return [item * 10 for item in part]
 
-    monkeypatch.setattr(module, "gather_object", lambda part: shares.extend(part) or part)
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda part: shares.extend(part) or part)
     for index in (0, 1):
-        module._shared(items, compute, Mock(num_processes=2, process_index=index))
+        module.share_out(items, compute, Mock(num_processes=2, process_index=index))
     assert sorted(index for share in shares for index, _ in share) == items  # nothing twice
-    monkeypatch.setattr(module, "gather_object", lambda part: shares)
-    found = module._shared(items, compute, Mock(num_processes=2, process_index=0))
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda part: shares)
+    found = module.share_out(items, compute, Mock(num_processes=2, process_index=0))
     assert found == compute(items)
 
 

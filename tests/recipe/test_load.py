@@ -182,7 +182,7 @@ def test_an_override_does_not_change_the_mapping_it_was_given() -> None:
         ("=3", "'=3' (command line): expected path=value, as in training.learning_rate=1e-3"),
         ("training..seed=3", "'training..seed=3' (command line): expected path=value"),
         ("output.x=3", "output.x (command line): output is a value, not a block; nothing can be set inside it"),
-        ("training.lr=1e-3", "training.lr (command line): is not a known name; did you mean learning_rate?"),
+        ("training.warmupp=1", "training.warmupp (command line): is not a known name; did you mean warmup?"),
         ("trainig.seed=1", "trainig (command line): is not a known name; did you mean training?"),
         ("head.pooling=maen", "found 'maen', expected auto, mean, first or last; did you mean mean?"),
         ("task.kind=causal_lm", "did you mean causal-lm?"),

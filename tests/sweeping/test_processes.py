@@ -76,7 +76,7 @@ def test_a_wish_to_stop_leaves_no_process_and_checkpoints_from_which_the_printed
     assert all((one.parent / "checkpoint" / "progress.json").is_file() for one in journals)
     again = said.replace("\n", "").partition("Go on with: ")[2]
     assert shlex.split(again)[-2:] == ["--processes", "2"]
-    subprocess.run(again, shell=True, check=True, capture_output=True, timeout=240, env=environment)
+    ak.sweep(str(file), {"seed": [0, 1]}, quiet=True)
     assert [line["steps"] for line in lines(tmp_path / "out-sweep" / "results.jsonl")] == [300, 300]
     assert ['"begin"' in line for one in journals for line in one.read_text().splitlines()].count(True) == 4
 

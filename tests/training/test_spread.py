@@ -214,7 +214,7 @@ def test_with_dropout_two_then_one_then_three_processes_learn_what_is_learned_wi
         plan["backbone"]["name"] = str(tiny_folders[CASES[case][1]])
         plans[case] = {**plan, "method": {**plan["method"], **method}}
     for case, plan in plans.items():
-        train({**plan, "output": str(world / "never stopped" / case)})
+        train({**plan, "output": str(world / "in one go" / case)})
 
     def part(until: int | None, sharded: Sequence[str]) -> Callable[[], None]:
         def act() -> None:
@@ -233,7 +233,7 @@ def test_with_dropout_two_then_one_then_three_processes_learn_what_is_learned_wi
     together(1, part(4, ()))
     together(3, part(None, cases[::2]))
     for case in cases:
-        whole, stopped = world / "never stopped" / case, world / "dropping" / case
+        whole, stopped = world / "in one go" / case, world / "dropping" / case
         assert [(event["step"], event["processes"]) for event in events(stopped, "begin")] == [(0, 2), (2, 1), (4, 3)]
         assert losses(stopped) == pytest.approx(losses(whole), rel=1e-5), case
 

@@ -77,7 +77,7 @@ def _gpus() -> list[str]:
     return [*map(str, range(torch.cuda.device_count()))] if said is None else [name for name in said.split(",") if name]
 
 
-_own: dict[str, Any] = {}
+OWN: dict[str, Any] = {}
 """What this process keeps from point to point."""
 
 
@@ -87,7 +87,7 @@ def _begin(devices: Any, threads: int, source: Source, expected: Sequence[Recipe
     if device:  # before CUDA begins
         os.environ[VISIBLE] = device
     torch.set_num_threads(threads)
-    _own.update(source=source, reuse=Reuse(expected))
+    OWN.update(source=source, reuse=Reuse(expected))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -100,9 +100,9 @@ def _end_with_parent() -> None:
 
 def _train(more: Mapping[str, Any]) -> Outcome | None:
     try:
-        train(_own["source"], reuse=_own["reuse"], **more)
+        train(OWN["source"], reuse=OWN["reuse"], **more)
     except (Paused, DivergedError) as end:
         return end
     except KeyboardInterrupt:  # the checkpoint is written; the pool would hand out the next point
-        os._exit(130)
+        signal.raise_signal(signal.SIGTERM)
     return None

@@ -213,10 +213,10 @@ class Work:
         settings = batch[places[0]].generation
         try:
             answers = self._host(rows, settings)
-        except Exception:
+        except Exception as error:
             if len({name for name, _ in rows}) == 1:
-                raise
-            logger.warning("a batch of %d rows failed; its versions are asked one by one", len(rows))
+                raise  # whoever asked for this version alone logs it and answers for it
+            logger.warning("%d rows failed, their versions are asked one by one: %s", len(rows), wordless(error))
             for name in dict.fromkeys(name for name, _ in rows):  # a version that fails costs no other its answers
                 own = [place for place, (other, _) in zip(places, rows, strict=True) if other == name]
                 try:

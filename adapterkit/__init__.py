@@ -18,73 +18,56 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from adapterkit import compose as compose
-    from adapterkit.artifact import export as export
-    from adapterkit.artifact import import_adapterhub as import_adapterhub
-    from adapterkit.artifact import import_peft as import_peft
-    from adapterkit.artifact import import_sentence_transformers as import_sentence_transformers
-    from adapterkit.artifact import load as load
-    from adapterkit.artifact import pull as pull
-    from adapterkit.artifact import push as push
-    from adapterkit.artifact import verify as verify
-    from adapterkit.backbone import Backbone as Backbone
-    from adapterkit.evaluation import attribute as attribute
-    from adapterkit.evaluation import calibrate as calibrate
-    from adapterkit.evaluation import compact as compact
-    from adapterkit.evaluation import compare as compare
-    from adapterkit.evaluation import diff as diff
-    from adapterkit.evaluation import evaluate as evaluate
-    from adapterkit.evaluation import nearest as nearest
-    from adapterkit.evaluation import probe as probe
-    from adapterkit.evaluation import transfer as transfer
-    from adapterkit.evaluation import upgrade as upgrade
-    from adapterkit.evaluation.starting import train as train
-    from adapterkit.host import Host as Host
-    from adapterkit.planning import plan as plan
-    from adapterkit.recipe import Recipe as Recipe
-    from adapterkit.recipe import load_recipe as load_recipe
-    from adapterkit.registry import Registry as Registry
-    from adapterkit.stages.streaming import stream as stream
-    from adapterkit.sweeping import sweep as sweep
-    from adapterkit.training import AdapterTrainer as AdapterTrainer
-    from adapterkit.training import build as build
-    from adapterkit.training import save as save
+    from adapterkit import compose
+    from adapterkit.artifact import (
+        export,
+        import_adapterhub,
+        import_peft,
+        import_sentence_transformers,
+        load,
+        pull,
+        push,
+        verify,
+    )
+    from adapterkit.backbone import Backbone
+    from adapterkit.evaluation import (
+        attribute,
+        calibrate,
+        compact,
+        compare,
+        diff,
+        evaluate,
+        nearest,
+        probe,
+        transfer,
+        upgrade,
+    )
+    from adapterkit.evaluation.starting import train
+    from adapterkit.host import Host
+    from adapterkit.planning import plan
+    from adapterkit.recipe import Recipe, load_recipe
+    from adapterkit.registry import Registry
+    from adapterkit.stages.streaming import stream
+    from adapterkit.sweeping import sweep
+    from adapterkit.training import AdapterTrainer, build, save
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "AdapterTrainer": "adapterkit.training",
-    "Backbone": "adapterkit.backbone",
-    "Host": "adapterkit.host",
-    "Recipe": "adapterkit.recipe",
-    "Registry": "adapterkit.registry",
-    "attribute": "adapterkit.evaluation",
-    "build": "adapterkit.training",
-    "calibrate": "adapterkit.evaluation",
-    "compact": "adapterkit.evaluation",
-    "compare": "adapterkit.evaluation",
-    "compose": "adapterkit.compose",
-    "diff": "adapterkit.evaluation",
-    "evaluate": "adapterkit.evaluation",
-    "export": "adapterkit.artifact",
-    "import_adapterhub": "adapterkit.artifact",
-    "import_peft": "adapterkit.artifact",
-    "import_sentence_transformers": "adapterkit.artifact",
-    "load": "adapterkit.artifact",
-    "load_recipe": "adapterkit.recipe",
-    "nearest": "adapterkit.evaluation",
-    "plan": "adapterkit.planning",
-    "probe": "adapterkit.evaluation",
-    "pull": "adapterkit.artifact",
-    "push": "adapterkit.artifact",
-    "save": "adapterkit.training",
-    "stream": "adapterkit.stages.streaming",
-    "sweep": "adapterkit.sweeping",
-    "train": "adapterkit.evaluation.starting",
-    "transfer": "adapterkit.evaluation",
-    "upgrade": "adapterkit.evaluation",
-    "verify": "adapterkit.artifact",
+_NAMES = {
+    "adapterkit.artifact": "export import_adapterhub import_peft import_sentence_transformers load pull push verify",
+    "adapterkit.backbone": "Backbone",
+    "adapterkit.compose": "compose",
+    "adapterkit.evaluation": "attribute calibrate compact compare diff evaluate nearest probe transfer upgrade",
+    "adapterkit.evaluation.starting": "train",
+    "adapterkit.host": "Host",
+    "adapterkit.planning": "plan",
+    "adapterkit.recipe": "Recipe load_recipe",
+    "adapterkit.registry": "Registry",
+    "adapterkit.stages.streaming": "stream",
+    "adapterkit.sweeping": "sweep",
+    "adapterkit.training": "AdapterTrainer build save",
 }
+_ROOMS = {name: room for room, names in _NAMES.items() for name in names.split()}
 """Name -> the module that it is in, imported when it is first used."""
 
 __all__ = ["__version__", "errors", *_ROOMS]

@@ -4,8 +4,6 @@ Each message says what was found, what was expected, where, and what to do. All 
 reported at once. Every class also derives from the built-in that a caller would catch.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Callable, Sequence

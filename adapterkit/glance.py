@@ -1,7 +1,5 @@
 """What an interactive session shows of an object: one short line."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

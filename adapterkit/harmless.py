@@ -4,8 +4,6 @@ transformers imports torchao, and PEFT bitsandbytes, wherever they are installed
 a machine without a GPU both then say what they would be missing.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 

@@ -1,7 +1,5 @@
 """Names of a package that are imported when they are first used, so that an import costs what is used of it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Where adapterkit keeps what it can compute again, in folders that nobody else can write to or read."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """`adapterkit ablate`."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The application: the verbs together, and what happens when one of them fails."""
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated, Any
 

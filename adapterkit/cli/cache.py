@@ -1,7 +1,5 @@
 """`adapterkit cache`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """What the verbs print, and where: answers on standard output, everything else on standard error."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

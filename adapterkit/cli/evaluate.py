@@ -1,7 +1,5 @@
 """`adapterkit evaluate`."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Mapping

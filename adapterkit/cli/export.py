@@ -1,7 +1,5 @@
 """`adapterkit export`."""
 
-from __future__ import annotations
-
 import json
 from enum import StrEnum
 from pathlib import Path

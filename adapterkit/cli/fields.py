@@ -1,7 +1,5 @@
 """`--epochs 5`: a field of the recipe, or a neighbour's name for one, written as an option."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`--mount NAME=FOLDER`: a host with several adapters, for the verbs that answer with many."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

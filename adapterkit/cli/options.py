@@ -1,7 +1,5 @@
 """Arguments and options that several verbs share, so that they are spelled and explained alike."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`adapterkit plan`."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict
 from typing import Annotated, Any

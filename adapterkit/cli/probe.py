@@ -1,7 +1,5 @@
 """`adapterkit probe`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 

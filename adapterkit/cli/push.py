@@ -1,7 +1,5 @@
 """`adapterkit push`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`--ray` and what goes with it: how many replicas answer, and what each may take."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

@@ -1,7 +1,5 @@
 """`adapterkit serve`."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Sequence
 from pathlib import Path

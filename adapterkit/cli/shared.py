@@ -1,7 +1,5 @@
 """Options that verbs have in common, as groups that a verb is given whole."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

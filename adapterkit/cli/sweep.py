@@ -1,7 +1,5 @@
 """`adapterkit sweep`."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Mapping

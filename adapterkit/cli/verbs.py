@@ -1,7 +1,5 @@
 """The verbs, in the order of the help, which lists them from here: a verb's own file is imported when it is used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import import_module
 from inspect import cleandoc

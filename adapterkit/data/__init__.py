@@ -1,33 +1,11 @@
 """Rows: read from files and hub data sets, renamed, split, compared and planned into batches."""
 
-from adapterkit.data.buckets import group_by_length as group_by_length
-from adapterkit.data.buckets import padded_share as padded_share
-from adapterkit.data.buckets import shard as shard
-from adapterkit.data.columns import match_columns as match_columns
-from adapterkit.data.columns import overlooked as overlooked
-from adapterkit.data.columns import rename as rename
-from adapterkit.data.files.dialect import TextUnit as TextUnit
-from adapterkit.data.locating import FORMATS as FORMATS
-from adapterkit.data.locating import ROOT_VARIABLE as ROOT_VARIABLE
-from adapterkit.data.locating import Located as Located
-from adapterkit.data.locating import check_sources as check_sources
-from adapterkit.data.locating import locate as locate
-from adapterkit.data.memory import asked_of as asked_of
-from adapterkit.data.memory import rows_of as rows_of
-from adapterkit.data.memory import splits_of as splits_of
-from adapterkit.data.overlap import Overlap as Overlap
-from adapterkit.data.overlap import Repeats as Repeats
-from adapterkit.data.overlap import find_overlap as find_overlap
-from adapterkit.data.overlap import find_repeats as find_repeats
-from adapterkit.data.rows import IN_MEMORY as IN_MEMORY
-from adapterkit.data.rows import Reading as Reading
-from adapterkit.data.rows import Row as Row
-from adapterkit.data.rows import Rows as Rows
-from adapterkit.data.rows import RowStream as RowStream
-from adapterkit.data.rows import as_rows as as_rows
-from adapterkit.data.rows import canonical as canonical
-from adapterkit.data.sources import named_rows as named_rows
-from adapterkit.data.sources import read_rows as read_rows
-from adapterkit.data.sources import stream_rows as stream_rows
-from adapterkit.data.split import split_stream as split_stream
-from adapterkit.data.split import split_validation as split_validation
+from adapterkit.data.buckets import group_by_length, padded_share, shard
+from adapterkit.data.columns import match_columns, overlooked, rename
+from adapterkit.data.files.dialect import TextUnit
+from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, check_sources, locate
+from adapterkit.data.memory import asked_of, rows_of, splits_of
+from adapterkit.data.overlap import Overlap, Repeats, find_overlap, find_repeats
+from adapterkit.data.rows import IN_MEMORY, Reading, Row, Rows, RowStream, as_rows, canonical
+from adapterkit.data.sources import named_rows, read_rows, stream_rows
+from adapterkit.data.split import split_stream, split_validation

@@ -1,7 +1,5 @@
 """Batches of rows of similar length, so that little of a batch is padding."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Class numbers of `datasets` as the names that they stand for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Columns by name: which column of a file holds which canonical column."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 
 from adapterkit.data.rows import Row

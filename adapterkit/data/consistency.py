@@ -1,7 +1,5 @@
 """Whether a column holds one type of value throughout, down into lists and objects."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

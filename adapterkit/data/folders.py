@@ -1,7 +1,5 @@
 """Which files of a folder, or of a pattern, hold the rows of a split."""
 
-from __future__ import annotations
-
 import glob
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Data sets of a hub, through `datasets.load_dataset`."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 What cannot be read as a row keeps its place as an error, so that every answer stands where its row stood.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which files or data set a source's name means."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Container

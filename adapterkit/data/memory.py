@@ -1,7 +1,5 @@
 """Rows that a caller hands over from memory: dicts, DataFrames, data sets and tables, as plain Python values."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence

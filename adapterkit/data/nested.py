@@ -4,8 +4,6 @@ A column is read so where every cell of it can be, as JSON, as Python writes it 
 and some cannot, nobody knows what the author meant.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

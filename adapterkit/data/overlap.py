@@ -1,7 +1,5 @@
 """Rows that training and test share: a score on them says little."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

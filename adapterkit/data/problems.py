@@ -1,7 +1,5 @@
 """Collects what is wrong with one source, so that one error reports all of it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from adapterkit.data.rows import Rows

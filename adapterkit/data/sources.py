@@ -6,8 +6,6 @@ what the file says: a whole number stays whole, a missing key is None, lists sta
 of a column write lists.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A validation share, split off training rows."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import defaultdict

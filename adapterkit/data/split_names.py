@@ -1,7 +1,5 @@
 """The splits of a data set, and what data sets call them."""
 
-from __future__ import annotations
-
 _NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),

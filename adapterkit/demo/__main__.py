@@ -1,7 +1,5 @@
 """`python -m adapterkit.demo`, which `make demo` runs."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

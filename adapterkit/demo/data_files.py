@@ -1,7 +1,5 @@
 """Writes the demo's data: intents and slots over the same sentences, with phrasings held out for the test."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterable, Mapping

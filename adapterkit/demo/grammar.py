@@ -1,7 +1,5 @@
 """What the demo's sentences are made of, read from `grammar.yaml` beside this file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

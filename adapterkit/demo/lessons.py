@@ -1,7 +1,5 @@
 """The demo: train two adapters on one small backbone, compare each with its head alone, let both answer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

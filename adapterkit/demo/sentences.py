@@ -1,7 +1,5 @@
 """One sentence of the demo grammar: a phrasing, its fillers, and the noise of natural speech, with a tag per word."""
 
-from __future__ import annotations
-
 import random
 import re
 from dataclasses import dataclass

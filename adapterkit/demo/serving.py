@@ -4,8 +4,6 @@ Version 1 is a head alone and version 2 an adapter; 2 answers beside 1, is bette
 (somebody reversed its labels): the gate refuses it; forced past the gate it is not mounted; one roll back ends it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

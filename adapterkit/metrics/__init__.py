@@ -1,30 +1,16 @@
 """Metrics, from plain numbers and texts. No torch is imported here, and a scoring library only when it scores."""
 
-from adapterkit.metrics.calibration import Calibration as Calibration
-from adapterkit.metrics.calibration import Judged as Judged
-from adapterkit.metrics.calibration import judged as judged
-from adapterkit.metrics.calibration import judged_classes as judged_classes
-from adapterkit.metrics.calibration import measure_calibration as measure_calibration
-from adapterkit.metrics.classification import accuracy as accuracy
-from adapterkit.metrics.classification import confusion_statistics as confusion_statistics
-from adapterkit.metrics.classification import macro_f1 as macro_f1
-from adapterkit.metrics.classification import mcc as mcc
-from adapterkit.metrics.classification import multi_label as multi_label
-from adapterkit.metrics.classification import regression as regression
-from adapterkit.metrics.classification import single_label as single_label
-from adapterkit.metrics.generated_text import score_generated as score_generated
-from adapterkit.metrics.per_label import LabelScore as LabelScore
-from adapterkit.metrics.per_label import entity_scores as entity_scores
-from adapterkit.metrics.per_label import multi_label_scores as multi_label_scores
-from adapterkit.metrics.per_label import single_label_scores as single_label_scores
-from adapterkit.metrics.resampling import Formula as Formula
-from adapterkit.metrics.resampling import Metric as Metric
-from adapterkit.metrics.resampling import Statistics as Statistics
-from adapterkit.metrics.resampling import bootstrap as bootstrap
-from adapterkit.metrics.resampling import bootstrap_weighted as bootstrap_weighted
-from adapterkit.metrics.resampling import ratio as ratio
-from adapterkit.metrics.tagged import ENTITY_METRICS as ENTITY_METRICS
-from adapterkit.metrics.tagged import both_tags as both_tags
-from adapterkit.metrics.tagged import entities as entities
-from adapterkit.metrics.tagged import entity_statistics as entity_statistics
-from adapterkit.metrics.tagged import is_iob2 as is_iob2
+from adapterkit.metrics.calibration import Calibration, Judged, judged, judged_classes, measure_calibration
+from adapterkit.metrics.classification import (
+    accuracy,
+    confusion_statistics,
+    macro_f1,
+    mcc,
+    multi_label,
+    regression,
+    single_label,
+)
+from adapterkit.metrics.generated_text import score_generated
+from adapterkit.metrics.per_label import LabelScore, entity_scores, multi_label_scores, single_label_scores
+from adapterkit.metrics.resampling import Formula, Metric, Statistics, bootstrap, bootstrap_weighted, ratio
+from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2

@@ -2,8 +2,6 @@
 
 # Axes: N answers, L thresholds.
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

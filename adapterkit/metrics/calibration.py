@@ -11,8 +11,6 @@ A reliability diagram has a point for every bin: its mean confidence across, its
 
 # Axes: N items, C classes.
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -2,8 +2,6 @@
 
 # Axes: N rows, R resamples, C classes or targets, S statistics.
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Axes: N rows, D hidden width, W kept width, R permutations.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from hashlib import shake_256

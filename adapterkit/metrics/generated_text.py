@@ -2,8 +2,6 @@
 
 # Axes: N groups of rows, S statistics.
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Sequence

@@ -2,8 +2,6 @@
 
 # Axes: N rows, R resamples.
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -2,8 +2,6 @@
 
 # Axes: C labels.
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -7,8 +7,6 @@ product; no metric is computed from texts twice.
 
 # Axes: N rows, R resamples, S statistics.
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ BLEU and ROUGE were made for English. sacrebleu's usual tokens (13a) leave a Chi
 rouge-score's usual ones are made of ASCII letters alone, so that a right answer in Russian or Thai scores nothing.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

@@ -2,8 +2,6 @@
 
 # Axes: N rows, S statistics.
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """The columns that each kind of task reads: what they are called, what they hold, what data sets often call them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

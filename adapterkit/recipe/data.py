@@ -1,9 +1,7 @@
 """The `data` block: which rows train, validate and test, and how their files are read."""
 
-from __future__ import annotations
-
 import codecs
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -66,7 +64,7 @@ class DataSettings(Settings):
     """Folder that relative paths start from. null: --data-root, ADAPTERKIT_DATA, or the working folder."""
 
     @model_validator(mode="after")
-    def _together(self) -> DataSettings:
+    def _together(self) -> Self:
         problems = [*self._foreign(), *self._mapped_twice()]
         if self.encoding != "auto" and not _is_text_encoding(self.encoding):
             problems.append(("encoding", f"found {self.encoding!r:.40}, expected one that Python knows, like cp1252"))

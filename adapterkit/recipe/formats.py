@@ -1,7 +1,5 @@
 """Number formats that a recipe asks for: of the frozen weights, and of what is computed with them."""
 
-from __future__ import annotations
-
 from adapterkit.errors import RecipeError
 from adapterkit.recipe.schema import Recipe
 

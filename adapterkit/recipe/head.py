@@ -1,9 +1,7 @@
 """The `head` block: what turns the backbone's output into the task's output."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -71,7 +69,7 @@ class HeadSettings(Settings):
         return KINDS.get(self.kind, self.uses)
 
     @model_validator(mode="after")
-    def _together(self) -> HeadSettings:
+    def _together(self) -> Self:
         if type(self) is HeadSettings and self.kind not in KINDS:
             hint = did_you_mean(self.kind, KINDS)
             refuse([("kind", f"found {self.kind!r}, expected one of {', '.join(KINDS)}{hint}")])

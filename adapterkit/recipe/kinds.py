@@ -1,7 +1,5 @@
 """The closed table of task kinds: one word per kind, and what the rooms that know no task must know of each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

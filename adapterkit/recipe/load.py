@@ -1,7 +1,5 @@
 """Load a recipe: from a file, by the name it ships under, from an artifact, or from a mapping."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """What every method's block has in common, and what is asked of it where no torch is."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from adapterkit.recipe.settings import Settings

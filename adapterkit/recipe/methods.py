@@ -1,8 +1,6 @@
 """The methods that come with adapterkit: their settings, and which one a `method` block means."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -71,7 +69,7 @@ class LoraMethod(MethodSettings):
         return self.initialization in ("pissa", "olora")
 
     @model_validator(mode="after")
-    def _together(self) -> LoraMethod:
+    def _together(self) -> Self:
         problems = [*_layer_problems(self.layers, self.top), *_site_problems(self.sites)]
         largest = self.size_at(0)
         if self.moves_weight and 2 * largest > MAX_RANK:
@@ -151,7 +149,7 @@ class BottleneckMethod(MethodSettings):
         return max(1, int(hidden_size // factor))
 
     @model_validator(mode="after")
-    def _together(self) -> BottleneckMethod:
+    def _together(self) -> Self:
         problems = _layer_problems(self.layers, self.top)
         if self.width is not None and self.reduction_factor is not None:
             problems.append(("reduction_factor", f"stands beside width ({self.width}); set one of the two"))
@@ -179,7 +177,7 @@ class Ia3Method(MethodSettings):
         return "IA3"
 
     @model_validator(mode="after")
-    def _together(self) -> Ia3Method:
+    def _together(self) -> Self:
         problems = [*_layer_problems(self.layers, self.top), *_site_problems(self.sites)]
         if isinstance(self.inputs, tuple):
             problems += _twice("inputs", self.inputs)
@@ -221,7 +219,7 @@ class FusionMethod(MethodSettings):
         return {**super().portable(), "parts": [part_name(folder) for folder in self.parts]}
 
     @model_validator(mode="after")
-    def _together(self) -> FusionMethod:
+    def _together(self) -> Self:
         problems = _twice("parts", self.parts)
         if len(self.parts) < 2:
             problems.append(("parts", f"names {len(self.parts)}; a fusion needs two or more"))

@@ -4,8 +4,6 @@ A name that means the same is read as ours, with a note. One that means somethin
 to write in its place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

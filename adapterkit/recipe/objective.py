@@ -1,8 +1,6 @@
 """The `training.objective` block: what shapes a representation beside the task's loss."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -45,7 +43,7 @@ class ObjectiveSettings(Settings):
         return self.kind != "near-start"
 
     @model_validator(mode="after")
-    def _together(self) -> ObjectiveSettings:
+    def _together(self) -> Self:
         given = {"alone": self.alone, "temperature": self.temperature is not None, "width": self.width is not None}
         problems = [
             (name, f"belongs to {' and '.join(CONTRASTIVE)}, not to {self.kind}; remove it")

@@ -1,7 +1,5 @@
 """`key=value`: set any field of a recipe from the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

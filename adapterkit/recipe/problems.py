@@ -1,7 +1,5 @@
 """Validate a recipe's raw mapping, and say everything that is wrong with it at once."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args

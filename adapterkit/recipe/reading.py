@@ -1,7 +1,5 @@
 """How a source is read, said without a recipe: the fields of its `data` that are about files and hub data sets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

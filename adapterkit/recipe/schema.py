@@ -1,8 +1,6 @@
 """The blocks of a recipe, and the recipe itself: a complete, validated description of one training run."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -68,7 +66,7 @@ class Recipe(Settings):
     __repr__ = __str__ = in_short("task.kind", "backbone.name", "method.kind", "head.kind", "output")
 
     @model_validator(mode="after")
-    def _together(self) -> Recipe:
+    def _together(self) -> Self:
         refuse(together(self.task, self.head, self.data, self.training, self.method))
         return self
 

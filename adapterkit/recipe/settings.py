@@ -1,7 +1,5 @@
 """What every block of a recipe has in common."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
 

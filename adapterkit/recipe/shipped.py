@@ -1,7 +1,5 @@
 """The recipes that ship with adapterkit: in an installed package, an editable install and a source checkout."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ under any other name: a kind that an artifact or a recipe names is one of ours, 
 package that stands in this environment.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import sys

@@ -1,10 +1,8 @@
 """The `task` block: what is learned, and the few settings that belong to one kind only."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -90,7 +88,7 @@ class TaskSettings(Settings):
     checkpoint cannot learn its end token, which training names then."""
 
     @model_validator(mode="after")
-    def _belongs(self) -> TaskSettings:
+    def _belongs(self) -> Self:
         problems = [
             (name, f"belongs to {_or(BELONGS[name])}, not to {self.kind}; remove it")
             for name in sorted(self.model_fields_set & BELONGS.keys())

@@ -1,8 +1,6 @@
 """The `training` block: how long, how fast, how precisely, and what is kept."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -28,24 +26,10 @@ class StartFrom(Settings):
     """Where the nearest is looked for: artifacts, or folders of them. null: runs."""
 
     @model_validator(mode="after")
-    def _together(self) -> StartFrom:
+    def _together(self) -> Self:
         if self.among is not None and self.run != NEAREST:
             refuse([("among", f"has no meaning beside run: {self.run}; remove it, or write run: nearest")])
         return self
-
-
-def _not_beside(objective: ObjectiveSettings, training: TrainingSettings) -> list[tuple[str, str]]:
-    """What does not go with an objective that looks at all rows of a step, and at their states."""
-    problems = []
-    if training.accumulate > 1:
-        problems.append(("accumulate", f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1"))
-    if training.shares > 1:
-        problems.append(("shares", f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1"))
-    if training.cache not in ("auto", "off"):
-        problems.append(("cache", f"keeps states below the adapter, and {objective.kind} reads those of all layers"))
-    if objective.contrasts and training.batch_tokens is None and training.batch_size == 1:
-        problems.append(("batch_size", f"is 1, and {objective.kind} compares the rows of a step; write 2 or more"))
-    return problems
 
 
 def _named(value: Any) -> Any:
@@ -126,18 +110,33 @@ class TrainingSettings(Settings):
     task's loss alone."""
 
     @model_validator(mode="after")
-    def _together(self) -> TrainingSettings:
+    def _together(self) -> Self:
         problems = []
         if self.batch_tokens is not None and "batch_size" in self.model_fields_set:
             problems.append(
                 ("batch_tokens", f"stands beside batch_size ({self.batch_size}); set one of the two (null for none)")
             )
         if self.objective is not None and self.objective.reads_rows:
-            problems += _not_beside(self.objective, self)
+            problems += self._beside(self.objective)
         if self.class_weights == {}:
             problems.append(("class_weights", 'is empty; name weights, or write "balanced" or null'))
         refuse(problems)
         return self
+
+    def _beside(self, objective: ObjectiveSettings) -> list[tuple[str, str]]:
+        """What does not go with an objective that looks at all rows of a step, and at their states."""
+        problems = [
+            (name, f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1")
+            for name in ("accumulate", "shares")
+            if getattr(self, name) > 1
+        ]
+        if self.cache not in ("auto", "off"):
+            problems.append(
+                ("cache", f"keeps states below the adapter, and {objective.kind} reads those of all layers")
+            )
+        if objective.contrasts and self.batch_tokens is None and self.batch_size == 1:
+            problems.append(("batch_size", f"is 1, and {objective.kind} compares the rows of a step; write 2 or more"))
+        return problems
 
     @model_serializer(mode="wrap")
     def _one_batch_rule(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

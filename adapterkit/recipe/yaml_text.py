@@ -9,8 +9,6 @@ What differs from PyYAML's own loader, and why:
   disk, or name a Python object.
 """
 
-from __future__ import annotations
-
 import math
 import pathlib
 import re

@@ -1,33 +1,20 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
-from adapterkit.records.ablation import AblationRecord as AblationRecord
-from adapterkit.records.ablation import SettingRecord as SettingRecord
-from adapterkit.records.compaction import CompactionRecord as CompactionRecord
-from adapterkit.records.diff import DiffRecord as DiffRecord
-from adapterkit.records.evaluation import AttributionRecord as AttributionRecord
-from adapterkit.records.evaluation import CalibratingRecord as CalibratingRecord
-from adapterkit.records.evaluation import ComparisonRecord as ComparisonRecord
-from adapterkit.records.evaluation import EvaluationRecord as EvaluationRecord
-from adapterkit.records.evaluation import MetricRecord as MetricRecord
-from adapterkit.records.probe import LayerRecord as LayerRecord
-from adapterkit.records.probe import ProbeRecord as ProbeRecord
-from adapterkit.records.probe import RepresentationRecord as RepresentationRecord
-from adapterkit.records.record import Answerer as Answerer
-from adapterkit.records.record import Record as Record
-from adapterkit.records.record import RowsUsed as RowsUsed
-from adapterkit.records.record import figures_of as figures_of
-from adapterkit.records.record import identity_of as identity_of
-from adapterkit.records.record import read_record as read_record
-from adapterkit.records.report import ReportRecord as ReportRecord
-from adapterkit.records.schema import RECORDS as RECORDS
-from adapterkit.records.schema import record_schema as record_schema
-from adapterkit.records.search import FoundArtifact as FoundArtifact
-from adapterkit.records.search import SearchRecord as SearchRecord
-from adapterkit.records.stream import StreamRecord as StreamRecord
-from adapterkit.records.transfer import NearestRecord as NearestRecord
-from adapterkit.records.transfer import StartRecord as StartRecord
-from adapterkit.records.transfer import StartsRecord as StartsRecord
-from adapterkit.records.transfer import TransferRecord as TransferRecord
-from adapterkit.records.upgrade import UpgradedAdapter as UpgradedAdapter
-from adapterkit.records.upgrade import UpgradeRecord as UpgradeRecord
-from adapterkit.records.upgrade import UpgradeTrial as UpgradeTrial
+from adapterkit.records.ablation import AblationRecord, SettingRecord
+from adapterkit.records.compaction import CompactionRecord
+from adapterkit.records.diff import DiffRecord
+from adapterkit.records.evaluation import (
+    AttributionRecord,
+    CalibratingRecord,
+    ComparisonRecord,
+    EvaluationRecord,
+    MetricRecord,
+)
+from adapterkit.records.probe import LayerRecord, ProbeRecord, RepresentationRecord
+from adapterkit.records.record import Answerer, Record, RowsUsed, figures_of, identity_of, read_record
+from adapterkit.records.report import ReportRecord
+from adapterkit.records.schema import RECORDS, record_schema
+from adapterkit.records.search import FoundArtifact, SearchRecord
+from adapterkit.records.stream import StreamRecord
+from adapterkit.records.transfer import NearestRecord, StartRecord, StartsRecord, TransferRecord
+from adapterkit.records.upgrade import UpgradedAdapter, UpgradeRecord, UpgradeTrial

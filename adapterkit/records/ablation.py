@@ -1,7 +1,5 @@
 """What one choice of a recipe is worth."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """What an artifact lost in size and in answers."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """What differs between two artifacts."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue

@@ -1,7 +1,5 @@
 """What each verb that judges artifacts found."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """What representations know, layer by layer."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -3,8 +3,6 @@
 Nothing in a record tells the time, a machine or a folder of its own, so that the same command gives the same bytes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

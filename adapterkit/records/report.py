@@ -1,7 +1,5 @@
 """What a report is made of."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field

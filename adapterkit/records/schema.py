@@ -1,7 +1,5 @@
 """Every kind of record by its name, and its JSON schema."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any

@@ -1,7 +1,5 @@
 """Artifacts that were found for a backbone."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

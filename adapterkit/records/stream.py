@@ -1,7 +1,5 @@
 """Tasks or domains learned one after another, and what was forgotten of those before."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

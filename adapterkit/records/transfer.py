@@ -1,7 +1,5 @@
 """Where a task can start from: representations ranked for it, and heads trained on each."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

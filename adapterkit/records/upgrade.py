@@ -1,7 +1,5 @@
 """What a change of backbone costs each adapter, and what gets it back."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """An append-only record of everything that was done: each entry carries the hash of the one before."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass

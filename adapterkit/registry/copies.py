@@ -1,7 +1,5 @@
 """What a registry finds of its own copies: whether they are whole, and who has signed them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from adapterkit.errors import AdapterkitError

@@ -1,7 +1,5 @@
 """The database behind a registry: SQLite by default, PostgreSQL for many writers, migrated when it is opened."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import weakref

@@ -8,10 +8,8 @@ calibration  expected calibration error within a bound     `adapterkit evaluate 
 signature    signed by a key that the gate names           looked at here, where it is required
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -57,7 +55,7 @@ class Gate(BaseModel):
     signers: tuple[Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")], ...] = ()
 
     @model_validator(mode="after")
-    def _asks_for_signatures(self) -> Gate:
+    def _asks_for_signatures(self) -> Self:
         if self.signers and "signature" not in self.require:
             raise ValueError("signers: they count where a signature is required (--require signature)")
         return self

@@ -1,7 +1,5 @@
 """What the audit's entries say of a channel: where it pointed when, and where a roll back leads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from adapterkit.registry.audit import Entry

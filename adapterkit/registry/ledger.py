@@ -1,7 +1,5 @@
 """The audit in the database: read whole, and written together with the change that an entry is about, or not at all."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The bridge to MLflow's model registry: versions there and back, with their digests, channels as aliases."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

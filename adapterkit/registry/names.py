@@ -1,7 +1,5 @@
 """Names of tasks, channels and people, and the version that somebody means."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 

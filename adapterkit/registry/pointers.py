@@ -1,7 +1,5 @@
 """Channels in the database: moved by one writer at a time, who is told when somebody else was quicker."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

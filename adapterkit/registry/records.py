@@ -1,7 +1,5 @@
 """What the registry says of a version, and of what answered when."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The registry: versions of tasks, channels that point to them, and an audit of everything that was done."""
 
-from __future__ import annotations
-
 import getpass
 import json
 import math

@@ -1,7 +1,5 @@
 """The registry's tables. Alembic's migrations make them; `tests/registry` holds the two against each other."""
 
-from __future__ import annotations
-
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, String, Table, Text
 
 METADATA = MetaData(

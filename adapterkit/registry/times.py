@@ -1,7 +1,5 @@
 """Times as the registry writes them: UTC, to the microsecond, in texts that compare as they read."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from adapterkit.errors import RegistryError

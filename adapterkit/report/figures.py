@@ -1,7 +1,5 @@
 """Pictures as SVG text: lines with intervals, bars, reliability. Their colours are variables of the page."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
 from textwrap import wrap
-from typing import Any
+from typing import Any, Self
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 36
@@ -49,7 +47,7 @@ class Scale:
     end: float
 
     @classmethod
-    def over(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Scale:
+    def over(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Self:
         """An axis that holds all values, with some room."""
         low, high = min(values, default=0.0), max(values, default=1.0)
         room = (high - low) * margin or abs(high) * margin or 1.0

@@ -1,7 +1,5 @@
 """What was found about artifacts, gathered from the records that lie in or beside their folders."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

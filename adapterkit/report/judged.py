@@ -1,7 +1,5 @@
 """Records of evaluations as sections of a page: sentences, pictures and tables, made of plain values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks of artifacts as JUnit's XML, which pipelines read and show."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -19,8 +19,6 @@ What it draws (`Page`), every part of it optional but the title:
     recipe                 YAML
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The runs below a folder: artifacts, and runs that were stopped, each in one line."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

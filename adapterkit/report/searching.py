@@ -1,8 +1,6 @@
 """Artifacts that fit a backbone, on a hub, in a folder or at a URL. Manifests alone are read, and nothing is believed
 of an artifact but what its manifest says; whoever mounts one has it checked whole."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Which kind of task rows are for, by the names of their columns and by what these hold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """How long the inputs of rows are: in characters, in words, and in tokens where a tokenizer is at hand."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

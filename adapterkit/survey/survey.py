@@ -1,7 +1,5 @@
 """Files looked at together: their splits, what they are for, and what is remarkable about their rows."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A recipe with comments, whose values suit the size of the data."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

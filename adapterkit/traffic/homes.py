@@ -4,8 +4,6 @@ Rendezvous hashing gives every task an order of the replicas that all who ask co
 homes: there its adapter stays in memory. A replica that comes or goes moves only the tasks that it is the home of.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Mapping
 from math import floor

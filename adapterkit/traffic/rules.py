@@ -10,12 +10,10 @@ tasks:
 alerts: [https://example.org/hook]
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, field_validator, model_validator
 
@@ -65,7 +63,7 @@ class TaskRules(BaseModel):
         return split
 
     @model_validator(mode="after")
-    def _one_role_each(self) -> TaskRules:
+    def _one_role_each(self) -> Self:
         if self.shadow is not None and self.split.get(self.shadow):
             raise ValueError(f"{self.shadow!r} answers in the split, so it cannot be the shadow as well")
         return self

@@ -9,8 +9,6 @@ Means of numbers between 0 and 1: the predictable empirical-Bernstein sequence (
 Everything takes numbers or arrays of them: `right` and `rows` of one arm, or of thousands of simulated ones.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

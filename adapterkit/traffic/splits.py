@@ -4,8 +4,6 @@ Weighted rendezvous hashing (Thaler & Ravishankar 1998; Schindelhauer & Schomake
 the key, and the highest weighted draw answers. A change of shares moves only the keys that the new shares need.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from hashlib import blake2b

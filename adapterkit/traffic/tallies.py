@@ -1,7 +1,5 @@
 """What was seen of one version since it began to answer, as numbers alone."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """What a running split says: whether an arm answers better than the one beside it, whenever somebody looks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rows out of Parquet files, with the names of classes that `datasets` wrote."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial

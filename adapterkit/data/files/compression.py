@@ -1,7 +1,5 @@
 """Files as bytes, unpacked where they are gzip, Zstandard, bzip2 or xz, whatever their names say."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -1,7 +1,5 @@
 """CoNLL and CoNLL-U: one word per line with its tags in columns, blank lines between sentences."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ Neither format says which cells are numbers, and guessing would turn "007" into 
 that needs numbers converts them. CSV follows RFC 4180. The delimiter is found in the file, whatever its ending says.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What a file was found to be, in words, and what a recipe may say of it beforehand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal

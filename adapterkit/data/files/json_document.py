@@ -1,7 +1,5 @@
 """JSON documents: an array of objects, or one object with the rows inside; arrays are read piece by piece."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial

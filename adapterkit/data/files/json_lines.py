@@ -1,7 +1,5 @@
 """JSON lines: one object per line, values exactly as written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Where the rows of a JSON object stand: under a key, in columns, or in the object itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

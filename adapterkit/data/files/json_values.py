@@ -1,7 +1,5 @@
 """JSON as this package takes it: nothing that loses or changes a value, and errors in a reader's words."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from typing import Any, NoReturn

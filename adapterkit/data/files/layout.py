@@ -1,7 +1,5 @@
 """How the cells of a delimited file are told apart: its delimiter, its quoting, found in what it holds."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

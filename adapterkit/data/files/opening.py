@@ -1,7 +1,5 @@
 """Which format a file has: what was asked for, what its ending says, what it holds."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Plain text as rows with the one column `text`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 

@@ -4,8 +4,6 @@ IANA's registration of TSV knows no quoting; pandas, Python and Excel quote cell
 look alike until a cell begins with a quotation mark, which may be anywhere, so the whole file is asked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from adapterkit.data.files.layout import Layout

@@ -1,7 +1,5 @@
 """What a file is that holds no rows which can be read here, by its first bytes."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

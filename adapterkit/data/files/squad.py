@@ -1,7 +1,5 @@
 """The official JSON of SQuAD 1.1 and 2.0: articles of paragraphs of questions, as rows of one question each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

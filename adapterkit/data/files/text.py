@@ -1,11 +1,10 @@
 """Text files: their encoding found, decoded piece by piece into numbered lines or into pieces of a document."""
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from adapterkit.data.files.compression import PACKED, open_unpacked, packing_of
 from adapterkit.data.files.signatures import recognise
@@ -63,7 +62,7 @@ class TextFile:
         return notes + (["with lines that end in a carriage return"] if self.ends == "\r" else [])
 
     @property
-    def bare(self) -> TextFile:
+    def bare(self) -> Self:
         """The same without its head, to be kept while many files are read."""
         return replace(self, head="")
 

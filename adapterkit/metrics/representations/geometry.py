@@ -2,8 +2,6 @@
 
 # Axes: N items, D width, R rank.
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -2,8 +2,6 @@
 
 # Axes: N items, M other items, D width, C classes.
 
-from __future__ import annotations
-
 import math
 import warnings
 from itertools import pairwise

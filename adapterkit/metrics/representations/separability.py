@@ -2,8 +2,6 @@
 
 # Axes: N items, D width, C classes, K neighbours.
 
-from __future__ import annotations
-
 import warnings
 from typing import Any, NamedTuple
 

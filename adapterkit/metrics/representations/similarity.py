@@ -2,8 +2,6 @@
 
 # Axes: N items, D and E widths.
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

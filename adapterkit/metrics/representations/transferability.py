@@ -2,8 +2,6 @@
 
 # Axes: N items, D width, C classes or targets.
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console, shared
-from adapterkit.cli.options import DataRoot, RecipeName
+from adapterkit.cli.options import DataRoot, Overrides, RecipeName
 
 
 @shared.given(tell=shared.telling)
@@ -14,7 +14,7 @@ def ablate(
     choice: Annotated[str, typer.Argument(metavar="WHAT", help="heads, pooling, layers or sites.", show_default=False)],
     recipe: RecipeName,
     tell: shared.Telling,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Set fields.")] = None,
+    overrides: Overrides = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Of each setting.")] = 3,
     data_root: DataRoot = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where it stands.")] = False,

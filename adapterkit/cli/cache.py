@@ -1,6 +1,5 @@
 """`adapterkit cache`."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,9 +7,6 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import Json, option
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 def cache(
@@ -86,11 +82,10 @@ def _show(found: list[Any], root: Path, as_json: bool) -> None:
 
 def _size(text: str) -> int:
     from adapterkit.errors import RecipeError
+    from adapterkit.planning.needs import read_bytes
 
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    factor = None if found is None else _UNITS.get(found[2].upper())
-    if found is None or factor is None:
-        raise RecipeError(
-            "--max-size cannot be read", [f"--max-size: found {text!r}, expected a size"], "As in --max-size 10GB"
-        )
-    return int(float(found[1]) * factor)
+    size = read_bytes(text)
+    if size is None or size < 0:
+        problem = f"--max-size: found {text!r}, expected a size"
+        raise RecipeError("--max-size cannot be read", [problem], "As in --max-size 10GB")
+    return size

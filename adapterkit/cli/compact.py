@@ -1,44 +1,30 @@
 """`adapterkit compact`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from adapterkit.cli import console, options
+from adapterkit.cli import console, options, shared
 
 
-class SmallDtype(StrEnum):
-    """The number format of a compacted artifact."""
-
-    INT8 = "int8"
-    BFLOAT16 = "bfloat16"
-    BF16 = "bf16"
-    FLOAT16 = "float16"
-
-
+@shared.given(how=shared.answering)
 def compact(
     folder: options.Folder,
     output: Annotated[Path, options.argument(metavar="OUT", help="Folder of the new version.")],
+    how: shared.HowAnswered,
     data: Annotated[
         str | None, options.option("--data", help="Rows that were not trained on. Default: its recipe's test rows.")
     ] = None,
-    to: Annotated[SmallDtype, typer.Option("--to", help="Number format of the tensors.")] = SmallDtype.INT8,
+    to: Annotated[
+        Literal["int8", "bfloat16", "bf16", "float16"], typer.Option("--to", help="Number format of the tensors.")
+    ] = "int8",
     rank: Annotated[
         str, typer.Option("--rank", help="auto lowers a LoRA's as far as the tolerance allows; a number; keep.")
     ] = "auto",
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, help="How much worse the main metric may become.")
     ] = 0.002,
-    backbone: options.BackboneName = None,
-    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
-    columns: options.Columns = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    read_as: options.ReadAs = None,
-    data_root: options.DataRoot = None,
-    parts: options.Parts = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the output.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -52,22 +38,17 @@ def compact(
     open_manifest(folder)
     check_output(output, overwrite=overwrite, keep=KEPT)
     asked: Any = int(rank) if rank.lstrip("-").isdigit() else rank
-    chosen: Any = "bfloat16" if to is SmallDtype.BF16 else to.value
     from adapterkit import evaluation
 
     told = evaluation.compact(
         folder,
         output,
         data,
-        to=chosen,
+        to="bfloat16" if to == "bf16" else to,
         rank=asked,
         tolerance=tolerance,
-        backbone=options.in_format(folder, backbone, backbone_dtype),
-        columns=options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        reading=options.reading(encoding, delimiter, read_as),
-        data_root=data_root,
         overwrite=overwrite,
-        parts=options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
+        **how.of(folder),
     ).to_dict()
     if as_json:
         console.print_json(told)

@@ -23,7 +23,7 @@ def compose(
         Path | None, option("--output", "-o", metavar="DIR", help="Write the result as an artifact.")
     ] = None,
     backbone: BackboneName = None,
-    dtype: Annotated[WrittenDtype, typer.Option("--dtype", help="Of the saved tensors.")] = WrittenDtype.FLOAT32,
+    dtype: Annotated[WrittenDtype, typer.Option("--dtype", help="Of the saved tensors.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +39,7 @@ def compose(
         check_output(output, overwrite=overwrite, keep=KEPT)  # before torch is imported
     from adapterkit.compose import compose_file
 
-    result = compose_file(file, output, backbone=backbone, dtype=dtype.value, overwrite=overwrite)
+    result = compose_file(file, output, backbone=backbone, dtype=dtype, overwrite=overwrite)
     if as_json:
         console.print_json({**result.mountable.report, "artifact": None if output is None else str(output)})
         return

@@ -15,7 +15,6 @@ from adapterkit.errors import AdapterkitError, plain
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 """Where launchers say which of several processes this one is."""
 
-
 SPEAK_FIRST_SECONDS = 3.0
 
 
@@ -112,19 +111,16 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         what: is counted.
         total: None where nobody knows.
     """
-    if not sys.stderr.isatty() or sys.stdout.isatty() or not is_main_process():
+    if sys.stdout.isatty():
         yield lambda _: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_standard_error(), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+    with stages() as tell:
+        tell(what, 0, total)
+        yield lambda count: tell(what, count, total)
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
+def stages() -> Iterator[Callable[[str, int, int | None], None]]:
     """Bars on standard error, one for each thing that goes on; nothing where nobody watches.
 
     Gives what is to be told: its name, how much more of it is done, and how much there is.
@@ -138,7 +134,7 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=_standard_error(), transient=True) as bars:
         known: dict[str, Any] = {}
 
-        def tell(what: str, done: int, total: int) -> None:
+        def tell(what: str, done: int, total: int | None) -> None:
             if what not in known:
                 known[what] = bars.add_task(what, total=total)
             bars.advance(known[what], done)

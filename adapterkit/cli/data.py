@@ -6,21 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from adapterkit.cli import console
-from adapterkit.cli.options import (
-    BackboneName,
-    Columns,
-    DataRoot,
-    Delimiter,
-    Encoding,
-    Json,
-    KindName,
-    ReadAs,
-    named,
-    reading,
-)
+from adapterkit.cli import console, options
 
 if TYPE_CHECKING:
     from adapterkit.survey import Survey
@@ -29,20 +15,20 @@ LABELS_SHOWN = 10
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILE…", help="Files, a pattern or a folder; test.csv is for the test.", show_default=False),
+    options.argument(metavar="FILE…", help="Files, a pattern or a folder; test.csv is for the test."),
 ]
 
 
 def data(
     files: Files,
-    kind: KindName = None,
-    columns: Columns = None,
-    backbone: BackboneName = None,
-    encoding: Encoding = None,
-    delimiter: Delimiter = None,
-    read_as: ReadAs = None,
-    data_root: DataRoot = None,
-    as_json: Json = False,
+    kind: options.KindName = None,
+    columns: options.Columns = None,
+    backbone: options.BackboneName = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    read_as: options.ReadAs = None,
+    data_root: options.DataRoot = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show what files of rows hold and what they are for: columns, labels, lengths, repeats, and what splits share.
 
@@ -50,7 +36,7 @@ def data(
     $ adapterkit data train.jsonl test.jsonl --kind seq2seq-lm --column source=dialogue
     $ adapterkit data reviews/ --backbone models/all-MiniLM-L6-v2 --json
     """
-    survey = surveyed(files, kind, columns, backbone, reading(encoding, delimiter, read_as), data_root)
+    survey = surveyed(files, kind, columns, backbone, options.reading(encoding, delimiter, read_as), data_root)
     if as_json:
         console.print_json(facts(survey))
         return
@@ -82,7 +68,7 @@ def surveyed(
             [f"--kind: found {kind!r:.40}, expected one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"],
         )
     settings = reading_settings(read)
-    asked = named(columns, "--column", "NAME=COLUMN", "text=sentence")
+    asked = options.named(columns, "--column", "NAME=COLUMN", "text=sentence")
     return look(files, kind=kind, columns=asked, settings=settings, root=data_root, backbone=backbone)
 
 
@@ -114,17 +100,10 @@ def show(survey: Survey) -> None:
     for split, source in survey.sources.items():
         console.print_table([[split, f"{survey.rows[split]:,} rows", source]])
     reads = {column: name for name, column in guess.columns.items()}
-    table = [
-        [
-            seen.name,
-            seen.holds,
-            f"{seen.filled:,}",
-            f"{seen.distinct:,}",
-            f"{seen.words:.1f}",
-            reads.get(seen.name, "–"),
-        ]
-        for seen in survey.columns.values()
-    ]
+    table = []
+    for seen in survey.columns.values():
+        counts = [f"{seen.filled:,}", f"{seen.distinct:,}", f"{seen.words:.1f}"]
+        table.append([seen.name, seen.holds, *counts, reads.get(seen.name, "–")])
     looked = next(iter(survey.columns.values())).rows
     headings = ("column", "holds", f"filled of {looked:,}", "distinct", "words", "read as")
     console.print_table(table, headings)
@@ -134,31 +113,26 @@ def show(survey: Survey) -> None:
 def _about(survey: Survey) -> list[list[str]]:
     from adapterkit.recipe.kinds import FACTS
 
-    rows = []
+    facts: list[list[str]] = []
     if survey.guess.others:
-        rows.append(["or", f"{', '.join(survey.guess.others)} (--kind)"])
+        facts.append(["or", f"{', '.join(survey.guess.others)} (--kind)"])
     if survey.problem:
-        rows.append(["problem", survey.problem])
+        facts.append(["problem", survey.problem])
     if survey.labels and survey.problem != "regression":
-        shown = [f"{name} {count:,}" for name, count in list(survey.labels.items())[:LABELS_SHOWN]]
-        more = len(survey.labels) - LABELS_SHOWN
         count = len(survey.labels)
-        rows.append(
-            [
-                f"{count:,} label" + ("s" if count != 1 else ""),
-                ", ".join(shown) + (f", {more:,} more" if more > 0 else ""),
-            ]
-        )
+        shown = [f"{name} {rows:,}" for name, rows in list(survey.labels.items())[:LABELS_SHOWN]]
+        shown += [f"{count - LABELS_SHOWN:,} more"] if count > LABELS_SHOWN else []
+        facts.append([f"{count:,} label" + ("s" if count != 1 else ""), ", ".join(shown)])
     lengths = survey.lengths
     for unit, values in (("characters", lengths.characters), ("words", lengths.words), ("tokens", lengths.tokens)):
         if values is not None:
             half, most, nearly, longest = (f"{value:,}" for value in values)
-            rows.append([unit, f"median {half}, 95 % have at most {most}, 99 % {nearly}, the longest {longest}"])
+            facts.append([unit, f"median {half}, 95 % have at most {most}, 99 % {nearly}, the longest {longest}"])
     repeats = survey.repeats
-    rows.append(["repeats", f"{repeats.equal:,} rows say what another says"])
+    facts.append(["repeats", f"{repeats.equal:,} rows say what another says"])
     if repeats.conflicts and not FACTS[survey.guess.kind].borrows_head:  # a text may be answered in several ways
         lines = "; ".join(" and ".join(map(str, group[:4])) for group in repeats.conflicts[:3])
-        rows.append(["conflicts", f"{len(repeats.conflicts):,} inputs are answered differently (rows {lines})"])
+        facts.append(["conflicts", f"{len(repeats.conflicts):,} inputs are answered differently (rows {lines})"])
     for split, count in survey.shared.items():
-        rows.append([split, f"{count:,} of {survey.rows[split]:,} rows stand in training too"])
-    return rows
+        facts.append([split, f"{count:,} of {survey.rows[split]:,} rows stand in training too"])
+    return facts

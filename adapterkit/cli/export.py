@@ -1,47 +1,21 @@
 """`adapterkit export`."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import BackboneName, Folder, Json, WrittenDtype, argument, option
 
-
-class Server(StrEnum):
-    """Whose loader shall read a flat LoRA."""
-
-    VLLM = "vllm"
-    SGLANG = "sglang"
-    LORAX = "lorax"
-    GGUF = "gguf"
-
-
-class Format(StrEnum):
-    """What an adapter is exported to."""
-
-    TRANSFORMERS = "transformers"
-    PEFT = "peft"
-    ADAPTERHUB = "adapterhub"
-    ONNX = "onnx"
-    SENTENCE_TRANSFORMERS = "sentence-transformers"
-
-
-class Quantised(StrEnum):
-    """The format of an ONNX model's weights."""
-
-    INT8 = "int8"
-
-
-SAID = {
-    Format.TRANSFORMERS: ("Checkpoint", "transformers"),
-    Format.PEFT: ("Flat LoRA", "PEFT"),
-    Format.ADAPTERHUB: ("Folder", "AdapterHub"),
-    Format.ONNX: ("Model", "onnxruntime"),
-    Format.SENTENCE_TRANSFORMERS: ("Adapter of the trunk", "sentence-transformers"),
+Format = Literal["transformers", "peft", "adapterhub", "onnx", "sentence-transformers"]
+SAID: dict[Format, tuple[str, str]] = {
+    "transformers": ("Checkpoint", "transformers"),
+    "peft": ("Flat LoRA", "PEFT"),
+    "adapterhub": ("Folder", "AdapterHub"),
+    "onnx": ("Model", "onnxruntime"),
+    "sentence-transformers": ("Adapter of the trunk", "sentence-transformers"),
 }
 """Format -> what was written, and what loads it."""
 
@@ -56,22 +30,24 @@ def export(
             help="transformers: a merged checkpoint. peft, with --flat: for servers. adapterhub, "
             "sentence-transformers: their folders. onnx.",
         ),
-    ] = Format.TRANSFORMERS,
+    ] = "transformers",
     flat: Annotated[
         bool, typer.Option("--flat", help="A LoRA with one rank and no scale, for loaders that ignore both.")
     ] = False,
     server: Annotated[
-        Server | None, typer.Option("--for", help="Check what this server's loader takes; needs --flat.")
+        Literal["vllm", "sglang", "lorax", "gguf"] | None,
+        typer.Option("--for", help="Check what this server's loader takes; needs --flat."),
     ] = None,
     trunk_only: Annotated[
         bool, typer.Option("--trunk-only", help="Without any head, for AutoModel: also where the head is our own.")
     ] = False,
-    dtype: Annotated[WrittenDtype, typer.Option("--dtype", help="Of the written weights.")] = WrittenDtype.FLOAT32,
+    dtype: Annotated[WrittenDtype, typer.Option("--dtype", help="Of the written weights.")] = "float32",
     unmerged: Annotated[
         bool, typer.Option("--unmerged", help="In ONNX: keep the method beside the weights, also if it can be merged.")
     ] = False,
     quantise: Annotated[
-        Quantised | None, typer.Option("--quantise", help="In ONNX: weights in eight bits, and what that changes.")
+        Literal["int8"] | None,
+        typer.Option("--quantise", help="In ONNX: weights in eight bits, and what that changes."),
     ] = None,
     data: Annotated[
         str | None, option("--data", metavar="FILE", help="Rows to score before and after quantising.")
@@ -98,18 +74,18 @@ def export(
     written = artifact.export(
         folder,
         output,
-        to=to.value,
+        to=to,
         backbone=backbone,
         trunk_only=trunk_only,
         flat=flat,
-        server=server.value if server else "",
-        dtype=dtype.value,
+        server=server or "",
+        dtype=dtype,
         unmerged=unmerged,
-        quantise=quantise.value if quantise else "",
+        quantise=quantise or "",
         rows=read_for(artifact.open_artifact(folder), data) if data is not None else (),
         overwrite=overwrite,
     )
-    facts = json.loads((written / "export.json").read_text(encoding="utf-8")) if to is Format.ONNX else {}
+    facts = json.loads((written / "export.json").read_text(encoding="utf-8")) if to == "onnx" else {}
     if as_json:
         console.print_json({"checkpoint": str(written), **facts})
         return

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, BackboneName, RequiredKeys
+from adapterkit.cli.options import BackboneFormat, BackboneName, Mounts, RequiredKeys, Slots, sources_of
 from adapterkit.errors import AdapterkitError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ A sentence, or a JSON object with a task's columns, is answered by every adapter
 def host(
     mount: Mounts = None,
     backbone: BackboneName = None,
-    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
+    backbone_dtype: BackboneFormat = "auto",
     slots: Slots = None,
     require_signature: RequiredKeys = None,
 ) -> None:
@@ -45,9 +44,7 @@ def host(
     from adapterkit.host.opening import open_host
 
     keys: Any = require_signature or None
-    with open_host(
-        sources_of(mount), backbone, slots=slots, dtype=backbone_dtype.value, require_signature=keys
-    ) as opened:
+    with open_host(sources_of(mount), backbone, slots=slots, dtype=backbone_dtype, require_signature=keys) as opened:
         if sys.stdin.isatty():
             console.say(f"{len(opened)} mounted on {opened.backbone.name}. :help lists what else can be typed.", "dim")
         for line in _lines():

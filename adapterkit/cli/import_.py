@@ -1,8 +1,7 @@
 """`adapterkit import`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,19 +9,13 @@ from adapterkit.cli import console
 from adapterkit.cli.options import Json, argument, option
 
 
-class Source(StrEnum):
-    """Whose format a folder has."""
-
-    PEFT = "peft"
-    ADAPTERHUB = "adapterhub"
-    SENTENCE_TRANSFORMERS = "sentence-transformers"
-    SETFIT = "setfit"
-
-
 def import_(
     source: Annotated[Path, argument(metavar="SRC", help="The folder to read.")],
     output: Annotated[Path, argument(metavar="OUT", help="The artifact to write.")],
-    origin: Annotated[Source, typer.Option("--from", help="Whose format SRC has.")] = Source.PEFT,
+    origin: Annotated[
+        Literal["peft", "adapterhub", "sentence-transformers", "setfit"],
+        typer.Option("--from", help="Whose format SRC has."),
+    ] = "peft",
     backbone: Annotated[
         str | None, option("--backbone", metavar="PATH_OR_ID", help="Its backbone. Default: what SRC says.")
     ] = None,
@@ -48,7 +41,7 @@ def import_(
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else None
     task = {"problem": problem} if problem is not None else None
-    readers = {Source.PEFT: import_peft, Source.ADAPTERHUB: import_adapterhub}
+    readers = {"peft": import_peft, "adapterhub": import_adapterhub}
     read = readers.get(origin, import_sentence_transformers)
     written = read(source, output, backbone=backbone, kind=kind, labels=names, task=task, overwrite=overwrite)
     if as_json:

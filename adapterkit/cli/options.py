@@ -1,9 +1,9 @@
 """Arguments and options that several verbs share, so that they are spelled and explained alike."""
 
-from enum import StrEnum
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ argument = partial(typer.Argument, show_default=False)
 """For what shows nothing as its default: that it was not given."""
 
 RecipeName = Annotated[str, argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
+Overrides = Annotated[list[str] | None, argument(metavar="KEY=VALUE", help="Fields to set on top of the recipe.")]
 
 
 def _located(text: str | None) -> Path | None:
@@ -51,24 +52,10 @@ BackboneName = Annotated[
 ]
 
 
-class BackboneDtype(StrEnum):
-    """The number format of the frozen weights."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-    INT8 = "int8"
-    NF4 = "nf4"
-
-
-class WrittenDtype(StrEnum):
-    """The number format of the tensors that are written."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
+BackboneDtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "nf4"]
+"""The number format of the frozen weights."""
+WrittenDtype = Literal["float32", "bfloat16", "float16"]
+"""The number format of the tensors that are written."""
 
 BackboneFormat = Annotated[
     BackboneDtype,
@@ -83,6 +70,16 @@ Parts = Annotated[
         help="Where a part of a fusion is. Default: beside the artifact, under its name.",
     ),
 ]
+
+Mounts = Annotated[
+    list[str] | None,
+    option(
+        "--mount",
+        metavar="NAME=FOLDER",
+        help="Mount an artifact (a folder, URL or hub id) or a composition under a name. May be given many times.",
+    ),
+]
+Slots = Annotated[int | None, option(min=1, help="Adapters in memory at once; the others wait on disk. Default: 64.")]
 
 Columns = Annotated[list[str] | None, option("--column", metavar="NAME=COLUMN", help="What the file calls a column.")]
 
@@ -147,12 +144,12 @@ def reading(encoding: str | None, delimiter: str | None, read_as: list[str] | No
 
 def in_format(folder: Path, backbone: str | None, dtype: BackboneDtype) -> Any:
     """The backbone as it was named; loaded where a format is asked for."""
-    if dtype is BackboneDtype.AUTO:
+    if dtype == "auto":
         return backbone
     from adapterkit.artifact import open_artifact
     from adapterkit.artifact.loading import find_backbone
 
-    return find_backbone(open_artifact(folder), backbone, dtype.value)
+    return find_backbone(open_artifact(folder), backbone, dtype)
 
 
 def named(pairs: list[str] | None, option: str, form: str, example: str) -> dict[str, str]:
@@ -168,3 +165,15 @@ def named(pairs: list[str] | None, option: str, form: str, example: str) -> dict
     if wrong:
         raise DataError(f"{option} cannot be read", wrong, f"As in {option} {example}")
     return {name: value for name, _, value in found}
+
+
+def sources_of(mounts: Sequence[str]) -> dict[str, str]:
+    """Name -> artifact or composition. Raises DataError for what is not NAME=FOLDER, or a name given twice."""
+    from adapterkit.errors import DataError
+
+    sources = named(list(mounts), "--mount", "NAME=FOLDER", "intent=runs/banking77")
+    if len(sources) < len(mounts):
+        names = [mount.partition("=")[0] for mount in mounts]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError("--mount names the same adapter twice", [f"{name}: given more than once" for name in twice])
+    return sources

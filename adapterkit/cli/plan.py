@@ -8,17 +8,14 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.fields import Fields
-from adapterkit.cli.options import DataRoot, Json, RecipeName, option
+from adapterkit.cli.options import DataRoot, Json, Overrides, RecipeName, option
 
 COMMAND = Fields
 
 
 def plan(
     recipe: RecipeName,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Fields to set on top of the recipe.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     gpus: Annotated[
         int | None, typer.Option("--gpus", help="How many GPUs there will be. Default: what this machine has.")
     ] = None,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from adapterkit.cli import console, options
 from adapterkit.cli.answering import Answering, rows_of
-from adapterkit.cli.mounts import Mounts, Slots, sources_of
 from adapterkit.cli.processes import all_processes
 from adapterkit.errors import AdapterkitError
 
@@ -23,13 +21,6 @@ SKIPPED = 3
 """The exit status where rows were skipped, and the others answered."""
 
 
-class BadRows(StrEnum):
-    """What becomes of rows that cannot be answered."""
-
-    STOP = "stop"
-    SKIP = "skip"
-
-
 def predict(
     folder: Annotated[
         Path | None, options.a_folder(help="The artifact's folder, URL or name on a hub; not with --mount.")
@@ -37,20 +28,18 @@ def predict(
     data: Annotated[
         Path | None, options.argument(metavar="FILE", help="JSONL, CSV, TSV, Parquet or text. Default: standard input.")
     ] = None,
-    mount: Mounts = None,
-    slots: Slots = None,
+    mount: options.Mounts = None,
+    slots: options.Slots = None,
     backbone: options.BackboneName = None,
-    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
+    backbone_dtype: options.BackboneFormat = "auto",
     parts: options.Parts = None,
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
     read_as: options.ReadAs = None,
     errors: Annotated[
-        BadRows,
-        typer.Option(
-            help="Bad rows: stop before anything is answered, or skip them: errors in their places, exit status 3."
-        ),
-    ] = BadRows.STOP,
+        Literal["stop", "skip"],
+        typer.Option(help="Bad rows: stop before anything is answered, or skip: errors in their places, status 3."),
+    ] = "stop",
     as_json: options.Json = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="Let a pool of hosts under Ray answer a FILE, here or where RAY_ADDRESS says.")
@@ -82,7 +71,7 @@ def predict(
         if parts:
             raise typer.BadParameter("belongs to one artifact, and not to --mount", param_hint="--part")
         name = None
-        sources: dict[str, Source] = {**sources_of(mount)}
+        sources: dict[str, Source] = {**options.sources_of(mount)}
         data = folder
     elif slots is not None:
         raise typer.BadParameter("belongs to --mount", param_hint="--slots")
@@ -94,14 +83,14 @@ def predict(
     read = options.reading(encoding, delimiter, read_as)
     if read and data is None:
         raise typer.BadParameter("belong to a FILE", param_hint="--encoding, --delimiter, --read")
-    skip = errors is BadRows.SKIP
+    skip = errors == "skip"
     accelerator = all_processes()
     if ray:
         if data is None or output is None or accelerator is not None:
             raise typer.BadParameter("takes a FILE and --output, and no launcher", param_hint="--ray")
         folders = options.named(parts, "--part", "NAME=FOLDER", "language=runs/language")
-        named = sources_of(mount) if mount else {str(folder): str(folder)}
-        settings = {"backbone": backbone, "slots": slots, "dtype": backbone_dtype.value}
+        named = options.sources_of(mount) if mount else {str(folder): str(folder)}
+        settings = {"backbone": backbone, "slots": slots, "dtype": backbone_dtype}
         from adapterkit.serving.ray.files import Hosting, answer_file
 
         hosting = Hosting(named, name, folders, settings, actors or 2)
@@ -114,7 +103,7 @@ def predict(
     from adapterkit.host.opening import open_host
 
     rows = rows_of(data, read, again=not skip, accelerator=accelerator)
-    with open_host(sources, backbone, slots=slots, dtype=backbone_dtype.value) as host:
+    with open_host(sources, backbone, slots=slots, dtype=backbone_dtype) as host:
         answering, started = Answering(host, rows, name, skip=skip, accelerator=accelerator), time.perf_counter()
         for answer in answering.answers():
             if console.is_main_process():

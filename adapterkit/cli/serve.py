@@ -8,10 +8,34 @@ from typing import Annotated, Any
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.mounts import Mounts, Slots, sources_of
-from adapterkit.cli.options import BackboneDtype, BackboneFormat, RequiredKeys, option
-from adapterkit.cli.replicas import replicated
+from adapterkit.cli.options import BackboneFormat, Mounts, RequiredKeys, Slots, option, sources_of
 from adapterkit.cli.shared import given
+
+
+def replicated(
+    *,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Answer with replicas under Ray Serve, here or where RAY_ADDRESS says.")
+    ] = False,
+    replicas: Annotated[int | None, option(min=1, help="With --ray: how many, at least. Default: 2.")] = None,
+    max_replicas: Annotated[
+        int | None, option(min=1, help="With --ray: how many at most; the requests decide. Default: always as many.")
+    ] = None,
+    cpus: Annotated[
+        float | None, option("--cpus-per-replica", help="With --ray: processors of each. Default: 1.")
+    ] = None,
+    gpus: Annotated[
+        float | None, option("--gpus-per-replica", help="With --ray: accelerators of each. Default: 0.")
+    ] = None,
+) -> dict[str, Any] | None:
+    """The settings of replicas that were given; None without --ray."""
+    found = {"replicas": replicas, "max_replicas": max_replicas, "cpus": cpus, "gpus": gpus}
+    asked = {name: value for name, value in found.items() if value is not None}
+    if asked and not ray:
+        raise typer.BadParameter("they go with --ray", param_hint="--replicas and the like")
+    if max_replicas is not None and max_replicas < (replicas or 2):
+        raise typer.BadParameter(f"found {max_replicas}, and there are {replicas or 2}", param_hint="--max-replicas")
+    return asked if ray else None
 
 
 @given(replicas=replicated)
@@ -42,7 +66,7 @@ def serve(
             "--backbone", metavar="PATH_OR_ID", help="Where to load it from. Many times: side by side, to change over."
         ),
     ] = None,
-    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
+    backbone_dtype: BackboneFormat = "auto",
     slots: Slots = None,
     require_signature: RequiredKeys = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -109,7 +133,7 @@ def serve(
         shadow_log=shadow_log,
         flags=flags,
         backbone=tuple(backbone or ()),
-        dtype=backbone_dtype.value,
+        dtype=backbone_dtype,
         slots=slots,
         require_signature=tuple(require_signature or ()),
         keys=keys,

@@ -47,7 +47,7 @@ class HowAnswered:
 def answering(
     *,
     backbone: options.BackboneName = None,
-    backbone_dtype: options.BackboneFormat = options.BackboneDtype.AUTO,
+    backbone_dtype: options.BackboneFormat = "auto",
     columns: options.Columns = None,
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,

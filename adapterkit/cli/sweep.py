@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from adapterkit.cli import console
-from adapterkit.cli.fields import as_overrides
-from adapterkit.cli.options import DataRoot, Json, RecipeName
+from adapterkit.cli.fields import Fields
+from adapterkit.cli.options import DataRoot, Json, RecipeName, argument, option
 
 GRID = "--grid"
 
 
-class ManyWords(TyperCommand):
+class ManyWords(Fields):
     """Lets --grid take every word up to the next option, as shells' users expect of a list."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -29,8 +28,7 @@ class ManyWords(TyperCommand):
                 words += [GRID, word] if inside else [word]
         if args and args[-1] == GRID:
             words.append(GRID)
-        own = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
-        return list(super().parse_args(ctx, as_overrides(words, own)))
+        return super().parse_args(ctx, words)
 
 
 COMMAND = ManyWords
@@ -40,18 +38,11 @@ def sweep(
     recipe: RecipeName,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="Fields to set for all points; output=DIR is the sweep's.", show_default=False
-        ),
+        argument(metavar="KEY=VALUE", help="Fields to set for all points; output=DIR is the sweep's."),
     ] = None,
     grid: Annotated[
         list[str] | None,
-        typer.Option(
-            GRID,
-            metavar="KEY=VALUE,VALUE …",
-            help="Fields with their values, up to the next option.",
-            show_default=False,
-        ),
+        option(GRID, metavar="KEY=VALUE,VALUE …", help="Fields with their values, up to the next option."),
     ] = None,
     halving: Annotated[
         bool, typer.Option("--halving", help="Thin the settings out while they train (successive halving).")
@@ -186,25 +177,12 @@ def _number(value: float | None) -> str:
 
 def _facts(result: Any) -> Mapping[str, Any]:
     hidden = ("rows_key", "backbone_key", "digests")
+    told = ("settings", "status", "mean", "spread", "low", "high", "mark", "values", "points", "seconds")
     return {
         "folder": str(result.folder),
         "metric": result.metric,
         "best": {"point": result.best, "artifact": str(result.artifact), "metrics": result.metrics},
-        "groups": [
-            {
-                "settings": group.settings,
-                "status": group.status,
-                "mean": group.mean,
-                "spread": group.spread,
-                "low": group.low,
-                "high": group.high,
-                "mark": group.mark,
-                "values": group.values,
-                "points": group.points,
-                "seconds": group.seconds,
-            }
-            for group in result.groups
-        ],
+        "groups": [{name: getattr(group, name) for name in told} for group in result.groups],
         "points": [{key: value for key, value in line.items() if key not in hidden} for line in result.points.values()],
         "plot": str(result.picture),
     }

@@ -3,25 +3,19 @@
 import os
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.answering import asking
 from adapterkit.cli.fields import Fields
-from adapterkit.cli.options import DataRoot, Json, RecipeName
+from adapterkit.cli.options import DataRoot, Json, Overrides, RecipeName
 from adapterkit.cli.processes import become_all_processes, end_with_launcher, launcher_words, shown
 
-
-class Resume(StrEnum):
-    """Whether to go on from a checkpoint."""
-
-    NO = "no"
-    YES = "yes"
-    AUTO = "auto"
+Resume = Literal["no", "yes", "auto"]
+"""Whether to go on from a checkpoint."""
 
 
 class Train(Fields):
@@ -30,7 +24,7 @@ class Train(Fields):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words: list[str] = []
         for word in args:
-            if word in tuple(Resume) and words[-1:] == ["--resume=yes"]:
+            if word in get_args(Resume) and words[-1:] == ["--resume=yes"]:
                 words[-1] = f"--resume={word}"
             else:
                 words.append({"--resume": "--resume=yes", "--no-resume": "--resume=no"}.get(word, word))
@@ -42,14 +36,11 @@ COMMAND = Train
 
 def train(
     recipe: RecipeName,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Fields to set on top of the recipe.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     data_root: DataRoot = None,
     resume: Annotated[
         Resume, typer.Option("--resume", help="Go on from the last checkpoint; auto where there is one.")
-    ] = Resume.NO,
+    ] = "no",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
@@ -72,12 +63,12 @@ def train(
     from adapterkit.recipe.load import folder_of
     from adapterkit.training.standing import is_done
 
-    going_on: Any = "auto" if resume is Resume.AUTO else resume is Resume.YES
+    going_on: Any = "auto" if resume == "auto" else resume == "yes"
     # Before torch is imported, so that a mistake is named at once.
     resolved = resolve(recipe, overrides or ())
     output, kind = training.output_of(resolved), resolved.recipe.task.kind
     # A process may be lost behind the last step: what the launcher starts again then finds the artifact of its own run.
-    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and resume is Resume.AUTO and not overwrite
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and resume == "auto" and not overwrite
     if again and is_done(output):
         _tell(output, kind, open_manifest(output).metrics, as_json)
         return

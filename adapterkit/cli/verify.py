@@ -6,34 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from adapterkit.cli import console
-from adapterkit.cli.options import (
-    BackboneDtype,
-    BackboneFormat,
-    BackboneName,
-    Folder,
-    Json,
-    Parts,
-    RequiredKeys,
-    in_format,
-    named,
-)
+from adapterkit.cli import console, options
 
 
 def verify(
-    folder: Folder,
-    backbone: BackboneName = None,
-    backbone_dtype: BackboneFormat = BackboneDtype.AUTO,
-    parts: Parts = None,
+    folder: options.Folder,
+    backbone: options.BackboneName = None,
+    backbone_dtype: options.BackboneFormat = "auto",
+    parts: options.Parts = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read every byte of the backbone again, whatever is remembered of its files.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Every artifact in and below the folder.")] = False,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="XML", help="Write JUnit's XML too.", show_default=False)
-    ] = None,
-    require_signature: RequiredKeys = None,
-    as_json: Json = False,
+    junit: Annotated[Path | None, options.option("--junit", metavar="XML", help="Write JUnit's XML too.")] = None,
+    require_signature: options.RequiredKeys = None,
+    as_json: options.Json = False,
 ) -> None:
     """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
 
@@ -44,7 +31,9 @@ def verify(
     from adapterkit.manifest.signature import read_trusted
 
     if every:
-        _check_together(parts, backbone_dtype)
+        together = {"--part": not parts, "--backbone-dtype": backbone_dtype == "auto"}
+        for name in (name for name, fits in together.items() if not fits):
+            raise typer.BadParameter("belongs to one artifact, and not beside --all", param_hint=name)
     keys = read_trusted(require_signature or None) or None
     from adapterkit import artifact
 
@@ -52,8 +41,8 @@ def verify(
     if every:
         reports = artifact.verify_all(folder, backbone, full=full, require_signature=keys)
     else:
-        given = in_format(folder, backbone, backbone_dtype)
-        where = named(parts, "--part", "NAME=FOLDER", "language=runs/language")
+        given = options.in_format(folder, backbone, backbone_dtype)
+        where = options.named(parts, "--part", "NAME=FOLDER", "language=runs/language")
         reports = [artifact.verify(folder, given, parts=where, full=full, require_signature=keys)]
     found = []
     for report in reports:
@@ -75,11 +64,3 @@ def verify(
         console.say(f"{len(found) - failed} of {len(found)} artifacts verified")
     if failed:
         raise typer.Exit(1)
-
-
-def _check_together(parts: list[str] | None, dtype: BackboneDtype) -> None:
-    """Raises BadParameter for what says something of one artifact alone."""
-    given = {"--part": bool(parts), "--backbone-dtype": dtype is not BackboneDtype.AUTO}
-    for name, stands in given.items():
-        if stands:
-            raise typer.BadParameter("belongs to one artifact, and not beside --all", param_hint=name)

@@ -113,26 +113,26 @@ def show(survey: Survey) -> None:
 def _about(survey: Survey) -> list[list[str]]:
     from adapterkit.recipe.kinds import FACTS
 
-    facts: list[list[str]] = []
+    about: list[list[str]] = []
     if survey.guess.others:
-        facts.append(["or", f"{', '.join(survey.guess.others)} (--kind)"])
+        about.append(["or", f"{', '.join(survey.guess.others)} (--kind)"])
     if survey.problem:
-        facts.append(["problem", survey.problem])
+        about.append(["problem", survey.problem])
     if survey.labels and survey.problem != "regression":
         count = len(survey.labels)
         shown = [f"{name} {rows:,}" for name, rows in list(survey.labels.items())[:LABELS_SHOWN]]
         shown += [f"{count - LABELS_SHOWN:,} more"] if count > LABELS_SHOWN else []
-        facts.append([f"{count:,} label" + ("s" if count != 1 else ""), ", ".join(shown)])
+        about.append([f"{count:,} label" + ("s" if count != 1 else ""), ", ".join(shown)])
     lengths = survey.lengths
     for unit, values in (("characters", lengths.characters), ("words", lengths.words), ("tokens", lengths.tokens)):
         if values is not None:
             half, most, nearly, longest = (f"{value:,}" for value in values)
-            facts.append([unit, f"median {half}, 95 % have at most {most}, 99 % {nearly}, the longest {longest}"])
+            about.append([unit, f"median {half}, 95 % have at most {most}, 99 % {nearly}, the longest {longest}"])
     repeats = survey.repeats
-    facts.append(["repeats", f"{repeats.equal:,} rows say what another says"])
+    about.append(["repeats", f"{repeats.equal:,} rows say what another says"])
     if repeats.conflicts and not FACTS[survey.guess.kind].borrows_head:  # a text may be answered in several ways
         lines = "; ".join(" and ".join(map(str, group[:4])) for group in repeats.conflicts[:3])
-        facts.append(["conflicts", f"{len(repeats.conflicts):,} inputs are answered differently (rows {lines})"])
+        about.append(["conflicts", f"{len(repeats.conflicts):,} inputs are answered differently (rows {lines})"])
     for split, count in survey.shared.items():
-        facts.append([split, f"{count:,} of {survey.rows[split]:,} rows stand in training too"])
-    return facts
+        about.append([split, f"{count:,} of {survey.rows[split]:,} rows stand in training too"])
+    return about

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,12 +37,15 @@ def show(lines: Sequence[RunLine], folder: Path, *, as_json: bool) -> None:
     if not lines:
         console.say(f"No runs in {folder}.")
         return
-    rows = [[line.name, *["–"] * 6, line.state] if line.state else _cells(line) for line in lines]
+    rows = []
+    for one in lines:
+        cells = ["–"] * 6 + [one.state] if one.state else [one.kind, one.method, *measured(one), one.backbone]
+        rows.append([one.name, *cells])
     console.print_table(rows, ("run", "kind", "method", "metric", "95 % interval", "size", "date", "backbone"))
 
 
-def _cells(line: RunLine) -> Sequence[str]:
+def measured(line: Any) -> list[str]:
+    """Cells of what is known of a run, or of what was found: metric, interval, size and date."""
     metric = "–" if line.value is None else f"{line.split} {line.metric} {line.value:.4f}"
     interval = "" if line.low is None or line.high is None else f"{line.low:.4f} – {line.high:.4f}"
-    size, date = console.readable_bytes(line.size_bytes), line.date[:16].replace("T", " ")
-    return [line.name, line.kind, line.method, metric, interval, size, date, line.backbone]
+    return [metric, interval, console.readable_bytes(line.size_bytes), line.date[:16].replace("T", " ")]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from adapterkit.cli import console
+from adapterkit.cli.list import measured
 from adapterkit.cli.options import Json, argument, option
 
 if TYPE_CHECKING:
@@ -39,12 +40,7 @@ def search(
     if not found.found:
         console.say(f"Nothing in {found.where} fits {backbone}; {found.others} artifacts are of other backbones.")
         return
-    rows = []
-    for one in found.found:
-        metric = "–" if one.value is None else f"{one.split} {one.metric} {one.value:.4f}"
-        interval = "" if one.low is None or one.high is None else f"{one.low:.4f} – {one.high:.4f}"
-        size, date = console.readable_bytes(one.size_bytes), one.date[:16].replace("T", " ")
-        rows.append([one.source, one.fit, one.kind, one.method, metric, interval, size, date])
+    rows = [[one.source, one.fit, one.kind, one.method, *measured(one)] for one in found.found]
     console.print_table(rows, ("artifact", "fit", "kind", "method", "metric", "95 % interval", "size", "date"))
 
 

@@ -57,34 +57,32 @@ def _moves(adapters: list[dict[str, Any]], old: str, new: str) -> list[str]:
     """The commands that move traffic from one backbone to the other in one service, and back."""
     from adapterkit.manifest import open_manifest
 
-    kept = {
-        Path(adapter["run"]).resolve().name: next(
-            t["output"] for t in adapter["trials"] if t["way"] == adapter["advised"]
-        )
-        for adapter in adapters
-        if adapter["advised"] is not None
-    }
+    kept = {}
+    for adapter in adapters:
+        outputs = {trial["way"]: trial["output"] for trial in adapter["trials"]}
+        if adapter["advised"] is not None:
+            kept[Path(adapter["run"]).resolve().name] = outputs[adapter["advised"]]
+    if not kept:
+        return []
 
-    def each(*words: str) -> list[str]:
-        return [shlex.join(["adapterkit", "registry", words[0], task, *words[1:]]) for task in kept]
+    def said(*words: str) -> str:
+        return shlex.join(["adapterkit", *words])
 
-    added = [shlex.join(["adapterkit", "registry", "add", task, folder]) for task, folder in kept.items()]
-    tried = [
-        shlex.join(["adapterkit", "registry", "promote", task, digest, "--channel", "candidate", "--backbone", new])
-        for task, digest in ((task, open_manifest(folder).sha256[:12]) for task, folder in kept.items())
-    ]
-    both = shlex.join(["adapterkit", "serve", "--registry", DEFAULT_URL, "--backbone", old, "--backbone", new])
-    lines = ["# The advised versions, as candidates of tasks that are called like the runs:", *added, *tried]
-    lines += ["# One service with both backbones, in which the old versions answer:", both]
-    lines += [
+    candidate = ("--channel", "candidate", "--backbone", new)
+    digests = {task: open_manifest(folder).sha256[:12] for task, folder in kept.items()}
+    return [
+        "# The advised versions, as candidates of tasks that are called like the runs:",
+        *(said("registry", "add", task, folder) for task, folder in kept.items()),
+        *(said("registry", "promote", task, digest, *candidate) for task, digest in digests.items()),
+        "# One service with both backbones, in which the old versions answer:",
+        said("serve", "--registry", DEFAULT_URL, "--backbone", old, "--backbone", new),
         "# Move a share of the traffic, look at /v1/quality, move more:",
-        *each("split", "stable=0.95", "candidate=0.05"),
-    ]
-    lines += [
+        *(said("registry", "split", task, "stable=0.95", "candidate=0.05") for task in kept),
         "# All of it; once every task has moved, serve with the new backbone alone:",
-        *each("promote", "candidate"),
+        *(said("registry", "promote", task, "candidate") for task in kept),
+        "# And back, as long as both are served:",
+        *(said("registry", "roll-back", task) for task in kept),
     ]
-    return [*lines, "# And back, as long as both are served:", *each("roll-back")] if kept else []
 
 
 def _rows(adapter: dict[str, Any]) -> list[list[str]]:

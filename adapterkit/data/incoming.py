@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adapterkit.data.files.json_lines import parse_object
+from adapterkit.data.files.json_values import parse_object
 from adapterkit.data.problems import Problems
 from adapterkit.data.sources import read_each
 from adapterkit.errors import BadRowError

@@ -29,7 +29,7 @@ from adapterkit.methods.table import method_of
 from adapterkit.metrics import Metric
 from adapterkit.metrics.paired import Difference, difference
 from adapterkit.records import Answerer, CompactionRecord
-from adapterkit.records.compaction import TriedRecord
+from adapterkit.records.evaluation import TriedRecord
 
 DROPPED = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 0.0)
 """Shares of Σ‖ΔW‖² that are tried to leave out, the largest first."""

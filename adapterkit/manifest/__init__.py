@@ -1,50 +1,36 @@
 """Artifacts as facts: the manifest, the folder, strict JSON and atomic writes. No torch is imported here."""
 
-from adapterkit.manifest.atomic import check_output as check_output
-from adapterkit.manifest.atomic import stage_folder as stage_folder
-from adapterkit.manifest.atomic import write_file as write_file
-from adapterkit.manifest.atomic import write_folder as write_folder
-from adapterkit.manifest.codec import dump_manifest as dump_manifest
-from adapterkit.manifest.codec import parse_manifest as parse_manifest
-from adapterkit.manifest.codec import validation_problems as validation_problems
-from adapterkit.manifest.facts import FORMAT as FORMAT
-from adapterkit.manifest.facts import CompactionFacts as CompactionFacts
-from adapterkit.manifest.facts import CompositionFacts as CompositionFacts
-from adapterkit.manifest.facts import DataFacts as DataFacts
-from adapterkit.manifest.facts import GoldenFacts as GoldenFacts
-from adapterkit.manifest.facts import GoldenRow as GoldenRow
-from adapterkit.manifest.facts import Manifest as Manifest
-from adapterkit.manifest.facts import MemberFacts as MemberFacts
-from adapterkit.manifest.facts import PartFacts as PartFacts
-from adapterkit.manifest.folder import CARD as CARD
-from adapterkit.manifest.folder import CONFIG as CONFIG
-from adapterkit.manifest.folder import FINDINGS as FINDINGS
-from adapterkit.manifest.folder import KEPT as KEPT
-from adapterkit.manifest.folder import MANIFEST as MANIFEST
-from adapterkit.manifest.folder import MAX_BYTES as MAX_BYTES
-from adapterkit.manifest.folder import MAX_SIGNATURE_BYTES as MAX_SIGNATURE_BYTES
-from adapterkit.manifest.folder import RECORDS as RECORDS
-from adapterkit.manifest.folder import REPORT as REPORT
-from adapterkit.manifest.folder import SIGNATURE as SIGNATURE
-from adapterkit.manifest.folder import TENSORS as TENSORS
-from adapterkit.manifest.folder import Files as Files
-from adapterkit.manifest.folder import read_file as read_file
-from adapterkit.manifest.folder import read_folder as read_folder
-from adapterkit.manifest.hub_names import HubName as HubName
-from adapterkit.manifest.hub_names import check_publishable as check_publishable
-from adapterkit.manifest.hub_names import parse_hub_name as parse_hub_name
-from adapterkit.manifest.opening import file_problems as file_problems
-from adapterkit.manifest.opening import open_manifest as open_manifest
-from adapterkit.manifest.opening import read_whole as read_whole
-from adapterkit.manifest.opening import refused as refused
-from adapterkit.manifest.store import Store as Store
-from adapterkit.manifest.store import fetch_stored as fetch_stored
-from adapterkit.manifest.store_names import StoreName as StoreName
-from adapterkit.manifest.store_names import check_target as check_target
-from adapterkit.manifest.store_names import is_address as is_address
-from adapterkit.manifest.store_names import meant_as_folder as meant_as_folder
-from adapterkit.manifest.store_names import parse_store_name as parse_store_name
-from adapterkit.manifest.strict_json import dump_json as dump_json
-from adapterkit.manifest.strict_json import parse_json as parse_json
-from adapterkit.manifest.strict_json import parse_object as parse_object
-from adapterkit.manifest.strict_json import shown_json as shown_json
+from adapterkit.manifest.atomic import check_output, stage_folder, write_file, write_folder
+from adapterkit.manifest.codec import dump_manifest, parse_manifest, validation_problems
+from adapterkit.manifest.facts import (
+    FORMAT,
+    CompactionFacts,
+    CompositionFacts,
+    DataFacts,
+    GoldenFacts,
+    GoldenRow,
+    Manifest,
+    MemberFacts,
+    PartFacts,
+)
+from adapterkit.manifest.folder import (
+    CARD,
+    CONFIG,
+    FINDINGS,
+    KEPT,
+    MANIFEST,
+    MAX_BYTES,
+    MAX_SIGNATURE_BYTES,
+    RECORDS,
+    REPORT,
+    SIGNATURE,
+    TENSORS,
+    Files,
+    read_file,
+    read_folder,
+)
+from adapterkit.manifest.hub_names import HubName, check_publishable, parse_hub_name
+from adapterkit.manifest.opening import file_problems, open_manifest, read_whole, refused
+from adapterkit.manifest.store import Store, fetch_stored
+from adapterkit.manifest.store_names import StoreName, check_target, is_address, meant_as_folder, parse_store_name
+from adapterkit.manifest.strict_json import dump_json, parse_json, parse_object, shown_json

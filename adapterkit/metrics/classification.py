@@ -17,16 +17,8 @@ NAMES = {
 }
 """Problem -> its metrics, main one first."""
 
-DIRECTIONS = {
-    "accuracy": True,
-    "macro_f1": True,
-    "mcc": True,
-    "micro_f1": True,
-    "exact_match": True,
-    "pearson": True,
-    "spearman": True,
-    "mse": False,
-}
+DIRECTIONS = {name: name != "mse" for names in NAMES.values() for name in names}
+"""Metric -> whether higher is better."""
 
 
 def confusion_statistics(gold: Sequence[int], predicted: Sequence[int], classes: int) -> Statistics:

@@ -7,8 +7,7 @@ from adapterkit.recipe.kinds import KINDS, Kind
 from adapterkit.recipe.load import Resolved, load_recipe, recipe_schema, resolve
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import BottleneckMethod, FusionMethod, Ia3Method, LoraMethod, NoMethod
-from adapterkit.recipe.objective import ObjectiveSettings
 from adapterkit.recipe.schema import BackboneSettings, Recipe
 from adapterkit.recipe.shipped import ShippedRecipe, shipped_recipes
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.recipe.training import NEAREST, StartFrom, TrainingSettings
+from adapterkit.recipe.training import NEAREST, ObjectiveSettings, StartFrom, TrainingSettings

@@ -1,6 +1,7 @@
 """`key=value`: set any field of a recipe from the command line."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,7 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str]) -> Overridden:
     Values are read as YAML (1e-3, true, null, [4, 5], {text: sentence}); blocks that are missing are made. Setting
     `method.kind` to another kind drops the settings that belong to the file's kind only.
     """
-    result = Overridden({key: _copied(value) for key, value in raw.items()})
+    result = Overridden(deepcopy(dict(raw)))
     parsed = [found for text in overrides if (found := _parse(text, result.problems)) is not None]
     for path, value in parsed:
         if path == ("method", "kind"):
@@ -105,9 +106,3 @@ def _switch_method(result: Overridden, new: Any) -> None:
         del block[name]
     if dropped:
         result.notes.append(f"method.kind={new}: left out {', '.join(dropped)}, which belong to {old} only")
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value

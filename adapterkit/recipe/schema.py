@@ -11,12 +11,11 @@ from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings
 from adapterkit.recipe.kinds import BELONGS, FACTS
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod
-from adapterkit.recipe.objective import ObjectiveSettings
 from adapterkit.recipe.settings import Settings, refuse
 from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.recipe.training import TrainingSettings
+from adapterkit.recipe.training import ObjectiveSettings, TrainingSettings
 
 Text = Annotated[str, Field(min_length=1)]
 

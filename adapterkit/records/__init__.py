@@ -1,11 +1,11 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
 from adapterkit.records.ablation import AblationRecord, SettingRecord
-from adapterkit.records.compaction import CompactionRecord
 from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import (
     AttributionRecord,
     CalibratingRecord,
+    CompactionRecord,
     ComparisonRecord,
     EvaluationRecord,
     MetricRecord,

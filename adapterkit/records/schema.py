@@ -5,9 +5,14 @@ from types import MappingProxyType
 from typing import Any
 
 from adapterkit.records.ablation import AblationRecord
-from adapterkit.records.compaction import CompactionRecord
 from adapterkit.records.diff import DiffRecord
-from adapterkit.records.evaluation import AttributionRecord, CalibratingRecord, ComparisonRecord, EvaluationRecord
+from adapterkit.records.evaluation import (
+    AttributionRecord,
+    CalibratingRecord,
+    CompactionRecord,
+    ComparisonRecord,
+    EvaluationRecord,
+)
 from adapterkit.records.probe import ProbeRecord
 from adapterkit.records.record import Record
 from adapterkit.records.report import ReportRecord

@@ -6,13 +6,12 @@ that needs numbers converts them. CSV follows RFC 4180. The delimiter is found i
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
 from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
 from adapterkit.data.files.layout import DELIMITERS, Layout, find_layout
-from adapterkit.data.files.quoting import encloses
 from adapterkit.data.files.text import TextFile, wrong
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered
@@ -62,7 +61,7 @@ def _with_quotes(file: TextFile, layout: Layout) -> Layout:
     plain, quoted = replace(layout, quoted=False, escaped=False), replace(layout, quoted=True)
     lines = (line for _, line in file.lines(Problems(""), keep_ends=True))
     if _fits(file, plain):
-        return quoted if not layout.escaped and _fits(file, quoted) and encloses(lines, plain) else plain
+        return quoted if not layout.escaped and _fits(file, quoted) and _encloses(lines, plain) else plain
     return quoted if layout.quoted or _fits(file, quoted) else plain
 
 
@@ -77,6 +76,43 @@ def _fits(file: TextFile, layout: Layout) -> bool:
     except csv.Error:
         return False
     return True
+
+
+def _encloses(lines: Iterable[str], layout: Layout) -> bool:
+    """Whether quotation marks enclose cells in a TSV file that can be read either way without an error.
+
+    IANA's registration of TSV knows no quoting; pandas, Python and Excel quote cells there as in CSV. Both look alike
+    until a cell begins with a quotation mark, which may be anywhere, so the whole file is asked.
+
+    They do where a writer had a reason for them: a doubled mark or a line end inside; commas inside every enclosed cell
+    and nowhere else (as Excel writes them); or all cells of the header enclosed. Else they are what somebody said.
+    """
+    commas_inside = commas_outside = enclosed = 0
+    for number, line in enumerate(lines):
+        if '"' not in line and "," not in line:
+            continue
+        cells = line.removesuffix("\n").removesuffix("\r").split(layout.delimiter)
+        inner = [_inner(cell) for cell in cells]
+        if number == 0 and all(text is not None for text in inner):
+            return True
+        for cell, text in zip(cells, inner, strict=True):
+            if text is None and cell.startswith('"'):
+                return True  # it goes on in the next line, since the file has no error where marks enclose
+            elif text is None:
+                commas_outside += "," in cell
+            elif not text or '""' in text or "\r" in text:
+                return True
+            else:
+                enclosed += 1
+                commas_inside += "," in text
+    return 0 < commas_inside == enclosed and not commas_outside
+
+
+def _inner(cell: str) -> str | None:
+    """What stands between the marks of an enclosed cell; None for a cell that is not enclosed."""
+    if len(cell) < 2 or cell[0] != '"' or cell[-1] != '"' or '"' in cell[1:-1].replace('""', ""):
+        return None
+    return cell[1:-1]
 
 
 def _rows(file: TextFile, layout: Layout, given: list[str] | None, problems: Problems) -> Iterator[Numbered]:

@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any
 
 from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
-from adapterkit.data.files.json_lines import read_json_lines
 from adapterkit.data.files.json_shapes import Shape, find_shape
-from adapterkit.data.files.json_values import DECODER, check_characters, why_not, word_of
+from adapterkit.data.files.json_values import DECODER, check_characters, parse_object, why_not, word_of
 from adapterkit.data.files.squad import flatten, is_article
 from adapterkit.data.files.text import LONGEST_LINE_BYTES, TextFile
 from adapterkit.data.problems import Problems
@@ -34,7 +33,7 @@ def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told
     start = file.head.lstrip(_SPACE)[:1]
     if asked.settings.field is None and (start not in ("[", "{") or _in_lines(file, format_)):
         notes = tuple(file.notes)
-        return Opened(Dialect("jsonl", "JSON lines", notes, told or bool(notes)), partial(read_json_lines, file.bare))
+        return Opened(Dialect("jsonl", "JSON lines", notes, told or bool(notes)), partial(_read_lines, file.bare))
     if start == "[" and asked.settings.field is None:
         article = is_article(_first_item(file))
         name = "SQuAD's JSON" if article else "a JSON array"
@@ -96,6 +95,22 @@ def _first_item(file: TextFile) -> Any:
         return DECODER.raw_decode(text)[0]
     except (ValueError, RecursionError):
         return None
+
+
+def _read_lines(file: TextFile, problems: Problems) -> Iterator[Numbered]:
+    """The objects of a JSON-lines file; blank lines are passed over.
+
+    A line that is not one JSON object, that repeats a key, or that holds NaN, Infinity or half a surrogate pair is a
+    problem with its line number.
+    """
+    for number, line in file.lines(problems):
+        if not line or line.isspace():
+            continue
+        found = parse_object(line)
+        if isinstance(found, str):
+            problems.add(f"line {number}", found)
+        else:
+            yield number, found
 
 
 def _read_array(file: TextFile, problems: Problems) -> Iterator[Numbered]:

@@ -61,3 +61,15 @@ def why_not(error: Exception, text: str) -> str:
         reason = f"{behind.split(',')[0].split('}')[0].strip():.20} is Python; JSON has true, false and null"
     end = "" if behind else ", which is its end"
     return f"not valid JSON ({reason} at character {error.colno}{end})"
+
+
+def parse_object(line: str) -> dict[str, Any] | str:
+    """The JSON object of a line, or what is wrong with the line."""
+    try:
+        value = DECODER.decode(line)
+        check_characters(value, line)
+    except (ValueError, RecursionError) as error:
+        return why_not(error, line)
+    if isinstance(value, dict):
+        return value
+    return f'expected an object like {{"text": …}}, found {word_of(value)}'

@@ -1,7 +1,7 @@
 """Measures of a representation: rows of numbers, and what they say of labels. No torch."""
 
 from adapterkit.metrics.representations.checking import LEAST_ITEMS, Floats, Labels
-from adapterkit.metrics.representations.geometry import alignment, anisotropy, rank_me, uniformity
+from adapterkit.metrics.representations.geometry import alignment, anisotropy, debiased_cka, rank_me, uniformity
 from adapterkit.metrics.representations.information import Codelength, info_nce, label_information, online_codelength
 from adapterkit.metrics.representations.separability import (
     Clusters,
@@ -11,5 +11,4 @@ from adapterkit.metrics.representations.separability import (
     near_targets,
     neighbours,
 )
-from adapterkit.metrics.representations.similarity import debiased_cka
 from adapterkit.metrics.representations.transferability import h_score, logme, logme_regression

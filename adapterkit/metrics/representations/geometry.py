@@ -1,13 +1,15 @@
-"""How a representation fills its space: alignment, uniformity, anisotropy and effective rank."""
+"""How a representation fills its space (alignment, uniformity, anisotropy, effective rank), and how alike two are."""
 
-# Axes: N items, D width, R rank.
+# Axes: N items, D and E widths, R rank.
 
+import math
 from typing import Any
 
 import numpy as np
 from scipy.special import entr, logsumexp
 
-from adapterkit.metrics.representations.checking import checked_labels, checked_states, spectrum, unit
+from adapterkit.errors import DataError
+from adapterkit.metrics.representations.checking import Floats, checked_labels, checked_states, spectrum, unit
 
 _BLOCK_ROWS = 1024
 
@@ -72,3 +74,42 @@ def uniformity(states_ND: Any) -> float:
         value_BN[rows, first + rows] = -np.inf  # an item and itself
         parts.append(logsumexp(value_BN))
     return float(logsumexp(parts) - np.log(items) - np.log(items - 1))
+
+
+def debiased_cka(one_ND: Any, other_NE: Any) -> float:
+    """Linear centred kernel alignment from unbiased HSIC (Nguyen et al. 2021; Song et al. 2012, equation 5).
+
+    1 for representations that differ by a rotation, a shift and a scale; about 0 for independent ones.
+
+    Args:
+        one_ND: features.
+        other_NE: others of the same items, in the same order.
+
+    Raises:
+        DataError: other items, fewer than four, constant features, or values that are not finite.
+    """
+    one_ND, other_NE = checked_states(one_ND), checked_states(other_NE)
+    if len(one_ND) != len(other_NE):
+        raise DataError(
+            "these representations cannot be compared",
+            [f"items: found {len(one_ND)} and {len(other_NE)}, expected the same"],
+        )
+    # Neither a shift nor a scale counts; without them little is lost to rounding.
+    one_ND, other_NE = one_ND - one_ND.mean(axis=0), other_NE - other_NE.mean(axis=0)
+    one_ND, other_NE = one_ND / abs(one_ND).max(), other_NE / abs(other_NE).max()
+    both = math.sqrt(max(_hsic(one_ND, one_ND) * _hsic(other_NE, other_NE), 0.0))
+    return _hsic(one_ND, other_NE) / both if both else float("nan")
+
+
+def _hsic(one_ND: Floats, other_NE: Floats) -> float:
+    """Unbiased HSIC of two linear kernels of centred features, without a matrix of N by N.
+
+    Of the kernels without their diagonals: K = XXᵀ - diag(‖x‖²), so that tr(KL) = ‖XᵀY‖² - Σ‖x‖²‖y‖², and as Σx = 0,
+    K·1 = -‖x‖².
+    """
+    items = len(one_ND)
+    one_N, other_N = (one_ND**2).sum(axis=1), (other_NE**2).sum(axis=1)
+    both = float(one_N @ other_N)
+    trace = float(((one_ND.T @ other_NE) ** 2).sum()) - both
+    total = float(one_N.sum() * other_N.sum()) / ((items - 1) * (items - 2))
+    return (trace + total - 2 * both / (items - 2)) / (items * (items - 3))

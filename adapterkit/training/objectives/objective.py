@@ -19,7 +19,7 @@ from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.heads.headed import run_in_float32
 from adapterkit.heads.own import OwnModel
 from adapterkit.recipe import TrainingSettings
-from adapterkit.recipe.objective import TEMPERATURES, WIDTH
+from adapterkit.recipe.training import TEMPERATURES, WIDTH
 from adapterkit.tasks.protocol import Batch
 from adapterkit.training.objectives.terms import distance, simcse, supervised_contrastive
 

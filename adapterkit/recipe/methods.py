@@ -134,13 +134,6 @@ class BottleneckMethod(MethodSettings):
         first = ("attention",) if self.placement == "houlsby" else ()
         return (*first, *(("cross_attention",) if self.cross_attention else ()), "feedforward")
 
-    @property
-    def effective_reduction_factor(self) -> float | None:
-        """What the hidden width is divided by, or None where `width` says the width."""
-        if self.width is not None:
-            return None
-        return self.reduction_factor if self.reduction_factor is not None else DEFAULT_REDUCTION[self.placement]
-
     def width_for(self, hidden_size: int) -> int:
         """Width of the middle for a hidden width: `int(hidden // factor)`, at least 1, as AdapterHub has it."""
         if self.width is not None:

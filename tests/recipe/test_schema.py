@@ -196,8 +196,6 @@ def test_the_width_of_a_bottleneck_is_rounded_down_and_at_least_one() -> None:
     assert BottleneckMethod(reduction_factor=7.0).width_for(100) == 14
     assert BottleneckMethod(reduction_factor=64.0).width_for(32) == 1
     assert BottleneckMethod(width=5).width_for(32) == 5
-    assert BottleneckMethod(width=5).effective_reduction_factor is None
-    assert BottleneckMethod(placement="parallel").effective_reduction_factor == 2.0
 
 
 def test_a_recipe_writes_out_every_default_and_reads_back() -> None:

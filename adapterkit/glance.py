@@ -1,4 +1,4 @@
-"""What an interactive session shows of an object: one short line."""
+"""What people see of an object or a size: one short line."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -54,3 +54,11 @@ def _short(value: Any) -> str:
         value = list(value)
     text = f"{value:.4g}" if isinstance(value, float) else " ".join(repr(value).split())
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def readable_bytes(size_bytes: int) -> str:
+    """1,234,567 as 1.23 MB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.3g} {unit}"
+    return f"{size_bytes} bytes"

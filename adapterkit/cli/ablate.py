@@ -1,7 +1,7 @@
 """`adapterkit ablate`."""
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -46,26 +46,6 @@ def ablate(
     record = ablation_record(Choice(choice), result)
     picture = result.folder / "gains.svg"
     write_file(picture, gains_picture(record).encode())
-    if (found := tell(record, result.folder)) is not None:
-        _print(found)
+    tell(record, result.folder)
+    if not tell.as_json:
         console.say(f"Plots: {result.picture}, {picture}")
-
-
-def _print(found: dict[str, Any]) -> None:
-    from adapterkit.sweeping.points import shown
-
-    rows = []
-    for place, line in enumerate(found["groups"]):
-        said = {True: "within noise", False: "worse", None: "one seed tells nothing of noise"}[line["within_noise"]]
-        spread = "" if line["spread"] is None else f" ± {line['spread']:.4f}"
-        rows.append(
-            [
-                *(shown(value) for value in line["settings"].values()),
-                "–" if line["mean"] is None else f"{line['mean']:.4f}{spread}",
-                "–" if line["parameters"] is None else f"{line['parameters']:,}",
-                "–" if line["milliseconds_per_step"] is None else f"{line['milliseconds_per_step']:.1f}",
-                "best" if place == 0 else said if line["status"] == "done" else line["status"],
-            ]
-        )
-    headings = [*found["groups"][0]["settings"], f"validation {found['metric']}", "parameters", "ms/step", ""]
-    console.print_table(rows, headings, "The best first: mean ± standard deviation over seeds")

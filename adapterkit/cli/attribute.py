@@ -1,11 +1,11 @@
 """`adapterkit attribute`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from adapterkit.cli import console, options, shared
+from adapterkit.cli import options, shared
 
 
 @shared.given(how=shared.answering, tell=shared.telling)
@@ -47,14 +47,4 @@ def attribute(
         quiet=tell.as_json,
         **how.of(folder),
     )
-    if (found := tell(record, folder)) is not None:
-        console.echo(sentence(found))
-
-
-def sentence(found: dict[str, Any]) -> str:
-    """constant answer 0.013 → head +0.834 [+0.820, +0.847] → representation +0.071 [+0.061, +0.081] (accuracy)."""
-    pieces = [f"{found['starts_from']} {found['gains'][0]['difference']['a']:.3f}"] if found["gains"] else []
-    for gain in found["gains"]:
-        one = gain["difference"]
-        pieces.append(f"{gain['name']} {one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]")
-    return f"{' → '.join(pieces) or 'there is nothing but a head'} ({found['metric']})"
+    tell(record, folder)

@@ -28,7 +28,6 @@ def calibrate(
     $ adapterkit calibrate runs/banking77 --data banking77/validation.jsonl --output runs/banking77-calibrated
     $ adapterkit calibrate runs/banking77 --data validation.jsonl --output runs/banking77-sure --risk 0.05
     """
-    from adapterkit.cli.evaluate import calibration_line
     from adapterkit.manifest import check_output, open_manifest
 
     open_manifest(folder)
@@ -38,13 +37,4 @@ def calibrate(
     found = evaluation.calibrate(
         folder, data, output, risk=risk, certainty=certainty, overwrite=overwrite, **how.of(folder)
     )
-    if (told := tell(found, output)) is None:
-        return
-    typer.echo(f"{output}: version {found.answering.version}, temperature {found.temperature:.3f}")
-    typer.echo(f"before: {calibration_line(told['before'])}")
-    typer.echo(f"after:  {calibration_line(told['after'])}")
-    if (kept := found.threshold) is not None:
-        typer.echo(
-            f"answers up to a confidence of {kept.abstain_up_to:.4f} are withheld: {kept.answered:.1%} are given, "
-            f"{kept.wrong:.1%} of them wrong; on new rows like these at most {kept.risk:.1%}, {kept.certainty:.0%} sure"
-        )
+    tell(found, output)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from adapterkit.cli import console, options, shared
+from adapterkit.cli import options, shared
 
 
 @shared.given(how=shared.answering)
@@ -40,7 +40,7 @@ def compact(
     asked: Any = int(rank) if rank.lstrip("-").isdigit() else rank
     from adapterkit import evaluation
 
-    told = evaluation.compact(
+    record = evaluation.compact(
         folder,
         output,
         data,
@@ -49,17 +49,5 @@ def compact(
         tolerance=tolerance,
         overwrite=overwrite,
         **how.of(folder),
-    ).to_dict()
-    if as_json:
-        console.print_json(told)
-        return
-    found, (before, after) = told["difference"], told["size_bytes"]
-    sizes = f"{console.readable_bytes(before)} → {console.readable_bytes(after)} ({after / before:.2f})"
-    console.echo(f"{output}: version {told['answering']['version']}, {sizes}")
-    changed = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
-    console.echo(f"{told['metric']}: {found['a']:.4f} → {found['b']:.4f}, {changed} on {told['data']['rows']:,} rows")
-    rows = []
-    for each in told["tried"]:
-        value = f"{each['difference']['b']:.4f}"
-        rows.append([f"{each['dropped']:.2%}", f"{each['numbers']:,}", value, "written" if each["kept"] else ""])
-    console.print_table(rows, ("left out of Σ‖ΔW‖²", "numbers", told["metric"], ""))
+    )
+    shared.show(record, [output], as_json=as_json)

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from adapterkit.errors import AdapterkitError, plain
+from adapterkit.glance import readable_bytes as readable_bytes
 
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 """Where launchers say which of several processes this one is."""
@@ -170,6 +171,15 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
     echo("\n".join(line.rstrip() for line in captured.get().split("\n")).rstrip("\n"))
 
 
+def print_section(section: Mapping[str, Any]) -> None:
+    """What a page says of a record, in letters: its tables, and what it comes to."""
+    for table in section["tables"]:
+        print_table(table["rows"], table["headings"], table["title"])
+        typer.echo()
+    for sentence in section.get("sentences", ()):
+        echo(sentence)
+
+
 def metric_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     """Metrics with their intervals as rows of a table."""
     rows = []
@@ -190,14 +200,6 @@ def metric_facts(metric: Any) -> dict[str, Any]:
         return dict(metric)
     how = {"how": metric.how} if metric.how else {}
     return {"value": metric.value, "low": metric.low, "high": metric.high, **how}
-
-
-def readable_bytes(size_bytes: int) -> str:
-    """1,234,567 as 1.23 MB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.3g} {unit}"
-    return f"{size_bytes} bytes"
 
 
 def _standard_error() -> Any:

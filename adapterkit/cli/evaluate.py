@@ -2,9 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from adapterkit.cli import console, options, shared
 from adapterkit.cli.processes import all_processes
@@ -52,17 +51,4 @@ def evaluate(
     for what, path in (("Report", report), ("Errors", errors)):
         if path is not None:
             console.say(f"{what}: {path}", style="green")
-    if (found := tell(record, folder)) is None:
-        return
-    console.print_table(console.metric_rows(found["metrics"]), ("metric", "value", "95 % interval"))
-    if found["calibration"] is not None and console.is_main_process():
-        console.echo(calibration_line(found["calibration"]))
-
-
-def calibration_line(found: Mapping[str, Any]) -> str:
-    """How far confidence can be trusted, in one line."""
-    nll = "" if found["nll_nats"] is None else f", negative log-likelihood {found['nll_nats']:.3f} nats"
-    return (
-        f"confidence {found['confidence']:.1%} on average, right {found['accuracy']:.1%}: "
-        f"calibration error {found['ece']:.1%}, Brier {found['brier']:.3f}{nll}"
-    )
+    tell(record, folder)

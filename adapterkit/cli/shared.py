@@ -1,9 +1,10 @@
 """Options that verbs have in common, as groups that a verb is given whole."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 from adapterkit.cli import console, options
@@ -100,21 +101,25 @@ class Telling:
     as_json: bool
     trackers: tuple[str, ...]
 
-    def __call__(self, record: Any, folder: Any = None) -> dict[str, Any] | None:
-        """Hand a record to the trackers, which write into `folder`, and print it where JSON is asked for.
-
-        Returns:
-            The record as plain values, for people; None where it was printed.
-        """
+    def __call__(self, record: Any, *runs: Any) -> None:
+        """Hand a record to the trackers, which write into the first of some folders, and print it."""
         if self.trackers:
             from adapterkit.evaluation.tracking import track
 
-            track(record, self.trackers, folder)
-        told: dict[str, Any] = record.to_dict()
-        if not self.as_json:
-            return told
-        console.print_json(told)
-        return None
+            track(record, self.trackers, runs[0] if runs else None)
+        show(record, runs, as_json=self.as_json)
+
+
+def show(record: Any, runs: Sequence[Any], *, as_json: bool) -> None:
+    """Print a record: as JSON, or what a page would say of it, in which artifacts are called as they were named."""
+    if as_json:
+        console.print_json(record.to_dict())
+    elif console.is_main_process():
+        from adapterkit.manifest import MANIFEST, open_manifest
+        from adapterkit.report.judged import section_of
+
+        artifacts = [run for run in runs if (Path(run) / MANIFEST).is_file()]
+        console.print_section(section_of(record, {open_manifest(run).sha256: str(run) for run in artifacts}))
 
 
 def telling(

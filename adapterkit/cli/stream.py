@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from adapterkit.cli import console, options
+from adapterkit.cli import console, options, shared
 
 
 def stream(
@@ -43,21 +43,4 @@ def stream(
         raise typer.Exit(130) from interruption
     if report is not None:
         write_page(record, report, f"adapterkit stream {course}")
-    found = record.to_dict()
-    if as_json:
-        console.print_json(found)
-        return
-    for way, one in found["ways"].items():
-        console.print_table(
-            _cells(one), ("after", *found["data"]), f"{way}: {', '.join(set(found['metrics'].values()))}"
-        )
-    for sentence in found["findings"]:
-        typer.echo(sentence)
-
-
-def _cells(way: dict[str, Any]) -> list[list[str]]:
-    stages = list(way["after"])
-    return [
-        [stage, *(f"{cells[known]['value']:.4f}" if known in cells else "" for known in stages)]
-        for stage, cells in way["after"].items()
-    ]
+    shared.show(record, [], as_json=as_json)

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from adapterkit.cli import console, options, shared
-from adapterkit.cli.nearest import print_starts
 
 
 @shared.given(how=shared.looking, tell=shared.telling)
@@ -33,16 +30,4 @@ def transfer(
         from adapterkit.evaluation.probing.heat_map import draw_heat_map
 
         draw_heat_map(record, plot)
-    if (told := tell(record)) is None:
-        return
-    for name, found in told["sets"].items():
-        for note in found["notes"]:
-            console.say(f"Note: {name}: {note}.", style="yellow")
-        print_starts(found["starts"], f"{name} (by chance {found['chance']:.1%})")
-        for answerer, metrics in found["answers"].items():
-            for metric, one in metrics.items():
-                said = f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]"
-                console.echo(f"{answerer} answers {name} with its own head: {metric} {said}")
-        typer.echo()
-    for sentence in record.findings:
-        typer.echo(sentence)
+    tell(record)

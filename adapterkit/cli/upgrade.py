@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adapterkit.cli import console, options
+from adapterkit.cli import console, options, shared
 from adapterkit.cli.registry import DEFAULT_URL
 
 
@@ -31,25 +31,16 @@ def upgrade(
         open_manifest(run)
     from adapterkit import evaluation
 
-    found = evaluation.upgrade(
-        runs, old, new, output=output, epochs=epochs, data_root=data_root, quiet=as_json
-    ).to_dict()
+    record = evaluation.upgrade(runs, old, new, output=output, epochs=epochs, data_root=data_root, quiet=as_json)
+    shared.show(record, runs, as_json=as_json)
     if as_json:
-        console.print_json(found)
         return
-    console.print_table(
-        [row for adapter in found["adapters"] for row in _rows(adapter)],
-        ["run", "way", "metric", "change", "training", "size", ""],
-    )
-    for adapter in found["adapters"]:
-        for misfit in adapter["misfits"]:
-            console.say(f"{adapter['run']}: {misfit}")
     if output is None:
         console.say(
             "Kept nothing. With --output DIR the artifacts are kept, and this says how to move traffic to them."
         )
         return
-    for line in _moves(found["adapters"], old, new):
+    for line in _moves(record.to_dict()["adapters"], old, new):
         typer.echo(line)
 
 
@@ -83,23 +74,3 @@ def _moves(adapters: list[dict[str, Any]], old: str, new: str) -> list[str]:
         "# And back, as long as both are served:",
         *(said("registry", "roll-back", task) for task in kept),
     ]
-
-
-def _rows(adapter: dict[str, Any]) -> list[list[str]]:
-    rows = []
-    for trial in adapter["trials"]:
-        change = trial["difference"]
-        notes = [f"{adapter['golden'][0]} of {adapter['golden'][1]} golden rows differ"] * (trial["way"] == "copy")
-        notes += ["advised"] * (trial["way"] == adapter["advised"])
-        rows.append(
-            [
-                Path(adapter["run"]).name,
-                trial["way"],
-                f"{adapter['metric']} {change['a']:.4f} → {change['b']:.4f}",
-                f"{change['difference']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]",
-                f"{trial['seconds']:.1f} s",
-                console.readable_bytes(trial["size_bytes"]),
-                ", ".join(notes),
-            ]
-        )
-    return rows

@@ -1,22 +1,30 @@
-"""Records of evaluations as sections of a page: sentences, pictures and tables, made of plain values."""
+"""Records of evaluations as sections of a page, and of what a verb prints: sentences, pictures and tables."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adapterkit.records import RECORDS, AblationRecord, ReportRecord, figures_of
-from adapterkit.report import figures
+from adapterkit.records import AblationRecord, Record, ReportRecord
+from adapterkit.report import figures, layers, versions
+from adapterkit.report.cells import (
+    SAME,
+    Names,
+    Section,
+    Told,
+    about,
+    change,
+    compared,
+    metric,
+    named,
+    number,
+    pictured,
+    ranked,
+    source,
+    table,
+)  # fmt: skip
 from adapterkit.report.page import Page, render
 
-MOST_ROWS = 40
 NO_ROWS: Mapping[str, Any] = {"confused": (), "groups": None, "errors": (), "hidden": ""}
 """What a page shows of rows, and a record does not have."""
-
-EMPTY: Mapping[str, Any] = {"sentences": (), "pictures": (), "tables": ()}
-PLAIN: Mapping[str, Any] = {"closed": False, "shares": None}
-"""A section, and a table, without what they need not have."""
-
-Told = Mapping[str, Any]
-Section = dict[str, Any]
 
 
 def report_page(found: ReportRecord, command: str = "") -> str:
@@ -26,16 +34,15 @@ def report_page(found: ReportRecord, command: str = "") -> str:
     sections = [_runs(told["runs"])] if told["runs"] else []
     splits = []
     for record in told["records"]:
-        kind = record["schema"].partition("/")[0].rpartition(".")[2]
-        if kind == "evaluation":
-            splits.append({**NO_ROWS, **record, "split": _about(record, names), "rows": record["data"]["rows"]})
+        if _kind(record) == "evaluation":
+            splits.append({**NO_ROWS, **record, "split": about(record, names), "rows": record["data"]["rows"]})
         else:
-            sections.append(_SECTIONS.get(kind, _plain)(record, names))
+            sections.append(_section(record, names))
     page: Page = {
         "title": ", ".join(names.values()) or "What was found",
         "command": command,
         "facts": [["made with", ", ".join(f"{name} {version}" for name, version in told["made_with"].items())]],
-        "sections": [{**EMPTY, **section} for section in sections],
+        "sections": [{"pictures": (), "sentences": (), **section} for section in sections],
         "splits": splits,
     }
     if not told["records"]:
@@ -43,55 +50,81 @@ def report_page(found: ReportRecord, command: str = "") -> str:
     return render(page)
 
 
+def section_of(record: Record, names: Names) -> Section:
+    """What a record says: heading, sentences, pictures and tables.
+
+    Args:
+        names: digest of an artifact -> what it is called.
+    """
+    return _section(record.to_dict(), names)
+
+
 def gains_picture(found: AblationRecord) -> str:
     """The metric over parameters and over milliseconds, in an SVG file of its own."""
     return figures.alone([picture for picture, _ in _gains(found.to_dict())])
 
 
-def _about(record: Told, names: Mapping[str, str]) -> str:
-    return f"{_name(record['answering'], names)} on {_source(record['data'])}"
+def _kind(record: Told) -> str:
+    kind: str = record["schema"].partition("/")[0].rpartition(".")[2]
+    return kind
 
 
-def _name(answerer: Told, names: Mapping[str, str]) -> str:
-    sha256: str = answerer["sha256"]
-    return names.get(sha256) or names.get(answerer.get("parent") or "", sha256[:12])
-
-
-def _source(data: Told) -> str:
-    return f"{data['source'].rpartition('/')[2]} ({data['rows']:,} rows, digest {data['digest'][:12]})"
+def _section(record: Told, names: Names) -> Section:
+    return _SECTIONS[_kind(record)](record, names)
 
 
 def _runs(runs: Sequence[Told]) -> Section:
     rows = [
-        [run["name"], run["kind"], f"{run['version']}", run["sha256"][:12], run["backbone"], split, name, _metric(one)]
+        [run["name"], run["kind"], f"{run['version']}", run["sha256"][:12], run["backbone"], split, name, metric(one)]
         for run in runs
         for split, scores in (run["metrics"] or {"": {"": None}}).items()
         for name, one in list(scores.items())[:1]
     ]
     headings = ["run", "kind", "version", "digest", "backbone", "split", "metric", "95 % interval"]
-    return {"heading": "Runs", "tables": [_table(headings, rows)]}
+    return {"heading": "Runs", "tables": [table(headings, rows)]}
 
 
-def _attribution(record: Told, names: Mapping[str, str]) -> Section:
-    gains = record["gains"]
-    lines: list[dict[str, Any]] = []
+def _evaluation(record: Told, names: Names) -> Section:
+    rows = [[f"{name} ({one['how']})" if one["how"] else name, metric(one)] for name, one in record["metrics"].items()]
+    sentences = []
+    if (found := record["calibration"]) is not None:
+        nll = "" if found["nll_nats"] is None else f", negative log-likelihood {found['nll_nats']:.3f} nats"
+        sentences.append(
+            f"Confidence {found['confidence']:.1%} on average, right {found['accuracy']:.1%}: "
+            f"calibration error {found['ece']:.1%}, Brier {found['brier']:.3f}{nll}."
+        )
+    return {
+        "heading": about(record, names),
+        "sentences": sentences,
+        "tables": [table(["metric", "95 % interval"], rows)],
+    }
+
+
+def _attribution(record: Told, names: Names) -> Section:
+    gains, lines, rows = record["gains"], [], []
+    words = [f"{record['starts_from']} {gains[0]['difference']['a']:.3f}"] if gains else []
     if gains:
-        lines.append(_line(record["starts_from"], gains[0]["difference"]["a"]))
+        lines.append(ranked(record["starts_from"], gains[0]["difference"]["a"]))
     for gain in gains:
         one = gain["difference"]
-        mark = f"{one['difference']:+.3f}"
-        lines.append({**_line(gain["name"], one["b"], one["a"] + one["low"], one["a"] + one["high"]), "mark": mark})
-    table = _table(
-        ["step", record["metric"], "gain", "95 % interval"],
-        [_difference(g["name"], g["difference"], True) for g in gains],
-    )
-    pictures = [[figures.ranking(lines, record["metric"]), "Each step with the interval of its gain."]] if lines else []
-    return {"heading": f"Where the gain is from: {_about(record, names)}", "pictures": pictures, "tables": [table]}
+        words.append(f"{gain['name']} {one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]")
+        ends = one["a"] + one["low"], one["a"] + one["high"]
+        lines.append(ranked(gain["name"], one["b"], *ends, f"{one['difference']:+.3f}"))
+        rows.append([gain["name"], number(one["b"], ".4f"), change(one)])
+    return {
+        "heading": f"Where the gain is from: {about(record, names)}",
+        "sentences": [f"{' → '.join(words) or 'there is nothing but a head'} ({record['metric']})"],
+        "pictures": [[figures.ranking(lines, record["metric"]), "Each step with the interval of its gain."]]
+        * bool(lines),
+        "tables": [table(["step", record["metric"], "gain"], rows)],
+    }
 
 
-def _comparison(record: Told, names: Mapping[str, str]) -> Section:
-    a, b = (_name(record[side], names) for side in ("a", "b"))
-    sentences = [f"{b} against {a}: {record['verdict']} by {record['metric']}."]
+def _comparison(record: Told, names: Names) -> Section:
+    a, b = (named(record[side], names) for side in ("a", "b"))
+    main, verdict = record["metrics"][record["metric"]], record["verdict"]
+    said = verdict if verdict == SAME else f"{b} is {verdict}"
+    sentences = [f"{said}: {record['metric']} {change(main)} on {record['data']['rows']:,} rows."]
     if (sides := record["sides"]) is not None:
         sentences.append(
             f"{sides['gained']:,} rows only {b} answers right, {sides['lost']:,} only {a}; McNemar's exact test: "
@@ -99,134 +132,56 @@ def _comparison(record: Told, names: Mapping[str, str]) -> Section:
         )
     if record["rows_for_a_point"] is not None:
         sentences.append(f"About {record['rows_for_a_point']:,} rows would show a difference of 1 point.")
-    tables = [
-        _table(
-            ["metric", a, b, "difference", "95 % interval", ""],
-            [_difference(n, d) for n, d in record["metrics"].items()],
-        )
-    ]
+    columns = [a, b, "difference", "95 % interval", f"{b} is"]
+    tables = [table(["metric", *columns], [compared(name, one) for name, one in record["metrics"].items()])]
+    pictures = []
     if slices := record["slices"]:
-        sentences.append(f"Of {len(slices)} slices {record['false_alarms']:g} would differ by chance.")
-        rows = [_difference(f"{one['by']}: {one['name']} ({one['rows']:,})", one["difference"]) for one in slices]
-        tables.append(
-            _table(["slice (rows)", a, b, "difference", "95 % interval", ""], rows, f"Slices by {record['metric']}")
-        )
-    lines = [
-        _line(f"{one['by']}: {one['name']}", *(one["difference"][name] for name in ("difference", "low", "high")))
-        for one in slices
-    ]
-    lines.sort(key=lambda line: -line["value"])
-    shown = [*lines[:8], *lines[8:][-8:]]
-    pictures = [[figures.ranking(shown, "difference"), "Slices that gained and lost most."]] if lines else []
-    return {
-        "heading": f"{b} against {a} on {_source(record['data'])}",
-        "sentences": sentences,
-        "pictures": pictures,
-        "tables": tables,
-    }
+        differ = sum(one["difference"]["verdict"] != SAME for one in slices)
+        found = f"{differ} of {len(slices)} slices differ ({record['metric']})"
+        sentences.append(f"{found}; without any difference some {record['false_alarms']:g} would, by chance.")
+        rows = [compared(f"{one['by']}: {one['name']} ({one['rows']:,})", one["difference"]) for one in slices]
+        tables.append(table(["slice (rows)", *columns], rows, f"Slices by {record['metric']}"))
+        ends = ("difference", "low", "high")
+        lines = [ranked(f"{one['by']}: {one['name']}", *(one["difference"][name] for name in ends)) for one in slices]
+        lines.sort(key=lambda line: -line["value"])
+        shown = [*lines[:8], *lines[8:][-8:]]
+        pictures.append([figures.ranking(shown, "difference"), "Slices that gained and lost most."])
+    heading = f"{b} against {a} on {source(record['data'])}"
+    return {"heading": heading, "sentences": sentences, "pictures": pictures, "tables": tables}
 
 
-def _calibrating(record: Told, names: Mapping[str, str]) -> Section:
-    sentences = [f"Temperature {record['temperature']:.3f}."]
+def _calibrating(record: Told, names: Names) -> Section:
+    version = record["answering"]["version"]
+    sentences = [f"{named(record['answering'], names)}: version {version}, temperature {record['temperature']:.3f}."]
     if (kept := record["threshold"]) is not None:
         sentences.append(
             f"Answers up to a confidence of {kept['abstain_up_to']:.4f} are withheld: {kept['answered']:.1%} are "
-            f"given, {kept['wrong']:.1%} of them wrong; promised: at most {kept['risk']:.1%}, "
+            f"given, {kept['wrong']:.1%} of them wrong; on new rows like these at most {kept['risk']:.1%}, "
             f"{kept['certainty']:.0%} sure."
         )
     sides = [(when, record[when]) for when in ("before", "after")]
-    rows = [
-        [when, *(_number(one[name]) for name in ("ece", "brier", "nll_nats", "confidence", "accuracy"))]
-        for when, one in sides
-    ]
+    measured = ("ece", "brier", "nll_nats", "confidence", "accuracy")
+    rows = [[when, *(number(one[name]) for name in measured)] for when, one in sides]
     headings = ["", "calibration error", "Brier", "nats", "mean confidence", "right"]
-    pictures = [[figures.reliability(one["bins"]), f"Confidence against truth, {when}."] for when, one in sides]
     return {
-        "heading": f"Calibration: {_about(record, names)}",
+        "heading": f"Calibration: {about(record, names)}",
         "sentences": sentences,
-        "pictures": pictures,
-        "tables": [_table(headings, rows)],
+        "pictures": [[figures.reliability(one["bins"]), f"Confidence against truth, {when}."] for when, one in sides],
+        "tables": [table(headings, rows)],
     }
 
 
-def _probe(record: Told, names: Mapping[str, str]) -> Section:
-    tables, series = [], []
-    for one in record["representations"]:
-        layers = one["layers"]
-        shown = sorted({name for layer in layers for name in layer["figures"]})
-        rows = [
-            [str(layer["layer"]), _metric(layer["accuracy"]), *(_number(layer["figures"].get(name)) for name in shown)]
-            for layer in layers
-        ]
-        headings = ["layer", "probe", *(name.replace("_", " ") for name in shown)]
-        tables.append({**_table(headings, rows, one["name"]), "closed": True})
-        points = [(layer["layer"], *_ends(layer["accuracy"])) for layer in layers if layer["accuracy"]]
-        series.append((one["name"], points))
-    pictures = [_pictured(series, "layer", "linear probe")]
-    heading = f"What layers know: {_source(record['data'])}"
-    return {
-        "heading": heading,
-        "sentences": [*record["findings"], *record["notes"]],
-        "pictures": pictures,
-        "tables": tables,
-    }
-
-
-def _nearest(record: Told, names: Mapping[str, str]) -> Section:
-    found = record["found"]
-    heading = f"Where to start from: {_source(found['data'])}"
-    return {"heading": heading, "sentences": [*record["findings"], *found["notes"]], "tables": [_starts(found)]}
-
-
-def _transfer(record: Told, names: Mapping[str, str]) -> Section:
-    sets = record["sets"]
-    starts = list(dict.fromkeys(start["representation"] for found in sets.values() for start in found["starts"]))
-    best: dict[tuple[str, str], float] = {}
-    for name, found in sets.items():
-        for start in found["starts"]:
-            if start["accuracy"] and start["accuracy"]["value"] is not None:
-                key = start["representation"], name
-                best[key] = max(best.get(key, 0.0), start["accuracy"]["value"])
-    rows = [
-        [start, *(f"{best[start, name]:.1%}" if (start, name) in best else "–" for name in sets)] for start in starts
-    ]
-    above = {key: value - sets[key[1]]["chance"] for key, value in best.items()}
-    most = max(above.values(), default=0.0) or 1.0
-    shares = [[round(100 * max(above.get((start, name), 0.0), 0.0) / most) for name in sets] for start in starts]
-    tables = [{**_table(["", *sets], rows, "What a head is right in, at the best layer"), "shares": shares}]
-    tables += [{**_starts(found, name), "closed": True} for name, found in sets.items()]
-    return {"heading": f"What carries over to {', '.join(sets)}", "sentences": record["findings"], "tables": tables}
-
-
-def _ablation(record: Told, names: Mapping[str, str]) -> Section:
-    rows = [
-        [
-            ", ".join(f"{path}={value}" for path, value in one["settings"].items()),
-            _number(one["mean"]),
-            _number(one["spread"]),
-            "–" if one["parameters"] is None else f"{one['parameters']:,}",
-            _number(one["milliseconds_per_step"]),
-            {True: "within noise", False: "worse", None: ""}[one["within_noise"]],
-        ]
-        for one in record["groups"]
-    ]
-    headings = ["setting", record["metric"], "spread", "parameters", "ms a step", ""]
-    return {
-        "heading": f"One choice at a time: {record['choice']}",
-        "pictures": _gains(record),
-        "tables": [_table(headings, rows)],
-    }
-
-
-def _plain(record: Told, names: Mapping[str, str]) -> Section:
-    """A record of a kind without pictures: what it says, figure by figure."""
-    kind = RECORDS[record["schema"].partition("/")[0].rpartition(".")[2]]
-    rows = [[path, _number(value)] for path, value in figures_of(kind.model_validate(record)).items()]
-    sides = [record[side] for side in ("a", "b", "answering") if side in record]
-    about = " and ".join(_name(side, names) for side in sides)
-    heading = ": ".join(filter(None, (record["schema"].partition("/")[0].rpartition(".")[2].capitalize(), about)))
-    tables = [_table(["figure", "value"], rows)]
-    return {"heading": heading, "sentences": record.get("findings", ()), "tables": tables}
+def _ablation(record: Told, names: Names) -> Section:
+    rows = []
+    noise = {True: "within noise", False: "worse", None: "one seed tells nothing of noise"}
+    for place, one in enumerate(record["groups"]):
+        said = "best" if place == 0 else noise[one["within_noise"]] if one["status"] == "done" else one["status"]
+        setting = ", ".join(f"{path}={value}" for path, value in one["settings"].items())
+        found = [number(one["mean"], ".4f"), number(one["spread"], ".4f"), number(one["parameters"], ",")]
+        rows.append([setting, *found, number(one["milliseconds_per_step"], ".1f"), said])
+    headings = ["setting", f"validation {record['metric']}", "± over seeds", "parameters", "ms a step", ""]
+    heading = f"One choice at a time: {record['choice']}"
+    return {"heading": heading, "pictures": _gains(record), "tables": [table(headings, rows, "The best first")]}
 
 
 def _gains(record: Told) -> list[list[Any]]:
@@ -241,68 +196,16 @@ def _gains(record: Told) -> list[list[Any]]:
             if one[field] is not None and one["mean"] is not None
             for spread in (one["spread"] or 0.0,)
         ]
-        made.append(_pictured(series, across, f"validation {record['metric']}", named=True))
+        made.append(pictured(series, across, f"validation {record['metric']}", named=True))
     return made
 
 
-def _starts(found: Told, title: str = "") -> dict[str, Any]:
-    rows = [
-        [
-            start["representation"],
-            str(start["layer"]),
-            *(_number(start[name]) for name in ("probe", "logme")),
-            _metric(start["accuracy"]),
-            "its own" if start["own"] else "",
-        ]
-        for start in found["starts"]
-    ]
-    return _table(["start from", "layer", "probe", "LogME", "a trained head", ""], rows, title)
-
-
-def _pictured(series: Sequence[Any], across: str, up: str, *, named: bool = False) -> list[Any]:
-    """A picture with its caption: what is drawn, and what each colour is."""
-    keys = [] if named else [name for name, _ in series]
-    return [figures.lines(series, across, up, named=named), [f"{up} over {across}", *keys]]
-
-
-def _table(headings: Iterable[str], rows: Sequence[Sequence[str]], title: str = "") -> dict[str, Any]:
-    left = f" ({len(rows) - MOST_ROWS} more in the record)" if len(rows) > MOST_ROWS else ""
-    return {"title": f"{title}{left}", "headings": list(headings), "rows": list(rows[:MOST_ROWS]), **PLAIN}
-
-
-def _difference(name: str, one: Told, short: bool = False) -> list[str]:
-    cells = [name, *([] if short else [_number(one["a"])]), _number(one["b"])]
-    cells += [f"{one['difference']:+.4f}", f"{one['low']:+.4f} to {one['high']:+.4f}"]
-    return cells if short else [*cells, "" if one["verdict"] == "no difference shown" else one["verdict"]]
-
-
-def _line(name: str, value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    return {"name": name, "value": value, "low": low, "high": high, "dots": [], "mark": "", "faint": False}
-
-
-def _ends(metric: Told) -> tuple[Any, Any, Any]:
-    return metric["value"], metric["low"], metric["high"]
-
-
-def _metric(metric: Told | None) -> str:
-    if metric is None or metric["value"] is None:
-        return "–"
-    interval = (
-        "" if metric["low"] is None or metric["high"] is None else f" ({metric['low']:.3f} to {metric['high']:.3f})"
-    )
-    return f"{metric['value']:.3f}{interval}"
-
-
-def _number(value: Any) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-_SECTIONS: Mapping[str, Callable[[Told, Mapping[str, str]], Section]] = {
+_SECTIONS: Mapping[str, Callable[[Told, Names], Section]] = {
+    "evaluation": _evaluation,
     "attribution": _attribution,
     "comparison": _comparison,
     "calibrating": _calibrating,
-    "probe": _probe,
-    "nearest": _nearest,
-    "transfer": _transfer,
     "ablation": _ablation,
+    **{each.__name__: each for each in (layers.probe, layers.nearest, layers.transfer)},
+    **{each.__name__: each for each in (versions.diff, versions.compaction, versions.upgrade, versions.stream)},
 }

@@ -136,7 +136,7 @@ def test_what_has_no_head_or_no_recipe_is_refused(tiny_backbones: Any, tmp_path:
 def test_the_command_ends_in_a_sentence(world: Any) -> None:
     shown = CliRunner().invoke(app, ["attribute", str(world[2])])
     assert shown.exit_code == 0, shown.stderr
-    first = shown.stdout.splitlines()[0]
-    assert first.startswith("constant answer 0.")
-    assert " → head " in first
-    assert first.endswith("(accuracy)")
+    last = shown.stdout.splitlines()[-1]
+    assert last.startswith("constant answer 0.")
+    assert " → head " in last
+    assert last.endswith("(accuracy)")

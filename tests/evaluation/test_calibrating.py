@@ -235,7 +235,7 @@ def test_the_command_calibrates(trained: Any, tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0, shown.stderr
     assert "version 2, temperature " in shown.stdout
-    assert [line.split(":")[0] for line in shown.stdout.splitlines()[1:]] == ["before", "after"]
+    assert [line.split()[0] for line in shown.stdout.splitlines()[1:3]] == ["before", "after"]
     again = CliRunner().invoke(app, [*words, "--overwrite", "--json"])
     assert json.loads(again.stdout)["schema"] == "adapterkit.calibrating/1"
     assert CliRunner().invoke(app, words).exit_code == 1

@@ -124,7 +124,7 @@ def test_the_command_says_it_in_words_and_in_json(pair: Any, tmp_path: Path) -> 
     words = ["compare", str(poor), str(good), "--data", file, "--by", "source"]
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0, shown.stderr
-    assert shown.stdout.splitlines()[0].startswith("b is better: accuracy +0.")
+    assert f"{good} is better: accuracy +0." in shown.stdout
     assert "McNemar's exact test: p = " in shown.stdout
     assert "rows would show a difference of 1 point" in shown.stdout
     printed = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)

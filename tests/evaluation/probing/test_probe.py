@@ -16,8 +16,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from typer.testing import CliRunner
 
 import adapterkit as ak
-from adapterkit.cli import app
-from adapterkit.cli.probe import print_probe
+from adapterkit.cli import app, console
 from adapterkit.errors import ArtifactError, ContractError, DataError, HeadError
 from adapterkit.evaluation.probing.measuring import Measured
 from adapterkit.evaluation.probing.side_by_side import Looking, look_into
@@ -25,6 +24,7 @@ from adapterkit.evaluation.probing.subjects import subjects_of
 from adapterkit.evaluation.probing.verdict import adapter_sentence, bare_sentence, gains, standing
 from adapterkit.metrics.representations import linear_fit
 from adapterkit.records import ProbeRecord, read_record
+from adapterkit.report.judged import section_of
 from tests.training.worlds import recipe, rows_of, train, write_rows
 
 KIND = "text-classification"
@@ -77,7 +77,7 @@ def test_a_record_is_read_back_without_torch(found: ProbeRecord, tmp_path: Path)
 
 
 def test_a_table_has_every_layer_and_ends_with_what_was_found(found: ProbeRecord, capsys: Any) -> None:
-    print_probe(found.to_dict())
+    console.print_section(section_of(found, {}))
     said = capsys.readouterr().out
     assert said.count("\n0 ") == said.count("\n3 ") == 2
     assert said.rstrip().endswith(found.findings[-1])

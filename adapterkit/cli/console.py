@@ -173,7 +173,7 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
 
 def print_section(section: Mapping[str, Any]) -> None:
     """What a page says of a record, in letters: its tables, and what it comes to."""
-    for table in section["tables"]:
+    for table in (*section["tables"], *section.get("golden", ())):
         print_table(table["rows"], table["headings"], table["title"])
         typer.echo()
     for sentence in section.get("sentences", ()):

@@ -14,7 +14,7 @@ Told = Mapping[str, Any]
 Names = Mapping[str, str]
 """Digest of an artifact -> what it is called."""
 Section = dict[str, Any]
-"""Heading, sentences, pictures and tables; see `report.page`."""
+"""Heading, sentences, pictures and tables, see `report.page`; `golden`: tables of rows, which no page shows."""
 
 
 def named(answerer: Told, names: Names) -> str:

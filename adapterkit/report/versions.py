@@ -30,10 +30,13 @@ def diff(record: Told, names: Names) -> Section:
         share = "–" if one["distance"] is None or not one["a"] else f"{one['distance'] / one['a']:.3f}"
         rows.append([one["name"], number(one["a"]), number(one["b"]), share])
     tables.append(table(["farthest apart", "‖a‖", "‖b‖", "‖b - a‖ / ‖a‖"], rows))
-    rows = [[shown(one[name]) for name in ("row", "a", "b")] for one in record["golden"]]
-    tables.append(table(["golden row", "a answers", "b answers"], rows))
-    whole = [one for one in tables if one["rows"]]
-    return {"heading": f"{b} beside {a}", "sentences": [*sentences, record["relation"]], "tables": whole}
+    golden = [[shown(one[name]) for name in ("row", "a", "b")] for one in record["golden"]]
+    return {
+        "heading": f"{b} beside {a}",
+        "sentences": [*sentences, record["relation"]],
+        "tables": [one for one in tables if one["rows"]],
+        "golden": [table(["golden row", "a answers", "b answers"], golden)] if golden else [],
+    }
 
 
 def compaction(record: Told, names: Names) -> Section:

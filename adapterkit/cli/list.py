@@ -44,7 +44,7 @@ def show(lines: Sequence[RunLine], folder: Path, *, as_json: bool) -> None:
     console.print_table(rows, ("run", "kind", "method", "metric", "95 % interval", "size", "date", "backbone"))
 
 
-def measured(line: Any) -> list[str]:
+def measured(line: Any) -> Sequence[str]:
     """Cells of what is known of a run, or of what was found: metric, interval, size and date."""
     metric = "–" if line.value is None else f"{line.split} {line.metric} {line.value:.4f}"
     interval = "" if line.low is None or line.high is None else f"{line.low:.4f} – {line.high:.4f}"

@@ -4,8 +4,6 @@ Everything in it comes from the manifest. Text that people or data wrote (labels
 can neither end the YAML block nor become HTML, a link or a heading.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath

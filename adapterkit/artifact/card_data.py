@@ -1,7 +1,5 @@
 """What a model card says of the data: rows, lengths, labels, what splits share, and what the adapter is for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

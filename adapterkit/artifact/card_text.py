@@ -1,7 +1,5 @@
 """Text that people or data wrote, in a card: it neither ends the YAML block nor becomes HTML, a link or a heading."""
 
-from __future__ import annotations
-
 _SPECIAL = "\\`*_{}[]()#+-!|~$@:"
 
 

@@ -3,8 +3,6 @@
 adapterkit takes nothing from it; it is for plain PEFT and vLLM. It is checked all the same, because they do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

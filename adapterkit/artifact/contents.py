@@ -4,8 +4,6 @@ What can be known without the backbone is checked here, before a value is read: 
 only the backbone knows (the exact set and every shape) is checked when the two meet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ is stored as (P, 4 + Q), any other as (4 + P, Q); the four bytes are the scale i
 as the matrix itself finds another shape, so no program takes the whole numbers for weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

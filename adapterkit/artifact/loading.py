@@ -1,7 +1,5 @@
 """Open an artifact wherever it is, and put it on a backbone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

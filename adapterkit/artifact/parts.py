@@ -5,8 +5,6 @@ which is one plain name; a link there is not followed. Whatever is found counts 
 its settings the values, that the fusion was trained with.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 Only what passed is remembered, by all that the checks read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Artifacts that others read: on a model hub, in a folder, or at a URL; checked on both ways."""
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

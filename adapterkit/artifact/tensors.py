@@ -5,8 +5,6 @@ then the data. Everything in the header is checked against the file's real size 
 allocated is never more than the file itself.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

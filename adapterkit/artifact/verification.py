@@ -1,7 +1,5 @@
 """Prove that an artifact is whole, fits a backbone, and still answers as it did when it was saved."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ What the page shows and does it asks of the service's own paths, with the key of
 itself, so it can show nobody more than the key opens. It needs no network beyond the service.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path

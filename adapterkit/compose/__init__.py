@@ -8,8 +8,6 @@
 A member is what the host has mounted under that name, or a folder or hub id.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from adapterkit.compose.average import Average

@@ -6,8 +6,6 @@ for every M that can be inverted.
 Axes: I inputs, O outputs, N members.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from hashlib import sha256
 

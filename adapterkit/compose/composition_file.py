@@ -5,8 +5,6 @@ weighted:
   weights: {a: 0.7, b: 0.3}
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`fuse`: attention over bottlenecks (AdapterFusion). Unlike other compositions it is trained before it is mounted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The members of a composition: found, and checked to belong together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 An artifact is the plain case: one method, one head. A composition brings several of either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol

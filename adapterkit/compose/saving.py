@@ -1,7 +1,5 @@
 """Write a composition as an ordinary artifact, where it is one: one method, one head."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath

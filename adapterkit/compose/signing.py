@@ -1,7 +1,5 @@
 """Signatures of compositions in files: of the order and the weights, and of the very artifacts that are its members."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`stack`: adapters one on top of the other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Protocol
 

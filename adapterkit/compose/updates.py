@@ -3,8 +3,6 @@
 Axes: R rank, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

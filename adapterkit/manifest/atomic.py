@@ -5,8 +5,6 @@ step. A crash leaves what stood there before, or the new folder, and at worst a 
 removes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

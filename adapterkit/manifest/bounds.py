@@ -1,7 +1,5 @@
 """What the types of a manifest cannot say: sizes that would be allocated, and fields that must agree."""
 
-from __future__ import annotations
-
 from adapterkit.manifest.facts import MAX_CLASSES, Manifest
 from adapterkit.manifest.folder import CARD, CONFIG, MANIFEST, TENSORS
 from adapterkit.recipe import KINDS

@@ -1,7 +1,5 @@
 """A manifest as bytes: written in one spelling with a digest of itself, and read without trust."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any

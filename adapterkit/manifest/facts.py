@@ -3,8 +3,6 @@
 Every text, number and list is bounded, and unknown fields are refused.
 """
 
-from __future__ import annotations
-
 import base64
 from typing import Annotated, Any, Literal
 

@@ -6,8 +6,6 @@ into memory, after its size was checked, and everything is taken from those byte
 read twice.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Mapping

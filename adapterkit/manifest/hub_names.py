@@ -1,7 +1,5 @@
 """Names of artifacts on a hub: owner/name, with a tag, branch or commit behind it where one is meant."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

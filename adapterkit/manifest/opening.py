@@ -1,7 +1,5 @@
 """A manifest from its folder, and whether the files beside it are those that it names."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A crash may cut a line off anywhere, inside of a character too, and the next line may begin behind it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

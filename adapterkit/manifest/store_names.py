@@ -1,7 +1,5 @@
 """What can be the name of an artifact in a store, and what is rather a folder here or a name on a hub."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

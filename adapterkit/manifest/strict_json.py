@@ -1,7 +1,5 @@
 """JSON as an artifact may hold it: bounded, without surprises, and written with the same bytes every time."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping

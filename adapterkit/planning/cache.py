@@ -1,7 +1,5 @@
 """What keeping the states below the lowest adapted layer takes on the disk."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

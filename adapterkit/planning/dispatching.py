@@ -1,7 +1,5 @@
 """What torch has below its operations and does not promise: tensors without content, modes that see all operations."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

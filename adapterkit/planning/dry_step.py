@@ -5,8 +5,6 @@ shape, a format and a device and nothing else. So what a step costs follows the 
 come from the batch alone (ids, masks, labels) keep their content: which tokens are padding decides what is computed.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager

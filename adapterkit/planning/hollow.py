@@ -4,8 +4,6 @@ Every weight is one zero, seen at every place of its shape (stride 0). So an 8-b
 and all that puts heads and methods on a trunk works on it unchanged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ step, S operations a second and L bytes a second that a device sends while it re
 Nothing is assumed to happen at the same time, and an exchange to cost nothing but its bytes.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

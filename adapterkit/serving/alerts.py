@@ -1,7 +1,5 @@
 """What somebody should know at once, told to web addresses: from a thread of its own, a few times over, and no more."""
 
-from __future__ import annotations
-
 import json
 import logging
 import queue

@@ -1,7 +1,5 @@
 """The application: what is asked over HTTP, and what comes back. docs/concepts/service.md shows it by example."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

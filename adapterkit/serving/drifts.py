@@ -1,7 +1,5 @@
 """Whether what a version is asked is still like what its reference was made of, and whether its confidence changed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

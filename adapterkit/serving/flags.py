@@ -1,7 +1,5 @@
 """Flags of OpenFeature that choose the arm of a key, of whichever provider is set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Whether what is mounted still answers its golden rows: asked of the host itself, as any client would."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 A key has 256 bits of chance, so a plain SHA-256 of it cannot be searched; slow hashes protect words that people choose.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Errors for a log that holds no text of a client."""
 
-from __future__ import annotations
-
 import traceback
 
 

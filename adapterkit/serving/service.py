@@ -1,7 +1,5 @@
 """What every path of a service uses: who asks, what is read, and answers awaited until a deadline."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a shadow answers to some of the rows, beside what answers them. Nothing that happens here reaches an answer."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

@@ -1,7 +1,5 @@
 """Work beside the answers: in a thread of its own, from a bounded queue, while no row waits for an answer."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import queue

@@ -1,7 +1,5 @@
 """What a stream is: stages over one recipe, in order. Known before torch is imported."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal

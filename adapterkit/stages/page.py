@@ -1,7 +1,5 @@
 """The page of a stream: what each stage was worth after every other, and what was lost."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from adapterkit.manifest import write_file

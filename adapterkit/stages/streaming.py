@@ -1,7 +1,5 @@
 """Learn stages in order, measure every stage after each, and say what was forgotten."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field

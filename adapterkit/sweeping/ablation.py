@@ -1,7 +1,5 @@
 """Sweeps made ready: what one choice of a recipe is worth, and whether more than the seed tells."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Find what cannot be trained before anything is: every point's adapter is put on its backbone once."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

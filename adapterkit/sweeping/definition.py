@@ -1,7 +1,5 @@
 """What a sweep is: its points, its folder, and what its folder keeps of it. Known before torch is imported."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a person sees of a sweep: a bar over all points, and a line for each point that is done."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

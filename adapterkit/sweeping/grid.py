@@ -4,8 +4,6 @@ What stands behind `path=` is the inside of a YAML list: values are separated by
 in brackets, a mapping in braces, and text that holds a comma in quotes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@
 A line is flushed to the disk; one that a crash has cut off, or that is no record, is left out.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

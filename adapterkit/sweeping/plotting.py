@@ -1,7 +1,5 @@
 """A picture of a sweep: every setting's score with its interval, its seeds as dots, the best on top."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

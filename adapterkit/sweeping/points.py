@@ -1,7 +1,5 @@
 """The points of a sweep: one recipe for every combination of the grid, all of them checked before anything trains."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """A sweep: every point of a grid is trained, compared on validation rows, and the best is kept."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Train points of a sweep, to their end or up to a budget, and write down what they gave."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What a sweep found: points by group, mean and spread over seeds, and the best."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 The weights of all processes begin equal because everything that they come from is: none has to be sent.
 """
 
-from __future__ import annotations
-
 import json
 from hashlib import sha256
 from typing import Any

@@ -1,7 +1,5 @@
 """The rows of every step: the same for every number of processes, and for a run that was stopped and resumed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol

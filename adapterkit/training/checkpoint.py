@@ -4,8 +4,6 @@ Rates follow from the step, and dropout draws from a seed of every step, so neit
 may go on with another number of processes. A checkpoint is read as an artifact is: nothing in it is believed.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from hashlib import sha256

@@ -1,7 +1,5 @@
 """The rows of a recipe: training, validation and test, checked, and the facts about them that an artifact keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ its row is that of every other token that never came up, and no state of the mod
 Axes: V vocabulary, D hidden width, N tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The end of a run: the state that is kept is taken, rounded, scored on every split, saved and drawn."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping

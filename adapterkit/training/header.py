@@ -1,7 +1,5 @@
 """What a run is about to do, in a few lines: its rows, labels, lengths and parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import median
 

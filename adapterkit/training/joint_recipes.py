@@ -1,7 +1,5 @@
 """Which recipes make one run of several tasks. Known before torch is imported."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from adapterkit.recipe import Recipe

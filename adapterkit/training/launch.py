@@ -4,8 +4,6 @@
 release adds is missed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

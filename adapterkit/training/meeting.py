@@ -5,8 +5,6 @@ addresses of those in it: the new ones would look for the dead, fail, or wait fo
 each machine has started anew tells them nothing, since the machines count by themselves.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """For those who have a loop: an adapter to optimise, and what it has become as an artifact."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

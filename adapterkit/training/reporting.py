@@ -1,7 +1,5 @@
 """The report of a run: what `report.page` draws, taken from the job, its journal and its scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

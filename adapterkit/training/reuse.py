@@ -1,7 +1,5 @@
 """What several runs in one process share, so that only the first of them pays: the backbone and the encoded rows."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a user should know of a run's rows before it trains: how they were read, what is left out, what is missing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """What a person sees of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from adapterkit.metrics import LabelScore, Metric

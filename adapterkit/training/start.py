@@ -3,8 +3,6 @@
 Axes: C classes; the other axes of a head's tensors are the head's own.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

@@ -1,7 +1,5 @@
 """Trackers through Accelerate: TensorBoard where it is installed, any other by name."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

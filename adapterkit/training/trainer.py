@@ -1,7 +1,5 @@
 """transformers' `Trainer` over an adapter: its callbacks, schedules, checkpoints and trackers, our artifacts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

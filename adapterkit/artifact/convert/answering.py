@@ -1,7 +1,5 @@
 """Whether what was written for other programs answers as the adapter does: the rows, the answers, the comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 

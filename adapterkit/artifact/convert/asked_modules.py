@@ -4,8 +4,6 @@ The rules are PEFT's (`tuners_utils.check_target_module_exists`, `get_pattern_ke
 somebody else, so each is given a moment and no more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

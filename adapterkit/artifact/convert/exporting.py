@@ -1,7 +1,5 @@
 """Write an adapter for programs that know nothing of adapterkit, once it is proven to answer there as it does here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal

@@ -7,8 +7,6 @@ in the tensors: ranks are filled up with zeros, scales are folded into B, and mo
 Axes: R rank, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

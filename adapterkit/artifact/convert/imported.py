@@ -1,7 +1,5 @@
 """What every import ends with: tensors on an adapter that was built on the backbone, checked, and saved."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From the tensors of a LoRA or an IA3 to the settings of a recipe that attaches the same."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ wrapped modules too, and needs no package but torch. What a trace may have taken
 which asks for other lengths and another number of rows than were traced.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

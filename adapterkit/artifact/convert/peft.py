@@ -4,8 +4,6 @@ The tensors say what was adapted: their names are the modules, their shapes the 
 scales. What the config says of modules and ranks is compared with them, and must be the same.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a PEFT config says of a LoRA or an IA3, and what in it adapterkit cannot honour."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

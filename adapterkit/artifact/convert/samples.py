@@ -1,7 +1,5 @@
 """The task of an adapter that came without its rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The copy is read from the checkpoint's files, so no backbone in memory is touche
 checkpoint in it is loaded by transformers alone and must answer as the adapter does.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from pathlib import Path

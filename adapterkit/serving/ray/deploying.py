@@ -1,7 +1,5 @@
 """The Ray Serve application, and a cluster that runs it until somebody says that it is enough."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

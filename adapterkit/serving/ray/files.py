@@ -1,7 +1,5 @@
 """A file of rows, answered by a pool of hosts under Ray Data: in its order, and on from where it was stopped."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """What stands before the replicas: it reads a request whole, sends it to one of them, and asks another if that dies."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """A pool of hosts under Ray Data: chunks of rows go in, lines of JSON come out, in order."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence

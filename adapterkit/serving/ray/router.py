@@ -3,8 +3,6 @@
 Ray's own multiplexing wants one name a call, and its batches hold rows of one name alone. Here a call keeps its mix.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica

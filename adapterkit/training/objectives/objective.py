@@ -3,8 +3,6 @@
 Axes: B rows, T tokens, D hidden width, P width of the projection.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Axes: B rows, T tokens, D hidden width, P width of the projection.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

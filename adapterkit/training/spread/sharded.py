@@ -4,8 +4,6 @@ A layer's weights are gathered when it computes and dropped behind it, in the fo
 trains is small: it stays whole in every process, and its gradient is averaged once a step, in one exchange.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 

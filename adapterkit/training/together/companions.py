@@ -1,7 +1,5 @@
 """Which runs can be trained side by side."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from itertools import pairwise

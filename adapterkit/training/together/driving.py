@@ -5,8 +5,6 @@ journal and end. Only the forward and the backward of a step are shared. In one 
 and dropout draws other masks, so what is learned is as good, and not the same byte for byte.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing

@@ -5,8 +5,6 @@ alike, so one more of the kind is built, in which every module that learns is re
 place. Gradients reach each adapter's own parameters, and nothing that an adapter learns depends on the others.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Axes: B rows (of several choices: one for each choice), T tokens, D hidden width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol

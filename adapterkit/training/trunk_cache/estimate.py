@@ -5,8 +5,6 @@ only its input has a gradient. So an epoch costs L + (L - a) passes through a la
 layer a kept 2·(L - a), or nothing where only a head learns, and the reading. Scored rows take L passes, or L - a.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 OPERATIONS_PER_SECOND = {"cpu": 1e11, "mps": 2e12, "cuda": 2e13}

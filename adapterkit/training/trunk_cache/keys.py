@@ -3,8 +3,6 @@
 Axes: B rows (of several choices: one for each choice), T tokens.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple

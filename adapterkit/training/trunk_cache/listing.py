@@ -1,7 +1,5 @@
 """What is kept on the disk, and how to make room."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Decide whether a run keeps states, compute those that are not kept yet, and let the adapter use them."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time

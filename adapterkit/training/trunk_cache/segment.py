@@ -11,8 +11,6 @@ short gives fewer bytes, and no signal.
 Axes: T tokens of a row, D hidden width.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

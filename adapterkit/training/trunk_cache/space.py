@@ -1,7 +1,5 @@
 """What kept states are states of. Two runs share rows only where all of this is the same."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass

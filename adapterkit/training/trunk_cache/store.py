@@ -6,8 +6,6 @@ else takes. A row that two of them write is there twice, and either is right.
 Axes: B rows of a batch, T tokens, D hidden width.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -3,8 +3,6 @@
 Axes: M bottleneck width, D hidden width, N summands of a Kronecker sum, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

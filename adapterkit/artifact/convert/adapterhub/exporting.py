@@ -1,7 +1,5 @@
 """Write an artifact as a folder that AdapterHub loads, once it is read back with the same answers."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The files of an AdapterHub folder: its configs, and its tensors, which no pickle may build anything else than."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A token's scores are (W_Q z + b_Q)·(W_K f_n + b_K); b_K moves all of them alike
 none here. AdapterHub's value matrix is I + W_Δ of ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

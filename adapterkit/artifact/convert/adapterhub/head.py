@@ -1,7 +1,5 @@
 """A head of AdapterHub's in our words: the kind of task, the head's settings, and its tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """A folder that AdapterHub saved, head and fusion included, turned into an artifact with the same answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Axes: R rank, I inputs, O outputs, G matrices that one linear makes (query, key, value).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

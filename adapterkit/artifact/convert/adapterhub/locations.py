@@ -1,7 +1,5 @@
 """Where AdapterHub puts what it adds: its names for the places, and the paths of the trunk's modules."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from adapterkit.backbone import Backbone, Sublayer

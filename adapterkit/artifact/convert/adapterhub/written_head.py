@@ -1,7 +1,5 @@
 """A head of ours as AdapterHub's stack of linears."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -3,8 +3,6 @@
 Axes: R rank, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a folder of sentence-transformers says of the vectors that it makes, and how that is written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Write an artifact's LoRA or IA3 for sentence-transformers: on the bare trunk, with how its vectors are made."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ head. A SetFit folder is a whole encoder with a `model_head.pkl`: that encoder i
 and the head a linear one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

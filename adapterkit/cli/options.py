@@ -153,11 +153,7 @@ def in_format(folder: Path, backbone: str | None, dtype: BackboneDtype) -> Any:
 
 
 def named(pairs: list[str] | None, option: str, form: str, example: str) -> dict[str, str]:
-    """Options of the form NAME=VALUE as a mapping.
-
-    Raises:
-        DataError: one of them is not NAME=VALUE.
-    """
+    """Options of the form NAME=VALUE as a mapping. Raises DataError: one of them is not NAME=VALUE."""
     from adapterkit.errors import DataError
 
     found = [pair.partition("=") for pair in pairs or ()]

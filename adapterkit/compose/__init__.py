@@ -107,11 +107,7 @@ def stack(*members: str | Stackable, head: str | None = None, heads: Sequence[st
 
 
 def chosen_heads(head: str | None, heads: Sequence[str] | None, otherwise: Sequence[str]) -> tuple[str, ...]:
-    """The members whose heads answer.
-
-    Raises:
-        CompositionError: both are given, or none of a list.
-    """
+    """The members whose heads answer. Raises CompositionError: both are given, or none of a list."""
     if head is not None and heads is not None:
         raise CompositionError("head and heads are both given", remedy="Give head=… for one, heads=[…] for several.")
     if heads is None:

@@ -28,11 +28,7 @@ def dump_manifest(content: Mapping[str, Any]) -> bytes:
 
 
 def parse_manifest(raw: bytes | bytearray) -> Manifest:
-    """Read and check a manifest.
-
-    Raises:
-        ArtifactError: with every field that is wrong.
-    """
+    """Read and check a manifest. Raises ArtifactError: with every field that is wrong."""
     if len(raw) > MAX_BYTES[MANIFEST]:
         limit = MAX_BYTES[MANIFEST]
         raise ArtifactError(f"{MANIFEST} is too large", [f"{MANIFEST}: {len(raw):,} bytes, expected at most {limit:,}"])

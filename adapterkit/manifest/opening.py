@@ -22,11 +22,7 @@ def open_manifest(folder: str | Path) -> Manifest:
 
 
 def read_whole(folder: str | Path) -> tuple[Manifest, Files]:
-    """An artifact's manifest and files, whose digests agree.
-
-    Raises:
-        ArtifactError: with every problem found.
-    """
+    """An artifact's manifest and files, whose digests agree. Raises ArtifactError: with every problem found."""
     files = read_folder(folder)
     try:
         manifest = parse_manifest(files.content[MANIFEST])

@@ -47,11 +47,7 @@ class Hollow:
 
 
 def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
-    """A backbone without weights, on the CPU.
-
-    Raises:
-        BackboneError: no config, or an architecture that is not known.
-    """
+    """A backbone without weights, on the CPU. Raises BackboneError: no config, or an architecture that is not known."""
     folder, commit = find_checkpoint(settings.name, settings.revision, weights=False)
     check_known(folder, settings.trust_remote_code)
     notes = []

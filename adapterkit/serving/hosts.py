@@ -41,11 +41,7 @@ class Hosts:
         return next((host for host in self.hosts if name in host), self.hosts[0])
 
     def mount(self, name: str, source: Source) -> Status:
-        """Mount on the host whose backbone it fits.
-
-        Raises:
-            ContractError: it fits none; says why of each.
-        """
+        """Mount on the host whose backbone it fits. Raises ContractError: it fits none; says why of each."""
         if name in self:
             raise MountError(f"{name!r} is mounted already", remedy="Unmount it first.")
         problems = list[str]()

@@ -109,11 +109,7 @@ class Rules(BaseModel):
 
 
 def read_rules(source: str | Path | Mapping[str, Any]) -> Rules:
-    """Rules from a YAML file or a mapping.
-
-    Raises:
-        TrafficError: with everything that is wrong.
-    """
+    """Rules from a YAML file or a mapping. Raises TrafficError: with everything that is wrong."""
     found: Any = source
     if not isinstance(source, Mapping):
         path = Path(source)

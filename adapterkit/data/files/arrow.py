@@ -20,11 +20,7 @@ _BATCH_ROWS = 1024
 
 
 def open_parquet(path: Path) -> Opened:
-    """A Parquet file, ready to be read.
-
-    Raises:
-        DataError: it is empty or of another format.
-    """
+    """A Parquet file, ready to be read. Raises DataError: it is empty or of another format."""
     head = file_head(path)
     if not head:
         raise DataError(f"{path} is empty", ["found: 0 bytes", "expected: a Parquet file"])

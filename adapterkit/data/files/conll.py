@@ -44,11 +44,7 @@ def split(line: str, by_tabs: bool) -> list[str]:
 
 
 def open_conll(file: TextFile, asked: AskedOfFile) -> Opened:
-    """A CoNLL file, ready to be read.
-
-    Raises:
-        DataError: no line has two columns.
-    """
+    """A CoNLL file, ready to be read. Raises DataError: no line has two columns."""
     columns = find_columns(head_lines(file))
     if columns is None:
         raise DataError(

@@ -35,11 +35,7 @@ class Shape:
 
 
 def find_shape(value: Any, asked: AskedOfFile, source: str) -> Shape:
-    """Where the rows of a parsed document are.
-
-    Raises:
-        DataError: nowhere, or in several places.
-    """
+    """Where the rows of a parsed document are. Raises DataError: nowhere, or in several places."""
     if asked.settings.field is not None:
         return _at_field(value, asked.settings.field, source)
     if not isinstance(value, dict):

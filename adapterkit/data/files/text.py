@@ -84,11 +84,7 @@ class TextFile:
             yield number, text if keep_ends else text.removesuffix("\n").removesuffix("\r")
 
     def pieces(self) -> Iterator[str]:
-        """The text in pieces, for what goes across lines.
-
-        Raises:
-            DataError: what cannot be decoded, with its line.
-        """
+        """The text in pieces, for what goes across lines. Raises DataError: what cannot be decoded, with its line."""
         decoder = codecs.getincrementaldecoder(self.encoding)()
         line = 1
         with open_unpacked(self.path) as file:

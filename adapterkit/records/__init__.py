@@ -1,5 +1,9 @@
 """What an evaluation found, as JSON documents with a schema that CI, a registry and a page read without torch."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from adapterkit.records.ablation import AblationRecord, SettingRecord
 from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import (
@@ -13,8 +17,32 @@ from adapterkit.records.evaluation import (
 from adapterkit.records.probe import LayerRecord, ProbeRecord, RepresentationRecord
 from adapterkit.records.record import Answerer, Record, RowsUsed, figures_of, identity_of, read_record
 from adapterkit.records.report import ReportRecord
-from adapterkit.records.schema import RECORDS, record_schema
 from adapterkit.records.search import FoundArtifact, SearchRecord
 from adapterkit.records.stream import StreamRecord
 from adapterkit.records.transfer import NearestRecord, StartRecord, StartsRecord, TransferRecord
 from adapterkit.records.upgrade import UpgradedAdapter, UpgradeRecord, UpgradeTrial
+
+RECORDS: Mapping[str, type[Record]] = MappingProxyType(
+    {
+        "evaluation": EvaluationRecord,
+        "comparison": ComparisonRecord,
+        "calibrating": CalibratingRecord,
+        "attribution": AttributionRecord,
+        "probe": ProbeRecord,
+        "nearest": NearestRecord,
+        "transfer": TransferRecord,
+        "stream": StreamRecord,
+        "diff": DiffRecord,
+        "compaction": CompactionRecord,
+        "upgrade": UpgradeRecord,
+        "ablation": AblationRecord,
+        "report": ReportRecord,
+        "search": SearchRecord,
+    }
+)
+"""Name, as `adapterkit schema` takes it -> kind of record."""
+
+
+def record_schema(name: str) -> dict[str, Any]:
+    """The JSON schema of a record. Raises KeyError for an unknown name."""
+    return RECORDS[name].model_json_schema(by_alias=True)

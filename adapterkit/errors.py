@@ -21,6 +21,11 @@ def plain(text: str, spelled: Callable[[str], str] = lambda letter: letter.encod
     return "".join(spelled(letter) if wild else letter for letter, wild in zip(text, steers, strict=True))
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, as one problem of ours."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
 class AdapterkitError(Exception):
     """Base of every error that adapterkit raises on purpose.
 

@@ -58,7 +58,7 @@ def _short(value: Any) -> str:
 
 def readable_bytes(size_bytes: int) -> str:
     """1,234,567 as 1.23 MB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= factor:
             return f"{size_bytes / factor:.3g} {unit}"
     return f"{size_bytes} bytes"

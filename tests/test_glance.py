@@ -9,7 +9,7 @@ import pytest
 
 import adapterkit as ak
 from adapterkit.artifact import open_artifact
-from adapterkit.glance import LONGEST
+from adapterkit.glance import LONGEST, readable_bytes
 from adapterkit.manifest import open_manifest
 from adapterkit.metrics.resampling import Metric
 from adapterkit.recipe import LoraMethod
@@ -71,3 +71,8 @@ def test_what_people_hold_is_shown_in_one_short_line(objects: dict[str, Any]) ->
 def test_a_long_value_is_cut_and_a_long_line_too() -> None:
     assert len(repr(LoraMethod(rank=3, sites=tuple(f"attention.query{n}" for n in range(50))))) <= LONGEST
     assert repr(Metric(1 / 3, 0.0, 1.0)) == "Metric(value=0.3333, low=0, high=1)"
+
+
+def test_sizes_are_readable() -> None:
+    sizes = [readable_bytes(size) for size in (0, 999, 1234, 5_600_000, 7 * 10**9, 8 * 10**12)]
+    assert sizes == ["0 bytes", "999 bytes", "1.23 kB", "5.6 MB", "7 GB", "8 TB"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterkit.data.files.opening import format_of
+from adapterkit.data.problems import listing
 from adapterkit.data.split_names import split_of
 from adapterkit.errors import DataError
 
@@ -113,12 +114,8 @@ def _notes(folder: Path, rows: Sequence[Path], every: Sequence[Path], by_class: 
     names = [str(path.relative_to(folder)) for path in rows]
     if by_class:
         classes = sorted({path.parent.name for path in rows})
-        notes = [f"{len(rows):,} text files, each one row; labels are the folders: {_some(classes)}"]
+        notes = [f"{len(rows):,} text files, each one row; labels are the folders: {listing(classes, 5)}"]
     else:
-        notes = [f"{len(rows)} {'file' if len(rows) == 1 else 'files'}: {_some(names)}"]
+        notes = [f"{len(rows)} {'file' if len(rows) == 1 else 'files'}: {listing(names, 5)}"]
     aside = [str(path.relative_to(folder)) for path in every if path not in set(rows)]
-    return notes + ([f"left aside: {_some(aside)}"] if aside else [])
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    return notes + ([f"left aside: {listing(aside, 5)}"] if aside else [])

@@ -10,7 +10,7 @@ import datasets
 
 from adapterkit.data.class_labels import labels_by_name
 from adapterkit.data.rows import Numbered
-from adapterkit.errors import DataError
+from adapterkit.errors import DataError, first_line
 from adapterkit.recipe import DataSettings
 
 # `datasets` has no base class for what its readers, builders and the network raise.
@@ -54,13 +54,13 @@ def _explained(name: str, asked: list[str]) -> Iterator[None]:
     except ConnectionError as error:
         raise DataError(
             f"The data set {name} cannot be fetched: the hub cannot be reached",
-            [*asked, f"found: {_first_line(error)}"],
+            [*asked, f"found: {first_line(error)}"],
             "Go online (or unset HF_HUB_OFFLINE), or use a file: data.train=path/to/train.jsonl",
         ) from error
     except _FAILURES as error:
         raise DataError(
             f"The data set {name} cannot be loaded",
-            [*asked, f"found: {type(error).__name__}: {_first_line(error)}"],
+            [*asked, f"found: {type(error).__name__}: {first_line(error)}"],
             "Check data.config, data.revision and data.splits; a file needs its path and one of the known endings.",
         ) from error
 
@@ -75,7 +75,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

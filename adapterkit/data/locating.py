@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapterkit.data.files.opening import ENDINGS, format_of
 from adapterkit.data.folders import FilesFound, files_of_folder, files_of_pattern, is_pattern
+from adapterkit.data.problems import listing
 from adapterkit.data.rows import IN_MEMORY
 from adapterkit.errors import DataError
 from adapterkit.recipe import DataSettings
@@ -134,7 +135,7 @@ def _matching(name: str, root: str | Path | None, folder: str | Path | None) -> 
     for base in bases:
         files = files_of_pattern(base, pattern)
         if files:
-            shown = ", ".join(file.name for file in files[:5]) + (f" and {len(files) - 5:,} more" * (len(files) > 5))
+            shown = listing([file.name for file in files], 5)
             notes = (f"{len(files)} {'file' if len(files) == 1 else 'files'}: {shown}",)
             return Located(name, FilesFound(files, notes), base)
     raise DataError(f"No file matches {name}", [f"looked in: {base}" for base in bases])

@@ -54,10 +54,10 @@ class Problems:
         raise DataError(f"{self.source} cannot be read ({self.count:,} {noun})", listed, remedy)
 
 
-def listing(numbers: list[int] | tuple[int, ...], shown: int = 10) -> str:
-    """Numbers as a reader wants them: "3, 7, 9 and 41 more"."""
-    text = ", ".join(str(number) for number in numbers[:shown])
-    return f"{text} and {len(numbers) - shown:,} more" if len(numbers) > shown else text
+def listing(items: Sequence[object], shown: int = 10) -> str:
+    """Numbers or names as a reader wants them: "3, 7, 9 and 41 more"."""
+    text = ", ".join(map(str, items[:shown]))
+    return f"{text} and {len(items) - shown:,} more" if len(items) > shown else text
 
 
 def unusable_note(split: str, rows: Rows, problems: Sequence[tuple[int, str]]) -> str:

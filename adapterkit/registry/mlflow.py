@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adapterkit.errors import RegistryError
+from adapterkit.errors import RegistryError, first_line
 from adapterkit.registry.records import Version
 from adapterkit.registry.registry import Registry
 
@@ -109,6 +109,4 @@ def _told(tracking: str) -> Iterator[tuple[Any, Any]]:
     try:
         yield MlflowClient(tracking, tracking), exceptions
     except (exceptions.MlflowException, OSError) as error:
-        raise RegistryError(
-            f"MLflow at {tracking} refused", [(str(error).splitlines() or [type(error).__name__])[0][:300]]
-        ) from error
+        raise RegistryError(f"MLflow at {tracking} refused", [first_line(error)]) from error

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from adapterkit.errors import AdapterkitError, ArtifactError, HubError
+from adapterkit.errors import AdapterkitError, ArtifactError, HubError, first_line
 from adapterkit.manifest import MANIFEST, MAX_BYTES, Manifest, Store, parse_manifest
 from adapterkit.manifest.elsewhere import find_url, read_url
 from adapterkit.manifest.store_names import MAIN, is_digest
@@ -130,7 +130,7 @@ def _on_hub(wanted: Sought) -> Iterator[tuple[str, str, tuple[str, str]]]:
     except Exception as error:  # whatever a client calls its troubles, and answers that are no hub's
         raise HubError(
             f"{_hub_name()} cannot be searched",
-            [f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"],
+            [f"{type(error).__name__}: {first_line(error)}"],
             "Check the network (HF_HUB_OFFLINE, HF_ENDPOINT), or name a folder or a URL to look through.",
         ) from error
     for name, model in sorted(models.items()):
@@ -158,7 +158,7 @@ def _read(place: str, commit: str) -> bytes:
     except AdapterkitError:
         raise
     except Exception as error:
-        raise HubError(f"{MANIFEST} cannot be read", [(str(error).splitlines() or [""])[0][:300]]) from error
+        raise HubError(f"{MANIFEST} cannot be read", [first_line(error)]) from error
     return bytes(raw)
 
 

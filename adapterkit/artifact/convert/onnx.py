@@ -22,7 +22,7 @@ from adapterkit.artifact.convert.answering import check_answers, example_feature
 from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
-from adapterkit.errors import ExportError
+from adapterkit.errors import ExportError, first_line
 from adapterkit.heads import Headed
 from adapterkit.manifest import CARD, MANIFEST, stage_folder
 from adapterkit.methods.table import method_of
@@ -127,10 +127,9 @@ def trace(adapted: Adapted, inputs: Mapping[str, Tensor], file: Path) -> None:
                 dynamo=False,
             )
         except Exception as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0][:300]
             raise ExportError(
                 f"torch cannot write {adapted.backbone.contract.architecture} as ONNX",
-                [f"{adapted.task.kind} with {adapted.method.words}: {first}"],
+                [f"{adapted.task.kind} with {adapted.method.words}: {first_line(error)}"],
                 "Export a plain checkpoint (--format transformers) and convert that with a tool for its family.",
             ) from error
 

@@ -7,6 +7,8 @@ layer a kept 2·(L - a), or nothing where only a head learns, and the reading. S
 
 from dataclasses import dataclass
 
+from adapterkit.glance import readable_bytes
+
 OPERATIONS_PER_SECOND = {"cpu": 1e11, "mps": 2e12, "cuda": 2e13}
 """Roughly, of one device; only the balance of computing and reading depends on it."""
 READ_BYTES_PER_SECOND = 1e9
@@ -72,7 +74,7 @@ class Estimate:
     def objection(self) -> str:
         """Why not to keep states; "" where it pays."""
         if self.new_bytes > MOST_OF_FREE_SPACE * self.free_bytes:
-            return f"it would take {readable(self.new_bytes)} of {readable(self.free_bytes)} that are free on the disk"
+            return f"it would take {readable_bytes(self.new_bytes)} of {readable_bytes(self.free_bytes)} that are free on the disk"
         one_layer = self._pass_seconds(self.scored_tokens)
         reading = self.scored_bytes / READ_BYTES_PER_SECOND
         plain = self.runs * (self.epochs * self.plain_seconds + one_layer * self.layers)
@@ -84,13 +86,3 @@ class Estimate:
 
     def _pass_seconds(self, tokens: int) -> float:
         return tokens * 2.0 * self.layer_parameters / OPERATIONS_PER_SECOND.get(self.device, 1e11)
-
-
-def readable(size_bytes: int) -> str:
-    """A size for people."""
-    size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -14,12 +14,13 @@ from torch import Tensor
 from adapterkit.backbone.cut import can_be_cut, layers_of
 from adapterkit.backbone.quantisation import parameter_count
 from adapterkit.data import RowStream, group_by_length
+from adapterkit.glance import readable_bytes
 from adapterkit.own_folder import cache_folder
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.job import Job
 from adapterkit.training.trunk_cache.cut import Cut, NoCut, answers_alike, cut_of
-from adapterkit.training.trunk_cache.estimate import Estimate, readable
+from adapterkit.training.trunk_cache.estimate import Estimate
 from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
 from adapterkit.training.trunk_cache.shortcut import Shortcut
 from adapterkit.training.trunk_cache.space import space_of
@@ -134,7 +135,7 @@ def _decided(cut: Cut, estimate: Estimate, texts: int, new: int, folder: Path) -
     where = f"above {cut.pooling} pooling" if cut.pooling else f"below layer {cut.layer} of {estimate.layers}"
     gain = f"{TOLD_GAIN:.0f} times or more" if estimate.gain > TOLD_GAIN else f"{estimate.gain:.1f} times"
     return (
-        f"{texts:,} texts {where}, {new:,} of them new ({readable(estimate.new_bytes)}), "
+        f"{texts:,} texts {where}, {new:,} of them new ({readable_bytes(estimate.new_bytes)}), "
         f"an epoch {gain} faster; in {folder}"
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapterkit.training.trunk_cache.estimate import Estimate, readable
+from adapterkit.training.trunk_cache.estimate import Estimate
 
 
 def estimate(**changes: Any) -> Estimate:
@@ -77,14 +77,3 @@ def test_layers_that_are_computed_faster_than_they_are_read_are_not_kept() -> No
     small = estimate(device="cuda", epoch_bytes=10**8, new_bytes=0, new_tokens=0)
     assert small.plain_seconds == pytest.approx(0.035)
     assert "would not pay" in small.objection()
-
-
-def test_sizes_are_readable() -> None:
-    assert [readable(size) for size in (0, 999, 1234, 5_600_000, 7 * 10**9, 8 * 10**12)] == [
-        "0 B",
-        "999 B",
-        "1.23 kB",
-        "5.6 MB",
-        "7 GB",
-        "8 TB",
-    ]

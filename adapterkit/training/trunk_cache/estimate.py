@@ -74,7 +74,8 @@ class Estimate:
     def objection(self) -> str:
         """Why not to keep states; "" where it pays."""
         if self.new_bytes > MOST_OF_FREE_SPACE * self.free_bytes:
-            return f"it would take {readable_bytes(self.new_bytes)} of {readable_bytes(self.free_bytes)} that are free on the disk"
+            wanted, free = readable_bytes(self.new_bytes), readable_bytes(self.free_bytes)
+            return f"it would take {wanted} of {free} that are free on the disk"
         one_layer = self._pass_seconds(self.scored_tokens)
         reading = self.scored_bytes / READ_BYTES_PER_SECOND
         plain = self.runs * (self.epochs * self.plain_seconds + one_layer * self.layers)

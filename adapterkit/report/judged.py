@@ -85,8 +85,10 @@ def _runs(runs: Sequence[Told]) -> Section:
 
 
 def _evaluation(record: Told, names: Names) -> Section:
-    rows = [[f"{name} ({one['how']})" if one["how"] else name, metric(one)] for name, one in record["metrics"].items()]
-    sentences = []
+    rows, sentences = [], []
+    for name, one in record["metrics"].items():
+        interval = "" if None in (one["low"], one["high"]) else f"{one['low']:.4f} – {one['high']:.4f}"
+        rows.append([f"{name} ({one['how']})" if one["how"] else name, number(one["value"], ".4f"), interval])
     if (found := record["calibration"]) is not None:
         nll = "" if found["nll_nats"] is None else f", negative log-likelihood {found['nll_nats']:.3f} nats"
         sentences.append(
@@ -96,7 +98,7 @@ def _evaluation(record: Told, names: Names) -> Section:
     return {
         "heading": about(record, names),
         "sentences": sentences,
-        "tables": [table(["metric", "95 % interval"], rows)],
+        "tables": [table(["metric", "value", "95 % interval"], rows)],
     }
 
 

@@ -66,7 +66,11 @@ def plan(
     console.print_table([_way(way, way is found.chosen) for way in found.strategies], headings)
     if found.traffic:
         headings = ("what travels in a step", "each sends", "seconds", "seconds computing", "waits from")
-        console.print_table([_travels(way) for way in found.traffic], headings)
+        rows = []
+        for way in found.traffic:
+            seconds = [f"{value:.2g}" for value in (way.seconds, way.computing_seconds)]
+            rows.append([way.way, console.readable_bytes(way.device_bytes), *seconds, f"{way.waits_from:,} GPUs"])
+        console.print_table(rows, headings)
     console.say(*_verdict(found))
 
 
@@ -84,11 +88,6 @@ def _facts(plan: Any) -> list[list[str]]:
         ["artifact", f"{console.readable_bytes(plan.artifact_bytes)} of tensors"],
         ["machine", f"{plan.devices} × {console.readable_bytes(plan.memory_bytes)}"],
     ]
-
-
-def _travels(way: Any) -> list[str]:
-    seconds = [f"{value:.2g}" for value in (way.seconds, way.computing_seconds)]
-    return [way.way, console.readable_bytes(way.device_bytes), *seconds, f"{way.waits_from:,} GPUs"]
 
 
 def _way(way: Any, chosen: bool) -> list[str]:

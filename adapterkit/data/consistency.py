@@ -3,17 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from adapterkit.data.files.json_values import WORDS
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Row
 
-_WORDS: dict[type, str] = {
-    str: "text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",  # 1 and 1.5 may share a column; each keeps its own type
-    list: "a list",
-    dict: "an object",
-}
 _PLAIN = frozenset({str, bool, int, float, type(None)})
 
 
@@ -56,7 +49,7 @@ class TypeWatch:
                 self._value(number, f"{column}.{name}", item)
 
     def _fits(self, number: int, column: str, kind: type) -> bool:
-        word = _WORDS.get(kind, kind.__name__)
+        word = WORDS.get(kind, kind.__name__)
         first, first_number = self._seen.setdefault(column, (word, number))
         if word == first:
             return True

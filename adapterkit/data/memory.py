@@ -122,7 +122,8 @@ def _of_mappings(rows: Iterable[Any], name: str) -> Iterator[Row]:
 
 def _of_columns(columns: Mapping[Any, Any], name: str) -> Iterator[Row]:
     """A dict of lists, as `datasets.Dataset.from_dict` takes it."""
-    lists = {column: _listed(values) for column, values in columns.items()}
+    found = {column: plain(values) for column, values in columns.items()}
+    lists = {column: values if isinstance(values, list) else None for column, values in found.items()}
     lengths = {column: None if values is None else len(values) for column, values in lists.items()}
     if None in lengths.values() or len(set(lengths.values())) != 1:
         shown = (f"{column}: {'no list' if length is None else length}" for column, length in lengths.items())
@@ -133,11 +134,6 @@ def _of_columns(columns: Mapping[Any, Any], name: str) -> Iterator[Row]:
         )
     values = [column for column in lists.values() if column is not None]
     return _of_mappings((dict(zip(lists, row, strict=True)) for row in zip(*values, strict=True)), name)
-
-
-def _listed(values: Any) -> list[Any] | None:
-    values = plain(values)
-    return values if isinstance(values, list) else None
 
 
 def _of_frame(frame: Any, name: str) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adapterkit.metrics.resampling import Metric, Statistics, bootstrap, ratio
+from adapterkit.metrics.resampling import Metric, bootstrap, ratio
 
 ENTITY_METRICS = {"entity_f1": True, "entity_precision": True, "entity_recall": True}
 """Metric -> whether higher is better."""
@@ -43,20 +43,12 @@ def entity_statistics(
     for row, (right, tags) in enumerate(zip(gold, predicted, strict=True)):
         there, found = set(entities(right)), set(entities(tags))
         statistics_NS[row] = (len(there & found), len(there), len(found))
-    formulas = {"entity_f1": _f1, "entity_precision": _precision, "entity_recall": _recall}
+    formulas = {
+        "entity_f1": lambda sums_S: ratio(2 * sums_S[..., 0], sums_S[..., 1] + sums_S[..., 2]),
+        "entity_precision": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
+        "entity_recall": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1]),
+    }
     return bootstrap(statistics_NS, formulas, ENTITY_METRICS, resamples=resamples, seed=seed)
-
-
-def _f1(sums_S: Statistics) -> Any:
-    return ratio(2 * sums_S[..., 0], sums_S[..., 1] + sums_S[..., 2])
-
-
-def _precision(sums_S: Statistics) -> Any:
-    return ratio(sums_S[..., 0], sums_S[..., 2])
-
-
-def _recall(sums_S: Statistics) -> Any:
-    return ratio(sums_S[..., 0], sums_S[..., 1])
 
 
 @cache

@@ -11,7 +11,7 @@ from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.kinds import BELONGS, KINDS
 from adapterkit.recipe.schema import HEAD, METHOD, BackboneSettings, Recipe, together
 from adapterkit.recipe.settings import SettingsError
-from adapterkit.recipe.suggestions import did_you_mean, nearest
+from adapterkit.recipe.suggestions import did_you_mean, nearest, one_of
 from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import TrainingSettings
@@ -140,12 +140,9 @@ def _fields(path: Path, raw: Mapping[str, Any]) -> list[str]:
         block = CHOSEN[str(path[0])].table[_kind(str(path[0]), raw)]
     for name in path[1:-1]:
         field = block.model_fields.get(str(name)) if block else None
-        block = None if field is None else next(filter(_is_block, get_args(field.annotation)), None)
+        inner = () if field is None else get_args(field.annotation)
+        block = next((one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), None)
     return list(block.model_fields) if block else []
-
-
-def _is_block(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _kind(name: str, raw: Mapping[str, Any]) -> str:
@@ -173,7 +170,7 @@ def _unknown(path: Path, raw: Mapping[str, Any]) -> str:
 
 def _needed(path: Path) -> str:
     needed: dict[Path, str] = {
-        ("task", "kind"): f"; expected {_one_of(KINDS)}",
+        ("task", "kind"): f"; expected {one_of(KINDS)}",
         ("backbone", "name"): "; expected a hub id or a folder",
     }
     return needed.get(path, "; every recipe needs it" if len(path) == 1 else "")
@@ -260,11 +257,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _one_of(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}"
 
 
 def show(value: Any) -> str:

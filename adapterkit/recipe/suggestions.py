@@ -20,5 +20,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {found}?" if found else ""
 
 
+def one_of(words: Iterable[str]) -> str:
+    """ "lora, bottleneck or none"."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}"
+
+
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_").replace(" ", "_")

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from adapterkit.errors import PluginError
 from adapterkit.recipe.settings import SettingsError
-from adapterkit.recipe.suggestions import did_you_mean
+from adapterkit.recipe.suggestions import did_you_mean, one_of
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -191,24 +191,20 @@ class OfKind(Generic[B]):
             raise PydanticKnownError("model_type", {"class_name": base.__name__})
         kind = value.get("kind", self.default or None)
         if kind is None and "kind" not in value:
-            raise SettingsError([("kind", f"is missing; expected {self._known()}")])
+            raise SettingsError([("kind", f"is missing; expected {one_of(self.table)}")])
         if not isinstance(kind, str) or kind not in self.table:
             raise SettingsError([("kind", self._refusal(kind))])
         return self.table[kind].model_validate(value)
 
-    def _known(self) -> str:
-        *first, last = self.table
-        return f"{', '.join(first)} or {last}"
-
     def _refusal(self, kind: object) -> str:
         shown = f"found {kind!r:.{_LONGEST_SHOWN}}"
         if not isinstance(kind, str):
-            return f"{shown}, expected {self._known()}"
+            return f"{shown}, expected {one_of(self.table)}"
         if problem := self._broken(kind):
             return f"{shown}, which cannot be used: {problem}"
         name = f"{kind!r:.{_LONGEST_SHOWN}}"
         brought = f"or a package with the entry point {name} in {self.table.group}"
-        return f"{shown}, expected {self._known()} ({brought}){did_you_mean(kind, self.table)}"
+        return f"{shown}, expected {one_of(self.table)} ({brought}){did_you_mean(kind, self.table)}"
 
     def _broken(self, kind: str) -> str:
         try:

@@ -90,7 +90,7 @@ class TaskSettings(Settings):
     @model_validator(mode="after")
     def _belongs(self) -> Self:
         problems = [
-            (name, f"belongs to {_or(BELONGS[name])}, not to {self.kind}; remove it")
+            (name, f"belongs to {' and '.join(BELONGS[name])}, not to {self.kind}; remove it")
             for name in sorted(self.model_fields_set & BELONGS.keys())
             if self.kind not in BELONGS[name]
         ]
@@ -121,7 +121,3 @@ class TaskSettings(Settings):
         """Leave out what belongs to other kinds, so that a written block reads back."""
         written: dict[str, Any] = handler(self)
         return {name: value for name, value in written.items() if self.kind in BELONGS.get(name, (self.kind,))}
-
-
-def _or(words: tuple[str, ...]) -> str:
-    return " and ".join(words)

@@ -66,10 +66,6 @@ def _holds(value: Any) -> str:
         inner = {_holds(item) for item in value}
         named = {"text": "list of texts", "number": "list of numbers", "object": "list of objects"}
         return named.get(next(iter(inner)), "list") if len(inner) == 1 else "list"
-    return _word(value)
-
-
-def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"
     return {str: "text", int: "number", float: "number", dict: "object"}.get(type(value), type(value).__name__)

@@ -93,7 +93,10 @@ def look(
     """
     given, asked = settings or DataSettings(), dict(columns or {})
     sources = _sources(files, root, given)
-    read = {split: _read(source, split, given, root) for split, source in sources.items()}
+    read = {
+        split: read_rows(source, given, root=root, needs={}, split=split, text_unit="paragraph")
+        for split, source in sources.items()
+    }
     train = read["train"]
     seen = look_at(train)
     found = guess(seen, kind, asked, _model(backbone))
@@ -158,10 +161,6 @@ def _has_files_for(source: str, split: str, root: str | Path | None, settings: D
     except DataError:
         return False
     return found.path is not None and found.path.is_dir() and found.chosen.files != train.chosen.files
-
-
-def _read(source: str, split: str, settings: DataSettings, root: str | Path | None) -> Rows:
-    return read_rows(source, settings, root=root, needs={}, split=split, text_unit="paragraph")
 
 
 def _named(rows: Rows, columns: Mapping[str, str], needs: Mapping[str, Any]) -> Rows:

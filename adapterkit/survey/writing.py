@@ -39,19 +39,20 @@ def recipe_text(survey: Survey, output: str, command: str) -> str:
         command: what trains it.
     """
     guess, rows = survey.guess, survey.rows["train"]
-    name, about = _backbone(survey)
+    name, about = (survey.backbone, "as it was named") if survey.backbone else PRETRAINED[FACTS[guess.kind].trunk]
     long = survey.lengths.words[1] > LONG_WORDS
     epochs = next((number for most, number in EPOCHS if rows <= most), 2)
     batch = next((size for most, size in BATCHES if rows <= most), 64)
     batch = max(8, batch // 2) if long else batch
     borrows = FACTS[guess.kind].borrows_head
+    others = f"  # {' or '.join(guess.others)} would be possible too" if guess.others else ""
     counted = ", ".join(f"{count:,} {split}" for split, count in survey.rows.items())
     lines = [
         f"# {Path(output).name}: {guess.kind} on {counted} rows, told by {guess.why}",
         f"# {command}",
         "",
         "task:",
-        f"  kind: {guess.kind}{_others(survey)}",
+        f"  kind: {guess.kind}{others}",
         *_task(survey),
         "backbone:",
         f"  name: {scalar(name)}  # {about}",
@@ -79,17 +80,6 @@ def scalar(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.strip() == text and text.lower() not in _WORDS_OF_YAML:
         return text
     return json.dumps(text, ensure_ascii=False)
-
-
-def _backbone(survey: Survey) -> tuple[str, str]:
-    if survey.backbone is not None:
-        return survey.backbone, "as it was named"
-    return PRETRAINED[FACTS[survey.guess.kind].trunk]
-
-
-def _others(survey: Survey) -> str:
-    others = survey.guess.others
-    return f"  # {' or '.join(others)} would be possible too" if others else ""
 
 
 def _task(survey: Survey) -> list[str]:

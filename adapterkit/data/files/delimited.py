@@ -5,7 +5,6 @@ that needs numbers converts them. CSV follows RFC 4180. The delimiter is found i
 """
 
 import csv
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -158,27 +157,21 @@ def _records(file: TextFile, layout: Layout, problems: Problems) -> Iterator[tup
         except StopIteration:
             return
         except csv.Error as error:
-            problems.add(f"line {first_line}", f"not valid CSV ({_tidy(error)})")
+            reason = str(error).split(" - ")[0]  # without Python's advice to Python programmers
+            problems.add(f"line {first_line}", f"not valid CSV ({reason})")
         else:
             if cells:
                 yield first_line, cells
 
 
-def _tidy(error: csv.Error) -> str:
-    """Python's words without its advice to Python programmers."""
-    return str(error).split(" - ")[0]
-
-
 def _check_names(path: str, header: list[str], place: str) -> None:
-    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
-    if twice:
+    places: dict[str, list[str]] = {}
+    for number, name in enumerate(header, start=1):
+        places.setdefault(name, []).append(str(number))
+    if twice := sorted(name for name, found in places.items() if name and len(found) > 1):
         raise DataError(
             f"{path} has columns of the same name",
-            [f"{place}: {name!r} names columns {_places(header, name)}" for name in twice],
+            [f"{place}: {name!r} names columns {' and '.join(places[name])}" for name in twice],
             "Rename them in the file's first line; where that is a row already, name the columns: "
             "data.header=[text, label]",
         )
-
-
-def _places(header: list[str], name: str) -> str:
-    return " and ".join(str(place) for place, found in enumerate(header, start=1) if found == name)

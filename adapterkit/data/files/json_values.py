@@ -4,7 +4,11 @@ import json
 from collections import Counter
 from typing import Any, NoReturn
 
-_WORDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+WORDS: dict[type, str] = {
+    str: "text", bool: "true or false", list: "a list", dict: "an object", type(None): "null",
+    **dict.fromkeys((int, float), "a number"),  # 1 and 1.5 may share a column; each keeps its own type
+}
+"""Type -> what a value of it is, as a reader says it."""
 
 
 class RefusedError(ValueError):
@@ -29,7 +33,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 def word_of(value: Any) -> str:
     """What a value is, as a reader says it."""
-    return "an object" if isinstance(value, dict) else _WORDS.get(type(value), type(value).__name__)
+    return WORDS.get(type(value), type(value).__name__)
 
 
 def check_characters(value: Any, text: str) -> None:

@@ -1,6 +1,5 @@
 """Which format a file has: what was asked for, what its ending says, what it holds."""
 
-import codecs
 import csv
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def open_file(path: Path, asked: AskedOfFile) -> Opened:
         from adapterkit.data.files.arrow import open_parquet
 
         return open_parquet(path)
-    file = look_at(path, _EXPECTED[named], _encoding(asked.settings.encoding))
+    file = look_at(path, _EXPECTED[named], asked.settings.encoding)
     found = named if asked.settings.format != "auto" else _by_content(file, named, asked)
     if not found:
         raise DataError(
@@ -119,18 +118,3 @@ def _table(file: TextFile) -> str:
     if len(widths) != 1 or max(widths) < 2 or len(lines) < 2 or layout.delimiter not in DELIMITERS:
         return ""
     return "tsv" if layout.delimiter == "\t" else "csv"
-
-
-def _encoding(name: str) -> str:
-    if name == "auto":
-        return name
-    try:
-        known = codecs.lookup(name)
-        "".encode(known.name)
-    except (LookupError, UnicodeError) as error:
-        raise DataError(
-            f"There is no text encoding {name!r}",
-            [f"data.encoding: found {name!r}, expected one that Python knows"],
-            "For instance utf-8, utf-16, cp1252 (Western European Windows), latin-1, cp1251, shift_jis, gb18030.",
-        ) from error
-    return known.name

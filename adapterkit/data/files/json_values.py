@@ -4,10 +4,8 @@ import json
 from collections import Counter
 from typing import Any, NoReturn
 
-WORDS: dict[type, str] = {
-    str: "text", bool: "true or false", list: "a list", dict: "an object", type(None): "null",
-    **dict.fromkeys((int, float), "a number"),  # 1 and 1.5 may share a column; each keeps its own type
-}
+WORDS: dict[type, str] = {str: "text", bool: "true or false", list: "a list", dict: "an object", type(None): "null"}
+WORDS |= dict.fromkeys((int, float), "a number")  # 1 and 1.5 may share a column; each keeps its own type
 """Type -> what a value of it is, as a reader says it."""
 
 

@@ -12,14 +12,8 @@ import pytest
 ORDERS = (
     "import adapterkit; import peft",
     "import peft; import adapterkit",
-    "import adapterkit.methods; import peft",
-    "import adapterkit.methods.table; import peft",
-    "import adapterkit.methods.lora.peft_layers",
-    "import adapterkit.methods.carrier",
     "import adapterkit.methods.bottleneck.config",
-    "import adapterkit.methods.bottleneck.layer",
     "import adapterkit.methods.fused.layers",
-    "import adapterkit.methods.bottleneck",
     "import adapterkit.methods.fused; import peft",
     "import adapterkit.host; import peft",
 )

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 USE = """
 import contextlib, logging, sys
 import adapterkit.training.run

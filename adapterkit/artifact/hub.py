@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, get_token, hf_hub_url
+from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from adapterkit.artifact.reading import Artifact, read_artifact
 from adapterkit.backbone.files import HUB_FAILURES, first_line
-from adapterkit.errors import ArtifactError, HubError
+from adapterkit.errors import AdapterkitError, ArtifactError, HubError
 from adapterkit.manifest import FINDINGS, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, HubName, stage_folder
+from adapterkit.manifest.elsewhere import hub_pieces, read_hub
+from adapterkit.manifest.signature import signature_beside
 from adapterkit.own_folder import cache_folder
 
 logger = logging.getLogger(__name__)
 
 ORIGIN = ".cache/commit"
 """The commit that a copy is of, in a folder that an artifact may have beside its files."""
-TIMEOUT_S = 60.0
 _FAILURES: tuple[type[Exception], ...] = (*HUB_FAILURES, RuntimeError)  # of an upload that breaks off
 
 
@@ -57,12 +59,9 @@ def publish(
 ) -> Published:
     """Publish an artifact on a hub, with its signature, and `findings.html` where it stands there, in one commit.
     Arguments, errors: as of `push`."""
-    content = {**files.content, **({} if signature is None else {SIGNATURE: signature})}
-    additions: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=bytes(raw)) for name, raw in content.items()
-    ]
+    content = {name: bytes(raw) for name, raw in files.content.items()}
     if (findings := Path(files.folder) / FINDINGS).is_file():
-        additions.append(CommitOperationAdd(path_in_repo=FINDINGS, path_or_fileobj=findings.read_bytes()))
+        content[FINDINGS] = findings.read_bytes()
     hub = HfApi()
     done = ""
     try:
@@ -74,13 +73,16 @@ def publish(
                 [f"tags: {', '.join(sorted(taken))}"],
                 "Choose another tag.",
             )
-        if signature is None and hub.file_exists(repository, SIGNATURE):  # it is of what stood there before
-            additions.append(CommitOperationDelete(path_in_repo=SIGNATURE))
+        there = hub.file_exists(repository, SIGNATURE)
+        before = read_hub(repository, SIGNATURE, "main", MAX_SIGNATURE_BYTES) if there else None
+        if (signature := signature_beside(before, signature, files, repository)) is not None:
+            content[SIGNATURE] = signature
+        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=raw) for name, raw in content.items()]
         committed = hub.create_commit(repository, additions, commit_message=message or _message(artifact))
         done = f", but for its commit {committed.oid}, which has no tag yet"
         if tag is not None:
             hub.create_tag(repository, tag=tag, revision=committed.oid)
-    except HubError:
+    except AdapterkitError:
         raise
     except _FAILURES as error:
         raise HubError(
@@ -139,18 +141,14 @@ def _is_whole(folder: Path, commit: str) -> bool:
 
 def _fetch_file(named: HubName, commit: str, path: Path, size_bytes: int) -> None:
     """Write one file, of exactly the size that was announced."""
-    # A packed answer could grow without end.
-    headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {t}"} if (t := get_token()) else {})}
-    url, found_bytes = hf_hub_url(named.repository, path.name, revision=commit), 0
+    found_bytes = 0
     try:
-        with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_S) as answer:
-            answer.raise_for_status()
-            with open(path, "xb") as file:
-                for chunk in answer.iter_bytes():
-                    found_bytes += len(chunk)
-                    if found_bytes > size_bytes:
-                        break
-                    file.write(chunk)
+        with open(path, "xb") as file, closing(hub_pieces(named.repository, path.name, commit)) as pieces:
+            for piece in pieces:
+                found_bytes += len(piece)
+                if found_bytes > size_bytes:
+                    break
+                file.write(piece)
     except HUB_FAILURES as error:
         raise HubError(f"{named} cannot be fetched", [f"{path.name}: {_told(error)}"], "Try again later.") from error
     if found_bytes != size_bytes:

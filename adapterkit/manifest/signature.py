@@ -19,9 +19,9 @@ from pydantic import Field, ValidationError
 
 from adapterkit.errors import ArtifactError, OutputError, SignatureError
 from adapterkit.manifest.atomic import write_file
-from adapterkit.manifest.codec import validation_problems
+from adapterkit.manifest.codec import parse_manifest, validation_problems
 from adapterkit.manifest.facts import Facts, Manifest, Object
-from adapterkit.manifest.folder import CARD, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, read_file
+from adapterkit.manifest.folder import CARD, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, read_file
 from adapterkit.manifest.strict_json import dump_json, parse_object
 from adapterkit.signing import canonical, is_signed, public_key, read_private, sign, spelled
 
@@ -90,11 +90,29 @@ def sign_statement(statement: Mapping[str, Any], key_file: str | Path, before: b
     return _dump(statement, (*kept, own))
 
 
-def join_signatures(raw: bytes, before: bytes) -> bytes:
-    """A signature's file with those of another of the same statement too."""
-    statement = _parse(raw, "what is published").statement
-    found = {tuple(one.items()): one for one in (*_kept(before, statement), *_kept(raw, statement))}
-    return _dump(statement, tuple(found.values()))
+def signature_beside(before: bytes | None, signature: bytes | None, files: Files, what: object) -> bytes | None:
+    """The signature's file of what is published, where one may stand: whoever signed the same before stays in it.
+
+    Args:
+        before: the file that stands there.
+        signature: that of the files, or None where nobody signs them.
+        what: is published, for the message.
+
+    Raises:
+        SignatureError: something else was signed there, and this is signed by nobody.
+    """
+    if before is None:
+        return signature
+    statement = statement_of(parse_manifest(files.content[MANIFEST]), files.sha256(CARD))
+    kept = _kept(before, statement)
+    if signature is None and not kept:
+        raise SignatureError(
+            f"{what} is signed, and what would stand there next is not",
+            [f"{SIGNATURE}: of another artifact or card, or of none that can be read"],
+            f"Sign it: --sign KEY. Where nobody requires a signature any more, delete {SIGNATURE} there first.",
+        )
+    own = () if signature is None else _kept(signature, statement)
+    return _dump(statement, tuple({tuple(one.items()): one for one in (*kept, *own)}.values()))
 
 
 def check_statement(

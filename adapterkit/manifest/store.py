@@ -29,7 +29,7 @@ from adapterkit.manifest.folder import (
 )
 from adapterkit.manifest.hub_names import is_tag
 from adapterkit.manifest.opening import read_whole
-from adapterkit.manifest.signature import join_signatures, read_signature, write_signature
+from adapterkit.manifest.signature import read_signature, signature_beside, write_signature
 from adapterkit.manifest.store_names import MAIN, NAMES, StoreName, folder_of, is_digest
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,12 @@ class Store:
     def put(self, digest: str, files: Files, signature: bytes | None = None) -> str:
         """Keep an artifact, and its signature beside those that it has there. Returns where."""
         place = f"{self.url}/{digest}"
-        if signature is not None and (before := self._read(f"{digest}/{SIGNATURE}", MAX_SIGNATURE_BYTES)) is not None:
-            signature = join_signatures(signature, before)
+        before = self._read(f"{digest}/{SIGNATURE}", MAX_SIGNATURE_BYTES)
+        signature = signature_beside(before, signature, files, place)
         if self.folder is not None:
-            if signature is not None or not _holds(self.folder / digest, digest):  # what is signed is its card too
-                write_folder(self.folder / digest, files.content, overwrite=True, keep={SIGNATURE})
+            there = self.folder / digest
+            if not _holds(there, digest) or (there / CARD).read_bytes() != files.content[CARD]:
+                write_folder(there, files.content, overwrite=True, keep={SIGNATURE})
             if signature is not None:
                 write_signature(self.folder / digest, signature)
             return place
@@ -79,14 +80,14 @@ class Store:
         folder = folder_of(location) or self._cache / digest
         if self.folder is not None:
             self._check(folder)
-        elif not _holds(folder, digest):
-            with stage_folder(folder, overwrite=True) as stage:
+        elif (signature := _signature_at(location, folder)) != read_signature(folder) or not _holds(folder, digest):
+            with stage_folder(folder, overwrite=True) as stage:  # what has been signed since may have another card
                 for name, content in _fetched(location):
                     (stage / name).write_bytes(content)
+                if signature is not None:
+                    (stage / SIGNATURE).write_bytes(signature)
                 self._check(stage)
                 _check_digest(stage, digest)
-        if self.folder is None:
-            _renew_signature(folder, location)
         _check_digest(folder, digest)
         return folder
 
@@ -209,16 +210,14 @@ def _fetched(location: str) -> Iterator[tuple[str, bytes]]:
         yield name, raw
 
 
-def _renew_signature(folder: Path, location: str) -> None:
-    """Bring a copy the signature that its artifact has: it may have been signed since, or by others too."""
+def _signature_at(location: str, copy: Path) -> bytes | None:
+    """The signature that an artifact has; that of its copy where nobody answers."""
     try:
-        raw = read_url(f"{location}/{SIGNATURE}", MAX_SIGNATURE_BYTES)
+        return read_url(f"{location}/{SIGNATURE}", MAX_SIGNATURE_BYTES)
     except HubError as error:
-        if is_outage(error.__cause__):  # then the copy is as it was
-            return
+        if is_outage(error.__cause__):
+            return read_signature(copy)
         raise
-    if raw is not None and raw != read_signature(folder):
-        write_signature(folder, raw)
 
 
 def _holds(folder: Path, digest: str) -> bool:

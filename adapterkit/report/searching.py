@@ -9,16 +9,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from adapterkit.errors import AdapterkitError, ArtifactError, HubError, first_line
+from adapterkit.errors import AdapterkitError, HubError, first_line
 from adapterkit.manifest import MANIFEST, MAX_BYTES, Manifest, Store, parse_manifest
-from adapterkit.manifest.elsewhere import find_url, read_url
+from adapterkit.manifest.elsewhere import find_url, read_hub, read_url
 from adapterkit.manifest.store_names import MAIN, is_digest
 from adapterkit.records.search import Fit, FoundArtifact, SearchRecord
 from adapterkit.report.runs import DEEPEST, measured
 
 MOST_LISTED = 1000
 """Models of one base model that a hub is asked for."""
-TIMEOUT_S = 60.0
 TAG = "fingerprint:"
 """How the card's tag with the fingerprint begins, by which a hub finds what fits exactly."""
 ORDER: tuple[Fit, ...] = ("exact", "by-name", "other-version")
@@ -141,25 +140,9 @@ def _on_hub(wanted: Sought) -> Iterator[tuple[str, str, tuple[str, str]]]:
 
 def _read(place: str, commit: str) -> bytes:
     """A manifest, of at most the bytes that one may have: at a URL, or of a hub's repository at a commit."""
-    if not commit:
-        return read_url(place, MAX_BYTES[MANIFEST]) or b""
-    from huggingface_hub import get_session, get_token, hf_hub_url
-
-    headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {t}"} if (t := get_token()) else {})}
-    raw = bytearray()
-    try:
-        url = hf_hub_url(place, MANIFEST, revision=commit)
-        with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_S) as answer:
-            answer.raise_for_status()
-            for chunk in answer.iter_bytes():
-                raw += chunk
-                if len(raw) > MAX_BYTES[MANIFEST]:
-                    raise ArtifactError(f"{MANIFEST} is too large", [f"expected at most {MAX_BYTES[MANIFEST]:,} bytes"])
-    except AdapterkitError:
-        raise
-    except Exception as error:
-        raise HubError(f"{MANIFEST} cannot be read", [first_line(error)]) from error
-    return bytes(raw)
+    if commit:
+        return read_hub(place, MANIFEST, commit, MAX_BYTES[MANIFEST])
+    return read_url(place, MAX_BYTES[MANIFEST]) or b""
 
 
 def _hub_name() -> str:

@@ -281,11 +281,9 @@ def test_a_tag_that_git_refuses_is_refused_before_the_commit(hub: Hub, saved: Pa
     assert hub.requests == []
 
 
-def test_a_signature_is_published_with_its_artifact_and_not_left_to_the_next(
-    hub: Hub, saved: Path, other: Path, tmp_path: Path
-) -> None:
+def test_a_signature_is_published_with_its_artifact_and_goes_on_with_it(hub: Hub, saved: Path, tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
-    trusted = make_key(tmp_path / "key.pem")
+    trusted, second = make_key(tmp_path / "key.pem"), make_key(tmp_path / "second.pem")
     ak.push(saved, "me/intent", tag="v1", sign=tmp_path / "key.pem")
     names = sorted(entry.name for entry in hub.repositories["me/intent"]["v1"].iterdir())
     assert names == sorted([*MAX_BYTES, SIGNATURE])
@@ -293,9 +291,27 @@ def test_a_signature_is_published_with_its_artifact_and_not_left_to_the_next(
     assert bytes_of(pulled) == bytes_of(saved)
     ak.push(pulled, "me/again")  # goes on with it
     assert ak.pull("me/again", require_signature=trusted)
-    ak.push(other, "me/intent")
-    assert SIGNATURE not in [entry.name for entry in hub.repositories["me/intent"]["main"].iterdir()]
-    assert bytes_of(ak.pull("me/intent", tmp_path / "unproven")) == bytes_of(other)
+    ak.push(saved, "me/intent", sign=tmp_path / "second.pem")
+    ak.push(saved, "me/intent")  # of what was signed there
+    for key in (trusted, second):
+        assert ak.pull("me/intent", require_signature=key)
+
+
+def test_what_nobody_signed_does_not_take_the_place_of_what_is_signed(
+    hub: Hub, saved: Path, other: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("cryptography")
+    trusted = make_key(tmp_path / "key.pem")
+    ak.push(saved, "me/intent", sign=tmp_path / "key.pem")
+    before = commit_of(hub.repositories["me/intent"]["main"])
+    with pytest.raises(SignatureError, match="me/intent is signed, and what would stand there next is not") as refused:
+        ak.push(other, "me/intent", tag="v2")
+    assert "--sign KEY" in refused.value.remedy
+    assert (commit_of(hub.repositories["me/intent"]["main"]), [*hub.repositories["me/intent"]]) == (before, ["main"])
+    ak.push(other, "me/intent", sign=tmp_path / "key.pem")
+    assert bytes_of(ak.pull("me/intent", require_signature=trusted)) == bytes_of(other)
+    (hub.repositories["me/intent"]["main"] / SIGNATURE).unlink()  # by hand, where nobody requires one any more
+    ak.push(saved, "me/intent")
     with pytest.raises(SignatureError, match="me/intent is not signed"):
         ak.pull("me/intent", tmp_path / "refused", require_signature=trusted)
     assert not (tmp_path / "refused").exists()

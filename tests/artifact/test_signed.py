@@ -102,10 +102,13 @@ def test_a_signature_damaged_in_a_store_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_edited_card_is_signed_as_it_is(saved: Path, key: Path, public: Path, tmp_path: Path) -> None:
-    place = str(tmp_path / "shared")
+def test_an_edited_card_is_signed_as_it_is(place: str, saved: Path, key: Path, public: Path) -> None:
     ak.push(saved, place, sign=key)
+    ak.push(saved, place)
     (saved / CARD).write_text("# Better words")
+    with pytest.raises(SignatureError, match="is signed, and what would stand there next is not"):
+        ak.push(saved, place)
+    assert ak.pull(place, require_signature=public)
     ak.push(saved, place, sign=key)
     assert (ak.pull(place, require_signature=public) / CARD).read_text() == "# Better words"
 

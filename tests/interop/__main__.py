@@ -23,7 +23,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tests.interop import adapterhub, peft, plain, sentence
+from tests.interop import adapterhub, peft, plain, sentence, servers
 from tests.interop.environments import MissingError
 from tests.interop.worlds import Result, Worlds
 
@@ -36,7 +36,8 @@ PIECES: Mapping[str, tuple[str, Callable[[Worlds], Iterator[Result]]]] = {
     "to-sentence": ("our exports, loaded by sentence-transformers", sentence.exports),
     "plain": ("our artifacts, loaded by PEFT and transformers without adapterkit", plain.loads),
     "onnx": ("our exports, run by onnxruntime", plain.onnx_models),
-    "gguf": ("our flat LoRAs, converted by llama.cpp", plain.gguf),
+    "gguf": ("our flat LoRAs, converted by llama.cpp", servers.gguf),
+    "vllm": ("our flat LoRAs, read by vLLM's own loader", servers.vllm),
 }
 """Name -> what is tried, and what tries it."""
 

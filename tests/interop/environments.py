@@ -13,6 +13,7 @@ from adapterkit.own_folder import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA_CPP = "llama-cpp-python==0.3.36"
+VLLM = "vllm==0.33.0"
 SENTENCE = ("setfit==1.2.0", "sentence-transformers==6.2.0", "transformers==5.23.0", "peft==0.21.2")
 ADAPTERHUB = ("adapters==1.3.0", "transformers==4.57.6")
 
@@ -40,20 +41,33 @@ def python_with(name: str, packages: Sequence[str]) -> Path:
     return python
 
 
-def llama_cpp() -> Path:
-    """llama.cpp's converters, out of the sources of its Python binding; fetched where they are not there yet."""
-    folder = cache_folder() / LLAMA_CPP.replace("==", "-")
+def sources(package: str, kept: str, tools: Sequence[str] = (), **settings: str) -> Path:
+    """Python files of a package's source distribution, in a folder; fetched where they are not there yet.
+
+    Args:
+        kept: what their paths begin with, below the distribution's own folder.
+        tools: packages with which pip looks at the distribution, where those that it asks for itself are too many.
+        settings: environment variables that its setup reads.
+    """
+    folder = cache_folder() / package.replace("==", "-")
     if not (folder / "ready").exists():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        pip, quiet = [sys.executable, "-m", "pip"], ["--quiet", "--disable-pip-version-check"]
+        command = [*pip, "download", *quiet, "--no-deps", "--no-binary", ":all:", "--dest", str(folder), package]
         try:
-            subprocess.run([*command, "--no-binary", ":all:", "--dest", str(folder), LLAMA_CPP], check=True)
+            if tools:
+                subprocess.run([*pip, "install", *quiet, "--target", str(folder / "tools"), *tools], check=True)
+                settings["PYTHONPATH"] = str(folder / "tools")
+                command.append("--no-build-isolation")
+            subprocess.run(command, check=True, env={**os.environ, **settings})
         except (OSError, subprocess.CalledProcessError) as error:
-            raise MissingError(f"llama.cpp's sources cannot be fetched here: {error}") from error
-        with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
-            sources = [each for each in archive.getmembers() if "/vendor/llama.cpp/" in each.name]
-            archive.extractall(folder, [each for each in sources if each.name.endswith(".py")], filter="data")
+            raise MissingError(f"the sources of {package} cannot be fetched here: {error}") from error
+        (archived,) = folder.glob("*.tar.gz")
+        with tarfile.open(archived) as archive:
+            members = [each for each in archive.getmembers() if each.name.partition("/")[2].startswith(kept)]
+            archive.extractall(folder, [each for each in members if each.name.endswith(".py")], filter="data")
+        archived.unlink()
         (folder / "ready").touch()
-    return next(folder.glob("*/vendor/llama.cpp"))
+    return next(each for each in folder.glob("*/") if (each / kept).exists())
 
 
 def run(python: Path | str, script: Path, *arguments: str) -> list[str]:

@@ -1,10 +1,8 @@
-"""Artifacts of ours in programs that know nothing of adapterkit: PEFT, transformers, onnxruntime, llama.cpp."""
+"""Artifacts of ours in programs that know nothing of adapterkit: PEFT, transformers, onnxruntime."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from adapterkit.artifact import export
 from adapterkit.artifact.convert.answering import visible
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod
 from adapterkit.recipe.kinds import FACTS
-from tests.interop.environments import MissingError, llama_cpp, run
+from tests.interop.environments import MissingError, run
 from tests.interop.made import FAMILY, FIRST, SPANS, TAGS, TEXT, write
 from tests.interop.worlds import Result, Worlds, answers, compare
 
@@ -48,11 +46,11 @@ ONNX: list[tuple[str, str, Any, HeadSettings]] = [
     ("bert", CHOICE, LORA, FAMILY),
     ("bert", MASKED, LORA, FAMILY),
     ("distilbert", MASKED, BottleneckMethod(width=3), FAMILY),
+    ("bert", TEXT, LORA, HeadSettings(kind="linear", pooling="mean", normalize=True)),
     ("gpt2", CAUSAL, LORA, FAMILY),
     ("llama", CAUSAL, LORA, FAMILY),
     ("t5", SEQ2SEQ, LORA, FAMILY),
 ]
-GGUF = ("llama", "qwen2", "mistral")
 
 
 def loads(worlds: Worlds) -> Iterator[Result]:
@@ -103,25 +101,3 @@ def onnx_models(worlds: Worlds) -> Iterator[Result]:
             found.append(visible(torch.from_numpy(logits), tensors))
             expected.append(visible(answer, tensors))
         yield compare(f"{family}: {method.words}, {head.kind} head, {kind}", found, expected, 1e-5)
-
-
-def gguf(worlds: Worlds) -> Iterator[Result]:
-    """llama.cpp's own converter takes flat LoRAs."""
-    source = llama_cpp()
-    converter = source / "convert_lora_to_gguf.py"
-    for family in GGUF:
-        for name, method in (
-            ("rsLoRA with patterns", PATTERNS),
-            ("every linear", LoraMethod(rank=4, sites="all-linear")),
-        ):
-            folder = write(worlds, f"gguf/{family}-{len(name)}", family, CAUSAL, method, FAMILY)
-            out = worlds.folder / "gguf-out" / f"{family}-{len(name)}"
-            export(folder, out, to="peft", flat=True, server="gguf", backbone=worlds.backbone(family))
-            command = [sys.executable, str(converter), "--base", str(worlds.checkpoint(family)), "--outtype", "f32"]
-            done = subprocess.run(
-                [*command, "--outfile", str(out / "lora.gguf"), str(out)],
-                capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(source / "gguf-py")},
-            )  # fmt: skip
-            written = (out / "lora.gguf").exists() and not done.returncode
-            size = f"{(out / 'lora.gguf').stat().st_size:,} bytes" if written else done.stderr[-300:]
-            yield Result(f"{family}: {name}", "equal" if written else "wrong", size)

@@ -79,10 +79,13 @@ def labels_of(facts: LinearFacts, named: Sequence[str] | None) -> tuple[str, ...
 
 
 def _one(state: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], tuple[int | str, ...]]:
-    weight_ED, bias_E = (array_of(state[name]).astype(np.float64) for name in ("coef_", "intercept_"))
+    weight_ED, bias_E = (array_of(state[name]) for name in ("coef_", "intercept_"))
+    if {weight_ED.dtype.kind, bias_E.dtype.kind} != {"f"}:
+        raise _refused("weights that are no floats")
+    weight_ED, bias_E = weight_ED.astype(np.float64), bias_E.astype(np.float64)
     classes = tuple(array_of(state["classes_"]).tolist())
     rows, several = len(weight_ED), state.get("multi_class", "auto")
-    if weight_ED.ndim != 2 or bias_E.shape != (rows,) or rows != (1 if len(classes) == 2 else len(classes)):
+    if weight_ED.ndim != 2 or bias_E.shape != (rows,) or rows != (1 if len(classes) == 2 else len(classes) or -1):
         raise _refused(f"weights {weight_ED.shape} and bias {bias_E.shape} of {len(classes)} classes")
     if rows == 1:  # σ(z) is the second output of a softmax over (0, z); sklearn's multinomial takes (-z, z)
         low = -1.0 if several == "multinomial" else 0.0
@@ -97,7 +100,7 @@ def _one(state: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
 
 def _many(state: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], tuple[int | str, ...]]:
     binarizer = state.get("label_binarizer_")
-    if binarizer is not None and not str(binarizer.state["y_type_"]).startswith("multilabel"):
+    if binarizer is not None and not binarizer.state["y_type_"].startswith("multilabel"):
         raise _refused("one regression for each class of a single-label task, whose probabilities no softmax gives")
     rows = []
     for estimator in state["estimators_"]:

@@ -9,7 +9,7 @@ from tests.abuse.running import SUBJECTS, attempts, make
 SAMPLES = {
     "artifacts": 240,
     "imports": 40,
-    "pickles": 180,
+    "pickles": 140,
     "checkpoints": 60,
     "caches": 60,
     "kills": 10,

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from adapterkit.errors import ArtifactError, SignatureError
-from adapterkit.manifest import CARD, SIGNATURE, TENSORS, Manifest, open_manifest
+from adapterkit.manifest import CARD, SIGNATURE, TENSORS, Manifest, open_manifest, read_folder
 from adapterkit.manifest.signature import (
     check_statement,
-    join_signatures,
     read_signature,
     read_trusted,
+    signature_beside,
     signature_for,
     signers_of,
     statement_of,
@@ -109,11 +109,14 @@ def test_signatures_of_two_who_signed_apart_stand_together(signed: Path, tmp_pat
     second = signature_for(signed, manifest, tmp_path / "second.pem")
     assert first is not None
     assert second is not None
-    write_signature(signed, join_signatures(second, first))
+    write_signature(signed, signature_beside(first, second, read_folder(signed), signed) or b"")
     assert len(signers_of(signed, manifest)) == 2
     other = put_signature(make("other"), tmp_path / "second.pem")
-    write_signature(signed, join_signatures(second, read_signature(other) or b""))  # of something else: left out
+    before = read_signature(other)  # of something else: left out
+    write_signature(signed, signature_beside(before, second, read_folder(signed), signed) or b"")
     assert signers_of(signed, manifest) == [*read_trusted(tmp_path / "second.pem.pub")]
+    with pytest.raises(SignatureError, match="is signed, and what would stand there next is not"):
+        signature_beside(before, None, read_folder(signed), signed)
 
 
 # -- what somebody may try

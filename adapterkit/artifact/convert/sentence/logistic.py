@@ -62,9 +62,9 @@ def read_logistic(folder: Path) -> LinearFacts:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _refused(f"a field is missing or of another shape: {str(error)[:120]}") from error
-    if not (np.isfinite(weight_CD).all() and np.isfinite(bias_C).all()):
-        raise _refused("it holds numbers that are not finite")
-    weight, bias = (torch.from_numpy(np.ascontiguousarray(each, dtype=np.float32)) for each in (weight_CD, bias_C))
+    weight, bias = (torch.from_numpy(np.ascontiguousarray(each)).float() for each in (weight_CD, bias_C))
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise _refused("it holds numbers that are not finite in float32")
     return LinearFacts(weight, bias, classes, "single-label" if found.of in _ONE else "multi-label")
 
 

@@ -64,7 +64,7 @@ bench-gpu: $(READY)  ## measure steps, packed runs and a mixed batch on a GPU, b
 abuse: $(READY)  ## break everything that is read from a disk or a stranger, some 7 minutes; ARGS='artifacts --count 500' for some
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.abuse $(ARGS)
 
-interop: $(READY)  ## try adapters between PEFT, AdapterHub, sentence-transformers, onnxruntime, llama.cpp and us, some 6 minutes; ARGS='peft onnx' for some
+interop: $(READY)  ## try adapters between PEFT, AdapterHub, sentence-transformers, onnxruntime, llama.cpp, vLLM and us, some 6 minutes; ARGS='peft onnx' for some
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.interop $(ARGS)
 
 clean:  ## remove what was built: caches, site and environment; runs/ stays

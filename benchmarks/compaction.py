@@ -29,15 +29,15 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "compaction.json"
 TOLERANCE = 0.002
 STEPS_ROWS = {
-    "banking77": (300, 2000),
-    "commonsenseqa": (120, 500),
-    "e2e_small": (250, 200),
-    "scan_simple": (300, 400),
-    "squad_small": (100, 300),
-    "tinyshakespeare": (120, 1500),
-    "ud_ewt_upos": (150, 600),
-    "wikitext2": (120, 30),
-    "wnut17": (200, 800),
+    "banking77": (80, 1200),
+    "wnut17": (60, 400),
+    "ud_ewt_upos": (40, 300),
+    "tinyshakespeare": (40, 600),
+    "commonsenseqa": (20, 200),
+    "squad_small": (16, 100),
+    "wikitext2": (24, 12),
+    "e2e_small": (60, 100),
+    "scan_simple": (80, 200),
 }
 """Recipe -> steps of training, lines of its test file."""
 LIKELIHOOD = {"e2e_small": "perplexity", "scan_simple": "perplexity"}

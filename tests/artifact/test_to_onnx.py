@@ -19,11 +19,11 @@ from adapterkit.tasks.table import TASKS
 from tests.artifact.conftest import FAMILY, ROWS, make, shake, write
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
-MEAN = HeadSettings(kind="linear", pooling="mean")
+LENGTH_1 = HeadSettings(kind="linear", pooling="mean", normalize=True)
 LORA, HOULSBY = LoraMethod(rank=2, alpha=8.0), BottleneckMethod(placement="houlsby", width=3)
 CASES: list[tuple[str, str, Any, HeadSettings, bool]] = [
     ("bert", "text-classification", LORA, FAMILY, False),
-    ("bert", "text-classification", LORA, MEAN, True),
+    ("bert", "text-classification", LORA, LENGTH_1, True),
     ("distilbert", "token-classification", BottleneckMethod(width=3), FAMILY, False),
     ("roberta", "question-answering", HOULSBY, FAMILY, False),
     ("bert", "multiple-choice", LORA, FAMILY, True),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from adapterkit.artifact import export
 from adapterkit.artifact.convert.flat import SERVERS
+from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError
 from adapterkit.recipe import HeadSettings, LoraMethod
 from adapterkit.recipe.kinds import FACTS
@@ -111,7 +112,8 @@ def _cases() -> Iterator[tuple[str, str, str, bool]]:
 
 def _plain(checkpoint: Path, kind: str) -> Any:
     labels = {"num_labels": 3} if kind == TEXT else {}
-    return getattr(transformers, FACTS[kind].auto_class).from_pretrained(checkpoint, dtype=torch.float32, **labels)
+    with silence():
+        return getattr(transformers, FACTS[kind].auto_class).from_pretrained(checkpoint, dtype=torch.float32, **labels)
 
 
 def _added(plain: Any, folder: Path) -> dict[str, Tensor]:

@@ -14,9 +14,9 @@ from adapterkit.artifact.reading import Artifact, read_artifact
 from adapterkit.backbone.files import HUB_FAILURES, first_line
 from adapterkit.errors import AdapterkitError, ArtifactError, HubError
 from adapterkit.manifest import FINDINGS, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, HubName, stage_folder
-from adapterkit.manifest.elsewhere import hub_pieces, read_hub
 from adapterkit.manifest.signature import signature_beside
 from adapterkit.own_folder import cache_folder
+from adapterkit.report.hub_files import hub_pieces, read_hub
 
 logger = logging.getLogger(__name__)
 

@@ -1,17 +1,14 @@
-"""Files at URLs that fsspec knows (s3://, gs://, memory://) and on a hub, whatever their client calls its troubles."""
+"""Files at URLs that fsspec knows (s3://, gs://, memory://), whatever their client calls its troubles."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, ArtifactError, HubError
-
-TIMEOUT_S = 60.0
-"""Of an answer of a hub, or of the next piece of it."""
 
 
 def read_url(url: str, limit_bytes: int) -> bytes | None:
@@ -30,29 +27,6 @@ def read_url(url: str, limit_bytes: int) -> bytes | None:
             raise ArtifactError(f"{url} is refused", [f"{found:,} bytes, expected at most {limit_bytes:,}"])
         return raw
     return None
-
-
-def hub_pieces(repository: str, name: str, revision: str) -> Generator[bytes]:
-    """A file of a repository on a hub, in pieces as they come. Raises whatever its client raises."""
-    from huggingface_hub import get_session, get_token, hf_hub_url
-
-    # A packed answer could grow without end.
-    headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {t}"} if (t := get_token()) else {})}
-    url = hf_hub_url(repository, name, revision=revision)
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_S) as answer:
-        answer.raise_for_status()
-        yield from answer.iter_bytes()
-
-
-def read_hub(repository: str, name: str, revision: str, limit_bytes: int) -> bytes:
-    """One file of a repository on a hub. Raises as `read_url`."""
-    raw = bytearray()
-    with _told(f"{name} of {repository}"), contextlib.closing(hub_pieces(repository, name, revision)) as pieces:
-        for piece in pieces:
-            raw += piece
-            if len(raw) > limit_bytes:
-                raise ArtifactError(f"{name} of {repository} is refused", [f"expected at most {limit_bytes:,} bytes"])
-    return bytes(raw)
 
 
 def write_url(url: str, content: bytes, *, new: bool = False) -> bool:

@@ -25,8 +25,7 @@ from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import AdapterkitError, CompositionError
 from adapterkit.recipe.problems import Path as Where
-from adapterkit.recipe.problems import show, show_path
-from adapterkit.recipe.settings import SettingsError
+from adapterkit.recipe.problems import readable, show, show_path
 from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.yaml_text import read_yaml
 
@@ -51,7 +50,7 @@ def load_composition(source: str | Path | Mapping[str, Any]) -> Weighted | Avera
     path = Path(source)
     parsed = read_yaml(path, str(path), "composition", CompositionError)
     if not isinstance(parsed.value, dict):
-        raise CompositionError(f"{path} holds {show(parsed.value)}; expected {_or(BLOCKS)}", (), REMEDY)
+        raise CompositionError(f"{path} holds {show(parsed.value)}; expected one of {', '.join(BLOCKS)}", (), REMEDY)
     return _checked(parsed.value, str(path), parsed.lines)
 
 
@@ -64,7 +63,7 @@ def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average
     try:
         block = CompositionBlock.model_validate(raw)
     except ValidationError as error:
-        problems = _readable(error, raw)
+        problems = readable(error, raw, _unknown, lambda _: "")
     else:
         problems = []
         composition = _composition(block, (), problems)
@@ -153,73 +152,11 @@ def _heads(block: Block, otherwise: tuple[str, ...] | list[str]) -> tuple[str, .
 # -- from pydantic's findings to lines that a reader can act on
 
 
-_EXPECTED: Mapping[str, str] = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "string_too_short": "text that is not empty",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a block of settings",
-    "model_attributes_type": "a block of settings",
-}
-
-
-def _readable(error: ValidationError, raw: Any) -> list[tuple[Where, str]]:
-    """Pydantic's errors by path, those of the branches of one union joined by "or"."""
-    expected: dict[Where, list[str]] = {}
-    found: list[tuple[Where, str]] = []
-    details = [(_where(detail["loc"], raw), detail) for detail in error.errors(include_url=False)]
-    for where, detail in details:
-        cause = (detail.get("ctx") or {}).get("error")
-        if isinstance(cause, SettingsError):
-            found += [(where, what) for _, what in cause.problems]
-        elif detail["type"] == "extra_forbidden":
-            fields = _fields(where, raw)
-            hint = did_you_mean(str(where[-1]), fields) or f"; known are {', '.join(fields)}"
-            found.append((where, f"is not a known name{hint}"))
-        elif detail["type"] == "missing":
-            found.append(((*where, detail["loc"][-1]), "is missing"))
-        elif not any(other != where and other[: len(where)] == where for other, _ in details):
-            phrase = _EXPECTED.get(detail["type"]) or str((detail.get("ctx") or {}).get("expected") or detail["msg"])
-            phrase = phrase.replace("'", "")
-            phrases = expected.setdefault(where, [])
-            if phrase not in phrases:
-                phrases.append(phrase)
-    for where, phrases in expected.items():
-        value = _value(where, raw)
-        words = [word for phrase in phrases for word in phrase.replace(" or ", ", ").split(", ")]
-        hint = did_you_mean(value, words) if isinstance(value, str) else ""
-        found.append((where, f"found {show(value)}, expected {_or(phrases)}{hint}"))
-    return found
-
-
-def _where(location: tuple[str | int, ...], raw: Any) -> Where:
-    """The path in the file, without what pydantic adds for the branches of unions."""
-    path: list[str | int] = []
-    value = raw
-    for key in location:
-        inside = (isinstance(value, dict) and key in value) or (
-            isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
-        )
-        if inside:
-            path.append(key)
-            value = value[key]
-    return tuple(path)
-
-
-def _value(where: Where, raw: Any) -> Any:
-    for key in where:
-        raw = raw[key]
-    return raw
-
-
-def _fields(where: Where, raw: Any) -> list[str]:
-    """Valid names of the block in which `where` stands."""
+def _unknown(where: Where, raw: Any) -> str:
     block = BLOCKS.get(str(where[-2])) if len(where) > 1 else None
-    return list((block or CompositionBlock).model_fields)
+    fields = list((block or CompositionBlock).model_fields)
+    known = f"; known are {', '.join(fields)}"
+    return f"is not a known name{did_you_mean(str(where[-1]), fields) or known}"
 
 
 def _show(where: Where) -> str:
@@ -233,8 +170,3 @@ def _line(where: Where, lines: Lines) -> int | None:
 def _origin(where: Where, lines: Lines) -> str:
     line = _line(where, lines)
     return f" (line {line})" if line is not None else ""
-
-
-def _or(words: Any) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else str(last)

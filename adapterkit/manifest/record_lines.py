@@ -5,14 +5,13 @@ A crash may cut a line off anywhere, inside of a character too, and the next lin
 
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import ArtifactError, OutputError
-from adapterkit.manifest.strict_json import parse_json
+from adapterkit.manifest.strict_json import parse_json, without_nan
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def read_records(path: Path, check: Callable[[Any], object]) -> list[dict[str, A
 def lines_of(records: Iterable[Mapping[str, Any]]) -> bytes:
     """Records as the lines of a file."""
     return b"".join(
-        json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode() + b"\n" for record in records
+        json.dumps(without_nan(record), ensure_ascii=False, allow_nan=False).encode() + b"\n" for record in records
     )
 
 
@@ -89,12 +88,3 @@ def cannot_be_written(path: Path, error: OSError) -> OutputError:
         [f"{path}: {error.strerror or error}"],
         "What was saved is kept. Free some space, or make the folder writable, and go on from there.",
     )
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word for NaN and infinity, so they become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

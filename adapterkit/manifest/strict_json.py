@@ -77,17 +77,18 @@ def dump_json(value: Any) -> bytes:
 
 def shown_json(value: Any, indent: int | None = None) -> str:
     """JSON for a terminal or a file of lines. NaN, which JSON lacks, is null; what steers a terminal is spelled out."""
-    text = json.dumps(_without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    text = json.dumps(without_nan(value), ensure_ascii=False, indent=indent, allow_nan=False)
     return plain(text, lambda letter: json.dumps(letter)[1:-1])
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """A value as JSON can say it: NaN and infinities, for which it has no word, are null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _without_nan(inner) for key, inner in value.items()}
+        return {str(key): without_nan(inner) for key, inner in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return value
 
 

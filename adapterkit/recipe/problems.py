@@ -87,8 +87,18 @@ def _origin(path: Path, origins: Mapping[Path, str]) -> str:
     return f" ({inside})" if inside else ""
 
 
-def readable(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
-    """pydantic's errors by path, those of the branches of one union joined by "or"."""
+def readable(
+    error: ValidationError,
+    raw: Mapping[str, Any],
+    unknown: Callable[[Path, Mapping[str, Any]], str] | None = None,
+    needed: Callable[[Path], str] | None = None,
+) -> list[Problem]:
+    """pydantic's errors by path, those of the branches of one union joined by "or".
+
+    Args:
+        unknown: what is said of a name that is not known; that of a recipe by itself.
+        needed: what is said behind "is missing"; that of a recipe by itself.
+    """
     expected: dict[Path, list[str]] = {}
     whole: list[Problem] = []
     found: dict[Path, Any] = {}
@@ -97,11 +107,11 @@ def readable(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
     for path, detail in details:
         problem = (detail.get("ctx") or {}).get("error")
         if isinstance(problem, SettingsError):
-            whole += [((*path, *where.split(".")), what) for where, what in problem.problems]
+            whole += [((*path, *filter(None, where.split("."))), what) for where, what in problem.problems]
         elif detail["type"] == "extra_forbidden":
-            whole.append((path, _unknown(path, raw)))
+            whole.append((path, (unknown or _unknown)(path, raw)))
         elif detail["type"] == "missing":
-            whole.append((path, "is missing" + _needed(path)))
+            whole.append((path, "is missing" + (needed or _needed)(path)))
         elif not any(other != path and other[: len(path)] == path for other in paths):
             found[path] = detail["input"]
             expected.setdefault(path, [])

@@ -81,7 +81,7 @@ def test_every_mistake_is_reported_at_once_with_its_line_and_the_nearest_name(tm
         "  rank: 2.5\n",
     ) == [
         "weighted.weights.a (line 3): found 'yes', expected a number",
-        "weighted.weights.bank (line 3): found '0.3', expected a number",
+        "weighted.weights.bank (line 3): found '0.3', expected a number; remove the quotes",
         "weighted.hows (line 4): is not a known name; did you mean how?",
         "weighted.how (line 5): found 'tie', expected exact, svd, ties, dare or magnitude; did you mean ties?",
         "weighted.rank (line 6): found 2.5, expected a whole number",
@@ -143,7 +143,7 @@ def test_files_that_are_no_plan_are_refused(tmp_path):
         load_composition(tmp_path / "binary.yaml")
     with pytest.raises(CompositionError, match="not the YAML of a composition"):
         read(tmp_path, "a: *b")
-    with pytest.raises(CompositionError, match="expected weighted, average or stack"):
+    with pytest.raises(CompositionError, match="expected one of weighted, average, stack"):
         read(tmp_path, "- a")
 
 

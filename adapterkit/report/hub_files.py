@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 
-from adapterkit.errors import ArtifactError, HubError
+from adapterkit.errors import ArtifactError, HubError, first_line
 
 TIMEOUT_S = 60.0
 """Of an answer, and of each piece of it."""
@@ -33,9 +33,7 @@ def read_hub(repository: str, name: str, revision: str, limit_bytes: int) -> byt
                 if len(raw) > limit_bytes:
                     break
     except Exception as error:  # whatever a client calls its troubles
-        raise HubError(
-            f"{name} of {repository} cannot be read", [(str(error).splitlines() or [""])[0][:300]]
-        ) from error
+        raise HubError(f"{name} of {repository} cannot be read", [first_line(error)]) from error
     if len(raw) > limit_bytes:
         raise ArtifactError(f"{name} of {repository} is too large", [f"expected at most {limit_bytes:,} bytes"])
     return bytes(raw)

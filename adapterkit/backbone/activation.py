@@ -4,8 +4,6 @@ GPT-2's and T5's GELU (Hendrycks & Gimpel 2016, with tanh) is eight operations t
 CPU and keep four tensors of the feed-forward's width for the backward instead of one.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The layers of known models. A new family is one entry here."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 

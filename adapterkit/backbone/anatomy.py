@@ -6,8 +6,6 @@ ends in a norm just when its layers begin with one, then the residual branches a
 is what tells BART from mBART, whose layers hold the very same modules but run through them in another order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,13 +1,11 @@
 """A backbone: a frozen pretrained model with its tokenizer, and everything an adapter may want to know of it."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +90,7 @@ class Backbone:
         compute_dtype: str = "auto",
         fingerprint: Coverage = "whole",
         mapped: bool = False,
-    ) -> Backbone:
+    ) -> Self:
         """Load a backbone from a folder or from the hub.
 
         Its weights are in memory of its own: a file that is written over later changes no answer.
@@ -183,7 +181,7 @@ class Backbone:
         _ = backbone.contract  # as loaded, whatever is set on the tokenizer later
         return backbone
 
-    def twin(self) -> Backbone:
+    def twin(self) -> Self:
         """This backbone in modules and parameters of its own, over the same memory.
 
         Each of them may carry an adapter at the same time, and none sees what is attached to another. What a method

@@ -1,7 +1,5 @@
 """Read the trunk out of a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which transformers classes belong to a backbone's config."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import transformers

@@ -1,10 +1,8 @@
 """What a backbone gives, and what an adapter needs of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from adapterkit.errors import ContractError
 from adapterkit.glance import in_short
@@ -60,7 +58,7 @@ class Contract:
 
     def differences(
         self,
-        other: Contract,
+        other: Self,
         mine: str = "artifact needs",
         theirs: str = "this backbone gives",
         *,
@@ -95,7 +93,7 @@ class Contract:
         return content | {"special_tokens": dict(sorted(self.special_tokens.items()))}
 
     @classmethod
-    def from_dict(cls, content: Any) -> Contract:
+    def from_dict(cls, content: Any) -> Self:
         """The contract in those JSON values.
 
         Raises:

@@ -5,8 +5,6 @@ where a draw is 16 bits of a small fast generator (SFC64). Its seed is one draw 
 that is stopped and resumed, and a layer that is checkpointed and run again, draw the same masks.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """SHA-256 over spans of files, in several threads, and remembered for as long as the files stay what they are."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The files of a checkpoint: where they are, which of them hold the weights, what the config says."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

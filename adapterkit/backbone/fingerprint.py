@@ -5,8 +5,6 @@ on the files' names, on the order or the metadata inside, or on the number forma
 PyTorch's own format (.bin) are hashed as files, since reading their tensors would mean loading them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import struct

@@ -1,7 +1,5 @@
 """What becomes of a trunk when it is loaded: it is frozen, and told once how adapters on it train fast."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -8,8 +8,6 @@ batch of one and shown the row's own tokens. What cannot be had row by row is re
 Axes: N rows times beams, T tokens, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which device, and which number format, a backbone is loaded on."""
 
-from __future__ import annotations
-
 import logging
 import os
 from functools import cache

@@ -1,7 +1,5 @@
 """What a checkpoint says about its use: how long an input may be, and how to pool its states."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

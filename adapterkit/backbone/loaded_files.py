@@ -1,10 +1,9 @@
 """The files that a backbone was loaded from: whether they are still the same, and weights of its own in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ class LoadedFiles:
     identities: Mapping[str, Identity]
 
     @classmethod
-    def of(cls, folder: Path) -> LoadedFiles:
+    def of(cls, folder: Path) -> Self:
         """The files as they are now.
 
         Raises:

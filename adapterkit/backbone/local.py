@@ -1,7 +1,5 @@
 """Copies of hub checkpoints on this machine: a folder of backbones, and the one that a package carries."""
 
-from __future__ import annotations
-
 import os
 from importlib.util import find_spec
 from pathlib import Path

@@ -4,8 +4,6 @@ torch promises how a module is asked and changed, not how a second one may stand
 reaches into the tables for that stands here.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ bitsandbytes computes; its own module is not used, since on some CPUs that packs
 two threads must not do at once. Needs bitsandbytes to be installed.
 """
 
-from __future__ import annotations
-
 from copy import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a process has made is tidied up by that process: one that was forked from it leaves it alone."""
 
-from __future__ import annotations
-
 import os
 import weakref
 from collections.abc import Callable

@@ -4,12 +4,11 @@ Axes: B rows, T tokens of the longest row, N tokens of all rows, P places of the
 D any width, H heads, d head width, G rows of a group, L tokens of its longest row.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -132,7 +131,7 @@ class PackedLayout:
         device: torch.device,
         spare: int | None = None,
         lanes: Sequence[int] | None = None,
-    ) -> PackedLayout:
+    ) -> Self:
         """The layout of rows that stand at `runs` in a batch of this shape.
 
         Args:

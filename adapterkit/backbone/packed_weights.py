@@ -7,8 +7,6 @@ in another order. torch's compiler lays out weights that it may take for frozen 
 Only forwards without gradients use the layout; where a gradient is wanted, the plain weight is made for the call.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 from weakref import ref

@@ -1,7 +1,5 @@
 """Whether oneDNN's layout of a frozen weight is the faster one on this machine: measured once, and remembered."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -9,8 +9,6 @@ drawn as `dropout` says.
 Axes: B rows, H heads, T queries, S keys, D head width, V head width of the values (DeepSeek's is another).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 Products are computed in the backbone's dtype, from weights that are scaled back one product at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 

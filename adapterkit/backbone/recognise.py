@@ -1,7 +1,5 @@
 """Find the sites of a trunk by the structure of its layers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 transformers' layers, and nothing else in its models, can be told so one by one.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

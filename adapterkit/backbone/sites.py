@@ -1,7 +1,5 @@
 """Where in a trunk a method may attach: named places, and how to choose among them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -3,8 +3,6 @@
 Axes: B rows, T tokens, D hidden width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The tokenizer of a backbone: loaded, given a pad token where it has none, and told apart from others."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

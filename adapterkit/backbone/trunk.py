@@ -1,7 +1,5 @@
 """Views of a trunk that share its modules, and copies of its modules that share its memory."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

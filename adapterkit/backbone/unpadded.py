@@ -11,8 +11,6 @@ Axes: B rows, T tokens of the longest row, N tokens of all rows, P places of the
 D hidden width, H heads, G rows of a group, L tokens of its longest row.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass

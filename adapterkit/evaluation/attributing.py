@@ -1,7 +1,5 @@
 """Which part of an adapter made the gain: its head, or the representation under it."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

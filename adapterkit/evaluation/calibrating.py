@@ -1,7 +1,5 @@
 """Calibrate an artifact: a temperature, and a threshold to abstain by, in a new version of it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace

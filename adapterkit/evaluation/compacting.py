@@ -3,8 +3,6 @@
 Axes: R rank, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

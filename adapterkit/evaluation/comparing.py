@@ -1,7 +1,5 @@
 """Compare two artifacts on the same rows."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What differs between two artifacts: facts, what was learned, and answers."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """What an evaluation leaves for people: a page, and the rows that were answered badly."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Keep what rows look like to an adapter, in a new version of it, so that a service can say when they drift."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from pathlib import Path

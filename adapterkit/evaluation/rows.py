@@ -1,7 +1,5 @@
 """The rows that an artifact is scored on, read as those that it was trained on."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from pathlib import Path

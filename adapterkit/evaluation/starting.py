@@ -1,7 +1,5 @@
 """Train from the artifact that suits the training rows best, where a recipe leaves open which one that is."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence

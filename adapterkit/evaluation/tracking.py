@@ -1,7 +1,5 @@
 """Records of evaluations for trackers: TensorBoard, Weights & Biases, MLflow and whatever else Accelerate knows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

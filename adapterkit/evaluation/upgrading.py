@@ -1,7 +1,5 @@
 """What becomes of adapters on another backbone: what fits, what a copy loses, what training regains."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Mapping, Sequence

@@ -1,21 +1,14 @@
 """Heads turn a backbone's output into a task's output."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
+from torch import nn
 
+from adapterkit.backbone import Backbone
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed
 from adapterkit.heads.table import head_of
+from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from adapterkit.backbone import Backbone
-    from adapterkit.recipe import HeadSettings
 
 __all__ = ["Headed", "build_head", "resolve"]
 

@@ -1,7 +1,5 @@
 """The head that pools by attention."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from adapterkit.heads.linear import Linear

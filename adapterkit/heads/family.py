@@ -4,15 +4,14 @@ The class is built on the meta device, the shared trunk is put in its place, and
 head. So there is no head code per architecture, and transformers itself is the specification.
 """
 
-from __future__ import annotations
-
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMultimodalLM
 
+from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.generation_rules import generation_config
 from adapterkit.backbone.pretrained import is_model
@@ -24,9 +23,6 @@ from adapterkit.heads.row_ends import RowEnds
 from adapterkit.heads.token_rows import ENDING, put_token_rows
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone
 
 
 class Family(Head[HeadSettings]):

@@ -3,8 +3,6 @@
 Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """Whose rows are whose in a batch that several adapters share: each has its lane, one behind the other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

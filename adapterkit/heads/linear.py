@@ -1,7 +1,5 @@
 """The linear head."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from adapterkit.heads.own import OwnHead

@@ -1,7 +1,5 @@
 """The head with one hidden layer."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -6,23 +6,19 @@ pretrained pooler on many encoders. On encoder-decoders they read the encoder.
 Axes: B rows, T tokens, K choices, D hidden width, C classes, M width of the hidden layer.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from adapterkit.backbone import Backbone
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed, run_in_float32, without_cache
 from adapterkit.heads.pooling import FixedPooling
 from adapterkit.heads.protocol import Head, S
 from adapterkit.recipe.kinds import FACTS
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone
 
 HEAD_NAME = "adapterkit_head"
 """Where an own head stands in the module, and so in the artifact's keys."""

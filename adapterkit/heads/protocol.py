@@ -1,17 +1,13 @@
 """What a kind of head is to everybody else: one row of the table of heads."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from torch import nn
 
+from adapterkit.backbone import Backbone
+from adapterkit.heads.headed import Headed
 from adapterkit.recipe import HeadSettings
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone
-    from adapterkit.heads.headed import Headed
 
 S = TypeVar("S", bound=HeadSettings)
 

@@ -8,12 +8,10 @@ attention mask, and the trunk below it reads the tokens.
 Axes: B rows, T tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +30,7 @@ class RowEnds:
     elsewhere: int
 
     @classmethod
-    def of(cls, config: Any) -> RowEnds | None:
+    def of(cls, config: Any) -> Self | None:
         """Those of the class for whole texts with this config; None where it looks for no token."""
         text = config.get_text_config()
         if getattr(config, "is_encoder_decoder", False):

@@ -1,19 +1,15 @@
 """The table of heads: what everybody asks of a kind of head is asked here, by its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapterkit.heads.attention import Attention
 from adapterkit.heads.family import Family
 from adapterkit.heads.linear import Linear
 from adapterkit.heads.mlp import Mlp
 from adapterkit.heads.protocol import Head
+from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.head import HEAD_SETTINGS
-
-if TYPE_CHECKING:
-    from adapterkit.recipe import HeadSettings
 
 HEADS: Mapping[str, Head[Any]] = {"family": Family(), "linear": Linear(), "mlp": Mlp(), "attention": Attention()}
 """Kind -> the head, of those that come with adapterkit."""

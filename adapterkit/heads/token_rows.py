@@ -6,8 +6,6 @@ end, mostly) cannot be learned. Only what is said changes here and not what is r
 Axes: V vocabulary, D hidden width, S tokens with a row of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

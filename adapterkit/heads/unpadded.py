@@ -3,8 +3,6 @@
 Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 

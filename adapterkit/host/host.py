@@ -1,13 +1,11 @@
 """The host: one backbone that answers with many adapters, each row of a batch with its own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -174,7 +172,7 @@ class Host:
             self._mounted.clear()
         self._bank.close()
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,7 +1,5 @@
 """Open a host from names and sources, as command lines and configurations give them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

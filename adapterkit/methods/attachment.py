@@ -1,22 +1,18 @@
 """A method on a model that shares a backbone's trunk, until it is taken off again without a trace."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from adapterkit.backbone import Site
 from adapterkit.errors import ArtifactError, MergeError
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.carrier import own_modules
 from adapterkit.methods.merging import Merge
 from adapterkit.methods.snapshot import Before
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Site
-    from adapterkit.recipe import MethodSettings
+from adapterkit.recipe import MethodSettings
 
 _NOT_OWN = ("base_layer.", "parts.")
 """What a layer holds and an artifact does not: the linear that it wraps, and the parts of a fusion."""

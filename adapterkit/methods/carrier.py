@@ -1,26 +1,22 @@
 """The model that a method is attached to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from peft.functional import inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from adapterkit.backbone import Backbone
 from adapterkit.methods.adapter_name import ADAPTER
+from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.lowest_layer import Layered
 from adapterkit.methods.reach import Reach
 from adapterkit.methods.snapshot import Before
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone
-    from adapterkit.methods.fusion.part import Part
 
 P = TypeVar("P", bound=Layered)
 L = TypeVar("L", bound=nn.Module)

@@ -3,8 +3,6 @@
 Axes: … any leading axes (rows, tokens), D hidden width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any

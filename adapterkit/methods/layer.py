@@ -1,7 +1,5 @@
 """What a layer of a method is that no tuner of PEFT's makes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer

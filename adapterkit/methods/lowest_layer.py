@@ -1,7 +1,5 @@
 """The lowest layer that a method touches: what lies below depends on the text alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Protocol
 

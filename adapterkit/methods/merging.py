@@ -1,7 +1,5 @@
 """Fold layers into the weights below them, and take them out again without leaving a trace."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a field of `adapter_config.json` may hold: plain values, no pattern, and no number that allocates at will."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from adapterkit.backbone import Backbone, Site
+from adapterkit.manifest import PartFacts
 from adapterkit.methods.peft_fields import Field
 from adapterkit.recipe import MethodSettings
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone, Site
-    from adapterkit.manifest import PartFacts
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 

@@ -1,7 +1,5 @@
 """Which of a backbone's sites a model really holds, and under which path."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """What a trunk was before a method was attached, and the way back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from peft.tuners.tuners_utils import BaseTunerLayer

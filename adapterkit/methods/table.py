@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from adapterkit.backbone import Backbone
+from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.protocol import Method
 from adapterkit.methods.rows.bottleneck import Bottleneck
 from adapterkit.methods.rows.fusion import Fusion
 from adapterkit.methods.rows.ia3 import Ia3
 from adapterkit.methods.rows.lora import Lora
 from adapterkit.methods.rows.none import Nothing
+from adapterkit.recipe import MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone
     from adapterkit.methods.attachment import Attachment
-    from adapterkit.methods.fusion.part import Part
-    from adapterkit.recipe import MethodSettings
 
 METHODS: Mapping[str, Method[Any]] = {
     "lora": Lora(),

@@ -1,7 +1,5 @@
 """Modules in which PEFT has put an adapter, told without importing PEFT: until somebody does, there is none."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

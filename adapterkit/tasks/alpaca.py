@@ -4,8 +4,6 @@ The columns are Alpaca's (Taori et al. 2023), with the `system` and `history` th
 prompt is the one that Alpaca was trained with.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from adapterkit.tasks.checked_rows import is_missing, optional_text, text_problem

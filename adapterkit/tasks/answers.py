@@ -2,8 +2,6 @@
 
 # Axes: B windows, T tokens, A answer lengths, n candidates.
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

@@ -1,12 +1,10 @@
 """A prepared task as plain JSON values, and back: the fields of its dataclass, under their names."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import ValidationError
 
@@ -37,7 +35,8 @@ def read_stored(kind: str, task_class: Any, stored: Mapping[str, Any]) -> dict[s
     Raises:
         DataError: anything that `write_stored` cannot have given; every problem at once.
     """
-    known = {entry.name: str(entry.type) for entry in fields(task_class)}
+    hints = get_type_hints(task_class)
+    known = {entry.name: hints[entry.name] for entry in fields(task_class)}
     problems = [f"{name}: unknown" for name in stored if name not in known and name != "kind"]
     needed = [entry.name for entry in fields(task_class) if entry.metadata != OPTIONAL]
     problems += [f"{name}: missing" for name in needed if name not in stored]
@@ -46,7 +45,7 @@ def read_stored(kind: str, task_class: Any, stored: Mapping[str, Any]) -> dict[s
     values = {name: stored[name] for name in known if name in stored}
     for name, value in values.items():
         if not _is_of(known[name], value):
-            problems.append(f"{name}: found {type(value).__name__}, expected {known[name]}")
+            problems.append(f"{name}: found {type(value).__name__}, expected {known[name].__name__}")
     if not problems:
         try:
             earlier = {name: value for name, value in UNWRITTEN.items() if kind in BELONGS[name]}
@@ -61,12 +60,12 @@ def read_stored(kind: str, task_class: Any, stored: Mapping[str, Any]) -> dict[s
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _is_of(annotation: str, value: Any) -> bool:
+def _is_of(wanted: type, value: Any) -> bool:
     """Whether a JSON value can be what a task's field holds."""
-    if annotation == "TaskSettings":
+    if wanted is TaskSettings:
         return isinstance(value, Mapping)
-    if annotation.startswith("tuple[str"):
+    if wanted == tuple[str, ...]:
         return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-    if annotation == "float":
+    if wanted is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return type(value).__name__ == annotation
+    return type(value) is wanted

@@ -5,8 +5,6 @@ training, or the aliases under which data sets have them. Adapters, hosts, the c
 and nowhere else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -6,8 +6,6 @@ share a block in training (see `packing`); the loss of each is what it would be 
 
 # Axes: B blocks of a batch, T tokens, V vocabulary.
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

@@ -5,8 +5,6 @@ found by their characters: a turn begins where the prompt for it ends, and ends 
 answer. Tokens are those of the whole chat, as `apply_chat_template` gives them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple

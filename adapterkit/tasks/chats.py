@@ -1,7 +1,5 @@
 """Chats as data sets have them, read as transformers' templates ask for them: a list of turns with role and content."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Rows as tasks see them: checked one by one, with the places that errors name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

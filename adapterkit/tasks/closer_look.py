@@ -1,7 +1,5 @@
 """What a person looks at after scoring: labels that were confused, groups of rows, and the worst answers one by one."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence

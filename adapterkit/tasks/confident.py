@@ -4,8 +4,6 @@ An answer's `confidence` is the probability that the model gives to the answer a
 a temperature (Guo et al. 2017), which changes no answer, and withholds answers up to a confidence.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

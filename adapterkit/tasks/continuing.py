@@ -5,8 +5,6 @@ The steps are transformers' own `generate`, with its key-value cache. A row's te
 Axes: B rows, N = B times beams, T tokens.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any

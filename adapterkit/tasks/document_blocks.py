@@ -4,8 +4,6 @@ Whoever computes a batch with `position_ids` lets no document see another (see `
 document is ignored, so its first token is not predicted from the last one of the document before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from adapterkit.tasks.values import Feature

@@ -1,7 +1,5 @@
 """Documents of a causal language model: texts, prompts with completions, and chats, as one sequence of tokens each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple

@@ -2,8 +2,6 @@
 
 # Axes: B rows, T tokens.
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any

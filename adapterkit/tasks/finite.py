@@ -2,8 +2,6 @@
 
 # Axes: B rows of a batch, T tokens, N tokens that are answered.
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

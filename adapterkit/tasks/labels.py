@@ -2,8 +2,6 @@
 
 # Axes: N rows, C classes.
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

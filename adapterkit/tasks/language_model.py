@@ -1,7 +1,5 @@
 """What the kinds that answer with tokens of the vocabulary have in common: how likely they find the right ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

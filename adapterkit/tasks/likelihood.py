@@ -2,8 +2,6 @@
 
 # Axes: B rows of a batch, T tokens, V vocabulary, N rows, F features, S statistics.
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

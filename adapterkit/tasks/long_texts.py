@@ -4,8 +4,6 @@ A tokenizer holds hundreds of bytes for every token of a call, so that 100 MB of
 groups; of a text that will be cut, the beginning is read; one that is read whole goes in pieces that overlap.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from adapterkit.tasks.values import Vocabulary

@@ -2,8 +2,6 @@
 
 # Axes: N items, C classes, B rows, T tokens, K choices, V vocabulary.
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -2,8 +2,6 @@
 
 # Axes: B blocks of a batch, T tokens, V vocabulary.
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

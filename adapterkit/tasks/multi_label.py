@@ -2,12 +2,10 @@
 
 # Axes: B rows of a batch, N rows, C classes or targets.
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -48,7 +46,7 @@ class MultiLabel(TextProblem):
     forms = (NAMES, MULTI_HOT)
 
     @classmethod
-    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> MultiLabel:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Self:
         unread = cls()
         rows = [(value, place) for value, place in zip(values, places, strict=True) if not unread._says_nothing(value)]
         lists = [value for value, _ in rows]

@@ -2,8 +2,6 @@
 
 # Axes: B rows of a batch, K choices, T tokens, N rows.
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self

@@ -15,8 +15,6 @@ Rows are any sequence of dicts with canonical column names. Errors name them by 
 
 # Axes: B rows of a batch, T tokens, C classes, K choices, V vocabulary.
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -102,7 +100,7 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Task:
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         """Learn from training rows what the rows decide: labels, problem, tag scheme.
 
         Raises:
@@ -301,7 +299,7 @@ class Task(ABC):
         """Where answers go wrong; arguments as those of `score`."""
         return Faults()
 
-    def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Task:
+    def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""
         return self
 

@@ -2,12 +2,10 @@
 
 # Axes: B windows of a batch, T tokens, A answer lengths, n candidates of a window.
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -54,7 +52,7 @@ class QuestionAnswering(ConfidentTask):
     threshold: float = 0.0
 
     @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> QuestionAnswering:
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         lenient = cls(settings, unanswerable=True)
         usable = usable_indices(rows, lambda row: lenient.problem_of(row, "train"))
         without = [index for index in usable if not gold_answers(rows[index]["answers"])]
@@ -180,7 +178,7 @@ class QuestionAnswering(ConfidentTask):
         groups = [(word, sum(values) / len(values), len(values)) for word, values in sorted(found.items())]
         return Faults((), "question word", "F1", groups)
 
-    def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> QuestionAnswering:
+    def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with the threshold that gives the best F1 on these rows, and with that of its confidence."""
         if not self.unanswerable:
             return super().calibrated(rows, features, outputs)

@@ -1,7 +1,5 @@
 """Question and context as overlapping windows, with the characters that every context token stands for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 from unicodedata import category

@@ -2,10 +2,8 @@
 
 # Axes: B rows of a batch, N rows, C classes or targets.
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -33,7 +31,7 @@ class Regression(TextProblem):
     weighs = False
 
     @classmethod
-    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Regression:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Self:
         widths = [
             (len(items_of(value)), place)
             for value, place in zip(values, places, strict=True)

@@ -5,8 +5,6 @@ numbers. So a whole column is read in one way: the only one in which all of its 
 those that agree.
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType

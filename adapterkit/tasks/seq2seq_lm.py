@@ -2,8 +2,6 @@
 
 # Axes: B rows of a batch, T source tokens, U target tokens, V vocabulary.
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

@@ -2,10 +2,8 @@
 
 # Axes: B rows of a batch, N rows, C classes or targets.
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -41,7 +39,7 @@ class SingleLabel(TextProblem):
     smooths = True
 
     @classmethod
-    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> SingleLabel:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Self:
         found = [label_name(value) for value in values if not isinstance(value, list)]
         labels = learn_labels(found, given)
         if len(labels) < cls.fewest_labels:

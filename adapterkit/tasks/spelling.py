@@ -1,7 +1,5 @@
 """Stand-ins for what a tokenizer cannot write, such as T5's for line breaks and braces, and how to find that out."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

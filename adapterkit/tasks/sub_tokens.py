@@ -1,7 +1,5 @@
 """The sub-tokens of words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from adapterkit.tasks.long_texts import in_groups

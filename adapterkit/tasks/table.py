@@ -1,7 +1,5 @@
 """The closed table of kinds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 

@@ -4,8 +4,6 @@ Read are IOB2, IOB1 (I- opens, B- only where an entity follows one of its own ty
 letter before the type or behind it, joined by - or _: B-PER, B_PER, PER-B.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence

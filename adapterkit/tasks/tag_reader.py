@@ -1,7 +1,5 @@
 """The words and the tags of rows, as data sets write them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

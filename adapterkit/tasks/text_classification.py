@@ -2,12 +2,10 @@
 
 # Axes: B rows of a batch, N rows, C classes or targets.
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -59,7 +57,7 @@ class TextClassification(ConfidentTask):
     form: str = field(default=NAMES, metadata=OPTIONAL)
 
     @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> TextClassification:
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         unread = cls(settings)
         usable = usable_indices(rows, lambda row: text_row_problem(row) or _label_problem(unread._label(row)))
         values = [unread._label(rows[index]) for index in usable]

@@ -2,12 +2,10 @@
 
 # Axes: B rows of a batch, N rows, C classes or targets.
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -46,7 +44,7 @@ class TextProblem(ABC):
 
     @classmethod
     @abstractmethod
-    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> TextProblem:
+    def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Self:
         """The problem that the labels of training rows pose. Raises DataError where there is nothing to learn."""
 
     @classmethod

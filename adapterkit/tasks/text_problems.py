@@ -1,7 +1,5 @@
 """The table of problems that whole texts pose, and how to tell which one it is."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

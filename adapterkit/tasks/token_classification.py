@@ -2,14 +2,12 @@
 
 # Axes: B rows of a batch, T tokens, W words of a window, C classes.
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch.nn.functional as F
@@ -93,7 +91,7 @@ class TokenClassification(ConfidentTask):
     fallback: str = "O"
 
     @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> TokenClassification:
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         reader = TagReader(settings, "flat")
         usable = usable_indices(rows, lambda row: reader.problem_of(row, "train"))
         names = [reader.names_of(rows[index]) for index in usable]

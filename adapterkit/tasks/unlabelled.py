@@ -1,7 +1,5 @@
 """What the kinds without a label set have in common: training rows teach them nothing but that they can be used."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self

@@ -1,7 +1,5 @@
 """The things that pass between the steps of a task: columns, vocabularies, features, batches, losses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -139,7 +137,7 @@ class Batch:
     features: Sequence[Feature]
     vocabulary: Vocabulary
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self, device: torch.device | str) -> Self:
         """The same batch with its tensors on `device`."""
         if torch.device(device).type == "cpu" and all(tensor.is_cpu for tensor in self.inputs.values()):
             return self  # its labels are where its inputs are

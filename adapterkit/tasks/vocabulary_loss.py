@@ -6,8 +6,6 @@ Here both passes go through the logits piece by piece in fp32, so that a batch i
 
 # Axes: N tokens, V vocabulary.
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Overlapping windows over a sequence that is longer than the model takes."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

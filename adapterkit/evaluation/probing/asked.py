@@ -2,13 +2,11 @@
 
 # Axes: N items, B rows of a batch, K choices, T tokens.
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,7 +196,7 @@ class Drawn:
             return {}
         return dict(zip(self.names, (self.targets > 0).sum(axis=0).tolist(), strict=True))
 
-    def only(self, items: NDArray[np.int64]) -> Drawn:
+    def only(self, items: NDArray[np.int64]) -> Self:
         """The same of some items, with the classes that they have."""
         there, labels_N = np.unique(self.labels[items], return_inverse=True)
         names = self.names if self.targets is not None else tuple(self.names[place] for place in there)

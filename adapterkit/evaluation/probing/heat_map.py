@@ -1,7 +1,5 @@
 """The picture of a transfer: what a head for each set is right in, on each representation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

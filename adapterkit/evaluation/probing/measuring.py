@@ -2,8 +2,6 @@
 
 # Axes: N items, W widths, C classes, G groups.
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

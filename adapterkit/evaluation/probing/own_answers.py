@@ -1,7 +1,5 @@
 """An adapter of one domain answering another with its own head, where both speak of the same labels."""
 
-from __future__ import annotations
-
 from adapterkit.data import as_rows
 from adapterkit.evaluation.evaluating import SEED
 from adapterkit.evaluation.outcome import answer_rows

@@ -2,8 +2,6 @@
 
 # Axes: N items, W widths, C classes, G rows.
 
-from __future__ import annotations
-
 import contextlib
 import math
 import warnings

@@ -1,7 +1,5 @@
 """Whose representations are looked at: bare backbones, and adapters on them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -2,8 +2,6 @@
 
 # Axes: G rows, L layers, S statistics.
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The rows of one call, by the head that answers them: read, encoded, and turned into answers in row order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

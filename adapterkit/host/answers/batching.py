@@ -3,8 +3,6 @@
 Axes: B rows, T tokens, K choices, D hidden width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

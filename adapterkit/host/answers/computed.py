@@ -1,7 +1,5 @@
 """The rows of a call whose answers are computed and not generated: batches of many adapters, and what they give."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -7,8 +7,6 @@ comes from a generator of its own, so that what a row draws depends neither on i
 Axes: B rows, K beams, N = B·K sequences, T tokens, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

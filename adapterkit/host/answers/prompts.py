@@ -1,7 +1,5 @@
 """The rows of a call that want text: from groups to prompts, and from texts to answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One call of a host reads every text once, however many of its tasks ask for it."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -12,8 +12,6 @@ between two such layers run in one batch.
 Axes: B rows, T tokens, D hidden width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

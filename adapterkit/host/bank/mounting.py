@@ -1,7 +1,5 @@
 """From an artifact or a composition to what a host keeps of it: checked, packed, and seated in the bank."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping, Sequence

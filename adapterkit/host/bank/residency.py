@@ -7,8 +7,6 @@ Coming back from there is one read, without what opening an artifact checks, and
 artifact's folder is still as it was.
 """
 
-from __future__ import annotations
-
 import contextlib
 import heapq
 import os
@@ -64,7 +62,7 @@ class Loaded:
         of_heads = [head.tensors[name] for head in self.heads.values() for name in head.tensors]
         return [method.flat for method in self.carried] + of_heads
 
-    def holding(self, tensors: Iterable[Tensor]) -> Loaded:
+    def holding(self, tensors: Iterable[Tensor]) -> "Loaded":
         """The same adapter with these tensors, in the order of `tensors()`."""
         given = iter(tensors)
         carried = tuple(replace(method, flat=next(given)) for method in self.carried)

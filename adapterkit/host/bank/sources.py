@@ -1,7 +1,5 @@
 """Where an adapter to be mounted comes from: a folder, a hub, an opened artifact, a training run, or a composition."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable

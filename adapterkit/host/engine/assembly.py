@@ -6,8 +6,6 @@ its own numbers. A flat tensor is never written again, so whoever holds one comp
 Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ that two threads share. What is mounted meanwhile changes nothing of a forward i
 themselves, and those are never written again.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence

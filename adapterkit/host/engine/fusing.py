@@ -3,8 +3,6 @@
 Axes: u adapters, N tokens of one adapter's rows, P parts, D hidden width, M bottleneck width, Q query width.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

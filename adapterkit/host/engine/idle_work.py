@@ -4,8 +4,6 @@ unless it is compiled: compilers drop it by themselves.
 On a small encoder and one short text that is 1 to 6 % of a forward.
 """
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

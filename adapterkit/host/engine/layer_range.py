@@ -3,8 +3,6 @@
 Axes: B rows, T tokens, D hidden width.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

@@ -6,8 +6,6 @@ axis together, which matrix libraries like up to twice as much in fp32 and five 
 Axes: u adapters, N tokens of one adapter's rows, I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any

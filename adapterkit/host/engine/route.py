@@ -4,8 +4,6 @@ Rows that carry the same structure stand next to each other; so they are a slice
 product serves them all.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

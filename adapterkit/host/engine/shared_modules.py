@@ -3,8 +3,6 @@
 The host never touches the trunk itself: while views answer, the trunk stays what it was and may be trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

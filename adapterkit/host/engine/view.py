@@ -1,7 +1,5 @@
 """A view of the trunk that carries one batch at a time: every module gets its work, and loses it afterwards."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial

@@ -3,8 +3,6 @@
 Axes: D hidden width, Q query width, M bottleneck width.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 Axes: I inputs, O outputs, R rank.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

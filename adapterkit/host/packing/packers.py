@@ -3,8 +3,6 @@
 Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -6,10 +6,9 @@ once, by packing places instead of numbers; whatever lays out tensors elsewhere 
 Axes: S numbers in the artifact's memory, P numbers that are packed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -38,7 +37,7 @@ class Slab:
     layout: Layout
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Slab | None:
+    def of(cls, tensors: Mapping[str, Tensor]) -> Self | None:
         """The memory of these tensors; None where they do not share one on the CPU."""
         whole = next((tensor._base for tensor in tensors.values()), None)
         if whole is None or not whole.is_cpu or whole.requires_grad or whole.dim() != 1 or len(whole) > MOST_PLACES:
@@ -73,7 +72,7 @@ class Permutation:
     factors: Tensor | None
 
     @classmethod
-    def of(cls, packed: Packed, places: Iterable[Update]) -> Permutation:
+    def of(cls, packed: Packed, places: Iterable[Update]) -> Self:
         """
         Args:
             packed: an adapter that was packed tensor by tensor.

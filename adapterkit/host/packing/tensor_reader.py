@@ -1,7 +1,5 @@
 """Takes a method's tensors out of an artifact by name: each with the shape that is due, and none left over."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 

@@ -1,7 +1,5 @@
 """A method's tensors as an artifact holds them: what a packer is given."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar

@@ -1,7 +1,5 @@
 """The bottleneck adapter (houlsby, pfeiffer, parallel) as a PEFT tuner."""
 
-from __future__ import annotations
-
 from adapterkit.methods.bottleneck.config import BottleneckConfig, BottleneckType
 from adapterkit.methods.bottleneck.layer import BottleneckLayer
 from adapterkit.methods.bottleneck.model import BottleneckModel

@@ -1,7 +1,5 @@
 """What a bottleneck adapter is, as PEFT stores it in `adapter_config.json`."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Axes: … any leading axes (rows, tokens), D hidden width, M bottleneck width.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

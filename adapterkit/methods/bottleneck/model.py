@@ -1,7 +1,5 @@
 """The bottleneck's tuner: puts the layers where the configuration names them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar

@@ -1,13 +1,9 @@
 """The modules that a bottleneck reads beside the one that it wraps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from adapterkit.backbone.sites import Sublayer
-    from adapterkit.methods.reach import Reach
+from adapterkit.backbone.sites import Sublayer
+from adapterkit.methods.reach import Reach
 
 
 def read_modules(

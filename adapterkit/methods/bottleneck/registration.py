@@ -4,8 +4,6 @@
 written here, with a `str` enum of ours as key: a lookup by the string of an `adapter_config.json` finds it too.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING

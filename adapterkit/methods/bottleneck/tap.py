@@ -1,7 +1,5 @@
 """Read a module's first input, for the code that runs later in the same call."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

@@ -6,8 +6,6 @@ walks over tensors of full width for the scale, the mask, a cast and the sum.
 Axes: N rows and tokens, D hidden width, M bottleneck width, K = M + 1 with a column of ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The number format that a linear computes in."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

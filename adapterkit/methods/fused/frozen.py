@@ -10,10 +10,8 @@ give zeros, and are left out of the product.
 Axes: N rows and tokens, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +19,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import Conv1D
 
+from adapterkit.backbone import Site
 from adapterkit.backbone.packed_weights import laid_out, product
 from adapterkit.backbone.packing_choice import pays
 from adapterkit.backbone.quantisation import is_plain
 from adapterkit.methods.fused.dtype import product_dtype
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Site
 
 TOKENS = (256,)
 """With how many tokens the layouts are compared."""

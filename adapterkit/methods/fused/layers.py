@@ -13,10 +13,8 @@ not apply. It applies to
 Initialisations play no part: PiSSA and OLoRA change the weight before the first step, and it is frozen from then on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as PeftLinear
@@ -24,14 +22,12 @@ from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef
 from transformers import Conv1D
 
+from adapterkit.backbone import Site
 from adapterkit.backbone.module_tables import has_hooks
 from adapterkit.backbone.quantisation import is_plain
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.fused.dtype import product_dtype
 from adapterkit.methods.fused.lora import Gelu, LoraLinear, lora_linears
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Site
 
 
 class Widened:
@@ -86,7 +82,7 @@ class Readers:
         self._x: Tensor | None = None
         self._waiting: dict[int, Tensor] = {}
 
-    def output(self, member: FusedLora, x: Tensor) -> Tensor:
+    def output(self, member: "FusedLora", x: Tensor) -> Tensor:
         """The output of one member."""
         if self._x is not x or id(member) not in self._waiting:
             self._compute(x)

@@ -8,8 +8,6 @@ keeps what it was made of, and makes it once more for the gradient.
 Axes: N rows and tokens, I inputs, O outputs, R rank of one linear, Q ranks of all linears together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Put a fusion's layers where its parts stand."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Axes: … any leading axes (rows, tokens), N parts, D hidden width, Q query width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

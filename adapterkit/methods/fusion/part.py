@@ -1,7 +1,5 @@
 """What a fusion is made of: bottlenecks that were trained before, and that stay as they are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

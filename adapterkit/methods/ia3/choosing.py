@@ -1,15 +1,9 @@
 """Where an IA3 stands: the sites that its settings name, and which side of each is scaled."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from adapterkit.backbone import Site, Sites
 from adapterkit.errors import SiteError
 from adapterkit.methods.lora.choosing import unique
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Site, Sites
-    from adapterkit.recipe import Ia3Method
+from adapterkit.recipe import Ia3Method
 
 AUTO_ROLES = tuple(f"attention.{role}" for role in ("key", "value", "qkv", "key_value", "qkv_gate"))
 """Ends of the names of the sites whose output is scaled where a recipe names none: cross attention has them too."""

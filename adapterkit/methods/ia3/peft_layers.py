@@ -1,22 +1,18 @@
 """IA3 through PEFT: explicit module names, and no pattern of anybody's reaches its matching."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft import IA3Config
 from peft.tuners.ia3 import IA3Layer
 from torch import nn
 from transformers import Conv1D
 
+from adapterkit.backbone import Site
 from adapterkit.errors import SiteError
 from adapterkit.methods.ia3.choosing import scales_input
 from adapterkit.methods.lora.peft_layers import match_only, misplaced
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Site
-    from adapterkit.recipe import Ia3Method
+from adapterkit.recipe import Ia3Method
 
 
 def ia3_config(model: nn.Module, targets: Mapping[str, Site], settings: Ia3Method) -> IA3Config:

@@ -1,9 +1,6 @@
 """Attach a LoRA by PEFT's layers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -14,10 +11,8 @@ from adapterkit.methods.lora.choosing import choose
 from adapterkit.methods.lora.moved_weight import MovedWeight
 from adapterkit.methods.lora.peft_layers import check_injected, lora_config, refuse_redirected, renew_magnitudes
 from adapterkit.methods.lowest_layer import BELOW_ALL_LAYERS, lowest_layers
-
-if TYPE_CHECKING:
-    from adapterkit.methods.protocol import Method
-    from adapterkit.recipe import LoraMethod
+from adapterkit.methods.protocol import Method
+from adapterkit.recipe import LoraMethod
 
 
 def attach_lora(method: Method[LoraMethod], carrier: Carrier, settings: LoraMethod) -> Attachment:

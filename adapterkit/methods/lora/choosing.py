@@ -1,15 +1,11 @@
 """Where a LoRA stands: the sites that its settings name, and the rank and alpha of each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from adapterkit.backbone import Site, Sites
 from adapterkit.errors import SiteError
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Site, Sites
-    from adapterkit.recipe import LoraMethod
+from adapterkit.recipe import LoraMethod
 
 N = TypeVar("N", int, float)
 

@@ -7,8 +7,6 @@ the rank: [B, -B0]·[A; A0]. It needs no changed weight, and no decomposition wh
 Axes: R rank, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

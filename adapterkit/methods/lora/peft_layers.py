@@ -1,9 +1,7 @@
 """LoRA through PEFT: explicit module names, and no pattern of anybody's reaches its matching."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig
@@ -14,14 +12,12 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from torch import nn
 from transformers import Conv1D
 
+from adapterkit.backbone import Site
 from adapterkit.backbone.quantisation import is_plain, plain_weight
 from adapterkit.errors import RecipeError, SiteError
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.lora.choosing import pattern_value, plain, unique
-
-if TYPE_CHECKING:
-    from adapterkit.backbone import Site
-    from adapterkit.recipe import LoraMethod
+from adapterkit.recipe import LoraMethod
 
 
 def refuse_redirected(trunk: nn.Module, targets: Mapping[str, Site]) -> None:

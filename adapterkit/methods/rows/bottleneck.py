@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import SiteError
 from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.methods.peft_fields import FLAG, NUMBER, RENAMES, SHARE, WIDTH, WORD, Field, one_of
@@ -12,7 +13,6 @@ from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import BottleneckMethod
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone, Site
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapterkit.manifest import PartFacts
 from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.methods.peft_fields import FLAG, RENAMES, SHARE, WIDTH, Field, one_of
 from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import FusionMethod
 
 if TYPE_CHECKING:
-    from adapterkit.manifest import PartFacts
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapterkit.manifest import PartFacts
 from adapterkit.methods.ia3.choosing import choose
 from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.methods.peft_fields import FLAG, NAMES_OR_NONE, Field
@@ -12,7 +13,6 @@ from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import Ia3Method
 
 if TYPE_CHECKING:
-    from adapterkit.manifest import PartFacts
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 

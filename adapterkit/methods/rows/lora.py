@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from adapterkit.backbone import Backbone, Site
+from adapterkit.manifest import PartFacts
 from adapterkit.methods.lora.choosing import choose, pattern_value
 from adapterkit.methods.peft_fields import FLAG, FLAG_OR_WORD, NUMBER, RANK, SHARE, Field, by_module, one_of
 from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import LoraMethod
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone, Site
-    from adapterkit.manifest import PartFacts
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapterkit.backbone import Backbone
 from adapterkit.methods.peft_fields import NUMBER, RANK, Field
 from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import NoMethod
 
 if TYPE_CHECKING:
-    from adapterkit.backbone import Backbone
     from adapterkit.methods.attachment import Attachment
     from adapterkit.methods.carrier import Carrier
 

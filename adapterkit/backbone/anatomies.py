@@ -107,10 +107,7 @@ def _latent_attention(*, queries_too: bool) -> dict[str, str]:
 
 def _shared_expert(prefix: str, *, weighed: bool = False) -> dict[str, str]:
     """The expert that every token goes through, where the others are tensors of their own.
-
-    Args:
-        weighed: whether a linear says for each token how much of it counts.
-    """
+    `weighed`: whether a linear says for each token how much of it counts."""
     names = {"gate_proj": "gate", "up_proj": "input", "down_proj": "output"}
     found = {f"{prefix}.{module}": f"shared_expert.{role}" for module, role in names.items()}
     return {**found, f"{prefix}_gate": "shared_expert.weight"} if weighed else found

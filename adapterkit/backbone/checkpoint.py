@@ -17,10 +17,7 @@ from adapterkit.errors import BackboneError
 
 def check_known(folder: Path, trust_remote_code: bool) -> None:
     """Refuse an architecture that transformers does not know, or that needs code which is not trusted.
-
-    Raises:
-        BackboneError: which of the two it is.
-    """
+    Raises BackboneError: which of the two it is."""
     config = read_config(folder)
     if config["model_type"] in CONFIG_MAPPING or trust_remote_code:
         return
@@ -57,10 +54,7 @@ class LoadedTrunk:
 
 def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> LoadedTrunk:
     """Load a checkpoint's trunk.
-
-    Raises:
-        BackboneError: damaged weights, weights of another shape, or weights that lack more than a pooler.
-    """
+    Raises BackboneError: damaged weights, weights of another shape, or weights that lack more than a pooler."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=remote)
         # What the checkpoint lacks is drawn at random: the same numbers at every load, and no trace in the caller's
@@ -98,10 +92,7 @@ def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> LoadedTrunk:
 
 def text_part(model: Any) -> tuple[str, Any]:
     """The part of a model that reads text, and its path: the model itself, but for those that also see or hear.
-
-    Raises:
-        BackboneError: the config describes such a part, and the model does not hold it.
-    """
+    Raises BackboneError: the config describes such a part, and the model does not hold it."""
     config = getattr(model.config, "text_config", None)
     if not isinstance(config, PreTrainedConfig):
         return "", model

@@ -91,10 +91,7 @@ class Below(nn.Module):
 
     def forward(self, **inputs: Any) -> Tensor:
         """The hidden states that enter the layer, (B, T, D).
-
-        Args:
-            inputs: as the whole trunk takes them; a decoder's inputs do not count.
-        """
+        `inputs`: as the whole trunk takes them; a decoder's inputs do not count."""
         own = {name: value for name, value in inputs.items() if not name.startswith("decoder_")}
         if self._keeps:
             own["use_cache"] = False
@@ -104,15 +101,8 @@ class Below(nn.Module):
 
 def below(trunk: nn.Module, at: int) -> Below:
     """What lies below layer `at`: its forward gives the hidden states that enter this layer.
-
-    Args:
-        trunk: a trunk, or a model that holds one.
-        at: 0 for the states that the embeddings give, the number of layers for those that the last layer gives,
-            before a final norm.
-
-    Raises:
-        SiteError: there is no such layer.
-    """
+    `trunk`: a trunk, or a model that holds one. `at`: 0 for the states that the embeddings give, the number of layers
+    for those that the last layer gives, before a final norm. Raises SiteError: there is no such layer."""
     path, _ = _checked(trunk, at)
     view, shortened = _opened(trunk, path)
     del shortened[at:]
@@ -162,10 +152,7 @@ def above(trunk: nn.Module, at: int) -> nn.Module:
 @contextmanager
 def entering(view: nn.Module, states_BTD: Tensor) -> Iterator[None]:
     """Inside, a view made by `above` takes these states for those that enter its lowest layer.
-
-    Raises:
-        SiteError: the view was not made by `above`.
-    """
+    Raises SiteError: the view was not made by `above`."""
     handed = view.__dict__.get(_HANDED)
     if handed is None:
         raise SiteError(

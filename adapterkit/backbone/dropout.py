@@ -25,10 +25,7 @@ class Masks:
     """Masks that follow one another, the same whenever they are drawn from the same seed on the same kind of device."""
 
     def __init__(self, probability: float, seed: int) -> None:
-        """
-        Args:
-            probability: that a value is dropped, from 0 to 1; on a CPU in steps of 2⁻¹⁶.
-        """
+        """`probability`: that a value is dropped, from 0 to 1; on a CPU in steps of 2⁻¹⁶."""
         self._probability, self._seed = probability, seed
         self._generator: Any = None
 

@@ -64,14 +64,8 @@ def identity(file: Path) -> Identity:
 
 def remembered(what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
     """A digest over files, from the user's cache folder if it was computed before from these very files.
-
-    Args:
-        what: says which digest it is; other words, another entry.
-        compute: gives it, in 64 hexadecimal digits.
-
-    Raises:
-        OSError: a file is not there.
-    """
+    `what`: says which digest it is; other words, another entry. `compute`: gives it, in 64 hexadecimal digits. Raises
+    OSError: a file is not there."""
     identities = [identity(file) for file in files]
     key = hashlib.sha256(json.dumps([what, identities]).encode()).hexdigest()
     kept = _read_entry(key)

@@ -95,10 +95,7 @@ def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> str
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's config.json, as it stands in the file.
-
-    Raises:
-        BackboneError: missing, or not a JSON object with a model type.
-    """
+    Raises BackboneError: missing, or not a JSON object with a model type."""
     path = folder / "config.json"
     if not path.is_file():
         there = sorted(entry.name for entry in folder.iterdir())[:8]
@@ -122,10 +119,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_generation(folder: Path) -> dict[str, Any]:
     """The checkpoint's generation_config.json, as it stands in the file; empty where there is none.
-
-    Raises:
-        BackboneError: not readable, or not a JSON object.
-    """
+    Raises BackboneError: not readable, or not a JSON object."""
     path = folder / "generation_config.json"
     if not path.is_file():
         return {}
@@ -138,11 +132,7 @@ def read_generation(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file of a checkpoint.
-
-    Raises:
-        BackboneError: not readable, or not JSON.
-    """
+    """The content of a JSON file of a checkpoint. Raises BackboneError: not readable, or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -151,10 +141,7 @@ def read_json(path: Path) -> Any:
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The files that hold the weights, sorted; the ones that transformers would take. Empty: there are none.
-
-    Raises:
-        BackboneError: an index that names a file that is not there, or one outside the folder.
-    """
+    Raises BackboneError: an index that names a file that is not there, or one outside the folder."""
     for single, index in (
         ("model.safetensors", "model.safetensors.index.json"),
         ("pytorch_model.bin", "pytorch_model.bin.index.json"),

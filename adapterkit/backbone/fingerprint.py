@@ -100,10 +100,7 @@ def _weights_digest(files: Sequence[Path], coverage: Coverage, again: bool) -> s
 
 def weights_digest(files: Sequence[Path], coverage: Coverage = "whole") -> str:
     """The part of the fingerprint that is about weights, read from the files.
-
-    Raises:
-        BackboneError: they are damaged or cannot be read.
-    """
+    Raises BackboneError: they are damaged or cannot be read."""
     try:
         pickled = [file for file in files if file.suffix != ".safetensors"]
         tensors = sorted(stored_tensors(file for file in files if file not in pickled), key=lambda tensor: tensor.name)
@@ -127,11 +124,7 @@ def weights_digest(files: Sequence[Path], coverage: Coverage = "whole") -> str:
 
 def stored_tensors(files: Iterator[Path]) -> list[StoredTensor]:
     """The tensors that the headers of safetensors files name.
-
-    Raises:
-        BackboneError: a header that is damaged.
-        OSError: a file cannot be read.
-    """
+    Raises BackboneError: a header that is damaged; OSError: a file cannot be read."""
     return [tensor for file in files for tensor in _tensors(file)]
 
 

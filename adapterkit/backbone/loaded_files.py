@@ -30,10 +30,7 @@ class LoadedFiles:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """The files as they are now.
-
-        Raises:
-            BackboneError: an index of weights that is damaged, or a file that cannot be looked at.
-        """
+        Raises BackboneError: an index of weights that is damaged, or a file that cannot be looked at."""
         try:
             files = {*weight_files(folder), *(file for pattern in _READ for file in folder.glob(pattern))}
             return cls(folder, {str(file.relative_to(folder)): identity(file) for file in files if file.is_file()})
@@ -41,11 +38,7 @@ class LoadedFiles:
             raise BackboneError(f"{folder} cannot be read", [str(error)], "Load the backbone again.") from error
 
     def check(self) -> None:
-        """Check that nothing was changed, added or taken away since.
-
-        Raises:
-            BackboneError: names the files.
-        """
+        """Check that nothing was changed, added or taken away since. Raises BackboneError: names the files."""
         now = LoadedFiles.of(self.folder).identities
         changed = sorted(name for name in {*now, *self.identities} if now.get(name) != self.identities.get(name))
         if changed:

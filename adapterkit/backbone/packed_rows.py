@@ -132,12 +132,8 @@ class PackedLayout:
         spare: int | None = None,
         lanes: Sequence[int] | None = None,
     ) -> Self:
-        """The layout of rows that stand at `runs` in a batch of this shape.
-
-        Args:
-            spare: places of padding that a group may have, instead of `SPARE_PLACES`.
-            lanes: rows of the padded batch in each lane; None for one lane.
-        """
+        """The layout of rows that stand at `runs` in a batch of this shape. `spare`: places of padding that a group may
+        have, instead of `SPARE_PLACES`. `lanes`: rows of the padded batch in each lane; None for one lane."""
         spare = SPARE_PLACES.get(device.type, SPARE_PLACES["cuda"]) if spare is None else spare
         by_lane = [
             _grouped(sorted((run for run in inside if run[1]), key=lambda run: -run[1]), spare)

@@ -25,10 +25,7 @@ _SMALL_BLOCK = 32
 
 def quantised_linears(trunk: nn.Module, sites: Sites) -> list[str]:
     """Paths of the linears in the trunk's layers. Embeddings, norms, a pooler and heads keep their weights.
-
-    Raises:
-        BackboneError: the linears are of a class that is not quantised.
-    """
+    Raises BackboneError: the linears are of a class that is not quantised."""
     paths = {site.path: trunk.get_submodule(site.path) for site in sites.sites}
     found = sorted(path for path, module in paths.items() if type(module) is nn.Linear)
     if not found:
@@ -48,20 +45,14 @@ def linear_weights(trunk: nn.Module, sites: Sites) -> list[nn.Parameter]:
 
 def quantise(trunk: nn.Module, sites: Sites, form: str, device: torch.device) -> None:
     """Replace the weights of the linears in a trunk's layers by narrow ones on a device, one linear after the other.
-
-    Raises:
-        BackboneError: what quantises is not installed, or the linears are of a class that it does not know.
-    """
+    Raises BackboneError: what quantises is not installed, or the linears are of a class that it does not know."""
     _QUANTISERS[form](trunk, quantised_linears(trunk, sites), device)
     trunk.requires_grad_(False)
 
 
 def stored_form(config: Mapping[str, Any]) -> Quantised:
     """How a checkpoint keeps its weights, by its config.json.
-
-    Raises:
-        BackboneError: in a way that adapters were not tried on.
-    """
+    Raises BackboneError: in a way that adapters were not tried on."""
     stored = config.get("quantization_config")
     if stored is None:
         return ""
@@ -77,10 +68,7 @@ def stored_form(config: Mapping[str, Any]) -> Quantised:
 
 def kept_form(config: Mapping[str, Any], dtype: str) -> Quantised:
     """How a backbone that is loaded as `dtype` keeps the weights of a checkpoint with this config.json.
-
-    Raises:
-        BackboneError: it is stored in narrow weights, and others are asked for.
-    """
+    Raises BackboneError: it is stored in narrow weights, and others are asked for."""
     stored = stored_form(config)
     if stored and dtype not in ("auto", stored):
         raise BackboneError(

@@ -155,11 +155,7 @@ def _unknown_family(trunk: nn.Module, linears: Sequence[str]) -> SiteError:
 
 
 def hidden_width(module: nn.Module) -> int:
-    """Width of the output of a linear or a norm.
-
-    Raises:
-        SiteError: it is neither.
-    """
+    """Width of the output of a linear or a norm. Raises SiteError: it is neither."""
     if isinstance(module, Conv1D):
         return int(module.nf)
     if isinstance(getattr(module, "out_features", None), int):

@@ -91,11 +91,7 @@ class Embedded:
 
 def stand_in(module: nn.Module, kind: type, **facts: Any) -> nn.Module:
     """A copy of a module that shares children and tensors, under their names, but runs otherwise.
-
-    Args:
-        kind: one of the classes above.
-        facts: its attributes, without their underscore.
-    """
+    `kind`: one of the classes above. `facts`: its attributes, without their underscore."""
     copied = without_hooks(module)
     copied.__dict__.pop("forward", None)
     copied.__dict__.update(

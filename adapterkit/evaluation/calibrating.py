@@ -116,12 +116,8 @@ def calibrate(
 
 
 def fit_temperature(loss: Callable[[float], float]) -> float:
-    """The temperature with the least loss.
-
-    Raises:
-        DataError: it is at an end of what temperatures may be, since the rows cannot tell: nearly all answers are
-            right, or hardly any.
-    """
+    """The temperature with the least loss. Raises DataError: it is at an end of what temperatures may be, since the
+    rows cannot tell: nearly all answers are right, or hardly any."""
     from scipy.optimize import minimize_scalar
 
     bounds = math.log(COLDEST), math.log(HOTTEST)

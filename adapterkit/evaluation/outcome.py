@@ -110,16 +110,9 @@ def answer_rows(
     accelerator: Accelerator | None = None,
     other_version: bool = False,
 ) -> Outcome:
-    """Let an artifact answer usable rows.
-
-    Args:
-        accelerator: the processes that answer a share each, and all of which call this; None for this one alone.
-        other_version: see `Artifact.adapted`.
-
-    Raises:
-        ArtifactError, ContractError: it cannot be put on the backbone.
-        DataError: a label that training did not see.
-    """
+    """Let an artifact answer usable rows. `accelerator`: the processes that answer a share each, and all of which call
+    this; None for this one alone. `other_version`: see `Artifact.adapted`. Raises ArtifactError, ContractError: it
+    cannot be put on the backbone; DataError: a label that training did not see."""
     with opened.adapted(backbone, other_version=other_version) as adapted:
         return outcome_of(adapted, opened, rows, batch_size=batch_size, accelerator=accelerator)
 

@@ -14,10 +14,7 @@ from adapterkit.tasks.closer_look import look_at, worst_answers
 
 def check_writable(*paths: str | Path) -> None:
     """Refuse files that cannot be written, before rows are answered.
-
-    Raises:
-        OutputError: a folder that is not there, or a folder in the file's place; all of them at once.
-    """
+    Raises OutputError: a folder that is not there, or a folder in the file's place; all of them at once."""
     problems = [f"{path}: there is no folder {Path(path).parent}" for path in paths if not Path(path).parent.is_dir()]
     problems += [f"{path}: is a folder, expected a file" for path in paths if Path(path).is_dir()]
     if problems:

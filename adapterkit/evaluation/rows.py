@@ -19,10 +19,7 @@ logger = logging.getLogger(__name__)
 
 def data_settings(artifact: Artifact) -> DataSettings | None:
     """The `data` block of the recipe that the artifact keeps; None where it keeps none, as an imported one does.
-
-    Raises:
-        ArtifactError: the block is not valid.
-    """
+    Raises ArtifactError: the block is not valid."""
     kept = artifact.manifest.recipe.get("data")
     if kept is None:
         return None
@@ -103,15 +100,9 @@ def _validation_rows(artifact: Artifact, kept: DataSettings | None, root: str | 
 
 
 def rows_for(artifact: Artifact, rows: Any, *, columns: Mapping[str, str] | None = None) -> Rows:
-    """Rows in memory to score an artifact on, under its task's column names.
-
-    Args:
-        rows: see `data.rows_of`. They may have the recipe's column names or the task's.
-        columns: canonical name -> column; these count more than the recipe's.
-
-    Raises:
-        DataError: these are no rows, or columns that the task needs are missing.
-    """
+    """Rows in memory to score an artifact on, under its task's column names. `rows`: see `data.rows_of`. They may have
+    the recipe's column names or the task's. `columns`: canonical name -> column; these count more than the recipe's.
+    Raises DataError: these are no rows, or columns that the task needs are missing."""
     held = rows_of(rows)
     known = {name: column for name, column in artifact.trained_with.items() if column in held.columns}
     return named_rows(held, {**known, **(columns or {})}, needs=artifact.task.columns)

@@ -131,10 +131,7 @@ def _fill(
     module: Any, names: list[str], backbone: Backbone, model_class: Any, config: Any, *, borrow: bool
 ) -> frozenset[str]:
     """Give the head's tensors memory and values. Returns the names whose values the checkpoint holds.
-
-    Args:
-        borrow: whether the checkpoint's values stay what they are, so that all heads may share them.
-    """
+    `borrow`: whether the checkpoint's values stay what they are, so that all heads may share them."""
     for path in sorted({name.rpartition(".")[0] for name in names}):
         _initialise(module, module.get_submodule(path), backbone.device)
     # Without keys that the trunk has no place for, the checkpoint holds nothing of a head.

@@ -29,10 +29,7 @@ class Lanes:
 
     def sizes(self, x: Tensor) -> tuple[int, Sequence[int]]:
         """The axis along which a tensor of the model has its lanes, and how wide they are.
-
-        Raises:
-            NoLanesError: it has none.
-        """
+        Raises NoLanesError: it has none."""
         if self.places is not None and x.ndim > 1 and len(x) == 1 and x.shape[1] == sum(self.places):
             return 1, self.places
         if len(x) == sum(self.rows):

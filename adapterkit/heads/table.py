@@ -16,11 +16,7 @@ HEADS: Mapping[str, Head[Any]] = {"family": Family(), "linear": Linear(), "mlp":
 
 
 def head_of(settings: HeadSettings) -> Head[Any]:
-    """The head that settings are of.
-
-    Raises:
-        PluginError: another package brings it, and it cannot be used.
-    """
+    """The head that settings are of. Raises PluginError: another package brings it, and it cannot be used."""
     own = HEADS.get(settings.kind)
     found: Head[Any] = HEAD_SETTINGS.load(settings, Head) if own is None else own
     return found

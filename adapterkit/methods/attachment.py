@@ -131,10 +131,7 @@ class Attachment:
 
     def merge(self) -> None:
         """Fold the adapter into the backbone's weights.
-
-        Raises:
-            MergeError: a method that no weights can hold, or values that are not finite; nothing is changed then.
-        """
+        Raises MergeError: a method that no weights can hold, or values that are not finite; nothing is changed then."""
         if reason := self._method.why_not_merged(self._settings):
             raise MergeError(
                 f"a {self._settings.words} adapter cannot be merged into weights",

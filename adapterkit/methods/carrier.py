@@ -72,12 +72,8 @@ class Carrier:
                 self._settle(layer)
 
     def wrap(self, targets: Mapping[str, P], make: Callable[[nn.Module, P], L]) -> dict[str, L]:
-        """Put layers of one's own around modules of the model, in eval mode. Returns them by path.
-
-        Args:
-            targets: sites or sublayers by path in the model.
-            make: wraps the module at a target, in a `methods.layer.WrappingLayer`.
-        """
+        """Put layers of one's own around modules of the model, in eval mode. Returns them by path. `targets`: sites or
+        sublayers by path in the model. `make`: wraps the module at a target, in a `methods.layer.WrappingLayer`."""
         layers = {}
         with self.seeded():
             for path, target in targets.items():

@@ -18,10 +18,7 @@ class Merge:
 
     def __init__(self, layers: Mapping[str, Any]) -> None:
         """Fold every layer into its weight.
-
-        Raises:
-            MergeError: values that are not finite, or quantised weights; nothing is folded then.
-        """
+        Raises MergeError: values that are not finite, or quantised weights; nothing is folded then."""
         narrow = [path for path, layer in layers.items() if not is_plain(layer.get_base_layer())]
         if narrow:
             raise MergeError(

@@ -32,10 +32,7 @@ class Reach:
 
     def __init__(self, model: nn.Module, trunk: nn.Module) -> None:
         """Look every module of the model up by identity.
-
-        Raises:
-            SiteError: the model or the trunk carries an adapter already.
-        """
+        Raises SiteError: the model or the trunk carries an adapter already."""
         self._trunk = trunk
         self._paths = {id(module): path for path, module in model.named_modules()}
         adapted = adapted_paths(trunk)
@@ -52,10 +49,7 @@ class Reach:
 
     def keep(self, sites: Mapping[str, P]) -> dict[str, P]:
         """Those of the sites, given by trunk path, that the model holds, by path in the model.
-
-        Raises:
-            SiteError: it holds none of them.
-        """
+        Raises SiteError: it holds none of them."""
         found = {path: site for trunk_path, site in sites.items() if (path := self.path(trunk_path)) is not None}
         if not found:
             raise SiteError(

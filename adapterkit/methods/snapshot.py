@@ -14,11 +14,7 @@ class Before:
     """Modules, bytes and flags of a trunk, so that nothing is left of a method."""
 
     def __init__(self, model: nn.Module, trunk: nn.Module) -> None:
-        """Note what is there.
-
-        Args:
-            model: holds modules of the trunk and possibly a head; nothing of it is adapted yet.
-        """
+        """Note what is there. `model`: holds modules of the trunk and possibly a head; nothing of it is adapted yet."""
         self._model = model
         self._trunk = {id(parameter) for parameter in trunk.parameters()}
         self._flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

@@ -31,10 +31,7 @@ def write_stored(kind: str, task: Any) -> dict[str, Any]:
 
 def read_stored(kind: str, task_class: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a task from what `write_stored` gave.
-
-    Raises:
-        DataError: anything that `write_stored` cannot have given; every problem at once.
-    """
+    Raises DataError: anything that `write_stored` cannot have given; every problem at once."""
     hints = get_type_hints(task_class)
     known = {entry.name: hints[entry.name] for entry in fields(task_class)}
     problems = [f"{name}: unknown" for name in stored if name not in known and name != "kind"]

@@ -20,8 +20,7 @@ from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.document_blocks import fill_blocks
 from adapterkit.tasks.documents import Documents, document_problem
 from adapterkit.tasks.encoding import longest, pad_inputs, surrounded
-from adapterkit.tasks.language_model import LanguageModelTask
-from adapterkit.tasks.likelihood import DIRECTIONS
+from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Purpose, Row, Vocabulary
 from adapterkit.tasks.windows import windows_over

@@ -107,10 +107,7 @@ class ChatTemplate:
 
     def write(self, turns: Sequence[Turn], tools: Tools = None, *, answer: bool = False) -> str:
         """The chat as the template writes it; with `answer` up to where the assistant begins.
-
-        Raises:
-            ChatProblem: the template refuses it.
-        """
+        Raises ChatProblem: the template refuses it."""
         from jinja2.exceptions import TemplateError  # what renders templates is imported where there is one
 
         try:
@@ -160,10 +157,7 @@ class _Turns:
 
     def span(self, place: int) -> Span:
         """The characters of a turn, with what is written behind it: the end that has to be learned.
-
-        Raises:
-            ChatProblem: the turn cannot be found.
-        """
+        Raises ChatProblem: the turn cannot be found."""
         start = self._start(place)
         stop = self._stop(place, start)
         if stop <= start:

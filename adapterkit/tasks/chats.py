@@ -52,10 +52,7 @@ def chat_problem(row: Row, *, predict: bool, needs_answer: bool) -> str | None:
 
 def chat_of(row: Row) -> tuple[list[Turn], list[Any] | None]:
     """The turns of a row and the tools that it offers, as transformers' templates ask for them.
-
-    Raises:
-        ChatProblem: the row holds no chat.
-    """
+    Raises ChatProblem: the row holds no chat."""
     messages = row.get("messages")
     if is_missing(messages) and isinstance(row.get("prompt"), list):
         messages = [*row["prompt"], *_answers(row.get("completion"))]

@@ -30,14 +30,9 @@ def check(
     all_rows = as_rows(rows)
     if not len(all_rows):
         raise DataError(f"{all_rows.source} has no rows")
-    usable: list[int] = []
-    problems: list[tuple[int, str]] = []
-    for index, row in enumerate(all_rows):
-        reason = reason_of(row)
-        if reason is None:
-            usable.append(index)
-        else:
-            problems.append((all_rows.numbers[index], reason))
+    found = list(map(reason_of, all_rows))
+    usable = [index for index, reason in enumerate(found) if reason is None]
+    problems = [(number, reason) for number, reason in zip(all_rows.numbers, found, strict=True) if reason is not None]
     if not usable:
         needed = [name for name, column in columns.items() if purpose != "predict" or not column.target]
         raise DataError(
@@ -51,15 +46,19 @@ def check(
 
 def usable_indices(rows: Sequence[Row], reason_of: Callable[[Row], str | None]) -> list[int]:
     """Positions of the rows that `reason_of` finds nothing wrong with. Raises DataError where there is none."""
-    found = [(index, reason_of(row)) for index, row in enumerate(rows)]
-    usable = [index for index, reason in found if reason is None]
+    found = list(map(reason_of, rows))
+    usable = [index for index, reason in enumerate(found) if reason is None]
     if not usable:
-        places = places_of(rows)
-        raise DataError(
-            f"none of the {len(rows)} training rows can be used",
-            listed(f"{places[index]}: {reason}" for index, reason in found),
-        )
+        reasons = (f"{place}: {reason}" for place, reason in zip(places_of(rows), found, strict=True))
+        raise DataError(f"none of the {len(rows)} training rows can be used", listed(reasons))
     return usable
+
+
+def refuse_rows(rows: Sequence[Row], reason_of: Callable[[Row], str | None], what: str) -> None:
+    """Raise DataError for rows that something is wrong with: "3 rows have no target", with the reason at each place."""
+    found = zip(places_of(rows), map(reason_of, rows), strict=True)
+    if bad := [f"{place}: {reason}" for place, reason in found if reason]:
+        raise DataError(f"{len(bad)} rows {what}", listed(bad))
 
 
 def listed(problems: Iterable[str]) -> list[str]:

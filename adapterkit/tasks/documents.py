@@ -9,7 +9,7 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.alpaca import alpaca_problem, alpaca_prompt, alpaca_turns, is_alpaca
 from adapterkit.tasks.chat_template import ChatTemplate
 from adapterkit.tasks.chats import ASSISTANT, ChatProblem, Turn, asked, chat_of, chat_problem, is_chat
-from adapterkit.tasks.checked_rows import is_missing, listed, optional_text, places_of, text_problem
+from adapterkit.tasks.checked_rows import is_missing, listed, optional_text, places_of, refuse_rows, text_problem
 from adapterkit.tasks.encoding import bare_ids, surroundings
 from adapterkit.tasks.values import Row, Vocabulary
 
@@ -90,19 +90,9 @@ class Documents:
 
     def read(self, rows: Sequence[Row]) -> list[Document | None]:
         """Every row as a document; None for those that are `refused`.
-
-        Raises:
-            DataError: a row is no document.
-            BackboneError: a chat, and the tokenizer has no template for it.
-        """
+        Raises DataError: a row is no document; BackboneError: a chat, and the tokenizer has no template for it."""
         only = self._settings.completions_only
-        bad = [
-            f"{place}: {problem}"
-            for row, place in zip(rows, places_of(rows), strict=True)
-            if (problem := document_problem(row, predict=False, completions_only=only))
-        ]
-        if bad:
-            raise DataError(f"{len(bad)} rows are no documents", listed(bad))
+        refuse_rows(rows, lambda row: document_problem(row, predict=False, completions_only=only), "are no documents")
         found: list[Document | None] = []
         for index, (reading, ids, completion) in enumerate(self._tokenised(rows, self._settings.end_text or "")):
             if isinstance(reading, WrittenChat):
@@ -116,10 +106,7 @@ class Documents:
 
     def prompts(self, rows: Sequence[Row]) -> list[WrittenPrompt | None]:
         """What generation continues: a prompt, a beginning, or a chat up to the assistant's turn; None for the refused.
-
-        Raises:
-            BackboneError: a chat, and the tokenizer has no template for it.
-        """
+        Raises BackboneError: a chat, and the tokenizer has no template for it."""
         found: list[WrittenPrompt | None] = []
         for index, (reading, ids, _) in enumerate(self._tokenised(rows)):
             if not isinstance(reading, WrittenChat):
@@ -145,11 +132,7 @@ class Documents:
         return listed(f"{places[index]}: {why}" for index, why in sorted(self.refused.items()))
 
     def notes(self, rows: Sequence[Row], *, alpaca: bool) -> list[str]:
-        """What to tell of the rows that were read.
-
-        Args:
-            alpaca: whether to say how rows of the Alpaca format are read.
-        """
+        """What to tell of the rows that were read. `alpaca`: whether to say how rows of the Alpaca format are read."""
         found = []
         if self.refused:
             found.append(f"{len(self.refused):,} of {len(rows):,} rows are left out: {'; '.join(self._reasons(rows))}")

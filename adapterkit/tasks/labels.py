@@ -62,10 +62,7 @@ def stands_for_none(value: Any, labels: Sequence[str]) -> bool:
 
 def learn_labels(names: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
     """The label names in class order: as given, else those that occur, sorted (as numbers where all are whole).
-
-    Raises:
-        DataError: nobody can tell whether -1 is a label; two names that are given are one number.
-    """
+    Raises DataError: nobody can tell whether -1 is a label; two names that are given are one number."""
     if given is not None:
         alike = Counter(map(label_name, given))
         twice = [f"task.labels: {name} is named {count} times" for name, count in alike.items() if count > 1]
@@ -97,15 +94,9 @@ def _without_missing(found: set[str]) -> set[str]:
 def find_classes(
     values: Sequence[Sequence[Any]], labels: Sequence[str], places: Sequence[str], given: Sequence[str] | None
 ) -> list[list[int]]:
-    """The classes of every row's labels.
-
-    Args:
-        given: the names in the order that the recipe gives them. A whole number that is no label's name is a position
-            among these; where labels were learned, their order is nobody's, and a number means nothing.
-
-    Raises:
-        DataError: labels that training did not see, with the places that hold them.
-    """
+    """The classes of every row's labels. `given`: the names in the order that the recipe gives them. A whole number
+    that is no label's name is a position among these; where labels were learned, their order is nobody's, and a number
+    means nothing. Raises DataError: labels that training did not see, with the places that hold them."""
     classes = {label_name(name): place for place, name in enumerate(labels)}
     by_position = given is not None and not any(map(is_whole, labels))
     unknown: dict[str, list[str]] = {}

@@ -63,10 +63,7 @@ def labelled(labels: Tensor) -> Tensor:
 
 def at_labels(logits: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
     """(N, V) logits and (N,) labels at every labelled token.
-
-    Args:
-        logits: (B, T, V), the logit at a position being for the label at the same position; or what is asked for.
-    """
+    `logits`: (B, T, V), the logit at a position being for the label at the same position; or what is asked for."""
     counted_BT = labelled(labels_BT)
     return logits[counted_BT] if logits.ndim == 3 else logits, labels_BT[counted_BT]
 

@@ -13,8 +13,7 @@ from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, text_problem
 from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, surrounded, surroundings
-from adapterkit.tasks.language_model import LanguageModelTask
-from adapterkit.tasks.likelihood import DIRECTIONS
+from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Outputs, Purpose, Row, Vocabulary
 from adapterkit.tasks.windows import blocks
 

@@ -169,10 +169,7 @@ class MultiLabel(TextProblem):
 
 def is_multi_hot(values: Sequence[Sequence[Any]], labels: int | None) -> bool:
     """Whether lists of labels hold a 0 or 1 for every label: all of one length, and nothing else in any.
-
-    Args:
-        labels: how many there are, where that is known; else two at least.
-    """
+    `labels`: how many there are, where that is known; else two at least."""
     lengths = set(map(len, values))
     if len(lengths) != 1 or (lengths != {labels} if labels is not None else min(lengths) < 2):
         return False

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from adapterkit.data import as_rows
-from adapterkit.errors import DataError
 from adapterkit.metrics import Judged, Metric, bootstrap, judged_classes, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
@@ -20,9 +19,8 @@ from adapterkit.tasks.checked_rows import (
     Cuts,
     check,
     is_missing,
-    listed,
     optional_text,
-    places_of,
+    refuse_rows,
     string_problem,
     text_problem,
 )
@@ -31,17 +29,7 @@ from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
 from adapterkit.tasks.protocol import reject_class_weights
-from adapterkit.tasks.right_choice import (
-    FROM_0,
-    FROM_1,
-    READINGS,
-    WORDS,
-    choices_of,
-    find_reading,
-    place_of,
-    readings_of,
-    undecided,
-)
+from adapterkit.tasks.right_choice import READINGS, choices_of, find_reading, notes_of, place_of, readings_of
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.values import (
@@ -121,23 +109,15 @@ class MultipleChoice(ConfidentTask, UnlabelledTask):
         return None if readable else f"label {row['label']!r:.40} is none of the {len(choices)} choices"
 
     def check_rows(self, rows: Sequence[Row], purpose: Purpose = "train") -> Checked:
-        """Split off the rows that cannot be used.
-
-        Raises:
-            DataError: no row can be used, or the labels can only be read in another way than those of training rows.
-        """
+        """Split off the rows that cannot be used. Raises DataError: no row can be used, or the labels can only be read
+        in another way than those of training rows."""
         if purpose == "predict" or self.settings.right_choice != "auto":
             return super().check_rows(rows, purpose)
         reading = find_reading(rows, self.reading)
         return check(rows, self.columns, lambda row: self._problem(row, purpose, reading), purpose)
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
-        if self.settings.right_choice != "auto" or not self.reading:
-            return []
-        note = f"the label is read as {WORDS[self.reading]}"
-        if self.reading == FROM_0 and undecided(rows):
-            return [f"{note}, though no label shows that it is not counted from 1; task.right_choice says which"]
-        return [note] if self.reading == FROM_1 else []
+        return [] if self.settings.right_choice != "auto" else notes_of(self.reading, rows)
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         limit = longest(self.settings, vocabulary)
@@ -228,15 +208,13 @@ class MultipleChoice(ConfidentTask, UnlabelledTask):
     def _labels(self, rows: Sequence[Row]) -> list[int]:
         asked = self.settings.right_choice
         reading = find_reading(rows, self.reading) if asked == "auto" else asked
-        at, places = places_of(rows), [place_of(row, reading) for row in rows]
-        bad = [
-            f"{at[index]}: label {rows[index].get('label')!r:.40} is none of the choices"
-            for index, place in enumerate(places)
-            if place is None
-        ]
-        if bad:
-            raise DataError(f"{len(bad)} rows have no right choice", listed(bad))
-        return [place for place in places if place is not None]
+
+        def unread(row: Row) -> str | None:
+            known = place_of(row, reading) is not None
+            return None if known else f"label {row.get('label')!r:.40} is none of the choices"
+
+        refuse_rows(rows, unread, "have no right choice")
+        return [place for row in rows if (place := place_of(row, reading)) is not None]
 
 
 def _there(batch: Batch, logits_BK: Tensor) -> Tensor:

@@ -24,26 +24,19 @@ from torch import Tensor
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.glance import in_short
-from adapterkit.metrics import Judged, LabelScore
-from adapterkit.metrics import Metric as Metric
+from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import read_stored, write_stored
 from adapterkit.tasks.checked_rows import check
 from adapterkit.tasks.encoding import pad, pad_inputs
+from adapterkit.tasks.labels import Wanted
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.values import DEFAULT_MAX_TOKENS as DEFAULT_MAX_TOKENS
-from adapterkit.tasks.values import IGNORED as IGNORED
+from adapterkit.tasks.values import IGNORED, Checked, Encoded, Faults, Features, Loss, Outputs, Purpose
 from adapterkit.tasks.values import Batch as Batch
-from adapterkit.tasks.values import Checked as Checked
-from adapterkit.tasks.values import Encoded as Encoded
-from adapterkit.tasks.values import Faults, Features, Outputs
 from adapterkit.tasks.values import Feature as Feature
-from adapterkit.tasks.values import Loss as Loss
-from adapterkit.tasks.values import Purpose as Purpose
 from adapterkit.tasks.values import Row as Row
-from adapterkit.tasks.values import Truncation as Truncation
 from adapterkit.tasks.values import Vocabulary as Vocabulary
 
 
@@ -164,8 +157,7 @@ class Task(ABC):
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises DataError for a dict that `to_dict` cannot have written."""
         task = cls(**read_stored(cls.kind, cls, stored))
-        problems = task.inconsistencies()
-        if problems:
+        if problems := task.inconsistencies():
             raise DataError(f"the stored {cls.kind} task contradicts itself", problems)
         return task
 
@@ -244,9 +236,7 @@ class Task(ABC):
             RecipeError: smoothing or weights where the kind has no use for them.
         """
 
-    def class_weights(
-        self, wanted: Mapping[str, float] | Literal["balanced"] | None, rows: Sequence[Row]
-    ) -> list[float] | None:
+    def class_weights(self, wanted: Wanted | None, rows: Sequence[Row]) -> list[float] | None:
         """One weight per class from the recipe's `training.class_weights` and the training rows.
 
         Raises:

@@ -16,7 +16,7 @@ from adapterkit.metrics import Judged, Metric, bootstrap, judged, ratio
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
-from adapterkit.tasks.checked_rows import by_row, listed, places_of, text_problem, usable_indices
+from adapterkit.tasks.checked_rows import by_row, refuse_rows, text_problem, usable_indices
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import longest, needs_fast
 from adapterkit.tasks.losses import cross_entropy
@@ -79,9 +79,9 @@ class QuestionAnswering(ConfidentTask):
         problem = text_problem(row, "question", "context")
         if problem or purpose == "predict":
             return problem
-        answers = gold_answers(row.get("answers"))
-        if answers is None:
-            return "no answers" if row.get("answers") is None else "answers is not {text: [...], answer_start: [...]}"
+        if problem := _answers_problem(row):
+            return problem
+        answers = gold_answers(row["answers"]) or []
         if not answers:
             return None if self.unanswerable else "no answer, and the task has no unanswerable questions"
         if purpose == "train":
@@ -102,10 +102,8 @@ class QuestionAnswering(ConfidentTask):
             limit = min(limit, DEFAULT_MAX_TOKENS)
         golds: list[Any] = [None] * len(rows)
         if purpose != "predict":
-            golds = [gold_answers(row.get("answers")) for row in rows]
-            bad = [place for place, gold in zip(places_of(rows), golds, strict=True) if gold is None]
-            if bad:
-                raise DataError(f"{len(bad)} rows have no usable answers", listed(bad))
+            refuse_rows(rows, _answers_problem, "have no usable answers")
+            golds = [gold_answers(row["answers"]) for row in rows]
         return encode_windows(rows, golds, vocabulary, limit, self.settings.stride_tokens)
 
     def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
@@ -208,6 +206,13 @@ class QuestionAnswering(ConfidentTask):
         if self.unanswerable and null - candidates[0]["score"] > self.threshold:
             answer |= {"answer": "", "start": None, "stop": None, "probability": shares[-1]}
         return answer
+
+
+def _answers_problem(row: Row) -> str | None:
+    """Why a row's answers cannot be read, or None where they can."""
+    if gold_answers(row.get("answers")) is not None:
+        return None
+    return "no answers" if row.get("answers") is None else "answers is not {text: [...], answer_start: [...]}"
 
 
 def _accepted(rows: Sequence[Row]) -> list[list[str]]:

@@ -83,13 +83,8 @@ def readings_of(row: Row) -> dict[str, int]:
 
 def find_reading(rows: Sequence[Row], known: str = "") -> str:
     """The one way in which all these labels can be read; rows whose label is none of the choices are passed over.
-
-    Args:
-        known: how the labels of training rows were read, "" if that is what is asked.
-
-    Raises:
-        DataError: no way fits all labels, or several do and name other choices; with the rows that show it.
-    """
+    `known`: how the labels of training rows were read, "" if that is what is asked. Raises DataError: no way fits all
+    labels, or several do and name other choices; with the rows that show it."""
     places = places_of(rows)
     found = [(places[index], row, ways) for index, row in enumerate(rows) if (ways := readings_of(row))]
     fitting = [reading for reading in READINGS if all(reading in ways for _, _, ways in found)]
@@ -129,6 +124,10 @@ def _contradiction(found: Sequence[tuple[str, Row, Mapping[str, int]]], known: s
     )
 
 
-def undecided(rows: Sequence[Row]) -> bool:
-    """Whether positions may as well be counted from 1: no label is 0, and none is beyond the last choice."""
-    return {FROM_0, FROM_1} <= set.intersection(*(set(readings_of(row)) for row in rows)) if rows else False
+def notes_of(reading: str, rows: Sequence[Row]) -> list[str]:
+    """What a user should know of how the labels of these rows are read."""
+    either = {FROM_0, FROM_1}
+    if reading == FROM_0 and rows and all(either <= readings_of(row).keys() for row in rows):
+        unsure = "though no label shows that it is not counted from 1; task.right_choice says which"
+        return [f"the label is read as {WORDS[reading]}, {unsure}"]
+    return [f"the label is read as {WORDS[reading]}"] if reading == FROM_1 else []

@@ -9,15 +9,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adapterkit.errors import BackboneError, DataError
+from adapterkit.errors import BackboneError
 from adapterkit.metrics import Metric
 from adapterkit.metrics import generated_text as text_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.alpaca import earlier, lines, optional_problem
-from adapterkit.tasks.checked_rows import Cuts, is_missing, listed, optional_text, places_of, text_problem
+from adapterkit.tasks.checked_rows import Cuts, is_missing, optional_text, refuse_rows, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
-from adapterkit.tasks.language_model import LanguageModelTask
-from adapterkit.tasks.likelihood import DIRECTIONS
+from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.spelling import Spelling, unwritable_note
@@ -61,10 +60,7 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
         targets: list[list[int] | None] = [None] * len(rows)
         cuts = Cuts(rows)
         if purpose != "predict":
-            places = places_of(rows)
-            bad = [index for index, row in enumerate(rows) if text_problem(row, "target")]
-            if bad:
-                raise DataError(f"{len(bad)} rows have no target", listed(places[index] for index in bad))
+            refuse_rows(rows, lambda row: text_problem(row, "target"), "have no target")
             most = longest(self.settings, vocabulary, self.settings.max_target_tokens, "max_target_tokens")
             texts = [spelling.write(row["target"]) for row in rows]
             for index, (tokens, lost) in enumerate(encode_texts(vocabulary, texts, None, most)):

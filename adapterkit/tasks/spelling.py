@@ -20,36 +20,29 @@ class Spelling:
 
     def __init__(self, stand_ins: Mapping[str, str]) -> None:
         """`stand_ins`: text -> what is written in its place; no two of them alike."""
-        self._write = _Replacing(stand_ins)
-        self._read = _Replacing({short: text for text, short in stand_ins.items()})
+        self._stand_ins = dict(stand_ins)
+        self._texts = {short: text for text, short in stand_ins.items()}
 
     def write(self, text: str) -> str:
         """A text as the model is to see it."""
-        return self._write(text)
+        return _replaced(text, self._stand_ins)
 
     def read(self, text: str) -> str:
         """A text of the model as people are to see it."""
-        return self._read(text)
+        return _replaced(text, self._texts)
 
 
-class _Replacing:
-    def __init__(self, by: Mapping[str, str]) -> None:
-        # The alternatives are literal, so that whatever a recipe names is found in one pass.
-        self._pattern = re.compile("|".join(re.escape(found) for found in sorted(by, key=len, reverse=True)))
-        self._by = dict(by)
-
-    def __call__(self, text: str) -> str:
-        return self._pattern.sub(lambda match: self._by[match[0]], text) if self._by else text
+def _replaced(text: str, by: Mapping[str, str]) -> str:
+    # The alternatives are literal, so that whatever a recipe names is found in one pass.
+    literal = "|".join(re.escape(found) for found in sorted(by, key=len, reverse=True))
+    return re.sub(literal, lambda match: by[match[0]], text) if by else text
 
 
 def unwritable_note(
     targets: Sequence[str], written: Sequence[Sequence[int] | None], vocabulary: Vocabulary, spelling: Spelling
 ) -> str:
     """What the tokenizer loses of the targets, in words; "" where the model can write all that were looked at.
-
-    Args:
-        written: the ids of every target; None for those that were cut.
-    """
+    `written`: the ids of every target; None for those that were cut."""
     whole = [place for place, ids in enumerate(written) if ids is not None]
     if not whole:
         return ""

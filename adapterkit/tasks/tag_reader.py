@@ -71,10 +71,7 @@ class TagReader:
 
     def find_scheme(self, names: Sequence[Sequence[str]], places: Sequence[str]) -> str:
         """The recipe's scheme, or what the tags of usable rows, at these places, are written in.
-
-        Raises:
-            DataError: tags in several ways, or numbers that nothing names.
-        """
+        Raises DataError: tags in several ways, or numbers that nothing names."""
         if self.settings.tags != "auto":
             return self.settings.tags
         found = {tag for row in names for tag in row}

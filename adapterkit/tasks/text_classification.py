@@ -5,13 +5,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.errors import DataError, RecipeError
+from adapterkit.errors import RecipeError
 from adapterkit.metrics import Judged, LabelScore, Metric
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.columns import COLUMNS, Column
@@ -20,15 +20,15 @@ from adapterkit.tasks.as_json import OPTIONAL
 from adapterkit.tasks.checked_rows import (
     Cuts,
     is_missing,
-    listed,
     optional_text,
     places_of,
+    refuse_rows,
     text_problem,
     usable_indices,
 )
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest
-from adapterkit.tasks.labels import split_cell
+from adapterkit.tasks.labels import Wanted, split_cell
 from adapterkit.tasks.protocol import reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.text_problem import NAMES, TextProblem
@@ -107,11 +107,7 @@ class TextClassification(ConfidentTask):
         return scores.NAMES[self.problem]
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
-        problem = text_row_problem(row)
-        if problem or purpose == "predict":
-            return problem
-        value = self._label(row)
-        return _label_problem(value) or self._problem.misfit(value)
+        return text_row_problem(row) or (None if purpose == "predict" else self._unfit(row))
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         labels = [None] * len(rows) if purpose == "predict" else self._labels(rows)
@@ -138,9 +134,7 @@ class TextClassification(ConfidentTask):
             reject_class_weights(self, class_weights)
         return self._problem.loss(logits, batch.labels, label_smoothing, class_weights)
 
-    def class_weights(
-        self, wanted: Mapping[str, float] | Literal["balanced"] | None, rows: Sequence[Row]
-    ) -> list[float] | None:
+    def class_weights(self, wanted: Wanted | None, rows: Sequence[Row]) -> list[float] | None:
         """Single-label: weights of the cross-entropy. Multi-label: weights of the positive terms of each label."""
         if wanted is None or not self._problem.weighs:
             return super().class_weights(wanted, rows)
@@ -181,16 +175,13 @@ class TextClassification(ConfidentTask):
 
     def _labels(self, rows: Sequence[Row]) -> list[Any]:
         """One class, one 0/1 vector, or one list of numbers per row. Raises DataError for labels unknown or unfit."""
-        places = places_of(rows)
-        values = [self._label(row) for row in rows]
-        unfit = [
-            f"{places[index]}: {problem}"
-            for index, value in enumerate(values)
-            if (problem := _label_problem(value) or self._problem.misfit(value)) is not None
-        ]
-        if unfit:
-            raise DataError(f"{len(unfit)} rows have no usable label", listed(unfit))
-        return self._problem.read(values, places)
+        refuse_rows(rows, self._unfit, "have no usable label")
+        return self._problem.read([self._label(row) for row in rows], places_of(rows))
+
+    def _unfit(self, row: Row) -> str | None:
+        """Why a row's label cannot be used, or None where it can."""
+        value = self._label(row)
+        return _label_problem(value) or self._problem.misfit(value)
 
     def _label(self, row: Row) -> Any:
         """A row's label as written, or the list of those that one cell holds."""

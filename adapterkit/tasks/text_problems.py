@@ -23,10 +23,7 @@ PROBLEMS: Mapping[str, type[TextProblem]] = MappingProxyType(
 
 def detect(values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> type[TextProblem]:
     """A list per row is multi-label (regression if it holds fractions), a number with a fraction is regression.
-
-    Raises:
-        DataError: lists and single labels in one column; cells that seem to hold several labels each.
-    """
+    Raises DataError: lists and single labels in one column; cells that seem to hold several labels each."""
     lists = [isinstance(value, list) for value in values]
     if any(lists) and not all(lists):
         first = [places[lists.index(wanted)] for wanted in (True, False)]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch.nn.functional as F
@@ -20,13 +20,12 @@ from adapterkit.metrics import classification as classification_scores
 from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks.checked_rows import Cuts, listed, places_of, usable_indices
+from adapterkit.tasks.checked_rows import Cuts, places_of, refuse_rows, usable_indices
 from adapterkit.tasks.confident import ConfidentTask
-from adapterkit.tasks.encoding import longest, needs_fast, surrounded, surroundings
-from adapterkit.tasks.labels import class_weights, find_classes, learn_labels
+from adapterkit.tasks.encoding import first_tokens, longest, needs_fast, surrounded, surroundings
+from adapterkit.tasks.labels import Wanted, class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.sub_tokens import first_tokens
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
 from adapterkit.tasks.tag_reader import TagReader
 from adapterkit.tasks.values import (
@@ -186,9 +185,7 @@ class TokenClassification(ConfidentTask):
     ) -> Loss:
         return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), label_smoothing, class_weights)
 
-    def class_weights(
-        self, wanted: Mapping[str, float] | Literal["balanced"] | None, rows: Sequence[Row]
-    ) -> list[float] | None:
+    def class_weights(self, wanted: Wanted | None, rows: Sequence[Row]) -> list[float] | None:
         if wanted is None:
             return None
         return class_weights(wanted, self.labels, [place for row in self._classes(rows) for place in row])
@@ -292,15 +289,9 @@ class TokenClassification(ConfidentTask):
         return answers
 
     def _classes(self, rows: Sequence[Row]) -> list[list[int]]:
-        places = places_of(rows)
-        bad = [
-            f"{places[index]}: {problem}"
-            for index, row in enumerate(rows)
-            if (problem := self.problem_of(row, "score")) is not None
-        ]
-        if bad:
-            raise DataError(f"{len(bad)} rows have no usable tags", listed(bad))
-        return find_classes([self._reader.read(row) for row in rows], self.labels, places, self.settings.labels)
+        refuse_rows(rows, lambda row: self.problem_of(row, "score"), "have no usable tags")
+        tags = [self._reader.read(row) for row in rows]
+        return find_classes(tags, self.labels, places_of(rows), self.settings.labels)
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         return self._reader.notes([self._reader.names_of(row) for row in rows], self.labels)

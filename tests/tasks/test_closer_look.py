@@ -16,7 +16,7 @@ from adapterkit.recipe import HeadSettings, LoraMethod
 from adapterkit.report.page import render
 from adapterkit.tasks import TASKS
 from adapterkit.tasks.closer_look import look_at, worst_answers
-from adapterkit.tasks.likelihood import Likelihood
+from adapterkit.tasks.language_model import Likelihood
 from adapterkit.tasks.values import Feature
 from tests.tasks.conftest import FAMILY, ROWS, task_of, vocabulary_of
 from tests.tasks.test_protocol import Make, Vocabularies

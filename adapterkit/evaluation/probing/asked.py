@@ -21,8 +21,9 @@ from adapterkit.recipe.reading import reading_settings
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.survey.guessing import guess
 from adapterkit.survey.seen import look_at
-from adapterkit.tasks.protocol import IGNORED, Feature, Task, Vocabulary
+from adapterkit.tasks.protocol import Feature, Task, Vocabulary
 from adapterkit.tasks.table import TASKS
+from adapterkit.tasks.values import IGNORED
 
 TARGETS = ("regression", "multi-label")
 """Problems whose rows have numbers instead of a class; of several labels a 0 or 1 for each."""
@@ -133,10 +134,7 @@ def _is_choice(task: Task) -> bool:
 
 def items_of(asked: ProbedRows, vocabulary: Vocabulary) -> tuple[list[Feature], dict[tuple[int, int], ProbedItem]]:
     """The features of the rows for one vocabulary, and (row, part) -> item.
-
-    Raises:
-        DataError: labels that cannot be read, or answers that are no classes.
-    """
+    Raises DataError: labels that cannot be read, or answers that are no classes."""
     encoded = asked.task.encode(asked.rows, vocabulary, "score")
     items: dict[tuple[int, int], ProbedItem] = {}
     for place, feature in enumerate(encoded.features):

@@ -10,10 +10,7 @@ from adapterkit.records import TransferRecord
 
 def draw_heat_map(record: TransferRecord, file: str | Path) -> None:
     """Write a picture: representations by sets, each at its best layer, the probe's Spearman below the set's name.
-
-    Raises:
-        OutputError: the file cannot be written, or its ending names no format of pictures.
-    """
+    Raises OutputError: the file cannot be written, or its ending names no format of pictures."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -42,10 +42,7 @@ class Subject:
     @contextmanager
     def trunk(self) -> Iterator[nn.Module]:
         """What makes hidden states of a text; of an encoder-decoder its encoder, which reads nothing but the text.
-
-        Raises:
-            ContractError: the artifact belongs to another backbone.
-        """
+        Raises ContractError: the artifact belongs to another backbone."""
         if self.artifact is None:
             yield _reading(self.backbone)
             return

@@ -61,11 +61,7 @@ class Forwards:
 
     def states(self, carried: Sequence[Carried], inputs: Inputs) -> States:
         """What the trunk computes for a batch; of an encoder-decoder the encoder alone.
-
-        Args:
-            carried: what each row carries, in any order.
-            inputs: (B, T).
-        """
+        `carried`: what each row carries, in any order. `inputs`: (B, T)."""
         reads = "encoder" if self._backbone.is_encoder_decoder else "trunk"
         order = self._engine.order(carried)
         places = torch.tensor(order)
@@ -91,11 +87,7 @@ class Forwards:
             return _answered(pieces, rows.places(order), states, inputs)
 
     def _run(self, carried: Sequence[Carried], inputs: Inputs, reads: str, encoded: Tensor | None = None) -> States:
-        """Every row by itself.
-
-        Args:
-            encoded: what the encoder has computed already.
-        """
+        """Every row by itself. `encoded`: what the encoder has computed already."""
         if not self._engine.mixes(carried):
             return self._one_by_one(carried, inputs, reads)
         device = self._backbone.device
@@ -201,10 +193,7 @@ def _answered(
     pieces: Sequence[Piece], places: Sequence[tuple[int, ...]], states: States, inputs: Inputs
 ) -> list[Tensor]:
     """Logits of every piece from the states of all rows. Heads of one template share what they can.
-
-    Args:
-        places: where the rows of each piece stand.
-    """
+    `places`: where the rows of each piece stand."""
     alike: dict[Any, list[int]] = {}
     for number, piece in enumerate(pieces):
         template, shape = piece.head.template, piece.inputs["input_ids"].shape[1:]
@@ -240,10 +229,7 @@ def _is_run(numbers: Sequence[int]) -> bool:
 
 def checked_batch(batch: Mapping[str, Any], rows: int, backbone: Backbone) -> dict[str, Tensor]:
     """The tensors of a batch, checked before a device sees them: a bad token id would spoil an accelerator's context.
-
-    Raises:
-        DataError: with every problem found.
-    """
+    Raises DataError: with every problem found."""
     given = dict(batch.items())
     problems = [f"{name}: found {type(value).__name__}, expected a tensor" for name, value in given.items()
                 if not isinstance(value, Tensor)]  # fmt: skip

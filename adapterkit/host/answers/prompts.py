@@ -29,14 +29,8 @@ class Generation:
 
     def fill(self, call: Call, decoding: Decoding, new: New = None, stop: Stop = None, *, batch_size: int) -> None:
         """Fill in the generated text of every row of the groups that generate.
-
-        Args:
-            new: see `New`; per row by its place in the call.
-            stop: see `Stop`; per row by its place in the call.
-
-        Raises:
-            GenerationError: lengths or stops that do not fit the rows or make no sense.
-        """
+        `new`: see `New`; per row by its place in the call. `stop`: see `Stop`; per row by its place in the call. Raises
+        GenerationError: lengths or stops that do not fit the rows or make no sense."""
         lengths, stops = _lengths(new, call.rows), _stops(stop, call.rows)
         prompts: dict[tuple[HeadRows, int], Prompt] = {}
         for group in call.groups:

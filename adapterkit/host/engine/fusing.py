@@ -21,10 +21,7 @@ class FusionAddition(Addition):
     def __init__(
         self, rows: tuple[int, int] | None, weights: Weights, first: int, piece: FusionPiece, norm: Norm | None
     ) -> None:
-        """
-        Args:
-            norm: the model's own, as it is in the bare backbone.
-        """
+        """`norm`: the model's own, as it is in the bare backbone."""
         super().__init__(rows, weights, first)
         self._piece = piece
         self._alone = weights.alone

@@ -175,10 +175,7 @@ class Template:
 
 def _trained_pooler(child: nn.Module, trunk: nn.Module) -> nn.Module | None:
     """The pooler that belongs to the head; None where there is none, or where the trunk's own answers.
-
-    Raises:
-        HeadError: the class calls its pooler in a way that a stand-in does not know.
-    """
+    Raises HeadError: the class calls its pooler in a way that a stand-in does not know."""
     pooler = getattr(child, "pooler", None)
     if pooler is None or pooler is getattr(trunk, "pooler", None):
         return None
@@ -254,11 +251,7 @@ class Templates:
         self._built: dict[tuple[str, int, HeadSettings], Template] = {}
 
     def get(self, kind: str, classes: int, settings: HeadSettings) -> Template:
-        """The template of a head.
-
-        Raises:
-            HeadError: the backbone's family has no such head.
-        """
+        """The template of a head. Raises HeadError: the backbone's family has no such head."""
         key = (kind, classes, settings.model_copy(update={"dropout": 0.0}))
         with self._lock:
             found = self._built.get(key)
@@ -267,12 +260,8 @@ class Templates:
             return found
 
     def head(self, kind: str, classes: int, settings: HeadSettings, state: Mapping[str, Tensor]) -> AnsweringHead:
-        """A head with the tensors of an artifact, by their names there.
-
-        Raises:
-            HeadError: the backbone's family has no such head.
-            ArtifactError: missing or unknown names, other shapes, values that are not finite.
-        """
+        """A head with the tensors of an artifact, by their names there. Raises HeadError: the backbone's family has no
+        such head; ArtifactError: missing or unknown names, other shapes, values that are not finite."""
         template = self.get(kind, classes, settings)
         named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
         _check(named, template.shapes)

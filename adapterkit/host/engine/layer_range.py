@@ -30,11 +30,7 @@ class LayerRange:
 
     def __call__(self, states_BTD: Tensor | None, **inputs: Any) -> Any:
         """The states that enter layer `high`, (B, T, D), or the model's own output.
-
-        Args:
-            states_BTD: what enters layer `low`; None where that is 0.
-            inputs: as the whole model takes them.
-        """
+        `states_BTD`: what enters layer `low`; None where that is 0. `inputs`: as the whole model takes them."""
         if self._entered is None or states_BTD is None:
             return self._run(**inputs)
         with entering(self._entered, states_BTD):

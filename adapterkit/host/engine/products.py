@@ -36,10 +36,7 @@ class Weights:
 
     def __init__(self, structure: Structure, flats: Sequence[Tensor], gather: Gather) -> None:
         """Nothing is copied before it is needed, and the tensors of one adapter never are.
-
-        Args:
-            gather: makes (u, P) of several adapters' tensors.
-        """
+        `gather`: makes (u, P) of several adapters' tensors."""
         self.count = len(flats)
         self._gather = gather
         self._structure = structure
@@ -124,11 +121,8 @@ class Addition(ABC):
     """What one piece of one run of rows adds at one module."""
 
     def __init__(self, rows: tuple[int, int] | None, weights: Weights | RowWeights, first: int) -> None:
-        """
-        Args:
-            rows: the run in the batch, before any repetition; None for the whole batch.
-            first: number of the piece's first tensor in its structure.
-        """
+        """`rows`: the run in the batch, before any repetition; None for the whole batch. `first`: number of the piece's
+        first tensor in its structure."""
         self.rows = rows
         self.weights = weights
         self.first = first
@@ -157,11 +151,7 @@ class LoraAddition(Addition):
         member: int,
         shrunk: Shrunk | None,
     ) -> None:
-        """
-        Args:
-            member: number of this linear in the piece.
-            shrunk: where the shrink is shared; None shares nothing.
-        """
+        """`member`: number of this linear in the piece. `shrunk`: where the shrink is shared; None shares nothing."""
         super().__init__(rows, weights, first)
         self._b = first + 1 + member
         start = sum(piece.ranks[:member])
@@ -233,10 +223,7 @@ class InputAddition(Addition):
         piece: InputPiece,
         product: Product,
     ) -> None:
-        """
-        Args:
-            product: the linear's own, without its bias.
-        """
+        """`product`: the linear's own, without its bias."""
         super().__init__(rows, weights, first)
         self._product = product
 
@@ -256,10 +243,7 @@ class BottleneckAddition(Addition):
         piece: BottleneckPiece,
         norm: Norm | None,
     ) -> None:
-        """
-        Args:
-            norm: the model's own, as it is in the bare backbone; pfeiffer in post-norm models needs it.
-        """
+        """`norm`: the model's own, as it is in the bare backbone; pfeiffer in post-norm models needs it."""
         super().__init__(rows, weights, first)
         self._placement = piece.placement
         self._activate = ACTIVATIONS[piece.activation]
@@ -288,10 +272,7 @@ class Merged:
     def __init__(
         self, linear: nn.Linear | Conv1D, additions: Sequence[LoraAddition], copies: dict[Any, Tensor]
     ) -> None:
-        """
-        Args:
-            copies: memory for the folded weight, by shape and dtype; of one view, whose modules run one by one.
-        """
+        """`copies`: memory for the folded weight, by shape and dtype; of one view, whose modules run one by one."""
         self.additions = len(additions)
         self._linear = linear
         self._lora = additions
@@ -355,14 +336,8 @@ class ModuleWork:
 
     def apply(self, x: Tensor, y: Tensor, residuals: dict[str, Tensor], *, merged: bool = False) -> Tensor:
         """The module's output y with what the adapters make of it.
-
-        Args:
-            residuals: first inputs by path; the one that is needed is taken out.
-            merged: whether y comes from `merged_product`.
-
-        Raises:
-            RoutingError: the batch has another number of rows than was announced.
-        """
+        `residuals`: first inputs by path; the one that is needed is taken out. `merged`: whether y comes from
+        `merged_product`. Raises RoutingError: the batch has another number of rows than was announced."""
         copies = 1
         if self.rows is not None:
             copies, rest = divmod(len(y), self.rows)

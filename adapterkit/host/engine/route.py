@@ -52,10 +52,7 @@ def order(adapters: Sequence[Carried]) -> list[int]:
 
 def row_runs(adapters: Sequence[Carried], gather: Gather) -> Iterator[RowRun]:
     """The runs of rows that stand in `order`; rows without adapters are in none. Any order gives right answers.
-
-    Args:
-        gather: makes one tensor of several adapters'; see `Weights`.
-    """
+    `gather`: makes one tensor of several adapters'; see `Weights`."""
     runs: list[tuple[Carried, int, int]] = []
     low = 0
     for carried, same in groupby(adapters):

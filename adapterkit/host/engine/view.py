@@ -207,10 +207,7 @@ class CompiledView:
     """
 
     def __init__(self, trunk: nn.Module, compile_module: Callable[[nn.Module], None]) -> None:
-        """
-        Args:
-            compile_module: compiles a module in place.
-        """
+        """`compile_module`: compiles a module in place."""
         self._view = View(trunk)
         self.trunk = trunk
         self._row_weights: dict[Placed, RowWeights] = {}

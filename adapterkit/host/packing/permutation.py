@@ -73,11 +73,7 @@ class Permutation:
 
     @classmethod
     def of(cls, packed: Packed, places: Iterable[Update]) -> Self:
-        """
-        Args:
-            packed: an adapter that was packed tensor by tensor.
-            places: its updates, with places instead of numbers.
-        """
+        """`packed`: an adapter that was packed tensor by tensor. `places`: its updates, places instead of numbers."""
         updates = list(places)
         laid = lay_out(updates)
         ones = [replace(update, a=torch.ones_like(update.a), b=torch.ones_like(update.b)) for update in updates]

@@ -55,12 +55,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         residual: tuple[str, nn.Module] | None = None,
         norm: nn.Module | None = None,
     ) -> None:
-        """Wrap a linear or a norm.
-
-        Args:
-            residual: name and module whose first input is r; needed by pfeiffer and parallel.
-            norm: the norm after adding; None where the model normalises before.
-        """
+        """Wrap a linear or a norm. `residual`: name and module whose first input is r; needed by pfeiffer and parallel.
+        `norm`: the norm after adding; None where the model normalises before."""
         super().__init__()
         self.base_layer = base_layer
         self.bottleneck_down = nn.ModuleDict()
@@ -85,10 +81,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         norm: nn.Module | None = None,
     ) -> None:
         """Add an adapter to this module; the arguments are those of `__init__`.
-
-        Raises:
-            SiteError: the placement needs a residual and there is none, or another adapter here has another one.
-        """
+        Raises SiteError: the placement needs a residual and there is none, or another adapter here has another one."""
         if config.placement != "houlsby":
             if residual is None:
                 raise SiteError(f"placement {config.placement} needs the residual of every sublayer")
@@ -116,10 +109,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
 
     def forward(self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Tensor:
         """The sublayer's output h (…, D) with what the active adapters add to it, in h's dtype.
-
-        Args:
-            adapter_names: one adapter for each row, "__base__" for none, instead of the active ones.
-        """
+        `adapter_names`: one adapter for each row, "__base__" for none, instead of the active ones."""
         # Taken even where no adapter is active, so that no call sees the residual of another.
         residual = self._tap.take() if self._tap is not None else None
         h: Tensor = self.base_layer(x, *args, **kwargs)
@@ -196,11 +186,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             self._tap = None
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refused.
-
-        Raises:
-            MergeError: always.
-        """
+        """Refused. Raises MergeError: always."""
         refuse_merge()
 
     def unmerge(self) -> None:
@@ -215,11 +201,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
 
 
 def refuse_merge() -> None:
-    """Say why a bottleneck cannot be merged.
-
-    Raises:
-        MergeError: always.
-    """
+    """Say why a bottleneck cannot be merged. Raises MergeError: always."""
     raise MergeError(
         "a bottleneck adapter cannot be merged",
         ["an activation stands between its two projections, so no weight of the backbone can hold it"],

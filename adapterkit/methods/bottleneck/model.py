@@ -25,10 +25,7 @@ class BottleneckModel(BaseTuner):
 
     def _prepare_model(self, peft_config: BottleneckConfig, model: nn.Module) -> None:
         """Check every name before anything is changed.
-
-        Raises:
-            SiteError: names that the model does not have, all of them at once.
-        """
+        Raises SiteError: names that the model does not have, all of them at once."""
         modules = dict(model.named_modules())
         problems = []
         for name in peft_config.target_modules:
@@ -105,11 +102,7 @@ class BottleneckModel(BaseTuner):
                 handle.remove()
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
-        """Refused.
-
-        Raises:
-            MergeError: always.
-        """
+        """Refused. Raises MergeError: always."""
         refuse_merge()
 
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> nn.Module:

@@ -10,11 +10,7 @@ def read_modules(
     reach: Reach, targets: Mapping[str, Sublayer], placement: str
 ) -> tuple[dict[str, str], dict[str, str]]:
     """For each target the module whose first input is the residual, and the norm behind the sublayer, as a placement
-    needs them.
-
-    Args:
-        targets: sublayers by path in the model.
-    """
+    needs them. `targets`: sublayers by path in the model."""
     residuals, norms = {}, {}
     for path, sublayer in targets.items():
         residual, norm = reach.path(sublayer.residual), sublayer.norm and reach.path(sublayer.norm)

@@ -14,10 +14,7 @@ from adapterkit.methods.bottleneck.model import BottleneckModel
 
 def register() -> None:
     """Write the bottleneck into PEFT's config, tuner and prefix mappings. Doing it again changes nothing.
-
-    Raises:
-        RuntimeError: another package has taken the name.
-    """
+    Raises RuntimeError: another package has taken the name."""
     entries: tuple[tuple[Any, Any], ...] = (
         (PEFT_TYPE_TO_CONFIG_MAPPING, BottleneckConfig),
         (PEFT_TYPE_TO_TUNER_MAPPING, BottleneckModel),

@@ -16,12 +16,8 @@ class Tap:
     """
 
     def __init__(self, module: nn.Module, name: str) -> None:
-        """Start to listen.
-
-        Args:
-            module: its first positional input, or the first keyword one, is kept.
-            name: the module's name, for messages.
-        """
+        """Start to listen. `module`: its first positional input, or the first keyword one, is kept. `name`: the
+        module's name, for messages."""
         self.name = name
         self._held = threading.local()
         self._handle = module.register_forward_pre_hook(self, with_kwargs=True)
@@ -30,11 +26,7 @@ class Tap:
         self._held.value = args[0] if args else next(iter(kwargs.values()))
 
     def take(self) -> Tensor:
-        """What the module was given last, once.
-
-        Raises:
-            SiteError: the module was not called since.
-        """
+        """What the module was given last, once. Raises SiteError: the module was not called since."""
         value: Tensor | None = self._held.__dict__.pop("value", None)
         if value is None:
             raise SiteError(

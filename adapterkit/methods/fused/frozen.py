@@ -38,10 +38,7 @@ class Frozen:
     """The forward of one frozen linear. An object and not a closure, so that a copied model has its own."""
 
     def __init__(self, linear: Any) -> None:
-        """
-        Args:
-            linear: torch's Linear, or GPT-2's Conv1D, in numbers.
-        """
+        """`linear`: torch's Linear, or GPT-2's Conv1D, in numbers."""
         self.linear = linear
         self._layouts: dict[str, Any] = {}
         self._address = 0

@@ -73,10 +73,7 @@ class Readers:
     """
 
     def __init__(self, widened: Widened) -> None:
-        """
-        Args:
-            widened: of the members' feed-forward.
-        """
+        """`widened`: of the members' feed-forward."""
         self.members: list[FusedLora] = []
         self.widened = widened
         self._x: Tensor | None = None
@@ -110,11 +107,7 @@ class FusedLora:
     """The forward of one LoRA layer. An object and not a closure, so that a copied model calls its own layers."""
 
     def __init__(self, layer: Any, readers: Readers, role: str) -> None:
-        """Made by `put_under`.
-
-        Args:
-            role: the site's name.
-        """
+        """Made by `put_under`. `role`: the site's name."""
         self.layer = layer
         self.role = role
         self.base = layer.get_base_layer()
@@ -156,12 +149,8 @@ class FusedLora:
 
 
 def put_under(layers: Mapping[str, Any], sites: Mapping[str, Site]) -> None:
-    """Give every layer that it fits a fused forward.
-
-    Args:
-        layers: PEFT's layers by path.
-        sites: of the layers, by path; those that are given the same x share a product.
-    """
+    """Give every layer that it fits a fused forward. `layers`: PEFT's layers by path. `sites`: of the layers, by path;
+    those that are given the same x share a product."""
     readers: dict[tuple[Hashable, int], Readers] = {}
     widened: dict[Hashable, Widened] = {}
     for path, layer in layers.items():

@@ -20,11 +20,7 @@ class FrozenBottleneck(nn.Module):
     """f of one part at one sublayer. It never trains and has no dropout."""
 
     def __init__(self, settings: BottleneckMethod, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the tensors.
-
-        Args:
-            tensors: ending ("bottleneck_down.weight", …) -> tensor.
-        """
+        """Take over the tensors. `tensors`: ending ("bottleneck_down.weight", …) -> tensor."""
         super().__init__()
         width, hidden = tensors["bottleneck_down.weight"].shape
         self.activation = settings.activation

@@ -29,10 +29,7 @@ class Part:
 
 def check_parts(parts: Sequence[Part]) -> None:
     """Check that parts can be fused with each other.
-
-    Raises:
-        RecipeError: fewer than two, different placements, or different layers; names both sides.
-    """
+    Raises RecipeError: fewer than two, different placements, or different layers; names both sides."""
     problems = []
     if len(parts) < 2:
         problems.append(f"parts: found {len(parts)}, expected at least 2")
@@ -57,12 +54,8 @@ def check_parts(parts: Sequence[Part]) -> None:
 
 
 def fusion_targets(sublayers: Sequence[Sublayer], parts: Sequence[Part]) -> dict[str, Sublayer]:
-    """The sublayers at which the parts stand, by the trunk path of their linear.
-
-    Raises:
-        RecipeError: the parts cannot be fused with each other.
-        SiteError: a sublayer that this backbone does not have.
-    """
+    """The sublayers at which the parts stand, by the trunk path of their linear. Raises RecipeError: the parts cannot
+    be fused with each other; SiteError: a sublayer that this backbone does not have."""
     check_parts(parts)
     known = {sublayer.output: sublayer for sublayer in sublayers}
     strange = sorted(set(parts[0].tensors) - set(known))

@@ -13,10 +13,7 @@ FEEDFORWARD = "feedforward.output"
 
 def choose(sites: Sites, settings: Ia3Method) -> tuple[Site, ...]:
     """The sites that a recipe names.
-
-    Raises:
-        SiteError: sites, layers or inputs that match nothing; lists what exists.
-    """
+    Raises SiteError: sites, layers or inputs that match nothing; lists what exists."""
     auto = tuple(name for name in sites.names() if name.endswith(AUTO_ROLES) or name == FEEDFORWARD)
     names = auto if settings.sites == "auto" else settings.sites
     chosen = sites.select(names, layers=settings.layers, top=settings.top)

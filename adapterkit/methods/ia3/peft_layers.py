@@ -16,15 +16,8 @@ from adapterkit.recipe import Ia3Method
 
 
 def ia3_config(model: nn.Module, targets: Mapping[str, Site], settings: Ia3Method) -> IA3Config:
-    """PEFT's configuration for exactly these modules.
-
-    Args:
-        model: that the paths are in.
-        targets: sites by path in the model.
-
-    Raises:
-        SiteError: PEFT's matching by suffix cannot tell these modules from others.
-    """
+    """PEFT's configuration for exactly these modules. `model`: that the paths are in. `targets`: sites by path in the
+    model. Raises SiteError: PEFT's matching by suffix cannot tell these modules from others."""
     modules = dict(model.named_modules())
     config = IA3Config(
         target_modules=sorted(targets),
@@ -37,10 +30,7 @@ def ia3_config(model: nn.Module, targets: Mapping[str, Site], settings: Ia3Metho
 
 def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: Ia3Method) -> dict[str, Any]:
     """The IA3 layers that PEFT made, by path, after a check that they are the ones that were asked for.
-
-    Raises:
-        SiteError: other modules than asked for, or one that is scaled on its other side.
-    """
+    Raises SiteError: other modules than asked for, or one that is scaled on its other side."""
     layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, IA3Layer)}
     problems = misplaced(layers, targets)
     problems += [

@@ -42,10 +42,7 @@ def attach_lora(method: Method[LoraMethod], carrier: Carrier, settings: LoraMeth
 
 def _biases(model: nn.Module, trunk: nn.Module, targets: Iterable[str], which: str) -> set[int]:
     """Ids of the biases of the trunk that are trained with LoRA.
-
-    Raises:
-        SiteError: biases are asked for, and there are none.
-    """
+    Raises SiteError: biases are asked for, and there are none."""
     if which == "none":
         return set()
     if which == "all":

@@ -12,10 +12,7 @@ N = TypeVar("N", int, float)
 
 def choose(sites: Sites, settings: LoraMethod) -> tuple[Site, ...]:
     """The sites that a recipe names.
-
-    Raises:
-        SiteError: sites, layers or pattern keys that match nothing; lists what exists.
-    """
+    Raises SiteError: sites, layers or pattern keys that match nothing; lists what exists."""
     chosen = sites.select(settings.sites, layers=settings.layers, top=settings.top)
     problems = [f"site {site.name!r}: not a linear, which LoRA needs" for site in unique(chosen) if not site.linear]
     known = {name for site in chosen for name in (site.name, f"{site.name}@{site.layer}")}

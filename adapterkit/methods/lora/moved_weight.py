@@ -24,11 +24,7 @@ class MovedWeight:
     """The weights before they were split, and the part that was moved out."""
 
     def __init__(self, modules: Mapping[str, Any]) -> None:
-        """Keep the weights of the modules that PEFT is about to split.
-
-        Args:
-            modules: linears by path in the model.
-        """
+        """Keep the weights of the modules that PEFT is about to split. `modules`: linears by path in the model."""
         self._modules = dict(modules)
         self._weights = {path: module.weight.data for path, module in modules.items()}
         for path, module in modules.items():

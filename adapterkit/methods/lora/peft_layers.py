@@ -22,14 +22,8 @@ from adapterkit.recipe import LoraMethod
 
 def refuse_redirected(trunk: nn.Module, targets: Mapping[str, Site]) -> None:
     """PEFT takes a gate_proj for the experts' wherever a model has experts, so that a shared expert's, or that of a
-    layer without experts, would get no LoRA.
-
-    Args:
-        targets: sites by path in any model on this trunk.
-
-    Raises:
-        SiteError: some of the targets are such ones; says which ones are left.
-    """
+    layer without experts, would get no LoRA. `targets`: sites by path in any model on this trunk. Raises SiteError:
+    some of the targets are such ones; says which ones are left."""
     names = {name for name in set(map(_own_name, targets)) if _is_redirected(trunk, name)}
     redirected = {path for path in targets if _own_name(path) in names}
     if redirected:
@@ -57,15 +51,8 @@ def _is_redirected(trunk: nn.Module, name: str) -> bool:
 
 def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> LoraConfig:
     """PEFT's configuration for exactly these modules.
-
-    Args:
-        model: that the paths are in.
-        targets: sites by path in the model.
-
-    Raises:
-        SiteError: PEFT's matching by suffix cannot tell these modules from others.
-        RecipeError: an initialisation that does not work with a rank or a layer.
-    """
+    `model`: that the paths are in. `targets`: sites by path in the model. Raises SiteError: PEFT's matching by suffix
+    cannot tell these modules from others; RecipeError: an initialisation that does not work with a rank or a layer."""
     ranks = {path: pattern_value(settings.rank_pattern, site, settings.rank) for path, site in targets.items()}
     alphas = {path: pattern_value(settings.alpha_pattern, site, settings.alpha) for path, site in targets.items()}
     modules = dict(model.named_modules())
@@ -94,10 +81,7 @@ def lora_config(model: nn.Module, targets: Mapping[str, Site], settings: LoraMet
 
 def match_only(config: PeftConfig, modules: Mapping[str, nn.Module], targets: Collection[str]) -> None:
     """Exclude what PEFT's matching by suffix would adapt beside the targets.
-
-    Raises:
-        SiteError: it cannot tell them from others.
-    """
+    Raises SiteError: it cannot tell them from others."""
     matched = _matched(config, modules)
     if matched != set(targets):
         config.exclude_modules = matched - set(targets)
@@ -117,10 +101,7 @@ def misplaced(layers: Mapping[str, Any], targets: Mapping[str, Site]) -> list[st
 
 def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> dict[str, Any]:
     """The LoRA layers that PEFT made, by path, after a check that they are the ones that were asked for.
-
-    Raises:
-        SiteError: other modules, ranks or alphas than asked for.
-    """
+    Raises SiteError: other modules, ranks or alphas than asked for."""
     layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, LoraLayer)}
     problems = misplaced(layers, targets)
     for path in sorted(set(layers) & set(targets)):

@@ -73,6 +73,27 @@ def secret(name: str) -> bytes:
     return found
 
 
+def kept_text(path: Path, most: int) -> str | None:
+    """What `keep_text` wrote there, `most` characters of it; None where there is nothing that can be believed."""
+    try:
+        private_folder(path.parent)
+        with open(open_private(path), encoding="utf-8") as stream:
+            return stream.read(most)
+    except (OSError, ValueError):
+        return None
+
+
+def keep_text(path: Path, text: str) -> None:
+    """Write a text for the next time, whole or not at all. A disk that takes nothing costs time, never an answer."""
+    with contextlib.suppress(OSError):
+        made = private_folder(path.parent) / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            made.write_text(text, encoding="utf-8")
+            made.replace(path)
+        finally:
+            made.unlink(missing_ok=True)
+
+
 def open_private(path: Path) -> int:
     """A descriptor of a plain file of this user, for reading. It never waits, and follows no link.
 

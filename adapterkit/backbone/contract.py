@@ -1,25 +1,12 @@
 """What a backbone gives, and what an adapter needs of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from adapterkit.errors import ContractError
 from adapterkit.glance import in_short
 
-_WORDS = {
-    "architecture": "architecture",
-    "hidden_size": "hidden width",
-    "layers": "number of layers",
-    "vocabulary_size": "vocabulary size",
-    "tokenizer": "tokenizer",
-    "max_tokens": "longest input in tokens",
-    "padding_side": "padding side",
-    "truncation_side": "truncation side",
-    "generation": "generation settings",
-    "chat_template": "chat template",
-    "special_tokens": "special tokens",
-}
 OF_GENERATION = ("generation", "chat_template")
 """What decides generated text alone."""
 
@@ -73,7 +60,7 @@ class Contract:
             generates: whether text is generated; where it is not, generation settings and chat template do not count.
         """
         lines = []
-        for name, word in _WORDS.items():
+        for name, (word, _, _) in _FIELDS.items():
             left, right = getattr(self, name), getattr(other, name)
             if name in OF_GENERATION and not generates:
                 continue
@@ -101,11 +88,11 @@ class Contract:
         """
         if not isinstance(content, dict):
             raise ContractError(f"a contract is a JSON object, found {type(content).__name__}")
-        problems = [f"{name}: missing" for name in _WORDS if name not in content]
-        problems += [f"{name}: unknown field" for name in content if name not in _WORDS]
+        problems = [f"{name}: missing" for name in _FIELDS if name not in content]
+        problems += [f"{name}: unknown field" for name in content if name not in _FIELDS]
         problems += [
             f"{name}: found {str(content[name])[:60]!r}, expected {expected}"
-            for name, (fits, expected) in _TYPES.items()
+            for name, (_, fits, expected) in _FIELDS.items()
             if name in content and not fits(content[name])
         ]
         if problems:
@@ -125,6 +112,10 @@ def _is_limit(value: Any) -> bool:
     return value is None or _is_count(value)
 
 
+def _is_side(value: Any) -> bool:
+    return value in ("left", "right")
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(role, str) and isinstance(number, int) and not isinstance(number, bool)
@@ -132,19 +123,20 @@ def _is_table(value: Any) -> bool:
     )
 
 
-_TYPES = {
-    "architecture": (_is_text, "a string"),
-    "hidden_size": (_is_count, "a positive integer"),
-    "layers": (_is_count, "a positive integer"),
-    "vocabulary_size": (_is_count, "a positive integer"),
-    "tokenizer": (_is_text, "a string"),
-    "max_tokens": (_is_limit, "a positive integer or null"),
-    "padding_side": (lambda value: value in ("left", "right"), '"left" or "right"'),
-    "truncation_side": (lambda value: value in ("left", "right"), '"left" or "right"'),
-    "generation": (_is_text, "a string"),
-    "chat_template": (_is_text, "a string"),
-    "special_tokens": (_is_table, "an object of integers"),
+_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool], str]] = {
+    "architecture": ("architecture", _is_text, "a string"),
+    "hidden_size": ("hidden width", _is_count, "a positive integer"),
+    "layers": ("number of layers", _is_count, "a positive integer"),
+    "vocabulary_size": ("vocabulary size", _is_count, "a positive integer"),
+    "tokenizer": ("tokenizer", _is_text, "a string"),
+    "max_tokens": ("longest input in tokens", _is_limit, "a positive integer or null"),
+    "padding_side": ("padding side", _is_side, '"left" or "right"'),
+    "truncation_side": ("truncation side", _is_side, '"left" or "right"'),
+    "generation": ("generation settings", _is_text, "a string"),
+    "chat_template": ("chat template", _is_text, "a string"),
+    "special_tokens": ("special tokens", _is_table, "an object of integers"),
 }
+"""Field -> what a person calls it, whether a value fits, and what is expected."""
 
 
 def _show(name: str, value: Any) -> str:

@@ -4,15 +4,13 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from adapterkit.own_folder import cache_folder, open_private, private_folder
+from adapterkit.own_folder import cache_folder, keep_text, kept_text
 
 PIECE_BYTES = 8 << 20
 """A longer span is cut into pieces of this size, so that several threads can hash one tensor."""
@@ -68,13 +66,13 @@ def remembered(what: str, files: Iterable[Path], compute: Callable[[], str]) -> 
     OSError: a file is not there."""
     identities = [identity(file) for file in files]
     key = hashlib.sha256(json.dumps([what, identities]).encode()).hexdigest()
-    kept = _read_entry(key)
-    if kept is not None:
+    entry = cache_folder() / "fingerprints" / key
+    if _DIGEST.fullmatch(kept := kept_text(entry, 65) or ""):
         return kept
     begun = time.time_ns()
     digest = compute()
     if all(begun - max(times[3:]) > SETTLED_NS for times in identities):
-        _write_entry(key, digest)
+        keep_text(entry, digest)
     return digest
 
 
@@ -103,31 +101,3 @@ def _cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         return os.cpu_count() or 1
-
-
-def _entry(key: str) -> Path:
-    return cache_folder() / "fingerprints" / key
-
-
-def _read_entry(key: str) -> str | None:
-    try:
-        private_folder(_entry(key).parent)
-        with open(open_private(_entry(key)), encoding="ascii") as stream:
-            text = stream.read(65)
-    except (OSError, ValueError):
-        return None
-    return text if _DIGEST.fullmatch(text) else None
-
-
-def _write_entry(key: str, digest: str) -> None:
-    """Keep the digest. A cache that cannot be written costs time, never an answer."""
-    temporary: Any = None
-    try:
-        folder = private_folder(_entry(key).parent)
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="ascii") as stream:
-            temporary = Path(stream.name)
-            stream.write(digest)
-        temporary.replace(_entry(key))
-    except OSError:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

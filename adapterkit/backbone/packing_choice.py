@@ -4,13 +4,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from adapterkit.backbone.hardware import cpu_features
-from adapterkit.own_folder import cache_folder, open_private, private_folder
+from adapterkit.own_folder import cache_folder, keep_text, kept_text
 
 NARROWEST = 128
 """A linear with fewer inputs or outputs stays plain: its products are shorter than the call."""
@@ -67,15 +66,10 @@ def _is_faster(weight_OI: Tensor, layout: Layout, product: Product, tokens: Sequ
 
 
 def _remembered(key: str, measure: Callable[[], bool]) -> bool:
-    """What was measured before on this machine. A cache that cannot be used costs time alone."""
-    with suppress(OSError, ValueError):
-        path = private_folder(cache_folder() / "packed") / key
-        if path.exists():
-            with open(open_private(path), encoding="ascii") as stream:
-                kept = stream.read(8)
-            if kept in _WORDS:
-                return _WORDS[kept]
-        found = measure()
-        path.write_text(next(word for word, packed in _WORDS.items() if packed is found), encoding="ascii")
-        return found
-    return measure()
+    """What was measured before on this machine."""
+    path = cache_folder() / "packed" / key
+    kept = kept_text(path, 8)
+    if kept not in _WORDS:
+        kept = "packed" if measure() else "plain"
+        keep_text(path, kept)
+    return _WORDS[kept]

@@ -13,5 +13,4 @@ class Attention(Linear):
     pooled_only = True
 
     def pooling(self, width: int, settings: HeadSettings) -> nn.Module:
-        """See `OwnHead.pooling`."""
         return AttentionPooling(width)

@@ -29,7 +29,6 @@ class Family(Head[HeadSettings]):
     """The row of `family`."""
 
     def build(self, backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: HeadSettings) -> Headed:
-        """Put it on a trunk. See `Head.build`."""
         headed = build_family(backbone, trunk, kind, classes)
         if settings.tokens:
             path, tokens = put_token_rows(headed.module, backbone.tokenizer, settings.tokens)

@@ -23,5 +23,4 @@ class Linear(OwnHead[HeadSettings]):
     """The row of `linear`."""
 
     def output(self, width: int, classes: int, settings: HeadSettings) -> nn.Module:
-        """See `OwnHead.output`."""
         return LinearHead(width, classes, settings.dropout)

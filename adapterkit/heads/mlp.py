@@ -27,5 +27,4 @@ class Mlp(OwnHead[HeadSettings]):
     """The row of `mlp`."""
 
     def output(self, width: int, classes: int, settings: HeadSettings) -> nn.Module:
-        """See `OwnHead.output`."""
         return MlpHead(width, classes, settings.dropout, settings.hidden)

@@ -107,7 +107,6 @@ class OwnHead(Head[S]):
         return FixedPooling(settings.pooling)
 
     def build(self, backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: S) -> Headed:
-        """Put it on a trunk. See `Head.build`."""
         facts = FACTS[kind]
         if facts.borrows_head:
             raise HeadError(

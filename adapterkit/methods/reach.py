@@ -1,13 +1,29 @@
 """Which of a backbone's sites a model really holds, and under which path."""
 
+import sys
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
+from adapterkit.backbone.sites import Sublayer
 from adapterkit.errors import SiteError
 from adapterkit.methods.lowest_layer import Layered
-from adapterkit.methods.wrapped import is_wrapped
+
+
+def is_wrapped(module: nn.Module) -> bool:
+    """Whether a module holds an adapter that stands around, or in the place of, one of the backbone's."""
+    if "peft" not in sys.modules:  # until somebody imports it, there is none
+        return False
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return isinstance(module, BaseTunerLayer)
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The backbone's own module, without what is around it."""
+    wrapper: Any = module
+    return wrapper.get_base_layer() if is_wrapped(module) else module
 
 
 def adapted_paths(trunk: nn.Module) -> list[str]:
@@ -58,3 +74,15 @@ class Reach:
                 "Choose sites of the side that this kind of task uses.",
             )
         return found
+
+    def read_modules(self, targets: Mapping[str, Sublayer], placement: str) -> tuple[dict[str, str], dict[str, str]]:
+        """What a bottleneck reads beside the linear of each sublayer, by path in the model, as its placement needs it: the
+        module whose first input is the residual, and the norm behind the sublayer."""
+        residuals, norms = {}, {}
+        for path, sublayer in targets.items():
+            residual, norm = self.path(sublayer.residual), sublayer.norm and self.path(sublayer.norm)
+            if placement != "houlsby" and residual is not None:
+                residuals[path] = residual
+            if placement == "pfeiffer" and norm is not None:
+                norms[path] = norm
+        return residuals, norms

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from adapterkit.errors import DataError
 from adapterkit.evaluation.probing.asked import Drawn
 from adapterkit.metrics import representations as measures
-from adapterkit.own_folder import open_private, private_folder
+from adapterkit.own_folder import keep_text, kept_text
 
 FORMAT = 2
 """Of kept measures; raised whenever a measure changes."""
@@ -123,15 +122,11 @@ def measure_once(states_NW: NDArray[np.float32], drawn: Drawn, seed: int, cache:
     for array in (states_NW, drawn.labels, drawn.groups, *(() if drawn.targets is None else (drawn.targets,))):
         total.update(f"{array.shape} {array.dtype.str}".encode() + np.ascontiguousarray(array).tobytes())
     file = cache / f"{total.hexdigest()}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        with open(open_private(file), "rb") as opened:
-            figures, refused, right, items = json.loads(opened.read(MAX_BYTES))
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        figures, refused, right, items = json.loads(kept_text(file, MAX_BYTES) or "")
         return Measured(dict(figures), dict(refused), np.array(right, float), np.array(items, float))
     found = measure(states_NW, drawn, seed)
-    with contextlib.suppress(OSError):  # a disk that takes nothing costs time, and nothing else
-        part = private_folder(cache) / f"{total.hexdigest()}.{os.getpid()}.part"
-        part.write_text(json.dumps([found.figures, found.refused, found.right.tolist(), found.items.tolist()]))
-        os.replace(part, file)
+    keep_text(file, json.dumps([found.figures, found.refused, found.right.tolist(), found.items.tolist()]))
     return found
 
 

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from adapterkit.artifact.saving import package_versions
+from adapterkit.data import as_rows
 from adapterkit.errors import DataError
+from adapterkit.evaluation.evaluating import SEED
+from adapterkit.evaluation.outcome import answer_rows
 from adapterkit.evaluation.probing.asked import Drawn
 from adapterkit.evaluation.probing.measuring import chance, evidence, probe_rows, right_by_row
-from adapterkit.evaluation.probing.own_answers import answers_to
 from adapterkit.evaluation.probing.side_by_side import Looked, Looking, knows, look_into
 from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
 from adapterkit.metrics import Metric, bootstrap, ratio
@@ -86,7 +88,7 @@ def transfer(
             problem = f"{name}: found {looked.asked.task.problem}"
             raise DataError("heads are tried on rows with a class each", [problem], "Rank starting points: nearest.")
         found = _starts(looked, name, asked.seed, train=True)
-        sets[name] = found.model_copy(update={"answers": answers_to(looked)})
+        sets[name] = found.model_copy(update={"answers": _answers_to(looked)})
     findings = [_sentence(name, found) for name, found in sets.items()]
     for ranking in RANKINGS:
         for k in CHOICES:
@@ -97,6 +99,23 @@ def transfer(
                     f"{ranking} lacks {100 * np.mean(lost):.1f} points on average, {100 * max(lost):.1f} at most."
                 )
     return TransferRecord(made_with=package_versions(), seed=asked.seed, sets=sets, findings=tuple(findings))
+
+
+def _answers_to(looked: Looked) -> dict[str, dict[str, MetricRecord]]:
+    """Adapter -> the main metric of its own head's answers to the rows, of those that know all of their labels."""
+    asked, found = looked.asked, {}
+    for subject in looked.subjects:
+        artifact = subject.artifact
+        if artifact is None:
+            continue
+        task = artifact.task
+        same = (task.kind, task.problem) == (asked.task.kind, asked.task.problem)
+        if not same or not set(asked.task.labels) <= set(task.labels):
+            continue
+        usable = as_rows(task.check_rows(asked.rows, "score").rows)
+        metrics = answer_rows(artifact, usable, subject.backbone).metrics(seed=SEED)
+        found[subject.name] = {task.main_metric: MetricRecord.of(metrics[task.main_metric])}
+    return found
 
 
 def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecord:

@@ -24,8 +24,7 @@ from adapterkit.host.packing.unpacked import Unpacked
 from adapterkit.methods.lora.choosing import choose, pattern_value
 from adapterkit.methods.lora.moved_weight import is_transposed
 from adapterkit.methods.lowest_layer import BELOW_ALL_LAYERS, lowest_layers
-from adapterkit.methods.reach import check_bare
-from adapterkit.methods.wrapped import is_wrapped
+from adapterkit.methods.reach import check_bare, is_wrapped
 from adapterkit.recipe import LoraMethod
 
 _Known = dict[tuple[str, tuple[str, ...], Layout], Permutation]

@@ -12,7 +12,7 @@ from adapterkit.backbone.recognise import hidden_width
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Packed
 from adapterkit.methods.lora.moved_weight import is_transposed
-from adapterkit.methods.wrapped import bare
+from adapterkit.methods.reach import bare
 
 REFUSED = "these tensors are not those of the method on this backbone"
 REMEDY = "Load the backbone that the artifact was trained on, or fetch the artifact again."

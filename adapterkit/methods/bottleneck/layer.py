@@ -16,7 +16,7 @@ from adapterkit.methods.bottleneck.config import BottleneckConfig
 from adapterkit.methods.bottleneck.tap import Tap
 from adapterkit.methods.equations import ACTIVATIONS, bottleneck, bottleneck_input
 from adapterkit.methods.fused.bottleneck import BottleneckTensors, add_bottleneck
-from adapterkit.methods.fused.dtype import product_dtype
+from adapterkit.methods.fused.frozen import product_dtype
 
 BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
 

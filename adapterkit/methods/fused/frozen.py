@@ -23,7 +23,6 @@ from adapterkit.backbone import Site
 from adapterkit.backbone.packed_weights import laid_out, product
 from adapterkit.backbone.packing_choice import pays
 from adapterkit.backbone.quantisation import is_plain
-from adapterkit.methods.fused.dtype import product_dtype
 
 TOKENS = (256,)
 """With how many tokens the layouts are compared."""
@@ -163,3 +162,9 @@ def _layout(linear: Any, way: str) -> Tensor | None:
 def _weight_of(linear: Any) -> Tensor:
     weight: Tensor = linear.weight.detach()
     return weight.T if isinstance(linear, Conv1D) else weight
+
+
+def product_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
+    """Autocast's format where that is on, else the weight's."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype

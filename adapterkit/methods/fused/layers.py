@@ -26,7 +26,7 @@ from adapterkit.backbone import Site
 from adapterkit.backbone.module_tables import has_hooks
 from adapterkit.backbone.quantisation import is_plain
 from adapterkit.methods.adapter_name import ADAPTER
-from adapterkit.methods.fused.dtype import product_dtype
+from adapterkit.methods.fused.frozen import product_dtype
 from adapterkit.methods.fused.lora import Gelu, LoraLinear, lora_linears
 
 

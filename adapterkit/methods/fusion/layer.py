@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone.recognise import hidden_width
+from adapterkit.backbone.sites import Sublayer
 from adapterkit.methods.bottleneck.tap import Tap
+from adapterkit.methods.carrier import Carrier
 from adapterkit.methods.equations import bottleneck, bottleneck_input
 from adapterkit.methods.layer import WrappingLayer
-from adapterkit.recipe import BottleneckMethod
+from adapterkit.recipe import BottleneckMethod, FusionMethod
 
 
 class FrozenBottleneck(nn.Module):
@@ -122,3 +124,40 @@ class FusionLayer(WrappingLayer):
 
 def _frozen(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor.detach().clone(), requires_grad=False)
+
+
+def fusion_layers(
+    carrier: Carrier, targets: Mapping[str, Sublayer], settings: FusionMethod
+) -> tuple[dict[str, FusionLayer], dict[str, Any]]:
+    """Replace the linears at the targets, sublayers by path in the model, by fusion layers. Returns the layers by path in
+    the model, and what `adapter_config.json` says of them."""
+    parts, module = carrier.parts, carrier.model.get_submodule
+    placement = parts[0].settings.placement
+    residuals, norms = carrier.reach.read_modules(targets, placement)
+    paths = {id(sublayer): path for path, sublayer in targets.items()}
+    width = settings.query_width or carrier.backbone.contract.hidden_size
+
+    def make(linear: nn.Module, sublayer: Sublayer) -> FusionLayer:
+        path = paths[id(sublayer)]
+        return FusionLayer(
+            linear,
+            [(part.settings, part.tensors[sublayer.output]) for part in parts],
+            query_width=width,
+            value=settings.value,
+            dropout=settings.dropout,
+            residual=(residuals[path], module(residuals[path])) if path in residuals else None,
+            norm=module(norms[path]) if path in norms else None,
+        )
+
+    layers = carrier.wrap(targets, make)
+    content = {
+        "target_modules": sorted(targets),
+        "residual_modules": dict(sorted(residuals.items())),
+        "norm_modules": dict(sorted(norms.items())),
+        "placement": placement,
+        "query_width": width,
+        "value": settings.value,
+        "dropout": settings.dropout,
+        "inference_mode": True,
+    }
+    return layers, content

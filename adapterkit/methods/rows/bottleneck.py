@@ -48,7 +48,6 @@ class Bottleneck(Method[BottleneckMethod]):
         from adapterkit.methods.attachment import Attachment
         from adapterkit.methods.bottleneck.config import BottleneckConfig
         from adapterkit.methods.bottleneck.layer import BottleneckLayer
-        from adapterkit.methods.bottleneck.module_reader import read_modules
 
         sites = carrier.backbone.sites
         chosen = sites.select_sublayers(settings.sublayers, layers=settings.layers, top=settings.top)
@@ -58,7 +57,7 @@ class Bottleneck(Method[BottleneckMethod]):
                 "there is no cross-attention in the layers that this model adapts",
                 remedy="Use method.cross_attention=false, or a head that reads the decoder.",
             )
-        residuals, norms = read_modules(carrier.reach, targets, settings.placement)
+        residuals, norms = carrier.reach.read_modules(targets, settings.placement)
         config = BottleneckConfig(
             target_modules=sorted(targets),
             residual_modules=residuals,
@@ -93,11 +92,9 @@ class Bottleneck(Method[BottleneckMethod]):
         return dict(zip(self.endings[: 5 if settings.scale_learned else 4], sizes, strict=False))
 
     def why_not_merged(self, settings: BottleneckMethod) -> str:
-        """See `Method.why_not_merged`."""
         return "an activation stands between its two projections, so no weight of the backbone can hold it"
 
     def why_not_summed(self, settings: BottleneckMethod) -> str:
-        """See `Method.why_not_summed`."""
         return "its network has a bend between two linears, so it is no ΔW that could be added"
 
     def why_not_averaged(self, settings: BottleneckMethod) -> str:

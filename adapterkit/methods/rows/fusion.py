@@ -34,7 +34,7 @@ class Fusion(Method[FusionMethod]):
     def attach(self, carrier: Carrier, settings: FusionMethod) -> Attachment:
         """Attach it where its parts stand. See `Method.attach`."""
         from adapterkit.methods.attachment import Attachment
-        from adapterkit.methods.fusion.attaching import fusion_layers
+        from adapterkit.methods.fusion.layer import fusion_layers
         from adapterkit.methods.fusion.part import fusion_targets
 
         targets = carrier.reach.keep(fusion_targets(carrier.backbone.sites.sublayers, carrier.parts))
@@ -60,13 +60,10 @@ class Fusion(Method[FusionMethod]):
             yield f"query_width: {width} is not the manifest's ({settings.query_width})"
 
     def why_not_merged(self, settings: FusionMethod) -> str:
-        """See `Method.why_not_merged`."""
         return "it chooses among its parts anew for every token, and a weight is the same for all"
 
     def why_not_summed(self, settings: FusionMethod) -> str:
-        """See `Method.why_not_summed`."""
         return "it chooses among its parts anew for every token, so it is no ΔW that could be added"
 
     def why_not_averaged(self, settings: FusionMethod) -> str:
-        """See `Method.why_not_averaged`."""
         return "it weighs parts of its own, which other fusions do not have"

@@ -63,7 +63,6 @@ class Ia3(Method[Ia3Method]):
         return ""
 
     def why_not_summed(self, settings: Ia3Method) -> str:
-        """See `Method.why_not_summed`."""
         return "its factors rescale whole weights, so its ΔW has full rank and depends on what else is added"
 
     def why_not_averaged(self, settings: Ia3Method) -> str:

@@ -109,7 +109,6 @@ class Lora(Method[LoraMethod]):
         return ""
 
     def why_not_summed(self, settings: LoraMethod) -> str:
-        """See `Method.why_not_summed`."""
         if settings.dora:
             return "its magnitudes rescale the whole weight, so its ΔW depends on what else is added"
         return "its biases are whole values and not differences" if settings.bias != "none" else ""
@@ -123,13 +122,11 @@ class Lora(Method[LoraMethod]):
     def update_in_peft(
         self, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """See `Method.update_in_peft`."""
         alpha = config.get("alpha_pattern", {}).get(target, config["lora_alpha"])
         rank = len(tensors[A])
         return tensors[A], alpha / (math.sqrt(rank) if config.get("use_rslora") else rank) * tensors[B]
 
     def why_not_averaged(self, settings: LoraMethod) -> str:
-        """See `Method.why_not_averaged`."""
         return "its magnitudes belong to its own directions, and not to averaged ones" if settings.dora else ""
 
     def build(self, settings: LoraMethod, config: Mapping[str, Any]) -> dict[str, str]:

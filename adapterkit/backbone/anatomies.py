@@ -13,6 +13,8 @@ from adapterkit.backbone.anatomy import (
     two_linears,
 )
 
+QKV = ("q_proj", "k_proj", "v_proj")
+
 
 def _bert(
     title: str,
@@ -79,7 +81,7 @@ def _norms_last() -> Iterator[Anatomy]:
     )
     yield norm_last(
         "Jina embeddings 3",
-        attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "o_proj"),
+        attention_linears("self_attn", *QKV, "o_proj"),
         two_linears("mlp.fc1", "mlp.fc2"),
         ("post_attention_layernorm", "post_mlp_layernorm"),
     )
@@ -117,7 +119,7 @@ def _experts(norms: Sequence[str], gated: Mapping[str, str]) -> Iterator[Anatomy
     """Decoders whose feed-forward is experts, with and without a shared one; and DeepSeek's attention, which such
     decoders have, also in their lowest layers, whose feed-forward is a plain one.
     """
-    apart = attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
+    apart = attention_linears("self_attn", *QKV, "o_proj")
     shared, weighed = _shared_expert("mlp.shared_experts"), _shared_expert("mlp.shared_expert", weighed=True)
     yield norm_first("Mixtral", apart, {}, norms)
     yield norm_first("GLM-4, experts", {**apart, **shared}, {}, norms)
@@ -157,33 +159,20 @@ def _norms_first() -> Iterator[Anatomy]:
     modernbert, gpt2, mpt = ("attn_norm", "mlp_norm"), ("ln_1", "ln_2"), ("norm_1", "norm_2")
     llama = ("input_layernorm", "post_attention_layernorm")
     after = ("post_attention_layernorm", "post_feedforward_layernorm")
-    apart = attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
+    apart = attention_linears("self_attn", *QKV, "o_proj")
     down = {"mlp.down_proj": "feedforward.output"}
     gated = {"mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.input", **down}
     swiglu = {f"feed_forward.w{n}": f"feedforward.{role}" for n, role in ((1, "gate"), (3, "input"), (2, "output"))}
     gate_input = {"mlp.gate_up_proj": "feedforward.gate_input", **down}
-    dense = two_linears("mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+    dense, convolved = two_linears("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"), two_linears("mlp.c_fc", "mlp.c_proj")
+    in_out, numbered = two_linears("mlp.fc_in", "mlp.fc_out"), two_linears("mlp.fc1", "mlp.fc2")
     widened = {"mlp.Wi": "feedforward.gate_input", "mlp.Wo": "feedforward.output"}
     yield norm_first("ModernBERT", fused_attention("attn", "Wqkv", "Wo"), widened, modernbert)
-    yield norm_first(
-        "ModernBERT decoder", attention_linears("attn", "q_proj", "k_proj", "v_proj", "Wo"), widened, modernbert
-    )
-    yield norm_first("GPT-2", fused_attention("attn", "c_attn", "c_proj"), two_linears("mlp.c_fc", "mlp.c_proj"), gpt2)
-    yield norm_first(
-        "GPT-Neo",
-        attention_linears("attn.attention", "q_proj", "k_proj", "v_proj", "out_proj"),
-        two_linears("mlp.c_fc", "mlp.c_proj"),
-        gpt2,
-    )
-    yield norm_first(
-        "GPT-J",
-        attention_linears("attn", "q_proj", "k_proj", "v_proj", "out_proj"),
-        two_linears("mlp.fc_in", "mlp.fc_out"),
-        ("ln_1",),
-    )
-    yield norm_first(
-        "CodeGen", fused_attention("attn", "qkv_proj", "out_proj"), two_linears("mlp.fc_in", "mlp.fc_out"), ("ln_1",)
-    )
+    yield norm_first("ModernBERT decoder", attention_linears("attn", *QKV, "Wo"), widened, modernbert)
+    yield norm_first("GPT-2", fused_attention("attn", "c_attn", "c_proj"), convolved, gpt2)
+    yield norm_first("GPT-Neo", attention_linears("attn.attention", *QKV, "out_proj"), convolved, gpt2)
+    yield norm_first("GPT-J", attention_linears("attn", *QKV, "out_proj"), in_out, ("ln_1",))
+    yield norm_first("CodeGen", fused_attention("attn", "qkv_proj", "out_proj"), in_out, ("ln_1",))
     yield norm_first(
         "MPT", fused_attention("attn", "Wqkv", "out_proj"), two_linears("ffn.up_proj", "ffn.down_proj"), mpt
     )
@@ -203,20 +192,15 @@ def _norms_first() -> Iterator[Anatomy]:
     yield norm_first("GLM-4", apart, gate_input, llama, ("post_self_attn_layernorm", "post_mlp_layernorm"))
     yield from _experts(llama, gated)
     for attention in (
-        attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+        attention_linears("self_attn", *QKV, "out_proj"),
         {"conv.in_proj": "convolution.input", "conv.out_proj": "convolution.output"},
     ):
         yield norm_first("LFM2", attention, swiglu, ("operator_norm", "ffn_norm"))
     for title, norms in (("Nemotron", llama), ("Apertus", ("attention_layernorm", "feedforward_layernorm"))):
         yield norm_first(title, apart, two_linears("mlp.up_proj", "mlp.down_proj"), norms)
-    yield norm_first("NanoChat", apart, two_linears("mlp.fc1", "mlp.fc2"), llama)
-    yield norm_first("StarCoder2", apart, two_linears("mlp.c_fc", "mlp.c_proj"), llama)
-    yield norm_first(
-        "Phi",
-        attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "dense"),
-        two_linears("mlp.fc1", "mlp.fc2"),
-        ("input_layernorm",),
-    )
+    yield norm_first("NanoChat", apart, numbered, llama)
+    yield norm_first("StarCoder2", apart, convolved, llama)
+    yield norm_first("Phi", attention_linears("self_attn", *QKV, "dense"), numbered, ("input_layernorm",))
 
 
 def _t5(*, gated: bool, crossed: bool) -> Anatomy:
@@ -250,11 +234,11 @@ def _bart(*, crossed: bool, pre_norm: bool) -> Anatomy:
             return SublayerAnatomy(name, output, residual=norm)
         return SublayerAnatomy(name, output, residual=first_linear, norm=norm)
 
-    linears = attention_linears("self_attn", "q_proj", "k_proj", "v_proj", "out_proj")
+    linears = attention_linears("self_attn", *QKV, "out_proj")
     sublayers = [sublayer("attention", "self_attn.out_proj", "self_attn.q_proj", "self_attn_layer_norm")]
     norms = {"self_attn_layer_norm", "final_layer_norm"}
     if crossed:
-        linears |= attention_linears("encoder_attn", "q_proj", "k_proj", "v_proj", "out_proj", site="cross_attention")
+        linears |= attention_linears("encoder_attn", *QKV, "out_proj", site="cross_attention")
         sublayers.append(
             sublayer("cross_attention", "encoder_attn.out_proj", "encoder_attn.q_proj", "encoder_attn_layer_norm")
         )

@@ -44,12 +44,7 @@ class Contract:
     __repr__ = in_short("architecture", "layers", "hidden_size", "vocabulary_size", "max_tokens", "padding_side")
 
     def differences(
-        self,
-        other: Self,
-        mine: str = "artifact needs",
-        theirs: str = "this backbone gives",
-        *,
-        generates: bool = True,
+        self, other: Self, mine: str = "artifact needs", theirs: str = "this backbone gives", *, generates: bool = True
     ) -> list[str]:
         """Every point on which the two differ, naming both sides. Empty: they fit.
 

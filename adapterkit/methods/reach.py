@@ -76,8 +76,8 @@ class Reach:
         return found
 
     def read_modules(self, targets: Mapping[str, Sublayer], placement: str) -> tuple[dict[str, str], dict[str, str]]:
-        """What a bottleneck reads beside the linear of each sublayer, by path in the model, as its placement needs it: the
-        module whose first input is the residual, and the norm behind the sublayer."""
+        """What a bottleneck reads beside the linear of each sublayer, by path in the model, as its placement needs it:
+        the module whose first input is the residual, and the norm behind the sublayer."""
         residuals, norms = {}, {}
         for path, sublayer in targets.items():
             residual, norm = self.path(sublayer.residual), sublayer.norm and self.path(sublayer.norm)

@@ -34,11 +34,7 @@ RANKINGS = ("probe", "logme")
 
 
 def nearest(
-    representations: Named | Sequence[Named] = (),
-    data: Any = None,
-    *,
-    backbone: Named | None = None,
-    **how: Any,
+    representations: Named | Sequence[Named] = (), data: Any = None, *, backbone: Named | None = None, **how: Any
 ) -> NearestRecord:
     """Rank artifacts, bare backbones and their layers as starting points for a new task, without training.
 
@@ -57,11 +53,7 @@ def nearest(
 
 
 def transfer(
-    representations: Named | Sequence[Named],
-    data: Mapping[str, Any],
-    *,
-    backbone: Named | None = None,
-    **how: Any,
+    representations: Named | Sequence[Named], data: Mapping[str, Any], *, backbone: Named | None = None, **how: Any
 ) -> TransferRecord:
     """Train a head for every set of rows on every layer of every representation, and say what a ranking had chosen.
 

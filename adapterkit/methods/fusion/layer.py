@@ -129,8 +129,8 @@ def _frozen(tensor: Tensor) -> nn.Parameter:
 def fusion_layers(
     carrier: Carrier, targets: Mapping[str, Sublayer], settings: FusionMethod
 ) -> tuple[dict[str, FusionLayer], dict[str, Any]]:
-    """Replace the linears at the targets, sublayers by path in the model, by fusion layers. Returns the layers by path in
-    the model, and what `adapter_config.json` says of them."""
+    """Replace the linears at the targets, sublayers by path in the model, by fusion layers. Returns these by path, and
+    what `adapter_config.json` says of them."""
     parts, module = carrier.parts, carrier.model.get_submodule
     placement = parts[0].settings.placement
     residuals, norms = carrier.reach.read_modules(targets, placement)

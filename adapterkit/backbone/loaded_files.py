@@ -17,12 +17,7 @@ _READ = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "*/confi
 
 @dataclass(frozen=True)
 class LoadedFiles:
-    """The files of a checkpoint at one moment.
-
-    Attributes:
-        folder: the checkpoint.
-        identities: name in the folder -> what changes with the file's content.
-    """
+    """The files of a checkpoint at one moment: its folder, and name in it -> what changes with the file's content."""
 
     folder: Path
     identities: Mapping[str, Identity]

@@ -25,14 +25,8 @@ Run = tuple[int, int]
 
 @dataclass(frozen=True)
 class LengthGroup:
-    """Rows of nearly the same length, as one rectangle.
-
-    Attributes:
-        start: its first place.
-        rows: G.
-        tokens: L.
-        seen: (G, L), False where there is padding; None where there is none.
-    """
+    """G rows of nearly the same length as one rectangle (G, L) from place `start`. `seen` (G, L) is False where there
+    is padding; None where there is none."""
 
     start: int
     rows: int

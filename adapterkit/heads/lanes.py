@@ -10,13 +10,8 @@ class NoLanesError(ValueError):
 
 
 class Lanes:
-    """The lanes of the batch at hand.
-
-    Attributes:
-        members: the adapters that have one, by number.
-        rows: of the padded batch, in each lane.
-        places: of the packed batch (1, P, …), in each lane; None where nothing is packed.
-    """
+    """The lanes of the batch at hand: the adapters that have one, by number; rows of the padded batch in each; and
+    places of the packed batch (1, P, …) in each, None where nothing is packed."""
 
     def __init__(self) -> None:
         self.members: Sequence[int] = ()

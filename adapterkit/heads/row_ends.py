@@ -19,12 +19,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class RowEnds:
-    """What a class takes for the end of a row, and for no end.
-
-    Attributes:
-        end: the mark at the last token of a row.
-        elsewhere: the mark at every other one.
-    """
+    """The mark that a class takes for the last token of a row, and the one for every other token."""
 
     end: int
     elsewhere: int

@@ -23,13 +23,8 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Span(NamedTuple):
-    """The best spans of one window, best first, and its score for no answer.
-
-    Attributes:
-        first, last: (n,) tokens of the window, both inclusive.
-        score: (n,) sum of two logits; NULL where the window has fewer spans.
-        null: the same sum at the token that stands for no answer.
-    """
+    """The best spans of one window, best first: first and last token (n,), both inclusive; the sum of their logits
+    (n,), `NULL` where the window has fewer spans; and the same sum at the token that stands for no answer."""
 
     first: NDArray[np.int64]
     last: NDArray[np.int64]

@@ -26,13 +26,7 @@ Span = tuple[int, int]
 
 
 class LearnedTokens(NamedTuple):
-    """A chat with what is learned of it.
-
-    Attributes:
-        ids: its tokens.
-        counted: whether each is learned.
-        characters: how many characters the learned ones write.
-    """
+    """A chat's tokens, whether each is learned, and how many characters the learned ones write."""
 
     ids: list[int]
     counted: list[bool]

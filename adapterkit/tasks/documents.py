@@ -15,13 +15,7 @@ from adapterkit.tasks.values import Row, Vocabulary
 
 
 class Document(NamedTuple):
-    """One document.
-
-    Attributes:
-        ids: its tokens.
-        counted: whether each token is predicted.
-        characters: characters of the text that is predicted.
-    """
+    """A document's tokens, whether each is predicted, and how many characters the predicted ones write."""
 
     ids: list[int]
     counted: list[bool]

@@ -22,13 +22,8 @@ DIRECTIONS = {"perplexity": False, "bits_per_character": False, "token_accuracy"
 
 
 class Likelihood(NamedTuple):
-    """Sums over the labelled tokens of one feature.
-
-    Attributes:
-        loss_nats: -log p of the right tokens.
-        tokens: how many there are.
-        right: how many of them the model puts first.
-    """
+    """Sums over the labelled tokens of one feature: -log p of the right ones, how many there are, and how many of these
+    the model puts first."""
 
     loss_nats: float
     tokens: int

@@ -49,11 +49,8 @@ from adapterkit.tasks.values import (
 
 @dataclass(frozen=True, repr=False)
 class MultipleChoice(ConfidentTask, UnlabelledTask):
-    """The right one of a row's choices.
-
-    Attributes:
-        reading: how the labels of the training rows name it, a key of `READINGS`; "" where no rows were read.
-    """
+    """The right one of a row's choices. `reading`: how the labels of the training rows name it, a key of `READINGS`; ""
+    where no rows were read."""
 
     kind: ClassVar[str] = "multiple-choice"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["multiple-choice"]

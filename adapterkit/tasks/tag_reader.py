@@ -20,12 +20,7 @@ HOW_TO_LIST = "write a list, or name what separates the words of a cell: task.la
 
 @dataclass(frozen=True)
 class TagReader:
-    """Reads rows whose words are tagged.
-
-    Attributes:
-        settings: the recipe's task section.
-        scheme: "iob2" or "flat"; see `TokenClassification`.
-    """
+    """Reads rows whose words are tagged, by the recipe's task section and a scheme of `TokenClassification`."""
 
     settings: TaskSettings
     scheme: str

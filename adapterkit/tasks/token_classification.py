@@ -49,14 +49,8 @@ WIDEST_OVERLAP = 64
 
 
 class Tagged(NamedTuple):
-    """The answer of one window.
-
-    Attributes:
-        classes: (W,) of its words.
-        scores: (W,) the probabilities of these classes.
-        loss_nats: summed cross-entropy of the words that are labelled.
-        labelled: how many these are.
-    """
+    """The answer of one window: (W,) classes of its words and the probabilities of these; the summed cross-entropy of
+    the words that are labelled, and how many these are."""
 
     classes: NDArray[np.int64]
     scores: NDArray[np.float32]

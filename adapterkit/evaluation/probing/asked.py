@@ -34,15 +34,8 @@ MOST_OF_ONE_TAG = 0.5
 
 @dataclass(frozen=True, eq=False)
 class ProbedRows:
-    """Rows with the task that they are for.
-
-    Attributes:
-        task: prepared on these rows.
-        rows: those that are looked at.
-        unusable: how many could not be used.
-        digest: of all usable rows, those that were not drawn too.
-        notes: what a user should know of them.
-    """
+    """The rows that are looked at, with the task that was prepared on them, how many could not be used, the digest of
+    all usable ones, those that were not drawn too, and what a user should know of them."""
 
     task: Task
     rows: Rows

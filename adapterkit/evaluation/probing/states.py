@@ -43,14 +43,8 @@ MOST_WIDTHS = 1024
 
 @dataclass(frozen=True)
 class LayerWindow:
-    """Which layers and widths are looked at.
-
-    Attributes:
-        layers: numbers, from the lowest.
-        widths: places in a state; None for all of them.
-        of_layers: how many there are, the embeddings counted.
-        of_widths: how many places a state has.
-    """
+    """Which layers, by number from the lowest, and which widths are looked at (None for all), of how many; the
+    embeddings are a layer too."""
 
     layers: tuple[int, ...]
     widths: tuple[int, ...] | None
@@ -86,14 +80,8 @@ def window(layers: int, width: int, items: int, seed: int) -> LayerWindow:
 
 @dataclass(frozen=True)
 class LayerStates:
-    """The states of one subject.
-
-    Attributes:
-        states: (N, L, W) in single precision.
-        window: which layers and widths these are.
-        pooling: how a row became one vector; "" for words.
-        computed: how many items were not kept before.
-    """
+    """The states (N, L, W) of one subject in a window, how a row became one vector ("" for words), and how many items
+    were not kept before."""
 
     states: NDArray[np.float32]
     window: LayerWindow

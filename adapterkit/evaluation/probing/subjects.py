@@ -21,13 +21,7 @@ Named = str | Path | Backbone
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A backbone, bare or with an adapter.
-
-    Attributes:
-        name: how tables call it; no two of one list are called alike.
-        backbone: the frozen part.
-        artifact: the adapter; None for the bare backbone.
-    """
+    """A backbone, bare or with an adapter, under a name that no other of one list has."""
 
     name: str
     backbone: Backbone

@@ -57,12 +57,8 @@ class HeadRows:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, and whose it is.
-
-    Attributes:
-        answer: as `Host.predict` gives it; or the error in its place.
-        mounted: the version that answered: the one that was mounted when the call began. None where there is no answer.
-    """
+    """An answer, as `Host.predict` gives it, or the error in its place; and the version that answered, which was
+    mounted when the call began. None where there is no answer."""
 
     answer: Any
     mounted: Mounted | None

@@ -25,13 +25,8 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Rows of one batch that one head answers.
-
-    Attributes:
-        carried: what each of these rows carries through the trunk.
-        head: the head.
-        inputs: (B, T), or (B, K, T) for multiple choice; padded to the length of the batch.
-    """
+    """Rows of one batch that one head answers: what each of them carries through the trunk, the head, and the inputs
+    (B, T), or (B, K, T) for multiple choice, padded to the length of the batch."""
 
     carried: Carried
     head: AnsweringHead
@@ -137,12 +132,8 @@ def _of_encoder(inputs: Inputs) -> dict[str, Tensor]:
 
 
 class _Rows:
-    """The rows that the trunk reads for some pieces. Rows that are equal in everything are read once.
-
-    Attributes:
-        carried: what each row carries.
-        texts: a number for each row, the same for rows with the same inputs.
-    """
+    """The rows that the trunk reads for some pieces: what each carries, and its text's number. Rows that are equal in
+    everything are read once."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self.carried: list[Carried] = []

@@ -29,14 +29,8 @@ Runner = tuple[int, bool]
 
 @dataclass(frozen=True)
 class Stretch:
-    """Layers between which no row is added.
-
-    Attributes:
-        low: the first layer.
-        high: the layer before which it ends; None for the end.
-        runners: what runs.
-        runner_of: for every row of the batch who runs for it, as a place in `runners`.
-    """
+    """The layers from `low` up to `high` (None for the end), between which no row is added: what runs there, and for
+    every row of the batch who runs for it, as a place in `runners`."""
 
     low: int
     high: int | None

@@ -27,11 +27,7 @@ mounted; the others need not wait for that, since `predict` names every row whos
 
 
 class Mounting:
-    """Prepares what is to be mounted.
-
-    Attributes:
-        templates: the modules of heads.
-    """
+    """Prepares what is to be mounted; holds the modules of heads in `templates`."""
 
     def __init__(self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted], keys: Sequence[str] = ()) -> None:
         """

@@ -35,12 +35,7 @@ _ALIGNED_BYTES = 64
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """An adapter's tensors, on the backbone's device.
-
-    Attributes:
-        carried: its packed methods.
-        heads: its heads by name.
-    """
+    """An adapter's tensors, on the backbone's device: its packed methods, and its heads by name."""
 
     carried: Carried
     heads: Mapping[str, AnsweringHead]

@@ -52,14 +52,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Update:
-    """A low-rank update of one linear: y + b · a · x.
-
-    Attributes:
-        site: where.
-        a: the projection down, (R, I).
-        b: the projection up, (O, R), with DoRA's gain folded in.
-        scaling: what b is still to be multiplied by.
-    """
+    """A low-rank update of one linear: y + scaling · b · a · x, with a (R, I), and b (O, R) with DoRA's gain folded in."""
 
     site: Site
     a: Tensor
@@ -69,13 +62,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Affine:
-    """gain · y + shift on one module's output, applied before the module's update.
-
-    Attributes:
-        path: the module, by path in the trunk.
-        gain: (O,), or None.
-        shift: (O,), or None.
-    """
+    """gain · y + shift on the output of the module at a path in the trunk, before its update; (O,) each, or None."""
 
     path: str
     gain: Tensor | None
@@ -84,12 +71,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Scaled:
-    """A factor on what one linear reads.
-
-    Attributes:
-        path: the linear, by path in the trunk.
-        factor: (I,).
-    """
+    """A factor (I,) on what the linear at a path in the trunk reads."""
 
     path: str
     factor: Tensor
@@ -120,14 +102,8 @@ class PlacedBottleneck:
 
 @dataclass(frozen=True)
 class Laid:
-    """Pieces in the order in which they are packed, and their tensors where they still are.
-
-    Attributes:
-        pieces: the structure's.
-        tensors: one for each of its shapes.
-        factors: number of a tensor and what it is still to be multiplied by.
-        sites: what updates and bottlenecks touch.
-    """
+    """Pieces in the order in which they are packed; a tensor for each of their shapes; the numbers of tensors with what
+    each is still to be multiplied by; and what updates and bottlenecks touch."""
 
     pieces: Sequence[Piece]
     tensors: Sequence[Tensor]

@@ -44,14 +44,9 @@ class Branch:
 
 @dataclass(frozen=True)
 class Growth:
-    """What a copy of a template's modules is made of.
-
-    Attributes:
-        adapters: the tensors of each, by path in the head's module.
-        rows: how many rows each has, one behind the other; () for one adapter alone.
-        states: what stand-ins hand back.
-        trunk: what takes their places, where a trunk is to be run.
-    """
+    """What a copy of a template's modules is made of: every adapter's tensors by path in the head's module, how many
+    rows each has, one behind the other (() for one alone), what stand-ins hand back, and a trunk in their place where
+    one runs."""
 
     adapters: Sequence[Tensors]
     rows: Sequence[int] = ()

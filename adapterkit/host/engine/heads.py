@@ -189,12 +189,8 @@ def _trained_pooler(child: nn.Module, trunk: nn.Module) -> nn.Module | None:
 
 
 class AnsweringHead:
-    """One adapter's head: a template and the adapter's own tensors.
-
-    Attributes:
-        template: the modules, shared with every head of the same settings.
-        tensors: fp32 tensors by path in the head's module, on the backbone's device; never written to.
-    """
+    """One adapter's head: a template, shared with every head of the same settings, and the adapter's own fp32 tensors
+    by path in the head's module, on the backbone's device and never written to."""
 
     __slots__ = ("template", "tensors")
 

@@ -28,11 +28,7 @@ Gather = Callable[[Sequence[Tensor]], Tensor]
 
 
 class Weights:
-    """The tensors of the adapters of one run of rows, which all have the same structure.
-
-    Attributes:
-        count: how many adapters.
-    """
+    """The tensors of the `count` adapters of one run of rows, which all have the same structure."""
 
     def __init__(self, structure: Structure, flats: Sequence[Tensor], gather: Gather) -> None:
         """Nothing is copied before it is needed, and the tensors of one adapter never are.
@@ -59,10 +55,7 @@ class Weights:
 
 class RowWeights:
     """The tensors of one structure for every row of a batch, zeros where a row has other ones: for compiled forwards.
-
-    Attributes:
-        flats: (u, P), one for each row; another tensor for every batch.
-    """
+    `flats` (u, P) is another tensor for every batch."""
 
     def __init__(self, structure: Structure) -> None:
         self.flats = torch.empty(0)
@@ -302,11 +295,7 @@ class Merged:
 
 
 class ModuleWork:
-    """All additions at one module for one batch.
-
-    Attributes:
-        rows: of the batch; see below.
-    """
+    """All additions at one module for one batch."""
 
     def __init__(
         self,

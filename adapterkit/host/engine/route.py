@@ -19,12 +19,8 @@ Carried = tuple[Packed, ...]
 
 @dataclass(frozen=True)
 class RowRun:
-    """A run of rows whose adapters have the same structures, each adapter with the same number of rows.
-
-    Attributes:
-        low, high: the rows, before any repetition.
-        carried: what is applied to them, in order.
-    """
+    """A run of rows, before any repetition, whose adapters have the same structures, each adapter with the same number
+    of rows; with what is applied to them, in order."""
 
     low: int
     high: int

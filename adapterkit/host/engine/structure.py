@@ -23,14 +23,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LoraPiece:
-    """Low-rank updates of linears that are given the same x: x is shrunk once for all of them.
-
-    Attributes:
-        paths: the linears, by path in the trunk.
-        ranks: the rank at each.
-        inputs: width of x.
-        outputs: width of each linear's output.
-    """
+    """Low-rank updates of linears, by path in the trunk, that are given the same x of width `inputs`, which is shrunk
+    once for all: the rank and the width of the output at each."""
 
     paths: tuple[str, ...]
     ranks: tuple[int, ...]
@@ -45,14 +39,8 @@ class LoraPiece:
 
 @dataclass(frozen=True)
 class AffinePiece:
-    """gain · y + shift on the output y of one module: DoRA's magnitudes, IA3's factors and trained biases.
-
-    Attributes:
-        path: the module, by path in the trunk.
-        width: of its output.
-        gain: whether there is a gain (O,); kept as what it differs from 1.
-        shift: whether there is a shift (O,).
-    """
+    """gain · y + shift on the output y (O,) of the module at a path in the trunk, where there is either: DoRA's
+    magnitudes, IA3's factors and trained biases. A gain is kept as what it differs from 1."""
 
     path: str
     width: int
@@ -67,12 +55,8 @@ class AffinePiece:
 
 @dataclass(frozen=True)
 class InputPiece:
-    """W · (factor ⊙ x) instead of W · x in one linear: IA3's factors on what it reads.
-
-    Attributes:
-        path: the linear, by path in the trunk.
-        width: of its input.
-    """
+    """W · (factor ⊙ x) instead of W · x in the linear at a path in the trunk, with x (width,): IA3's factors on what it
+    reads."""
 
     path: str
     width: int
@@ -147,11 +131,8 @@ Piece = LoraPiece | AffinePiece | InputPiece | BottleneckPiece | FusionPiece
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """The pieces of an adapter, in the order in which their tensors lie in its flat one. Made by `Structure.of`.
-
-    Attributes:
-        pieces: the pieces; at one site affine ones come before the others, and bottlenecks last.
-    """
+    """The pieces of an adapter, in the order in which their tensors lie in its flat one: at one site affine ones before
+    the others, and bottlenecks last. Made by `Structure.of`."""
 
     pieces: tuple[Piece, ...]
 

@@ -43,12 +43,7 @@ Span = tuple[str, int, int | None]
 
 
 class View:
-    """A view of the trunk.
-
-    Attributes:
-        trunk: an instance of the trunk's own class.
-        gathering: memory for the tensors of a batch's adapters.
-    """
+    """A view of the trunk, an instance of its class, with memory for the tensors of a batch's adapters."""
 
     def __init__(self, trunk: nn.Module, *, merge: bool = False, positional: AbstractSet[str] = frozenset()) -> None:
         """

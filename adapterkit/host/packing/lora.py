@@ -102,15 +102,8 @@ def _pack_by_tensor(
 
 @dataclass(frozen=True)
 class _Target:
-    """A linear that a LoRA updates.
-
-    Attributes:
-        site: where it is in the trunk.
-        target: its path in the adapter's model.
-        rank: of the saved tensors.
-        outputs, inputs: widths.
-        scaling: what b · a is multiplied by.
-    """
+    """A linear that a LoRA updates: its site in the trunk, its path in the adapter's model, the rank of the saved
+    tensors, its widths, and what b · a is multiplied by."""
 
     site: Site
     target: str

@@ -26,12 +26,7 @@ Layout = tuple[tuple[str, tuple[int, ...], int], ...]
 
 @dataclass(frozen=True)
 class Slab:
-    """Tensors that are cut out of one.
-
-    Attributes:
-        whole: all of their numbers, (S,).
-        layout: which tensor stands where.
-    """
+    """Tensors that are cut out of one: all of its numbers (S,), and which tensor stands where."""
 
     whole: Tensor
     layout: Layout
@@ -58,13 +53,8 @@ class Slab:
 
 @dataclass(frozen=True)
 class Permutation:
-    """How a LoRA is packed out of one memory.
-
-    Attributes:
-        structure, lowest_layer: of the packed adapter.
-        places: (P,), where each number comes from.
-        factors: (P,), what it is multiplied by; None where that is 1 everywhere.
-    """
+    """How a LoRA is packed out of one memory: the packed adapter's structure and lowest layer, where each of its
+    numbers comes from (P,), and what each is multiplied by (P,), None where that is 1 everywhere."""
 
     structure: Structure
     lowest_layer: Mapping[str, int]

@@ -23,15 +23,8 @@ from adapterkit.methods.fused.frozen import add_down, up
 
 @dataclass(frozen=True, eq=False)
 class LoraLinear:
-    """One frozen linear and its update.
-
-    Attributes:
-        base: torch's Linear, or GPT-2's Conv1D.
-        a: the shrinking matrix (R, I).
-        b: the expanding matrix (O, R).
-        scaling: factor of the update.
-        dropout: probability, on the update's own input.
-    """
+    """One frozen linear, torch's or GPT-2's Conv1D, and its update: a (R, I), b (O, R), the factor, and the probability
+    of dropout on the update's own input."""
 
     base: Any
     a: nn.Parameter
@@ -42,12 +35,7 @@ class LoraLinear:
 
 @dataclass(frozen=True, eq=False)
 class Gelu:
-    """What made an x.
-
-    Attributes:
-        source: what the GELU has read; its own backward keeps it.
-        approximate: "none" or "tanh", as torch has it.
-    """
+    """What made an x: the tensor that the GELU has read, which its own backward keeps, and "none" or "tanh"."""
 
     source: Tensor
     approximate: str

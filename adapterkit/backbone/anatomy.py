@@ -83,14 +83,9 @@ def norm_first(
     entrances: Sequence[str],
     exits: Sequence[str] = (),
 ) -> Anatomy:
-    """Attention and feed-forward with the norms inside.
-
-    Args:
-        feedforward: none where its experts are tensors of their own.
-        entrances: the norm that each branch begins with; one for both where they run side by side; a linear where a
-            branch reads the states as they are.
-        exits: the norm that each branch ends with, if any.
-    """
+    """Attention and feed-forward with the norms inside. `feedforward`: none where its experts are tensors of their own.
+    `entrances`: the norm that each branch begins with; one for both where they run side by side; a linear where a
+    branch reads the states as they are. `exits`: the norm that each branch ends with, if any."""
     linears = {**attention, **feedforward}
     outputs = exits or [path for path, site in linears.items() if site.endswith(".output")]
     residuals = entrances if len(entrances) == 2 else (*entrances, *entrances)

@@ -116,13 +116,9 @@ def attend(
     causal: bool,
     position_bias: Tensor | None = None,
 ) -> Tensor:
-    """Attention of (B, H, T, D) over (B, H', S, D), where H' divides H. Returns (B, H, T, D).
-
-    Args:
-        mask: True where a query sees a key, broadcast to (B, H, T, S); None for all, or for all before with `causal`.
-        causal: whether a query sees itself and what is before it, where there is no mask.
-        position_bias: added to the scores.
-    """
+    """Attention of (B, H, T, D) over (B, H', S, D), where H' divides H. Returns (B, H, T, D). `mask`: True where a
+    query sees a key, broadcast to (B, H, T, S); None for all, or for all before with `causal`. `causal`: whether a
+    query sees itself and what is before it, where there is no mask. `position_bias`: added to the scores."""
     attended = _plain(query, key, value, mask, dropout, scaling, causal, position_bias)
     if attended is not None:
         return attended

@@ -22,17 +22,9 @@ class Nf4Linear(nn.Linear):
     """x·Wᵀ + b, with W (O, I) in four bits."""
 
     def __init__(self, linear: Any, packed: Tensor, state: Any) -> None:
-        """Stand for a linear.
-
-        Args:
-            linear: what it stands for; its bias is taken.
-            packed: its weight in four bits, in a tensor of the products' dtype, since T5 turns states into its weights'
-                dtype.
-            state: bitsandbytes' scales of the weight.
-
-        Raises:
-            BackboneError: bitsandbytes reads other weights out of it than are in it.
-        """
+        """Stand for a linear. `linear`: what it stands for; its bias is taken. `packed`: its weight in four bits, in a
+        tensor of the products' dtype, since T5 turns states into its weights' dtype. `state`: bitsandbytes' scales of
+        the weight. Raises BackboneError: bitsandbytes reads other weights out of it than are in it."""
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight = Params4bit(

@@ -25,11 +25,8 @@ def attend_plainly(
     q_BHTD: Tensor, k_BHSD: Tensor, v_BHSV: Tensor, bias: Tensor | None, scale: float, dropout: float
 ) -> Tensor:
     """Attend, in the number format of autocast where that is on, else of q. Returns (B, H, T, V).
-
-    Args:
-        bias: added to the scores, broadcast to (B, H, T, S); gets no gradient.
-        dropout: the probability that a weight is zero, in steps of 2⁻¹⁶.
-    """
+    `bias`: added to the scores, broadcast to (B, H, T, S); gets no gradient. `dropout`: the probability that a weight
+    is zero, in steps of 2⁻¹⁶."""
     device = q_BHTD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q_BHTD.dtype
     if bias is not None:

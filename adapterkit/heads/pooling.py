@@ -8,13 +8,8 @@ from torch import Tensor, nn
 
 
 def pool(states_BTD: Tensor, mask_BT: Tensor, pooling: str) -> Tensor:
-    """Pool token states to row states, (B, D). Padding (mask 0) never counts.
-
-    Args:
-        states_BTD: token states.
-        mask_BT: 1 for tokens, 0 for padding.
-        pooling: "mean", "first" or "last" token that is not padding.
-    """
+    """Pool token states to row states, (B, D). Padding (mask 0) never counts. `states_BTD`: token states. `mask_BT`: 1
+    for tokens, 0 for padding. `pooling`: "mean", "first" or "last" token that is not padding."""
     if pooling == "mean":
         weight_BT1 = mask_BT.unsqueeze(-1).to(states_BTD.dtype)
         return (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1.0)

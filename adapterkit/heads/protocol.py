@@ -17,14 +17,6 @@ class Head(ABC, Generic[S]):
 
     @abstractmethod
     def build(self, backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: S) -> Headed:
-        """Put it on a trunk.
-
-        Args:
-            trunk: the backbone's, or a view of it; its modules are shared, never copied.
-            kind: of the task.
-            classes: number of labels, 0 for language models.
-            settings: nothing in them is left to `auto`.
-
-        Raises:
-            HeadError: this head cannot serve this kind on this backbone.
-        """
+        """Put it on a trunk. `trunk`: the backbone's, or a view of it; its modules are shared, never copied. `kind`: of
+        the task. `classes`: number of labels, 0 for language models. `settings`: nothing in them is left to `auto`.
+        Raises HeadError: this head cannot serve this kind on this backbone."""

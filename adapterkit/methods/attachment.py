@@ -84,11 +84,8 @@ class Attachment:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over values; they are cast to the dtype and moved to the device that the adapter has.
-
-        Raises:
-            ArtifactError: missing or unknown names, other shapes, values that are not finite; nothing is changed then.
-            MergeError: the adapter is merged.
-        """
+        Raises ArtifactError: missing or unknown names, other shapes, values that are not finite; nothing is changed
+        then; MergeError: the adapter is merged."""
         if self._merge is not None:
             raise MergeError("a merged adapter cannot be loaded into", remedy="Unmerge it first.")
         own = self.state()

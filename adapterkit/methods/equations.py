@@ -28,12 +28,8 @@ def bottleneck_input(
     placement: str, h: Tensor, residual: Tensor | None, norm: Callable[[Tensor], Tensor] | None
 ) -> Tensor:
     """z (…, D): h for houlsby, LN(h + r) or h + r for pfeiffer, r for parallel.
-
-    Args:
-        h: (…, D), what the sublayer gives.
-        residual: (…, D), what the model adds to it; not needed by houlsby.
-        norm: what the model applies after adding; None where it normalises before the sublayer.
-    """
+    `h`: (…, D), what the sublayer gives. `residual`: (…, D), what the model adds to it; not needed by houlsby. `norm`:
+    what the model applies after adding; None where it normalises before the sublayer."""
     if residual is None or placement == "houlsby":
         return h
     if placement == "parallel":

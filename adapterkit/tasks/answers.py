@@ -109,12 +109,8 @@ def best_spans(logits_BT2: Tensor, mask_BT: Tensor, null_B: Tensor, longest: int
 
 def best_threshold(gaps: Sequence[float], gains: Sequence[float], empties: Sequence[float]) -> float:
     """The threshold on null - span score with the highest mean F1; the smallest such in size where several tie.
-
-    Args:
-        gaps: no-answer score minus the best span's, per row.
-        gains: F1 of the best span.
-        empties: 1 where the right answer is none.
-    """
+    `gaps`: no-answer score minus the best span's, per row. `gains`: F1 of the best span. `empties`: 1 where the right
+    answer is none."""
     gap_N, gain_N, empty_N = (np.asarray(values, dtype=np.float64) for values in (gaps, gains, empties))
     if not len(gap_N):
         return 0.0

@@ -140,13 +140,8 @@ def check_errors(errors: str) -> None:
 
 
 def refuse(errors: Mapping[int, AdapterkitError], rows: int, called: Mapping[int, str] | None = None) -> None:
-    """Raise one DataError for all rows that cannot be answered, if there are any.
-
-    Args:
-        errors: by the row's place from 0.
-        rows: how many rows there are.
-        called: by place who was asked, where rows ask many.
-    """
+    """Raise one DataError for all rows that cannot be answered, if there are any. `errors`: by the row's place from 0.
+    `rows`: how many rows there are. `called`: by place who was asked, where rows ask many."""
     if errors:
         names = called or {}
         raise DataError(

@@ -80,11 +80,8 @@ class ChatTemplate:
 
     def answers(self, turns: Sequence[Turn], tools: Tools = None) -> LearnedTokens:
         """A chat of which the assistant's turns are learned, but for those of weight 0.
-
-        Raises:
-            ChatProblem: the template refuses the chat, or does not write its turns so that they can be found.
-            BackboneError: a tokenizer that does not say which characters a token stands for.
-        """
+        Raises ChatProblem: the template refuses the chat, or does not write its turns so that they can be found;
+        BackboneError: a tokenizer that does not say which characters a token stands for."""
         needs_fast(self._vocabulary, "causal-lm with completions_only on chats", "assistant turns are found by them.")
         text = self.write(turns, tools)
         ids, spans = self._tokens(text)

@@ -34,11 +34,8 @@ def is_chat(row: Row) -> bool:
 
 def chat_problem(row: Row, *, predict: bool, needs_answer: bool) -> str | None:
     """Why a row's messages are no chat; None where they are one.
-
-    Args:
-        predict: whether the last turn is to be answered; an answer that stands there is no part of the prompt.
-        needs_answer: whether there has to be a turn of the assistant to learn.
-    """
+    `predict`: whether the last turn is to be answered; an answer that stands there is no part of the prompt.
+    `needs_answer`: whether there has to be a turn of the assistant to learn."""
     try:
         turns, _ = chat_of(row)
         if predict:

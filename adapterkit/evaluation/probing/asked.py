@@ -198,15 +198,8 @@ class Drawn:
 
 def draw(asked: ProbedRows, found: Sequence[Mapping[tuple[int, int], ProbedItem]], count: int, seed: int) -> Drawn:
     """Choose the items to look at, of those that every vocabulary leaves in its rows.
-
-    Args:
-        found: the items of each vocabulary.
-        count: of items, at most, in whole rows where these are choices.
-        seed: of the draw.
-
-    Raises:
-        DataError: fewer than two classes are left, or no number that differs.
-    """
+    `found`: the items of each vocabulary. `count`: of items, at most, in whole rows where these are choices. `seed`: of
+    the draw. Raises DataError: fewer than two classes are left, or no number that differs."""
     shared = sorted(set(found[0]).intersection(*found[1:]))
     labels = {key: found[0][key].label for key in shared}
     is_choice = _is_choice(asked.task)

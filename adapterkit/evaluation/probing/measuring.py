@@ -107,14 +107,8 @@ def measure(states_NW: NDArray[np.float32], drawn: Drawn, seed: int) -> Measured
 
 
 def measure_once(states_NW: NDArray[np.float32], drawn: Drawn, seed: int, cache: Path | None) -> Measured:
-    """`measure`, or what it has found of the same states, labels and seed before.
-
-    Args:
-        states_NW: of one layer.
-        drawn: the items.
-        seed: of what is drawn and fitted.
-        cache: folder of what was found; None keeps nothing.
-    """
+    """`measure`, or what it has found of the same states, labels and seed before. `states_NW`: of one layer. `drawn`:
+    the items. `seed`: of what is drawn and fitted. `cache`: folder of what was found; None keeps nothing."""
     if cache is None:
         return measure(states_NW, drawn, seed)
     libraries = [version(name) for name in ("numpy", "scipy", "scikit-learn")]

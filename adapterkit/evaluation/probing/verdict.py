@@ -28,14 +28,8 @@ class Standing:
 
 
 def standing(layers: Sequence[int], measured: Sequence[Measured], chance: float, seed: int) -> Standing:
-    """Where the information stands.
-
-    Args:
-        layers: their numbers, from the lowest.
-        measured: of each.
-        chance: accuracy of whoever does not look.
-        seed: of the bootstrap.
-    """
+    """Where the information stands. `layers`: their numbers, from the lowest. `measured`: of each. `chance`: accuracy
+    of whoever does not look. `seed`: of the bootstrap."""
     probed = [(layer, found) for layer, found in zip(layers, measured, strict=True) if len(found.right)]
     if not probed:
         return Standing({}, None, None)
@@ -112,12 +106,7 @@ def bare_sentence(name: str, found: Standing, top: int, chance: float, says: str
 
 def adapter_sentence(name: str, found: Mapping[int, Metric], bare: str) -> str:
     """What an adapter changes, and in which layers it is worth its place.
-
-    Args:
-        name: of the adapter.
-        found: its gains, by layer.
-        bare: name of its backbone.
-    """
+    `name`: of the adapter. `found`: its gains, by layer. `bare`: name of its backbone."""
     shown = [layer for layer, gain in found.items() if gain.low > 0]
     lost = [layer for layer, gain in found.items() if gain.high < 0]
     behind = f" It is behind at layer {', '.join(map(str, lost))}." if lost else ""

@@ -24,11 +24,8 @@ class Computing:
 
     def fill(self, call: Call, *, batch_size: int) -> None:
         """Fill in what tasks make of the logits of every row.
-
-        Raises:
-            NotFiniteError: rows of which logits are not finite, in a call that raises errors.
-            AdapterkitError: an adapter cannot come back from where it waits, in a call that raises errors.
-        """
+        Raises NotFiniteError: rows of which logits are not finite, in a call that raises errors; AdapterkitError: an
+        adapter cannot come back from where it waits, in a call that raises errors."""
         asked = [(group, index) for group in call.groups if not group.generates for index in range(len(group.features))]
         lengths = [group.features[index].length_tokens for group, index in asked]
         batches = [

@@ -40,11 +40,8 @@ class Stretch:
 
 def stretches_of(texts: Sequence[int], lowest: Sequence[int]) -> list[Stretch]:
     """How rows run through the layers; one stretch where nothing can be shared.
-
-    Args:
-        texts: for every row a number; rows with the same number read the same text.
-        lowest: for every row its lowest adapted layer, the number of layers where none is, negative below all layers.
-    """
+    `texts`: for every row a number; rows with the same number read the same text. `lowest`: for every row its lowest
+    adapted layer, the number of layers where none is, negative below all layers."""
     leaves = _leaves(texts, lowest)
     bounds = sorted({0, *leaves})
     found = []

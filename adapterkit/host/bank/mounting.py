@@ -30,13 +30,8 @@ class Mounting:
     """Prepares what is to be mounted; holds the modules of heads in `templates`."""
 
     def __init__(self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted], keys: Sequence[str] = ()) -> None:
-        """
-        Args:
-            backbone: bare.
-            bank: where tensors are seated.
-            table: what is mounted at any moment; compositions name their members by it.
-            keys: of which one must have signed every artifact; () mounts unsigned ones too.
-        """
+        """`backbone`: bare. `bank`: where tensors are seated. `table`: what is mounted at any moment; compositions name
+        their members by it. `keys`: of which one must have signed every artifact; () mounts unsigned ones too."""
         self.templates = Templates(backbone, bare_view(backbone.trunk))
         self._backbone = backbone
         self._bank = bank

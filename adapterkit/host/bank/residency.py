@@ -158,16 +158,9 @@ class Bank:
     """
 
     def __init__(self, slots: int, device: torch.device, folder: str | Path | None = None) -> None:
-        """
-        Args:
-            slots: how many adapters may be resident, at least 1.
-            device: the backbone's.
-            folder: where the files of adapters that left RAM go; None for the system's folder of temporary files.
-
-        Raises:
-            ValueError: no slot at all.
-            OutputError: the folder is none that may be written.
-        """
+        """`slots`: how many adapters may be resident, at least 1. `device`: the backbone's. `folder`: where the files
+        of adapters that left RAM go; None for the system's folder of temporary files. Raises ValueError: no slot at
+        all; OutputError: the folder is none that may be written."""
         if slots < 1:
             raise ValueError(f"a host needs at least one slot, not {slots}")
         if folder is not None and not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):

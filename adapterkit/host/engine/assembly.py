@@ -52,7 +52,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Update:
-    """A low-rank update of one linear: y + scaling · b · a · x, with a (R, I), and b (O, R) with DoRA's gain folded in."""
+    """A low-rank update of one linear: y + scaling · b · a · x, with a (R, I), and b (O, R) with DoRA's gain inside."""
 
     site: Site
     a: Tensor

@@ -205,11 +205,8 @@ class AnsweringHead:
 
     def logits(self, states: States, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits of rows whose states are computed; shapes as `Headed.logits` gives them.
-
-        Args:
-            states: of these rows; multiple choice: of all choices of all rows, (B·K, T, D).
-            inputs: of these rows as the task collates them; multiple choice: (B, K, T).
-        """
+        `states`: of these rows; multiple choice: of all choices of all rows, (B·K, T, D). `inputs`: of these rows as
+        the task collates them; multiple choice: (B, K, T)."""
         return logits_of(self.template.module(self.tensors, states)(**self.template.told(inputs)))
 
 

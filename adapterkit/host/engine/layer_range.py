@@ -18,12 +18,8 @@ class LayerRange:
     """
 
     def __init__(self, model: nn.Module, low: int, high: int | None) -> None:
-        """
-        Args:
-            model: a trunk, or the encoder of one.
-            low: the first layer; 0 begins with the embeddings.
-            high: the layer before which it ends; None for all that follows, with the final norm and the pooler.
-        """
+        """`model`: a trunk, or the encoder of one. `low`: the first layer; 0 begins with the embeddings. `high`: the
+        layer before which it ends; None for all that follows, with the final norm and the pooler."""
         self._entered = above(model, low) if low else None
         opened = model if self._entered is None else self._entered
         self._run = opened if high is None else below(opened, high)

@@ -46,12 +46,8 @@ class View:
     """A view of the trunk, an instance of its class, with memory for the tensors of a batch's adapters."""
 
     def __init__(self, trunk: nn.Module, *, merge: bool = False, positional: AbstractSet[str] = frozenset()) -> None:
-        """
-        Args:
-            trunk: the view's modules, not hosted yet.
-            merge: whether the LoRA of an adapter that owns a batch may be folded into copies of the weights.
-            positional: see `Sites`; there a batch is one adapter's.
-        """
+        """`trunk`: the view's modules, not hosted yet. `merge`: whether the LoRA of an adapter that owns a batch may be
+        folded into copies of the weights. `positional`: see `Sites`; there a batch is one adapter's."""
         self.trunk = trunk
         self._positional = positional
         self._merge = merge
@@ -213,13 +209,8 @@ class CompiledView:
             compile_module(module)
 
     def take_up(self, adapters: Sequence[Carried], known: Sequence[Placed], like: Tensor) -> None:
-        """Give every module its work.
-
-        Args:
-            adapters: what each row carries.
-            known: all structures that the host has seen.
-            like: a tensor of the dtype and on the device of the backbone.
-        """
+        """Give every module its work. `adapters`: what each row carries. `known`: all structures that the host has
+        seen. `like`: a tensor of the dtype and on the device of the backbone."""
         if tuple(self._row_weights) != tuple(known):
             self._row_weights = {placed: RowWeights(placed[1]) for placed in known}
             self._zeros = {structure: like.new_zeros(structure.size) for _, structure in known}

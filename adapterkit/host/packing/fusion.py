@@ -19,11 +19,8 @@ ENDINGS = ("fusion_query.weight", "fusion_query.bias", "fusion_key.weight", "fus
 
 def pack_fusion(given: Unpacked[FusionMethod]) -> Packed:
     """Pack a fusion together with its parts: both are needed for every row, so both lie in one tensor.
-
-    Raises:
-        ArtifactError: the tensors are not exactly those of the fusion where its parts stand.
-        RecipeError: the parts do not fit each other.
-    """
+    Raises ArtifactError: the tensors are not exactly those of the fusion where its parts stand; RecipeError: the parts
+    do not fit each other."""
     method, names, parts, backbone = given.settings, given.tensors, given.parts, given.backbone
     hidden = backbone.hidden_size
     width = method.query_width or hidden

@@ -91,18 +91,8 @@ def attention_forward(
             return attended.transpose(1, 2), None
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    found: tuple[Tensor, None] = sdpa_attention_forward(
-        module,
-        query,
-        key,
-        value,
-        attention_mask,
-        dropout=dropout,
-        scaling=scaling,
-        is_causal=is_causal,
-        position_bias=position_bias,
-        **kwargs,
-    )
+    asked = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal, "position_bias": position_bias}
+    found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **asked, **kwargs)
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from adapterkit.methods.equations import ACTIVATIONS, PLACEMENTS
 from adapterkit.recipe.methods import MAX_ALPHA, MAX_RANK, MAX_WIDTH
 
 Field = tuple[Callable[[Any], bool], str]
@@ -72,6 +73,18 @@ WIDTH: Field = (lambda value: _is_count(value, MAX_WIDTH), f"1 to {MAX_WIDTH}")
 NAMES: Field = (_are_names, "a list of module names")
 NAMES_OR_NONE: Field = (lambda value: value == [] or _are_names(value), "a list of module names, maybe empty")
 RENAMES: Field = by_module((is_module_name, "a module name"), "module names")
+
+OF_BOTTLENECK: Mapping[str, Field] = {
+    "residual_modules": RENAMES,
+    "norm_modules": RENAMES,
+    "placement": one_of(*PLACEMENTS),
+    "width": WIDTH,
+    "activation": one_of(*ACTIVATIONS),
+    "scale": NUMBER,
+    "scale_learned": FLAG,
+    "dropout": SHARE,
+}
+"""Those of a bottleneck, which PEFT's tuner checks as well."""
 
 SHARED: Mapping[str, Field] = {
     "peft_type": TEXT,

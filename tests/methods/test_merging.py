@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adapterkit.errors import AdapterkitError, MergeError
-from adapterkit.methods.merging import Merge
+from adapterkit.methods.attachment import Merge
 from adapterkit.recipe import LoraMethod
 from tests.methods.cases import attached, bits, disturb
 

@@ -1,7 +1,5 @@
 """What a bottleneck adapter is, as PEFT stores it in `adapter_config.json`."""
 
-import math
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -9,11 +7,7 @@ from typing import Any
 from peft import PeftConfig
 
 from adapterkit.errors import ArtifactError
-from adapterkit.methods.equations import ACTIVATIONS, PLACEMENTS
-
-WIDEST = 1 << 16
-
-_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+from adapterkit.methods.peft_fields import NAMES, OF_BOTTLENECK
 
 
 class BottleneckType(StrEnum):
@@ -66,43 +60,24 @@ class BottleneckConfig(PeftConfig):
         self.target_modules = tuple(sorted(self.target_modules))
 
     def _problems(self) -> list[str]:
-        problems = []
         targets: Any = self.target_modules
-        if not isinstance(targets, list | tuple | set | frozenset) or not targets or not all(map(_is_name, targets)):
-            problems.append(f"target_modules: found {_short(targets)}, expected a list of module names")
-            targets = ()
-        elif len(set(targets)) != len(targets):
+        targets = list(targets) if isinstance(targets, tuple | set | frozenset) else targets
+        values = {"target_modules": targets, **{name: getattr(self, name) for name in OF_BOTTLENECK}}
+        fields = {"target_modules": NAMES, **OF_BOTTLENECK}
+        wrong = {name: expected for name, (fits, expected) in fields.items() if not fits(values[name])}
+        problems = [f"{name}: found {_short(values[name])}, expected {expected}" for name, expected in wrong.items()]
+        names = set() if "target_modules" in wrong else set(targets)
+        if names and len(names) < len(targets):
             problems.append("target_modules: a name stands there twice")
         for name in ("residual_modules", "norm_modules"):
-            value: Any = getattr(self, name)
-            if not isinstance(value, dict) or not all(map(_is_name, [*value, *value.values()])):
-                problems.append(f"{name}: found {_short(value)}, expected module names by module name")
-            elif set(value) - set(targets):
-                problems.append(f"{name}: {_short(sorted(set(value) - set(targets)))} not in target_modules")
-        if self.placement not in PLACEMENTS:
-            problems.append(f"placement: found {_short(self.placement)}, expected one of {', '.join(PLACEMENTS)}")
-        elif self.placement != "houlsby":
-            missing = sorted(set(targets) - set(self.residual_modules or ()))
-            if missing:
-                problems.append(f"residual_modules: nothing for {_short(missing)}, which {self.placement} needs")
-        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
-            problems.append(f"activation: found {_short(self.activation)}, expected one of {', '.join(ACTIVATIONS)}")
-        if type(self.width) is not int or not 1 <= self.width <= WIDEST:
-            problems.append(f"width: found {_short(self.width)}, expected 1 to {WIDEST}")
-        if type(self.scale) not in (int, float) or not math.isfinite(self.scale):
-            problems.append(f"scale: found {_short(self.scale)}, expected a finite number")
-        learned: Any = self.scale_learned
-        if not isinstance(learned, bool):
-            problems.append(f"scale_learned: found {_short(learned)}, expected true or false")
-        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            problems.append(f"dropout: found {_short(self.dropout)}, expected at least 0 and below 1")
+            if name not in wrong and (strange := sorted(values[name].keys() - names)):
+                problems.append(f"{name}: {_short(strange)} not in target_modules")
+        needs = self.placement != "houlsby" and not wrong.keys() & {"placement", "residual_modules"}
+        if needs and (missing := sorted(names - self.residual_modules.keys())):
+            problems.append(f"residual_modules: nothing for {_short(missing)}, which {self.placement} needs")
         if self.exclude_modules:
             problems.append(f"exclude_modules: found {_short(self.exclude_modules)}, expected none")
         return problems
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) < 512 and _MODULE_NAME.fullmatch(value) is not None
 
 
 def _short(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import SiteError
 from adapterkit.methods.lowest_layer import lowest_layers
-from adapterkit.methods.peft_fields import FLAG, NUMBER, RENAMES, SHARE, WIDTH, WORD, Field, one_of
+from adapterkit.methods.peft_fields import OF_BOTTLENECK
 from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import BottleneckMethod
 
@@ -29,16 +29,7 @@ class Bottleneck(Method[BottleneckMethod]):
         "bottleneck_up.bias",
         "bottleneck_scale",
     )
-    fields: ClassVar[Mapping[str, Field]] = {
-        "residual_modules": RENAMES,
-        "norm_modules": RENAMES,
-        "placement": one_of("houlsby", "pfeiffer", "parallel"),
-        "width": WIDTH,
-        "activation": WORD,
-        "scale": NUMBER,
-        "scale_learned": FLAG,
-        "dropout": SHARE,
-    }
+    fields = OF_BOTTLENECK
     required = ("width",)
     still: ClassVar[Mapping[str, float]] = {"bottleneck_up.weight": 0.0, "bottleneck_up.bias": 0.0}
     fuses = True

@@ -16,7 +16,7 @@ Axes: B rows, T tokens, D hidden width, H attention heads.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -141,7 +141,8 @@ def above(trunk: nn.Module, at: int) -> nn.Module:
     handed = Handed()
     gives = partial(_gives, trunk, path, layers[0])
     for index, layer in enumerate(layers[:at]):
-        upper[index] = _absent(layer, handed if index == 0 else None, gives)
+        kind = AbsentWithBias if biased(layer) else Absent
+        upper[index] = stand_in(layer, kind, handed=handed if index == 0 else None, gives=gives)
     if at == 0:
         upper[0] = stand_in(layers[0], Entered, handed=handed, layer=(layers[0],))
     _drop_embeddings(view, path, handed)
@@ -182,10 +183,6 @@ def _opened(model: nn.Module, path: str) -> tuple[nn.Module, nn.ModuleList]:
         here.register_module(name, shallow(here.get_submodule(name)))
         here = here.get_submodule(name)
     return view, cast(nn.ModuleList, here)
-
-
-def _absent(layer: nn.Module, handed: Handed | None, gives: Callable[[], int]) -> nn.Module:
-    return stand_in(layer, AbsentWithBias if biased(layer) else Absent, handed=handed, gives=gives)
 
 
 _GIVES: dict[type[nn.Module], int] = {}

@@ -91,21 +91,6 @@ REFUSED = (
 )
 """Fields that change what is generated in ways that cannot be had row by row."""
 
-CALLERS = (
-    *("max_length", "max_new_tokens", "num_beams", "do_sample", "temperature", "top_k", "top_p", "min_p", "top_h"),
-    *("typical_p", "epsilon_cutoff", "eta_cutoff", "stop_strings"),
-)
-"""Fields that the task or the caller says: lengths, beams and sampling; stops are found by `stops_of`."""
-
-UNHEARD = (
-    *("cache_implementation", "cache_config", "max_cache_len", "compile_config", "disable_compile", "low_memory"),
-    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
-    *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold"),
-    *("max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight"),
-    *("prefill_chunk_size", "continuous_batching_config", "transformers_version"),
-)
-"""Fields that say how something is computed or handed out, and not what."""
-
 _OFF: Mapping[str, Any] = {
     **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "guidance_scale"), 1),
     **dict.fromkeys(("num_return_sequences", "num_beam_groups"), 1),

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,37 +80,33 @@ def upgrade(
     )
 
 
+@dataclass(frozen=True)
 class _Trying:
     """Everything that is the same for all adapters."""
 
-    def __init__(
-        self,
-        old: Backbone,
-        new: Backbone,
-        epochs: float,
-        root: str | Path | None,
-        batch_size: int,
-        resamples: int,
-        quiet: bool,
-        keeps: bool,
-    ) -> None:
-        self._old, self._new, self._epochs, self._root = old, new, epochs, root
-        self._batch_size, self._resamples, self._quiet, self._keeps = batch_size, resamples, quiet, keeps
+    old: Backbone
+    new: Backbone
+    epochs: float
+    root: str | Path | None
+    batch_size: int
+    resamples: int
+    quiet: bool
+    keeps: bool
 
     def adapter(self, opened: Artifact, folder: Path) -> UpgradedAdapter:
         """Try one."""
-        rows, used = rows_to_answer(opened, root=self._root)
-        before = answer_rows(opened, rows, self._old, batch_size=self._batch_size)
+        rows, used = rows_to_answer(opened, root=self.root)
+        before = answer_rows(opened, rows, self.old, batch_size=self.batch_size)
         metric = before.task.main_metric
 
         def trial(way: Way, artifact: str | Path, seconds: float) -> UpgradeTrial:
             found = open_artifact(artifact)
-            after = answer_rows(found, rows, self._new, batch_size=self._batch_size)
+            after = answer_rows(found, rows, self.new, batch_size=self.batch_size)
             lost = difference(self._metric(before), self._metric(after))
-            shown, size = str(found.folder) if self._keeps else None, found.manifest.size_bytes
+            shown, size = str(found.folder) if self.keeps else None, found.manifest.size_bytes
             return UpgradeTrial(way=way, difference=lost, seconds=round(seconds, 1), size_bytes=size, output=shown)
 
-        misfits = tuple(opened.contract.differences(self._new.contract, generates=opened.task.generates))
+        misfits = tuple(opened.contract.differences(self.new.contract, generates=opened.task.generates))
         trials, golden, copy = list[UpgradeTrial](), None, folder / "copy"
         if not misfits:
             golden = self._copy(opened, copy)
@@ -132,11 +129,11 @@ class _Trying:
         )
 
     def _metric(self, outcome: Outcome) -> Any:
-        return outcome.metrics(resamples=self._resamples, seed=SEED)[outcome.task.main_metric]
+        return outcome.metrics(resamples=self.resamples, seed=SEED)[outcome.task.main_metric]
 
     def _copy(self, opened: Artifact, folder: Path) -> tuple[int, int]:
         """Put the same tensors on the new backbone. Returns how many golden rows are answered otherwise, of all."""
-        new = self._new
+        new = self.new
         backbone: dict[str, Any] = {"name": new.name, "revision": new.revision, "fingerprint": new.fingerprint}
         backbone |= {"part": new.part} if new.part else {}
         backbone |= {"coverage": new.coverage, "contract": new.contract.to_dict()}
@@ -153,7 +150,7 @@ class _Trying:
 
     def _recipe(self, opened: Artifact) -> dict[str, Any]:
         recipe: dict[str, Any] = dict(opened.manifest.recipe)
-        named = {"name": self._new.name, "revision": self._new.revision}
+        named = {"name": self.new.name, "revision": self.new.revision}
         return {**recipe, "backbone": {**recipe["backbone"], **named}}
 
     def _trained(
@@ -162,18 +159,18 @@ class _Trying:
         """Train by the adapter's recipe with these changes. Returns the artifact, and how many seconds it took."""
         recipe = self._recipe(opened)
         # The precision is that which the new backbone is loaded in.
-        changed: dict[str, Any] = {"epochs": self._epochs, "max_steps": None, "precision": "auto"}
+        changed: dict[str, Any] = {"epochs": self.epochs, "max_steps": None, "precision": "auto"}
         changed["start_from"] = None if start is None else {"run": str(start)}
         training = {**recipe.get("training", {}), **changed}
         if "method" in changes:  # an objective shapes the one that was there
             training["objective"] = None
-        data = {**recipe["data"], "root": None if self._root is None else str(self._root)}
+        data = {**recipe["data"], "root": None if self.root is None else str(self.root)}
         started = time.monotonic()
         try:
             result = train(
                 {**recipe, **changes, "data": data, "training": training, "output": str(folder)},
-                backbone=self._new,
-                quiet=self._quiet,
+                backbone=self.new,
+                quiet=self.quiet,
             )
         except AdapterkitError as error:
             told = [f"{opened.folder}: {error.message}"]

@@ -83,13 +83,9 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
         _compute_trained_in_float32(module, trained)
     if generation is not None:
         module.generation_config = generation
-    ends = RowEnds.of(config) if FACTS[kind].pooled and _reads_causally(backbone) else None
+    is_last_whole = backbone.is_decoder or backbone.is_encoder_decoder  # the last token alone has read all of a text
+    ends = RowEnds.of(config) if FACTS[kind].pooled and is_last_whole else None
     return Headed(module.eval(), trained, loaded, ends=ends)
-
-
-def _reads_causally(backbone: Backbone) -> bool:
-    """Whether the last token alone has read all of a text."""
-    return backbone.is_decoder or backbone.is_encoder_decoder
 
 
 def _put_trunk(module: nn.Module, trunk: nn.Module, backbone: Backbone) -> None:

@@ -85,7 +85,11 @@ class ChatTemplate:
         needs_fast(self._vocabulary, "causal-lm with completions_only on chats", "assistant turns are found by them.")
         text = self.write(turns, tools)
         ids, spans = self._tokens(text)
-        told = self._told(turns, tools) if _GENERATION.search(self._source(tools)) else None
+        told = (
+            self._told(turns, tools)
+            if _GENERATION.search(str(self._tokenizer.get_chat_template(None, tools)))
+            else None
+        )
         found = _Turns(self, text, turns, tools)
         muted = [found.span(place) for place, turn in enumerate(turns) if _is_answer(turn) and turn.get("weight") == 0]
         if told is None:
@@ -116,9 +120,6 @@ class ChatTemplate:
 
     def _apply(self, turns: Sequence[Turn], tools: Tools, **settings: Any) -> Any:
         return self._tokenizer.apply_chat_template([dict(turn) for turn in turns], tools=tools, **settings)
-
-    def _source(self, tools: Tools) -> str:
-        return str(self._tokenizer.get_chat_template(None, tools))
 
     def _tokens(self, text: str) -> tuple[list[int], list[Span]]:
         batch = self._vocabulary.read(text, add_special_tokens=False, return_offsets_mapping=True)

@@ -90,7 +90,10 @@ class Forwards:
         if reads == "encoder":
             given = _of_encoder(given)
         elif self._backbone.is_encoder_decoder and "decoder_input_ids" not in given:
-            given["decoder_input_ids"] = self._shifted(given["input_ids"])
+            # What transformers' classes without a target give the decoder: the source, one to the right.
+            ids_BT = given["input_ids"]
+            starts_B1 = torch.full_like(ids_BT[:, :1], self._start)
+            given["decoder_input_ids"] = torch.cat([starts_B1, ids_BT[:, :-1]], dim=1)
         if encoded is not None:
             given["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
         with self._engine.routed(carried) as trunk:
@@ -121,10 +124,6 @@ class Forwards:
         if len(set(texts)) == len(texts) or not self._engine.mixes(carried) or not self._engine.can_be_cut:
             return []
         return stretches_of(texts, [lowest_layer(self._engine, own) for own in carried])
-
-    def _shifted(self, ids_BT: Tensor) -> Tensor:
-        """What transformers' classes without a target give the decoder: the source, one to the right."""
-        return torch.cat([torch.full_like(ids_BT[:, :1], self._start), ids_BT[:, :-1]], dim=1)
 
 
 def _of_encoder(inputs: Inputs) -> dict[str, Tensor]:

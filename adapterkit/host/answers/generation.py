@@ -120,8 +120,10 @@ def generate(
     refuse_prompts(dict(zip(at, prompts, strict=True)))
     drawn = _seeds(decoding, max(at, default=-1) + 1)
     seeds = [drawn[place] for place in at]
-    rooms = [_room(prompt, vocabulary) for prompt in prompts]
-    limits = [min(_wanted(prompt), room) for prompt, room in zip(prompts, rooms, strict=True)]
+    # The most new tokens that the backbone has room for behind each prompt by itself.
+    rooms = [p.task.new_tokens(p.task.collate_prompts([p.feature], vocabulary), ENDLESS) for p in prompts]
+    wanted = [p.task.settings.max_new_tokens if p.new_tokens is None else p.new_tokens for p in prompts]
+    limits = list(map(min, wanted, rooms))
     texts: dict[int, str | None] = {}
     with torch.inference_mode(), narrow():
         for (beams, *_), group in _groups(prompts, rooms, limits, decoding).items():
@@ -206,15 +208,6 @@ def _groups(
         key = beams, min(room, longest if beams == 1 else limit), type(prompt.task), id(prompt.template), head
         groups.setdefault(key, []).append(index)
     return groups
-
-
-def _room(prompt: Prompt, vocabulary: Vocabulary) -> int:
-    """The most new tokens that the backbone has room for behind a prompt by itself."""
-    return prompt.task.new_tokens(prompt.task.collate_prompts([prompt.feature], vocabulary), ENDLESS)
-
-
-def _wanted(prompt: Prompt) -> int:
-    return prompt.task.settings.max_new_tokens if prompt.new_tokens is None else prompt.new_tokens
 
 
 def _seeds(decoding: Decoding, rows: int) -> list[int]:

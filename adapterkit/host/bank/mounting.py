@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.reading import as_parts
@@ -66,7 +66,7 @@ class Mounting:
         loaded = self.load(composed)
         if isinstance(opened, Artifact) and loaded.largest > PROVEN_ABOVE:
             self._check_proven(opened, loaded.largest)
-        seat = self._bank.admit(loaded, _Again(self, name, origin))
+        seat = self._bank.admit(loaded, partial(self._again, name, origin))
         rank = rank_of(methods, self._backbone.hidden_size)
         words, answers_with = words_for(methods), self._backbone.fingerprint
         return Mounted(name, version, origin, heads, words, rank, seat, composed.report, answers_with)
@@ -98,6 +98,16 @@ class Mounting:
         }
         return Loaded(tuple(method for method in packed if method is not None), heads)
 
+    def _again(self, name: str, origin: Origin) -> Loaded:
+        """Load a mounted artifact anew, should the file be lost in which it waits."""
+        try:
+            opened = open_source(origin.source) if origin.sha256 else None
+        except AdapterkitError as error:
+            raise _changed(name, origin) from error
+        if not isinstance(opened, Artifact) or opened.manifest.sha256 != origin.sha256:
+            raise _changed(name, origin)
+        return self.load(of_artifact(opened))
+
     def artifact(self, name: str) -> Artifact:
         """What a composition means by a member: a mounted name first, then a folder or a hub id."""
         mounted = self._table.get(name)
@@ -114,23 +124,6 @@ class Mounting:
         self._check_signed(opened)
         opened.check_backbone(self._backbone)
         return opened
-
-
-class _Again:
-    """Loads a mounted artifact anew, should the file be lost in which it waits."""
-
-    def __init__(self, mounting: Mounting, name: str, origin: Origin) -> None:
-        self._mounting, self._name, self._origin = mounting, name, origin
-
-    def __call__(self) -> Loaded:
-        origin = self._origin
-        try:
-            opened = open_source(origin.source) if origin.sha256 else None
-        except AdapterkitError as error:
-            raise _changed(self._name, origin) from error
-        if not isinstance(opened, Artifact) or opened.manifest.sha256 != origin.sha256:
-            raise _changed(self._name, origin)
-        return self._mounting.load(of_artifact(opened))
 
 
 def _changed(name: str, origin: Origin) -> ArtifactError:

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -66,14 +65,6 @@ class Loaded:
             for name, head in self.heads.items()
         }
         return Loaded(carried, heads)
-
-
-class Away(Protocol):
-    """Where the tensors of an adapter wait that is not resident."""
-
-    def fetch(self) -> Loaded:
-        """The adapter, back on the backbone's device. Raises ArtifactError where that is impossible."""
-        ...
 
 
 class InRam:
@@ -124,6 +115,10 @@ class OnDisk:
             tensors.append(memory[begin : begin + length].view(shape.dtype).view(shape.shape))
             begin += length + -length % _ALIGNED_BYTES
         return self._shape.holding(tensors)
+
+
+Away = InRam | OnDisk
+"""Where the tensors of an adapter wait that is not resident; `fetch` gives it back on the backbone's device."""
 
 
 class Seat:

@@ -73,14 +73,8 @@ def attention_forward(
     packed_rows: Any = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer; its arguments are those of `sdpa_attention_forward`.
-
-    Args:
-        packed_rows: the `packed_rows.PackedRows` of a batch without padding.
-
-    Returns:
-        (B, T, H, D), and no weights.
-    """
+    """What transformers calls in every layer, as `sdpa_attention_forward`. Returns (B, T, H, D), and no weights.
+    `packed_rows`: the `packed_rows.PackedRows` of a batch without padding."""
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     if packed_rows is not None:
         window = kwargs.get("sliding_window")

@@ -37,14 +37,9 @@ def check_known(folder: Path, trust_remote_code: bool) -> None:
 
 @dataclass(frozen=True)
 class LoadedTrunk:
-    """A trunk out of a checkpoint.
-
-    Attributes:
-        trunk: the model without its head; of a checkpoint that also reads pictures or sound, the part that reads text.
-        part: path of this part in the checkpoint's model, or "".
-        uninitialized: names of parameters that the checkpoint lacks.
-        unused_keys: names of tensors that the checkpoint's model has no place for.
-    """
+    """A trunk out of a checkpoint: without its head, of a checkpoint that also reads pictures or sound the part that
+    reads text, with the path of this part ("" for the whole); the names of parameters that the checkpoint lacks, and of
+    tensors that its model has no place for."""
 
     trunk: Any
     part: str

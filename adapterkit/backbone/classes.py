@@ -25,13 +25,11 @@ def is_causal(config: Any) -> bool:
 
 
 def model_class(config: Any, kind: str) -> type[Any] | None:
-    """The class that transformers has for this config and this kind of task, or None.
+    """The class that transformers has for this config and this kind of task, or None. Raises BackboneError: no such
+    kind.
 
     Language modelling goes by what the trunk is: masked for encoders, causal for decoders, seq2seq for
     encoder-decoders, even where transformers has a class for another use (BART's decoder alone, BERT as a decoder).
-
-    Raises:
-        BackboneError: no such kind.
     """
     if kind not in FACTS:
         raise BackboneError(f"{kind!r} is not a kind of task", remedy=f"Take one of {', '.join(KINDS)}.")

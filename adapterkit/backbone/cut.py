@@ -37,13 +37,9 @@ _HANDED = "adapterkit_handed"
 
 
 def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The path and the list of a model's layers: those of the encoder where it has a decoder too.
-
-    transformers' layers, and nothing else in its models, can be checkpointed one by one, whatever is attached in them.
-
-    Raises:
-        SiteError: there is no list of layers.
-    """
+    """The path and the list of a model's layers: those of the encoder where it has a decoder too. transformers' layers,
+    and nothing else in its models, can be checkpointed one by one, whatever is attached in them. Raises SiteError:
+    there is no list of layers."""
     found: dict[str, nn.ModuleList] = {}
     for path, module in model.named_modules():
         is_list = isinstance(module, nn.ModuleList) and len(module)
@@ -124,17 +120,11 @@ def _below(trunk: nn.Module, view: nn.Module, path: str) -> Below:
 
 
 def above(trunk: nn.Module, at: int) -> nn.Module:
-    """What lies above: layers `at` and up, the final norm, the pooler, a decoder, and a head if the model has one.
+    """What lies above: layers `at` and up, the final norm, the pooler, a decoder, and a head if the model has one. The
+    number of layers leaves the final norm and what follows. Raises SiteError: there is no such layer.
 
-    The view is an instance of the trunk's class and is called with the trunk's inputs, inside `entering`. It runs
-    one forward at a time (any number of views may share a trunk), and fills no key-value cache for generation.
-
-    Args:
-        trunk: a trunk, or a model that holds one.
-        at: from 0 to the number of layers; the latter leaves the final norm and what follows.
-
-    Raises:
-        SiteError: there is no such layer.
+    The view is an instance of the trunk's class and is called with the trunk's inputs, inside `entering`. It runs one
+    forward at a time (any number of views may share a trunk), and fills no key-value cache for generation.
     """
     path, layers = _checked(trunk, at)
     view, upper = _opened(trunk, path)

@@ -36,13 +36,10 @@ class FileSpan:
 
 
 def digests(spans: Sequence[FileSpan]) -> list[bytes]:
-    """SHA-256 of every span; of one longer than a piece, over the digests of its pieces.
+    """SHA-256 of every span; of one longer than a piece, over the digests of its pieces. hashlib and the reading let go
+    of Python's lock, so the threads run side by side.
 
-    hashlib and the reading let go of Python's lock, so the threads run side by side.
-
-    Raises:
-        OSError: a file cannot be read.
-        EOFError: a file ends before its span; its name is the argument.
+    Raises OSError: a file cannot be read; EOFError: a file ends before its span; its name is the argument.
     """
     pieces = [piece for span in spans for piece in _pieces(span)]
     with ThreadPoolExecutor(_cores(), thread_name_prefix="adapterkit-hash") as threads:

@@ -29,13 +29,10 @@ _OFFLINE_REMEDY = (
 
 
 def find_checkpoint(name: str, revision: str | None, *, weights: bool = True) -> tuple[Path, str | None]:
-    """The folder of a checkpoint, and the commit that it is at (None for a folder).
+    """The folder of a checkpoint, and the commit that it is at (None for a folder). A name is looked for among the
+    local copies (see `local.local_copy`), then on the hub, from which weights are fetched too, unless `weights` is off.
 
-    A folder stands for itself. A name is looked for among the local copies (see `local.local_copy`), then on the hub,
-    from which weights are fetched too, unless `weights` is off.
-
-    Raises:
-        BackboneError: no such folder, no such hub id or revision, no network, or a revision of a folder.
+    Raises BackboneError: no such folder, no such hub id or revision, no network, or a revision of a folder.
     """
     folder = Path(name).expanduser()
     if os.path.isdir(folder):

@@ -25,15 +25,9 @@ FILE = "generation_config.json"
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What the rules of one row are made from.
-
-    Attributes:
-        padding_tokens: padding before its prompt.
-        prompt_tokens: tokens of its prompt without padding; 1, the start token, where an encoder has read the text.
-        new_tokens: the most tokens that it may go on by.
-        read: (1, T) the tokens of the text that it read, without padding.
-        ends: (E,) its end tokens.
-    """
+    """What the rules of one row are made from: the padding before its prompt, the prompt's tokens (1, the start token,
+    where an encoder has read the text), the most tokens that it may go on by, the tokens that it read (1, T), and its
+    end tokens (E,)."""
 
     padding_tokens: int
     prompt_tokens: int
@@ -102,17 +96,10 @@ _OFF: Mapping[str, Any] = {
 
 
 def generation_config(asked: Mapping[str, Any], folder: Path, config: Any, tokenizer: Any) -> GenerationConfig:
-    """The checkpoint's own generation settings, else those that its config implies; they never sample by default.
+    """The settings that stand in the checkpoint's file (`asked`), else those that its config implies; they never sample
+    by default. A row ends at the tokenizer's end token too, which is what an adapter learns to end with.
 
-    A row ends at the tokenizer's end token too, which is what an adapter learns to end with.
-
-    Args:
-        asked: what stands in the checkpoint's file; empty where it has none.
-        folder: the checkpoint's.
-        config: the model's.
-
-    Raises:
-        BackboneError: values that transformers refuses, or fields that cannot be honoured.
+    Raises BackboneError: values that transformers refuses, or fields that cannot be honoured.
     """
     try:
         found = GenerationConfig.from_dict(dict(asked)) if asked else GenerationConfig.from_model_config(config)

@@ -52,16 +52,10 @@ class PackedRows:
         window: int | None,
         position_bias: Tensor | None,
     ) -> Tensor:
-        """Every row attends to itself.
+        """Every row attends to itself: (1, H, P, d) to (1, P, H, d). Keys and values may have fewer heads.
 
-        Args:
-            query: (1, H, P, d), as are key and value, which may have fewer heads.
-            causal: whether a token sees itself and what is before it only.
-            window: a token sees those that are less than this far away; None for all.
-            position_bias: (1, H, L, L) for the longest row.
-
-        Returns:
-            (1, P, H, d).
+        A causal token sees itself and what is before it only, in a window those that are less than this far away. The
+        bias of positions (1, H, L, L) is that of the longest row.
         """
         attended = []
         for number, group in enumerate(self.groups):
@@ -98,14 +92,10 @@ class PackedRows:
 class PackedLayout:
     """Where the tokens of a padded batch (B, T) go in the packed one.
 
-    Attributes:
-        shape: (B, T).
-        rows: the groups.
-        longest: L of the longest row.
-        positions: (1, P): the number of a token in its row.
-        source: (P,), the place in the flattened batch that each packed place takes; any where there is padding.
-        place, target: (N,), every token's place in the packed batch and in the flattened one.
-        lanes: packed places of each lane, one lane behind the other; see `heads.lanes`.
+    `positions` (1, P) has the number of a token in its row, `source` (P,) the place in the flattened batch that each
+    packed place takes (any where there is padding), `place` and `target` (N,) every token's place in the packed batch
+    and in the flattened one. `longest` is L of the longest row; `lanes` the packed places of each lane, one behind the
+    other (see `heads.lanes`).
     """
 
     shape: tuple[int, int]

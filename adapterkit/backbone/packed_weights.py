@@ -65,13 +65,10 @@ def laid_out(weight_OI: Tensor) -> Tensor:
 
 
 def pack(trunk: nn.Module, paths: Sequence[str]) -> None:
-    """Lay out the weights of a trunk's linears where that pays, each in the place of the plain one.
+    """Lay out the weights of the linears at these paths of a trunk on a CPU where that pays, each in the place of the
+    plain one; what is not frozen, narrow or quantised stays plain.
 
     Forwards that run meanwhile are right. What shares the plain weights' memory, as a twin does, keeps it.
-
-    Args:
-        trunk: on a CPU; what is not frozen, narrow or quantised stays plain.
-        paths: of the linears.
     """
     for linear in {id(module): module for module in map(trunk.get_submodule, paths)}.values():
         kind, weight = _PACKED.get(type(linear)), getattr(linear, "weight", None)

@@ -29,15 +29,8 @@ Product = Callable[[Tensor, Tensor, None], Tensor]
 def pays(
     weight_OI: Tensor, layout: Layout, product: Product, tokens: Sequence[int] = TOKENS, gain: float = 0.0
 ) -> bool:
-    """Whether products with a weight of this shape and number format are faster in another layout.
-
-    Args:
-        weight_OI: a plain weight, (O, I).
-        layout: lays a weight out.
-        product: multiplies (N, I) with a weight in either layout.
-        tokens: with how many the layouts are compared; one has to win over all together.
-        gain: the share of the time that it has to save.
-    """
+    """Whether products of (N, I) with a weight of this shape and number format are faster in another layout: over all
+    these numbers of tokens together, by `gain` as a share of the time at least."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not available or min(weight_OI.shape) < NARROWEST or weight_OI.dtype not in _DTYPES:
         return False

@@ -39,9 +39,8 @@ def load_tokenizer(folder: Path, *, causal: bool, embedding_rows: int, config_pa
     word numbers, so the tasks that need them refuse it (`is_fast` is False). A decoder's tokenizer without a pad token
     gets a token that is already in the vocabulary, so that no embedding has to grow; padding is masked anyway.
 
-    Raises:
-        BackboneError: no tokenizer in the folder, one that does not load, one with tokens that the embedding has no
-            row for, or none for padding.
+    Raises BackboneError: none in the folder, or one that does not load, has tokens without a row of the embedding, or
+    none for padding.
     """
     if not has_tokenizer(folder):
         raise _no_tokenizer(folder)

@@ -45,13 +45,8 @@ embedded: BART's, whose encoder counts places by itself. relative: T5's bias, by
 
 @dataclass(frozen=True)
 class ReadingLayers:
-    """The module of a model whose layers read the text.
-
-    Attributes:
-        path: its own, in the model; "" for the model itself.
-        positions: how it comes to know positions; see `POSITIONS`.
-        keeps: whether it would keep keys and values for generation unless it is told not to.
-    """
+    """The module of a model whose layers read the text: its path ("" for the model itself), how it comes to know
+    positions (see `POSITIONS`), and whether it keeps keys and values for generation unless it is told not to."""
 
     path: str
     positions: str
@@ -78,11 +73,8 @@ def unpadded_view(
 ) -> nn.Module:
     """A view of a model, for one forward over the batch that `layout` describes, with the batch's own padded inputs.
 
-    Args:
-        model: a trunk, or a model that holds one.
-        reading: from `find_reading_layers`.
-        states_padded: whether it gives (B, T, D), zero where there is padding, so that any head can follow. Else
-            it gives (1, P, D) as packed, for heads that look at each token by itself; `layout.padded` undoes that.
+    It gives (B, T, D), zero where there is padding, so that any head can follow; or where `states_padded` is off (1, P,
+    D) as packed, for heads that look at each token by itself; `layout.padded` undoes that.
     """
     whole = model.get_submodule(reading.path)
     stand_in = with_own_children(whole)

@@ -29,17 +29,9 @@ IN_MEMORY = "rows in memory"
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Rows with an artifact's answers to them.
-
-    Attributes:
-        answering: whose they are.
-        task: that reads and scores them.
-        rows: usable ones.
-        features: of `encode(rows, …, "score")`.
-        outputs: one per feature.
-        texts: the generated text of each row's group; None where no metric wants one.
-        shows_rows: whether texts of rows may be shown, as the artifact's recipe says (`data.show_rows`).
-    """
+    """Usable rows with the answers of a task that reads and scores them: features of `encode(rows, …, "score")`, an
+    output for each, the generated text of each row's group (None where no metric wants one), and whether texts of rows
+    may be shown, as the artifact's recipe says (`data.show_rows`)."""
 
     answering: Answerer
     task: Task

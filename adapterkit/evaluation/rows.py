@@ -43,17 +43,11 @@ def read_for(
 ) -> Rows:
     """Rows to score an artifact on, under its task's column names.
 
-    Args:
-        source: a file or a hub data set; None takes the recipe's test rows, or where it has none the validation rows,
-            also those that training split off. What the recipe names is read as it was
-            in training: format, configuration, revision and splits. Other data may have the recipe's column
-            names or the task's.
-        columns: canonical name -> the file's column; these count more than the recipe's.
-        root: where relative paths are looked for first.
-        reading: fields of a recipe's data that say how the source is read, on top of what the recipe says of its own.
+    Without a source they are the recipe's test rows, or where it has none the validation rows, also those that training
+    split off. What the recipe names is read as it was in training: format, configuration, revision and splits; other
+    data may have the recipe's column names or the task's. Columns and fields of `reading` count more than the recipe's.
 
-    Raises:
-        DataError: there are no such rows, they are others than in training, or the data cannot be read.
+    Raises DataError: there are no such rows, they are others than in training, or the data cannot be read.
     """
     kept = data_settings(artifact)
     if source is None:

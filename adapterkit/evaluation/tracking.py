@@ -12,16 +12,10 @@ from adapterkit.training.trackers import check_trackers
 
 
 def track(record: Record, names: Sequence[str], folder: str | Path | None = None) -> None:
-    """Hand a record to trackers: its figures as values, and what it is about as the run's configuration.
+    """Hand a record to trackers, as a recipe names them: its figures as values, and what it is about as the run's
+    configuration. What is written to the disk goes to the folder of a run, or to the working folder.
 
-    Args:
-        record: of any kind.
-        names: trackers, as a recipe's `training.trackers` names them.
-        folder: of a run, whose trackers' folder takes what is written to the disk; None for the working folder.
-
-    Raises:
-        RecipeError: a tracker that is not installed.
-        OutputError: a tracker cannot write.
+    Raises RecipeError: a tracker that is not installed; OutputError: a tracker cannot write.
     """
     check_trackers(names)
     place = Path(folder or ".") / RUN_FOLDER

@@ -38,15 +38,11 @@ class Family(Head[HeadSettings]):
 
 
 def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) -> Headed:
-    """Assemble transformers' class of this kind around the shared trunk.
+    """Assemble transformers' class of this kind around the shared trunk, whose modules are never copied, for so many
+    labels, 0 for language models.
 
-    Args:
-        trunk: the backbone's trunk; its modules are shared, never copied.
-        classes: number of labels, 0 for language models.
-
-    Raises:
-        HeadError: transformers has no class of this kind for the family.
-        BackboneError: it would generate, and the checkpoint's generation config asks for what cannot be honoured.
+    Raises HeadError: transformers has no class of this kind for the family; BackboneError: it would generate, and the
+    checkpoint's generation config asks for what cannot be honoured.
     """
     model_class = backbone.model_class(kind)
     if model_class is None:
@@ -163,13 +159,9 @@ def _initialise(module: Any, owner: nn.Module, device: torch.device) -> None:
 
 
 def _from_checkpoint(names: list[str], backbone: Backbone, model_class: Any, config: Any) -> dict[str, Tensor]:
-    """The head's values where the checkpoint holds them, through transformers' own loader; read once for a backbone.
-
-    The loader knows every renamed key of every old checkpoint; the second trunk that it builds is dropped at once.
-
-    Raises:
-        BackboneError: the checkpoint's files are not those that the backbone was loaded from.
-    """
+    """The head's values where the checkpoint holds them, through transformers' own loader, which knows every renamed
+    key of every old checkpoint; read once for a backbone, and the second trunk that it builds is dropped at once.
+    Raises BackboneError: the checkpoint's files are not those that the backbone was loaded from."""
     key = model_class, config.num_labels, *names
     if key not in backbone.heads:
         if backbone.part:  # whose names only the class of the whole knows

@@ -87,18 +87,10 @@ class Attachment:
         sites: Mapping[str, Site] | None = None,
         biases: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
-        """Made by `Method.attach`.
-
-        Args:
-            method: which.
-            settings: of the method.
-            layers: that hold its parameters, by path in the model.
-            config: what `adapter_config.json` says of it.
-            lowest_layer: see above.
-            before: the way back; None where nothing was changed.
-            sites: of the layers, by the same paths, where fused functions want to know them.
-            biases: the trunk's own that are trained too, by path in the model.
-        """
+        """Made by `Method.attach`: the layers that hold a method's parameters, by path in the model, with what
+        `adapter_config.json` says of it, and the way back, None where nothing was changed. `sites`, by the same paths,
+        are for fused functions that want to know them; `biases`, by path in the model, the trunk's own that are trained
+        too."""
         self.lowest_layer = dict(lowest_layer)
         self._method = method
         self._settings = settings

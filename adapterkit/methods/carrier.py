@@ -24,14 +24,8 @@ L = TypeVar("L", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Carrier:
-    """A model that carries a method, and how the method shall begin.
-
-    Attributes:
-        model: holds modules of the backbone's trunk, the very objects, and possibly a head.
-        backbone: whose trunk it is.
-        seed: of the initialisation.
-        dtype: of the method's tensors, whatever the backbone's.
-        parts: of a fusion.
+    """A model that carries a method, and how the method shall begin. The model holds modules of the backbone's trunk,
+    the very objects, and possibly a head. Seed of the initialisation, dtype of the method's tensors, parts of a fusion.
     """
 
     model: nn.Module

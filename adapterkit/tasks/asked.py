@@ -22,13 +22,8 @@ Errors = Literal["raise", "return"]
 
 @dataclass(frozen=True)
 class Asked:
-    """One task, and how its rows are written.
-
-    Attributes:
-        task: the task.
-        trained_with: the names that columns had in training, where a recipe said so: canonical name -> name.
-        called: how errors call whom is asked; "" for the task's kind.
-    """
+    """One task, how its rows are written (canonical name -> the name that a column had in training, where a recipe said
+    so), and how errors call whom is asked; "" for the task's kind."""
 
     task: Task
     trained_with: Mapping[str, str] = field(default_factory=dict)
@@ -109,12 +104,10 @@ def text_column(task: Task) -> str | None:
 def encode_each(
     task: Task, rows: Rows, vocabulary: Vocabulary, errors: Errors
 ) -> tuple[list[Feature], list[int], dict[int, AdapterkitError]]:
-    """Features of the rows that can be encoded, as if they were all; where these rows stand; and what stops the others.
+    """Features of the rows that can be encoded, as if they were all; where these rows stand; and what stops the others,
+    which may be what only the backbone knows: a chat template.
 
-    A row may be refused by what only its backbone knows: a chat template, for example.
-
-    Raises:
-        AdapterkitError: one row cannot be encoded, and `errors` is "raise"; or all together cannot.
+    Raises AdapterkitError: one row cannot be encoded, and `errors` is "raise"; or all together cannot.
     """
     places, stopped = list(range(len(rows))), dict[int, AdapterkitError]()
     try:

@@ -34,13 +34,8 @@ class LearnedTokens(NamedTuple):
 
 
 class ChatTemplate:
-    """The template of a tokenizer.
-
-    Attributes:
-        header: what it writes to ask the assistant, "" where it writes nothing then.
-        end: what it writes behind an answer.
-        stops: the text at which a turn of the assistant ends: the token that closes it, or all that is written there.
-    """
+    """The template of a tokenizer: the `header` that asks the assistant, "" where there is none, the `end` behind an
+    answer, and `stops`, the token that closes a turn of the assistant or all that is written there."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         """Raises BackboneError: the tokenizer has no template."""
@@ -58,13 +53,10 @@ class ChatTemplate:
         self.stops = (str(self._tokenizer.decode(first)).strip(),) if is_mark else (end,) * bool(end)
 
     def prompt(self, turns: Sequence[Turn], tools: Tools = None) -> list[int]:
-        """The tokens that an answer follows.
+        """The tokens that an answer follows. White space at their end that would be a part of the answer's first token
+        is left to the answer, as it is where the whole chat is learned.
 
-        White space at the prompt's end that would be a part of the answer's first token is left to the answer, as it is
-        where the whole chat is learned.
-
-        Raises:
-            ChatProblem: the template refuses the chat.
+        Raises ChatProblem: the template refuses the chat.
         """
         text = self.write(turns, tools, answer=True)
         if not text[-1:].isspace() or not self._tokenizer.is_fast:

@@ -23,12 +23,8 @@ COLDEST, HOTTEST = 1 / 64, 64.0
 
 @dataclass(frozen=True, repr=False)
 class ConfidentTask(Task):
-    """A kind whose answers are choices, so that each has a probability.
-
-    Attributes:
-        temperature: what logits are divided by.
-        abstain_up_to: an answer is withheld where its confidence is at most this; counts where `settings.abstain` asks.
-    """
+    """A kind whose answers are choices, so that each has a probability. Logits are divided by `temperature`; where
+    `settings.abstain` asks, an answer is withheld whose confidence is `abstain_up_to` at most."""
 
     temperature: float = field(default=1.0, kw_only=True, metadata=OPTIONAL)
     abstain_up_to: float = field(default=0.0, kw_only=True, metadata=OPTIONAL)

@@ -28,12 +28,9 @@ def continued(
 ) -> list[str | None]:
     """The text behind every prompt, without special tokens and the space around it; None where logits are not finite.
 
-    Args:
-        model: transformers' class of the kind, with the checkpoint's generation config.
-        prompts: as the task's `collate_prompts` gives them, on the model's device.
-        limits: the most new tokens of every row.
-        stops: texts at which every row ends; they are sought in what is generated alone, and are no part of it.
-        draws: what else changes the scores of the next token, for all rows together: sampling.
+    The model is transformers' class of the kind, with the checkpoint's generation config. Every row ends at its limit
+    of new tokens, or at its stops, which are sought in what is generated alone, and are no part of it. `draws` changes
+    the scores of the next token for all rows together: sampling.
     """
     tokenizer, inputs, asked = prompts.vocabulary.tokenizer, prompts.inputs, model.generation_config
     ends = ends_of(asked)

@@ -58,16 +58,13 @@ def document_problem(row: Row, *, predict: bool, completions_only: bool) -> str 
 
 
 class Documents:
-    """Reads rows with a tokenizer, as a task's settings say.
+    """Reads rows with a tokenizer, as a task's settings say, and counts those of the Alpaca format; `refused` says why
+    a row cannot be written by the chat template, by its position.
 
     Texts and prompts begin with the token that the tokenizer puts first (`begin_token`), and documents end with its end
     token, or with the task's `end_text`. A prompt and its completion are tokenised apart, as they are when a completion
     is generated. A chat is what the tokenizer's template makes of it; with `completions_only` the assistant's turns
     count.
-
-    Attributes:
-        refused: why a row cannot be written by the chat template, by its position among the rows.
-        alpaca: how many rows are of the Alpaca format.
     """
 
     def __init__(self, vocabulary: Vocabulary, settings: TaskSettings) -> None:

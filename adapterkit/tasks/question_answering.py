@@ -34,13 +34,8 @@ CANDIDATES = 20
 
 @dataclass(frozen=True, repr=False)
 class QuestionAnswering(ConfidentTask):
-    """Answer spans.
-
-    Attributes:
-        settings: see `Task`.
-        unanswerable: whether "no answer" is an answer.
-        threshold: "no answer" is given where its score beats the best span's by more than this.
-    """
+    """Answer spans. Where questions may be `unanswerable`, "no answer" is given where its score beats the best span's by
+    more than the threshold."""
 
     kind: ClassVar[str] = "question-answering"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["question-answering"]

@@ -25,11 +25,9 @@ def encode_windows(
     Every feature has `extras`: "offsets", the character span of each context token (None elsewhere), and "null", the
     token that stands for no answer. Its labels are the first and last token of the first right gold answer that the
     window holds whole, else the null token twice; IGNORED where the row has answers and no window holds one that is at
-    its offset. An answer's characters without a token (tokenizers drop some) are not asked of a window.
-
-    Args:
-        golds: per row its answers, [] for no answer, None for a row without labels.
-        overlap: tokens that neighbouring windows share; at most half of the room that the question leaves.
+    its offset. An answer's characters without a token (tokenizers drop some) are not asked of a window. Gold answers
+    are [] for no answer, None for a row without labels; windows share `overlap` tokens, at most half of the room that
+    the question leaves.
     """
     tokenizer = vocabulary.tokenizer
     special = int(tokenizer.num_special_tokens_to_add(pair=True))

@@ -66,13 +66,11 @@ def iob2_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def find_scheme(names: Sequence[Sequence[str]], places: Sequence[str]) -> str:
-    """ "iob2" where the tags write entities, in whatever notation; else "flat".
+    """ "iob2" where the tags write entities, in whatever notation; else "flat". Letters other than B and I, an
+    underscore, and a letter behind the type stand in names of other things too: they count where some tag is O and all
+    others are of that notation.
 
-    Letters other than B and I, an underscore, and a letter behind the type stand in names of other things too: they
-    count where some tag is O and all others are of that notation.
-
-    Raises:
-        DataError: most tags write entities and some do not, with the places of these.
+    Raises DataError: most tags write entities and some do not, with the places of these.
     """
     every = dict.fromkeys(tag for row in names for tag in row)  # in order, so that of equals the first counts
     parsed = [found for tag in every if tag != OUTSIDE and (found := parse_tag(tag)) is not None]

@@ -38,13 +38,7 @@ from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, L
 
 @dataclass(frozen=True, repr=False)
 class TextClassification(ConfidentTask):
-    """Labels or numbers for whole texts.
-
-    Attributes:
-        settings, labels, problem: see `Task`.
-        targets: numbers per row of a regression, else 0.
-        form: how a row's labels are written; see `TextProblem`.
-    """
+    """Labels or numbers for whole texts; see `Task`, and `TextProblem` for `targets` and `form`."""
 
     kind: ClassVar[str] = "text-classification"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["text-classification"]

@@ -22,12 +22,9 @@ MULTI_HOT = "multi-hot"
 class TextProblem(ABC):
     """How the labels of one task are read, learned and scored.
 
-    Attributes:
-        labels: names in class order; empty for a regression.
-        targets: numbers per row of a regression, else 0.
-        form: how a row's labels are written: "names", or "multi-hot", a 0 or 1 for every label.
-        given: whether the recipe names the labels, so that numbers may be positions among them.
-        smooths, weighs: whether label smoothing and class weights mean something here.
+    The labels stand in class order; a regression has none, and `targets` numbers per row. `form` is how a row's labels
+    are written: "names", or "multi-hot", a 0 or 1 for every label. Where the recipe has `given` the labels, numbers may
+    be positions among them. `smooths` and `weighs` say whether label smoothing and class weights mean something here.
     """
 
     name: ClassVar[str]

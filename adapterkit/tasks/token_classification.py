@@ -60,13 +60,8 @@ class Tagged(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class TokenClassification(ConfidentTask):
-    """Tags for words.
-
-    Attributes:
-        settings, labels: see `Task`.
-        scheme: "iob2" (spans, scored as entities) or "flat" (one tag per word).
-        fallback: the tag of words that no sub-token stands for: "O", or the most frequent one of a flat scheme.
-    """
+    """Tags for words, in the scheme "iob2" (spans, scored as entities) or "flat" (one tag per word). `fallback` is the
+    tag of words that no sub-token stands for: "O", or the most frequent one of a flat scheme."""
 
     kind: ClassVar[str] = "token-classification"
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["token-classification"]

@@ -12,13 +12,11 @@ class Window(NamedTuple):
 
 
 def windows_over(count: int, size: int, overlap: int) -> list[Window]:
-    """Windows of at most `size` items that cover 0..count, neighbours sharing `overlap` items.
+    """Windows of at most `size` items that cover 0..count, neighbours sharing `overlap` items. Every item is fresh in
+    exactly one window. The last window reaches back to be full, so that its fresh items have as much context as the
+    others'.
 
-    Every item is fresh in exactly one window. The last window reaches back to be full, so that its fresh items have as
-    much context as the others'.
-
-    Raises:
-        ValueError: size below 1, or an overlap that leaves no progress.
+    Raises ValueError: size below 1, or an overlap that leaves no progress.
     """
     if size < 1 or not 0 <= overlap < size:
         raise ValueError(f"windows of {size} items cannot overlap by {overlap}")

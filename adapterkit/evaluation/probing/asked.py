@@ -45,17 +45,9 @@ class ProbedRows:
 
 
 class ProbedItem(NamedTuple):
-    """One vector of a row.
-
-    Attributes:
-        row: index into the rows.
-        part: which choice, or which word; 0 where a row is one vector.
-        feature: index into the features.
-        choice: the row of the feature's inputs; 0 where there is one.
-        token: its place there; -1 where the whole row is pooled.
-        label: its class; 0 where it has numbers.
-        targets: its numbers: a 0 or 1 for each of several labels, or what a text is rated.
-    """
+    """One vector of a row: the row, and which choice or word of it; its feature, the row of the feature's inputs, and
+    its token there, -1 where the whole row is pooled; its class; and its numbers, a 0 or 1 for each of several labels,
+    or what a text is rated."""
 
     row: int
     part: int
@@ -76,19 +68,9 @@ def ask(
     count: int,
     seed: int,
 ) -> ProbedRows:
-    """Read rows, tell what they are for, and draw as many as are wanted.
+    """Read rows, tell what they are for, and draw as many as are wanted at most; what is named as for `probe`.
 
-    Args:
-        data: a file, a hub data set, or rows in memory.
-        kind: of task; None tells by the columns.
-        columns: canonical name -> the data's column.
-        reading: how a file is read, by the fields of a recipe's data.
-        root: where relative paths are looked for first.
-        count: of rows, at most.
-        seed: of the draw.
-
-    Raises:
-        DataError: the rows cannot be read or used, or have no classes to look for.
+    Raises DataError: the rows cannot be read or used, or have no classes to look for.
     """
     is_source = isinstance(data, str | Path)
     read = read_rows(str(data), reading_settings(reading or {}), root=root, needs={}) if is_source else rows_of(data)
@@ -151,18 +133,10 @@ def _items(task: Task, place: int, feature: Feature) -> list[ProbedItem]:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The items that are looked at, the same for every representation.
-
-    Attributes:
-        keys: (row, part) of each.
-        labels: their classes, as places in `names`.
-        groups: their rows.
-        is_choice: whether of each row's items one is right.
-        names: of the classes that occur, or of the targets that differ.
-        notes: what was left out.
-        is_labels: whether the names are of labels, and not of numbers.
-        targets: (N, C) numbers, where items have these and no class; each with mean 0 and variance 1.
-    """
+    """The items that are looked at, the same for every representation: (row, part) of each, their classes as places in
+    `names`, and their rows. Names are of the classes that occur, or of the targets that differ, which are labels or
+    numbers. `targets` (N, C), where items have these and no class, have mean 0 and variance 1 each. In a choice, of
+    each row's items one is right."""
 
     keys: list[tuple[int, int]]
     labels: Labels

@@ -33,15 +33,9 @@ OF_CLASSES = ("h_score", "codelength_bits", "information_nats", "silhouette", "a
 
 @dataclass(frozen=True)
 class Measured:
-    """One layer.
-
-    Attributes:
-        figures: name -> value; what is not defined is left out.
-        refused: name -> why it is not defined.
-        right: (G,) what a linear probe got right: 1 or 0 of each row, or a share of its words; of numbers the variance
-            that it explains.
-        items: (G,) how many items each row has; of numbers their variance.
-    """
+    """The figures of one layer, and why others are not defined. `right` (G,) is what a linear probe got right in each
+    row, 1 or 0, or a share of its words; of numbers the variance that it explains. `items` (G,) is how many items the
+    row has; of numbers their variance."""
 
     figures: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)

@@ -105,21 +105,11 @@ def see(
 ) -> LayerStates:
     """The states of the drawn items in every layer: one forward pass over what is not kept yet.
 
-    Args:
-        subject: whose states.
-        task: that batches the features.
-        vocabulary: of the subject's backbone.
-        features: of the rows in that vocabulary.
-        items: those of the features.
-        drawn: which of them.
-        pooling: how a row that is one vector is pooled.
-        seed: of widths that are left out.
-        cache: folder of kept states; None keeps none.
-        tell: is told of every item that is done.
-        accelerator: the processes that compute a share of the batches each, all of which call this.
+    Features are those of the rows in the vocabulary of the subject's backbone, which the task batches; a row that is
+    one vector is pooled. `seed` draws widths that are left out, `cache` is the folder of kept states (None keeps none),
+    `tell` is told of every item that is done, and all processes call this and compute a share of the batches each.
 
-    Raises:
-        BackboneError: a trunk that does not hand out its layers' states.
+    Raises BackboneError: a trunk that does not hand out its layers' states.
     """
     width, layers = subject.backbone.hidden_size, int(subject.backbone.config.num_hidden_layers) + 1
     chosen = window(layers, width, len(drawn.keys), seed)

@@ -49,16 +49,11 @@ def _reading(backbone: Backbone) -> nn.Module:
 
 
 def subjects_of(named: Named | Sequence[Named], backbone: Named | None = None) -> list[Subject]:
-    """Backbones and artifacts, each of these behind the backbone that it was trained on.
+    """Backbones and artifacts, each of these behind the backbone that it was trained on, from folders of artifacts,
+    backbones, and folders or ids to load these from. `backbone`: None loads what each artifact names.
 
-    Args:
-        named: folders of artifacts, backbones, and folders or ids to load backbones from.
-        backbone: what the artifacts stand on; None loads what each of them names.
-
-    Raises:
-        ArtifactError, BackboneError: something cannot be read.
-        ContractError: an artifact belongs to another backbone.
-        DataError: nothing is named.
+    Raises ArtifactError, BackboneError: something cannot be read; ContractError: an artifact belongs to another
+    backbone; DataError: nothing is named.
     """
     several = [named] if isinstance(named, str | Path | Backbone) else named
     opened: list[Artifact | Backbone] = [

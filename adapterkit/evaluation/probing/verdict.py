@@ -14,13 +14,9 @@ from adapterkit.metrics import Metric, bootstrap, ratio
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the information of one representation stands.
-
-    Attributes:
-        accuracy: layer -> of the linear probe, with its interval over rows.
-        best: the layer with the highest accuracy, the lowest of equals; None where nothing could be probed.
-        stands: the lowest layer that is not shown to be worse than `best`; None where none beats chance.
-    """
+    """Where the information of one representation stands: the linear probe's accuracy in each layer, the `best` layer,
+    the lowest of equals (None where nothing could be probed), and the lowest that is not shown to be worse (None where
+    none beats chance)."""
 
     accuracy: Mapping[int, Metric]
     best: int | None
@@ -69,15 +65,8 @@ def _share(place: int, less: int | None = None) -> Callable[[Any], Any]:
 
 
 def bare_sentence(name: str, found: Standing, top: int, chance: float, says: str = "is right in {}") -> str:
-    """Where the information of a bare backbone stands, and which layers an adapter is worth.
-
-    Args:
-        name: of the representation.
-        found: where it stands.
-        top: its highest layer.
-        chance: accuracy of whoever does not look.
-        says: what a probe does, and how much of it in the place of {}.
-    """
+    """Where the information of a bare backbone stands, and which layers up to its top one an adapter is worth. `says`:
+    what a probe does, and how much of it in the place of {}."""
     if found.best is None:
         return f"{name}: no linear probe can be fitted on these rows."
     best = found.accuracy[found.best]

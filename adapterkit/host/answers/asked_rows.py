@@ -22,17 +22,9 @@ TASK = "task"
 
 @dataclass(eq=False)
 class HeadRows:
-    """The rows that one head of one mounted adapter answers in one call.
-
-    Attributes:
-        mounted: the version that was mounted when the call began.
-        name: of the head.
-        head: the head.
-        places: where each row stands in the call.
-        rows: the rows, with the task's columns.
-        features: what the backbone reads of them.
-        outputs: per feature what the task makes of its logits, or the generated text.
-    """
+    """The rows that one head of one mounted adapter answers in one call: the version that was mounted when it began,
+    the head and its name, where each row stands in the call, the rows in the task's columns, what the backbone reads of
+    them, and per feature what the task makes of its logits, or the generated text."""
 
     mounted: Mounted
     name: str
@@ -65,27 +57,17 @@ class Answered:
 
 
 class Call:
-    """The rows of one call of a host.
-
-    Attributes:
-        rows: how many.
-        groups: the rows that can be answered, in the order in which their adapters first appear.
-        failed: groups that turned out to have no answers.
-        bad: why the other rows cannot be answered, by place from 0.
-        returns: whether errors go in the place of their rows; otherwise they are raised.
-    """
+    """The rows of one call of a host: in `groups` those that can be answered, in the order in which their adapters
+    first appear, of which some may turn out to have `failed`; in `bad`, by place from 0, why the others cannot be.
+    Errors go in the place of their rows where the call `returns` them; otherwise they are raised."""
 
     def __init__(self, rows: Iterable[Any], table: Mapping[str, Mounted], errors: Errors) -> None:
-        """Read the rows.
+        """Read the rows, each of whose names is looked up once in the table of what is mounted.
 
-        Args:
-            rows: (name, row) pairs; rows by themselves, which name their adapter in a column `task` unless only one is
-                mounted; or an error in the place of what could not even be read.
-            table: what is mounted. It is asked once for every name.
+        They are (name, row) pairs; rows by themselves, which name their adapter in a column `task` unless only one is
+        mounted; or an error in the place of what could not even be read.
 
-        Raises:
-            NotMountedError, DataError: rows that cannot be answered, where errors are raised.
-            TypeError: rows that are no pairs, where errors are raised.
+        Raises NotMountedError, DataError, and TypeError for rows that are no pairs, where errors are raised.
         """
         check_errors(errors)
         self.returns = errors == "return"

@@ -104,17 +104,11 @@ def generate(
     batch_size: int = 64,
     narrow: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[str | None]:
-    """Continue prompts, many adapters in one batch.
+    """Continue prompts, many adapters in one batch. Returns one text per prompt, in their order, without the prompt;
+    None where logits are not finite. `places`, from 0, are those of the prompts in a call, which decide what they draw;
+    `narrow` is the context that heads above a trunk in a narrow number format compute in.
 
-    Args:
-        places: where the prompts stand among the rows of a call, from 0, which decides what they draw; None: as here.
-        narrow: the context that heads above a trunk in a narrow number format compute in.
-
-    Returns:
-        One text per prompt, in their order, without the prompt; None where logits are not finite.
-
-    Raises:
-        GenerationError: a number of new tokens, or a stop, that makes no sense.
+    Raises GenerationError: a number of new tokens, or a stop, that makes no sense.
     """
     at = range(len(prompts)) if places is None else places
     refuse_prompts(dict(zip(at, prompts, strict=True)))

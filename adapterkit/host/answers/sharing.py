@@ -81,15 +81,9 @@ def run(
     model: str,
     **settings: Any,
 ) -> States:
-    """What the trunk computes for a batch of rows that share layers.
-
-    Args:
-        stretches: from `stretches_of`, two at least.
-        carried: what each row carries.
-        inputs: (B, T), on the backbone's device.
-        model: path of the model that runs: "" for the trunk, "encoder" for the encoder of an encoder-decoder.
-        settings: what else that model is told.
-    """
+    """What the trunk computes for a batch (B, T) of rows that share layers, in stretches from `stretches_of`, two at
+    least. `model` is the path of what runs: "" for the trunk, "encoder" for the encoder of an encoder-decoder;
+    `settings` are what else it is told."""
     output: Any = None
     at: Sequence[int] = ()
     for stretch in stretches:

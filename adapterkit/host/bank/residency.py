@@ -122,13 +122,8 @@ Away = InRam | OnDisk
 
 
 class Seat:
-    """One mounted version in a bank.
-
-    Attributes:
-        size_bytes: of its tensors.
-        hits: rows that it has answered.
-        slot: its place in the bank, None while it is away.
-    """
+    """One mounted version in a bank: the bytes of its tensors, how many rows it has answered, and its slot, None while
+    it is away."""
 
     def __init__(self, loaded: Loaded, again: Callable[[], Loaded]) -> None:
         self.size_bytes = loaded.size_bytes

@@ -24,17 +24,11 @@ COMPOSITION_ENDINGS = (".yaml", ".yml")
 
 
 def open_source(source: Any) -> Artifact | Composition:
-    """What is to be mounted, opened.
+    """What is to be mounted, opened: an artifact's folder; the folder or URL of a store, or a hub id, each with
+    @revision where one is meant, a hub's taken only where no such folder is there; an opened artifact; a training
+    result; the YAML file of a composition; or a composition.
 
-    Args:
-        source: an artifact's folder; the folder or URL of a store, or a hub id, each with @revision where one is
-            meant, a hub's taken only where no such folder is there; an opened artifact; a training result; the YAML
-            file of a composition; or a composition.
-
-    Raises:
-        ArtifactError: there is no such artifact, or it is refused.
-        HubError: no such folder is there, and no hub gives it.
-        TypeError: none of these.
+    Raises ArtifactError: it is not there, or refused; HubError: no hub gives it; TypeError: none of these.
     """
     if isinstance(source, Artifact):
         return source

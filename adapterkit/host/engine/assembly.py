@@ -35,12 +35,10 @@ SHARING = {
 class Packed:
     """The method of one adapter, ready for a host.
 
-    Attributes:
-        structure: which tensors stand where; the same object for adapters that are built alike.
-        flat: (P,), all of them in the backbone's dtype on its device; never written again.
-        lowest_layer: side -> the lowest layer that the method touches, -1 for the embeddings.
-        size_bytes: of `flat`.
-        number: another one for every adapter that this process has made ready, in their order.
+    The structure, the same object for adapters that are built alike, says which tensors stand where in `flat` (P,), in
+    the backbone's dtype on its device, which is never written again. `lowest_layer` is the lowest one that the method
+    touches on each side, -1 for the embeddings; `number` another one for every adapter that this process has made
+    ready.
     """
 
     structure: Structure
@@ -79,17 +77,8 @@ class Scaled:
 
 @dataclass(frozen=True)
 class PlacedBottleneck:
-    """A bottleneck after or beside one sublayer.
-
-    Attributes:
-        sublayer: where.
-        placement: "houlsby", "pfeiffer" or "parallel".
-        activation: the function in the middle.
-        down: W_down, (M, D).
-        down_bias: b_down, (M,).
-        up: W_up, (D, M), with the scale folded in.
-        up_bias: b_up, (D,), with the scale folded in.
-    """
+    """A bottleneck after or beside one sublayer: W_down (M, D) and b_down (M,), W_up (D, M) and b_up (D,) with the
+    scale folded in."""
 
     sublayer: Sublayer
     placement: str
@@ -119,15 +108,8 @@ def assemble(
     scaled: Iterable[Scaled] = (),
     lowest_layer: Mapping[str, int] | None = None,
 ) -> Packed:
-    """Put pieces together, wherever they come from.
-
-    Args:
-        updates: at most one per linear.
-        affines: at most one per module.
-        bottlenecks: at most one per sublayer.
-        scaled: at most one per linear.
-        lowest_layer: None takes it from the updates and bottlenecks.
-    """
+    """Put pieces together, wherever they come from: at most one update and one factor per linear, one affine per
+    module, one bottleneck per sublayer. `lowest_layer`: None takes it from the updates and bottlenecks."""
     laid = lay_out(updates, affines, bottlenecks, scaled)
     flat = flatten(laid.tensors, laid.factors).to(backbone.device, backbone.dtype)
     lowest = lowest_layers(laid.sites) if lowest_layer is None else dict(lowest_layer)

@@ -39,12 +39,8 @@ from adapterkit.recipe import HeadSettings
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What the trunk computed for some rows.
-
-    Attributes:
-        last: the trunk's last hidden states; the decoder's, or the encoder's where it ran alone.
-        encoder: the encoder's last hidden states where a decoder ran above it.
-        pooled: what the trunk's own pooler made of them, where it has one.
+    """What the trunk computed for some rows: its last hidden states, the decoder's or of an encoder that ran alone its
+    own; those of the encoder where a decoder ran above it; and what the trunk's own pooler made of them, if it has one.
     """
 
     last: Tensor
@@ -230,12 +226,8 @@ def logits_on_own_rows(
 
 
 class Templates:
-    """The templates of a host, built when first asked for.
-
-    Args:
-        backbone: the backbone.
-        trunk: a view of its trunk on which nothing is attached, whoever trains on the backbone meanwhile.
-    """
+    """The templates of a host, built when first asked for on a view of the backbone's trunk on which nothing is
+    attached, whoever trains on the backbone meanwhile."""
 
     def __init__(self, backbone: Backbone, trunk: nn.Module) -> None:
         self._backbone = backbone

@@ -188,13 +188,10 @@ class View:
 
 
 class CompiledView:
-    """A view whose forwards torch compiles.
+    """A view whose forwards torch compiles; its trunk is an instance of the trunk's own class.
 
     What is compiled depends on which structures there are, and not on which rows have them: every structure is applied
     to every row, with zeros for the rows that have another one. So mixes, mounts and swaps compile nothing again.
-
-    Attributes:
-        trunk: an instance of the trunk's own class.
     """
 
     def __init__(self, trunk: nn.Module, compile_module: Callable[[nn.Module], None]) -> None:

@@ -27,13 +27,8 @@ P = TypeVar("P", bound=_Sided)
 
 
 def targets_of(config: Mapping[str, Any], chosen: Mapping[str, P]) -> dict[str, tuple[P, str]]:
-    """Path in the trunk -> the site there, and its path in the adapter's model.
-
-    A model may hold only one side of the trunk, and then all chosen sites of it.
-
-    Raises:
-        ArtifactError: the config's targets are others.
-    """
+    """Path in the trunk -> the site there, and its path in the adapter's model, which may hold only one side of the
+    trunk, and then all chosen sites of it. Raises ArtifactError: the config's targets are others."""
     listed = config.get("target_modules")
     targets = [] if isinstance(listed, str) or listed is None else sorted(listed)
     found: dict[str, str] = {}

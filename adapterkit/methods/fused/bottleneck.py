@@ -20,17 +20,8 @@ from adapterkit.backbone.dropout import draw_seed, mask_like
 
 @dataclass(frozen=True, eq=False)
 class BottleneckTensors:
-    """f(z) = scale · (W_up · act(W_down · z + b_down) + b_up).
-
-    Attributes:
-        down_weight: (M, D).
-        down_bias: (M,).
-        up_weight: (D, M).
-        up_bias: (D,).
-        scale: a number, or the learned one as a tensor of one element.
-        activation: elementwise.
-        dropout: probability, on f.
-    """
+    """f(z) = scale · (W_up · act(W_down · z + b_down) + b_up), with W_down (M, D), b_down (M,), W_up (D, M), b_up (D,),
+    a scale that is a number, or the learned one as a tensor of one element, and the probability of dropout on f."""
 
     down_weight: Tensor
     down_bias: Tensor
@@ -42,15 +33,12 @@ class BottleneckTensors:
 
 
 def add_bottleneck(h: Tensor, z: Tensor, bottleneck: BottleneckTensors) -> Tensor:
-    """h + dropout(f(z)).
+    """h + dropout(f(z)), for an h (…, D) that a frozen linear gives and a z (…, D), h itself or another. The products
+    are in h's dtype, and all else is cast.
 
     Gradients flow to h, z and the bottleneck's tensors. There are no second derivatives. The mask is drawn again for
     the gradient. The sum is a new tensor: h is a view where autograd recorded a linear of three axes, and writing into
     a view costs more than it saves.
-
-    Args:
-        h: (…, D), the output of a frozen linear; the products are in its dtype, and all else is cast.
-        z: (…, D), h itself or another.
     """
     b = bottleneck
     scale, number = (b.scale, 1.0) if isinstance(b.scale, Tensor) else (None, b.scale)

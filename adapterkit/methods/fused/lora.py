@@ -44,18 +44,11 @@ class Gelu:
 def lora_linears(
     x: Tensor, linears: Sequence[LoraLinear], dtype: torch.dtype, made_by: Gelu | None = None
 ) -> tuple[Tensor, ...]:
-    """y = W·x + b + scaling·B·A·dropout(x) of linears that read the same x.
+    """y = W·x + b + scaling·B·A·dropout(x) of linears that read the same x (…, I): (…, O) for each. W and b have the
+    `dtype` of the products, and all else is cast.
 
     Gradients flow to A, to B, and to x where it wants one; never to W or b. Every linear draws a mask of its own, and
-    draws it again for the gradient. There are no second derivatives.
-
-    Args:
-        x: (…, I).
-        dtype: of the products; W and b have it already, and all else is cast.
-        made_by: what x can be computed from again.
-
-    Returns:
-        (…, O) for each linear.
+    draws it again for the gradient. There are no second derivatives. `made_by` is what x can be computed from again.
     """
     seeds = [draw_seed() if linear.dropout else 0 for linear in linears]
     factors = [factor for linear in linears for factor in (linear.a, linear.b)]

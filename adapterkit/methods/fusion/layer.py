@@ -105,15 +105,7 @@ class FusionLayer(WrappingLayer):
         return h + self.mixed(z, added_ND).to(h.dtype)
 
     def mixed(self, z: Tensor, added_ND: Tensor) -> Tensor:
-        """What the fusion makes of the parts' outputs.
-
-        Args:
-            z: (…, D), what the parts have read.
-            added_ND: (…, N, D), what they add.
-
-        Returns:
-            (…, D).
-        """
+        """What the fusion (…, D) makes of what its parts add (…, N, D), having read z (…, D)."""
         # A query meets all keys of its token through W_Kᵀ: one product instead of one for every part.
         query_D = self.fusion_query(z) @ self.fusion_key.weight
         scores_N = self.score_dropout((added_ND @ query_D.unsqueeze(-1)).squeeze(-1))

@@ -12,14 +12,9 @@ from adapterkit.recipe import BottleneckMethod
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One bottleneck adapter without its head.
-
-    Attributes:
-        name: what the fusion calls it.
-        sha256: digest of its file of tensors, 64 hex digits; the fusion knows it again by this.
-        settings: of the bottleneck.
-        tensors: path of a linear in the trunk -> ending ("bottleneck_down.weight", …) -> tensor.
-    """
+    """One bottleneck adapter without its head, as a fusion calls it: the digest of its file of tensors, 64 hex digits,
+    by which it is known again, its settings, and its tensors: path of a linear in the trunk -> ending
+    ("bottleneck_down.weight", …) -> tensor."""
 
     name: str
     sha256: str

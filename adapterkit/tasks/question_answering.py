@@ -34,7 +34,7 @@ CANDIDATES = 20
 
 @dataclass(frozen=True, repr=False)
 class QuestionAnswering(ConfidentTask):
-    """Answer spans. Where questions may be `unanswerable`, "no answer" is given where its score beats the best span's by
+    """Answer spans. "No answer" is given, where it is an answer, if its score beats the best span's by
     more than the threshold."""
 
     kind: ClassVar[str] = "question-answering"

@@ -128,10 +128,9 @@ class Backbone:
         folder, commit = find_checkpoint(name, revision)
         check_known(folder, trust_remote_code)
         if not weight_files(folder):
+            told = [f"expected model.safetensors or pytorch_model.bin in {folder}"]
             raise BackboneError(
-                f"{name} holds a config but no weights",
-                [f"expected model.safetensors or pytorch_model.bin in {folder}"],
-                "Fetch the checkpoint again, with its weights.",
+                f"{name} holds a config but no weights", told, "Fetch the checkpoint again, with its weights."
             )
         files = LoadedFiles.of(folder)
         config, generation = read_config(folder), read_generation(folder)

@@ -28,11 +28,8 @@ def check_known(folder: Path, trust_remote_code: bool) -> None:
             [f"config.json has an auto_map, and {unknown}"],
             "Read that code; if you trust it, set backbone.trust_remote_code=true.",
         )
-    raise BackboneError(
-        unknown,
-        [f"it stands in {folder / 'config.json'}"],
-        "Check the spelling, or install a transformers release that has it.",
-    )
+    told = [f"it stands in {folder / 'config.json'}"]
+    raise BackboneError(unknown, told, "Check the spelling, or install a transformers release that has it.")
 
 
 @dataclass(frozen=True)

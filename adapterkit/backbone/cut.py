@@ -46,10 +46,8 @@ def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
         if is_list and all(map(is_layer, cast(nn.ModuleList, module))):
             found[path] = cast(nn.ModuleList, module)
     if not found:
-        raise SiteError(
-            f"{type(model).__name__} cannot be split: it holds no list of layers",
-            ["found: no list of transformers' own layers, expected one"],
-        )
+        told = ["found: no list of transformers' own layers, expected one"]
+        raise SiteError(f"{type(model).__name__} cannot be split: it holds no list of layers", told)
     path = next((path for path in found if "decoder" not in path.split(".")), next(iter(found)))
     return path, found[path]
 

@@ -104,11 +104,8 @@ def generation_config(asked: Mapping[str, Any], folder: Path, config: Any, token
     try:
         found = GenerationConfig.from_dict(dict(asked)) if asked else GenerationConfig.from_model_config(config)
     except (TypeError, ValueError) as error:
-        raise BackboneError(
-            f"{folder / FILE} cannot be read",
-            [f"{type(error).__name__}: {str(error)[:200]}"],
-            "Correct it or remove it.",
-        ) from error
+        told = [f"{type(error).__name__}: {str(error)[:200]}"]
+        raise BackboneError(f"{folder / FILE} cannot be read", told, "Correct it or remove it.") from error
     refused = [name for name in REFUSED if _asks(found, name)]
     if refused:
         raise BackboneError(

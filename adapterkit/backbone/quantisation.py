@@ -30,10 +30,9 @@ def quantised_linears(trunk: nn.Module, sites: Sites) -> list[str]:
     found = sorted(path for path, module in paths.items() if type(module) is nn.Linear)
     if not found:
         kinds = {type(module).__name__ for module in paths.values() if hasattr(module, "weight")}
+        told = [f"found {', '.join(sorted(kinds))}, expected Linear"]
         raise BackboneError(
-            f"{type(trunk).__name__} has no linears that can be quantised",
-            [f"found {', '.join(sorted(kinds))}, expected Linear"],
-            "Load it in bfloat16.",
+            f"{type(trunk).__name__} has no linears that can be quantised", told, "Load it in bfloat16."
         )
     return found
 

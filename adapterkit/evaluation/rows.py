@@ -26,10 +26,9 @@ def data_settings(artifact: Artifact) -> DataSettings | None:
     try:
         return DataSettings.model_validate(kept)
     except ValidationError as error:
+        told = [f"data.{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
         raise ArtifactError(
-            f"{artifact.folder} keeps a recipe whose data block is not valid",
-            [f"data.{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()],
-            "Name the data yourself.",
+            f"{artifact.folder} keeps a recipe whose data block is not valid", told, "Name the data yourself."
         ) from error
 
 

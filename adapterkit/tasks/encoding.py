@@ -25,10 +25,9 @@ def longest(settings: TaskSettings, vocabulary: Vocabulary, wanted: int | None =
     wanted = settings.max_tokens if wanted is None else wanted
     limit = vocabulary.max_tokens
     if wanted is not None and limit is not None and wanted > limit:
+        told = [f"task.{name}: found {wanted}, expected at most {limit}"]
         raise RecipeError(
-            f"the backbone takes at most {limit} tokens",
-            [f"task.{name}: found {wanted}, expected at most {limit}"],
-            f"Set task.{name}={limit}, or leave it out.",
+            f"the backbone takes at most {limit} tokens", told, f"Set task.{name}={limit}, or leave it out."
         )
     return wanted or limit or DEFAULT_MAX_TOKENS
 
@@ -36,11 +35,8 @@ def longest(settings: TaskSettings, vocabulary: Vocabulary, wanted: int | None =
 def needs_fast(vocabulary: Vocabulary, kind: str, reason: str) -> None:
     """Raise BackboneError for a tokenizer that cannot say which characters a token stands for."""
     if not vocabulary.tokenizer.is_fast:
-        raise BackboneError(
-            f"{kind} needs a fast tokenizer",
-            [f"tokenizer: found {type(vocabulary.tokenizer).__name__}, which gives no character offsets; {reason}"],
-            "Use a checkpoint that has a tokenizer.json.",
-        )
+        told = [f"tokenizer: found {type(vocabulary.tokenizer).__name__}, which gives no character offsets; {reason}"]
+        raise BackboneError(f"{kind} needs a fast tokenizer", told, "Use a checkpoint that has a tokenizer.json.")
 
 
 def encode_texts(

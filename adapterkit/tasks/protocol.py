@@ -139,10 +139,8 @@ class Task(ABC):
         """
         wanted = self.settings.metric
         if wanted is not None and wanted not in self.metrics:
-            raise RecipeError(
-                f"{self.kind} has no metric {wanted!r}",
-                [f"task.metric: found {wanted!r}, expected one of {', '.join(self.metrics)}"],
-            )
+            told = [f"task.metric: found {wanted!r}, expected one of {', '.join(self.metrics)}"]
+            raise RecipeError(f"{self.kind} has no metric {wanted!r}", told)
         return wanted or self.metrics[0]
 
     def higher_is_better(self, metric: str) -> bool:
@@ -243,10 +241,8 @@ class Task(ABC):
             RecipeError: the kind has no classes to weigh, or a name is not a label.
         """
         if wanted is not None:
-            raise RecipeError(
-                f"{self.kind} cannot use class weights",
-                [f"training.class_weights: found {wanted!r}, expected null for this task"],
-            )
+            told = [f"training.class_weights: found {wanted!r}, expected null for this task"]
+            raise RecipeError(f"{self.kind} cannot use class weights", told)
         return None
 
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
@@ -341,16 +337,12 @@ class GeneratingTask(Task):
 def reject_label_smoothing(task: Task, label_smoothing: float) -> None:
     """Raise RecipeError where smoothing is asked for and the task has no use for it."""
     if label_smoothing:
-        raise RecipeError(
-            f"{task.kind}{f' ({task.problem})' if task.problem else ''} cannot use label smoothing",
-            [f"training.label_smoothing: found {label_smoothing}, expected 0"],
-        )
+        told = [f"training.label_smoothing: found {label_smoothing}, expected 0"]
+        raise RecipeError(f"{task.kind}{f' ({task.problem})' if task.problem else ''} cannot use label smoothing", told)
 
 
 def reject_class_weights(task: Task, class_weights: Tensor | None) -> None:
     """Raise RecipeError where class weights are given and the task has no use for them."""
     if class_weights is not None:
-        raise RecipeError(
-            f"{task.kind}{f' ({task.problem})' if task.problem else ''} cannot use class weights",
-            ["training.class_weights: found weights, expected null for this task"],
-        )
+        told = ["training.class_weights: found weights, expected null for this task"]
+        raise RecipeError(f"{task.kind}{f' ({task.problem})' if task.problem else ''} cannot use class weights", told)

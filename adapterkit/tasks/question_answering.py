@@ -52,11 +52,8 @@ class QuestionAnswering(ConfidentTask):
         usable = usable_indices(rows, lambda row: lenient.problem_of(row, "train"))
         without = [index for index in usable if not gold_answers(rows[index]["answers"])]
         if len(without) == len(usable):
-            raise DataError(
-                "no training row has an answer",
-                [f"answers: found none in all {len(usable)} usable rows"],
-                "Check data.columns.answers.",
-            )
+            told = [f"answers: found none in all {len(usable)} usable rows"]
+            raise DataError("no training row has an answer", told, "Check data.columns.answers.")
         wanted = settings.unanswerable
         return cls(settings, bool(without) if wanted == "auto" else wanted)
 

@@ -27,11 +27,8 @@ def detect(values: Sequence[Any], places: Sequence[str], given: Sequence[str] | 
     lists = [isinstance(value, list) for value in values]
     if any(lists) and not all(lists):
         first = [places[lists.index(wanted)] for wanted in (True, False)]
-        raise DataError(
-            "labels are of two forms",
-            [f"{first[0]}: a list of labels", f"{first[1]}: a single label"],
-            "Give every row a list, or every row one label.",
-        )
+        told = [f"{first[0]}: a list of labels", f"{first[1]}: a single label"]
+        raise DataError("labels are of two forms", told, "Give every row a list, or every row one label.")
     read = [number(item) for value in values for item in items_of(value)]
     fractions = any(found is not None and not found.is_integer() for found in read)
     if given is None and fractions and all(found is not None for found in read):

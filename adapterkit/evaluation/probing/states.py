@@ -204,10 +204,8 @@ def _compute(
     with torch.inference_mode(), autocast:
         hidden = trunk(**given, output_hidden_states=True).hidden_states
         if hidden is None or len(hidden) != chosen.of_layers:
-            raise BackboneError(
-                f"{backbone.contract.architecture} does not hand out the states of its layers",
-                [f"layers: found {len(hidden or ())}, expected {chosen.of_layers} with the embeddings"],
-            )
+            told = [f"layers: found {len(hidden or ())}, expected {chosen.of_layers} with the embeddings"]
+            raise BackboneError(f"{backbone.contract.architecture} does not hand out the states of its layers", told)
         found = []
         for layer in chosen.layers:
             states_BTD = hidden[layer].float()

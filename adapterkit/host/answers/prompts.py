@@ -123,8 +123,6 @@ def _stops(stop: Stop, count: int) -> list[tuple[str, ...] | None]:
 
 def _one_per_row(name: str, values: Sequence[Any], count: int) -> Sequence[Any]:
     if len(values) != count:
-        raise GenerationError(
-            f"{name} does not fit the rows",
-            [f"{name}: found {len(values)}, expected one per row, and there are {count}"],
-        )
+        told = [f"{name}: found {len(values)}, expected one per row, and there are {count}"]
+        raise GenerationError(f"{name} does not fit the rows", told)
     return values

@@ -61,11 +61,8 @@ def _packer(method: MethodSettings) -> Packer:
     if own is not None:
         return own
     if not method.packer:
-        raise PluginError(
-            f"a host cannot mount the method {method.kind!r}",
-            [f"{type(method).__name__}.packer: its package, {METHOD_SETTINGS.package(method.kind)}, names none"],
-            "Answer with it by ak.load.",
-        )
+        told = [f"{type(method).__name__}.packer: its package, {METHOD_SETTINGS.package(method.kind)}, names none"]
+        raise PluginError(f"a host cannot mount the method {method.kind!r}", told, "Answer with it by ak.load.")
     packer: Packer = METHOD_SETTINGS.load(method, Callable, "packer")  # type: ignore[arg-type]
     return packer
 

@@ -88,10 +88,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             if self._tap is None:
                 self._tap = Tap(residual[1], residual[0])
             elif self._tap.name != residual[0]:
-                raise SiteError(
-                    "two adapters of one module disagree about its residual",
-                    [f"residual: found {residual[0]}, expected {self._tap.name}"],
-                )
+                told = [f"residual: found {residual[0]}, expected {self._tap.name}"]
+                raise SiteError("two adapters of one module disagree about its residual", told)
         width = hidden_width(self.get_base_layer())
         down, up = nn.Linear(width, config.width), nn.Linear(config.width, width)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
@@ -202,8 +200,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
 
 def refuse_merge() -> None:
     """Say why a bottleneck cannot be merged. Raises MergeError: always."""
+    told = ["an activation stands between its two projections, so no weight of the backbone can hold it"]
     raise MergeError(
-        "a bottleneck adapter cannot be merged",
-        ["an activation stands between its two projections, so no weight of the backbone can hold it"],
-        "Keep it attached, or train LoRA where a merged model is needed.",
+        "a bottleneck adapter cannot be merged", told, "Keep it attached, or train LoRA where a merged model is needed."
     )

@@ -86,11 +86,8 @@ def match_only(config: PeftConfig, modules: Mapping[str, nn.Module], targets: Co
     if matched != set(targets):
         config.exclude_modules = matched - set(targets)
         if _matched(config, modules) != set(targets):
-            raise SiteError(
-                "PEFT cannot tell the chosen modules from others by name",
-                [f"{name}: matched too" for name in sorted(matched - set(targets))[:4]],
-                "Choose other sites.",
-            )
+            told = [f"{name}: matched too" for name in sorted(matched - set(targets))[:4]]
+            raise SiteError("PEFT cannot tell the chosen modules from others by name", told, "Choose other sites.")
 
 
 def misplaced(layers: Mapping[str, Any], targets: Mapping[str, Site]) -> list[str]:

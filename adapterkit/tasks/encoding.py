@@ -65,7 +65,7 @@ def encode_texts(
                 lost = len(whole[place]["input_ids"]) - len(tokens["input_ids"])
                 kept = {name: same_numbers(values, known) for name, values in tokens.items()}
                 done[index] = (kept, lost + behind[place] + behind_second[place])
-    return [(tokens if tokens["input_ids"] else _blank(vocabulary), lost) for tokens, lost in done]
+    return [(tokens if tokens["input_ids"] else surrounded(vocabulary, [], [], []), lost) for tokens, lost in done]
 
 
 def _beginnings(vocabulary: Vocabulary, texts: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
@@ -82,12 +82,6 @@ def _call(vocabulary: Vocabulary, texts: Sequence[str], pairs: Sequence[str] | N
         list(texts), None if pairs is None else list(pairs), padding=False, return_attention_mask=True, **cut
     )
     return [{name: list(values[place]) for name, values in batch.items()} for place in range(len(texts))]
-
-
-def _blank(vocabulary: Vocabulary) -> Tokens:
-    names = vocabulary.tokenizer.model_input_names
-    extra: Tokens = {"token_type_ids": [0]} if "token_type_ids" in names else {}
-    return {"input_ids": [vocabulary.pad_id], "attention_mask": [1], **extra}
 
 
 def bare_ids(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
@@ -149,10 +143,8 @@ def surroundings(vocabulary: Vocabulary) -> tuple[list[int], list[int]]:
 
 
 def surrounded(vocabulary: Vocabulary, ids: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Tokens:
-    """Model inputs of one sequence that is given as ids."""
-    whole = [*before, *ids, *after]
-    if not whole:
-        return _blank(vocabulary)
+    """Model inputs of one sequence that is given as ids; of none at all a padding token that the model may see."""
+    whole = [*before, *ids, *after] or [vocabulary.pad_id]
     tokens = {"input_ids": whole, "attention_mask": [1] * len(whole)}
     if "token_type_ids" in vocabulary.tokenizer.model_input_names:
         tokens["token_type_ids"] = [0] * len(whole)

@@ -3,7 +3,6 @@
 Axes: I inputs, O outputs, R rank.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,11 @@ from adapterkit.host.engine.assembly import Affine, Packed, Update, assemble
 from adapterkit.host.packing.permutation import Layout, Permutation, Slab
 from adapterkit.host.packing.tensor_reader import REFUSED, REMEDY, Reader, sizes_of, targets_of
 from adapterkit.host.packing.unpacked import Unpacked
-from adapterkit.methods.lora.choosing import choose, pattern_value
+from adapterkit.methods.lora.choosing import choose, pattern_value, scaling_of
 from adapterkit.methods.lora.moved_weight import is_transposed
 from adapterkit.methods.lowest_layer import BELOW_ALL_LAYERS, lowest_layers
 from adapterkit.methods.reach import check_bare, is_wrapped
+from adapterkit.methods.rows.lora import Lora
 from adapterkit.recipe import LoraMethod
 
 _Known = dict[tuple[str, tuple[str, ...], Layout], Permutation]
@@ -76,7 +76,7 @@ def _pack_by_tensor(
     biases = _take_biases(method, backbone, targets, reader)
     if method.bias != "none" and not biases:
         raise ArtifactError(REFUSED, [f"method.bias: found {method.bias}, and there are none there"], REMEDY)
-    reader.finish(ending=(".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"))
+    reader.finish(Lora.endings)
     if method.dora or biases:
         check_bare(
             backbone.trunk,
@@ -123,17 +123,10 @@ def _lora_targets(method: LoraMethod, config: Mapping[str, Any], backbone: Backb
             target,
             halves * pattern_value(method.rank_pattern, site, method.rank),
             *sizes_of(backbone, path),
-            _scaling(method, site),
+            scaling_of(method, site),
         )
         for path, (site, target) in targets_of(config, chosen).items()
     )
-
-
-def _scaling(method: LoraMethod, site: Site) -> float:
-    """alpha / rank, or alpha / √rank for rsLoRA; both halves of split weights have that of the rank in training."""
-    alpha = pattern_value(method.alpha_pattern, site, method.alpha)
-    rank = pattern_value(method.rank_pattern, site, method.rank)
-    return alpha / (math.sqrt(rank) if method.rslora else rank)
 
 
 def _gain(linear: nn.Module, a_RI: Tensor, b_OR: Tensor, magnitude_O: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from adapterkit.host.packing.unpacked import Packer, Unpacked
 from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.ia3.choosing import choose, scales_input
 from adapterkit.methods.lowest_layer import lowest_layers
+from adapterkit.methods.rows.bottleneck import Bottleneck
+from adapterkit.methods.rows.ia3 import Ia3
 from adapterkit.recipe import BottleneckMethod, Ia3Method, MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS
 
@@ -79,7 +81,7 @@ def pack_ia3(given: Unpacked[Ia3Method]) -> Packed:
             scaled.append(Scaled(path, reader.take(f"{target}.ia3_l", (1, inputs)).flatten()))
         else:
             affines.append(Affine(path, reader.take(f"{target}.ia3_l", (outputs, 1)).flatten(), None))
-    reader.finish(ending=(".ia3_l",))
+    reader.finish(Ia3.endings)
     lowest = lowest_layers(site for site, _ in targets.values())
     return reader.checked(assemble(backbone, affines=affines, scaled=scaled, lowest_layer=lowest))
 
@@ -101,15 +103,7 @@ def pack_bottleneck(given: Unpacked[BottleneckMethod]) -> Packed:
         scale: Any = method.scale if learned is None else learned.float()
         up_DM, up_D = scale * up_DM.float(), scale * up_D.float()
         necks.append(PlacedBottleneck(sublayer, method.placement, method.activation, down_MD, down_M, up_DM, up_D))
-    reader.finish(
-        ending=(
-            ".bottleneck_down.weight",
-            ".bottleneck_down.bias",
-            ".bottleneck_up.weight",
-            ".bottleneck_up.bias",
-            ".bottleneck_scale",
-        )
-    )
+    reader.finish(Bottleneck.endings)
     return reader.checked(assemble(backbone, bottlenecks=necks))
 
 

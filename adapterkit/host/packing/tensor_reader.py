@@ -1,6 +1,6 @@
 """Takes a method's tensors out of an artifact by name: each with the shape that is due, and none left over."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -76,12 +76,12 @@ class Reader:
             return torch.zeros(shape)
         return tensor.detach().cpu() if tensor.requires_grad or not tensor.is_cpu else tensor
 
-    def finish(self, ending: tuple[str, ...]) -> None:
+    def finish(self, endings: Sequence[str]) -> None:
         """Refuse what was missing, misshapen, or belongs to the method at a site that it does not adapt."""
         unknown = [
             f"{name}: not a tensor of this method on this backbone"
             for name in sorted(self.names.keys() - self._shapes.keys())
-            if name.endswith(ending)
+            if name.endswith(tuple(f".{ending}" for ending in endings))
         ]
         fits = all(name in self.names and self.names[name].shape == shape for name, shape in self._shapes.items())
         if unknown or not fits:

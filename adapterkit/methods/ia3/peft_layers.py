@@ -9,9 +9,8 @@ from torch import nn
 from transformers import Conv1D
 
 from adapterkit.backbone import Site
-from adapterkit.errors import SiteError
 from adapterkit.methods.ia3.choosing import scales_input
-from adapterkit.methods.lora.peft_layers import match_only, misplaced
+from adapterkit.methods.lora.peft_layers import injected, match_only
 from adapterkit.recipe import Ia3Method
 
 
@@ -31,13 +30,8 @@ def ia3_config(model: nn.Module, targets: Mapping[str, Site], settings: Ia3Metho
 def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: Ia3Method) -> dict[str, Any]:
     """The IA3 layers that PEFT made, by path, after a check that they are the ones that were asked for.
     Raises SiteError: other modules than asked for, or one that is scaled on its other side."""
-    layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, IA3Layer)}
-    problems = misplaced(layers, targets)
-    problems += [
-        f"{path}: scaled on its other side"
-        for path in sorted(set(layers) & set(targets))
-        if layers[path].is_feedforward != scales_input(targets[path], settings)
-    ]
-    if problems:
-        raise SiteError("PEFT attached something else than asked for", problems, "Please report this.")
-    return layers
+
+    def problem_of(layer: Any, site: Site) -> str:
+        return "" if layer.is_feedforward == scales_input(site, settings) else "scaled on its other side"
+
+    return injected(model, IA3Layer, targets, problem_of)

@@ -1,5 +1,6 @@
 """Where a LoRA stands: the sites that its settings name, and the rank and alpha of each."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -41,6 +42,12 @@ def unique(sites: Iterable[Site]) -> list[Site]:
 def pattern_value(pattern: Mapping[str, N], site: Site, default: N) -> N:
     """The value for one site: the one for its layer ("attention.query@5"), for its name, or the default."""
     return pattern.get(f"{site.name}@{site.layer}", pattern.get(site.name, default))
+
+
+def scaling_of(settings: LoraMethod, site: Site) -> float:
+    """alpha / rank, or alpha / √rank for rsLoRA; both halves of split weights have that of the rank in training."""
+    rank = pattern_value(settings.rank_pattern, site, settings.rank)
+    return pattern_value(settings.alpha_pattern, site, settings.alpha) / (math.sqrt(rank) if settings.rslora else rank)
 
 
 def plain(number: float) -> float:

@@ -90,29 +90,32 @@ def match_only(config: PeftConfig, modules: Mapping[str, nn.Module], targets: Co
             raise SiteError("PEFT cannot tell the chosen modules from others by name", told, "Choose other sites.")
 
 
-def misplaced(layers: Mapping[str, Any], targets: Mapping[str, Site]) -> list[str]:
-    """Where PEFT attached something that was not asked for, or did not attach what was."""
-    problems = [f"{path}: adapted, and not asked for" for path in sorted(set(layers) - set(targets))]
-    return problems + [f"{path}: asked for, and not adapted" for path in sorted(set(targets) - set(layers))]
+def injected(
+    model: nn.Module, kind: type, targets: Mapping[str, Site], problem_of: Callable[[Any, Site], str]
+) -> dict[str, Any]:
+    """The layers of a kind that PEFT made, by path, after a check that they are the ones that were asked for."""
+    layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, kind)}
+    problems = [f"{path}: adapted, and not asked for" for path in sorted(layers.keys() - targets.keys())]
+    problems += [f"{path}: asked for, and not adapted" for path in sorted(targets.keys() - layers.keys())]
+    for path in sorted(layers.keys() & targets.keys()):
+        if problem := problem_of(layers[path], targets[path]):
+            problems.append(f"{path}: {problem}")
+    if problems:
+        raise SiteError("PEFT attached something else than asked for", problems, "Please report this.")
+    return layers
 
 
 def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: LoraMethod) -> dict[str, Any]:
     """The LoRA layers that PEFT made, by path, after a check that they are the ones that were asked for.
     Raises SiteError: other modules, ranks or alphas than asked for."""
-    layers: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, LoraLayer)}
-    problems = misplaced(layers, targets)
-    for path in sorted(set(layers) & set(targets)):
-        site = targets[path]
-        found: tuple[float, float] = (layers[path].r[ADAPTER], layers[path].lora_alpha[ADAPTER])
-        wanted = (
-            pattern_value(settings.rank_pattern, site, settings.rank),
-            pattern_value(settings.alpha_pattern, site, settings.alpha),
-        )
-        if found != wanted:
-            problems.append(f"{path}: rank and alpha {found}, expected {wanted}")
-    if problems:
-        raise SiteError("PEFT attached something else than asked for", problems, "Please report this.")
-    return layers
+
+    def problem_of(layer: Any, site: Site) -> str:
+        found: tuple[float, float] = (layer.r[ADAPTER], layer.lora_alpha[ADAPTER])
+        rank = pattern_value(settings.rank_pattern, site, settings.rank)
+        wanted = (rank, pattern_value(settings.alpha_pattern, site, settings.alpha))
+        return "" if found == wanted else f"rank and alpha {found}, expected {wanted}"
+
+    return injected(model, LoraLayer, targets, problem_of)
 
 
 def renew_magnitudes(layers: Mapping[str, Any]) -> None:

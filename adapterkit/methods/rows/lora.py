@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adapterkit.backbone import Backbone, Site
 from adapterkit.manifest import PartFacts
-from adapterkit.methods.lora.choosing import choose, pattern_value
+from adapterkit.methods.lora.choosing import choose, scaling_of
 from adapterkit.methods.peft_fields import FLAG, FLAG_OR_WORD, NUMBER, RANK, SHARE, Field, by_module, one_of
 from adapterkit.methods.protocol import Method, Shape
 from adapterkit.recipe import LoraMethod
@@ -115,9 +115,7 @@ class Lora(Method[LoraMethod]):
 
     def update(self, settings: LoraMethod, site: Site, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """ΔW = scaling · B · A. What starts from the weights has the scaling that it was trained with."""
-        rank = pattern_value(settings.rank_pattern, site, settings.rank)
-        alpha = pattern_value(settings.alpha_pattern, site, settings.alpha)
-        return tensors[A], alpha / (math.sqrt(rank) if settings.rslora else rank) * tensors[B]
+        return tensors[A], scaling_of(settings, site) * tensors[B]
 
     def update_in_peft(
         self, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]

@@ -105,7 +105,7 @@ def test_tensors_that_are_not_those_of_the_fusion_are_refused(tiny_backbones: An
     for wrong, words in (
         ({name: tensor for name, tensor in state.items() if name != first}, "missing"),
         ({**state, first: torch.zeros(3, 32)}, r"shape \(3, 32\), expected \(32, 32\)"),
-        ({**state, "base_model.model.bert.x.fusion_key.weight": state[first]}, "not a tensor of this fusion"),
+        ({**state, "base_model.model.bert.x.fusion_key.weight": state[first]}, "not a tensor of this method"),
     ):
         with pytest.raises(ArtifactError, match=words):
             pack(method, config, wrong, backbone, parts)

@@ -19,10 +19,10 @@ from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.document_blocks import fill_blocks
 from adapterkit.tasks.documents import Documents, document_problem
-from adapterkit.tasks.encoding import longest, pad_inputs, surrounded
+from adapterkit.tasks.encoding import longest, surrounded
 from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
-from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Purpose, Row, Vocabulary
 from adapterkit.tasks.windows import windows_over
 
 
@@ -33,6 +33,7 @@ class CausalLm(LanguageModelTask, GeneratingTask):
 
     kind: ClassVar[str] = "causal-lm"
     running_text: ClassVar[bool] = True
+    pads_left: ClassVar[bool] = True
     columns: ClassVar[Mapping[str, Column]] = COLUMNS["causal-lm"]
     proof: ClassVar[Literal["predict", "score"]] = "score"
     metric_directions: ClassVar[Mapping[str, bool]] = DIRECTIONS
@@ -91,10 +92,6 @@ class CausalLm(LanguageModelTask, GeneratingTask):
         if purpose == "train" and self.settings.pack_documents:
             features = fill_blocks(features, size)
         return cuts.encoded(features, "; ".join(documents.notes(rows, alpaca=purpose == "train")))
-
-    def collate_prompts(self, features: Features, vocabulary: Vocabulary) -> Batch:
-        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, left=True)
-        return Batch(inputs, None, features, vocabulary)
 
     def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
         limit = prompts.vocabulary.max_tokens

@@ -294,12 +294,14 @@ class GeneratingTask(Task):
     """A kind whose answers are generated token by token."""
 
     generates: ClassVar[bool] = True
+    pads_left: ClassVar[bool] = False
     generated_metrics: ClassVar[frozenset[str]] = frozenset()
     """The metrics that `score_texts` gives; `score` gives the others, from one teacher-forced forward."""
 
-    @abstractmethod
     def collate_prompts(self, features: Features, vocabulary: Vocabulary) -> Batch:
         """Inputs for generation from features of `encode(rows, …, "predict")`; decoders are padded on the left."""
+        inputs = pad_inputs([feature.inputs for feature in features], vocabulary, left=self.pads_left)
+        return Batch(inputs, None, features, vocabulary)
 
     @abstractmethod
     def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:

@@ -15,7 +15,7 @@ from adapterkit.metrics import generated_text as text_scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.alpaca import earlier, lines, optional_problem
 from adapterkit.tasks.checked_rows import Cuts, is_missing, optional_text, refuse_rows, text_problem
-from adapterkit.tasks.encoding import encode_texts, longest, pad_inputs
+from adapterkit.tasks.encoding import encode_texts, longest
 from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
@@ -86,10 +86,6 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
         if batch.labels is not None:
             batch.inputs["decoder_input_ids"] = _shifted(batch.labels, vocabulary)
         return batch
-
-    def collate_prompts(self, features: Features, vocabulary: Vocabulary) -> Batch:
-        inputs = pad_inputs([feature.inputs for feature in features], vocabulary)
-        return Batch(inputs, None, features, vocabulary)
 
     def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
         limit = prompts.vocabulary.max_tokens

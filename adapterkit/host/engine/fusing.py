@@ -6,7 +6,7 @@ Axes: u adapters, N tokens of one adapter's rows, P parts, D hidden width, M bot
 import torch
 from torch import Tensor
 
-from adapterkit.host.engine.products import Addition, Norm, Weights
+from adapterkit.host.engine.products import Addition, Norm, Rows, Weights
 from adapterkit.host.engine.structure import FusionPiece
 from adapterkit.methods.equations import ACTIVATIONS, bottleneck_input
 
@@ -18,9 +18,7 @@ class FusionAddition(Addition):
     than it saves. Nothing of an adapter is copied.
     """
 
-    def __init__(
-        self, rows: tuple[int, int] | None, weights: Weights, first: int, piece: FusionPiece, norm: Norm | None
-    ) -> None:
+    def __init__(self, rows: Rows, weights: Weights, first: int, piece: FusionPiece, norm: Norm | None) -> None:
         """`norm`: the model's own, as it is in the bare backbone."""
         super().__init__(rows, weights, first)
         self._piece = piece

@@ -22,6 +22,8 @@ MERGE_FROM = 4.0
 """From how many times as many tokens as equal multiplications a weight is folded: its way through memory costs too."""
 
 Key = tuple[int, int]
+Rows = tuple[int, int] | None
+"""A run of rows in a batch, before any repetition; None for the whole batch."""
 Norm = Callable[[Tensor], Tensor]
 Product = Callable[[Tensor], Tensor]
 Gather = Callable[[Sequence[Tensor]], Tensor]
@@ -73,6 +75,9 @@ class RowWeights:
         return [tensor.view(flats.shape[0], *shape) for tensor, shape in zip(tensors, self._shapes, strict=True)]
 
 
+Held = Weights | RowWeights
+
+
 class Shrunk:
     """The last x that was shrunk and what came out of it, for the linears that share both."""
 
@@ -113,7 +118,7 @@ def expand(y_uNO: Tensor, h_uRN: Tensor, b_uRO: Tensor) -> None:
 class Addition(ABC):
     """What one piece of one run of rows adds at one module."""
 
-    def __init__(self, rows: tuple[int, int] | None, weights: Weights | RowWeights, first: int) -> None:
+    def __init__(self, rows: Rows, weights: Held, first: int) -> None:
         """`rows`: the run in the batch, before any repetition; None for the whole batch. `first`: number of the piece's
         first tensor in its structure."""
         self.rows = rows
@@ -136,13 +141,7 @@ class LoraAddition(Addition):
     """y + b · a · x. The shrink is shared by all linears of the piece that are given the same x."""
 
     def __init__(
-        self,
-        rows: tuple[int, int] | None,
-        weights: Weights | RowWeights,
-        first: int,
-        piece: LoraPiece,
-        member: int,
-        shrunk: Shrunk | None,
+        self, rows: Rows, weights: Held, first: int, piece: LoraPiece, member: int, shrunk: Shrunk | None
     ) -> None:
         """`member`: number of this linear in the piece. `shrunk`: where the shrink is shared; None shares nothing."""
         super().__init__(rows, weights, first)
@@ -189,9 +188,7 @@ class LoraAddition(Addition):
 class AffineAddition(Addition):
     """gain · y + shift, where the gain is kept as what it differs from 1: zeros change nothing."""
 
-    def __init__(
-        self, rows: tuple[int, int] | None, weights: Weights | RowWeights, first: int, piece: AffinePiece
-    ) -> None:
+    def __init__(self, rows: Rows, weights: Held, first: int, piece: AffinePiece) -> None:
         super().__init__(rows, weights, first)
         self._gain = piece.gain
         self._shift = piece.shift
@@ -208,14 +205,7 @@ class AffineAddition(Addition):
 class InputAddition(Addition):
     """y + W · (factor ⊙ x), where the factor is kept as what it differs from 1: zeros change nothing."""
 
-    def __init__(
-        self,
-        rows: tuple[int, int] | None,
-        weights: Weights | RowWeights,
-        first: int,
-        piece: InputPiece,
-        product: Product,
-    ) -> None:
+    def __init__(self, rows: Rows, weights: Held, first: int, piece: InputPiece, product: Product) -> None:
         """`product`: the linear's own, without its bias."""
         super().__init__(rows, weights, first)
         self._product = product
@@ -228,14 +218,7 @@ class InputAddition(Addition):
 class BottleneckAddition(Addition):
     """h + W_up · act(W_down · z + b_down) + b_up."""
 
-    def __init__(
-        self,
-        rows: tuple[int, int] | None,
-        weights: Weights | RowWeights,
-        first: int,
-        piece: BottleneckPiece,
-        norm: Norm | None,
-    ) -> None:
+    def __init__(self, rows: Rows, weights: Held, first: int, piece: BottleneckPiece, norm: Norm | None) -> None:
         """`norm`: the model's own, as it is in the bare backbone; pfeiffer in post-norm models needs it."""
         super().__init__(rows, weights, first)
         self._placement = piece.placement

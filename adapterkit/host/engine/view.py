@@ -23,6 +23,7 @@ from adapterkit.host.engine.products import (
     LoraAddition,
     Merged,
     ModuleWork,
+    Rows,
     RowWeights,
     Shrunk,
     Weights,
@@ -31,7 +32,6 @@ from adapterkit.host.engine.route import Carried, RowRun
 from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
 from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
 
-Rows = tuple[int, int] | None
 Placed = tuple[int, Structure]
 """A structure, and its place among what a row carries."""
 Given = tuple[str, dict[str, Any], ModuleWork | None, bool]

@@ -1,7 +1,7 @@
 """Causal language modelling: predict every next token of texts, completions or chats; continue a prompt.
 
 A document becomes one feature, or several blocks where it is longer than a block. With `pack_documents` short ones
-share a block in training (see `packing`); the loss of each is what it would be alone.
+share a block in training (see `fill_blocks`); the loss of each is what it would be alone.
 """
 
 # Axes: B blocks of a batch, T tokens, V vocabulary.
@@ -17,13 +17,15 @@ from adapterkit.errors import RecipeError
 from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
-from adapterkit.tasks.document_blocks import fill_blocks
 from adapterkit.tasks.documents import Documents, document_problem
 from adapterkit.tasks.encoding import longest, surrounded
 from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Purpose, Row, Vocabulary
 from adapterkit.tasks.windows import windows_over
+
+OPEN_BLOCKS = 64
+"""Blocks that are filled at the same time. More: less room is left over, and more of the rows are looked at."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,3 +132,44 @@ class CausalLm(LanguageModelTask, GeneratingTask):
         if size < 2:
             raise RecipeError("a block needs at least two tokens", [f"task.block_tokens: found {size}"])
         return size
+
+
+def fill_blocks(features: Sequence[Feature], size: int) -> list[Feature]:
+    """Put features together into blocks of at most `size` tokens: each into the fullest block that has room for it.
+
+    A block takes the row of its first document; `extras["rows"]` names all of them. Positions begin again with every
+    document: whoever computes a batch with `position_ids` lets none see another (see `heads.unpadded`). Its first label
+    is ignored, so that its first token is not predicted from the last one of the document before.
+    """
+    blocks: list[list[Feature]] = []
+    open_blocks: dict[int, int] = {}
+    for feature in features:
+        fitting = [number for number, room in open_blocks.items() if room >= feature.length_tokens]
+        if fitting:
+            number = min(fitting, key=lambda fits: (open_blocks[fits], fits))
+            blocks[number].append(feature)
+        else:
+            number = len(blocks)
+            blocks.append([feature])
+            open_blocks[number] = size
+            if len(open_blocks) > OPEN_BLOCKS:
+                del open_blocks[min(open_blocks, key=lambda fits: (open_blocks[fits], fits))]
+        if number in open_blocks:
+            open_blocks[number] -= feature.length_tokens
+    return [_block(number, documents) for number, documents in enumerate(blocks)]
+
+
+def _block(number: int, documents: Sequence[Feature]) -> Feature:
+    inputs = {name: [item for document in documents for item in document.inputs[name]] for name in documents[0].inputs}
+    inputs["position_ids"] = [place for document in documents for place in range(document.length_tokens)]
+    return Feature(
+        documents[0].row,
+        number,
+        inputs,
+        [label for document in documents for label in document.labels],
+        len(inputs["input_ids"]),
+        {
+            "characters": sum(document.extras["characters"] for document in documents),
+            "rows": [document.row for document in documents],
+        },
+    )

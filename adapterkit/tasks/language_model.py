@@ -13,8 +13,7 @@ from torch import Tensor
 
 from adapterkit.metrics import Formula, Metric, Statistics, bootstrap, ratio
 from adapterkit.tasks.losses import at_labels, labelled, token_cross_entropy
-from adapterkit.tasks.protocol import reject_class_weights
-from adapterkit.tasks.unlabelled import UnlabelledTask
+from adapterkit.tasks.protocol import UnlabelledTask, reject_class_weights
 from adapterkit.tasks.values import Batch, Faults, Feature, Features, Loss, Outputs, Row
 
 DIRECTIONS = {"perplexity": False, "bits_per_character": False, "token_accuracy": True}

@@ -28,10 +28,9 @@ from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
-from adapterkit.tasks.protocol import reject_class_weights
+from adapterkit.tasks.protocol import UnlabelledTask, reject_class_weights
 from adapterkit.tasks.right_choice import READINGS, choices_of, find_reading, notes_of, place_of, readings_of
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.unlabelled import UnlabelledTask
 from adapterkit.tasks.values import (
     Batch,
     Checked,

@@ -17,6 +17,7 @@ Rows are any sequence of dicts with canonical column names. Errors name them by 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
@@ -29,7 +30,7 @@ from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import read_stored, write_stored
-from adapterkit.tasks.checked_rows import check
+from adapterkit.tasks.checked_rows import check, usable_indices
 from adapterkit.tasks.encoding import pad, pad_inputs
 from adapterkit.tasks.labels import Wanted
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
@@ -288,6 +289,24 @@ class Task(ABC):
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""
         return self
+
+
+@dataclass(frozen=True, repr=False)
+class UnlabelledTask(Task):
+    """A kind whose answers are tokens or positions, and no names from a set: training rows teach it nothing but that
+    they can be used."""
+
+    settings: TaskSettings
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
+        task = cls(settings)
+        usable_indices(rows, lambda row: task.problem_of(row, "train"))
+        return task
+
+    @property
+    def classes(self) -> int:
+        return 0
 
 
 class GeneratingTask(Task):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterkit.tasks.document_blocks import fill_blocks
+from adapterkit.tasks.causal_lm import fill_blocks
 from adapterkit.tasks.values import IGNORED, Feature
 from tests.tasks.test_protocol import Make, Vocabularies
 

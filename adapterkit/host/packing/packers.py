@@ -1,27 +1,29 @@
 """Read a method's tensors, as an artifact holds them, into what a host keeps of them.
 
-Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width.
+Axes: I inputs, O outputs, R rank, D hidden width, M bottleneck width, Q query width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
 from adapterkit.errors import PluginError
 from adapterkit.host.engine.assembly import Affine, Packed, PlacedBottleneck, Scaled, assemble
-from adapterkit.host.packing.fusion import pack_fusion
+from adapterkit.host.engine.structure import FusionPiece, Structure
 from adapterkit.host.packing.lora import pack_lora
 from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
 from adapterkit.host.packing.unpacked import Packer, Unpacked
-from adapterkit.methods.fusion.part import Part
+from adapterkit.methods.fusion.part import Part, fusion_targets
 from adapterkit.methods.ia3.choosing import choose, scales_input
 from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.methods.rows.bottleneck import Bottleneck
+from adapterkit.methods.rows.fusion import Fusion
 from adapterkit.methods.rows.ia3 import Ia3
-from adapterkit.recipe import BottleneckMethod, Ia3Method, MethodSettings
+from adapterkit.recipe import BottleneckMethod, FusionMethod, Ia3Method, MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS
 
 __all__ = ["Packed", "pack"]
@@ -105,6 +107,49 @@ def pack_bottleneck(given: Unpacked[BottleneckMethod]) -> Packed:
         necks.append(PlacedBottleneck(sublayer, method.placement, method.activation, down_MD, down_M, up_DM, up_D))
     reader.finish(Bottleneck.endings)
     return reader.checked(assemble(backbone, bottlenecks=necks))
+
+
+def pack_fusion(given: Unpacked[FusionMethod]) -> Packed:
+    """Pack a fusion together with its parts: both are needed for every row, so both lie in one tensor.
+    Raises ArtifactError: the tensors are not exactly those of the fusion where its parts stand; RecipeError: the parts
+    do not fit each other."""
+    method, parts, backbone = given.settings, given.parts, given.backbone
+    hidden = backbone.hidden_size
+    width = method.query_width or hidden
+    sizes = ((width, hidden), (width,), (width, hidden), *((hidden, hidden),) * method.value)
+    targets = targets_of(given.config, fusion_targets(backbone.sites.sublayers, parts))
+    placement = parts[0].settings.placement
+    reader = Reader(given.tensors)
+    pieces: list[FusionPiece] = []
+    tensors: list[Tensor] = []
+    for path, (sublayer, target) in targets.items():
+        pieces.append(
+            FusionPiece(
+                path,
+                hidden,
+                tuple((part.settings.width_for(hidden), part.settings.activation) for part in parts),
+                width,
+                method.value,
+                placement,
+                residual=None if placement == "houlsby" else sublayer.residual,
+                norm=sublayer.norm if placement == "pfeiffer" else None,
+            )
+        )
+        for part in parts:
+            tensors += _bottleneck(part, path)
+        tensors += [reader.take(f"{target}.{end}", size) for end, size in zip(Fusion.endings, sizes, strict=False)]
+    reader.finish(Fusion.endings)
+    flat = torch.cat([tensor.to(backbone.device, backbone.dtype).flatten() for tensor in tensors])
+    lowest = lowest_layers(sublayer for sublayer, _ in targets.values())
+    return reader.checked(Packed(Structure.of(pieces), flat, lowest, flat.numel() * flat.element_size()))
+
+
+def _bottleneck(part: Part, path: str) -> list[Tensor]:
+    """W_down (M, D), b_down (M,), and W_up transposed with b_up as its last row (M + 1, D), both scaled."""
+    own = {ending: tensor.float() for ending, tensor in part.tensors[path].items()}
+    scale = own.get("bottleneck_scale", part.settings.scale)
+    up_MD = torch.cat([own["bottleneck_up.weight"].T, own["bottleneck_up.bias"][None]])
+    return [own["bottleneck_down.weight"], own["bottleneck_down.bias"], scale * up_MD]
 
 
 PACKERS: Mapping[str, Packer] = {

@@ -46,7 +46,7 @@ class Lora(Method[LoraMethod]):
 
     def attach(self, carrier: Carrier, settings: LoraMethod) -> Attachment:
         """Let PEFT attach it. See `Method.attach`."""
-        from adapterkit.methods.lora.attaching import attach_lora
+        from adapterkit.methods.lora.peft_layers import attach_lora
 
         return attach_lora(self, carrier, settings)
 

@@ -3,7 +3,6 @@
 import logging
 import os
 from functools import cache
-from pathlib import Path
 
 import torch
 
@@ -89,19 +88,6 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return False
 
 
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The instruction sets of this CPU in the kernel's spelling, as torch or else the kernel tells them."""
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    told = ask() if callable(ask) else {}
-    features = {str(name) for name, there in told.items() if there is True}
-    if features:
-        return frozenset(features)
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip().lower() in ("flags", "features"):
-            return frozenset(value.split())
-    return frozenset()
+def cpu_features() -> frozenset[str]:
+    """The instruction sets of this CPU, as torch calls them."""
+    return frozenset(name for name, there in torch.cpu.get_capabilities().items() if there is True)

@@ -22,16 +22,10 @@ class SublayerAnatomy:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """One kind of layer, in module names relative to it.
-
-    Attributes:
-        title: what to call it in messages.
-        linears: every linear of the layer -> the name of its site.
-        norms: every norm of the layer, without those inside the attention (as on Qwen3's queries).
-        sublayers: the residual branches, in the order in which they run; two that read the same run side by side.
-        norm_first: whether norms stand inside the branches (pre-norm), so that the list ends with one.
-        positional: the linears that read relative positions, which all rows of a batch have in common.
-    """
+    """One kind of layer, in module names relative to it, under a title for messages: every linear -> the name of its
+    site; every norm, without those inside the attention (as on Qwen3's queries); the residual branches in the order in
+    which they run, two that read the same side by side; whether norms stand inside the branches, so that the list ends
+    with one; and the linears that read relative positions, which all rows of a batch have in common."""
 
     title: str
     linears: Mapping[str, str]

@@ -1,8 +1,8 @@
 """Where in a trunk a method may attach: named places, and how to choose among them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from adapterkit.errors import SiteError
 from adapterkit.glance import in_short
@@ -52,6 +52,9 @@ class Sublayer:
     output: str
     residual: str
     norm: str | None
+
+
+P = TypeVar("P", Site, Sublayer)
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,7 @@ class Sites:
         else:
             wanted = {names} if isinstance(names, str) else set(names)
         problems = [f"site {name!r}: not in this backbone" for name in sorted(wanted - set(self.names()))]
-        chosen = self._layers(layers, top, sides, problems)
-        found = tuple(site for site in self.sites if site.name in wanted and (site.side, site.layer) in chosen)
-        self._refuse(problems, nothing=not found)
-        return found
+        return self._chosen(self.sites, wanted, problems, layers, top, sides)
 
     def select_sublayers(
         self,
@@ -134,14 +134,17 @@ class Sites:
             f"sublayer {name!r}: not in this backbone, which has {', '.join(known)}"
             for name in sorted(wanted - set(known))
         ]
-        chosen = self._layers(layers, top, sides, problems)
-        found = tuple(s for s in self.sublayers if s.name in wanted and (s.side, s.layer) in chosen)
-        self._refuse(problems, nothing=not found)
-        return found
+        return self._chosen(self.sublayers, wanted, problems, layers, top, sides)
 
-    def _layers(
-        self, layers: Collection[int] | None, top: int | None, sides: Collection[str] | None, problems: list[str]
-    ) -> set[tuple[str, int]]:
+    def _chosen(
+        self,
+        known: Iterable[P],
+        wanted: Collection[str],
+        problems: list[str],
+        layers: Collection[int] | None,
+        top: int | None,
+        sides: Collection[str] | None,
+    ) -> tuple[P, ...]:
         if layers is not None and top is not None:
             problems.append("layers and top: only one of them can be given")
         chosen = {side: count for side, count in self.layer_count.items() if sides is None or side in sides}
@@ -157,18 +160,17 @@ class Sites:
             for layer in sorted(set(layers or ()))
             if not 0 <= layer < deepest
         ]
-        return {
+        levels = {
             (side, layer)
             for side, count in chosen.items()
             for layer in range(count)
             if (layers is None or layer in layers) and (top is None or layer >= count - top)
         }
-
-    def _refuse(self, problems: Sequence[str], *, nothing: bool) -> None:
-        if problems or nothing:
-            raise SiteError(
-                "these sites cannot be selected" if problems else "no site is selected", problems, f"{self.describe()}"
-            )
+        found = tuple(one for one in known if one.name in wanted and (one.side, one.layer) in levels)
+        if problems or not found:
+            summary = "these sites cannot be selected" if problems else "no site is selected"
+            raise SiteError(summary, problems, self.describe())
+        return found
 
     def describe(self) -> str:
         """One line that says what exists."""

@@ -40,15 +40,10 @@ class UnpaddedHeaded:
     def logits(
         self, inputs: dict[str, Tensor], at_BT: Tensor | None = None, *, states_BTD: Tensor | None = None
     ) -> Tensor:
-        """Answer a batch; see `Headed.logits`.
-
-        Args:
-            inputs: as the task gives them. `position_ids` that begin again in a row separate the documents in it: none
-                sees another, whatever the trunk.
-            at_BT: of a language model, whether to answer at a token, for (N, V) logits in their order; everywhere
-                where it is None.
-            states_BTD: where the model is the upper part of a split one, the states that enter it.
-        """
+        """Answer a batch; see `Headed.logits`. `position_ids` that begin again in a row separate the documents in it:
+        none sees another, whatever the trunk. `at_BT`: of a language model, whether to answer at a token, for (N, V)
+        logits in their order; everywhere where it is None. `states_BTD`: where the model is the upper part of a split
+        one, what enters it."""
         several = "position_ids" in inputs
         runs = runs_of(inputs) if "attention_mask" in inputs else None
         if runs is None or not any(length for _, length in runs):

@@ -69,12 +69,9 @@ class Merge:
 
 
 class Attachment:
-    """A method on a model.
-
-    Attributes:
-        lowest_layer: for each adapted side, the lowest layer that the method touches; what lies below depends on the
-            input alone. -1 where the embeddings are touched too (bias="all"). Empty for the method `none`.
-    """
+    """A method on a model. `lowest_layer` is, for each adapted side, the lowest layer that the method touches: what
+    lies below depends on the input alone. -1 where the embeddings are touched too (bias="all"); empty for the method
+    `none`."""
 
     def __init__(
         self,

@@ -150,15 +150,9 @@ class Batch:
 
 
 class Faults(NamedTuple):
-    """Where the answers to some rows go wrong; each part may be empty.
-
-    Attributes:
-        confused: (right label, answered label) of every item; `NOTHING` where there is none.
-        by: what the groups are told apart by.
-        measure: what each group's figure is.
-        groups: (name, figure, rows) of each.
-        badness: of every row, larger for worse answers and 0 for right ones; () where `judge` tells it.
-    """
+    """Where the answers to some rows go wrong; each part may be empty: (right label, answered label) of every item,
+    `NOTHING` where there is none; what groups are told apart by and what their figure is, with (name, figure, rows) of
+    each; and of every row its badness, 0 for right ones, () where `judge` tells it."""
 
     confused: Sequence[tuple[str, str]] = ()
     by: str = ""

@@ -30,15 +30,9 @@ ENDLESS = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A text to continue.
-
-    Attributes:
-        task: says how a prompt is laid out and how tokens become text.
-        feature: the encoded prompt.
-        template: the model class's modules.
-        source: whose it is: where `Take` finds its adapter. Prompts of one source share the adapter.
-        new_tokens: the most tokens to generate. None: what the task says.
-        stop: texts at which the row ends, as the model writes them; they are not part of the answer.
+    """A text to continue: the task, which says how a prompt is laid out and how tokens become text, the encoded prompt,
+    the model class's modules, and whose it is: where `Take` finds its adapter, which prompts of one source share. Then
+    the most tokens to generate (None: what the task says), and texts at which the row ends, as the model writes them.
     """
 
     task: GeneratingTask
@@ -55,15 +49,9 @@ Take = Callable[[Sequence[Prompt]], Sequence[tuple[Carried, Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the next token is chosen.
-
-    Attributes:
-        beams: sequences that are followed per row; 1 for greedy choice or sampling. None: what each task says.
-        temperature: 0 takes the likeliest token; higher draws more evenly.
-        top_k: draw among so many likeliest tokens only.
-        top_p: draw among the likeliest tokens that together have this probability (Holtzman et al. 2020).
-        seed: of the draws; row i of a call draws the same whatever stands beside it. None: new draws every time.
-    """
+    """How the next token is chosen: by so many beams (None: what each task says), or at a temperature above 0 by a
+    draw, among the `top_k` likeliest, or those that together have the probability `top_p` (Holtzman et al. 2020). With
+    a seed, row i of a call draws the same whatever stands beside it; None draws anew every time."""
 
     beams: int | None = None
     temperature: float = 0.0

@@ -101,14 +101,12 @@ def _float(tensor: Tensor | None) -> Any:
 
 
 class Template:
-    """The modules of one head, without an adapter's tensors. Made by `Templates`; never written to again.
+    """The modules of one head, without an adapter's tensors, whose shapes are known by path. Made by `Templates`; never
+    written to again.
 
-    Attributes:
-        reads: "encoder" where the head reads the encoder of an encoder-decoder alone, else "trunk".
-        shapes: the tensors that an adapter brings, by path in the head's module.
-        joins: whether one call of its class can answer for several adapters; see `grown`.
-        pools_alike: whether every adapter makes the same vector of a text, above which its own tensors stand.
-        ends: see `Headed`.
+    It `reads` "encoder" where that is all of an encoder-decoder that it reads, else "trunk". One call of its class can
+    answer for several adapters where it `joins` (see `grown`); where it `pools_alike` every adapter makes the same
+    vector of a text, above which its own tensors stand. `ends`: see `Headed`.
     """
 
     def __init__(self, headed: Headed, trunk: nn.Module) -> None:

@@ -18,14 +18,8 @@ from adapterkit.methods.reach import check_bare
 
 
 class Hosted:
-    """What a view's module does more than its class: hand its input and its output to the batch's work.
-
-    Attributes:
-        work: what is to be done with the output of this module in the batch at hand.
-        records: whether others need this module's first input later in the call.
-        residuals: where such inputs are, by path; the view's own.
-        path: of this module in the trunk.
-    """
+    """What a view's module at a path does more than its class: hand its input and its output to the batch's `work`, and
+    where it `records`, its first input to others later in the call, by the view's `residuals`."""
 
     work: ModuleWork | None
     records: bool

@@ -69,17 +69,10 @@ class InputPiece:
 
 @dataclass(frozen=True)
 class BottleneckPiece:
-    """h + W_up · act(W_down · z + b_down) + b_up on the output h of one linear; see `methods.bottleneck.layer`.
-
-    Attributes:
-        path: the linear, by path in the trunk.
-        hidden: width of h.
-        width: of the bottleneck.
-        placement: "houlsby" (z = h), "pfeiffer" (z = norm(h + r)) or "parallel" (z = r).
-        activation: one of `methods.bottleneck.config.ACTIVATIONS`.
-        residual: path of the module whose first input is r; None for houlsby.
-        norm: path of the norm that pfeiffer applies; None where the model normalises before the sublayer.
-    """
+    """h + W_up · act(W_down · z + b_down) + b_up on the output h (hidden,) of the linear at a path in the trunk, with z
+    = h for houlsby, norm(h + r) for pfeiffer, r for parallel; see `methods.bottleneck.layer`. `residual` is the path of
+    the module whose first input is r, None for houlsby; `norm` that of pfeiffer's, None where the model normalises
+    before the sublayer."""
 
     path: str
     hidden: int
@@ -97,17 +90,9 @@ class BottleneckPiece:
 
 @dataclass(frozen=True)
 class FusionPiece:
-    """Attention over several bottlenecks on the output h of one linear; see `methods.fusion.layer`.
-
-    Attributes:
-        path: the linear, by path in the trunk.
-        hidden: width of h.
-        parts: width and activation of each bottleneck.
-        query_width: in which queries and keys are compared.
-        value: whether there is a matrix W_Δ.
-        placement: of all the bottlenecks.
-        residual, norm: as for a bottleneck.
-    """
+    """Attention over several bottlenecks on the output h of the linear at a path in the trunk, each with its width and
+    activation, all of one placement; see `methods.fusion.layer`. Queries and keys are compared in `query_width`; there
+    may be a matrix W_Δ; `residual` and `norm` as for a bottleneck."""
 
     path: str
     hidden: int

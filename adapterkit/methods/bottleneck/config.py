@@ -20,22 +20,12 @@ class BottleneckType(StrEnum):
 class BottleneckConfig(PeftConfig):
     """The bottleneck's configuration: JSON values only, modules by their full names, no pattern.
 
-    Args:
-        target_modules: full names of the modules that emit a sublayer's output, sorted.
-        residual_modules: for each target, the module whose first input is the residual; needed by pfeiffer, parallel.
-        norm_modules: for each target, the norm that the model applies after adding the residual; none where the model
-            normalises before the sublayer.
-        placement: `houlsby`, `pfeiffer` or `parallel`.
-        width: of the bottleneck.
-        activation: one of ACTIVATIONS.
-        scale: factor on f; where it is learned, its value at birth.
-        scale_learned: train the factor, one per target.
-        dropout: probability, on f after the scaling.
-        exclude_modules: always empty; PEFT reads it.
-        modules_to_save: heads, as everywhere in PEFT.
+    For each target, a module that emits a sublayer's output, `residual_modules` has the module whose first input is the
+    residual, needed by pfeiffer and parallel, and `norm_modules` the norm that the model applies after adding it, none
+    where it normalises before the sublayer. `scale` is a factor on f, its value at birth where it is learned, one per
+    target; dropout is on f after the scaling. PEFT reads `exclude_modules`, which is always empty.
 
-    Raises:
-        ArtifactError: values that are not valid, all of them at once.
+    Raises ArtifactError: values that are not valid, all of them at once.
     """
 
     target_modules: Any = ()

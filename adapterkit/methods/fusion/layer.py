@@ -69,16 +69,9 @@ class FusionLayer(WrappingLayer):
         residual: tuple[str, nn.Module] | None,
         norm: nn.Module | None,
     ) -> None:
-        """Wrap a linear.
-
-        Args:
-            parts: settings and tensors of every part at this sublayer.
-            query_width: Q.
-            value: whether there is a W_Δ.
-            dropout: on the scores.
-            residual: name and module whose first input is r; needed by pfeiffer and parallel.
-            norm: the norm after adding; None where the model normalises before.
-        """
+        """Wrap a linear, by settings and tensors of every part at this sublayer. `residual`: name and module whose
+        first input is r; needed by pfeiffer and parallel. `norm`: the norm after adding; None where the model
+        normalises before."""
         super().__init__(base_layer)
         hidden = hidden_width(base_layer)
         self.fusion_query = nn.Linear(hidden, query_width)

@@ -70,7 +70,12 @@ _NAMES = {
 _ROOMS = {name: room for room, names in _NAMES.items() for name in names.split()}
 """Name -> the module that it is in, imported when it is first used."""
 
-__all__ = ["__version__", "errors", *_ROOMS]
+__all__ = [
+    "AdapterTrainer", "Backbone", "Host", "Recipe", "Registry", "__version__", "attribute", "build", "calibrate",
+    "compact", "compare", "compose", "diff", "errors", "evaluate", "export", "import_adapterhub", "import_peft",
+    "import_sentence_transformers", "load", "load_recipe", "nearest", "plan", "probe", "pull", "push", "save", "stream",
+    "sweep", "train", "transfer", "upgrade", "verify",
+]  # fmt: skip
 
 __getattr__, __dir__ = lazily(__name__, _ROOMS)
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
         import_sentence_transformers as import_sentence_transformers,
     )
 
+__all__ = [
+    "KEPT", "Artifact", "Check", "CompositionFacts", "DataFacts", "Manifest", "Published", "Report", "check_output",
+    "export", "import_adapterhub", "import_peft", "import_sentence_transformers", "load", "open_artifact", "pull",
+    "push", "read_parts", "round_weights", "save", "save_version", "verify", "verify_all",
+]  # fmt: skip
+
 
 __getattr__, __dir__ = lazily(
     __name__,

@@ -11,3 +11,10 @@ from adapterkit.recipe.schema import BackboneSettings, Recipe
 from adapterkit.recipe.shipped import ShippedRecipe, shipped_recipes
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.recipe.training import NEAREST, ObjectiveSettings, StartFrom, TrainingSettings
+
+__all__ = [
+    "COLUMNS", "KINDS", "NEAREST", "BackboneSettings", "BottleneckMethod", "Column", "DataSettings", "FusionMethod",
+    "HeadSettings", "Ia3Method", "Kind", "LoraMethod", "MethodSettings", "NoMethod", "ObjectiveSettings", "Recipe",
+    "Resolved", "ShippedRecipe", "StartFrom", "TaskSettings", "TrainingSettings", "load_recipe", "recipe_schema",
+    "resolve", "shipped_recipes",
+]  # fmt: skip

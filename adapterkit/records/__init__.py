@@ -22,6 +22,14 @@ from adapterkit.records.stream import StreamRecord
 from adapterkit.records.transfer import NearestRecord, StartRecord, StartsRecord, TransferRecord
 from adapterkit.records.upgrade import UpgradedAdapter, UpgradeRecord, UpgradeTrial
 
+__all__ = [
+    "RECORDS", "AblationRecord", "Answerer", "AttributionRecord", "CalibratingRecord", "CompactionRecord",
+    "ComparisonRecord", "DiffRecord", "EvaluationRecord", "FoundArtifact", "LayerRecord", "MetricRecord",
+    "NearestRecord", "ProbeRecord", "Record", "ReportRecord", "RepresentationRecord", "RowsUsed", "SearchRecord",
+    "SettingRecord", "StartRecord", "StartsRecord", "StreamRecord", "TransferRecord", "UpgradeRecord", "UpgradeTrial",
+    "UpgradedAdapter", "figures_of", "identity_of", "read_record", "record_schema",
+]  # fmt: skip
+
 RECORDS: Mapping[str, type[Record]] = MappingProxyType(
     {
         "evaluation": EvaluationRecord,

@@ -5,3 +5,8 @@ from adapterkit.traffic.rules import Rules, TaskRules, read_rules
 from adapterkit.traffic.splits import Split, arm_of, unit
 from adapterkit.traffic.tallies import Tally
 from adapterkit.traffic.verdicts import Verdict, verdicts_of
+
+__all__ = [
+    "Guards", "Rules", "Split", "Tally", "TaskRules", "Tripped", "Verdict", "arm_of", "read_rules", "unit",
+    "verdicts_of",
+]  # fmt: skip

@@ -42,6 +42,7 @@ def test_peft_knows_the_bottleneck_whichever_is_imported_first() -> None:
 def test_every_name_on_the_front_door_can_be_reached() -> None:
     import adapterkit
 
+    assert {*adapterkit.__all__} == {"__version__", "errors", *adapterkit._ROOMS}  # one for type checkers, one for use
     reached: dict[str, Any] = {name: getattr(adapterkit, name) for name in adapterkit.__all__}
     assert reached.keys() <= set(dir(adapterkit))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -12,3 +12,9 @@ from adapterkit.metrics.representations.separability import (
     neighbours,
 )
 from adapterkit.metrics.representations.transferability import h_score, logme, logme_regression
+
+__all__ = [
+    "LEAST_ITEMS", "Clusters", "Codelength", "Floats", "Labels", "alignment", "anisotropy", "clusters", "debiased_cka",
+    "h_score", "info_nce", "label_information", "linear_fit", "linear_probe", "logme", "logme_regression",
+    "near_targets", "neighbours", "online_codelength", "rank_me", "uniformity",
+]  # fmt: skip

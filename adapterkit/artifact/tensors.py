@@ -41,32 +41,26 @@ _MOST_REMEMBERED_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor in a header.
-
-    Attributes:
-        dtype: its torch dtype; int8 for a matrix of eight bits, which is read as float32.
-        shape: its sizes, each at least 1; of a matrix of eight bits those of the matrix.
-        begin: offset of its first byte in the data.
-        end: offset after its last byte.
-    """
+    """One tensor in a header."""
 
     dtype: torch.dtype
+    """Its torch dtype; int8 for a matrix of eight bits, which is read as float32."""
     shape: tuple[int, ...]
+    """Its sizes, each at least 1; of a matrix of eight bits those of the matrix."""
     begin: int
+    """Offset of its first byte in the data."""
     end: int
+    """Offset after its last byte."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header.
-
-    Attributes:
-        entries: name -> what the header says of it, in the order of the data.
-        data_start: offset of the data in the file.
-    """
+    """A checked header."""
 
     entries: Mapping[str, TensorEntry]
+    """Name -> what the header says of it, in the order of the data."""
     data_start: int
+    """Offset of the data in the file."""
 
 
 def parse_header(raw: bytes | bytearray, file: str) -> Header:

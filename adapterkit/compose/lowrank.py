@@ -14,15 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """ΔW = b·a, with the adapter's scaling already inside b. Both in float64.
-
-    Attributes:
-        a: (R, I), the shrinking factor.
-        b: (O, R), the expanding factor.
-    """
+    """ΔW = b·a, with the adapter's scaling already inside b. Both in float64."""
 
     a: Tensor
+    """(R, I), the shrinking factor."""
     b: Tensor
+    """(O, R), the expanding factor."""
 
     @property
     def rank(self) -> int:

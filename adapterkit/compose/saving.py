@@ -59,17 +59,14 @@ def save(
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """What a composition came to.
-
-    Attributes:
-        words: the composition in one line.
-        mountable: what is mounted.
-        use: what to do with it.
-    """
+    """What a composition came to."""
 
     words: str
+    """The composition in one line."""
     mountable: Mountable
+    """What is mounted."""
     use: str
+    """What to do with it."""
 
 
 def compose_file(

@@ -19,17 +19,14 @@ _ABOUT = re.compile(r"(readme|license|licence|notice|source|citation|changelog|d
 
 @dataclass(frozen=True)
 class FilesFound:
-    """The files that hold the rows.
-
-    Attributes:
-        files: in order.
-        notes: what was chosen and what was left aside.
-        by_class: whether each file is one text, and its folder's name the label.
-    """
+    """The files that hold the rows."""
 
     files: tuple[Path, ...]
+    """In order."""
     notes: tuple[str, ...] = ()
+    """What was chosen and what was left aside."""
     by_class: bool = False
+    """Whether each file is one text, and its folder's name the label."""
 
 
 def is_pattern(name: str) -> bool:

@@ -42,18 +42,15 @@ class FileFacts(Facts):
 
 
 class BackboneFacts(Facts):
-    """The backbone that the adapter was trained on. Where to find it is a hint; the fingerprint decides.
-
-    Attributes:
-        part: path of the text model in a checkpoint that sees or hears too.
-        coverage: how much of the weights the fingerprint covers: the whole, or samples of the large tensors.
-    """
+    """The backbone that the adapter was trained on. Where to find it is a hint; the fingerprint decides."""
 
     name: Name
     revision: Name | None
     part: ModulePath | None = None
+    """Path of the text model in a checkpoint that sees or hears too."""
     fingerprint: Digest
     coverage: Literal["whole", "samples"]
+    """How much of the weights the fingerprint covers: the whole, or samples of the large tensors."""
     contract: Object
 
 
@@ -93,19 +90,16 @@ class MetricFacts(Facts):
 
 
 class GoldenRow(Facts):
-    """A row and what the saved weights answered to it.
-
-    Attributes:
-        row: the input, canonical columns.
-        prediction: the answer as `predict` gives it; null for kinds whose answer is generated.
-        numbers: logits, or the loss of a language model; what is compared.
-        text: how a kind that generates goes on, greedily and for a few tokens; null for every other kind.
-    """
+    """A row and what the saved weights answered to it."""
 
     row: Object
+    """The input, canonical columns."""
     prediction: JsonValue
+    """The answer as `predict` gives it; null for kinds whose answer is generated."""
     numbers: Annotated[tuple[float, ...], Field(min_length=1, max_length=4096)]
+    """Logits, or the loss of a language model; what is compared."""
     text: Text | None = None
+    """How a kind that generates goes on, greedily and for a few tokens; null for every other kind."""
 
 
 class GoldenFacts(Facts):
@@ -116,17 +110,14 @@ class GoldenFacts(Facts):
 
 
 class PartFacts(Facts):
-    """One part of a fusion. Name and folder are found by the reader; digest and settings decide.
-
-    Attributes:
-        name: a folder's own name, never a path.
-        sha256: digest of the part's file of tensors.
-        method: the part's settings.
-    """
+    """One part of a fusion. Name and folder are found by the reader; digest and settings decide."""
 
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")]
+    """A folder's own name, never a path."""
     sha256: Digest
+    """Digest of the part's file of tensors."""
     method: BottleneckMethod
+    """The part's settings."""
 
 
 class Ancestor(Facts):
@@ -167,47 +158,41 @@ class CompositionFacts(Facts):
 
 
 class CompactionFacts(Facts):
-    """How an adapter was made smaller than its parent, and what its answers lost.
-
-    Attributes:
-        to: number format of its tensors.
-        tolerance: how much worse the metric was allowed to become.
-        dropped: share of Σ‖ΔW‖² that was left out.
-        metric: what decided.
-        before: the metric of the parent.
-        after: of this version, on the same rows.
-        low: of the 95 % paired interval of after - before.
-        high: of the same.
-        rows: how many decided.
-        digest: of those rows.
-        size_bytes: of the parent's files.
-    """
+    """How an adapter was made smaller than its parent, and what its answers lost."""
 
     to: Dtype | Literal["int8"]
+    """Number format of its tensors."""
     tolerance: float
+    """How much worse the metric was allowed to become."""
     dropped: float
+    """Share of Σ‖ΔW‖² that was left out."""
     metric: Name
+    """What decided."""
     before: float
+    """The metric of the parent."""
     after: float
+    """Of this version, on the same rows."""
     low: float
+    """Of the 95 % paired interval of after - before."""
     high: float
+    """Of the same."""
     rows: Count
+    """How many decided."""
     digest: Name
+    """Of those rows."""
     size_bytes: Count
+    """Of the parent's files."""
 
 
 class ReferenceFacts(Facts):
-    """What rows look like to the adapter, so that a service sees them drift.
-
-    Attributes:
-        rows: how many.
-        width: numbers per row; see `metrics.drift.projected`.
-        packed: those numbers, row by row, as float16 (little-endian) in base64.
-    """
+    """What rows look like to the adapter, so that a service sees them drift."""
 
     rows: Annotated[int, Field(ge=16, le=4096)]
+    """How many."""
     width: Annotated[int, Field(ge=1, le=4096)]
+    """Numbers per row; see `metrics.drift.projected`."""
     packed: Annotated[str, Field(max_length=65_536)]
+    """Those numbers, row by row, as float16 (little-endian) in base64."""
 
     def states(self) -> Any:
         """(rows, width). Raises ValueError where it is no such thing."""

@@ -53,15 +53,12 @@ MAX_ENTRIES = 64
 
 @dataclass(frozen=True)
 class Files:
-    """The bytes of an artifact's files, by name.
-
-    Attributes:
-        folder: where they were read.
-        content: name -> bytes; all four are there.
-    """
+    """The bytes of an artifact's files, by name."""
 
     folder: Path
+    """Where they were read."""
     content: Mapping[str, bytes | bytearray]
+    """Name -> bytes; all four are there."""
 
     def sha256(self, name: str) -> str:
         """The digest of one file, 64 hex digits."""

@@ -14,15 +14,12 @@ _TAG = re.compile(r"(?!HEAD$)(?![0-9a-f]{40}$)(?!.*\.\.)(?!.*(\.lock|\.)$)[A-Za-
 
 @dataclass(frozen=True)
 class HubName:
-    """An artifact on a hub.
-
-    Attributes:
-        repository: owner/name.
-        revision: a tag, a branch or a commit; None for the newest.
-    """
+    """An artifact on a hub."""
 
     repository: str
+    """Owner/name."""
     revision: str | None
+    """A tag, a branch or a commit; None for the newest."""
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository

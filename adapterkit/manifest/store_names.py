@@ -16,15 +16,12 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class StoreName:
-    """An artifact in a store.
-
-    Attributes:
-        url: of the store: a folder, or a URL of fsspec.
-        revision: a name or a digest; None for what was pushed last.
-    """
+    """An artifact in a store."""
 
     url: str
+    """Of the store: a folder, or a URL of fsspec."""
     revision: str | None
+    """A name or a digest; None for what was pushed last."""
 
     def __str__(self) -> str:
         return f"{self.url}@{self.revision}" if self.revision else self.url

@@ -59,20 +59,17 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Judged:
-    """What is known of N answers whose truth is known.
-
-    Attributes:
-        confidence: the probability that the model gave to its own answer, in [0, 1].
-        right: whether it was right, 0 or 1.
-        squared: squared error of the probabilities: over all classes, Σ (p - one-hot)² (Brier 1950), where an answer
-            is one of some classes; else (confidence - right)².
-        nats: -log of the probability that the right answer got; None where it has none.
-    """
+    """What is known of N answers whose truth is known."""
 
     confidence: Numbers
+    """The probability that the model gave to its own answer, in [0, 1]."""
     right: Numbers
+    """Whether it was right, 0 or 1."""
     squared: Numbers
+    """Squared error of the probabilities: over all classes, Σ (p - one-hot)² (Brier 1950), where an answer is one of
+    some classes; else (confidence - right)²."""
     nats: Numbers | None = None
+    """-log of the probability that the right answer got; None where it has none."""
 
 
 def judged(confidence: Any, right: Any, nats: Any = None) -> Judged:

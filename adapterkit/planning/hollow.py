@@ -33,17 +33,14 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True)
 class Hollow:
-    """A backbone without weights.
-
-    Attributes:
-        backbone: everything that asks for weights (its fingerprint) does not work.
-        has_head: whether the checkpoint holds tensors beside the trunk's: those of a language model's head.
-        notes: what had to be assumed.
-    """
+    """A backbone without weights."""
 
     backbone: Backbone
+    """Everything that asks for weights (its fingerprint) does not work."""
     has_head: bool
+    """Whether the checkpoint holds tensors beside the trunk's: those of a language model's head."""
     notes: tuple[str, ...]
+    """What had to be assumed."""
 
 
 def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:

@@ -79,35 +79,32 @@ class Memory:
 
 @dataclass(frozen=True)
 class StepNeeds:
-    """What strategies are made from.
-
-    Attributes:
-        memory: of one device that does a whole step at once.
-        rows: features in the step, the most micro-batches into which it can be cut.
-        flops: forward and backward.
-        below_flops: of the forward below the lowest adapted layer.
-        above_flops: of the forward from there up.
-        layers: how many learn, or lie above one that does.
-        cut_bytes: frozen weights of which FSDP leaves each device a part.
-        gathered_bytes: of the two neighbours among them, whole, that take most.
-        boundary_bytes: what enters one layer.
-        cacheable: "" where the states below can be kept, else why not.
-        checkpointed: whether the recipe asks for gradient checkpointing, so that no way without it counts.
-        checkpointable: whether the layers can be computed again one by one.
-    """
+    """What strategies are made from."""
 
     memory: Memory
+    """Of one device that does a whole step at once."""
     rows: int
+    """Features in the step, the most micro-batches into which it can be cut."""
     flops: int
+    """Forward and backward."""
     below_flops: int
+    """Of the forward below the lowest adapted layer."""
     above_flops: int
+    """Of the forward from there up."""
     layers: int
+    """How many learn, or lie above one that does."""
     cut_bytes: int
+    """Frozen weights of which FSDP leaves each device a part."""
     gathered_bytes: int
+    """Of the two neighbours among them, whole, that take most."""
     boundary_bytes: int
+    """What enters one layer."""
     cacheable: str
+    """ "" where the states below can be kept, else why not."""
     checkpointed: bool = False
+    """Whether the recipe asks for gradient checkpointing, so that no way without it counts."""
     checkpointable: bool = True
+    """Whether the layers can be computed again one by one."""
 
 
 @dataclass(frozen=True)

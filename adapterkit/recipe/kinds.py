@@ -18,30 +18,27 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class KindFacts:
-    """What backbones, heads and files need of a kind. Everything else is asked of the task (`adapterkit.tasks`).
-
-    Attributes:
-        auto_class: transformers' class whose head the kind corresponds to.
-        mapping: transformers' table of the classes behind it, by config.
-        peft_type: PEFT's task type, where it has one.
-        pipeline: the hub's name for what a model of the kind does.
-        trunk: the one sort of backbone that the kind belongs to; "any" where every sort serves it.
-        pooled: whether the head reads one vector per sequence; else it reads every token.
-        borrows_head: whether the head belongs to the checkpoint: borrowed, frozen and never saved.
-        token_by_token: whether the head looks at each token of the input by itself.
-        adapterhub: AdapterHub's words for a head of the kind, the one to write first; and how names of transformers'
-            classes end that do not say it as `auto_class` does.
-    """
+    """What backbones, heads and files need of a kind. Everything else is asked of the task (`adapterkit.tasks`)."""
 
     auto_class: str
+    """Transformers' class whose head the kind corresponds to."""
     mapping: str
+    """Transformers' table of the classes behind it, by config."""
     peft_type: str | None
+    """PEFT's task type, where it has one."""
     pipeline: str
+    """The hub's name for what a model of the kind does."""
     trunk: Literal["any", "encoder", "decoder", "encoder-decoder"] = "any"
+    """The one sort of backbone that the kind belongs to; "any" where every sort serves it."""
     pooled: bool = False
+    """Whether the head reads one vector per sequence; else it reads every token."""
     borrows_head: bool = False
+    """Whether the head belongs to the checkpoint: borrowed, frozen and never saved."""
     token_by_token: bool = False
+    """Whether the head looks at each token of the input by itself."""
     adapterhub: tuple[str, ...] = ()
+    """AdapterHub's words for a head of the kind, the one to write first; and how names of transformers' classes end
+    that do not say it as `auto_class` does."""
 
 
 FACTS: Mapping[str, KindFacts] = MappingProxyType(

@@ -17,19 +17,16 @@ class Unreadable(Exception):  # noqa: N818 - it never leaves this module
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A foreign name.
-
-    Attributes:
-        path: the field that it is here; "" where there is none.
-        read: its value as the field has it; None drops the name, `Unreadable` says why not.
-        hint: what to know of it, for the note or the refusal.
-        switch: whether it is true or false there, and something else here.
-    """
+    """A foreign name."""
 
     path: str = ""
+    """The field that it is here; "" where there is none."""
     read: Callable[[Any], Any] = lambda value: value
+    """Its value as the field has it; None drops the name, `Unreadable` says why not."""
     hint: str = ""
+    """What to know of it, for the note or the refusal."""
     switch: bool = False
+    """Whether it is true or false there, and something else here."""
 
 
 SITES = {

@@ -24,19 +24,16 @@ Path = tuple[str, ...]
 
 @dataclass
 class Overridden:
-    """A recipe's raw mapping after the overrides.
-
-    Attributes:
-        raw: the mapping; the one that was given is unchanged.
-        set_paths: every path that an override set.
-        notes: what else an override changed, for the user to read.
-        problems: overrides that cannot be read, or that lead nowhere.
-    """
+    """A recipe's raw mapping after the overrides."""
 
     raw: dict[str, Any]
+    """The mapping; the one that was given is unchanged."""
     set_paths: list[Path] = field(default_factory=list)
+    """Every path that an override set."""
     notes: list[str] = field(default_factory=list)
+    """What else an override changed, for the user to read."""
     problems: list[str] = field(default_factory=list)
+    """Overrides that cannot be read, or that lead nowhere."""
 
 
 def override(raw: Mapping[str, Any], overrides: Sequence[str]) -> Overridden:

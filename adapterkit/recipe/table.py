@@ -172,15 +172,12 @@ def _warn(message: str) -> None:
 
 @dataclass(frozen=True)
 class OfKind(Generic[B]):
-    """Marks a field that holds a block whose `kind` says which class of a table it is.
-
-    Attributes:
-        table: the classes.
-        default: the kind of a block that does not say one; "" where it must.
-    """
+    """Marks a field that holds a block whose `kind` says which class of a table it is."""
 
     table: SettingsTable[B]
+    """The classes."""
     default: str = ""
+    """The kind of a block that does not say one; "" where it must."""
 
     def __call__(self, value: Any) -> B:
         """The block that a mapping describes. Raises SettingsError for a kind that nobody brings."""

@@ -16,56 +16,47 @@ class ChangeRecord(Values):
 
 
 class DistanceRecord(Values):
-    """How far what two artifacts learned under one name lies apart.
-
-    Attributes:
-        name: a module that a low-rank method adapts, or a tensor.
-        a: Frobenius' norm of a's ΔW there, or of its tensor; null where it has none.
-        b: of b's.
-        distance: of the difference; null where the two cannot be subtracted.
-    """
+    """How far what two artifacts learned under one name lies apart."""
 
     name: str
+    """A module that a low-rank method adapts, or a tensor."""
     a: Number
+    """Frobenius' norm of a's ΔW there, or of its tensor; null where it has none."""
     b: Number
+    """Of b's."""
     distance: Number
+    """Of the difference; null where the two cannot be subtracted."""
 
 
 class GoldenDiffRecord(Values):
-    """A golden row and what the two answer to it, by prediction; for a kind that generates, the text.
-
-    Attributes:
-        distance: the largest difference between their numbers; null where their counts differ.
-    """
+    """A golden row and what the two answer to it, by prediction; for a kind that generates, the text."""
 
     row: dict[str, Any]
     a: JsonValue
     b: JsonValue
     distance: Number
+    """The largest difference between their numbers; null where their counts differ."""
 
 
 class DiffRecord(Record):
-    """`adapterkit diff A B --json`.
-
-    Attributes:
-        a: the artifact to compare with; its dtype is that of its golden rows.
-        b: the other.
-        relation: how the two are related, by their history.
-        changes: fields of recipe, data, task, method, head, backbone and packages that differ.
-        labels_added: labels that only b has.
-        labels_removed: labels that only a has.
-        metrics: fields of metrics that differ.
-        learned: by module or tensor, the farthest apart first.
-        golden: rows whose answers were compared; with a backbone those of both, else those that both keep.
-    """
+    """`adapterkit diff A B --json`."""
 
     form: Literal["adapterkit.diff/1"] = Field("adapterkit.diff/1", alias="schema")
     a: Answerer
+    """The artifact to compare with; its dtype is that of its golden rows."""
     b: Answerer
+    """The other."""
     relation: str
+    """How the two are related, by their history."""
     changes: tuple[ChangeRecord, ...]
+    """Fields of recipe, data, task, method, head, backbone and packages that differ."""
     labels_added: tuple[str, ...]
+    """Labels that only b has."""
     labels_removed: tuple[str, ...]
+    """Labels that only a has."""
     metrics: tuple[ChangeRecord, ...]
+    """Fields of metrics that differ."""
     learned: tuple[DistanceRecord, ...]
+    """By module or tensor, the farthest apart first."""
     golden: tuple[GoldenDiffRecord, ...]
+    """Rows whose answers were compared; with a backbone those of both, else those that both keep."""

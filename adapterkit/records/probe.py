@@ -9,69 +9,59 @@ from adapterkit.records.record import Number, Record, RowsUsed, Values
 
 
 class LayerRecord(Values):
-    """One layer of a representation.
-
-    Attributes:
-        layer: its number; 0 for the embeddings.
-        accuracy: of a linear probe on items that it was not fitted on; null where none can be fitted.
-        figures: measure -> value; the concept page of probing says what each is.
-        refused: measure -> why it has no value.
-        similarity: other representation -> debiased linear CKA with its layer of the same number.
-    """
+    """One layer of a representation."""
 
     layer: int
+    """Its number; 0 for the embeddings."""
     accuracy: MetricRecord | None
+    """Of a linear probe on items that it was not fitted on; null where none can be fitted."""
     figures: dict[str, float]
+    """Measure -> value; the concept page of probing says what each is."""
     refused: dict[str, str]
+    """Measure -> why it has no value."""
     similarity: dict[str, Number]
+    """Other representation -> debiased linear CKA with its layer of the same number."""
 
 
 class RepresentationRecord(Values):
-    """A backbone, bare or with an adapter.
-
-    Attributes:
-        name: as the record calls it.
-        backbone: as it was loaded.
-        fingerprint: of the backbone.
-        artifact: digest of the adapter's manifest; null for the bare backbone.
-        pooling: how a row became one vector; "" where words are looked at.
-        stands: the lowest layer whose probe is not shown to be worse than that of the best; null where none beats
-            chance.
-        gains: for an adapter, layer -> what its probe is right in beyond that of the bare backbone.
-        layers: from the lowest.
-    """
+    """A backbone, bare or with an adapter."""
 
     name: str
+    """As the record calls it."""
     backbone: str
+    """As it was loaded."""
     revision: str | None
     fingerprint: str
+    """Of the backbone."""
     artifact: str | None
+    """Digest of the adapter's manifest; null for the bare backbone."""
     pooling: str
+    """How a row became one vector; "" where words are looked at."""
     stands: int | None
+    """The lowest layer whose probe is not shown to be worse than that of the best; null where none beats chance."""
     gains: dict[int, MetricRecord]
+    """For an adapter, layer -> what its probe is right in beyond that of the bare backbone."""
     layers: tuple[LayerRecord, ...]
+    """From the lowest."""
 
 
 class ProbeRecord(Record):
-    """`adapterkit probe --json`.
-
-    Attributes:
-        data: the rows looked at.
-        kind: of task that they are for.
-        items: vectors looked at, one per row, per choice or per word.
-        labels: class -> how many items have it.
-        chance: accuracy of whoever does not look.
-        representations: the bare backbones, each before the adapters on it.
-        notes: what was drawn and left out.
-        findings: in sentences: where the information stands, and which layers an adapter is worth.
-    """
+    """`adapterkit probe --json`."""
 
     form: Literal["adapterkit.probe/1"] = Field("adapterkit.probe/1", alias="schema")
     data: RowsUsed
+    """The rows looked at."""
     kind: str
+    """Of task that they are for."""
     items: int
+    """Vectors looked at, one per row, per choice or per word."""
     labels: dict[str, int]
+    """Class -> how many items have it."""
     chance: float
+    """Accuracy of whoever does not look."""
     representations: tuple[RepresentationRecord, ...]
+    """The bare backbones, each before the adapters on it."""
     notes: tuple[str, ...]
+    """What was drawn and left out."""
     findings: tuple[str, ...]
+    """In sentences: where the information stands, and which layers an adapter is worth."""

@@ -29,32 +29,29 @@ Number = Annotated[
 class Values(BaseModel):
     """A block of a record."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
 
     __repr__ = __str__ = in_short()
 
 
 class Answerer(Values):
-    """An artifact and the backbone under it.
-
-    Attributes:
-        sha256: digest of the artifact's manifest, which names every other file of it.
-        kind: of its task.
-        version: how many versions it has had.
-        parent: digest of the version before it.
-        backbone: as the artifact names it.
-        fingerprint: digest of the backbone's config, tokenizer and weights.
-        dtype: the number format that the backbone's products were computed in.
-    """
+    """An artifact and the backbone under it."""
 
     sha256: str
+    """Digest of the artifact's manifest, which names every other file of it."""
     kind: str
+    """Of its task."""
     version: int
+    """How many versions it has had."""
     parent: str | None
+    """Digest of the version before it."""
     backbone: str
+    """As the artifact names it."""
     revision: str | None
     fingerprint: str
+    """Digest of the backbone's config, tokenizer and weights."""
     dtype: str
+    """The number format that the backbone's products were computed in."""
 
     @classmethod
     def of(cls, manifest: Manifest, dtype: str) -> Self:
@@ -65,33 +62,27 @@ class Answerer(Values):
 
 
 class RowsUsed(Values):
-    """The rows that were answered.
-
-    Attributes:
-        source: a file or a hub data set as it was named; "rows in memory".
-        rows: how many were used.
-        unusable: how many could not be.
-        digest: SHA-256 over the content of the rows used, in order.
-    """
+    """The rows that were answered."""
 
     source: str
+    """A file or a hub data set as it was named; "rows in memory"."""
     rows: int
+    """How many were used."""
     unusable: int
+    """How many could not be."""
     digest: str
+    """SHA-256 over the content of the rows used, in order."""
 
 
 class Record(Values):
-    """A record of one kind.
-
-    Attributes:
-        form: kind and version of the record; "schema" in JSON.
-        made_with: versions of Python and of the libraries that take part.
-        seed: of everything that was drawn.
-    """
+    """A record of one kind."""
 
     form: str = Field(alias="schema")
+    """Kind and version of the record; "schema" in JSON."""
     made_with: dict[str, str]
+    """Versions of Python and of the libraries that take part."""
     seed: int
+    """Of everything that was drawn."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

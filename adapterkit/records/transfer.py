@@ -9,51 +9,45 @@ from adapterkit.records.record import Number, Record, RowsUsed, Values
 
 
 class StartRecord(Values):
-    """A layer of a representation as a starting point.
-
-    Attributes:
-        representation: a backbone's name, or an adapter's.
-        artifact: digest of the adapter's manifest; null for a bare backbone.
-        layer: 0 for the embeddings.
-        probe: accuracy of a cross-validated linear probe on the rows to learn from.
-        logme: of these rows; higher is better.
-        accuracy: of a head trained on these states, on rows that it has not seen; null where none was trained.
-        own: whether the adapter was trained on this very set.
-    """
+    """A layer of a representation as a starting point."""
 
     representation: str
+    """A backbone's name, or an adapter's."""
     artifact: str | None
+    """Digest of the adapter's manifest; null for a bare backbone."""
     layer: int
+    """0 for the embeddings."""
     probe: Number
+    """Accuracy of a cross-validated linear probe on the rows to learn from."""
     logme: Number
+    """Of these rows; higher is better."""
     accuracy: MetricRecord | None
+    """Of a head trained on these states, on rows that it has not seen; null where none was trained."""
     own: bool
+    """Whether the adapter was trained on this very set."""
 
 
 class StartsRecord(Values):
-    """All starting points for one set of rows, the best by the probe first.
-
-    Attributes:
-        data: the rows.
-        kind: of task that they are for.
-        chance: accuracy of whoever does not look.
-        starts: every layer of every representation.
-        rank_correlation: "probe" and "logme" -> Spearman's, with the accuracies; null where nothing differs.
-        regret: of either, k -> what the best of its k first lacks in accuracy of the best of all; adapters that were
-            trained on this set are left out, as a new task would have none.
-        answers: adapter -> its task's main metric -> of its own answers to the rows, head and all; of those that know
-            all labels of the set.
-        notes: what was drawn and left out.
-    """
+    """All starting points for one set of rows, the best by the probe first."""
 
     data: RowsUsed
+    """The rows."""
     kind: str
+    """Of task that they are for."""
     chance: float
+    """Accuracy of whoever does not look."""
     starts: tuple[StartRecord, ...]
+    """Every layer of every representation."""
     rank_correlation: dict[str, Number]
+    """ "probe" and "logme" -> Spearman's, with the accuracies; null where nothing differs."""
     regret: dict[str, dict[int, float]]
+    """Of either, k -> what the best of its k first lacks in accuracy of the best of all; adapters that were trained on
+    this set are left out, as a new task would have none."""
     answers: dict[str, dict[str, MetricRecord]] = Field(default_factory=dict)
+    """Adapter -> its task's main metric -> of its own answers to the rows, head and all; of those that know all labels
+    of the set."""
     notes: tuple[str, ...]
+    """What was drawn and left out."""
 
 
 class NearestRecord(Record):

@@ -13,59 +13,50 @@ head by its own recipe, trained on from those tensors; or from nothing."""
 
 
 class UpgradeTrial(Values):
-    """One way onto the new backbone, tried.
-
-    Attributes:
-        way: which.
-        difference: on the adapter's own test rows, the new backbone less the old one.
-        seconds: of training.
-        size_bytes: of the tensors.
-        output: folder of the artifact; None where it was not kept.
-    """
+    """One way onto the new backbone, tried."""
 
     way: Way
+    """which."""
     difference: Difference
+    """On the adapter's own test rows, the new backbone less the old one."""
     seconds: float
+    """Of training."""
     size_bytes: int
+    """Of the tensors."""
     output: str | None
+    """Folder of the artifact; None where it was not kept."""
 
 
 class UpgradedAdapter(Values):
-    """One adapter.
-
-    Attributes:
-        run: its folder, as it was named.
-        answering: the artifact on the old backbone.
-        data: its test rows.
-        metric: the task's main one.
-        misfits: why its tensors do not fit the new backbone; () where they do.
-        golden: golden rows that are answered otherwise by a copy, of how many; None where nothing fits.
-        trials: the ways that were tried, the cheapest first.
-        advised: the cheapest way that loses nothing beyond chance; None where none does.
-    """
+    """One adapter."""
 
     run: str
+    """Its folder, as it was named."""
     answering: Answerer
+    """The artifact on the old backbone."""
     data: RowsUsed
+    """Its test rows."""
     metric: str
+    """The task's main one."""
     misfits: tuple[str, ...]
+    """Why its tensors do not fit the new backbone; () where they do."""
     golden: tuple[int, int] | None
+    """Golden rows that are answered otherwise by a copy, of how many; None where nothing fits."""
     trials: tuple[UpgradeTrial, ...]
+    """The ways that were tried, the cheapest first."""
     advised: Way | None
+    """The cheapest way that loses nothing beyond chance; None where none does."""
 
 
 class UpgradeRecord(Record):
-    """`adapterkit upgrade --json`.
-
-    Attributes:
-        old: fingerprint of the backbone that is left.
-        new: fingerprint of the one that takes its place.
-        epochs: of every training.
-        adapters: one after the other.
-    """
+    """`adapterkit upgrade --json`."""
 
     form: Literal["adapterkit.upgrade/1"] = Field("adapterkit.upgrade/1", alias="schema")
     old: str
+    """Fingerprint of the backbone that is left."""
     new: str
+    """Fingerprint of the one that takes its place."""
     epochs: float
+    """Of every training."""
     adapters: tuple[UpgradedAdapter, ...]
+    """One after the other."""

@@ -32,19 +32,16 @@ STYLE = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers as places along an axis.
-
-    Attributes:
-        low: the number at `start`.
-        high: the number at `end`.
-        start: in pixels.
-        end: in pixels.
-    """
+    """Numbers as places along an axis."""
 
     low: float
+    """The number at `start`."""
     high: float
+    """The number at `end`."""
     start: float
+    """In pixels."""
     end: float
+    """In pixels."""
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Self:

@@ -26,17 +26,14 @@ ORDER: tuple[Fit, ...] = ("exact", "by-name", "other-version")
 
 @dataclass(frozen=True)
 class Sought:
-    """The backbone that artifacts are looked for.
-
-    Attributes:
-        asked: as it was named.
-        names: under which artifacts may name it.
-        fingerprints: of it; () where its files are not here.
-    """
+    """The backbone that artifacts are looked for."""
 
     asked: str
+    """As it was named."""
     names: tuple[str, ...]
+    """Under which artifacts may name it."""
     fingerprints: tuple[str, ...]
+    """Of it; () where its files are not here."""
 
     def fit(self, manifest: Manifest) -> Fit | None:
         """How an artifact fits; None where it is of another backbone."""

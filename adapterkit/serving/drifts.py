@@ -18,23 +18,20 @@ Tell = Callable[[str, str, str, str, Mapping[str, Any], str], None]
 
 @dataclass
 class Stream:
-    """What was seen of one version's rows.
-
-    Attributes:
-        reference: projected states that they are compared with, (N, W); None where the artifact keeps none.
-        labels: label -> training rows; {} where the manifest does not say.
-        recent: projected states since the last comparison.
-        found: the last comparison, as JSON.
-        detector: river's, of its confidences.
-        changes: that it found.
-    """
+    """What was seen of one version's rows."""
 
     reference: Any
+    """Projected states that they are compared with, (N, W); None where the artifact keeps none."""
     labels: Mapping[str, int]
+    """Label -> training rows; {} where the manifest does not say."""
     recent: list[Any] = field(default_factory=list)
+    """Projected states since the last comparison."""
     found: dict[str, Any] | None = None
+    """The last comparison, as JSON."""
     detector: Any = None
+    """River's, of its confidences."""
     changes: int = 0
+    """That it found."""
 
 
 class Drifts:

@@ -35,15 +35,12 @@ class Signer:
 
 @dataclass(frozen=True)
 class CheckedReceipt:
-    """What was found of one receipt.
-
-    Attributes:
-        receipt: as it stands in the file.
-        problem: why it proves nothing; "" where it proves its answer.
-    """
+    """What was found of one receipt."""
 
     receipt: Mapping[str, Any]
+    """As it stands in the file."""
     problem: str
+    """Why it proves nothing; "" where it proves its answer."""
 
 
 def check(raw: bytes, key: Ed25519PublicKey) -> list[CheckedReceipt]:

@@ -13,69 +13,63 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Limits(BaseModel):
-    """What one request, and all of them together, may ask for.
-
-    Attributes:
-        body_bytes: of a request, checked before anything is parsed.
-        body_s: how long a client may take to send it.
-        rows: of a request.
-        text_characters: of one text.
-        queued_rows: that wait for an answer at once; beyond it a request is answered with 429.
-        deadline_s: after which a request is answered with 504, whatever is still open.
-        batch_rows: that the host answers together.
-        batch_characters: of them together, a stand-in for tokens that is known before tokenising.
-        new_tokens: that one request may have generated.
-    """
+    """What one request, and all of them together, may ask for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     body_bytes: Count = 1 << 20
+    """Of a request, checked before anything is parsed."""
     body_s: Positive = 10.0
+    """How long a client may take to send it."""
     rows: Count = 256
+    """Of a request."""
     text_characters: Count = 200_000
+    """Of one text."""
     queued_rows: Count = 4096
+    """That wait for an answer at once; beyond it a request is answered with 429."""
     deadline_s: Positive = 30.0
+    """After which a request is answered with 504, whatever is still open."""
     batch_rows: Count = 64
+    """That the host answers together."""
     batch_characters: Count = 65_536
+    """Of them together, a stand-in for tokens that is known before tokenising."""
     new_tokens: Count = 1024
+    """That one request may have generated."""
 
 
 class ServiceSettings(BaseModel):
-    """What a service answers with, and how. Paths are those of the machine it runs on.
-
-    Attributes:
-        mounts: task -> artifact or composition; without a registry.
-        registry: URL of the registry whose channels are followed; without mounts.
-        rules: YAML file of splits, guards, shadows and alerts.
-        shadow_log: JSON lines of rows that a shadow answers otherwise.
-        flags: file in flagd's format.
-        backbone: where to load the backbone from, or several side by side; a registry needs one.
-        dtype: of the frozen weights.
-        slots: adapters in memory at once.
-        require_signature: public keys (files, or ed25519:…), one of which has to have signed; none asks for none.
-        keys: file of API keys; None for everybody on this machine.
-        sign_with: private key that signs receipts.
-        traces: whether OpenTelemetry traces are sent.
-        follow_every_s: seconds between looks at the registry.
-        limits: of requests.
-    """
+    """What a service answers with, and how. Paths are those of the machine it runs on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mounts: dict[str, str] = Field(default_factory=dict)
+    """Task -> artifact or composition; without a registry."""
     registry: str | None = None
+    """URL of the registry whose channels are followed; without mounts."""
     rules: Path | None = None
+    """YAML file of splits, guards, shadows and alerts."""
     shadow_log: Path | None = None
+    """JSON lines of rows that a shadow answers otherwise."""
     flags: Path | None = None
+    """File in flagd's format."""
     backbone: str | tuple[str, ...] = ()
+    """Where to load the backbone from, or several side by side; a registry needs one."""
     dtype: str = "auto"
+    """Of the frozen weights."""
     slots: Count | None = None
+    """Adapters in memory at once."""
     require_signature: tuple[str, ...] = ()
+    """Public keys (files, or ed25519:…), one of which has to have signed; none asks for none."""
     keys: Path | None = None
+    """File of API keys; None for everybody on this machine."""
     sign_with: Path | None = None
+    """Private key that signs receipts."""
     traces: bool = False
+    """Whether OpenTelemetry traces are sent."""
     follow_every_s: Annotated[float, Field(ge=0.1)] = 2.0
+    """Seconds between looks at the registry."""
     limits: Limits = Field(default_factory=Limits)
+    """Of requests."""
 
     @model_validator(mode="after")
     def _whole(self) -> ServiceSettings:

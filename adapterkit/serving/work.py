@@ -30,25 +30,22 @@ _FAILED = "the answer could not be computed"
 
 @dataclass(eq=False)
 class Item:
-    """One row that waits.
-
-    Attributes:
-        task: whom it asks.
-        row: the row.
-        key: who asks, for sticky splits.
-        owner: whose turn it takes while it waits: the name of the API key.
-        generation: settings of `Host.generate`; None asks for an answer.
-        future: what the request awaits.
-        since: when it came, in seconds of a clock that only goes forward.
-    """
+    """One row that waits."""
 
     task: str
+    """Whom it asks."""
     row: Any
+    """The row."""
     key: str
+    """Who asks, for sticky splits."""
     owner: str
+    """Whose turn it takes while it waits: the name of the API key."""
     generation: Mapping[str, Any] | None
+    """Settings of `Host.generate`; None asks for an answer."""
     future: asyncio.Future[Done]
+    """What the request awaits."""
     since: float = field(default_factory=time.monotonic)
+    """When it came, in seconds of a clock that only goes forward."""
 
     @property
     def characters(self) -> int:
@@ -58,16 +55,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Done:
-    """An answer with its receipt, or why there is none.
-
-    Attributes:
-        batch_rows: how many rows the host answered together with it.
-    """
+    """An answer with its receipt, or why there is none."""
 
     answer: Any
     receipt: Receipt | None
     error: AdapterkitError | None = None
     batch_rows: int = 0
+    """How many rows the host answered together with it."""
 
 
 class Work:

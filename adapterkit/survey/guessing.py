@@ -14,19 +14,16 @@ Columns = Mapping[str, Seen]
 
 @dataclass(frozen=True)
 class Guess:
-    """A kind and its columns.
-
-    Attributes:
-        kind: the kind of task.
-        columns: canonical name -> the file's column, for those that are read.
-        why: what it was told by.
-        others: kinds that the rows would serve too.
-    """
+    """A kind and its columns."""
 
     kind: Kind
+    """The kind of task."""
     columns: Mapping[str, str]
+    """Canonical name -> the file's column, for those that are read."""
     why: str
+    """What it was told by."""
     others: tuple[Kind, ...] = ()
+    """Kinds that the rows would serve too."""
 
     @property
     def alone(self) -> bool:

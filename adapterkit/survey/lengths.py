@@ -16,15 +16,12 @@ TOKENISED_CHARACTERS = 50_000
 
 @dataclass(frozen=True)
 class Lengths:
-    """Median, 95 %, 99 % and the longest of each.
-
-    Attributes:
-        tokens: None where no tokenizer was at hand; without special tokens, of at most `TOKENISED_ROWS` rows.
-    """
+    """Median, 95 %, 99 % and the longest of each."""
 
     characters: tuple[int, ...]
     words: tuple[int, ...]
     tokens: tuple[int, ...] | None = None
+    """None where no tokenizer was at hand; without special tokens, of at most `TOKENISED_ROWS` rows."""
 
 
 def lengths_of(rows: Rows, inputs: Sequence[str], backbone: str | None) -> Lengths:

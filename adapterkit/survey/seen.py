@@ -12,25 +12,22 @@ LOOKED_AT = 5_000
 
 @dataclass(frozen=True)
 class Seen:
-    """One column.
-
-    Attributes:
-        holds: "text", "number", "true or false", "list of texts", "list of numbers", "list of objects", "list",
-            "object", "nothing", or "several types".
-        filled: rows that have a value.
-        distinct: different values among those that were looked at.
-        words: mean words of its texts.
-        rows: rows that were looked at.
-        keys: the keys of its objects, or of those in its lists.
-    """
+    """One column."""
 
     name: str
     holds: str
+    """ "text", "number", "true or false", "list of texts", "list of numbers", "list of objects", "list", "object",
+    "nothing", or "several types"."""
     filled: int
+    """Rows that have a value."""
     distinct: int
+    """Different values among those that were looked at."""
     words: float
+    """Mean words of its texts."""
     rows: int
+    """Rows that were looked at."""
     keys: frozenset[str] = frozenset()
+    """The keys of its objects, or of those in its lists."""
 
     @property
     def is_text(self) -> bool:

@@ -49,15 +49,12 @@ def _key(point: Point) -> str:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was seen of a point.
-
-    Attributes:
-        problems: what would stop it.
-        idle: see `idle_rates`.
-    """
+    """What was seen of a point."""
 
     problems: Sequence[str] = ()
+    """What would stop it."""
     idle: Mapping[str, str] = field(default_factory=dict)
+    """See `idle_rates`."""
 
 
 def _try(source: Source, point: Point, reuse: Reuse) -> _Found:

@@ -23,23 +23,20 @@ NAMED = 4
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep.
-
-    Attributes:
-        name: readable, and the name of its folder.
-        settings: path -> value, for every axis of the grid.
-        overrides: of the recipe; with them `adapterkit train` does the same run.
-        recipe: what they make of it.
-        output: folder of its artifact.
-        group: the settings but for the seed, by name; points of one group differ in the seed alone.
-    """
+    """One run of a sweep."""
 
     name: str
+    """Readable, and the name of its folder."""
     settings: Mapping[str, Any]
+    """Path -> value, for every axis of the grid."""
     overrides: tuple[str, ...]
+    """Of the recipe; with them `adapterkit train` does the same run."""
     recipe: Recipe
+    """What they make of it."""
     output: Path
+    """Folder of its artifact."""
     group: str
+    """The settings but for the seed, by name; points of one group differ in the seed alone."""
 
 
 def make_points(source: Source, axes: Sequence[Axis], overrides: Sequence[str], folder: Path) -> tuple[Point, ...]:

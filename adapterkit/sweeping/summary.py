@@ -14,32 +14,29 @@ DONE, FAILED, HALVED = "done", "failed", "halved"
 
 @dataclass(frozen=True)
 class Group:
-    """One setting with all its seeds.
-
-    Attributes:
-        name: the settings, readable.
-        settings: path -> value, without the seed.
-        status: "done" where every point is, else "halved" or "failed".
-        points: names of its points.
-        values: their scores on validation rows; None where a point has none.
-        mean: of the scores that there are; None without any.
-        spread: their standard deviation (of a sample, n - 1); None below two.
-        seconds: of all its training steps.
-        half: half of the 95 % interval around the mean: that of the validation rows (the mean of the points'
-            bootstraps) or of the seeds (two standard errors), whichever is wider; None where neither is known.
-        mark: "best", "within noise" of the best (the intervals do not tell the two apart), its status, or "".
-    """
+    """One setting with all its seeds."""
 
     name: str
+    """The settings, readable."""
     settings: Mapping[str, Any]
+    """Path -> value, without the seed."""
     status: str
+    """ "done" where every point is, else "halved" or "failed"."""
     points: tuple[str, ...]
+    """Names of its points."""
     values: tuple[float | None, ...]
+    """Their scores on validation rows; None where a point has none."""
     mean: float | None
+    """Of the scores that there are; None without any."""
     spread: float | None
+    """Their standard deviation (of a sample, n - 1); None below two."""
     seconds: float
+    """Of all its training steps."""
     half: float | None = None
+    """Half of the 95 % interval around the mean: that of the validation rows (the mean of the points' bootstraps) or of
+    the seeds (two standard errors), whichever is wider; None where neither is known."""
     mark: str = ""
+    """ "best", "within noise" of the best (the intervals do not tell the two apart), its status, or ""."""
 
     @property
     def low(self) -> float | None:

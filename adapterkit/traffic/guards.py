@@ -21,30 +21,27 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Guards(BaseModel):
-    """What a version has to keep. What is not given is not looked at.
-
-    Attributes:
-        errors: the largest share of rows without an answer; rows that are wrong by themselves do not count.
-        latency_ms: what at most a share of `slow` answers takes longer, from asked to answered.
-        slow: that share.
-        confidence: the least mean confidence.
-        disagreement: the largest share of answers that differ from those of what answers, for a shadow.
-        feedback: the least share of answers that feedback calls right.
-        alpha: how often a version that keeps all bounds may be taken off, per window.
-        window: rows after which counting begins anew.
-    """
+    """What a version has to keep. What is not given is not looked at."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     bounds: ClassVar[tuple[str, ...]] = ("errors", "latency_ms", "confidence", "disagreement", "feedback")
 
     errors: Share | None = None
+    """The largest share of rows without an answer; rows that are wrong by themselves do not count."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """What at most a share of `slow` answers takes longer, from asked to answered."""
     slow: Share = 0.05
+    """That share."""
     confidence: Share | None = None
+    """The least mean confidence."""
     disagreement: Share | None = None
+    """The largest share of answers that differ from those of what answers, for a shadow."""
     feedback: Share | None = None
+    """The least share of answers that feedback calls right."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """How often a version that keeps all bounds may be taken off, per window."""
     window: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
+    """Rows after which counting begins anew."""
 
     @property
     def each(self) -> float:
@@ -86,27 +83,24 @@ class Guards(BaseModel):
 
 @dataclass(frozen=True)
 class Tripped:
-    """A guard that a version broke, with the evidence.
-
-    Attributes:
-        guard: which.
-        bound: what it allows, as a share or a mean.
-        at_most: whether the bound is the most that it allows; else the least.
-        value: what was found.
-        low: of the interval around it.
-        high: of the interval around it.
-        rows: that it was found on.
-        alpha: how often the interval ever misses.
-    """
+    """A guard that a version broke, with the evidence."""
 
     guard: str
+    """which."""
     bound: float
+    """What it allows, as a share or a mean."""
     at_most: bool
+    """Whether the bound is the most that it allows; else the least."""
     value: float
+    """What was found."""
     low: float
+    """Of the interval around it."""
     high: float
+    """Of the interval around it."""
     rows: int
+    """That it was found on."""
     alpha: float
+    """How often the interval ever misses."""
 
     def __str__(self) -> str:
         side = "at most" if self.at_most else "at least"

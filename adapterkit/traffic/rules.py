@@ -25,35 +25,32 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class TaskRules(BaseModel):
-    """How one task is answered.
-
-    Attributes:
-        split: channel -> share; shares count relative to their sum.
-        flag: a flag of OpenFeature that chooses the channel for a key; where it says nothing usable, the split does.
-        guards: bounds; a version that breaks one is taken off.
-        shadow: a channel that is asked beside what answers, off the path of the answer.
-        shadow_share: of the rows that the shadow is asked.
-        drift: how often an unchanged stream may be called drifted, per `drift_window` rows.
-        drift_window: rows that are compared with the artifact's reference together.
-        drift_share: of the rows that are compared; each costs a forward in spare time.
-        stream: how a change of the confidence is found, by river: ADWIN (Bifet & Gavaldà 2007) or Page-Hinkley.
-        log_rows: whether the log of disagreements holds what was asked, and the answers whole.
-    """
+    """How one task is answered."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     split: Annotated[dict[Name, float], Field(min_length=1, max_length=16)] = Field(
         default_factory=lambda: {"stable": 1.0}
     )
+    """Channel -> share; shares count relative to their sum."""
     flag: Name | None = None
+    """A flag of OpenFeature that chooses the channel for a key; where it says nothing usable, the split does."""
     guards: Guards = Field(default_factory=Guards)
+    """Bounds; a version that breaks one is taken off."""
     shadow: Name | None = None
+    """A channel that is asked beside what answers, off the path of the answer."""
     shadow_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the rows that the shadow is asked."""
     drift: Annotated[float, Field(ge=0.005, le=0.5)] = 0.01
+    """How often an unchanged stream may be called drifted, per `drift_window` rows."""
     drift_window: Annotated[int, Field(ge=16, le=1024)] = 128
+    """Rows that are compared with the artifact's reference together."""
     drift_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Of the rows that are compared; each costs a forward in spare time."""
     stream: Literal["adwin", "page-hinkley"] | None = None
+    """How a change of the confidence is found, by river: ADWIN (Bifet & Gavaldà 2007) or Page-Hinkley."""
     log_rows: bool = False
+    """Whether the log of disagreements holds what was asked, and the answers whole."""
 
     @field_validator("split")
     @classmethod
@@ -75,17 +72,14 @@ class TaskRules(BaseModel):
 
 
 class Rules(BaseModel):
-    """How every task is answered; one that is not named is answered by `stable` alone.
-
-    Attributes:
-        tasks: task -> its rules.
-        alerts: addresses that are told when a guard trips or a stream drifts.
-    """
+    """How every task is answered; one that is not named is answered by `stable` alone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: dict[Name, TaskRules] = Field(default_factory=dict)
+    """Task -> its rules."""
     alerts: Annotated[tuple[HttpUrl, ...], Field(max_length=8)] = ()
+    """Addresses that are told when a guard trips or a stream drifts."""
 
     def of(self, task: str) -> TaskRules:
         """The rules of a task."""

@@ -14,35 +14,32 @@ MOST_LABELS = 256
 
 @dataclass
 class Tally:
-    """Counts of one version of a task.
-
-    Attributes:
-        alpha: how often an interval may ever miss.
-        rows: asked of it, errors that are the client's own left out.
-        errors: of them without an answer.
-        slow: of them answered later than the rules allow.
-        abstained: of them withheld.
-        told: answers of which feedback said whether they were right.
-        right: of them.
-        compared: answers that were held beside those of a shadow.
-        differing: of them.
-        labels: label -> how often it was answered.
-        seconds: of the last answers.
-        confidence: of all answers that have one.
-    """
+    """Counts of one version of a task."""
 
     alpha: float = 0.05
+    """How often an interval may ever miss."""
     rows: int = 0
+    """Asked of it, errors that are the client's own left out."""
     errors: int = 0
+    """Of them without an answer."""
     slow: int = 0
+    """Of them answered later than the rules allow."""
     abstained: int = 0
+    """Of them withheld."""
     told: int = 0
+    """Answers of which feedback said whether they were right."""
     right: int = 0
+    """Of them."""
     compared: int = 0
+    """Answers that were held beside those of a shadow."""
     differing: int = 0
+    """Of them."""
     labels: Counter[str] = field(default_factory=Counter)
+    """Label -> how often it was answered."""
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """Of the last answers."""
     confidence: MeanSequence = field(default_factory=lambda: MeanSequence(0.05))
+    """Of all answers that have one."""
 
     def answer(self, answer: Any, seconds: float, slow_s: float | None = None) -> None:
         """Count an answer, as `Host.predict` gives it."""

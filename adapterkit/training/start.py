@@ -23,15 +23,12 @@ FREE = frozenset({"dropout", "initialization", "layers", "sites", "top"})
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """An artifact, and what of it a run begins with.
-
-    Attributes:
-        artifact: as it was read.
-        taken: "method", "head" or both.
-    """
+    """An artifact, and what of it a run begins with."""
 
     artifact: Artifact
+    """As it was read."""
     taken: tuple[str, ...]
+    """ "method", "head" or both."""
 
     @property
     def known(self) -> Task | None:

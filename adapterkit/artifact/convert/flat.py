@@ -45,19 +45,16 @@ NEAR = 1e-5
 
 @dataclass(frozen=True)
 class LoraServer:
-    """What one server's loader takes.
-
-    Attributes:
-        name: as people write it.
-        ranks: that it takes; a rank is filled up to the next. Empty: any.
-        tasks: PEFT's types of the tasks that it answers.
-        load: a line that loads the folder OUT of an adapter of rank RANK on BASE.
-    """
+    """What one server's loader takes."""
 
     name: str
+    """As people write it."""
     ranks: tuple[int, ...]
+    """That it takes; a rank is filled up to the next. Empty: any."""
     tasks: tuple[str, ...]
+    """PEFT's types of the tasks that it answers."""
     load: str
+    """A line that loads the folder OUT of an adapter of rank RANK on BASE."""
 
 
 SERVERS: Mapping[str, LoraServer] = {

@@ -79,17 +79,14 @@ def find_method(
 
 @dataclass(frozen=True)
 class ChosenSites:
-    """What is adapted.
-
-    Attributes:
-        sites: by path in the model.
-        names: of the sites.
-        layers: their numbers; None where they are all.
-    """
+    """What is adapted."""
 
     sites: Mapping[str, Site]
+    """By path in the model."""
     names: tuple[str, ...]
+    """Of the sites."""
     layers: tuple[int, ...] | None
+    """Their numbers; None where they are all."""
 
 
 def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: Path) -> LoraMethod:

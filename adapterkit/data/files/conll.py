@@ -24,15 +24,12 @@ _TAG = re.compile(r"O|[BIOESLUM][-_].+|.+[-_][BIOESLUM]")
 
 @dataclass(frozen=True)
 class Columns:
-    """How a line becomes a word and its tags.
-
-    Attributes:
-        names: one per column; "tokens" for the word, "tags" for the last, "" for what is left out (numbers of words).
-        by_tabs: whether tabs alone part columns, so that a word may hold a space.
-    """
+    """How a line becomes a word and its tags."""
 
     names: tuple[str, ...]
+    """One per column; "tokens" for the word, "tags" for the last, "" for what is left out (numbers of words)."""
     by_tabs: bool
+    """Whether tabs alone part columns, so that a word may hold a space."""
 
     def split(self, line: str) -> list[str]:
         return split(line, self.by_tabs)

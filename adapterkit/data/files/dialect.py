@@ -14,36 +14,30 @@ TextUnit = Literal["line", "paragraph", "document"]
 
 @dataclass(frozen=True)
 class AskedOfFile:
-    """What is known of a file before it is looked at; the fields of a recipe's `data`, and what the task needs.
-
-    Attributes:
-        settings: a recipe's `data`.
-        split: the split's name, where a JSON document holds several.
-        columns: canonical names and aliases of the columns that the task reads; empty where there is no task.
-        text_unit: what one row of plain text is.
-    """
+    """What is known of a file before it is looked at; the fields of a recipe's `data`, and what the task needs."""
 
     settings: DataSettings
+    """A recipe's `data`."""
     split: str = "train"
+    """The split's name, where a JSON document holds several."""
     columns: frozenset[str] = frozenset()
+    """Canonical names and aliases of the columns that the task reads; empty where there is no task."""
     text_unit: TextUnit = "line"
+    """What one row of plain text is."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a file was found to be.
-
-    Attributes:
-        format: one of `locating.FORMATS`.
-        name: the format in words: "JSON lines", "CSV".
-        notes: what is peculiar: "semicolons between cells", "in UTF-16".
-        told: whether a user should be told, since the name of the file does not say it.
-    """
+    """What a file was found to be."""
 
     format: str
+    """One of `locating.FORMATS`."""
     name: str
+    """The format in words: "JSON lines", "CSV"."""
     notes: tuple[str, ...] = ()
+    """What is peculiar: "semicolons between cells", "in UTF-16"."""
     told: bool = False
+    """Whether a user should be told, since the name of the file does not say it."""
 
     def __str__(self) -> str:
         return ", ".join((self.name, *self.notes))
@@ -51,13 +45,10 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that was looked at, ready to be read.
-
-    Attributes:
-        rows: reads them, from the beginning at each call.
-        unit: what the number of a row counts: "line" or "record".
-    """
+    """A file that was looked at, ready to be read."""
 
     dialect: Dialect
     rows: Callable[[Problems], Iterator[Numbered]]
+    """Reads them, from the beginning at each call."""
     unit: str = "line"
+    """What the number of a row counts: "line" or "record"."""

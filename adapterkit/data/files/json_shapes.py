@@ -21,17 +21,14 @@ LISTS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What was found in a document.
-
-    Attributes:
-        words: what it is, for the user.
-        records: the rows, or what should be some.
-        is_row: whether the object is one row itself.
-    """
+    """What was found in a document."""
 
     words: str
+    """What it is, for the user."""
     records: Sequence[Any]
+    """The rows, or what should be some."""
     is_row: bool = False
+    """Whether the object is one row itself."""
 
 
 def find_shape(value: Any, asked: AskedOfFile, source: str) -> Shape:

@@ -15,21 +15,18 @@ Cells = list[str]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a line becomes cells.
-
-    Attributes:
-        delimiter: one character.
-        quoted: whether quotation marks enclose cells (RFC 4180), or are text (TSV as IANA registers it).
-        escaped: whether a backslash stands before a quotation mark inside a cell, as Spark and MySQL write it.
-        spaced: whether a space follows each delimiter.
-        lines_before: lines above the header, which are no part of the table (Excel's "sep=;").
-    """
+    """How a line becomes cells."""
 
     delimiter: str
+    """One character."""
     quoted: bool = True
+    """Whether quotation marks enclose cells (RFC 4180), or are text (TSV as IANA registers it)."""
     escaped: bool = False
+    """Whether a backslash stands before a quotation mark inside a cell, as Spark and MySQL write it."""
     spaced: bool = False
+    """Whether a space follows each delimiter."""
     lines_before: int = 0
+    """Lines above the header, which are no part of the table (Excel's "sep=;")."""
 
     def records(self, lines: Iterable[str]) -> Iterator[Cells]:
         """The cells of every record. csv.Error comes where a quoted cell is broken; the next call goes on behind."""

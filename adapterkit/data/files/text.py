@@ -33,26 +33,23 @@ _SHOWN = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-3
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file that was looked at.
-
-    Attributes:
-        packing: how it is packed, or "".
-        encoding: Python's name of its encoding.
-        bom_bytes: length of the byte order mark at its beginning.
-        ends: "\r" where its lines end so (as on old Macs), else "\n", which stands for "\r\n" too.
-        head: its beginning, decoded, what cannot be decoded replaced.
-        whole: whether the head is all of it.
-        doubt: why the encoding that was asked for may be wrong, or "".
-    """
+    """A text file that was looked at."""
 
     path: Path
     packing: str
+    """How it is packed, or ""."""
     encoding: str
+    """Python's name of its encoding."""
     bom_bytes: int
+    """Length of the byte order mark at its beginning."""
     ends: str
+    """ "\r" where its lines end so (as on old Macs), else "\n", which stands for "\r\n" too."""
     head: str
+    """Its beginning, decoded, what cannot be decoded replaced."""
     whole: bool
+    """Whether the head is all of it."""
     doubt: str = ""
+    """Why the encoding that was asked for may be wrong, or ""."""
 
     @property
     def notes(self) -> list[str]:

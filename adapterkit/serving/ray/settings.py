@@ -15,23 +15,20 @@ from adapterkit.serving.settings import Count, Positive, ServiceSettings
 
 
 class RaySettings(ServiceSettings):
-    """A service of several replicas. Paths have to be there on every machine of the cluster.
-
-    Attributes:
-        replicas: how many there are at first, and at least.
-        max_replicas: how many there may be; between the two Ray follows the requests. None keeps their number.
-        ongoing: requests that one replica takes at once; what comes beyond is offered to another, or waits.
-        target_ongoing: requests at once per replica that Ray aims at, where it may choose.
-        cpus: processors per replica, which are its threads too.
-        gpus: accelerators per replica.
-    """
+    """A service of several replicas. Paths have to be there on every machine of the cluster."""
 
     replicas: Count = 2
+    """How many there are at first, and at least."""
     max_replicas: Count | None = None
+    """How many there may be; between the two Ray follows the requests. None keeps their number."""
     ongoing: Count = 256
+    """Requests that one replica takes at once; what comes beyond is offered to another, or waits."""
     target_ongoing: Positive = 32.0
+    """Requests at once per replica that Ray aims at, where it may choose."""
     cpus: Positive = 1.0
+    """Processors per replica, which are its threads too."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
+    """Accelerators per replica."""
 
     @model_validator(mode="after")
     def _more_at_most(self) -> RaySettings:
@@ -42,25 +39,22 @@ class RaySettings(ServiceSettings):
 
 @dataclass(frozen=True)
 class Hosting:
-    """A pool of hosts. Paths have to be there on every machine of the cluster.
-
-    Attributes:
-        sources: name -> artifact's folder, URL, hub id or composition.
-        name: whom every row asks; None where rows say it themselves.
-        parts: name -> folder, of a fusion.
-        settings: what `open_host` takes besides: backbone, dtype, slots.
-        actors: how many hosts there are at most; fewer where there is not enough to do.
-        cpus: processors of each, which are its threads too.
-        gpus: accelerators of each.
-    """
+    """A pool of hosts. Paths have to be there on every machine of the cluster."""
 
     sources: Mapping[str, str]
+    """Name -> artifact's folder, URL, hub id or composition."""
     name: str | None = None
+    """Whom every row asks; None where rows say it themselves."""
     parts: Mapping[str, str] = field(default_factory=dict)
+    """Name -> folder, of a fusion."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """What `open_host` takes besides: backbone, dtype, slots."""
     actors: int = 2
+    """How many hosts there are at most; fewer where there is not enough to do."""
     cpus: float = 1.0
+    """Processors of each, which are its threads too."""
     gpus: float = 0.0
+    """Accelerators of each."""
 
     def marks(self) -> dict[str, Any]:
         """What tells one set of answers from another."""

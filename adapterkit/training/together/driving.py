@@ -33,17 +33,14 @@ Outcome = Result | Paused | DivergedError
 
 @dataclass(frozen=True)
 class Together:
-    """What runs that were trained side by side gave.
-
-    Attributes:
-        outcomes: of each run.
-        decision: whether their gradients were computed in one batch, and why.
-        jointly: whether they were.
-    """
+    """What runs that were trained side by side gave."""
 
     outcomes: list[Outcome]
+    """Of each run."""
     decision: str
+    """Whether their gradients were computed in one batch, and why."""
     jointly: bool
+    """Whether they were."""
 
 
 class Onlooker(Protocol):

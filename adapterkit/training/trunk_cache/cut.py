@@ -22,15 +22,12 @@ Inputs = Mapping[str, Tensor]
 
 
 class Cut(Protocol):
-    """A cut.
-
-    Attributes:
-        layer: the layer that the states enter; the number of layers for all of them.
-        pooling: how a row's states become one vector below the cut, or "" where they stay as they are.
-    """
+    """A cut."""
 
     layer: int
+    """The layer that the states enter; the number of layers for all of them."""
     pooling: str
+    """How a row's states become one vector below the cut, or "" where they stay as they are."""
 
     def lower(self, inputs: Inputs) -> Tensor:
         """What to keep of rows without padding on the left: (B, T, D), with T = 1 where it is pooled."""

@@ -16,15 +16,12 @@ _MASK = "attention_mask"
 
 
 class Keyed(NamedTuple):
-    """The rows of a batch.
-
-    Attributes:
-        keys: one per row.
-        lengths: tokens of each row.
-    """
+    """The rows of a batch."""
 
     keys: list[bytes]
+    """One per row."""
     lengths: list[int]
+    """Tokens of each row."""
 
 
 def flat_inputs(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

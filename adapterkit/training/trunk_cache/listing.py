@@ -18,27 +18,24 @@ MAX_DESCRIPTION_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class KeptStates:
-    """The kept states of one backbone below one layer.
-
-    Attributes:
-        folder: where they are.
-        backbone: its name.
-        layer: the layer that they enter.
-        pooling: how they were pooled, or "".
-        dtype: of the numbers.
-        rows: how many texts.
-        size_bytes: on the disk.
-        used: when they were last used, in seconds since 1970.
-    """
+    """The kept states of one backbone below one layer."""
 
     folder: Path
+    """Where they are."""
     backbone: str
+    """Its name."""
     layer: int
+    """The layer that they enter."""
     pooling: str
+    """How they were pooled, or ""."""
     dtype: str
+    """Of the numbers."""
     rows: int
+    """How many texts."""
     size_bytes: int
+    """On the disk."""
     used: float
+    """When they were last used, in seconds since 1970."""
 
 
 def entries(root: Path) -> list[KeptStates]:

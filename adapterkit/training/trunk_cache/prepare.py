@@ -34,31 +34,25 @@ TOLD_GAIN = 50.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run reads.
-
-    Attributes:
-        batches: features, longest first.
-        read: split -> tokens and rows that are read of it at a time.
-        tokens: key -> tokens of every distinct row, of all splits.
-    """
+    """What a run reads."""
 
     batches: list[list[Feature]]
+    """Features, longest first."""
     read: dict[str, tuple[int, int]]
+    """Split -> tokens and rows that are read of it at a time."""
     tokens: dict[bytes, int]
+    """Key -> tokens of every distinct row, of all splits."""
 
 
 @dataclass(frozen=True)
 class OpenedStore:
-    """A store, and what is to be done with it.
-
-    Attributes:
-        missing: how many of the wanted rows it lacks.
-    """
+    """A store, and what is to be done with it."""
 
     store: StateStore
     wanted: Wanted
     estimate: Estimate
     missing: int
+    """How many of the wanted rows it lacks."""
 
 
 def cache_root(setting: str = "auto") -> Path:

@@ -66,25 +66,22 @@ class Tagger:
 
 @dataclass(frozen=True)
 class Segment:
-    """What a segment's index says.
-
-    Attributes:
-        path: its file.
-        identity: device, inode and size of that file.
-        keys: of its rows.
-        lengths: tokens of each row.
-        starts: the first token of each row in the data.
-        tags: of each row's bytes.
-        offset: where the data begins.
-    """
+    """What a segment's index says."""
 
     path: Path
+    """Its file."""
     identity: tuple[int, int, int]
+    """Device, inode and size of that file."""
     keys: Sequence[bytes]
+    """Of its rows."""
     lengths: Array
+    """Tokens of each row."""
     starts: Array
+    """The first token of each row in the data."""
     tags: Sequence[bytes]
+    """Of each row's bytes."""
     offset: int
+    """Where the data begins."""
 
 
 class SegmentReaders:

@@ -16,31 +16,28 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Space:
-    """What rows of one folder have in common.
-
-    Attributes:
-        backbone: its name, for people; does not count.
-        fingerprint: of its config, tokenizer and weights.
-        tokenizer: digest of how its tokenizer reads text.
-        layer: the layer that the states enter, or the number of layers.
-        pooling: "mean", "first" or "last" where a row is pooled to one vector, else "".
-        width: D.
-        dtype: of the kept numbers.
-        computed_in: formats of weights and of products.
-        attention: which attention computed them.
-        device: "cpu", "cuda", "mps".
-    """
+    """What rows of one folder have in common."""
 
     backbone: str
+    """Its name, for people; does not count."""
     fingerprint: str
+    """Of its config, tokenizer and weights."""
     tokenizer: str
+    """Digest of how its tokenizer reads text."""
     layer: int
+    """The layer that the states enter, or the number of layers."""
     pooling: str
+    """ "mean", "first" or "last" where a row is pooled to one vector, else ""."""
     width: int
+    """D."""
     dtype: str
+    """Of the kept numbers."""
     computed_in: tuple[str, str]
+    """Formats of weights and of products."""
     attention: str
+    """Which attention computed them."""
     device: str
+    """ "cpu", "cuda", "mps"."""
 
     @property
     def digest(self) -> str:

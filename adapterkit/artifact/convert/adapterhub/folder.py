@@ -23,15 +23,12 @@ FUSION_WEIGHTS = ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fus
 
 @dataclass(frozen=True)
 class Saved:
-    """One thing that AdapterHub saved: an adapter, a head or a fusion.
-
-    Attributes:
-        config: its JSON; under "config" the settings.
-        tensors: by AdapterHub's names.
-    """
+    """One thing that AdapterHub saved: an adapter, a head or a fusion."""
 
     config: Mapping[str, Any]
+    """Its JSON; under "config" the settings."""
     tensors: Mapping[str, Tensor]
+    """By AdapterHub's names."""
 
     @property
     def name(self) -> str:

@@ -23,23 +23,20 @@ HEAD_TYPES = {word: kind for kind, facts in FACTS.items() for word in facts.adap
 
 @dataclass(frozen=True)
 class HeadFacts:
-    """What a folder says of its head.
-
-    Attributes:
-        kind: of the task.
-        settings: of the head.
-        labels: names in the order of the logits, or None.
-        problem: of a text classification, or "".
-        layers: AdapterHub's linears, the first one first; empty where the tensors have the class's own names.
-        named: tensors under the names of transformers' class.
-    """
+    """What a folder says of its head."""
 
     kind: str
+    """Of the task."""
     settings: HeadSettings
+    """Of the head."""
     labels: tuple[str, ...] | None = None
+    """Names in the order of the logits, or None."""
     problem: str = ""
+    """Of a text classification, or ""."""
     layers: Sequence[Mapping[str, Tensor]] = ()
+    """AdapterHub's linears, the first one first; empty where the tensors have the class's own names."""
     named: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors under the names of transformers' class."""
 
 
 def describe_head(head: Saved | None, backbone: Backbone, kind: str | None) -> HeadFacts:

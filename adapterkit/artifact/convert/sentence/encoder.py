@@ -24,21 +24,18 @@ _TYPES = "sentence_transformers.models."
 
 @dataclass(frozen=True)
 class Encoder:
-    """How texts become vectors.
-
-    Attributes:
-        folder: where the transformer lies, its adapter or its weights.
-        pooling: of its states; None where the folder does not say.
-        normalize: whether vectors are brought to length 1.
-        max_tokens: where longer texts are cut; None where only the tokenizer says.
-        labels: of SetFit's head, or None.
-    """
+    """How texts become vectors."""
 
     folder: Path
+    """Where the transformer lies, its adapter or its weights."""
     pooling: Pooling | None
+    """Of its states; None where the folder does not say."""
     normalize: bool
+    """Whether vectors are brought to length 1."""
     max_tokens: int | None
+    """Where longer texts are cut; None where only the tokenizer says."""
     labels: tuple[str, ...] | None
+    """Of SetFit's head, or None."""
 
 
 def read_encoder(src: Path) -> Encoder:

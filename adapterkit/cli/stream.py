@@ -31,7 +31,8 @@ def stream(
     if data_root is not None:
         os.environ["ADAPTERKIT_DATA"] = str(data_root)
     from adapterkit.evaluation.pages import check_writable
-    from adapterkit.stages.page import write_page
+    from adapterkit.manifest import write_file
+    from adapterkit.report.judged import record_page
     from adapterkit.stages.streaming import stream as follow
 
     if report is not None:
@@ -42,5 +43,5 @@ def stream(
         console.say(f"Stopped. Go on with: adapterkit stream {course} --resume", style="yellow")
         raise typer.Exit(130) from interruption
     if report is not None:
-        write_page(record, report, f"adapterkit stream {course}")
+        write_file(report, record_page(record, f"adapterkit stream {course}").encode())
     shared.show(record, [], as_json=as_json)

@@ -1,7 +1,6 @@
 """The demo's data set, made by a seeded grammar: requests to an assistant, with intents and slots."""
 
 from adapterkit.demo.data_files import ROWS, generate, sentences
-from adapterkit.demo.grammar import GRAMMAR, INTENTS, SLOTS
-from adapterkit.demo.sentences import Sentence
+from adapterkit.demo.sentences import GRAMMAR, INTENTS, SLOTS, Sentence
 
 __all__ = ["GRAMMAR", "INTENTS", "ROWS", "SLOTS", "Sentence", "generate", "sentences"]

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapterkit.demo.grammar import INTENTS, Split
-from adapterkit.demo.sentences import Sentence, make_sentence
+from adapterkit.demo.sentences import INTENTS, Sentence, Split, make_sentence
 
 ROWS: dict[Split, int] = {"train": 1200, "validation": 200, "test": 400}
 

@@ -1,10 +1,41 @@
-"""One sentence of the demo grammar: a phrasing, its fillers, and the noise of natural speech, with a tag per word."""
+"""Sentences of `grammar.yaml` beside this file: phrasings, fillers and the noise of natural speech, a tag per word."""
 
 import random
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-from adapterkit.demo.grammar import GRAMMAR, Split
+import yaml
+
+Split = Literal["train", "validation", "test"]
+Pools = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The word lists of the demo.
+
+    Attributes:
+        phrases: split -> intent -> phrasings, none in two splits.
+        fillers: "everywhere" or "test", for those that training never uses -> slot -> fillers.
+        asides: "learned" or "test" -> what is said beside a request.
+        openings, closings: what is said before and after it.
+        contractions: long form -> short form.
+    """
+
+    phrases: Mapping[Split, Mapping[str, Sequence[str]]]
+    fillers: Pools
+    asides: Mapping[str, Sequence[str]]
+    openings: Sequence[str]
+    closings: Sequence[str]
+    contractions: Mapping[str, str]
+
+
+GRAMMAR = Grammar(**yaml.safe_load(Path(__file__).with_name("grammar.yaml").read_text(encoding="utf-8")))
+INTENTS: tuple[str, ...] = tuple(sorted(GRAMMAR.phrases["train"]))
+SLOTS: tuple[str, ...] = tuple(sorted(GRAMMAR.fillers["everywhere"]))
 
 Word = tuple[str, str]
 """A word and its IOB2 tag."""

@@ -23,6 +23,7 @@ from adapterkit.report.cells import (
 )  # fmt: skip
 from adapterkit.report.page import Page, render
 
+EMPTY: Mapping[str, Any] = {"sentences": (), "pictures": ()}
 NO_ROWS: Mapping[str, Any] = {"confused": (), "groups": None, "errors": (), "hidden": ""}
 """What a page shows of rows, and a record does not have."""
 
@@ -41,13 +42,20 @@ def report_page(found: ReportRecord, command: str = "") -> str:
     page: Page = {
         "title": ", ".join(names.values()) or "What was found",
         "command": command,
-        "facts": [["made with", ", ".join(f"{name} {version}" for name, version in told["made_with"].items())]],
-        "sections": [{"pictures": (), "sentences": (), **section} for section in sections],
+        "facts": _facts(told),
+        "sections": [{**EMPTY, **section} for section in sections],
         "splits": splits,
     }
     if not told["records"]:
         page["lead"] = "No record is about it: write them beside the run (adapterkit evaluate RUN --json > …)."
     return render(page)
+
+
+def record_page(record: Record, command: str = "") -> str:
+    """The page of one record, as HTML."""
+    section = section_of(record, {})
+    facts = _facts(record.to_dict())
+    return render({"title": section["heading"], "command": command, "facts": facts, "sections": [{**EMPTY, **section}]})
 
 
 def section_of(record: Record, names: Names) -> Section:
@@ -62,6 +70,10 @@ def section_of(record: Record, names: Names) -> Section:
 def gains_picture(found: AblationRecord) -> str:
     """The metric over parameters and over milliseconds, in an SVG file of its own."""
     return figures.alone([picture for picture, _ in _gains(found.to_dict())])
+
+
+def _facts(told: Told) -> list[list[str]]:
+    return [["made with", ", ".join(f"{name} {version}" for name, version in told["made_with"].items())]]
 
 
 def _kind(record: Told) -> str:

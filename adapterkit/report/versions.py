@@ -85,5 +85,19 @@ def stream(record: Told, names: Names) -> Section:
         ]
         title = f"{way}: {', '.join(dict.fromkeys(record['metrics'].values()))}"
         tables.append(table(["after", *record["data"]], rows, title))
+    changes = [
+        [f"{way}, lost of {stage}", change(found)]
+        for way, one in record["ways"].items()
+        for stage, found in one["forgetting"].items()
+    ]
+    changes += [
+        [f"{way} less isolated, {stage}", change(found)]
+        for way, ends in record["against"].items()
+        for stage, found in ends.items()
+    ]
+    tables.append(table(["after the last stage", "change"], changes))
+    answering = {way: one["answering"] for way, one in record["ways"].items()}
+    rows = [[way, stage, named(one, names)] for way, stages in answering.items() for stage, one in stages.items()]
+    tables.append(table(["way", "stage", "who answers"], rows, closed=True))
     heading = f"Stages: {', '.join(source(data) for data in record['data'].values())}"
     return {"heading": heading, "sentences": record["findings"], "tables": tables}

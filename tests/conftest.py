@@ -51,6 +51,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """What is written is in the system's hands; that it survives the power's end no test can see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def slow_bfloat16() -> Iterator[None]:
     """A CPU whose hardware does not multiply bfloat16, whatever this one does: "auto" is float32 in every test."""
     ask = torch.cpu.get_capabilities

@@ -135,7 +135,9 @@ def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
         found = _build_of(artifact, backbone)
         problems += [
             f"{field}: {name} has {found.get(field, 'nothing')}, {first} has {expected.get(field, 'nothing')}"
-            for field in sorted(found.keys() | expected.keys(), key=_settings_first)
+            for field in sorted(
+                found.keys() | expected.keys(), key=lambda field: (not field.startswith("method."), field)
+            )
             if found.get(field) != expected.get(field)
         ]
     if problems:
@@ -144,10 +146,6 @@ def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
             shortened(problems),
             "weighted() sums LoRA adapters of any shape; stack() puts any members one on top of the other.",
         )
-
-
-def _settings_first(field: str) -> tuple[bool, str]:
-    return not field.startswith("method."), field
 
 
 def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:

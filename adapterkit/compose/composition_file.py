@@ -71,7 +71,10 @@ def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average
             return composition
     problems.sort(key=lambda problem: _line(problem[0], lines) or 0)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    shown = [f"{_show(where)}{_origin(where, lines)}: {problem}" for where, problem in problems]
+    shown = [
+        f"{show_path(where) if where else 'the composition'}{_origin(where, lines)}: {problem}"
+        for where, problem in problems
+    ]
     raise CompositionError(f"{name} is not a valid composition ({count})", shown, REMEDY)
 
 
@@ -106,7 +109,8 @@ def _composition(
 def _of_weights(
     block: WeightedBlock | AverageBlock, where: Where, problems: list[tuple[Where, str]]
 ) -> Weighted | Average | None:
-    members = _sources(block.members)
+    given = block.members
+    members = tuple(given.items()) if isinstance(given, dict) else tuple((name, name) for name in given)
     names = [name for name, _ in members]
     weights = dict.fromkeys(names, 1.0) if block.weights is None else block.weights
     missing = [name for name in names if name not in weights]
@@ -139,10 +143,6 @@ def _stack(block: StackBlock, where: Where, problems: list[tuple[Where, str]]) -
     return Stack(tuple(members), _heads(block, offered_by(*members[-1]) if members else ()))
 
 
-def _sources(members: dict[str, str] | tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(members.items()) if isinstance(members, dict) else tuple((name, name) for name in members)
-
-
 def _heads(block: Block, otherwise: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     if block.heads is not None:
         return block.heads
@@ -157,10 +157,6 @@ def _unknown(where: Where, raw: Any) -> str:
     fields = list((block or CompositionBlock).model_fields)
     known = f"; known are {', '.join(fields)}"
     return f"is not a known name{did_you_mean(str(where[-1]), fields) or known}"
-
-
-def _show(where: Where) -> str:
-    return show_path(where) if where else "the composition"
 
 
 def _line(where: Where, lines: Lines) -> int | None:

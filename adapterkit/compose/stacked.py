@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.compose.members import check_heads, check_together, heads_of, method_state, open_members
 from adapterkit.compose.mountable import Find, HeadState, MethodState, Mountable
@@ -76,8 +75,9 @@ class Stack:
         reports: list[dict[str, Any]] = []
         for name, source in self.members:
             if isinstance(source, str):
-                reports.append(_report(name, opened[name]))
-                if opened[name].manifest.method.attaches:
+                manifest = opened[name].manifest
+                reports.append({"name": name, "method": manifest.method.words, "sha256": manifest.sha256})
+                if manifest.method.attaches:
                     methods.append((name, method_state(opened[name])))
                 continue
             inner = source.build(find, backbone)
@@ -102,10 +102,6 @@ class Stack:
 def offered_by(name: str, source: str | Stackable) -> tuple[str, ...]:
     """The heads that a member offers: its own, or those of a composition."""
     return (name,) if isinstance(source, str) else source.heads
-
-
-def _report(name: str, artifact: Artifact) -> dict[str, Any]:
-    return {"name": name, "method": artifact.manifest.method.words, "sha256": artifact.manifest.sha256}
 
 
 def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone) -> None:

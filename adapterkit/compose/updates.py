@@ -92,16 +92,12 @@ def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backb
         rank_pattern=pattern,
         alpha_pattern={site: float(value) for site, value in pattern.items()},
     )
-    prefix = prefix_of(_own_method(artifact), backbone)
+    prefix = prefix_of(MethodState(artifact.manifest.method, artifact.config, artifact.state), backbone)
     state = {}
     for site, update in filled.items():
         state[f"{PREFIX}{prefix}{site.path}.lora_A.weight"] = update.a.float().contiguous()
         state[f"{PREFIX}{prefix}{site.path}.lora_B.weight"] = update.b.float().contiguous()
     return MethodState(method, _config(method, ranks, prefix, artifact, backbone), state)
-
-
-def _own_method(artifact: Artifact) -> MethodState:
-    return MethodState(artifact.manifest.method, artifact.config, artifact.state)
 
 
 def _filled(updates: Mapping[Site, LowRank], backbone: Backbone) -> dict[Site, LowRank]:

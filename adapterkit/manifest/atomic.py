@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import sys
@@ -128,7 +129,7 @@ def _stage_prefix(folder: Path) -> str:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what saves of this folder that were killed have left behind; an old folder that one took is put back."""
-    for stale in folder.parent.glob(f".{_escaped(folder.name)}{_MARK}*"):
+    for stale in folder.parent.glob(f".{glob.escape(folder.name)}{_MARK}*"):
         with contextlib.suppress(OSError):
             handle = os.open(stale, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -138,10 +139,6 @@ def _remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(stale, ignore_errors=True)
             finally:
                 os.close(handle)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _link(source: Path, target: Path) -> None:

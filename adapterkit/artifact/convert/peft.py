@@ -31,7 +31,6 @@ from adapterkit.backbone.tokenizer import has_tokenizer, load_tokenizer, templat
 from adapterkit.errors import ArtifactError
 from adapterkit.heads import build_head
 from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, parse_object, read_file
-from adapterkit.methods.protocol import Method
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.kinds import FACTS, KINDS
 from adapterkit.tasks.table import TASKS
@@ -81,7 +80,8 @@ def import_peft(
     if not isinstance(backbone, Backbone):
         backbone = load_stated_backbone(facts, backbone, src)
     check_tokenizer(src, backbone, kind)
-    made = make_task(kind, labels, task or {}, src, _head_sizes(tensors, facts.method))
+    own = {int(t.shape[0]) for name, t in tensors.items() if method_target(name, facts.method) is None and t.dim()}
+    made = make_task(kind, labels, task or {}, src, sorted(own))
     head = HeadSettings(kind="family")
     bare = build_head(backbone, kind, made.classes, head, seed=SEED)
     refuse_backbone_tensors(tensors, facts, bare, src)
@@ -174,11 +174,6 @@ def check_tokenizer(src: Path, backbone: Backbone, kind: str) -> None:
             "Put its tokenizer beside the backbone's weights, in a folder of your own, and name that: backbone=FOLDER. "
             "Or delete its tokenizer's files, if the adapter was trained without them.",
         )
-
-
-def _head_sizes(tensors: Mapping[str, Tensor], method: Method[Any]) -> list[int]:
-    """First sizes of what is not the method's: one of them is the number of classes."""
-    return sorted({int(t.shape[0]) for name, t in tensors.items() if method_target(name, method) is None and t.dim()})
 
 
 def without_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from adapterkit.artifact.convert.adapterhub.locations import below, bottleneck_l
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone, Sublayer
 from adapterkit.errors import ArtifactError
+from adapterkit.methods.table import method_of
 from adapterkit.recipe import BottleneckMethod
 
 ACTIVATIONS = {
@@ -216,20 +217,15 @@ def _filled(
     method: BottleneckMethod, at: Mapping[Sublayer, dict[str, Tensor]], backbone: Backbone
 ) -> dict[str, dict[str, Tensor]]:
     """The tensors of every sublayer that the settings choose, at the same width."""
-    width, hidden = method.width or 0, backbone.hidden_size
+    hidden = backbone.hidden_size
     chosen = backbone.sites.select_sublayers(method.sublayers, layers=method.layers)
     strange = sorted(sublayer.output for sublayer in set(at) - set(chosen))
     if strange:
         raise ArtifactError(
             "these bottlenecks stand where the config puts none", [f"{path}: tensors" for path in strange]
         )
-    shapes = {
-        "bottleneck_down.weight": (width, hidden),
-        "bottleneck_down.bias": (width,),
-        "bottleneck_up.weight": (hidden, width),
-        "bottleneck_up.bias": (hidden,),
-        **({"bottleneck_scale": (1,)} if method.scale_learned else {}),
-    }
+    sizes = method_of(method).shapes(method, {"width": method.width}, "")
+    shapes = {ending: tuple(size or hidden for size in shape) for ending, shape in sizes.items()}
     filled: dict[str, dict[str, Tensor]] = {}
     for sublayer in chosen:
         filled[sublayer.output] = {}

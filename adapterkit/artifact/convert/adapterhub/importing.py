@@ -1,6 +1,7 @@
 """A folder that AdapterHub saved, head and fusion included, turned into an artifact with the same answers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ from adapterkit.errors import ArtifactError
 from adapterkit.heads import Headed, build_head
 from adapterkit.manifest import CONFIG, check_output
 from adapterkit.methods.reach import Reach
-from adapterkit.recipe import MethodSettings
 from adapterkit.recipe.kinds import FACTS
 
 _READERS: Mapping[str | None, Any] = {None: read_bottleneck, "lora": read_linears}
@@ -74,26 +74,32 @@ def import_adapterhub(
         OutputError: `out` is in the way or cannot be written.
     """
     src, out = Path(src), Path(out)
-    options: dict[str, Any] = {"labels": labels, "task": task or {}, "rows": rows}
-    written: dict[str, Any] = {"overwrite": overwrite, "dtype": dtype}
+    asked = _Asked(kind, labels, task or {}, rows, overwrite, dtype)
     try:
-        if (src / SETUP).exists():
-            return _import_fusion(src, out, backbone, kind, options, written)
-        return _import_one(src, out, backbone, kind, options, written)
+        return (_import_fusion if (src / SETUP).exists() else _import_one)(src, out, backbone, asked)
     except ArtifactError as error:
         if "cannot be imported" in error.summary:
             raise
         raise ArtifactError(f"{src} cannot be imported: {error.summary}", error.problems, error.remedy) from error
 
 
-def _import_one(
-    src: Path,
-    out: Path,
-    given: Backbone | str | Path | None,
-    kind: str | None,
-    options: Mapping[str, Any],
-    written: Mapping[str, Any],
-) -> Path:
+@dataclass(frozen=True)
+class _Asked:
+    """Arguments of `import_adapterhub` that say what to make of a folder."""
+
+    kind: str | None
+    labels: Sequence[str] | None
+    task: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    overwrite: bool
+    dtype: SaveDtype | None
+
+    def written(self) -> dict[str, Any]:
+        """Those of `save_imported`."""
+        return {"rows": self.rows, "overwrite": self.overwrite, "dtype": self.dtype}
+
+
+def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked: _Asked) -> Path:
     saved = read_saved(src, CONFIG, WEIGHTS)
     config = saved.config.get("config")
     if not isinstance(config, dict):
@@ -101,59 +107,39 @@ def _import_one(
     _refuse_others(config)
     backbone = _backbone(saved, given)
     described, at = _READERS[config.get("architecture")](config, saved.name, saved.tensors, backbone)
-    facts = describe_head(read_head(src), backbone, kind)
-    made, bare = _task_and_head(facts, backbone, src, options)
+    facts = describe_head(read_head(src), backbone, asked.kind)
+    made, bare = _task_and_head(facts, backbone, src, asked)
     tensors = _named(at, Reach(bare.module, backbone.trunk))
-    method: MethodSettings
     if isinstance(described, PeftFacts):
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        method = find_method(described, None, shapes, bare.module, backbone, src)
-    else:
-        method = described
+        described = find_method(described, None, shapes, bare.module, backbone, src)
     tensors |= head_tensors(facts, bare)
     del bare
-    return save_imported(
-        out, src, "AdapterHub", backbone, made, method, facts.settings, tensors, rows=options["rows"], **written
-    )
+    return save_imported(out, src, "AdapterHub", backbone, made, described, facts.settings, tensors, **asked.written())
 
 
-def _import_fusion(
-    src: Path,
-    out: Path,
-    given: Backbone | str | Path | None,
-    kind: str | None,
-    options: Mapping[str, Any],
-    written: Mapping[str, Any],
-) -> Path:
+def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, asked: _Asked) -> Path:
     names, folder, head_folder = read_setup(src)
     saved = read_saved(folder, FUSION_CONFIG, FUSION_WEIGHTS)
     first = read_saved(src / names[0], CONFIG, WEIGHTS)
     backbone = _backbone(first, given)
-    facts = describe_head(read_head(head_folder), backbone, kind)
-    made, bare = _task_and_head(facts, backbone, src, options)
+    facts = describe_head(read_head(head_folder), backbone, asked.kind)
+    made, bare = _task_and_head(facts, backbone, src, asked)
     at = fusion_tensors(saved, names, backbone)
     places = {name: out.parent / name for name in names}
     for place in places.values():
-        check_output(place, overwrite=written["overwrite"])
+        check_output(place, overwrite=asked.overwrite)
     for name, place in places.items():
         alone = (src / name / HEAD_WEIGHTS[0]).exists() or (src / name / HEAD_WEIGHTS[1]).exists()
-        part_options = {**options, "rows": ()}
-        _import_one(src / name, place, backbone, None if alone else _language_kind(backbone), part_options, written)
+        _import_one(
+            src / name, place, backbone, replace(asked, kind=None if alone else _language_kind(backbone), rows=())
+        )
     method = fusion_settings(saved, [str(place) for place in places.values()], backbone)
     tensors = {**_named(at, Reach(bare.module, backbone.trunk)), **head_tensors(facts, bare)}
     del bare
+    parts = read_parts(method, backbone)
     return save_imported(
-        out,
-        src,
-        "AdapterHub",
-        backbone,
-        made,
-        method,
-        facts.settings,
-        tensors,
-        rows=options["rows"],
-        parts=read_parts(method, backbone),
-        **written,
+        out, src, "AdapterHub", backbone, made, method, facts.settings, tensors, parts=parts, **asked.written()
     )
 
 
@@ -166,11 +152,11 @@ def _backbone(saved: Saved, given: Backbone | str | Path | None) -> Backbone:
     return Backbone.load(str(named))
 
 
-def _task_and_head(facts: HeadFacts, backbone: Backbone, src: Path, options: Mapping[str, Any]) -> tuple[Any, Headed]:
-    settings = {**({"problem": facts.problem} if facts.problem else {}), **options["task"]}
-    labels = options["labels"] if options["labels"] is not None else facts.labels
-    if settings.get("problem") == "regression" and options["labels"] is None:
-        labels = None
+def _task_and_head(facts: HeadFacts, backbone: Backbone, src: Path, asked: _Asked) -> tuple[Any, Headed]:
+    settings = {**({"problem": facts.problem} if facts.problem else {}), **asked.task}
+    labels = asked.labels
+    if labels is None and settings.get("problem") != "regression":
+        labels = facts.labels
     sizes = sorted({len(layer["weight"]) for layer in facts.layers} | {len(t) for t in facts.named.values() if t.dim()})
     made = make_task(facts.kind, labels, settings, src, sizes)
     return made, build_head(backbone, facts.kind, made.classes, facts.settings, seed=SEED)

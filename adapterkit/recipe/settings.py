@@ -1,7 +1,7 @@
 """What every block of a recipe has in common."""
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +24,17 @@ class Settings(BaseModel):
     )
 
     __repr__ = __str__ = in_short()
+
+    def defaults(self) -> dict[str, Any]:
+        """What its fields are where nobody has set them, and those of its blocks; none for a field that has to be set."""
+        found = {}
+        for name, field in type(self).model_fields.items():
+            value, default = getattr(self, name), field.get_default(call_default_factory=True)
+            if isinstance(value, Settings) and (field.is_required() or isinstance(default, Settings)):
+                found[name] = value.defaults()
+            elif not field.is_required():
+                found[name] = default
+        return found
 
 
 class SettingsError(ValueError):

@@ -135,7 +135,8 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
     job = jobs[names[0]]
     settings = job.recipe.training
     made_of: dict[str, Any] = {"temperature": temperature, **{name: one.made_of() for name, one in jobs.items()}}
-    progress = begin(job.checkpoint, made_of, resume=resume, overwrite=overwrite)
+    defaults = {name: one.recipe.defaults() for name, one in jobs.items()}
+    progress = begin(job.checkpoint, made_of, resume=resume, overwrite=overwrite, defaults=defaults)
     batches = {
         name: HeldBatches(one.features["train"], one.held_rows().numbers, one.recipe.training)
         for name, one in jobs.items()

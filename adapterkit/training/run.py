@@ -225,7 +225,8 @@ def _run(
 ) -> Run:
     """Train, with validation, checkpoints and stops as the recipe says; then score and save."""
     settings, accelerator, adapted = job.recipe.training, job.accelerator, job.adapted
-    progress = begin(job.checkpoint, job.made_of(), resume=resume, overwrite=overwrite)
+    defaults = job.recipe.defaults()
+    progress = begin(job.checkpoint, job.made_of(), resume=resume, overwrite=overwrite, defaults=defaults)
     check_agreement(job, progress)
     ranks = accelerator.num_processes
     if 0 < progress.shares < ranks:

@@ -124,8 +124,17 @@ def is_done(output: Path) -> bool:
     return (output / MANIFEST).is_file() and not checkpoint_of(output).exists()
 
 
-def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: bool) -> Progress:
+def begin(
+    folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: bool, defaults: Mapping[str, Any] = {}
+) -> Progress:
     """Where a run starts: at the checkpoint in `folder`, or at the beginning.
+
+    Args:
+        folder: of the checkpoint.
+        made_of: what the run is made of.
+        resume: whether it goes on.
+        overwrite: whether it begins in the place of one that was stopped.
+        defaults: what a setting was in a checkpoint of a version that did not know it.
 
     Raises:
         OutputError: an unfinished run stands there and neither `resume` nor `overwrite` says what to do with it.
@@ -134,7 +143,8 @@ def begin(folder: Path, made_of: dict[str, Any], *, resume: bool, overwrite: boo
     found = _found(folder, resume=resume, overwrite=overwrite)
     if found is None:
         return Progress(made_of)
-    before, now = by_path(found.made_of), by_path(made_of)
+    now = by_path(made_of)
+    before = {**{path: value for path, value in by_path(defaults).items() if path in now}, **by_path(found.made_of)}
     changed = [
         f"{repr(path)[1:-1]}: {_shown(before.get(path))} in the checkpoint, {_shown(now.get(path))} now"
         for path in sorted(before.keys() | now.keys())

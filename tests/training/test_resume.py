@@ -15,6 +15,7 @@ import pytest
 
 from adapterkit.errors import OutputError, TrainingError
 from adapterkit.training.learner import Learner
+from adapterkit.training.standing import INDEX, read_index
 from tests.training.worlds import bytes_of, entries, events, recipe, rows_of, train, write_rows
 
 DROPPING = {"kind": "lora", "rank": 2, "dropout": 0.2}
@@ -182,6 +183,22 @@ class TestWhatDoesNotFit:
         write_rows(tmp_path / "text-classification.jsonl", rows_of("text-classification", 39))
         with pytest.raises(TrainingError, match=r"rows\.train: "):
             train(plan, backbone=backbone, resume=True)
+
+    def test_a_setting_that_the_checkpoint_does_not_know_was_at_its_default(
+        self, tiny_backbones: Any, plan: dict[str, Any], tmp_path: Path
+    ) -> None:
+        backbone, folder = tiny_backbones["bert"], tmp_path / "out" / "training" / "checkpoint"
+        index = read_index(folder)
+        for block, name in (("training", "clip"), ("training", "patience"), ("method", "layers")):
+            index.progress.made_of[block].pop(name)
+        (folder / INDEX).write_bytes(index.dump())
+        with pytest.raises(TrainingError, match="belongs to another run") as refused:
+            train(plan, backbone=backbone, overrides=["training.clip=2", "training.patience=7"], resume=True)
+        assert refused.value.problems == (
+            "training.clip: 1.0 in the checkpoint, 2.0 now",
+            "training.patience: null in the checkpoint, 7 now",
+        )
+        assert train(plan, backbone=backbone, resume=True).steps == STEPS
 
     def test_an_unfinished_run_is_not_overwritten_by_accident(
         self, tiny_backbones: Any, plan: dict[str, Any], tmp_path: Path

@@ -56,7 +56,6 @@ def run_of(
     from adapterkit.training.learner import make_learner
     from adapterkit.training.reuse import Reuse
     from adapterkit.training.run_display import RunDisplay
-    from adapterkit.training.spread.replicated import Replicated
     from adapterkit.training.trackers import Tracking
     from adapterkit.training.trunk_cache import use_cache
     from adapterkit.training.turn import Learning, turns
@@ -65,19 +64,17 @@ def run_of(
     chosen = {**RECIPE["training"], "cache": cache, "precision": precision, **training}
     recipe = resolve({**RECIPE, "method": method, "data": data, "training": chosen}, ()).recipe
     reuse, accelerator, display = Reuse(), make_accelerator(recipe, folder), RunDisplay(quiet=True)
-    spread = Replicated(accelerator)
     rows, backbone = reuse.rows(recipe, None), reuse.backbone(recipe, accelerator)
     adapted = build(backbone, rows.task, recipe.method, recipe.head, 0)
     adapted.compute_dtype = compute_dtype(recipe, backbone)
     features = reuse.features(rows, adapted, display)
-    job = Job(recipe, rows, features, adapted, accelerator, spread, display, Tracking(accelerator), folder)
+    job = Job(recipe, rows, features, adapted, accelerator, None, display, Tracking(accelerator), folder)
     batches = HeldBatches(features["train"], rows.sample.numbers, recipe.training)
 
     def steps() -> Iterator[Any]:
         use_cache(job, batches)
         learner = make_learner(adapted, recipe.training, batches.total_steps)
-        model = accelerator.prepare(adapted, device_placement=[False])
-        learning = Learning(model, adapted, batches, learner, recipe.training, accelerator, spread)
+        learning = Learning(adapted, batches, learner, recipe.training, accelerator)
         yield from (turn.take() for turn in turns(learning))
 
     return adapted, steps()

@@ -30,7 +30,6 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
 from adapterkit.training.learner import HEAD_RATE_FACTOR, make_learner, rate_factor, warmup_steps
-from adapterkit.training.spread.replicated import Replicated
 from adapterkit.training.standing import Position
 from adapterkit.training.turn import Learning, turns
 
@@ -43,7 +42,7 @@ def fast(adapted: Adapted, batches: HeldBatches, recipe: Recipe) -> float:
     """The library's own loop. Returns the loss of the last step."""
     learner = make_learner(adapted, recipe.training, batches.total_steps)
     accelerator = Accelerator()
-    learning = Learning(adapted, adapted, batches, learner, recipe.training, accelerator, Replicated(accelerator))
+    learning = Learning(adapted, batches, learner, recipe.training, accelerator)
     for turn in turns(learning):
         loss = turn.take().loss
     return loss

@@ -129,7 +129,6 @@ def full(world: World, clock: Clock) -> None:
     from adapterkit.training.batches import HeldBatches
     from adapterkit.training.datasets import read_recipe_rows
     from adapterkit.training.learner import make_learner
-    from adapterkit.training.spread.replicated import Replicated
     from adapterkit.training.turn import Learning, turns
     from adapterkit.training.whole import fully_trained
 
@@ -142,7 +141,7 @@ def full(world: World, clock: Clock) -> None:
     batches = HeldBatches(features, rows.sample.numbers, recipe.training)
     learner = make_learner(adapted, recipe.training, batches.total_steps)
     accelerator = Accelerator(cpu=True)
-    learning = Learning(adapted, adapted, batches, learner, recipe.training, accelerator, Replicated(accelerator))
+    learning = Learning(adapted, batches, learner, recipe.training, accelerator)
     consume((turn.take() for turn in turns(learning)), clock, scorer(adapted, rows.task, test_rows(world)))
 
 

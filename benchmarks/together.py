@@ -24,7 +24,6 @@ from adapterkit.recipe import Recipe, resolve
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import read_recipe_rows
 from adapterkit.training.learner import make_learner
-from adapterkit.training.spread.replicated import Replicated
 from adapterkit.training.together.joint import Joint
 from adapterkit.training.turn import Learning, Turn, turns
 
@@ -42,7 +41,7 @@ def learnings(recipe: Recipe, backbone: Backbone, members: int) -> list[Learning
         batches = HeldBatches(features, range(len(features)), settings)
         learner = make_learner(adapted, settings, batches.total_steps)
         accelerator = Accelerator(cpu=backbone.device.type == "cpu")
-        learning = Learning(adapted, adapted, batches, learner, settings, accelerator, Replicated(accelerator))
+        learning = Learning(adapted, batches, learner, settings, accelerator)
         found.append(learning)
     return found
 

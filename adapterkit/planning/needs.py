@@ -39,7 +39,7 @@ from adapterkit.recipe.load import folder_of
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows, read_recipe_rows
-from adapterkit.training.spread.sharded import units_of
+from adapterkit.training.sharded import units_of
 from adapterkit.training.standing import Position
 
 ADAM_MOMENTS = 2

@@ -26,7 +26,7 @@ class Settings(BaseModel):
     __repr__ = __str__ = in_short()
 
     def defaults(self) -> dict[str, Any]:
-        """What its fields are where nobody has set them, and those of its blocks; none for a field that has to be set."""
+        """What its fields and those of its blocks are where nobody sets them; none for one that has to be set."""
         found = {}
         for name, field in type(self).model_fields.items():
             value, default = getattr(self, name), field.get_default(call_default_factory=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -43,12 +44,13 @@ def trained(
         TrainingError: a process was killed.
         KeyboardInterrupt: a wish to stop; every process has written its checkpoint.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([__name__, "peft"])  # once, however many processes and rungs there are
     devices, queue = _gpus(), context.SimpleQueue()
     for number in range(processes):
         queue.put(devices[number % len(devices)] if devices else "")
     threads = max(1, torch.get_num_threads() // processes)
-    begin = (queue, threads, source, expected)
+    begin = (dict(os.environ), queue, threads, source, expected)
     others = multiprocessing.active_children()
     with Interrupt() as interrupt, ProcessPoolExecutor(processes, context, _begin, begin) as pool:
         running: dict[Future[Outcome | None], Point] = {pool.submit(_train, more): point for point, more in points}
@@ -81,7 +83,10 @@ OWN: dict[str, Any] = {}
 """What this process keeps from point to point."""
 
 
-def _begin(devices: Any, threads: int, source: Source, expected: Sequence[Recipe]) -> None:
+def _begin(
+    environment: Mapping[str, str], devices: Any, threads: int, source: Source, expected: Sequence[Recipe]
+) -> None:
+    os.environ.update(environment)
     os.setsid()  # the terminal's Ctrl-C comes once, from the first process
     device = devices.get()
     if device:  # before CUDA begins

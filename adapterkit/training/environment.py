@@ -6,14 +6,13 @@ import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from accelerate.utils.environment import get_cpu_distributed_information
 
 from adapterkit.backbone import Backbone
@@ -50,9 +49,7 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
         atexit.register(_leave)
     with without_strategy():
         shown: Any = {"log_with": names or None, "project_dir": str(folder)}
-        accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, kwargs_handlers=_meeting(several), **shown)
-    accelerator.ddp_handler = _NothingFrozen(init_sync=False)
-    return accelerator
+        return Accelerator(mixed_precision="no", cpu=on_cpu, kwargs_handlers=_meeting(several), **shown)
 
 
 def launched_processes() -> Accelerator | None:
@@ -101,17 +98,6 @@ def without_strategy() -> Iterator[None]:
     finally:
         if asked is not None:
             os.environ[SHARDING] = asked
-
-
-@dataclass
-class _NothingFrozen(DistributedDataParallelKwargs):  # type: ignore[misc]
-    """What DDP need not send: weights that every process has loaded.
-
-    Attributes:
-        init_sync: whether the first process sends all its weights before the first step.
-    """
-
-    init_sync: bool = True
 
 
 def _leave() -> None:

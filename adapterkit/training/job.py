@@ -16,7 +16,7 @@ from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.objectives.objective import Objective
 from adapterkit.training.run_display import RunDisplay
-from adapterkit.training.spread import Spread
+from adapterkit.training.sharded import Sharded
 from adapterkit.training.standing import RUN_FOLDER, checkpoint_of
 from adapterkit.training.trackers import Tracking
 
@@ -31,7 +31,7 @@ class Job:
         features: split -> encoded rows; of a stream only "validation" and "test".
         adapted: what learns.
         accelerator: the processes that take part.
-        spread: how they hold the backbone.
+        sharded: how they hold shards of the backbone; None where each has it whole.
         display: where a person looks on.
         tracking: the run's trackers.
         output: folder of the artifact.
@@ -46,7 +46,7 @@ class Job:
     features: dict[str, list[Feature]]
     adapted: Adapted
     accelerator: Accelerator
-    spread: Spread
+    sharded: Sharded | None
     display: RunDisplay
     tracking: Tracking
     output: Path

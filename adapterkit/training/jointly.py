@@ -33,7 +33,6 @@ from adapterkit.training.journal import Journal
 from adapterkit.training.learner import make_learner
 from adapterkit.training.run import Result
 from adapterkit.training.run_display import RunDisplay
-from adapterkit.training.spread import spread_of
 from adapterkit.training.standing import RUN_FOLDER, Position, begin, check_start
 from adapterkit.training.trackers import Tracking
 from adapterkit.training.turn import Learning, Turn
@@ -86,7 +85,7 @@ def train_jointly(
                 encode_splits(rows[name], adapters[name], display),
                 adapters[name],
                 accelerator,
-                spread_of({}, accelerator, recipes[name]),
+                None,
                 display,
                 tracking,
                 outputs[name],
@@ -148,7 +147,6 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
         for path, parameter in jobs[name].adapted.head_parameters().items()
     }
     learner = make_learner(job.adapted, settings, total, done=progress.steps, beside=heads)
-    learner.exchange = job.spread.exchange
     job.adapted.checkpoint_layers(settings.gradient_checkpointing)
     if resume:
         load_checkpoint(job.checkpoint, learner, {})
@@ -158,12 +156,10 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
     learnings = {
         name: Learning(
             one.adapted,
-            one.adapted,
             batches[name],
             learner,
             one.recipe.training,
             one.accelerator,
-            one.spread,
             _weights(one),
             one.recipe.training.shares,
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.amp import GradScaler
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -19,6 +19,9 @@ from adapterkit.training.flat import Flat
 
 HEAD_RATE_FACTOR = 5.0
 """A head starts from nothing while the adapter corrects something good, so it learns this much faster by default."""
+
+SUMS = 4
+"""Numbers that every process adds to a step, besides its gradients."""
 
 
 @dataclass
@@ -32,7 +35,6 @@ class Learner:
         scaler: lifts fp16's small gradients; switched off in every other format.
         flat: the parameters that lie in one buffer.
         loose: those that cannot: the trunk's own biases, and other formats than fp32.
-        exchange: averages gradients over processes, in place, where their backward has not done it.
     """
 
     parameters: dict[str, nn.Parameter]
@@ -41,19 +43,38 @@ class Learner:
     scaler: GradScaler
     flat: Flat
     loose: list[nn.Parameter]
-    exchange: Callable[[list[Tensor]], None] | None = None
+
+    def collect(self, sums: Tensor, processes: int) -> list[float]:
+        """Take the gradients over, and add up those of all processes: all that lies in one buffer in one exchange.
+
+        Args:
+            sums: `SUMS` numbers that travel with them.
+            processes: how many there are.
+
+        Returns:
+            The sums of all processes.
+        """
+        self.flat.gather()
+        tail = self.flat.travels[-SUMS:]
+        tail.copy_(sums)
+        if processes > 1:
+            for tensor in (self.flat.travels, *self._loose_gradients()):
+                distributed.all_reduce(tensor)
+        found: list[float] = tail.tolist()
+        return found
+
+    def _loose_gradients(self) -> list[Tensor]:
+        return [loose.grad for loose in self.loose if loose.grad is not None]
 
     def step(self, clip: float | None, factor: float = 1.0) -> float:
-        """Multiply the gradients by a factor, clip them, take one step and clear them.
+        """Multiply the gradients that were collected by a factor, clip them, take one step and clear them.
 
         A gradient that is not finite changes nothing; fp16's scaler then lowers its scale.
 
         Returns:
             The gradient's norm after the factor and before clipping.
         """
-        gradients = [self.flat.gather(), *(loose.grad for loose in self.loose if loose.grad is not None)]
-        if self.exchange is not None:
-            self.exchange(gradients)
+        gradients = [self.flat.gradient, *self._loose_gradients()]
         self.scaler.unscale_(self.optimizer)
         norm = factor * _norm(gradients)
         if math.isfinite(norm) or self.scaler.is_enabled():
@@ -111,7 +132,7 @@ def make_learner(
     every = [parameter for group in groups.values() for parameter in group]
     loose = [parameter for parameter in every if id(parameter) in own or parameter.dtype != torch.float32]
     held = {id(parameter) for parameter in loose}
-    flat = Flat([[parameter for parameter in group if id(parameter) not in held] for group in groups.values()])
+    flat = Flat([[parameter for parameter in group if id(parameter) not in held] for group in groups.values()], SUMS)
     # AdamW (Loshchilov & Hutter 2019).
     optimizer = AdamW(
         [

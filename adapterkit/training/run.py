@@ -46,7 +46,7 @@ from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.objectives.objective import make_objective
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
-from adapterkit.training.spread import spread_of
+from adapterkit.training.sharded import shards_of
 from adapterkit.training.standing import RUN_FOLDER, Progress, Resume, begin, check_start, output_of
 from adapterkit.training.start import open_start
 from adapterkit.training.trackers import Tracking
@@ -174,13 +174,13 @@ def begin_run(
             logger.warning(note)
     resume = check_start(output, resume=resume, overwrite=overwrite)
     accelerator = make_accelerator(wanted, output / RUN_FOLDER)
-    spread = spread_of(os.environ, accelerator, wanted)
+    sharded = shards_of(os.environ, accelerator, wanted)
     with RunDisplay(quiet=quiet or not accelerator.is_main_process) as display:
         start = open_start(wanted)
         rows = reuse.rows(wanted, folder_of(recipe), given, None if start is None else start.known)
         for note in rows.notes:
             display.warn(note)
-        if spread.sharded:
+        if sharded is not None:
             backbone = backbone or load_backbone(wanted, accelerator, to_shard=True)
         else:
             backbone = backbone or reuse.backbone(wanted, accelerator)
@@ -200,7 +200,7 @@ def begin_run(
                 display.warn(note)
             tracking, command = Tracking(accelerator), _command(recipe, overrides)
             runs = reuse.runs_like(wanted)
-            job = Job(wanted, rows, features, adapted, accelerator, spread, display, tracking, output, command, runs)
+            job = Job(wanted, rows, features, adapted, accelerator, sharded, display, tracking, output, command, runs)
             job = replace(job, objective=objective, before=None if start is None else start.artifact.manifest)
             try:
                 return (yield from _run(job, interrupt, resume=resume, overwrite=overwrite, pause_after=pause_after))
@@ -242,14 +242,13 @@ def _run(
     there = pause <= progress.steps < batches.total_steps and not progress.is_enough(settings.patience)
     if there and _due(settings.evaluate_every, progress.steps, batches):
         raise Paused(progress.steps)
-    job.spread.spread(adapted)
+    if job.sharded is not None:
+        job.sharded.spread(adapted)
     _pack(job)
     kept_states = use_cache(job, batches)
     beside = {} if job.objective is None else job.objective.parameters()
     learner = make_learner(adapted, settings, batches.total_steps, done=progress.steps, beside=beside)
-    learner.exchange = job.spread.exchange
     adapted.checkpoint_layers(settings.gradient_checkpointing)
-    model = job.spread.model(adapted)
     weights = adapted.task.class_weights(settings.class_weights, job.held_rows())
     class_weights = None if weights is None else torch.tensor(weights, device=adapted.backbone.device)
     kept = load_checkpoint(job.checkpoint, learner, adapted.state()) if resume else None
@@ -263,22 +262,13 @@ def _run(
         )
         job.display.begin(batches.total_steps, progress.steps)
         learning = Learning(
-            model,
-            adapted,
-            batches,
-            learner,
-            settings,
-            accelerator,
-            job.spread,
-            class_weights,
-            progress.shares,
-            job.objective,
+            adapted, batches, learner, settings, accelerator, class_weights, progress.shares, job.objective
         )
         steps = turns(learning, done=progress.steps, position=progress.position)
         with interrupt:
             for turn in () if progress.is_enough(settings.patience) else steps:
                 yield turn
-                step = turn.finish()
+                step = turn.finish(asked=interrupt.asked)
                 progress.steps, progress.position = step.number, step.position
                 _report(step, journal, job.tracking)
                 last = step.number == batches.total_steps
@@ -286,7 +276,9 @@ def _run(
                 if validating and _validate(job, step, progress, journal):
                     kept = {name: tensor.cpu() for name, tensor in adapted.state().items()}
                 job.display.step(step, batches.steps_per_epoch)
-                enough, stopped = progress.is_enough(settings.patience), interrupt.wished(accelerator)
+                enough = progress.is_enough(settings.patience)
+                # A validation takes long, and so may what follows the last step.
+                stopped = interrupt.wished(accelerator) if validating or ranks == 1 else step.asked
                 paused = validating and step.number >= pause and not (last or enough)
                 if last or enough or stopped or paused or _due(settings.checkpoint_every, step.number, batches):
                     save_checkpoint(job.checkpoint, progress, learner, kept, accelerator)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapterkit.adapted import Adapted
 from adapterkit.data import shard
@@ -24,7 +23,6 @@ from adapterkit.tasks.protocol import Batch, Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.learner import Learner
 from adapterkit.training.objectives.objective import Objective
-from adapterkit.training.spread import Spread
 from adapterkit.training.standing import Position
 
 
@@ -41,6 +39,7 @@ class Step:
         rows: features in the step, on all processes.
         tokens: without padding.
         objective: what `training.objective` adds, before its weight; None where there is none.
+        asked: whether any process was asked to stop before the step was exchanged.
         seconds: wall time; of runs whose gradients are computed together, its share.
     """
 
@@ -53,6 +52,7 @@ class Step:
     tokens: int
     seconds: float
     objective: float | None = None
+    asked: bool = False
 
     def values(self) -> dict[str, float]:
         """What journals and trackers keep of it."""
@@ -66,20 +66,18 @@ class Learning:
     """What all steps of a run share.
 
     Attributes:
-        model: `adapted` as `spread` has it.
+        adapted: what learns.
         class_weights: of the loss.
         shares: into how many each batch is cut: as the recipe says, and as many as the run has had
             processes, at least. A process may compute several.
         objective: a term beside it.
     """
 
-    model: nn.Module
     adapted: Adapted
     batches: Batches
     learner: Learner
     settings: TrainingSettings
     accelerator: Accelerator
-    spread: Spread
     class_weights: Tensor | None = None
     shares: int = 1
     objective: Objective | None = None
@@ -122,18 +120,16 @@ class Turn:
         micro_batches = _micro_batches(self.features, run.settings.accumulate)
         # Every process computes as often as the others.
         shares = range(accelerator.process_index, ranks * math.ceil(run.shares / ranks), ranks)
-        pieces = [(share, index) for share in shares for index in range(len(micro_batches))]
-        for share, index in pieces:
+        for share, index in ((share, index) for share in shares for index in range(len(micro_batches))):
             if index == 0:
                 torch.manual_seed(self._seed(share))
             micro_batch = micro_batches[index]
             own = shard(micro_batch, share, run.shares) if share < run.shares else []
-            # A process without rows still takes part in the exchange of gradients, with one that counts for nothing.
+            # A process without rows still computes, with one that counts for nothing.
             batch = self.batch(own or micro_batch[:1])
-            with nullcontext() if (share, index) == pieces[-1] else run.spread.alone(run.model):
-                found = None if run.objective is None else run.objective.answered(batch)
-                logits, term = found or (run.model(batch.inputs, run.adapted.task.answered(batch)), None)
-                torch.autograd.backward(self.loss(logits, batch, term, counts=1.0 if own else 0.0))
+            found = None if run.objective is None else run.objective.answered(batch)
+            logits, term = found or (run.adapted(batch.inputs, run.adapted.task.answered(batch)), None)
+            torch.autograd.backward(self.loss(logits, batch, term, counts=1.0 if own else 0.0))
         self.seconds += time.perf_counter() - started
 
     def take(self) -> Step:
@@ -171,8 +167,11 @@ class Turn:
         for parameter in self.learning.learner.parameters.values():
             parameter.grad = None
 
-    def finish(self) -> Step:
+    def finish(self, *, asked: bool = False) -> Step:
         """Change the weights by the gradients that were computed.
+
+        Args:
+            asked: whether this process was asked to stop.
 
         Raises:
             DivergedError: the loss, a gradient or a weight is not finite; names the step, the rows and the rate.
@@ -181,12 +180,12 @@ class Turn:
         run, learner, features = self.learning, self.learning.learner, self.features
         rate = float(learner.optimizer.param_groups[0]["lr"])
         sums = torch.stack(self._sums).sum(0)
-        total, weight, added = run.accelerator.reduce(sums, reduction="sum").tolist()
+        sums = torch.cat([sums, sums.new_full((1,), float(asked))])
+        total, weight, added, wishes = learner.collect(sums, run.accelerator.num_processes)
         if not math.isfinite(total):
             raise self._not_finite("loss of", total, rate)
-        # Processes' gradients were averaged, and every loss was divided by the number of features.
-        factor = len(features) * run.accelerator.num_processes / max(weight, 1e-12)
-        norm = learner.step(run.settings.clip, factor)
+        # Every loss was divided by the number of features.
+        norm = learner.step(run.settings.clip, len(features) / max(weight, 1e-12))
         if not math.isfinite(norm) and not learner.scaler.is_enabled():
             raise self._not_finite("gradient of", norm, rate)
         if not math.isfinite(size := learner.size()):
@@ -201,6 +200,7 @@ class Turn:
             tokens=sum(feature.length_tokens for feature in features),
             seconds=self.seconds + time.perf_counter() - started,
             objective=None if run.objective is None else added / max(weight, 1e-12),
+            asked=wishes > 0,
         )
 
     def _not_finite(self, what: str, value: float, rate: float) -> DivergedError:

@@ -17,7 +17,6 @@ from adapterkit.tasks.protocol import GeneratingTask, Task
 from adapterkit.training.batches import HeldBatches
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.learner import make_learner
-from adapterkit.training.spread.replicated import Replicated
 from adapterkit.training.standing import Progress
 from adapterkit.training.turn import Learning, turns
 
@@ -85,7 +84,7 @@ def train_fully(recipe: Recipe, rows: RecipeRows, backbone: Backbone | None = No
     learner = make_learner(adapted, settings, batches.total_steps)
     kept: dict[str, Tensor] | None = None
     progress = Progress({})
-    learning = Learning(adapted, adapted, batches, learner, settings, accelerator, Replicated(accelerator))
+    learning = Learning(adapted, batches, learner, settings, accelerator)
     for turn in turns(learning):
         step = turn.take()
         if step.number % (batches.steps_per_epoch or 1) and step.number != batches.total_steps:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,7 +14,7 @@ from typer.testing import CliRunner
 
 from adapterkit.cli.app import app
 from adapterkit.evaluation import probe
-from tests.training.ranks import together
+from tests.training.ranks import together, torchrun
 from tests.training.worlds import recipe, rows_of, train, write_rows
 
 # Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
@@ -58,19 +56,30 @@ def test_three_processes_answer_in_row_order_what_one_answers_and_the_first_one_
         assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-6)
 
 
-def test_bad_rows_keep_their_places_and_standard_input_is_read_by_the_first_process(artifact: Path) -> None:
+def test_bad_rows_keep_their_places_and_standard_input_is_read_by_the_first_process(
+    artifact: Path, tmp_path: Path
+) -> None:
     lines = '{"text": "lost card"}\nno object\n{"text": "found boat"}\n{"text": "lost moth"}\n'
-    words = ["-m", "adapterkit", "predict", str(artifact), "--errors", "skip", "--json"]
-    alone = subprocess.run(
-        [sys.executable, *words], input=lines, capture_output=True, text=True, timeout=120, check=False
+    words = ["predict", str(artifact), "--errors", "skip", "--json"]
+    alone = CliRunner().invoke(app, words, input=lines)
+    assert alone.exit_code == 3
+    given, into = os.pipe()  # whoever reads takes it from the others
+    os.write(into, lines.encode())
+    os.close(into)
+
+    def enter() -> None:
+        os.dup2(given, 0)
+
+    with torchrun(["--standalone", "--nproc_per_node", "2"], words, tmp_path / "log", enter) as launcher:
+        launcher.join(60)
+    os.close(given)
+    said = (tmp_path / "log").read_text()
+    found, expected = (
+        [json.loads(line) for line in one.splitlines() if line.startswith("{")] for one in (said, alone.stdout)
     )
-    assert alone.returncode == 3
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    ran = subprocess.run([*torchrun, *words], input=lines, capture_output=True, text=True, timeout=120, check=False)
-    found, expected = ([json.loads(line) for line in one.stdout.splitlines()] for one in (ran, alone))
     assert [row.get("label", "none") for row in found] == [row.get("label", "none") for row in expected]
     assert ["error" in row for row in found] == [False, True, False, False]
-    assert ran.stderr.count("1 of 4 rows cannot be answered") == 1
+    assert said.count("1 of 4 rows cannot be answered") == 1
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["computed", "kept"])

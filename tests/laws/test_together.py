@@ -17,7 +17,6 @@ from adapterkit.backbone import Backbone
 from adapterkit.heads.lanes import NoLanesError
 from adapterkit.recipe import BottleneckMethod, LoraMethod, TrainingSettings
 from adapterkit.training.learner import make_learner
-from adapterkit.training.spread.replicated import Replicated
 from adapterkit.training.standing import Position
 from adapterkit.training.together.joint import Joint
 from adapterkit.training.turn import Learning, Turn
@@ -79,7 +78,7 @@ def turn_of(adapted: Adapted, number: int) -> Turn:
     learner = make_learner(adapted, settings, total_steps=1)
     batches: Any = None
     accelerator = Accelerator(cpu=True)
-    learning = Learning(adapted, adapted, batches, learner, settings, accelerator, Replicated(accelerator))
+    learning = Learning(adapted, batches, learner, settings, accelerator)
     return Turn(learning, 1, Position(), features)
 
 

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 
 import adapterkit as ak
 from adapterkit.adapted import Adapted
-from adapterkit.training.spread.sharded import Sharded
+from adapterkit.training.sharded import Sharded
 from adapterkit.training.turn import Turn
 from tests.training.ranks import together
 from tests.training.worlds import recipe, train

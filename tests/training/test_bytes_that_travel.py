@@ -70,7 +70,8 @@ def test_a_step_sends_its_gradients_and_no_frozen_weight(tmp_path: Path, tiny_fo
     frozen_bytes = (tiny_folders["bert"] / "model.safetensors").stat().st_size
     for ranks in (2, 3):
         step_bytes = (found[ranks, many] - found[ranks, few]) / (many - few)
-        # Three small exchanges, each with heads of packets and messages to every neighbour.
-        assert 0 <= step_bytes - 2 * (ranks - 1) * trainable_bytes <= 16_000 * (ranks - 1)
+        print("BYTES", ranks, trainable_bytes, step_bytes, step_bytes - 2 * (ranks - 1) * trainable_bytes)
+        # Heads of packets, and messages to every neighbour.
+        assert 0 <= step_bytes - 2 * (ranks - 1) * trainable_bytes <= 16_000
         # Meeting, agreeing and ending.
         assert found[ranks, few] - few * step_bytes < (ranks - 1) * frozen_bytes / 2, frozen_bytes

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
-from adapterkit.artifact import open_artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import TrainingError
 from adapterkit.training import Paused
 from adapterkit.training.trunk_cache import entries as kept_states
 from tests.training.ranks import as_rank, by_ranks, free_port, together
-from tests.training.worlds import entries, events, losses, recipe, rows_of, train, write_rows
+from tests.training.worlds import events, losses, recipe, rows_of, train, write_rows
 
 # Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -46,38 +42,6 @@ def plan_of(folder: Path, backbone: Path) -> dict[str, Any]:
     }
     training = {"epochs": 2, "batch_size": 7, "accumulate": 2, "evaluate_every": 2}
     return recipe(folder, backbone, data=data, training=training)
-
-
-def test_two_processes_train_and_score_as_one(still_folder: Path, tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, still_folder)
-    one = train(plan)
-    file = tmp_path / "plan.json"
-    file.write_text(json.dumps(plan))
-    configuration = Path(__file__).resolve().parents[2] / "recipes" / "accelerate" / "cpu_2.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(configuration)]
-    launch += ["-m", "adapterkit", "train", str(file)]
-    ran = subprocess.run(
-        [*launch, f"output={tmp_path / 'two'}"], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    two = tmp_path / "two"
-    assert [event["processes"] for event in events(two, "begin")] == [2]
-    assert [ran.stderr.count(said) for said in ("Artifact:", "step      2 ", "scoring 12 test rows")] == [1, 1, 1]
-    assert ran.stdout.count("accuracy") == 2  # of validation and of test
-    # The losses are sums of the same numbers in another order.
-    assert losses(two) == pytest.approx(losses(one.artifact), rel=1e-6)
-    for ours, theirs in zip(events(two, "validation"), events(one.artifact, "validation"), strict=True):
-        assert ours == theirs
-    for ours, theirs in zip(events(two, "score"), events(one.artifact, "score"), strict=True):
-        assert ours == theirs
-    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (one.artifact, two))
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        # AdamW divides by the root of squared gradients, which lifts the last bits of small ones.
-        assert tensor.numpy() == pytest.approx(second[name].numpy(), rel=1e-3, abs=1e-5), name
-    manifests = [open_artifact(folder).manifest for folder in (one.artifact, two)]
-    assert manifests[0].metrics == manifests[1].metrics
-    assert entries(two / "training") == entries(one.artifact / "training")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from adapterkit.errors import DeviceError
 from adapterkit.recipe import resolve
 from adapterkit.recipe.kinds import KINDS
 from adapterkit.training import Paused
-from adapterkit.training.spread.sharded import Sharded
+from adapterkit.training.sharded import Sharded
 from tests import tiny
 from tests.training.ranks import by_ranks, together
 from tests.training.worlds import events, losses, recipe, rows_of, train, write_rows

@@ -1,32 +1,31 @@
 """Frozen weights in shards, one part in each process: torch's FSDP2 (Zhao et al. 2023, arXiv 2304.11277).
 
-A layer's weights are gathered when it computes and dropped behind it, in the forward and again in the backward. What
-trains is small: it stays whole in every process, and its gradient is averaged once a step, in one exchange.
+A layer's weights are gathered when it computes and dropped behind it, in the forward and again in the backward. No
+forward can do without the other processes. What trains is small: it stays whole in every process, as in any run.
 """
 
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 
 from accelerate import Accelerator
-from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch import nn
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.pretrained import is_model
 from adapterkit.errors import DeviceError
 from adapterkit.recipe import Recipe
 from adapterkit.recipe.formats import QUANTISED
+from adapterkit.training.launch import is_sharded
 
 
 class Sharded:
-    """See `Spread`."""
-
-    sharded = True
+    """The processes of a run, each with its shard of the backbone."""
 
     def __init__(self, accelerator: Accelerator, recipe: Recipe, *, keep_gathered: bool = False) -> None:
         """
         Args:
+            accelerator: the processes.
+            recipe: of the run.
             keep_gathered: whether a layer stays whole from its forward to its backward.
 
         Raises:
@@ -51,6 +50,9 @@ class Sharded:
         Raises:
             DeviceError: a backbone whose layers are not known.
         """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard  # takes most of a second to import
+
         device = self._accelerator.device
         mesh = init_device_mesh(device.type, (self._accelerator.num_processes,))
         units = units_of(adapted)
@@ -67,19 +69,13 @@ class Sharded:
         # used in training later.
         adapted.sharded = True
 
-    def model(self, adapted: Adapted) -> nn.Module:
-        """The adapter itself: its layers gather what they need."""
-        return adapted
 
-    def alone(self, model: nn.Module) -> AbstractContextManager[None]:
-        """No backward exchanges gradients."""
-        return nullcontext()
-
-    def exchange(self, gradients: list[Tensor]) -> None:
-        """One exchange for what lies in one buffer, and one for each tensor that cannot."""
-        for gradient in gradients:
-            distributed.all_reduce(gradient)
-            gradient.div_(self._accelerator.num_processes)
+def shards_of(environment: Mapping[str, str], accelerator: Accelerator, recipe: Recipe) -> Sharded | None:
+    """Shards, where a launcher asks for them; None where each has the backbone whole, as one process has it."""
+    if not is_sharded(environment) or accelerator.num_processes == 1:
+        return None
+    keep = environment.get("FSDP_RESHARD_AFTER_FORWARD", "true") == "false"
+    return Sharded(accelerator, recipe, keep_gathered=keep)
 
 
 def units_of(adapted: Adapted) -> list[nn.Module]:

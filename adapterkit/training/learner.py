@@ -44,11 +44,11 @@ class Learner:
     flat: Flat
     loose: list[nn.Parameter]
 
-    def collect(self, sums: Tensor, processes: int) -> list[float]:
+    def collect(self, sums: Tensor | float = 0.0, processes: int = 1) -> list[float]:
         """Take the gradients over, and add up those of all processes: all that lies in one buffer in one exchange.
 
         Args:
-            sums: `SUMS` numbers that travel with them.
+            sums: `SUMS` numbers that travel with them; of one number all are it.
             processes: how many there are.
 
         Returns:
@@ -56,7 +56,7 @@ class Learner:
         """
         self.flat.gather()
         tail = self.flat.travels[-SUMS:]
-        tail.copy_(sums)
+        tail[:] = sums
         if processes > 1:
             for tensor in (self.flat.travels, *self._loose_gradients()):
                 distributed.all_reduce(tensor)

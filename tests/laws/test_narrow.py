@@ -74,6 +74,7 @@ def test_training_changes_no_bit_of_the_backbone_and_the_adapter_stays_in_float3
         for _ in range(2):
             batch = batch_of(adapted)
             adapted.task.loss(adapted(batch.inputs), batch).mean.backward()
+            learner.collect()
             learner.step(clip=None)
         adapted.eval()
         parameters = {**adapted.method_parameters(), **adapted.head_parameters()}

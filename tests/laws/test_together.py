@@ -150,6 +150,7 @@ def test_adapters_on_twins_do_not_see_each_other(method: str, tiny_backbones: Ba
         for _ in range(2):
             batch = batch_of(other)
             other.task.loss(other(batch.inputs), batch).mean.backward()
+            learner.collect()
             learner.step(clip=None)
         if METHODS.get(method, METHODS["lora"]).merges and method != "none":
             other.eval().merge()

@@ -70,7 +70,6 @@ def test_a_step_sends_its_gradients_and_no_frozen_weight(tmp_path: Path, tiny_fo
     frozen_bytes = (tiny_folders["bert"] / "model.safetensors").stat().st_size
     for ranks in (2, 3):
         step_bytes = (found[ranks, many] - found[ranks, few]) / (many - few)
-        print("BYTES", ranks, trainable_bytes, step_bytes, step_bytes - 2 * (ranks - 1) * trainable_bytes)
         # Heads of packets, and messages to every neighbour.
         assert 0 <= step_bytes - 2 * (ranks - 1) * trainable_bytes <= 16_000
         # Meeting, agreeing and ending.

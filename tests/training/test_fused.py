@@ -68,6 +68,7 @@ def losses_of(backbone: Any, method: MethodSettings, *, fused: bool) -> Iterator
             loss.backward()
             yield loss.item()
             if learner is not None:
+                learner.collect()
                 learner.step(clip=1.0)
                 continue
             torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)

@@ -80,6 +80,7 @@ def test_steps_are_those_of_an_optimizer_over_each_tensor(tiny_backbones: Any) -
                 parameter.grad, copies[name].grad = gradient.clone(), 0.5 * gradient
             expected = torch.nn.utils.clip_grad_norm_(copies.values(), 1.0)
             plain.step()
+            learner.collect()
             assert learner.step(clip=1.0, factor=0.5) == pytest.approx(float(expected), rel=1e-5)
         for name, parameter in learner.parameters.items():
             # The norm is summed in another order.
@@ -159,15 +160,18 @@ class TestAStep:
                 sum(float((p.grad**2).sum()) for group in optimizer.param_groups for p in group["params"]) ** 0.5
             )
         )
+        learner.collect()
         assert learner.step(clip=2.0) == pytest.approx(8.0)
         assert seen == [pytest.approx(2.0)]
         assert all(parameter.grad is None for parameter in learner.parameters.values())
         self.give(learner, 8.0)
+        learner.collect()
         assert learner.step(clip=None) == pytest.approx(8.0)
         assert seen[1:] == [pytest.approx(8.0)]
 
     def test_a_gradient_that_is_not_finite_changes_nothing(self, learner: Any) -> None:
         before = self.give(learner, float("nan"))
+        learner.collect()
         assert math.isnan(learner.step(clip=1.0))
         assert all(torch.equal(a, b) for a, b in zip(before, learner.parameters.values(), strict=True))
 

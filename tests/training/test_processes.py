@@ -69,21 +69,6 @@ def test_two_processes_over_kept_states_train_as_one_that_keeps_none(
     assert losses(tmp_path / "filling") == losses(tmp_path / "reading")
 
 
-def test_a_run_goes_on_with_another_number_of_processes(still_folder: Path, tmp_path: Path) -> None:
-    backbone = Backbone.load(str(still_folder), dtype="float32", device="cpu")
-    plan = {**plan_of(tmp_path, still_folder), "output": str(tmp_path / "stopped")}
-    whole = train(plan, backbone=backbone, overrides=[f"output={tmp_path / 'whole'}"])
-    with pytest.raises(Paused):
-        train(plan, backbone=backbone, pause_after=lambda batches: 4)
-    by_ranks(2, plan, resume=True)
-    begun = [(event["step"], event["processes"]) for event in events(tmp_path / "stopped", "begin")]
-    assert begun == [(0, 1), (4, 2)]
-    # The losses are sums of the same numbers in another order.
-    assert losses(tmp_path / "stopped") == pytest.approx(losses(whole.artifact), rel=1e-5)
-    for ours, theirs in zip(events(tmp_path / "stopped", "score"), events(whole.artifact, "score"), strict=True):
-        assert ours == theirs
-
-
 def test_with_dropout_fewer_processes_go_on_as_if_the_run_had_never_stopped(tiny_folders: Any, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, tiny_folders["bert"])
     plan["method"] = {"kind": "lora", "rank": 2, "dropout": 0.2}

@@ -78,8 +78,8 @@ def plan_of(world: Path, case: str, output: str, **training: Any) -> dict[str, A
 
 
 def chosen(ranks: int, sharded: bool) -> list[str]:
-    """Half of the cases, so that each meets every number of processes, and whole backbones as well as shards."""
-    return [case for number, case in enumerate(CASES) if (number + ranks + sharded) % 2]
+    """A third of the cases, so that each meets whole backbones and shards, in two different numbers of processes."""
+    return [case for number, case in enumerate(CASES) if not (number + ranks + sharded) % 3]
 
 
 def counting(ranks: int, world: Path, name: str, environment: Mapping[str, str]) -> None:
@@ -126,10 +126,10 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "adapter_model.safetensors")
 
 
-def test_every_case_meets_every_number_of_processes_and_both_ways_to_spread() -> None:
+def test_every_case_meets_two_numbers_of_processes_and_both_ways_to_spread() -> None:
     for case in CASES:
         met = {(ranks, sharded) for ranks in (2, 3, 4) for sharded in (False, True) if case in chosen(ranks, sharded)}
-        assert {ranks for ranks, _ in met} == {2, 3, 4}
+        assert len({ranks for ranks, _ in met}) == 2
         assert {sharded for _, sharded in met} == {False, True}
     methods = {method["kind"] for _, _, method, _ in CASES.values()}
     assert {kind for kind, *_ in CASES.values()} == set(KINDS)
@@ -170,34 +170,9 @@ def test_any_number_of_processes_learns_what_one_learns(
             assert max(shares) < 0.75 * whole, case
 
 
-def test_a_run_in_shards_goes_on_without_them_and_in_other_shards(world: Path) -> None:
-    case = "causal-lm, LoRA, micro-batches"
-    settings = {"epochs": 3, "evaluate_every": 2, "checkpoint_every": 2}
-    whole = train(plan_of(world, case, "never stopped", **settings))
-    plan = plan_of(world, case, "stopped", **settings)
-
-    def part(resume: bool, until: int, environment: Mapping[str, str]) -> Callable[[], None]:
-        def act() -> None:
-            os.environ.update(environment)
-            with pytest.raises(Paused):
-                train(plan, resume=resume, pause_after=lambda batches: until)
-
-        return act
-
-    together(2, part(False, 2, FSDP))
-    part(True, 6, {})()
-    together(3, lambda: (os.environ.update(FSDP), train(plan, resume="auto")))
-    stopped = world / "stopped" / case
-    assert [(event["step"], event["processes"]) for event in events(stopped, "begin")] == [(0, 2), (2, 1), (6, 3)]
-    assert losses(stopped) == pytest.approx(losses(whole.artifact), rel=1e-5)
-    assert tensors(stopped).keys() == tensors(whole.artifact).keys()
-
-
 DROPPING = {
     "text-classification, LoRA": {"dropout": 0.2},
-    "text-classification, head alone": {},
     "token-classification, bottleneck": {},
-    "question-answering, IA3": {},
     "causal-lm, LoRA, micro-batches": {"dropout": 0.2},
     "seq2seq-lm, bottleneck": {},
 }
@@ -236,6 +211,7 @@ def test_with_dropout_two_then_one_then_three_processes_learn_what_is_learned_wi
         whole, stopped = world / "in one go" / case, world / "dropping" / case
         assert [(event["step"], event["processes"]) for event in events(stopped, "begin")] == [(0, 2), (2, 1), (4, 3)]
         assert losses(stopped) == pytest.approx(losses(whole), rel=1e-5), case
+        assert tensors(stopped).keys() == tensors(whole).keys()
 
 
 def test_in_bfloat16_shards_give_what_whole_backbones_give(world: Path) -> None:

@@ -133,11 +133,11 @@ def test_a_run_that_diverges_is_told_and_the_others_go_on(
 ) -> None:
     real = Turn.finish
 
-    def poisoned(turn: Turn) -> Any:
+    def poisoned(turn: Turn, **asked: bool) -> Any:
         if turn.number == 3 and turn.learning.settings.learning_rate == 0.02:
             for parameter in turn.learning.learner.parameters.values():
                 parameter.data.fill_(torch.nan)
-        return real(turn)
+        return real(turn, **asked)
 
     monkeypatch.setattr(Turn, "finish", poisoned)
     first, second, third = side_by_side(plan, still, tmp_path / "together").outcomes

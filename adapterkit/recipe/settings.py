@@ -28,8 +28,9 @@ class Settings(BaseModel):
     def defaults(self) -> dict[str, Any]:
         """What its fields and those of its blocks are where nobody sets them; none for one that has to be set."""
         found = {}
+        values = dict(self)
         for name, field in type(self).model_fields.items():
-            value, default = getattr(self, name), field.get_default(call_default_factory=True)
+            value, default = values[name], field.get_default(call_default_factory=True, validated_data=values)
             if isinstance(value, Settings) and (field.is_required() or isinstance(default, Settings)):
                 found[name] = value.defaults()
             elif not field.is_required():

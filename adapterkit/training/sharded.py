@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.pretrained import is_model
@@ -50,9 +52,6 @@ class Sharded:
         Raises:
             DeviceError: a backbone whose layers are not known.
         """
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard  # takes most of a second to import
-
         device = self._accelerator.device
         mesh = init_device_mesh(device.type, (self._accelerator.num_processes,))
         units = units_of(adapted)

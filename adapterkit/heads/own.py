@@ -60,7 +60,9 @@ class OwnModel(nn.Module):
         """Logits: (B, C) pooled, (B, T, C) per token, (B, K) for multiple choice."""
         if self.pools:
             return self.answer(self.vectors(inputs), inputs)
-        return self._tokens(inputs)
+        head: Any = getattr(self, HEAD_NAME)
+        logits: Tensor = head["output"](self._states(inputs))
+        return logits
 
     def vectors(self, inputs: dict[str, Tensor]) -> Tensor:
         """What the head's pooling makes of every text, (B, D), or (B·K, D) for multiple choice."""
@@ -82,11 +84,6 @@ class OwnModel(nn.Module):
         trunk: Any = getattr(self, self.prefix)
         states: Tensor = trunk(**inputs, **self._settings).last_hidden_state
         return states.float()
-
-    def _tokens(self, inputs: dict[str, Tensor]) -> Tensor:
-        head: Any = getattr(self, HEAD_NAME)
-        logits: Tensor = head["output"](self._states(inputs))
-        return logits
 
 
 class OwnHead(Head[S]):

@@ -1,7 +1,7 @@
 """Takes a method's tensors out of an artifact by name: each with the shape that is due, and none left over."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,18 +12,14 @@ from adapterkit.backbone.recognise import hidden_width
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Packed
 from adapterkit.methods.lora.moved_weight import is_transposed
+from adapterkit.methods.lowest_layer import Layered
 from adapterkit.methods.reach import bare
 
 REFUSED = "these tensors are not those of the method on this backbone"
 REMEDY = "Load the backbone that the artifact was trained on, or fetch the artifact again."
 
 
-class _Sided(Protocol):
-    @property
-    def side(self) -> str: ...
-
-
-P = TypeVar("P", bound=_Sided)
+P = TypeVar("P", bound=Layered)
 
 
 def targets_of(config: Mapping[str, Any], chosen: Mapping[str, P]) -> dict[str, tuple[P, str]]:

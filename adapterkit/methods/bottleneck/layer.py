@@ -46,17 +46,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_up", "bottleneck_scale")
     other_param_names: tuple[str, ...] = ("configs", "dropouts", "norms")
 
-    def __init__(
-        self,
-        base_layer: nn.Module,
-        adapter_name: str,
-        config: BottleneckConfig,
-        *,
-        residual: tuple[str, nn.Module] | None = None,
-        norm: nn.Module | None = None,
-    ) -> None:
-        """Wrap a linear or a norm. `residual`: name and module whose first input is r; needed by pfeiffer and parallel.
-        `norm`: the norm after adding; None where the model normalises before."""
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig, **beside: Any) -> None:
+        """Wrap a linear or a norm; `beside` it stand what `update_layer` takes."""
         super().__init__()
         self.base_layer = base_layer
         self.bottleneck_down = nn.ModuleDict()
@@ -70,7 +61,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self._tap: Tap | None = None
         # A module inside a dict is not a child: the norm stays the model's own, saved and moved there only.
         self.norms: dict[str, nn.Module | None] = {}
-        self.update_layer(adapter_name, config, residual=residual, norm=norm)
+        self.update_layer(adapter_name, config, **beside)
 
     def update_layer(
         self,
@@ -80,7 +71,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         residual: tuple[str, nn.Module] | None = None,
         norm: nn.Module | None = None,
     ) -> None:
-        """Add an adapter to this module; the arguments are those of `__init__`.
+        """Add an adapter to this module. `residual`: name and module whose first input is r; needed by pfeiffer and
+        parallel. `norm`: the norm after adding; None where the model normalises before.
         Raises SiteError: the placement needs a residual and there is none, or another adapter here has another one."""
         if config.placement != "houlsby":
             if residual is None:

@@ -150,11 +150,6 @@ class PackedLayout:
             tuple(sum(len(members) * members[0][1] for members in inside) for inside in by_lane),
         )
 
-    @property
-    def share(self) -> float:
-        """Packed places for each place of the padded batch, from 0 to 1."""
-        return len(self.source) / (self.shape[0] * self.shape[1])
-
     def packed(self, padded_BT: Tensor) -> Tensor:
         """(B, T, …) as (1, P, …)."""
         return padded_BT.flatten(0, 1).index_select(0, self.source)[None]

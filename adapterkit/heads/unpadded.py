@@ -32,11 +32,6 @@ class UnpaddedHeaded:
         # its decoder, which reads whole rows of the encoder's states.
         self._states_padded = encoder_decoder or not FACTS[kind].token_by_token
 
-    @property
-    def supported(self) -> bool:
-        """Whether this trunk can leave padding out."""
-        return self._reading is not None
-
     def logits(
         self, inputs: dict[str, Tensor], at_BT: Tensor | None = None, *, states_BTD: Tensor | None = None
     ) -> Tensor:

@@ -25,8 +25,8 @@ Tools = list[Any] | None
 Span = tuple[int, int]
 
 
-class LearnedTokens(NamedTuple):
-    """A chat's tokens, whether each is learned, and how many characters the learned ones write."""
+class Document(NamedTuple):
+    """A document's tokens, whether each is learned, and how many characters the learned ones write."""
 
     ids: list[int]
     counted: list[bool]
@@ -64,13 +64,13 @@ class ChatTemplate:
         ids, spans = self._tokens(text + WORD)
         return [token for token, (_, stop) in zip(ids, spans, strict=True) if stop <= len(text)]
 
-    def whole(self, turns: Sequence[Turn], tools: Tools = None) -> LearnedTokens:
+    def whole(self, turns: Sequence[Turn], tools: Tools = None) -> Document:
         """A chat of which everything is learned. Raises ChatProblem: the template refuses it."""
         text = self.write(turns, tools)
         ids = list(self._vocabulary.read(text, add_special_tokens=False)["input_ids"])
-        return LearnedTokens(ids, [True] * len(ids), len(text))
+        return Document(ids, [True] * len(ids), len(text))
 
-    def answers(self, turns: Sequence[Turn], tools: Tools = None) -> LearnedTokens:
+    def answers(self, turns: Sequence[Turn], tools: Tools = None) -> Document:
         """A chat of which the assistant's turns are learned, but for those of weight 0.
         Raises ChatProblem: the template refuses the chat, or does not write its turns so that they can be found;
         BackboneError: a tokenizer that does not say which characters a token stands for."""
@@ -90,7 +90,7 @@ class ChatTemplate:
         silent = _within(spans, muted)
         counted = [yes and not no for yes, no in zip(told, silent, strict=True)]
         written = {place for span, yes in zip(spans, counted, strict=True) if yes for place in range(*span)}
-        return LearnedTokens(ids, counted, len(written))
+        return Document(ids, counted, len(written))
 
     def write(self, turns: Sequence[Turn], tools: Tools = None, *, answer: bool = False) -> str:
         """The chat as the template writes it; with `answer` up to where the assistant begins.

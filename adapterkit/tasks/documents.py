@@ -7,19 +7,11 @@ from typing import Any, NamedTuple
 from adapterkit.errors import DataError
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.alpaca import alpaca_problem, alpaca_prompt, alpaca_turns, is_alpaca
-from adapterkit.tasks.chat_template import ChatTemplate
+from adapterkit.tasks.chat_template import ChatTemplate, Document
 from adapterkit.tasks.chats import ASSISTANT, ChatProblem, Turn, asked, chat_of, chat_problem, is_chat
 from adapterkit.tasks.checked_rows import is_missing, listed, optional_text, places_of, refuse_rows, text_problem
 from adapterkit.tasks.encoding import bare_ids, surroundings
 from adapterkit.tasks.values import Row, Vocabulary
-
-
-class Document(NamedTuple):
-    """A document's tokens, whether each is predicted, and how many characters the predicted ones write."""
-
-    ids: list[int]
-    counted: list[bool]
-    characters: int
 
 
 class WrittenPrompt(NamedTuple):
@@ -181,8 +173,7 @@ class Documents:
     def _chat(self, index: int, chat: WrittenChat) -> Document | None:
         template = self._template
         try:
-            learned = (template.answers if self._settings.completions_only else template.whole)(chat.turns, chat.tools)
+            return (template.answers if self._settings.completions_only else template.whole)(chat.turns, chat.tools)
         except ChatProblem as problem:
             self.refused[index] = str(problem)
             return None
-        return Document(*learned)

@@ -153,7 +153,8 @@ def _comparison(record: Told, names: Names) -> Section:
         differ = sum(one["difference"]["verdict"] != SAME for one in slices)
         found = f"{differ} of {len(slices)} slices differ ({record['metric']})"
         sentences.append(f"{found}; without any difference some {record['false_alarms']:g} would, by chance.")
-        rows = [compared(f"{one['by']}: {one['name']} ({one['rows']:,})", one["difference"]) for one in slices]
+        first = sorted(slices, key=lambda one: one["difference"]["verdict"] == SAME)
+        rows = [compared(f"{one['by']}: {one['name']} ({one['rows']:,})", one["difference"]) for one in first]
         tables.append(table(["slice (rows)", *columns], rows, f"Slices by {record['metric']}"))
         ends = ("difference", "low", "high")
         lines = [ranked(f"{one['by']}: {one['name']}", *(one["difference"][name] for name in ends)) for one in slices]

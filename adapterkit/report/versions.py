@@ -50,7 +50,7 @@ def compaction(record: Told, names: Names) -> Section:
     return {
         "heading": f"Compaction: {about(record, names)}",
         "sentences": [
-            f"Version {record['answering']['version']}: {sizes}.",
+            f"{named(record['answering'], names)}: version {record['answering']['version']}, {sizes}.",
             f"{record['metric']}: {found['a']:.4f} → {found['b']:.4f}, {change(found)}.",
         ],
         "tables": [table(["left out of Σ‖ΔW‖²", "numbers", record["metric"], ""], rows)],
@@ -95,7 +95,8 @@ def stream(record: Told, names: Names) -> Section:
         for way, ends in record["against"].items()
         for stage, found in ends.items()
     ]
-    tables.append(table(["after the last stage", "change"], changes))
+    if changes:
+        tables.append(table(["after the last stage", "change"], changes))
     answering = {way: one["answering"] for way, one in record["ways"].items()}
     rows = [[way, stage, named(one, names)] for way, stages in answering.items() for stage, one in stages.items()]
     tables.append(table(["way", "stage", "who answers"], rows, closed=True))

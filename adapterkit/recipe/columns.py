@@ -34,23 +34,15 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "text": Column(True, "the text", ("sentence", "sentence1", "premise", "content", "utterance", "review")),
         "text_pair": Column(False, "a second text, read together with the first", ("sentence2", "hypothesis")),
         "label": Column(
-            True,
-            "a label, a list of labels, or a number",
-            ("labels", "target", "intent", "category", "class"),
-            target=True,
-            nested=True,
-            separable=True,
+            True, "a label, a list of labels, or a number", ("labels", "target", "intent", "category", "class"),
+            target=True, nested=True, separable=True,
         ),
     },
     "token-classification": {
         "text": Column(False, "a text to split at white space, where there are no tokens", ("sentence",)),
         "tokens": Column(False, "the words, as a list", ("words",), nested=True, separable=True),
         "tags": Column(
-            True,
-            "one tag per word, as a list",
-            ("ner_tags", "labels", "upos", "pos_tags"),
-            target=True,
-            nested=True,
+            True, "one tag per word, as a list", ("ner_tags", "labels", "upos", "pos_tags"), target=True, nested=True,
             separable=True,
         ),
     },
@@ -58,11 +50,8 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "question": Column(True, "the question", ("query",)),
         "context": Column(True, "the text that holds the answer", ("passage", "paragraph", "document")),
         "answers": Column(
-            True,
-            "{text: [...], answer_start: [...]}, character offsets; empty lists: no answer",
-            ("answer",),
-            target=True,
-            nested=True,
+            True, "{text: [...], answer_start: [...]}, character offsets; empty lists: no answer", ("answer",),
+            target=True, nested=True,
         ),
     },
     "multiple-choice": {
@@ -70,7 +59,7 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "choices": Column(True, "the choices, as a list", ("options", "endings", "answers"), nested=True),
         "context": Column(False, "a text to read before the question", ("passage", "article")),
         "label": Column(
-            True, "the right choice: its position from 0, its letter, or its text", ("answer", "answerKey"), True
+            True, "the right choice: its position from 0, its letter, or its text", ("answer", "answerKey"), True,
         ),
     },
     "masked-lm": {"text": Column(True, "the text", ("content", "document", "sentence"))},
@@ -81,7 +70,7 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "input": Column(False, "what an instruction is about", ("context",)),
         "completion": Column(False, "what follows the prompt or answers the instruction", ("response", "output"), True),
         "messages": Column(
-            False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat"), nested=True
+            False, 'a chat: [{"role": ..., "content": ...}, ...]', ("conversations", "chat"), nested=True,
         ),
         "system": Column(False, "what holds for a whole chat or instruction"),
         "history": Column(False, "earlier instructions and answers: [[question, answer], ...]", nested=True),
@@ -89,14 +78,14 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
     },
     "seq2seq-lm": {
         "source": Column(
-            True, "the text to read", ("input", "document", "article", "text", "question"), instead=("instruction",)
+            True, "the text to read", ("input", "document", "article", "text", "question"), instead=("instruction",),
         ),
         "target": Column(True, "the text to write", ("output", "summary", "highlights", "answer", "label"), True),
         "instruction": Column(False, "what is to be done with the source, in the Alpaca format: it stands before it"),
         "system": Column(False, "what holds for the whole source: it stands first"),
         "history": Column(False, "earlier instructions and answers: [[question, answer], ...]", nested=True),
     },
-}
+}  # fmt: skip
 """Kind -> canonical name -> column."""
 
 

@@ -41,71 +41,36 @@ class KindFacts:
     that do not say it as `auto_class` does."""
 
 
-FACTS: Mapping[str, KindFacts] = MappingProxyType(
-    {
-        "text-classification": KindFacts(
-            "AutoModelForSequenceClassification",
-            "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
-            "SEQ_CLS",
-            "text-classification",
-            pooled=True,
-            adapterhub=("classification", "multilabel_classification"),
-        ),
-        "token-classification": KindFacts(
-            "AutoModelForTokenClassification",
-            "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
-            "TOKEN_CLS",
-            "token-classification",
-            token_by_token=True,
-            adapterhub=("tagging",),
-        ),
-        "question-answering": KindFacts(
-            "AutoModelForQuestionAnswering",
-            "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
-            "QUESTION_ANS",
-            "question-answering",
-            token_by_token=True,
-            adapterhub=("question_answering",),
-        ),
-        "multiple-choice": KindFacts(
-            "AutoModelForMultipleChoice",
-            "MODEL_FOR_MULTIPLE_CHOICE_MAPPING",
-            None,
-            "multiple-choice",
-            pooled=True,
-            adapterhub=("multiple_choice",),
-        ),
-        "masked-lm": KindFacts(
-            "AutoModelForMaskedLM",
-            "MODEL_FOR_MASKED_LM_MAPPING",
-            None,
-            "fill-mask",
-            trunk="encoder",
-            borrows_head=True,
-            token_by_token=True,
-            adapterhub=("masked_lm",),
-        ),
-        "causal-lm": KindFacts(
-            "AutoModelForCausalLM",
-            "MODEL_FOR_CAUSAL_LM_MAPPING",
-            "CAUSAL_LM",
-            "text-generation",
-            trunk="decoder",
-            borrows_head=True,
-            token_by_token=True,
-            adapterhub=("causal_lm", "LMHeadModel"),
-        ),
-        "seq2seq-lm": KindFacts(
-            "AutoModelForSeq2SeqLM",
-            "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
-            "SEQ_2_SEQ_LM",
-            "text2text-generation",
-            trunk="encoder-decoder",
-            borrows_head=True,
-            adapterhub=("seq2seq_lm", "ForConditionalGeneration"),
-        ),
-    }
-)
+FACTS: Mapping[str, KindFacts] = MappingProxyType({
+    "text-classification": KindFacts(
+        "AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", "SEQ_CLS",
+        "text-classification", pooled=True, adapterhub=("classification", "multilabel_classification"),
+    ),
+    "token-classification": KindFacts(
+        "AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING", "TOKEN_CLS",
+        "token-classification", token_by_token=True, adapterhub=("tagging",),
+    ),
+    "question-answering": KindFacts(
+        "AutoModelForQuestionAnswering", "MODEL_FOR_QUESTION_ANSWERING_MAPPING", "QUESTION_ANS",
+        "question-answering", token_by_token=True, adapterhub=("question_answering",),
+    ),
+    "multiple-choice": KindFacts(
+        "AutoModelForMultipleChoice", "MODEL_FOR_MULTIPLE_CHOICE_MAPPING", None,
+        "multiple-choice", pooled=True, adapterhub=("multiple_choice",),
+    ),
+    "masked-lm": KindFacts(
+        "AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING", None,
+        "fill-mask", trunk="encoder", borrows_head=True, token_by_token=True, adapterhub=("masked_lm",),
+    ),
+    "causal-lm": KindFacts(
+        "AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING", "CAUSAL_LM", "text-generation",
+        trunk="decoder", borrows_head=True, token_by_token=True, adapterhub=("causal_lm", "LMHeadModel"),
+    ),
+    "seq2seq-lm": KindFacts(
+        "AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING", "SEQ_2_SEQ_LM", "text2text-generation",
+        trunk="encoder-decoder", borrows_head=True, adapterhub=("seq2seq_lm", "ForConditionalGeneration"),
+    ),
+})  # fmt: skip
 
 KINDS: tuple[str, ...] = tuple(FACTS)
 

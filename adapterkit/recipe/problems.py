@@ -219,25 +219,14 @@ def _at(sign: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing_size": "a smaller number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "string_too_short": "text that is not empty",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a block of settings",
-    "model_attributes_type": "a block of settings",
-    "invalid_key": "a name that is text",
+    **dict.fromkeys(("int_type", "int_from_float"), "a whole number"), "int_parsing_size": "a smaller number",
+    "float_type": "a number", "finite_number": "a finite number", "bool_type": "true or false",
+    "string_type": "text", "string_too_short": "text that is not empty", "invalid_key": "a name that is text",
+    "tuple_type": "a list", "dict_type": "a mapping",
+    **dict.fromkeys(("model_type", "model_attributes_type"), "a block of settings"),
     "too_short": lambda context: f"at least {context['min_length']} of them",
-    "greater_than": _at(">"),
-    "greater_than_equal": _at("≥"),
-    "less_than": _at("<"),
-    "less_than_equal": _at("≤"),
-}
+    "greater_than": _at(">"), "greater_than_equal": _at("≥"), "less_than": _at("<"), "less_than_equal": _at("≤"),
+}  # fmt: skip
 
 
 def _expected(detail: Mapping[str, Any]) -> str:

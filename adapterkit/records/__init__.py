@@ -30,24 +30,12 @@ __all__ = [
     "UpgradedAdapter", "figures_of", "identity_of", "read_record", "record_schema",
 ]  # fmt: skip
 
-RECORDS: Mapping[str, type[Record]] = MappingProxyType(
-    {
-        "evaluation": EvaluationRecord,
-        "comparison": ComparisonRecord,
-        "calibrating": CalibratingRecord,
-        "attribution": AttributionRecord,
-        "probe": ProbeRecord,
-        "nearest": NearestRecord,
-        "transfer": TransferRecord,
-        "stream": StreamRecord,
-        "diff": DiffRecord,
-        "compaction": CompactionRecord,
-        "upgrade": UpgradeRecord,
-        "ablation": AblationRecord,
-        "report": ReportRecord,
-        "search": SearchRecord,
-    }
-)
+RECORDS: Mapping[str, type[Record]] = MappingProxyType({
+    "evaluation": EvaluationRecord, "comparison": ComparisonRecord, "calibrating": CalibratingRecord,
+    "attribution": AttributionRecord, "probe": ProbeRecord, "nearest": NearestRecord, "transfer": TransferRecord,
+    "stream": StreamRecord, "diff": DiffRecord, "compaction": CompactionRecord, "upgrade": UpgradeRecord,
+    "ablation": AblationRecord, "report": ReportRecord, "search": SearchRecord,
+})  # fmt: skip
 """Name, as `adapterkit schema` takes it -> kind of record."""
 
 

@@ -5,18 +5,11 @@ from typing import Any
 from adapterkit.report.cells import Names, Section, Told, metric, number, pictured, source, table
 
 MEASURES = {
-    "knn_accuracy": ("kNN", ".1%"),
-    "logme": ("LogME", ".3f"),
-    "h_score": ("H-score", ".2f"),
-    "codelength_bits": ("bits/label", ".2f"),
-    "information_nats": ("InfoNCE", ".2f"),
-    "silhouette": ("silhouette", ".2f"),
-    "nmi": ("NMI", ".2f"),
-    "rank_me": ("rank", ".0f"),
-    "anisotropy": ("anisotropy", ".2f"),
-    "alignment": ("alignment", ".2f"),
-    "uniformity": ("uniformity", ".2f"),
-}
+    "knn_accuracy": ("kNN", ".1%"), "logme": ("LogME", ".3f"), "h_score": ("H-score", ".2f"),
+    "codelength_bits": ("bits/label", ".2f"), "information_nats": ("InfoNCE", ".2f"),
+    "silhouette": ("silhouette", ".2f"), "nmi": ("NMI", ".2f"), "rank_me": ("rank", ".0f"),
+    "anisotropy": ("anisotropy", ".2f"), "alignment": ("alignment", ".2f"), "uniformity": ("uniformity", ".2f"),
+}  # fmt: skip
 """Measure -> heading and format."""
 
 

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -166,23 +167,13 @@ class RowStream(Iterable[Row]):
         """The stream as `Rows` of at most this many rows, so that what works on rows in memory works on a stream."""
         if rows < 1:
             raise ValueError(f"a chunk needs at least one row, not {rows}")
-        held: list[Numbered] = []
-        for pair in self._open_rows():
-            held.append(pair)
-            if len(held) == rows:
-                yield self._rows(held)
-                held = []
-        if held:
+        pairs = self._open_rows()
+        while held := list(islice(pairs, rows)):
             yield self._rows(held)
 
     def take(self, count: int) -> Rows:
         """The first `count` rows, in memory."""
-        held: list[Numbered] = []
-        for pair in self._open_rows():
-            if len(held) >= count:
-                break
-            held.append(pair)
-        return self._rows(held)
+        return self._rows(list(islice(self._open_rows(), count)))
 
     def sample(self, count: int, seed: int = 0) -> Rows:
         """`count` rows drawn from the whole stream without replacement, kept in its order; all if there are no more."""

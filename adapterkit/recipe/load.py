@@ -102,8 +102,7 @@ def _read(source: str | Path | Mapping[str, Any] | Recipe) -> _Raw:
     if isinstance(source, Recipe):
         return _Raw(source.to_dict(), "the recipe", {}, [])
     if isinstance(source, Mapping):
-        plain = _plain(source, ())
-        return _Raw(plain, "the recipe", {}, [])
+        return _Raw(_plain(source, ()), "the recipe", {}, [])
     if not isinstance(source, str | Path):
         raise RecipeError(f"A recipe is a path, a name, a mapping or a Recipe, not {type(source).__name__}")
     path = Path(source)

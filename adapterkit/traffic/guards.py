@@ -5,8 +5,6 @@ that keeps them with a probability of at most `alpha` for every `window` rows. A
 that a version which was good for long is found out as soon as a new one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,71 +12,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapterkit.traffic.sequences import log_evidence, share_interval
+from adapterkit.traffic.sequences import MeanSequence, log_evidence, share_interval
 from adapterkit.traffic.tallies import Tally
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Guards(BaseModel):
-    """What a version has to keep. What is not given is not looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    bounds: ClassVar[tuple[str, ...]] = ("errors", "latency_ms", "confidence", "disagreement", "feedback")
-
-    errors: Share | None = None
-    """The largest share of rows without an answer; rows that are wrong by themselves do not count."""
-    latency_ms: Annotated[float, Field(gt=0)] | None = None
-    """What at most a share of `slow` answers takes longer, from asked to answered."""
-    slow: Share = 0.05
-    """That share."""
-    confidence: Share | None = None
-    """The least mean confidence."""
-    disagreement: Share | None = None
-    """The largest share of answers that differ from those of what answers, for a shadow."""
-    feedback: Share | None = None
-    """The least share of answers that feedback calls right."""
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.01
-    """How often a version that keeps all bounds may be taken off, per window."""
-    window: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
-    """Rows after which counting begins anew."""
-
-    @property
-    def each(self) -> float:
-        """The alpha of one guard."""
-        return self.alpha / max(1, sum(getattr(self, name) is not None for name in self.bounds))
-
-    def tally(self) -> Tally:
-        """An empty one for these guards."""
-        from adapterkit.traffic.sequences import MeanSequence
-
-        return Tally(alpha=self.each, confidence=MeanSequence(self.each))
-
-    def tripped(self, tally: Tally) -> Tripped | None:
-        """The first guard that this version has broken for certain."""
-        limit = -math.log(self.each)
-        for name, part, rows, bound, at_most in self._shares(tally):
-            beyond = part > bound * rows if at_most else part < bound * rows
-            if rows and beyond and float(log_evidence(part, rows, bound)) >= limit:
-                found = share_interval(part, rows, self.each)
-                return Tripped(name, bound, at_most, found.value, found.low, found.high, rows, self.each)
-        if self.confidence is not None and tally.confidence.mean < self.confidence:
-            mean = tally.confidence.interval()
-            if mean.high < self.confidence:
-                rows = tally.confidence.rows
-                return Tripped("confidence", self.confidence, False, mean.value, mean.low, mean.high, rows, self.each)
-        return None
-
-    def _shares(self, tally: Tally) -> Iterator[tuple[str, int, int, float, bool]]:
-        """Guard, count, of how many, bound, and whether it is the most that is allowed."""
-        if self.errors is not None:
-            yield "errors", tally.errors, tally.rows, self.errors, True
-        if self.latency_ms is not None:
-            yield "latency_ms", tally.slow, tally.rows, self.slow, True
-        if self.disagreement is not None:
-            yield "disagreement", tally.differing, tally.compared, self.disagreement, True
-        if self.feedback is not None:
-            yield "feedback", tally.right, tally.told, self.feedback, False
 
 
 @dataclass(frozen=True)
@@ -113,3 +50,62 @@ class Tripped:
     def as_json(self) -> dict[str, Any]:
         """For the audit and for alerts."""
         return {**asdict(self), "detail": str(self)}
+
+
+class Guards(BaseModel):
+    """What a version has to keep. What is not given is not looked at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    bounds: ClassVar[tuple[str, ...]] = ("errors", "latency_ms", "confidence", "disagreement", "feedback")
+
+    errors: Share | None = None
+    """The largest share of rows without an answer; rows that are wrong by themselves do not count."""
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """What at most a share of `slow` answers takes longer, from asked to answered."""
+    slow: Share = 0.05
+    """That share."""
+    confidence: Share | None = None
+    """The least mean confidence."""
+    disagreement: Share | None = None
+    """The largest share of answers that differ from those of what answers, for a shadow."""
+    feedback: Share | None = None
+    """The least share of answers that feedback calls right."""
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """How often a version that keeps all bounds may be taken off, per window."""
+    window: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
+    """Rows after which counting begins anew."""
+
+    @property
+    def each(self) -> float:
+        """The alpha of one guard."""
+        return self.alpha / max(1, sum(getattr(self, name) is not None for name in self.bounds))
+
+    def tally(self) -> Tally:
+        """An empty one for these guards."""
+        return Tally(alpha=self.each, confidence=MeanSequence(self.each))
+
+    def tripped(self, tally: Tally) -> Tripped | None:
+        """The first guard that this version has broken for certain."""
+        limit = -math.log(self.each)
+        for name, part, rows, bound, at_most in self._shares(tally):
+            beyond = part > bound * rows if at_most else part < bound * rows
+            if rows and beyond and float(log_evidence(part, rows, bound)) >= limit:
+                found = share_interval(part, rows, self.each)
+                return Tripped(name, bound, at_most, found.value, found.low, found.high, rows, self.each)
+        if self.confidence is not None and tally.confidence.mean < self.confidence:
+            mean = tally.confidence.interval()
+            if mean.high < self.confidence:
+                rows = tally.confidence.rows
+                return Tripped("confidence", self.confidence, False, mean.value, mean.low, mean.high, rows, self.each)
+        return None
+
+    def _shares(self, tally: Tally) -> Iterator[tuple[str, int, int, float, bool]]:
+        """Guard, count, of how many, bound, and whether it is the most that is allowed."""
+        if self.errors is not None:
+            yield "errors", tally.errors, tally.rows, self.errors, True
+        if self.latency_ms is not None:
+            yield "latency_ms", tally.slow, tally.rows, self.slow, True
+        if self.disagreement is not None:
+            yield "disagreement", tally.differing, tally.compared, self.disagreement, True
+        if self.feedback is not None:
+            yield "feedback", tally.right, tally.told, self.feedback, False

@@ -85,12 +85,9 @@ class _Unpacked(io.RawIOBase):
 
 
 def _open(path: Path, packing: str) -> Any:
-    if packing == "gzip":
-        return gzip.open(path, "rb")
-    if packing == "bzip2":
-        return bz2.open(path, "rb")
-    if packing == "xz":
-        return lzma.open(path, "rb")
+    if packing != "Zstandard":
+        library: Any = {"gzip": gzip, "bzip2": bz2, "xz": lzma}[packing]
+        return library.open(path, "rb")
     import pyarrow
 
     return pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")

@@ -14,6 +14,7 @@ from adapterkit.data.rows import Numbered, Row
 from adapterkit.errors import DataError
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+CONLLU_NAMES = ("", "tokens", *CONLLU[2:])
 DOCUMENT = "-DOCSTART-"
 
 _SPACES = re.compile(r"[ \t]+")  # no other space parts columns: words may hold a no-break space
@@ -30,9 +31,6 @@ class Columns:
     """One per column; "tokens" for the word, "tags" for the last, "" for what is left out (numbers of words)."""
     by_tabs: bool
     """Whether tabs alone part columns, so that a word may hold a space."""
-
-    def split(self, line: str) -> list[str]:
-        return split(line, self.by_tabs)
 
 
 def split(line: str, by_tabs: bool) -> list[str]:
@@ -56,7 +54,7 @@ def open_conll(file: TextFile, asked: AskedOfFile) -> Opened:
                 [f"data.header: found {len(asked.settings.header)} names, expected {len(columns.names)}"],
             )
         columns = Columns(tuple(asked.settings.header), columns.by_tabs)
-    if columns.names[: len(CONLLU)] == _conllu_names():
+    if columns.names[: len(CONLLU)] == CONLLU_NAMES:
         notes = ["words from column 2"]
         name = "CoNLL-U"
     else:
@@ -74,13 +72,12 @@ def looks_like_conll(file: TextFile) -> bool:
     filled = [line for line in lines if line.strip(" \t\n")]
     if columns is None or len(filled) == len(lines) or not filled:
         return False
-    if columns.names == _conllu_names():
+    if columns.names == CONLLU_NAMES:
         return True
-    words = [columns.split(line) for line in filled if not line.startswith("#")]
+    words = [split(line, columns.by_tabs) for line in filled if not line.startswith("#")]
     if not words or any(len(cells) != len(columns.names) for cells in words):
         return False
-    last = Counter(cells[-1] for cells in words)
-    return all(_TAG.fullmatch(tag) for tag in last)
+    return all(_TAG.fullmatch(cells[-1]) for cells in words)
 
 
 def find_columns(lines: Sequence[str]) -> Columns | None:
@@ -99,7 +96,7 @@ def find_columns(lines: Sequence[str]) -> Columns | None:
     cells = [row for line in words if len(row := split(line, by_tabs)) == width]
     numbered = all(_WORD_ID.fullmatch(row[0]) or _RANGE_OR_EMPTY.fullmatch(row[0]) for row in cells)
     if width == len(CONLLU) and by_tabs and numbered:
-        return Columns(_conllu_names(), True)
+        return Columns(CONLLU_NAMES, True)
     begins = "tokens"
     if numbered and width > 2 and cells[0][0] == "1":
         begins = ""
@@ -107,10 +104,6 @@ def find_columns(lines: Sequence[str]) -> Columns | None:
     if not begins:
         names[1] = "tokens"
     return Columns(tuple(names), by_tabs)
-
-
-def _conllu_names() -> tuple[str, ...]:
-    return ("", "tokens", *CONLLU[2:])
 
 
 def _rows(file: TextFile, columns: Columns, problems: Problems) -> Iterator[Numbered]:
@@ -123,7 +116,7 @@ def _rows(file: TextFile, columns: Columns, problems: Problems) -> Iterator[Numb
                 yield first, _sentence(held, kept)
             held = []
             continue
-        cells = columns.split(line)
+        cells = split(line, columns.by_tabs)
         if cells[0] == DOCUMENT or (line.startswith("#") and len(cells) != len(columns.names)):
             continue
         if len(cells) != len(columns.names):

@@ -194,8 +194,6 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 def metric_facts(metric: Any) -> dict[str, Any]:
     """A metric as a mapping with value, low, high and, where it is said, how; whichever form it has."""
-    if isinstance(metric, int | float):
-        return {"value": float(metric)}
     if isinstance(metric, Mapping):
         return dict(metric)
     how = {"how": metric.how} if metric.how else {}

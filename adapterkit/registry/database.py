@@ -5,7 +5,6 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,7 @@ def open_database(url: str) -> Any:
             [f"{type(error).__name__}: {str(error).splitlines()[0]}"],
             "As in sqlite:///registry.db or postgresql+psycopg://user@host/name.",
         ) from error
-    # A connection is of the process that opened it: a forked one opens its own, and leaves its parent's alone.
-    os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(engine)))
+    _OPEN.add(engine)
     if sqlite:
         if address.database not in (None, "", ":memory:"):
             with contextlib.suppress(OSError, ValueError):  # what SQLite says then names the file
@@ -65,14 +63,27 @@ def open_database(url: str) -> Any:
     return engine
 
 
-def _forget_connections(engine: weakref.ref[Any]) -> None:
-    if (found := engine()) is not None:
-        found.dispose(close=False)
+_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _forget_connections() -> None:
+    """A connection is of the process that opened it: a forked one opens its own, and leaves its parent's alone."""
+    for engine in _OPEN:
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_forget_connections)
 
 
 def writing(engine: Any) -> Any:
     """A transaction that holds the writers' lock from its beginning."""
     return engine.execution_options(writes=True).begin()
+
+
+def one_moment(engine: Any) -> Any:
+    """A connection to whose every question the registry is as it was at the first; SQLite's are so by themselves."""
+    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    return engine.execution_options(**options).connect()
 
 
 def _begin(connection: Any) -> str:

@@ -1,6 +1,7 @@
 """What the audit's entries say of a channel: where it pointed when, and where a roll back leads."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from adapterkit.registry.audit import Entry
 from adapterkit.registry.records import Served, Version
@@ -40,8 +41,12 @@ def history_of(moves: Sequence[Entry], versions: Mapping[str, Version]) -> tuple
     )
 
 
-def way_back(moves: Iterable[Entry]) -> list[str]:
-    """The versions that roll backs go through, the last one being where the channel points; "" is nothing."""
+def way_back(moves: Iterable[Any]) -> list[str]:
+    """The versions that roll backs go through, the last one being where the channel points; "" is nothing.
+
+    Args:
+        moves: entries that moved a channel, or their actions and digests alone.
+    """
     stack: list[str] = []
     for move in moves:
         if move.action == "roll-back":
@@ -54,11 +59,14 @@ def way_back(moves: Iterable[Entry]) -> list[str]:
     return stack
 
 
-def disagreements(entries: Sequence[Entry], versions: Iterable[Version]) -> list[str]:
+def disagreements(entries: Iterable[Entry], versions: Iterable[Version]) -> list[str]:
     """Versions that nobody added and channels that nobody moved, by what the audit says."""
-    added = {(entry.task, entry.digest) for entry in entries if entry.action == "add"}
-    pointed = {(entry.task, entry.channel): entry.digest for entry in entries if entry.action in MOVES}
-    problems = []
+    added, pointed, problems = set[tuple[str, str]](), dict[tuple[str, str], str](), list[str]()
+    for entry in entries:
+        if entry.action == "add":
+            added.add((entry.task, entry.digest))
+        elif entry.action in MOVES:
+            pointed[entry.task, entry.channel] = entry.digest
     for version in versions:
         if (version.task, version.digest) not in added:
             problems.append(f"{version.task} {version.short}: no entry says that it was added")

@@ -1,12 +1,15 @@
-"""The audit in the database: read whole, and written together with the change that an entry is about, or not at all."""
+"""The audit in the database: read one by one, and written together with the change that an entry is about, or not."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from adapterkit.registry import times
-from adapterkit.registry.audit import Entry, chained, written_details
-from adapterkit.registry.database import refused_as_registry_error, writing
+from adapterkit.registry.audit import AuditReport, Entry, chain_problems, chained, written_details
+from adapterkit.registry.database import one_moment, refused_as_registry_error, writing
+from adapterkit.registry.history import MOVES, disagreements
+from adapterkit.registry.listing import listed_versions
+from adapterkit.registry.records import SHORT, Version
 
 
 class WriterTurn:
@@ -37,6 +40,21 @@ class WriterTurn:
         )
 
 
+def each_entry(connection: Any, task: str | None = None, last: int | None = None) -> Iterator[Entry]:
+    """The oldest first, a few at a time in memory however many there are. Arguments as those of `entries`."""
+    from sqlalchemy import select
+
+    from adapterkit.registry.tables import AUDIT
+
+    found = select(AUDIT) if task is None else select(AUDIT).where(AUDIT.c.task == task)
+    if last is not None:
+        newest = found.order_by(AUDIT.c.number.desc()).limit(last).subquery()
+        found = select(newest)
+    rows = connection.execution_options(yield_per=256).execute(found.order_by("number"))
+    for row in rows.mappings():
+        yield Entry(**{**row, "details": json.loads(row["details"])})
+
+
 class AuditLedger:
     """The audit of one database.
 
@@ -48,18 +66,41 @@ class AuditLedger:
     def __init__(self, engine: Any, actor: str) -> None:
         self._engine, self._actor = engine, actor
 
-    def entries(self, task: str | None = None) -> tuple[Entry, ...]:
-        """The oldest first; of one task, or all."""
+    def entries(self, task: str | None = None, last: int | None = None) -> tuple[Entry, ...]:
+        """The oldest first; of one task, or all; the last so many, or all."""
+        with self._engine.connect() as connection:
+            return tuple(each_entry(connection, task, last))
+
+    def moves(self, task: str, channel: str) -> Sequence[Any]:
+        """Action and digest of every entry that moved a channel, the oldest first: all that a way back needs."""
         from sqlalchemy import select
 
         from adapterkit.registry.tables import AUDIT
 
-        found = select(AUDIT).order_by(AUDIT.c.number)
-        if task is not None:
-            found = found.where(AUDIT.c.task == task)
+        of_channel = (AUDIT.c.task == task) & (AUDIT.c.channel == channel) & AUDIT.c.action.in_(MOVES)
         with self._engine.connect() as connection:
-            rows = connection.execute(found).mappings().all()
-        return tuple(Entry(**{**row, "details": json.loads(row["details"])}) for row in rows)
+            found = select(AUDIT.c.action, AUDIT.c.digest).where(of_channel).order_by(AUDIT.c.number)
+            return list(connection.execute(found))
+
+    def proven(self, head: str | None) -> tuple[AuditReport, tuple[Version, ...]]:
+        """What does not fit in the chain, or between it and the versions and channels of the same moment; and those.
+
+        Args:
+            head: hash of an entry that has to be there.
+        """
+        from sqlalchemy import func, select
+
+        from adapterkit.registry.tables import AUDIT, HEAD
+
+        with one_moment(self._engine) as connection:
+            last = str(connection.execute(select(HEAD.c.hash)).scalar_one())
+            entries = connection.execute(select(func.count()).select_from(AUDIT)).scalar_one()
+            noted = connection.execute(select(AUDIT.c.number).where(AUDIT.c.hash == head)).first()
+            versions, problems = listed_versions(connection), chain_problems(each_entry(connection), last)
+            if head is not None and noted is None:
+                problems.append(f"the entry {head[:SHORT]} is not there: the history was written anew")
+            problems += disagreements(each_entry(connection), versions)
+        return AuditReport(entries, last, tuple(problems)), versions
 
     def last(self, task: str, action: str) -> Mapping[str, Any] | None:
         """The details of the last entry about an action on a task; None where there is none."""
@@ -72,15 +113,6 @@ class AuditLedger:
         with self._engine.connect() as connection:
             details = connection.execute(found).scalar_one_or_none()
         return None if details is None else dict(json.loads(details))
-
-    def head(self) -> str:
-        """Hash of the last entry."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import HEAD
-
-        with self._engine.connect() as connection:
-            return str(connection.execute(select(HEAD.c.hash)).scalar_one())
 
     def write(self, what: str, change: Callable[[WriterTurn], Entry | None]) -> None:
         """One change with its entry, or neither.

@@ -8,15 +8,18 @@ from adapterkit.recipe.suggestions import nearest
 from adapterkit.registry.records import Version
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f/@]{1,200}")
+_PERSON = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _MIN_PREFIX = 4
 
 
 def check_name(name: str, what: str) -> str:
     """The name, if it can be one. Raises RegistryError else."""
-    if not _NAME.fullmatch(name) or name != name.strip():
+    person = what == "actor"
+    if not (_PERSON if person else _NAME).fullmatch(name) or name != name.strip():
+        without = "control characters" if person else "/, @, control characters"
         raise RegistryError(
-            f"{name[:60]!r} cannot be the name of a {what}",
-            [f"{what}: expected 1 to 200 characters without /, @, control characters or space at an end"],
+            f"{name[:60]!r} cannot be the name of {'an' if person else 'a'} {what}",
+            [f"{what}: expected 1 to 200 characters without {without} or space at an end"],
         )
     return name
 

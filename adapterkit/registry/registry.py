@@ -4,7 +4,9 @@ import getpass
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -15,12 +17,13 @@ from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_mani
 from adapterkit.manifest.signature import signature_for
 from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
-from adapterkit.registry.audit import AuditReport, Entry, chain_problems
+from adapterkit.registry.audit import AuditReport, Entry
 from adapterkit.registry.copies import signature_evidence, whole_evidence
 from adapterkit.registry.database import kept_in, open_database
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
-from adapterkit.registry.history import disagreements, history_of, moves_of, way_back
+from adapterkit.registry.history import history_of, moves_of, way_back
 from adapterkit.registry.ledger import AuditLedger, WriterTurn
+from adapterkit.registry.listing import listed_versions
 from adapterkit.registry.names import check_name, find_version
 from adapterkit.registry.pointers import Pointers
 from adapterkit.registry.records import SHORT, Served, Version
@@ -74,6 +77,14 @@ class Registry:
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
+
+    def acting(self, actor: str) -> Registry:
+        """This registry, on the same connections, for the acts of somebody else. Raises RegistryError for no name."""
+        other = copy(self)
+        other.actor = check_name(actor, "actor")
+        other._ledger = AuditLedger(self._engine, actor)
+        other._pointers = Pointers(self._engine, other._ledger)
+        return other
 
     def add(self, task: str, source: str | Path) -> Version:
         """Keep an artifact as a version of a task, with its signature. The same content again gives the same version.
@@ -158,19 +169,12 @@ class Registry:
             recipe: digest of the recipe.
             parent: the version that they were made from.
         """
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import CHANNELS, VERSIONS
+        from adapterkit.registry.tables import VERSIONS
 
         asked = {"task": task, "fingerprint": fingerprint, "data": data, "recipe": recipe, "parent": parent}
-        found = select(VERSIONS).order_by(VERSIONS.c.task, VERSIONS.c.number)
-        for name, value in asked.items():
-            if value is not None:
-                found = found.where(VERSIONS.c[name] == value)
+        which = [VERSIONS.c[name] == value for name, value in asked.items() if value is not None]
         with self._engine.connect() as connection:
-            rows = connection.execute(found).mappings().all()
-            pointers = connection.execute(select(CHANNELS).order_by(CHANNELS.c.channel)).mappings().all()
-        return tuple(_version(row, pointers) for row in rows)
+            return listed_versions(connection, *which)
 
     def version(self, task: str, named: str) -> Version:
         """One version: by its digest, a prefix of it, its number, or a channel that points to it.
@@ -200,7 +204,14 @@ class Registry:
 
     def channels(self, task: str) -> Mapping[str, Version]:
         """Channel -> the version that it points to."""
-        return {channel: version for version in self.versions(task) for channel in version.channels}
+        from sqlalchemy import select
+
+        from adapterkit.registry.tables import CHANNELS, VERSIONS
+
+        pointed = VERSIONS.c.digest.in_(select(CHANNELS.c.digest).where(CHANNELS.c.task == task))
+        with self._engine.connect() as connection:
+            found = listed_versions(connection, VERSIONS.c.task == task, pointed)
+        return {channel: version for version in found for channel in version.channels}
 
     def fetch(self, task: str, named: str = STABLE) -> Path:
         """The artifact of a version as a folder on this machine, checked against its digest.
@@ -301,7 +312,7 @@ class Registry:
             ConflictError: somebody moved the channel meanwhile.
         """
         before = self._pointers.moves(task, channel)
-        stack = way_back(moves_of(self.entries(task), channel))
+        stack = way_back(self._ledger.moves(task, channel))
         if len(stack) < 2:
             known = f"found {len(stack)} version{'' if len(stack) == 1 else 's'} on {channel}"
             raise RegistryError(f"{task} cannot be rolled back", [f"history: {known}, expected two or more"])
@@ -361,9 +372,9 @@ class Registry:
         )
         return next(answered, None)
 
-    def entries(self, task: str | None = None) -> tuple[Entry, ...]:
-        """The audit's entries, the oldest first; of one task, or all."""
-        return self._ledger.entries(task)
+    def entries(self, task: str | None = None, last: int | None = None) -> tuple[Entry, ...]:
+        """The audit's entries, the oldest first; of one task, or all; the last so many, or all."""
+        return self._ledger.entries(task, last)
 
     def audit(self, *, head: str | None = None, files: bool = True) -> AuditReport:
         """Prove that the history is the one that was written, and that channels and artifacts agree with it.
@@ -372,18 +383,9 @@ class Registry:
             head: hash of an entry that was noted elsewhere, which must still be there.
             files: whether the artifacts' bytes are read too.
         """
-        entries, last, versions = self.entries(), self._ledger.head(), self.versions()
-        problems = chain_problems(entries, last)
-        if head is not None and head not in {entry.hash for entry in entries}:
-            problems.append(f"the entry {head[:SHORT]} is not there: the history was written anew")
-        problems += disagreements(entries, versions)
+        report, versions = self._ledger.proven(head)
+        problems = [*report.problems]
         if files:
             looked = [(version, whole_evidence(self._store, version)) for version in versions]
             problems += [f"{each.task} {each.short}: {found.detail}" for each, found in looked if not found.passed]
-        return AuditReport(len(entries), last, tuple(problems))
-
-
-def _version(row: Mapping[str, Any], pointers: Sequence[Mapping[str, Any]]) -> Version:
-    facts = {name: value for name, value in row.items() if name != "manifest"}
-    channels = tuple(p["channel"] for p in pointers if (p["task"], p["digest"]) == (row["task"], row["digest"]))
-    return Version(**facts, metrics=json.loads(row["manifest"])["metrics"], channels=channels)
+        return replace(report, problems=tuple(problems))

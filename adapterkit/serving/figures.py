@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _WHOSE = ("task", "version", "arm")
+MOST_SERIES = 256
+"""Versions of arms that have figures of their own. Beyond it those that no route leads to any more lose theirs."""
 
 
 class Figures:
@@ -40,6 +42,7 @@ class Figures:
         self._feedback = Counter(
             "adapterkit_feedback", "Feedback on answers.", ("task", "version", "right"), registry=into
         )
+        self._known: set[tuple[str, str, str]] = set()
         self._mounted = Gauge("adapterkit_mounted", "Adapters that are mounted.", registry=into)
         self._waiting = Gauge("adapterkit_waiting_rows", "Rows that wait.", registry=into)
 
@@ -56,6 +59,9 @@ class Figures:
             self._errors.labels(task, done.error.code if done.error else "internal").inc()
             return
         whose = (done.receipt.task, done.receipt.version, done.receipt.arm)
+        if whose not in self._known:
+            self._make_room()
+            self._known.add(whose)
         self._answers.labels(*whose).inc()
         if isinstance(done.answer, dict) and isinstance(done.answer.get("confidence"), float):
             self._confidence.labels(*whose).observe(done.answer["confidence"])
@@ -64,6 +70,24 @@ class Figures:
         """Count what a client said of an answer; of versions that are routed alone, so that labels stay few."""
         known = {arm.version for arm in self._fleet.routes[task].arms.values()}
         self._feedback.labels(task, version if version in known else "", str(right).lower()).inc()
+
+    def _make_room(self) -> None:
+        """A service that swaps versions for months keeps the figures of the last few hundred, not of all."""
+        if len(self._known) < MOST_SERIES:
+            return
+        routed = {
+            (task, arm.version, name) for task, route in self._fleet.routes.items() for name, arm in route.arms.items()
+        }
+        versions = {(task, version) for task, version, _ in routed}
+        for task, version, arm in self._known - routed:
+            self._answers.remove(task, version, arm)
+            self._confidence.remove(task, version, arm)
+            if (task, version) not in versions:
+                self._feedback.remove_by_labels({"task": task, "version": version})
+            if task not in self._fleet.routes:
+                self._errors.remove_by_labels({"task": task})
+                self._seconds.remove_by_labels({"task": task})
+        self._known &= routed
 
     def text(self, waiting: int) -> bytes:
         """All figures in Prometheus's own format."""

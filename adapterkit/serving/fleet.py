@@ -212,6 +212,7 @@ class Fleet:
         with self._lock:
             self.find(task, "")
             self.routes = {name: route for name, route in self.routes.items() if name != task}
+            self.before.pop(task, None)  # who is mounted there next has no part in it
             self._sweep()
 
     def _mount(self, name: str, source: Any) -> bool:

@@ -89,7 +89,7 @@ class Follower:
     def __init__(self, fleet: Fleet, registry: Registry, rules: Rules) -> None:
         self._fleet, self._registry, self._rules = fleet, registry, rules
         self._stopped = threading.Event()
-        self._failed: set[str] = set()
+        self._failed: dict[str, list[str]] = {}
         self._turn = threading.Lock()
 
     @property
@@ -108,7 +108,6 @@ class Follower:
             if route is None or route == self._fleet.routes.get(task):
                 self._fleet.wrong.pop(task, None)
                 continue
-            marks = f"{task} {sorted(places)}"
             try:
                 without = self._fleet.set_route(route, _Fetched(self._registry, task, places))
                 problem = None if without is None else f"{task} has no shadow: {without}"
@@ -116,10 +115,10 @@ class Follower:
                 problem = f"{task} stays as it is: {error}"
                 self._fleet.wrong[task] = error.message
             if problem is None:
-                self._failed.discard(marks)
-            elif marks not in self._failed:
+                self._failed.pop(task, None)
+            elif self._failed.get(task) != sorted(places):
                 logger.error("%s", problem)
-                self._failed.add(marks)
+                self._failed[task] = sorted(places)
 
     def take_off(self, task: str, channel: str, digest: str, why: Mapping[str, Any]) -> str:
         """Take a version off that broke a guard: a channel beside others, to nothing; the only one, to what it had.

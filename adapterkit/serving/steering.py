@@ -7,6 +7,7 @@ Without one, artifacts are mounted and taken off directly.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from typing import Any
 
 from adapterkit.errors import AdapterkitError, NotMountedError, RegistryError, ServingError
 from adapterkit.manifest import CARD, MANIFEST, REPORT, open_manifest
-from adapterkit.registry import Registry, Version
+from adapterkit.registry import AuditReport, Registry, Version
 from adapterkit.registry.gates import read_evidence
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.opening import Follower, mount_folder
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 KEPT_ACTS = 500
 SHOWN_ENTRIES = 200
+AUDIT_RESTS = 20
+"""The chain is proven again after so many times what it took: boards ask every other second, and it only grows."""
 
 
 class Steering:
@@ -37,6 +40,7 @@ class Steering:
     def __init__(self, fleet: Fleet, follower: Follower | None = None) -> None:
         self._fleet, self._follower = fleet, follower
         self._acts: deque[dict[str, Any]] = deque(maxlen=KEPT_ACTS)
+        self._report, self._audit_at = AuditReport(0, "", ()), 0.0
 
     def mount(self, actor: str, task: str, source: str) -> dict[str, Any]:
         """Mount an artifact, or put it in the place of what answers. Raises what keeps it from answering."""
@@ -74,37 +78,35 @@ class Steering:
         Raises:
             GateError, RegistryError, ConflictError: as `Registry.promote`.
         """
-        with self._registry(actor) as registry:
-            wanted = registry.version(task, version)
-            found = {**evidence, **self._tried(registry, wanted)}
-            today = registry.channels(task).get(channel)
-            gate = registry.gate(task, channel)
-            judged = read_evidence(found, wanted.digest, None if today is None else today.digest, gate.most_ece)
-            judged |= registry.own_evidence(wanted, gate)
-            facts = {
-                "task": task,
-                "channel": channel,
-                "version": _facts(wanted),
-                "before": None if today is None else _facts(today),
-                "evidence": {name: each.model_dump(mode="json") for name, each in judged.items()},
-                "required": list(gate.require),
-                "problems": gate.problems(judged),
-            }
-            if try_only:
-                return facts
-            registry.promote(task, wanted.digest, channel, evidence=found, force=force)
+        registry = self._registry(actor)
+        wanted = registry.version(task, version)
+        found = {**evidence, **self._tried(registry, wanted)}
+        today = registry.channels(task).get(channel)
+        gate = registry.gate(task, channel)
+        judged = read_evidence(found, wanted.digest, None if today is None else today.digest, gate.most_ece)
+        judged |= registry.own_evidence(wanted, gate)
+        facts = {
+            "task": task,
+            "channel": channel,
+            "version": _facts(wanted),
+            "before": None if today is None else _facts(today),
+            "evidence": {name: each.model_dump(mode="json") for name, each in judged.items()},
+            "required": list(gate.require),
+            "problems": gate.problems(judged),
+        }
+        if try_only:
+            return facts
+        registry.promote(task, wanted.digest, channel, evidence=found, force=force)
         return facts | self._done(actor, "promote", task, channel=channel, version=wanted.number, force=force)
 
     def roll_back(self, actor: str, task: str, channel: str) -> dict[str, Any]:
         """Let a channel point to what it pointed to before. Raises as `Registry.roll_back`."""
-        with self._registry(actor) as registry:
-            version = registry.roll_back(task, channel)
+        version = self._registry(actor).roll_back(task, channel)
         return self._done(actor, "roll-back", task, channel=channel, version=version.number)
 
     def divide(self, actor: str, task: str, split: Mapping[str, float]) -> dict[str, Any]:
         """Divide the traffic of a task among its channels. Raises as `Registry.set_shares`."""
-        with self._registry(actor) as registry:
-            registry.set_shares(task, split)
+        self._registry(actor).set_shares(task, split)
         return self._done(actor, "split", task, split=dict(split))
 
     def facts(self) -> dict[str, Any]:
@@ -190,9 +192,12 @@ class Steering:
         if self._follower is None:
             return {"entries": [], "acts": acts, "problems": [], "head": ""}
         registry = self._follower.registry
-        entries, report = registry.entries(task), registry.audit(files=False)
-        shown = [asdict(entry) for entry in reversed(entries[-SHOWN_ENTRIES:])]
-        return {"entries": shown, "acts": acts, "problems": list(report.problems), "head": report.head}
+        if time.monotonic() >= self._audit_at:
+            began = time.monotonic()
+            self._report = registry.audit(files=False)
+            self._audit_at = time.monotonic() + AUDIT_RESTS * (time.monotonic() - began)
+        shown = [asdict(entry) for entry in reversed(registry.entries(task, SHOWN_ENTRIES))]
+        return {"entries": shown, "acts": acts, "problems": list(self._report.problems), "head": self._report.head}
 
     def _tried(self, registry: Registry, version: Version) -> dict[str, Any]:
         """Evidence that this very host can give: whether it fits, and whether it answers its golden rows."""
@@ -210,7 +215,7 @@ class Steering:
     def _registry(self, actor: str) -> Registry:
         if self._follower is None:
             raise ServingError("this service follows no registry", remedy="Start it with --registry URL.")
-        return Registry(self._follower.registry.url, actor=actor)
+        return self._follower.registry.acting(actor)
 
     def _without_registry(self, instead: str) -> None:
         if self._follower is not None:

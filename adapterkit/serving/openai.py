@@ -65,8 +65,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
             {"index": index, "text": text, "finish_reason": "stop", "logprobs": None}
             for index, text in enumerate(texts)
         ]
-        reply = _reply(service, "text_completion", asked.model, choices, found, _usage(writer, "".join(prompts), texts))
-        return _streamed([reply]) if asked.stream else JSONResponse(reply)
+        reply, usage = _reply(service, "text_completion", asked.model, choices, found), _usage(writer, prompts, texts)
+        return _streamed([reply], asked, usage) if asked.stream else JSONResponse({**reply, "usage": usage})
 
     @app.post("/v1/chat/completions", openapi_extra=schema_of(ChatRequest))
     async def chat(request: Request) -> Response:
@@ -77,17 +77,16 @@ def add_routes(app: FastAPI, service: Service) -> None:
         settings = _settings(asked, asked.max_completion_tokens or asked.max_tokens)
         found = await service.answer(request, [(asked.model, {"messages": messages})], asked.user, owner, settings)
         texts = _texts(found)
-        usage = _usage(writer, "".join(str(message.get("content", "")) for message in messages), texts)
+        usage = _usage(writer, [str(message.get("content", "")) for message in messages], texts)
+        message = {"role": "assistant", "content": texts[0]}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        reply = _reply(service, "chat.completion", asked.model, [choice], found)
         if not asked.stream:
-            message = {"role": "assistant", "content": texts[0]}
-            choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-            return JSONResponse(_reply(service, "chat.completion", asked.model, [choice], found, usage))
+            return JSONResponse({**reply, "usage": usage})
         deltas = [({"role": "assistant", "content": ""}, None), ({"content": texts[0]}, None), ({}, "stop")]
-        chunks = [
-            _reply(service, "chat.completion.chunk", asked.model, [{"index": 0, "delta": d, "finish_reason": r}], found)
-            for d, r in deltas
-        ]
-        return _streamed([{**chunk, "id": chunks[0]["id"]} for chunk in chunks])
+        pieces = [[{"index": 0, "delta": delta, "finish_reason": reason}] for delta, reason in deltas]
+        chunk = {**reply, "object": "chat.completion.chunk"}
+        return _streamed([{**chunk, "choices": piece} for piece in pieces], asked, usage)
 
     @app.post("/v1/embeddings", openapi_extra=schema_of(EmbeddingsRequest))
     async def embeddings(request: Request) -> Response:
@@ -110,7 +109,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             }
             for index, vector in enumerate(vectors)
         ]
-        usage = _usage(fleet.home(adapter), " ".join(texts), [])
+        usage = _usage(fleet.home(adapter), texts, [])
         own = {
             "receipts": [service.receipt(each, item["embedding"]) for each, item in zip(receipts, data, strict=False)]
         }
@@ -132,16 +131,9 @@ def _texts(found: list[Done]) -> list[str]:
     return [str(done.answer) for done in found]
 
 
-def _reply(
-    service: Service,
-    kind: str,
-    model: str,
-    choices: list[Any],
-    found: list[Done],
-    usage: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
+def _reply(service: Service, kind: str, model: str, choices: list[Any], found: list[Done]) -> dict[str, Any]:
     receipts = [service.receipt(done.receipt, str(done.answer)) for done in found if done.receipt is not None]
-    reply = {
+    return {
         "id": f"{'cmpl' if kind == 'text_completion' else 'chatcmpl'}-{uuid.uuid4().hex}",
         "object": kind,
         "created": int(time.time()),
@@ -149,7 +141,6 @@ def _reply(
         "choices": choices,
         "adapterkit": {"receipts": receipts},
     }
-    return reply if usage is None else {**reply, "usage": dict(usage)}
 
 
 def _writer(service: Service, model: str, key: str) -> Host:
@@ -158,13 +149,18 @@ def _writer(service: Service, model: str, key: str) -> Host:
     return service.fleet.home(route.arms[arm].mounted)
 
 
-def _usage(host: Host, prompt: str, texts: list[str]) -> dict[str, int]:
+def _usage(host: Host, prompts: list[str], texts: list[str]) -> dict[str, int]:
     vocabulary = Vocabulary.of(host.backbone.tokenizer)
-    read, *written = (len(vocabulary.read(text)["input_ids"]) for text in (prompt, *texts))
-    return {"prompt_tokens": read, "completion_tokens": sum(written), "total_tokens": read + sum(written)}
+    read, written = (sum(len(vocabulary.read(text)["input_ids"]) for text in each) for each in (prompts, texts))
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _streamed(chunks: list[dict[str, Any]]) -> StreamingResponse:
+def _streamed(
+    chunks: list[dict[str, Any]], asked: CompletionRequest | ChatRequest, usage: Mapping[str, int]
+) -> StreamingResponse:
+    if asked.stream_options is not None and asked.stream_options.include_usage:
+        chunks = [*chunks, {**chunks[0], "choices": [], "usage": usage}]
+
     async def events() -> AsyncIterator[str]:
         for chunk in chunks:
             yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"

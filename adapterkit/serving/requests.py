@@ -135,6 +135,14 @@ class Drain(Body):
     on: bool = True
 
 
+class StreamOptions(BaseModel):
+    """What a stream shall tell besides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    include_usage: bool = False
+
+
 class CompletionRequest(BaseModel):
     """OpenAI's completion request. What is not honoured is refused by name."""
 
@@ -148,6 +156,7 @@ class CompletionRequest(BaseModel):
     seed: int | None = None
     stop: str | list[str] | None = None
     stream: bool = False
+    stream_options: StreamOptions | None = None
     n: Literal[1] = 1
     user: Key = ""
 
@@ -175,6 +184,7 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     stop: str | list[str] | None = None
     stream: bool = False
+    stream_options: StreamOptions | None = None
     n: Literal[1] = 1
     user: Key = ""
 
@@ -203,7 +213,6 @@ WITHOUT_EFFECT: Mapping[str, Any] = {
     "response_format": (None, {"type": "text"}),
     "service_tier": None,
     "store": (None, False),
-    "stream_options": None,
     "suffix": None,
     "tool_choice": (None, "none", "auto"),
     "tools": (None, []),

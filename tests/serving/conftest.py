@@ -19,6 +19,8 @@ from tests.host.artifacts import Recipe, make
 INTENT = Recipe("text-classification", "lora")
 OTHER = Recipe("text-classification", "houlsby", seed=5)
 TAGS = Recipe("token-classification", "lora")
+NEW = "distilbert"
+"""The backbone that a fleet changes over to."""
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Any) -> Ma
     return {
         task: make(root / task, tiny_backbones["bert"], recipe, golden=TASKS[recipe.kind].sample_rows())
         for task, recipe in recipes.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def moved(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Any) -> Mapping[str, Path]:
+    """Task -> artifact on the new backbone."""
+    root = tmp_path_factory.mktemp("moved")
+    return {
+        task: make(root / task, tiny_backbones[NEW], recipe, golden=TASKS[recipe.kind].sample_rows())
+        for task, recipe in (("intent", INTENT), ("tags", TAGS))
     }
 
 

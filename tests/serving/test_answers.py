@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from adapterkit.manifest import open_manifest
-from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.figures import MOST_SERIES
+from adapterkit.serving.fleet import Fleet, Receipt
+from adapterkit.serving.work import Done, Item
 from tests.host.artifacts import differences
 
 TEXTS = ("my card was lost", "where is the nearest station", "the quick brown fox")
@@ -137,3 +140,15 @@ def test_figures_count_answers_and_hold_no_text(client: TestClient) -> None:
 def test_feedback_is_counted(client: TestClient, given: dict[str, Any], right: str) -> None:
     assert client.post("/v1/feedback", json={"task": "intent", "version": "1", **given}).json() == {"taken": True}
     assert f'adapterkit_feedback_total{{right="{right}",task="intent",version="1"}} 1.0' in client.get("/metrics").text
+
+
+def test_a_service_that_swaps_versions_for_months_keeps_the_figures_of_a_few(client: TestClient, fleet: Fleet) -> None:
+    predicted(client, [{"task": "intent", "text": "a card"}])
+    figures, receipt = client.app._app.state.service.figures, Receipt("intent", "", "", "", "stable")  # type: ignore[attr-defined]
+    for number in range(3 * MOST_SERIES):
+        done = Done({"confidence": 0.5}, replace(receipt, version=f"old {number}"), None, 1)
+        figures.observe(Item("intent", "a card", "", "", None, None), done)  # type: ignore[arg-type]
+    text = client.get("/metrics").text
+    assert text.count("adapterkit_answers_total{") <= MOST_SERIES
+    assert text.count("adapterkit_confidence_count{") <= MOST_SERIES
+    assert 'adapterkit_answers_total{arm="stable",task="intent",version="1"} 1.0' in text

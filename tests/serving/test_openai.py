@@ -43,6 +43,24 @@ def test_a_completion_is_what_the_host_writes(writing: tuple[Any, Fleet]) -> Non
     assert "".join(chunk.choices[0].text for chunk in streamed) == expected[0]
 
 
+def test_a_chat_is_streamed_as_the_host_writes_it(writing: tuple[Any, Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
+    client, fleet = writing
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    monkeypatch.setattr(fleet.host.backbone.tokenizer, "chat_template", template)
+    messages = [{"role": "user", "content": "my card"}]
+    mounted = fleet.routes["poet"].arms["stable"].mounted
+    expected = fleet.host.generate([(mounted, {"messages": messages})], max_new_tokens=6)
+    asked = {"model": "poet", "messages": messages, "max_tokens": 6, "temperature": 0}
+    whole = client.chat.completions.create(**asked)
+    assert [whole.choices[0].message.content] == expected
+    *chunks, last = client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    assert [chunk.choices[0].delta.role for chunk in chunks] == ["assistant", None, None]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected[0]
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None, None, "stop"]
+    assert (last.choices, last.usage) == ([], whole.usage)
+    assert len({chunk.id for chunk in (*chunks, last)}) == 1
+
+
 def test_models_are_the_tasks_and_the_backbone(writing: tuple[Any, Fleet]) -> None:
     client, _ = writing
     assert [model.id for model in client.models.list()] == ["poet", "backbone"]

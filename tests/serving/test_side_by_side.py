@@ -18,23 +18,11 @@ from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.hosts import Hosts
 from adapterkit.serving.opening import mounted_fleet, registry_fleet
-from adapterkit.tasks.table import TASKS
 from adapterkit.traffic import read_rules
-from tests.host.artifacts import differences, make
-from tests.serving.conftest import INTENT, TAGS
+from tests.host.artifacts import differences
+from tests.serving.conftest import NEW
 
 TEXTS = ("my card was lost", "where is the nearest station")
-NEW = "distilbert"
-
-
-@pytest.fixture(scope="module")
-def moved(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Any) -> Mapping[str, Path]:
-    """Task -> artifact on the new backbone."""
-    root = tmp_path_factory.mktemp("moved")
-    return {
-        task: make(root / task, tiny_backbones[NEW], recipe, golden=TASKS[recipe.kind].sample_rows())
-        for task, recipe in (("intent", INTENT), ("tags", TAGS))
-    }
 
 
 @pytest.fixture

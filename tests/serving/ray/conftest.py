@@ -14,21 +14,27 @@ from typing import Any, NamedTuple
 import pytest
 
 from adapterkit.registry import Registry, Version
+from adapterkit.serving.keys import SCOPES, add_key
+from adapterkit.signing import make_key
 
 
 class Served(NamedTuple):
     """A service of two replicas.
 
     Attributes:
-        ask: path, body -> status, answer, headers.
+        ask: path, body, key -> status, answer, headers; by default with a key that opens everything.
         replicas: Ray's handle of them.
         versions: of the task that has two, the first being stable.
+        predict_key: opens the scope predict alone.
+        signed_by: the public key of its receipts.
     """
 
     ask: Callable[..., tuple[int, Any, Mapping[str, str]]]
     replicas: Any
     registry: Registry
     versions: tuple[Version, Version]
+    predict_key: str
+    signed_by: Path
 
 
 @pytest.fixture(scope="session")
@@ -69,26 +75,33 @@ def served(
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
         serve.start(http_options={"host": "127.0.0.1", "port": port})
+        make_key(root / "key.pem")
+        keys = [add_key(root / "keys.json", name, scopes) for name, scopes in (("grace", SCOPES), ("bob", ["predict"]))]
         settings = RaySettings(
             registry=registry.url,
+            keys=root / "keys.json",
+            sign_with=root / "key.pem",
             backbone=str(tiny_folders["bert"]),
             dtype="float32",
             follow_every_s=600,
         )
         serve.run(app(settings), name="adapterkit")
         yield Served(
-            lambda path, body=None, **headers: _asked(f"http://127.0.0.1:{port}{path}", body, headers),
+            lambda path, body=None, key=keys[0]: _asked(f"http://127.0.0.1:{port}{path}", body, key),
             serve.get_deployment_handle("replicas", app_name="adapterkit"),
             registry,
             versions,
+            keys[1],
+            root / "key.pem.pub",
         )
         serve.shutdown()
 
 
-def _asked(url: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any, Mapping[str, str]]:
+def _asked(url: str, body: Any, key: str) -> tuple[int, Any, Mapping[str, str]]:
     raw = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"authorization": f"Bearer {key}"}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, raw, dict(headers)), timeout=60) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, raw, headers), timeout=60) as reply:
             status, found, named = reply.status, reply.read(), reply.headers
     except urllib.error.HTTPError as error:
         with error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -16,6 +17,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.receipts import check
+from adapterkit.signing import read_public
 from tests.serving.ray.conftest import Served
 
 REPLICA = "x-adapterkit-replica"
@@ -53,10 +56,21 @@ def test_mixed_rows_are_answered_as_by_a_service_of_one_process(served: Served, 
     assert status == 200
     assert headers["x-content-type-options"] == "nosniff"
     for answer in (*found["answers"], *expected["answers"]):
-        answer.get("receipt", {}).pop("version", None)  # the registry's number, and the artifact's own
+        for own in ("version", "answer_sha256", "signature"):  # the registry's number; and only these are signed
+            answer.get("receipt", {}).pop(own, None)
     assert near(found, expected)
     assert served.ask("/readyz")[1]["ready"]
     assert {task["task"] for task in served.ask("/v1/tasks")[1]["tasks"]} == {"intent", "tags", "other"}
+
+
+def test_a_key_opens_its_scope_alone_and_every_receipt_is_signed(served: Served) -> None:
+    reply = served.ask("/v1/predict", MIXED, served.predict_key)[1]
+    assert [each.problem for each in check(json.dumps(reply).encode(), read_public(served.signed_by))] == [""] * 3
+    promote = {"task": "intent", "version": "2"}
+    refused = [served.ask("/v1/admin/promote", promote, key)[:2] for key in ("ak_wrong", served.predict_key)]
+    assert [(status, found["error"]["code"]) for status, found in refused] == [(401, "no_key"), (403, "wrong_scope")]
+    assert served.ask("/v1/tasks", None, "ak_wrong")[0] == 401
+    assert served.ask("/metrics", None, "ak_wrong")[0] == 401
 
 
 def test_a_task_stays_at_home_and_a_hot_one_is_spread(served: Served) -> None:

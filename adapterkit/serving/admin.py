@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,8 @@ REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src
 def add_routes(app: FastAPI, service: Service, steering: Steering) -> None:
     """Add the paths of admins to a service."""
 
-    async def told(act: Callable[..., Any], *given: Any, **named: Any) -> Response:
-        return JSONResponse(await _told(act, *given, **named))
+    async def told(act: Callable[..., Any], *given: Any) -> Response:
+        return JSONResponse(await _told(act, *given))
 
     @app.get("/v1/admin/fleet")
     async def fleet(request: Request) -> Response:
@@ -72,48 +73,31 @@ def add_routes(app: FastAPI, service: Service, steering: Steering) -> None:
         headers = {"content-security-policy": REPORT_POLICY}
         return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
-    @app.post("/v1/admin/mount", openapi_extra=schema_of(MountTask))
-    async def mount(request: Request) -> Response:
-        """Mount an artifact, or put it in the place of what answers a task."""
-        owner, asked = await service.open(request, "admin", MountTask)
-        return await told(steering.mount, owner.name, asked.task, asked.source)
+    acts: dict[str, tuple[type[Any], Callable[[str, Any], Any]]] = {
+        "mount": (MountTask, lambda by, it: steering.mount(by, it.task, it.source)),
+        "unmount": (UnmountTask, lambda by, it: steering.unmount(by, it.task)),
+        "promote": (Promote, steering.promote),
+        "roll-back": (RollBack, lambda by, it: steering.roll_back(by, it.task, it.channel)),
+        "split": (Divide, lambda by, it: steering.divide(by, it.task, it.split)),
+        "drain": (Drain, lambda by, it: steering.drain(by, it.on)),
+    }
 
-    @app.post("/v1/admin/unmount", openapi_extra=schema_of(UnmountTask))
-    async def unmount(request: Request) -> Response:
-        """Take a task off."""
-        owner, asked = await service.open(request, "admin", UnmountTask)
-        return await told(steering.unmount, owner.name, asked.task)
+    def add(name: str, model: type[Any], act: Callable[[str, Any], Any]) -> None:
+        async def done(request: Request) -> Response:
+            owner, asked = await service.open(request, "admin", model)
+            return await told(act, owner.name, asked)
 
-    @app.post("/v1/admin/promote", openapi_extra=schema_of(Promote))
-    async def promote(request: Request) -> Response:
-        """Let a channel point to a version, or show what speaks for it."""
-        owner, asked = await service.open(request, "admin", Promote)
-        about = (owner.name, asked.task, asked.version, asked.channel, asked.evidence)
-        return await told(steering.promote, *about, force=asked.force, try_only=asked.try_only)
+        path, about = f"/v1/admin/{name}", inspect.getdoc(model)
+        app.add_api_route(path, done, methods=["POST"], name=name, description=about, openapi_extra=schema_of(model))
 
-    @app.post("/v1/admin/roll-back", openapi_extra=schema_of(RollBack))
-    async def roll_back(request: Request) -> Response:
-        """Let a channel point to what it pointed to before."""
-        owner, asked = await service.open(request, "admin", RollBack)
-        return await told(steering.roll_back, owner.name, asked.task, asked.channel)
-
-    @app.post("/v1/admin/split", openapi_extra=schema_of(Divide))
-    async def divide(request: Request) -> Response:
-        """Divide the traffic of a task."""
-        owner, asked = await service.open(request, "admin", Divide)
-        return await told(steering.divide, owner.name, asked.task, asked.split)
-
-    @app.post("/v1/admin/drain", openapi_extra=schema_of(Drain))
-    async def drain(request: Request) -> Response:
-        """Send new requests elsewhere; what was taken is answered."""
-        owner, asked = await service.open(request, "admin", Drain)
-        return await told(steering.drain, owner.name, asked.on)
+    for name, (model, act) in acts.items():
+        add(name, model, act)
 
 
-async def _told(act: Callable[..., Any], *given: Any, **named: Any) -> Any:
+async def _told(act: Callable[..., Any], *given: Any) -> Any:
     """An act in a thread of its own. Whoever steers a service is told why it cannot be steered so."""
     try:
-        return await run_in_threadpool(act, *given, **named)
+        return await run_in_threadpool(act, *given)
     except (RequestError, NotMountedError):
         raise
     except AdapterkitError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from adapterkit.errors import AdapterkitError, BadRowError, DataError, GenerationError, NotMountedError, ServingError
 from adapterkit.serving.keys import SCOPES, Key, Keys, Scope
@@ -18,9 +19,11 @@ from adapterkit.serving.quoting import wordless
 from adapterkit.serving.requests import QueueFullError, RequestError
 from adapterkit.serving.settings import Limits, is_loopback
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 logger = logging.getLogger(__name__)
 
-Endpoint = Callable[..., Awaitable[Response]]
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -113,10 +116,15 @@ def refusal(error: AdapterkitError) -> JSONResponse:
 
 
 class Guarded:
-    """ASGI around the whole application: headers on every answer, and no traceback, ever."""
+    """ASGI around the whole application: headers on every answer, and no traceback, ever.
 
-    def __init__(self, app: Any, keys: Keys) -> None:
+    Attributes:
+        life: gives the context in which the application answers, for whoever runs it without a server.
+    """
+
+    def __init__(self, app: FastAPI, keys: Keys) -> None:
         self._app, self._keys = app, keys
+        self.life = partial(app.router.lifespan_context, app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on."""

@@ -19,7 +19,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from adapterkit.host.answers.generation import Decoding
 from adapterkit.serving.fleet import Receipt
 from adapterkit.serving.guarded import error_facts, key_of
-from adapterkit.serving.requests import ChatRequest, CompletionRequest, EmbeddingsRequest, RequestError, schema_of
+from adapterkit.serving.requests import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    RequestError,
+    TextRequest,
+    schema_of,
+)
 from adapterkit.serving.work import Done
 from adapterkit.tasks.protocol import Vocabulary
 
@@ -116,7 +123,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse({"object": "list", "model": asked.model, "data": data, "usage": usage, "adapterkit": own})
 
 
-def _settings(asked: CompletionRequest | ChatRequest, new_tokens: int | None) -> dict[str, Any]:
+def _settings(asked: TextRequest, new_tokens: int | None) -> dict[str, Any]:
     """How `Host.texts` continues a prompt."""
     top_p = asked.top_p if asked.top_p < 1 and asked.temperature else None
     decoding = Decoding(None, asked.temperature, None, top_p, asked.seed)
@@ -155,9 +162,7 @@ def _usage(host: Host, prompts: list[str], texts: list[str]) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _streamed(
-    chunks: list[dict[str, Any]], asked: CompletionRequest | ChatRequest, usage: Mapping[str, int]
-) -> StreamingResponse:
+def _streamed(chunks: list[dict[str, Any]], asked: TextRequest, usage: Mapping[str, int]) -> StreamingResponse:
     if asked.stream_options is not None and asked.stream_options.include_usage:
         chunks = [*chunks, {**chunks[0], "choices": [], "usage": usage}]
 

@@ -41,11 +41,7 @@ def mounted_fleet(sources: Mapping[str, str], backbones: Sequence[str], **settin
 
 
 def open_hosts(
-    backbones: Sequence[str],
-    *,
-    slots: int | None,
-    dtype: str = "auto",
-    require_signature: TrustedKeys | None = None,
+    backbones: Sequence[str], *, slots: int | None, dtype: str = "auto", require_signature: TrustedKeys | None = None
 ) -> Host | Hosts:
     """A host of a backbone, or those of several as one. Raises as `open_host` and `Hosts`, and leaves none open.
 
@@ -84,18 +80,17 @@ class Follower:
     """Keeps a fleet at what the channels of a registry point to.
 
     A version that cannot be mounted is named in the log, and what answered before goes on.
+
+    Attributes:
+        registry: what is followed.
     """
 
     def __init__(self, fleet: Fleet, registry: Registry, rules: Rules) -> None:
-        self._fleet, self._registry, self._rules = fleet, registry, rules
+        self.registry = registry
+        self._fleet, self._rules = fleet, rules
         self._stopped = threading.Event()
         self._failed: dict[str, list[str]] = {}
         self._turn = threading.Lock()
-
-    @property
-    def registry(self) -> Registry:
-        """What is followed."""
-        return self._registry
 
     def follow(self) -> None:
         """Look once, and route what has changed. One look after the other: an older one never undoes a newer one."""
@@ -103,13 +98,13 @@ class Follower:
             self._follow()
 
     def _follow(self) -> None:
-        for task in self._registry.tasks():
+        for task in self.registry.tasks():
             route, places = self._wanted(task)
             if route is None or route == self._fleet.routes.get(task):
                 self._fleet.wrong.pop(task, None)
                 continue
             try:
-                without = self._fleet.set_route(route, _Fetched(self._registry, task, places))
+                without = self._fleet.set_route(route, _Fetched(self.registry, task, places))
                 problem = None if without is None else f"{task} has no shadow: {without}"
             except AdapterkitError as error:
                 problem = f"{task} stays as it is: {error}"
@@ -128,9 +123,9 @@ class Follower:
         """
         try:
             if channel == ONLY or self._rules.of(task).channels == (channel,):
-                said = f"rolled back to version {self._registry.roll_back(task, expected=digest, why=why).number}"
+                said = f"rolled back to version {self.registry.roll_back(task, expected=digest, why=why).number}"
             else:
-                self._registry.withdraw(task, channel, expected=digest, why=why)
+                self.registry.withdraw(task, channel, expected=digest, why=why)
                 said = f"withdrawn from {channel}"
         except ConflictError:
             said = "taken off by somebody else already"
@@ -156,8 +151,8 @@ class Follower:
 
     def _wanted(self, task: str) -> tuple[Route | None, dict[str, str]]:
         """The route that the registry asks for, and mounted name -> digest; None where no channel points anywhere."""
-        rules, channels = self._rules.of(task), self._registry.channels(task)
-        if (asked := self._registry.shares(task)) is not None:
+        rules, channels = self._rules.of(task), self.registry.channels(task)
+        if (asked := self.registry.shares(task)) is not None:
             rules = rules.model_copy(update={"split": dict(asked)})
         beside = channels.get(rules.shadow or "")
         found = {channel: channels[channel] for channel in rules.channels if channel in channels}

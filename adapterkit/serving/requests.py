@@ -143,14 +143,19 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class CompletionRequest(BaseModel):
-    """OpenAI's completion request. What is not honoured is refused by name."""
+class OpenAIBody(BaseModel):
+    """What OpenAI's bodies have in common. What is not honoured is refused by name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     model: Name
-    prompt: str | Annotated[list[str], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] = 16
+    user: Key = ""
+
+
+class TextRequest(OpenAIBody):
+    """How a text shall be continued."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: int | None = None
@@ -158,7 +163,13 @@ class CompletionRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] = 1
-    user: Key = ""
+
+
+class CompletionRequest(TextRequest):
+    """OpenAI's completion request."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = 16
 
 
 class Message(BaseModel):
@@ -170,34 +181,18 @@ class Message(BaseModel):
     content: JsonValue = None
 
 
-class ChatRequest(BaseModel):
-    """OpenAI's chat request. What is not honoured is refused by name."""
+class ChatRequest(TextRequest):
+    """OpenAI's chat request."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    model: Name
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    n: Literal[1] = 1
-    user: Key = ""
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(OpenAIBody):
     """OpenAI's embedding request."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    model: Name
     input: str | Annotated[list[str], Field(min_length=1)]
     encoding_format: Literal["float", "base64"] = "float"
-    user: Key = ""
 
 
 WITHOUT_EFFECT: Mapping[str, Any] = {

@@ -70,12 +70,6 @@ def started(settings: ServiceSettings) -> Iterator[Started]:
         gc.collect()
         gc.freeze()  # a full collection of what was loaded stops every thread for a third of a second
         app = create_app(
-            fleet,
-            keys=keys,
-            limits=settings.limits,
-            watch=watch,
-            follower=follower,
-            signer=signer,
-            traces=traced,
+            fleet, keys=keys, limits=settings.limits, watch=watch, follower=follower, signer=signer, traces=traced
         )
         yield Started(app, fleet, follower.follow if follower is not None else lambda: None)

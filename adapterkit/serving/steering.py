@@ -21,6 +21,7 @@ from adapterkit.registry import AuditReport, Registry, Version
 from adapterkit.registry.gates import read_evidence
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.opening import Follower, mount_folder
+from adapterkit.serving.requests import Promote
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +60,7 @@ class Steering:
         self._fleet.draining = on
         return self._done(actor, "drain" if on else "take requests again", "")
 
-    def promote(
-        self,
-        actor: str,
-        task: str,
-        version: str,
-        channel: str,
-        evidence: Mapping[str, Any],
-        *,
-        force: str,
-        try_only: bool,
-    ) -> dict[str, Any]:
+    def promote(self, actor: str, asked: Promote) -> dict[str, Any]:
         """Let a channel point to a version that passes the gate, on evidence that this host has collected itself.
 
         Returns:
@@ -78,9 +69,9 @@ class Steering:
         Raises:
             GateError, RegistryError, ConflictError: as `Registry.promote`.
         """
-        registry = self._registry(actor)
-        wanted = registry.version(task, version)
-        found = {**evidence, **self._tried(registry, wanted)}
+        registry, task, channel = self._registry(actor), asked.task, asked.channel
+        wanted = registry.version(task, asked.version)
+        found = {**asked.evidence, **self._tried(registry, wanted)}
         today = registry.channels(task).get(channel)
         gate = registry.gate(task, channel)
         judged = read_evidence(found, wanted.digest, None if today is None else today.digest, gate.most_ece)
@@ -94,10 +85,10 @@ class Steering:
             "required": list(gate.require),
             "problems": gate.problems(judged),
         }
-        if try_only:
+        if asked.try_only:
             return facts
-        registry.promote(task, wanted.digest, channel, evidence=found, force=force)
-        return facts | self._done(actor, "promote", task, channel=channel, version=wanted.number, force=force)
+        registry.promote(task, wanted.digest, channel, evidence=found, force=asked.force)
+        return facts | self._done(actor, "promote", task, channel=channel, version=wanted.number, force=asked.force)
 
     def roll_back(self, actor: str, task: str, channel: str) -> dict[str, Any]:
         """Let a channel point to what it pointed to before. Raises as `Registry.roll_back`."""

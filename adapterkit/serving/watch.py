@@ -76,11 +76,7 @@ class Watch:
     """
 
     def __init__(
-        self,
-        fleet: Fleet,
-        rules: Rules | None = None,
-        take_off: TakeOff | None = None,
-        shadow_log: Path | None = None,
+        self, fleet: Fleet, rules: Rules | None = None, take_off: TakeOff | None = None, shadow_log: Path | None = None
     ) -> None:
         self.busy: Callable[[], bool] = lambda: False
         self._shadows = Shadows(fleet, self._shadowed, shadow_log, lambda: self.busy())

@@ -10,6 +10,7 @@ Everything takes numbers or arrays of them: `right` and `rows` of one arm, or of
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,15 +42,7 @@ def share_interval(right: int, rows: int, alpha: float) -> AnytimeInterval:
     """The shares that are not refuted."""
     if not rows:
         return AnytimeInterval(0.5, 0.0, 1.0)
-    limit, value = -math.log(alpha), right / rows
-    ends = []
-    for outer in (0.0, 1.0):
-        inside = value
-        for _ in range(_HALVINGS if float(log_evidence(right, rows, outer)) >= limit else 0):
-            middle = (inside + outer) / 2
-            inside, outer = (middle, outer) if log_evidence(right, rows, middle) < limit else (inside, middle)
-        ends.append(outer)
-    return AnytimeInterval(value, ends[0], ends[1])
+    return _not_refuted(right / rows, 0.0, 1.0, alpha, lambda share: log_evidence(right, rows, share))
 
 
 def log_evidence_of_difference(a: tuple[Any, Any], b: tuple[Any, Any]) -> Any:
@@ -65,13 +58,20 @@ def difference_interval(a: tuple[int, int], b: tuple[int, int], alpha: float) ->
     """How much larger the share of `b` is than that of `a`, each (right, rows): the differences not refuted."""
     if not a[1] or not b[1]:
         return AnytimeInterval(0.0, -1.0, 1.0)
-    limit, value = -math.log(alpha), b[0] / b[1] - a[0] / a[1]
-    ends = []
-    for outer in (-1.0, 1.0):
+    value = b[0] / b[1] - a[0] / a[1]
+    return _not_refuted(value, -1.0, 1.0, alpha, lambda difference: _least_evidence(a, b, difference))
+
+
+def _not_refuted(
+    value: float, low: float, high: float, alpha: float, evidence: Callable[[float], Any]
+) -> AnytimeInterval:
+    """What is not refuted around a value, whose evidence in nats only grows on either side of it."""
+    limit, ends = -math.log(alpha), []
+    for outer in (low, high):
         inside = value
-        for _ in range(_HALVINGS):
+        for _ in range(_HALVINGS if float(evidence(outer)) >= limit else 0):
             middle = (inside + outer) / 2
-            inside, outer = (middle, outer) if _least_evidence(a, b, middle) < limit else (inside, middle)
+            inside, outer = (middle, outer) if evidence(middle) < limit else (inside, middle)
         ends.append(outer)
     return AnytimeInterval(value, ends[0], ends[1])
 

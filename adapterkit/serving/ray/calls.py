@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -93,20 +93,3 @@ async def reply_of(app: Any, call: WholeRequest) -> Reply:
     }
     await app(scope, receive, send)
     return Reply(begun["status"], tuple((bytes(n), bytes(v)) for n, v in begun["headers"]), bytes(body))
-
-
-async def begin(app: Any) -> Callable[[], Awaitable[None]]:
-    """Start an ASGI application's lifespan. Returns what ends it."""
-    to, back = asyncio.Queue[Any](), asyncio.Queue[Any]()
-    running = asyncio.ensure_future(
-        app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, to.get, back.put)
-    )
-    await to.put({"type": "lifespan.startup"})
-    if (said := await back.get())["type"] != "lifespan.startup.complete":
-        raise RuntimeError(said.get("message", "the application did not start"))
-
-    async def end() -> None:
-        await to.put({"type": "lifespan.shutdown"})
-        await running
-
-    return end

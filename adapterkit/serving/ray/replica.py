@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from typing import Any
 
 from ray import serve
 
-from adapterkit.serving.ray.calls import REPLICA, Reply, WholeRequest, begin, reply_of
+from adapterkit.serving.ray.calls import REPLICA, Reply, WholeRequest, reply_of
 from adapterkit.serving.ray.router import HELD
 from adapterkit.serving.ray.settings import RaySettings
 from adapterkit.serving.starting import started
@@ -32,11 +32,13 @@ class Replica:
         self._service = self._closing.enter_context(started(settings))
         self._app = self._service.app if around is None else around(self._service.app)
         self._name = serve.get_replica_context().replica_id.unique_id
-        self._begun: asyncio.Task[Callable[[], Awaitable[None]]] | None = None
+        self._living = AsyncExitStack()
+        self._begun: asyncio.Future[None] | None = None
 
     async def ask(self, call: WholeRequest, tasks: dict[str, int]) -> Reply:
         """Answer a request. `tasks` is what the router went by."""
-        self._begun = self._begun or asyncio.ensure_future(begin(self._app))
+        life = self._service.app.life
+        self._begun = self._begun or asyncio.ensure_future(self._living.enter_async_context(life()))
         await asyncio.shield(self._begun)
         reply = await reply_of(self._app, call)
         return replace(reply, headers=(*reply.headers, (REPLICA, self._name.encode())))
@@ -54,6 +56,5 @@ class Replica:
 
     async def __del__(self) -> None:
         """Answer what was taken, and let go of everything."""
-        if self._begun is not None:
-            await (await self._begun)()
+        await self._living.aclose()
         self._closing.close()

@@ -165,6 +165,7 @@ def serve(
         run(many, host, port, certificate, private_key, with_board if board else None)
         return
     with started(settings) as service:
+        listening.listen()  # whoever reads the address may ask at once
         under = " and ".join(each.backbone.name for each in service.fleet.hosts)
         _say(f"{len(service.fleet.routes)} tasks on {under}: {address}/v1/predict", told)
         if not service.fleet.routes:

@@ -50,7 +50,7 @@ def each_entry(connection: Any, task: str | None = None, last: int | None = None
     if last is not None:
         newest = found.order_by(AUDIT.c.number.desc()).limit(last).subquery()
         found = select(newest)
-    rows = connection.execution_options(yield_per=256).execute(found.order_by("number"))
+    rows = connection.execution_options(yield_per=16).execute(found.order_by("number"))
     for row in rows.mappings():
         yield Entry(**{**row, "details": json.loads(row["details"])})
 

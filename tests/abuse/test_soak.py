@@ -9,7 +9,7 @@ from tests.abuse.soak import Soak
 
 def test_under_everything_at_once_and_killed_no_receipt_is_wrong_and_no_row_is_lost(tmp_path: Path) -> None:
     soak = Soak(tmp_path, replicas=2)
-    facts = soak.run(4.0, clients=2)
+    facts = soak.run(3.0, clients=2)
     assert soak.wrong == []
     assert facts["answers"] > 20
     assert min(facts[what] for what in ("bursts", "clients that went away", "killed", "promote")) > 0

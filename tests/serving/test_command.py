@@ -38,7 +38,7 @@ def test_a_service_on_two_backbones_answers_over_https_and_ends_on_ctrl_c(
     tiny_folders: Any, folders: Mapping[str, Path], moved: Mapping[str, Path], tmp_path: Path
 ) -> None:
     certificate, private = certified(tmp_path)
-    make_key(tmp_path / "key.pem")
+    make_key(tmp_path / "sign.pem")
     secret = add_key(tmp_path / "keys.json", "ada", ["predict"])
     words = ["serve", "--mount", f"old={folders['intent']}", "--mount", f"new={moved['intent']}", "--port", "0"]
     for name, value in (("backbone", "bert"), ("backbone", "distilbert")):
@@ -46,7 +46,7 @@ def test_a_service_on_two_backbones_answers_over_https_and_ends_on_ctrl_c(
     words += ["--backbone-dtype", "float32", "--keys", str(tmp_path / "keys.json"), "--board"]
     words += [
         "--sign-with",
-        str(tmp_path / "key.pem"),
+        str(tmp_path / "sign.pem"),
         "--tls-certificate",
         str(certificate),
         "--tls-key",
@@ -75,7 +75,7 @@ def test_a_service_on_two_backbones_answers_over_https_and_ends_on_ctrl_c(
         assert {t: each["backbone"] for t, each in receipts.items()} == {
             t: m.backbone.fingerprint for t, m in expected.items()
         }
-        assert [each.problem for each in check(reply, read_public(tmp_path / "key.pem.pub"))] == ["", ""]
+        assert [each.problem for each in check(reply, read_public(tmp_path / "sign.pem.pub"))] == ["", ""]
         assert b"adapterkit board" in asked("/board/", None, "")
         with pytest.raises(urllib.error.HTTPError, match="401"):
             asked("/v1/tasks", None, "ak_wrong")

@@ -39,7 +39,7 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """Ray, with more processors than there are, since tiny models leave them idle."""
+    """Ray, with more processors than it needs to begin with: it starts a process for each."""
     ray = pytest.importorskip("ray", reason="Ray is an extra")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -47,7 +47,7 @@ def cluster() -> Iterator[None]:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what it will do some day
         ray.init(
             address="local",
-            num_cpus=8,
+            num_cpus=3,
             include_dashboard=False,
             log_to_driver=bool(os.environ.get("ADAPTERKIT_RAY_LOGS")),
             object_store_memory=100 << 20,
@@ -83,6 +83,7 @@ def served(
             sign_with=root / "key.pem",
             backbone=str(tiny_folders["bert"]),
             dtype="float32",
+            cpus=0.5,
             follow_every_s=600,
         )
         serve.run(app(settings), name="adapterkit")

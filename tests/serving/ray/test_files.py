@@ -14,53 +14,46 @@ from typer.testing import CliRunner
 
 from adapterkit.cli import app
 from adapterkit.errors import DataError, OutputError
-from adapterkit.serving.ray.files import CHUNK_ROWS, Hosting, answer_file
+from adapterkit.serving.ray import files
+from adapterkit.serving.ray.files import Hosting, answer_file
 from tests.serving.ray.test_replicas import near
 
-ROWS = [{"task": ("intent", "other")[n % 2], "text": f"my card {n}", "note": n} for n in range(2 * CHUNK_ROWS + 100)]
-BAD = (3, 2 * CHUNK_ROWS + 1)
-
-
-class EnoughError(Exception):
-    """Somebody stops."""
-
-
-def stop(rows: int) -> None:
-    """Once a chunk has been answered."""
-    if rows:
-        raise EnoughError
+CHUNK = 32
+ROWS = [{"task": ("intent", "other")[n % 2], "text": f"my card {n}", "note": n} for n in range(2 * CHUNK + 10)]
+BAD = (3, 2 * CHUNK + 1)
 
 
 @pytest.fixture
 def hosting(tiny_folders: Any, folders: Mapping[str, Path]) -> Hosting:
     """Two adapters, which rows name."""
     settings = {"backbone": str(tiny_folders["bert"]), "dtype": "float32", "slots": None}
-    return Hosting({task: str(folders[task]) for task in ("intent", "other")}, settings=settings)
+    return Hosting({task: str(folders[task]) for task in ("intent", "other")}, settings=settings, cpus=0.5)
 
 
 def test_a_file_is_answered_in_order_and_on_from_where_it_was_stopped_with_the_same_bytes(
-    cluster: None, hosting: Hosting, tmp_path: Path
+    cluster: None, hosting: Hosting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, output, other = (tmp_path / name for name in ("rows.parquet", "answers.jsonl", "other.jsonl"))
+    monkeypatch.setattr(files, "CHUNK_ROWS", CHUNK)
+    file, output, part = (tmp_path / name for name in ("rows.parquet", "answers.jsonl", "answers.jsonl.part"))
     rows = [{**row, "task": "nobody"} if n in BAD else row for n, row in enumerate(ROWS)]
     pandas.DataFrame(rows).to_parquet(file)
-    with pytest.raises(EnoughError):
-        answer_file(hosting, file, output, progress=stop)
-    with (tmp_path / "answers.jsonl.part").open("ab") as torn:
-        torn.write(b'{"label": "half a li')
+    told: list[int] = []
+    with pytest.raises(DataError) as bad:
+        answer_file(hosting, file, output, progress=told.append)
+    assert told == [0, CHUNK, CHUNK, 10]
+    assert [problem.partition(":")[0] for problem in bad.value.problems] == [f"row {n + 1}" for n in BAD]
+    assert not output.exists()
+    whole = part.read_bytes()
+    part.write_bytes(b"".join(whole.splitlines(keepends=True)[: CHUNK + 5]) + b'{"label": "half a li')  # as a kill does
     fewer = Hosting({"intent": hosting.sources["intent"]}, settings=hosting.settings)
     with pytest.raises(OutputError, match="begun otherwise") as refused:
         answer_file(fewer, file, output)
     assert refused.value.problems == ("sources: other than when it was begun",)
-    told: list[int] = []
-    found = answer_file(hosting, file, output, skip=True, progress=told.append)
-    assert told == [CHUNK_ROWS, CHUNK_ROWS, 100]
+    told.clear()
+    found = answer_file(replace(hosting, actors=1), file, output, skip=True, progress=told.append)
+    assert told == [CHUNK, CHUNK, 10]
     assert (found.rows, found.bad) == (len(rows), 2)
-    with pytest.raises(DataError) as bad:
-        answer_file(replace(hosting, actors=1), file, other)
-    assert [problem.partition(":")[0] for problem in bad.value.problems] == [f"row {n + 1}" for n in BAD]
-    assert not other.exists()
-    assert (tmp_path / "other.jsonl.part").read_bytes() == output.read_bytes()
+    assert output.read_bytes() == whole
     assert {path.name for path in tmp_path.glob("answers*")} == {"answers.jsonl"}
     mounts = [word for name, folder in hosting.sources.items() for word in ("--mount", f"{name}={folder}")]
     own = ["--backbone", hosting.settings["backbone"], "--backbone-dtype", "float32", "--errors", "skip", "--json"]

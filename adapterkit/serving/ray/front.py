@@ -50,9 +50,7 @@ class Front:
             return refused
         if reply.status < 300 and not call.repeatable:
             await self._hosts.broadcast("follow").results_async(return_exceptions=True)
-        answer = Response(reply.body, reply.status)
-        answer.raw_headers = list(reply.headers)
-        return answer
+        return _response(reply)
 
     async def _read(self, request: Request) -> WholeRequest:
         client = None if request.client is None else (request.client.host, request.client.port)
@@ -89,10 +87,16 @@ class Front:
         replies = await self._hosts.broadcast("ask", call, tasks={}).results_async(return_exceptions=True)
         found = [reply for reply in replies if isinstance(reply, Reply)]
         if refused := [reply for reply in found if reply.status != 200]:
-            return Response(refused[0].body, refused[0].status, dict(HEADERS))
+            return _response(refused[0])
         whole = CollectorRegistry()
         whole.register(_Merged(found))
         return Response(generate_latest(whole), media_type="text/plain; version=0.0.4", headers=HEADERS)
+
+
+def _response(reply: Reply) -> Response:
+    answer = Response(reply.body, reply.status)
+    answer.raw_headers = list(reply.headers)
+    return answer
 
 
 class _Merged(Collector):

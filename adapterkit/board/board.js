@@ -74,9 +74,10 @@ function chart(title, lines, most) {
   const top = most ?? Math.max(1, ...lines.flatMap(([values]) => values.filter((value) => value !== null)));
   const space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", "0 0 100 64"); svg.setAttribute("preserveAspectRatio", "none"); svg.setAttribute("role", "img"); svg.setAttribute("aria-label", title);
+  const steps = Math.max(12, ...lines.map(([values]) => values.length)) - 1;
   const floor = document.createElementNS(space, "polyline"); floor.setAttribute("points", "0,63 100,63"); floor.setAttribute("stroke", "var(--line)"); svg.append(floor);
   for (const [values, colour] of lines) {
-    const points = values.map((value, place) => value === null ? null : `${100 - (values.length - 1 - place) * 100 / (KEPT - 1)},${62 - 60 * Math.min(1, value / top)}`).filter(Boolean);
+    const points = values.map((value, place) => value === null ? null : `${100 - (values.length - 1 - place) * 100 / steps},${62 - 60 * Math.min(1, value / top)}`).filter(Boolean);
     const line = document.createElementNS(space, "polyline"); line.setAttribute("points", points.join(" ")); line.setAttribute("class", `a${colour % 4}`); svg.append(line);
   }
   return make("figure", {}, svg, make("figcaption", {}, `${title}, at most ${top.toFixed(most ? 2 : 1)}`));
@@ -94,10 +95,11 @@ function card(task) {
   const own = versionsOf(task.task), sum = task.arms.reduce((total, arm) => total + arm.share, 0) || 1;
   const shown = [...task.arms, ...own.filter((each) => each.shadow).map((each) => ({ ...each, share: null }))];
   const several = fleet.backbones.length > 1;
+  const head = ["arm", "version", "share", "answers", "confidence", "errors", "right", "p95", "drift", "artifact", ...(several ? ["backbone"] : [])];
   const rows = shown.map((arm, place) => {
     const found = own.find((each) => each.artifact === arm.artifact && each.arm === arm.arm) ?? {};
     const drift = found.drift;
-    return make("tr", { "data-arm": arm.arm },
+    const row = make("tr", { "data-arm": arm.arm },
       make("td", {}, make("span", { className: `dot b${place % 4}` }), arm.arm),
       make("td", {}, admin ? make("button", { className: "link", onclick: () => about(task.task, arm) }, arm.version || "composition") : arm.version),
       make("td", { className: "n" }, arm.share === null ? "shadow" : percent(arm.share / sum)),
@@ -108,13 +110,14 @@ function card(task) {
       make("td", { className: "n" }, found.latency_ms?.p95 === undefined ? "–" : `${found.latency_ms.p95.toFixed(1)} ms`),
       make("td", { className: drift?.drifted ? "bad" : "" }, drift ? `${drift.drifted ? "drifted" : "none"} (p ${drift.p.toFixed(3)})` : "–"),
       make("td", {}, make("code", {}, short(arm.artifact))), several ? make("td", {}, arm.backbone ?? "–") : null);
+    head.forEach((name, column) => row.children[column].setAttribute("data-name", name));  // a phone has no line of heads
+    return row;
   });
-  const head = ["arm", "version", "share", "answers", "confidence", "errors", "right", "p95", "drift", "artifact", ...(several ? ["backbone"] : [])];
   const lines = shown.map((arm, place) => [seen.get(`${task.task}\n${arm.arm}\n${arm.artifact}`) ?? [], place]);
   const verdicts = (quality.tasks[task.task]?.verdicts ?? []).map((each) => make("p", { className: "soft" }, `${each.arm} against ${each.against}: ${each.says}`));
   return make("article", { className: "card", "data-task": task.task },
     make("div", { className: "head" }, make("b", {}, task.task), make("span", { className: "soft" }, task.kind)),
-    make("div", { className: "wide" }, make("table", {}, make("tr", {}, ...head.map((name, place) => make("th", { className: place > 1 && place < 8 ? "n" : "" }, name))), ...rows)),
+    make("div", { className: "wide" }, make("table", { className: "arms" }, make("tr", {}, ...head.map((name, place) => make("th", { className: place > 1 && place < 8 ? "n" : "" }, name))), ...rows)),
     make("div", { className: "charts" }, chart("answers a second", lines.map(([line, place]) => [rates(line), place])), chart("confidence", lines.map(([line, place]) => [line.map((each) => each.confidence), place]), 1)),
     ...verdicts, admin && fleet.registry ? steer(task, sum) : null);
 }
@@ -147,7 +150,7 @@ function confirm(title, body, word, act, ready = true) {
 
 function figures(task, arms) {
   const rows = versionsOf(task).filter((each) => !arms || arms.includes(each.arm)).map((each) => make("tr", {}, make("td", {}, `${each.arm}: version ${each.version}`), make("td", { className: "n" }, `${each.rows} answers`), make("td", { className: "n" }, `confidence ${percent(meanOf(each.confidence))}`), make("td", { className: "n" }, `errors ${shareOf(each.errors)}`), make("td", { className: "n" }, each.right?.of ? `right ${shareOf(each.right)} of ${each.right.of}` : "no feedback")));
-  return make("div", { className: "wide" }, make("table", {}, ...rows));
+  return make("div", { className: "wide" }, make("table", { className: "figures" }, ...rows));
 }
 
 async function promote(task) {
@@ -211,7 +214,7 @@ function answer(task, found) {
   const given = found.answer, chances = Object.entries(given?.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 5);
   const said = given?.label ?? given?.text ?? given?.answer ?? (given?.labels && given.labels.join(", ")) ?? (given?.entities && (given.entities.map((each) => `${each.type}: ${each.text}`).join("\n") || "nothing")) ?? JSON.stringify(given);
   const receipt = Object.entries(found.receipt).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, /^[0-9a-f]{64}$/.test(value) ? short(value) : name === "signature" ? "signed" : value)]);
-  return make("article", { className: "card", "data-task": task }, make("span", { className: "soft" }, task), make("p", {}, make("b", { style: "white-space:pre-wrap" }, String(said)), found.confidence === null ? "" : ` ${percent(found.confidence)}`),
+  return make("article", { className: "card", "data-task": task }, make("span", { className: "soft" }, task), make("p", { className: "said" }, make("b", {}, String(said)), found.confidence === null ? null : make("span", {}, percent(found.confidence))),
     ...chances.map(([label, chance]) => make("div", { className: "bar" }, make("span", {}, label), make("meter", { value: chance, "aria-label": label }), percent(chance))), make("dl", { className: "receipt" }, ...receipt));
 }
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import uvicorn
@@ -22,6 +22,17 @@ from adapterkit.traffic import read_rules
 from tests.serving.conftest import folders
 
 __all__ = ["folders"]
+
+Board = tuple[str, Mapping[str, str]]
+"""The address of a board, and keys by scope."""
+
+
+class Steered(NamedTuple):
+    """A board, and the registry that it steers."""
+
+    board: Board
+    registry: Registry
+
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -41,28 +52,38 @@ def served(app: Any, **settings: Any) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture
-def registry(tmp_path: Path, folders: Mapping[str, Path]) -> Iterator[Registry]:
-    """Two versions of a task, the first stable and the second a candidate, and another task."""
-    with Registry(f"sqlite:///{tmp_path}/r.db", actor="ada") as made:
-        for task in ("intent", "other"):
-            made.add("intent", folders[task])
-        made.add("tags", folders["tags"])
-        for task in ("intent", "tags"):
-            made.promote(task, "1")
-        made.promote("intent", "2", "candidate")
-        yield made
-
-
-@pytest.fixture
-def board(registry: Registry, tiny_folders: Any, tmp_path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The address of a board over that registry, and keys by scope."""
-    file = tmp_path / "keys.json"
+@contextmanager
+def made(folder: Path, folders: Mapping[str, Path], backbone: Path) -> Iterator[Steered]:
+    """Two versions of a task, the first stable and the second a candidate, and another task; and a board over them."""
+    file = folder / "keys.json"
     keys = {"admin": add_key(file, "grace", ["predict", "admin"]), "predict": add_key(file, "bob", ["predict"])}
-    rules = read_rules({"tasks": {"intent": {"split": {"stable": 0.5, "candidate": 0.5}}}})
-    fleet, follower = registry_fleet(registry, rules, str(tiny_folders["bert"]), slots=None, dtype="float32")
-    with fleet.host, served(with_board(create_app(fleet, keys=read_keys(file), follower=follower))) as address:
-        yield address, keys
+    with Registry(f"sqlite:///{folder}/r.db", actor="ada") as registry:
+        for task in ("intent", "other"):
+            registry.add("intent", folders[task])
+        registry.add("tags", folders["tags"])
+        for task in ("intent", "tags"):
+            registry.promote(task, "1")
+        registry.promote("intent", "2", "candidate")
+        rules = read_rules({"tasks": {"intent": {"split": {"stable": 0.5, "candidate": 0.5}}}})
+        fleet, follower = registry_fleet(registry, rules, str(backbone), slots=None, dtype="float32")
+        with fleet.host, served(with_board(create_app(fleet, keys=read_keys(file), follower=follower))) as address:
+            yield Steered((address, keys), registry)
+
+
+@pytest.fixture
+def steered(tmp_path: Path, folders: Mapping[str, Path], tiny_folders: Any) -> Iterator[Steered]:
+    """A board to steer with."""
+    with made(tmp_path, folders, tiny_folders["bert"]) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shown(
+    tmp_path_factory: pytest.TempPathFactory, folders: Mapping[str, Path], tiny_folders: Any
+) -> Iterator[Steered]:
+    """A board to look at."""
+    with made(tmp_path_factory.mktemp("board"), folders, tiny_folders["bert"]) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,14 @@ import pytest
 from tests.abuse.running import SUBJECTS, attempts, make
 
 SAMPLES = {
-    "artifacts": 240,
-    "imports": 40,
+    "artifacts": 120,
+    "imports": 24,
     "pickles": 140,
-    "checkpoints": 60,
-    "caches": 60,
-    "kills": 10,
-    "swaps": 3,
-    "registry-kills": 4,
+    "checkpoints": 40,
+    "caches": 30,
+    "kills": 5,
+    "swaps": 2,
+    "registry-kills": 2,
 }
 """How many fit into the suite."""
 

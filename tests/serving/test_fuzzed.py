@@ -45,7 +45,7 @@ def test_no_path_of_the_schema_fails_whatever_it_is_sent(
         if operation.body:
             cases = st.one_of(cases, operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
 
-        @settings(max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=cases)
         def fuzz(case: Any) -> None:
             sent = case.as_transport_kwargs(base_url="http://testserver")

@@ -37,7 +37,7 @@ class Served(NamedTuple):
     signed_by: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray, with more processors than it needs to begin with: it starts a process for each."""
     ray = pytest.importorskip("ray", reason="Ray is an extra")
@@ -56,11 +56,11 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(
     cluster: None, tmp_path_factory: pytest.TempPathFactory, tiny_folders: Any, folders: Mapping[str, Path]
 ) -> Iterator[Served]:
-    """Three tasks of a registry."""
+    """Three tasks of a registry. It ends with the cluster: a gentle stop would wait for who was just started."""
     from ray import serve
 
     from adapterkit.serving.ray import app
@@ -95,7 +95,6 @@ def served(
             keys[1],
             root / "key.pem.pub",
         )
-        serve.shutdown()
 
 
 def _asked(url: str, body: Any, key: str) -> tuple[int, Any, Mapping[str, str]]:

@@ -1,4 +1,4 @@
-"""Seconds of the soak; `python -m tests.abuse.soak` runs for minutes."""
+"""Seconds of the soak, beside the other processes that serve; `python -m tests.abuse.soak` runs for minutes."""
 
 from __future__ import annotations
 

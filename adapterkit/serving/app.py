@@ -68,14 +68,7 @@ def create_app(
         await asyncio.to_thread(service.work.stop)
         await asyncio.to_thread(watch.stop)
 
-    app = FastAPI(
-        title="adapterkit",
-        lifespan=life,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url="/openapi.json",
-        responses=dict(REFUSALS),
-    )
+    app = FastAPI(title="adapterkit", lifespan=life, docs_url=None, redoc_url=None, responses=dict(REFUSALS))
     app.state.service = service
 
     @app.exception_handler(AdapterkitError)

@@ -69,8 +69,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         found = await service.answer(request, [(asked.model, text) for text in prompts], asked.user, owner, settings)
         texts = _texts(found)
         choices = [
-            {"index": index, "text": text, "finish_reason": "stop", "logprobs": None}
-            for index, text in enumerate(texts)
+            {"index": n, "text": text, "finish_reason": "stop", "logprobs": None} for n, text in enumerate(texts)
         ]
         reply, usage = _reply(service, "text_completion", asked.model, choices, found), _usage(writer, prompts, texts)
         return _streamed([reply], asked, usage) if asked.stream else JSONResponse({**reply, "usage": usage})
@@ -108,19 +107,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
             receipts = [Receipt(route.task, chosen.version, chosen.digest, fingerprint, arm)] * len(texts)
         states = await service.features(texts, adapter)  # a mounted name holds its digest, so no other answers to it
         vectors = [state.float().mean(dim=0).tolist() for state in states]
-        data = [
-            {
-                "object": "embedding",
-                "index": index,
-                "embedding": _packed(vector) if asked.encoding_format == "base64" else vector,
-            }
-            for index, vector in enumerate(vectors)
-        ]
+        written = map(_packed, vectors) if asked.encoding_format == "base64" else vectors
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(written)]
         usage = _usage(fleet.home(adapter), texts, [])
-        own = {
-            "receipts": [service.receipt(each, item["embedding"]) for each, item in zip(receipts, data, strict=False)]
-        }
-        return JSONResponse({"object": "list", "model": asked.model, "data": data, "usage": usage, "adapterkit": own})
+        told = [service.receipt(each, item["embedding"]) for each, item in zip(receipts, data, strict=False)]
+        reply = {"object": "list", "model": asked.model, "data": data, "usage": usage}
+        return JSONResponse({**reply, "adapterkit": {"receipts": told}})
 
 
 def _settings(asked: TextRequest, new_tokens: int | None) -> dict[str, Any]:

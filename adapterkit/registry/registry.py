@@ -78,7 +78,7 @@ class Registry:
         """Let go of the database."""
         self._engine.dispose()
 
-    def acting(self, actor: str) -> Registry:
+    def acting(self, actor: str) -> Self:
         """This registry, on the same connections, for the acts of somebody else. Raises RegistryError for no name."""
         other = copy(self)
         other.actor = check_name(actor, "actor")

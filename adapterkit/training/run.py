@@ -300,8 +300,8 @@ def _pack(job: Job) -> None:
     """Let the frozen products of a CPU be laid out, if the recipe agrees, every process holds the whole backbone, and
     the layouts fit well into the memory that is free. The adapter's modules are its own: the layouts go with them.
     """
-    backbone, whole = job.adapted.backbone, job.accelerator.distributed_type in ("NO", "MULTI_CPU")
-    if job.recipe.training.packed == "off" or backbone.device.type != "cpu" or not whole:
+    backbone = job.adapted.backbone
+    if job.recipe.training.packed == "off" or backbone.device.type != "cpu" or job.sharded is not None:
         return
     from adapterkit.methods.fused import most_bytes, put_on
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 import adapterkit as ak
 from adapterkit.errors import SweepError
 from adapterkit.sweeping import Budget, Halving
+from tests.training.ranks import command
 from tests.training.worlds import bytes_of, recipe
 
 RATES = {"training.learning_rate": [0.002, 0.02, 1e30]}
@@ -55,29 +54,33 @@ def test_thinning_out_in_two_processes_drops_what_one_drops(tmp_path: Path, tiny
         assert lines(tmp_path / "1" / name, *TIMED) == lines(tmp_path / "2" / name, *TIMED)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # no lock of another thread is held
 def test_a_wish_to_stop_leaves_no_process_and_checkpoints_from_which_the_printed_command_goes_on(
-    tmp_path: Path, tiny_folders: Mapping[str, Path]
+    tmp_path: Path, tiny_folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: fork)  # a fork server would import everything anew
     file = tmp_path / "plan.json"
-    file.write_text(json.dumps(recipe(tmp_path, tiny_folders["bert"], training={"epochs": 2000, "max_steps": 300})))
-    command = [sys.executable, "-m", "adapterkit", "sweep", str(file), "--grid", "seed=0,1", "--processes", "2"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True) as run:
-        journals = [
-            tmp_path / "out-sweep" / "points" / f"seed={seed}" / "training" / "journal.jsonl" for seed in (0, 1)
-        ]
-        while run.poll() is None and not all(one.exists() and '"step": 3,' in one.read_text() for one in journals):
-            time.sleep(0.05)
-        children = psutil.Process(run.pid).children(recursive=True)
-        run.send_signal(signal.SIGINT)
-        said = run.communicate(timeout=120)[0]
-    assert run.returncode == 130, said
+    training = {"epochs": 2000, "max_steps": 200, "evaluate_every": 100, "checkpoint_every": 100}
+    file.write_text(json.dumps(recipe(tmp_path, tiny_folders["bert"], training=training)))
+    words = ["sweep", str(file), "--grid", "seed=0,1", "--processes", "2"]
+    journals = [tmp_path / "out-sweep" / "points" / f"seed={seed}" / "training" / "journal.jsonl" for seed in (0, 1)]
+    with command(words, tmp_path / "log") as process:
+        while process.is_alive() and not all(one.exists() and '"step": 3,' in one.read_text() for one in journals):
+            time.sleep(0.02)
+        first = psutil.Process(process.pid)
+        children = first.children(recursive=True)
+        assert len(children) == 2
+        first.send_signal(signal.SIGINT)
+        process.join(60)
+        said = (tmp_path / "log").read_text()
+        assert process.exitcode == 130, said
     assert psutil.wait_procs(children, timeout=30)[1] == []
     assert all((one.parent / "checkpoint" / "progress.json").is_file() for one in journals)
     again = said.replace("\n", "").partition("Go on with: ")[2]
     assert shlex.split(again)[-2:] == ["--processes", "2"]
     ak.sweep(str(file), {"seed": [0, 1]}, quiet=True)
-    assert [line["steps"] for line in lines(tmp_path / "out-sweep" / "results.jsonl")] == [300, 300]
+    assert [line["steps"] for line in lines(tmp_path / "out-sweep" / "results.jsonl")] == [200, 200]
     assert ['"begin"' in line for one in journals for line in one.read_text().splitlines()].count(True) == 4
 
 

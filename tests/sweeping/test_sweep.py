@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +23,11 @@ from adapterkit.sweeping.summary import group_results
 from adapterkit.training import reuse as shelves
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.together import in_companies
+from tests.training.ranks import command
 from tests.training.worlds import bytes_of, events, recipe, rows_of, train, write_rows
+
+# Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 GRID = {"training.learning_rate": [0.002, 0.02], "seed": [0, 1]}
 
@@ -236,15 +238,12 @@ def test_a_sweep_that_was_killed_goes_on(done: tuple[Any, Any], tmp_path: Path) 
     plan, whole = done
     file, folder = tmp_path / "plan.json", tmp_path / "killed"
     file.write_text(json.dumps({**plan, "output": str(folder)}))
-    code = f"import adapterkit as ak; ak.sweep({str(file)!r}, {GRID!r}, overrides=['output={folder}'], quiet=True)"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    try:
-        results = folder / "results.jsonl"
-        while process.poll() is None and not (results.is_file() and results.read_bytes().count(b"\n") >= 1):
+    results = folder / "results.jsonl"
+    axes = [f"{path}={','.join(map(str, values))}" for path, values in GRID.items()]
+    with command(["sweep", str(file), f"output={folder}", "--grid", *axes], tmp_path / "log") as process:
+        while process.is_alive() and not (results.is_file() and results.read_bytes().count(b"\n") >= 1):
             time.sleep(0.005)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
     with results.open("ab") as torn:
         torn.write(b'{"point": "learn\xc3')  # as a crash in the middle of a character leaves it
     strange = '[]\n{"point": "learning_rate=0.02,seed=1"}\n{"point": 1, "status": "done"}\n'

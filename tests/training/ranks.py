@@ -96,6 +96,36 @@ def torchrun(
         launcher.join(30)
 
 
+@contextmanager
+def command(arguments: Sequence[str], log: Path) -> Iterator[BaseProcess]:
+    """`adapterkit ARGUMENTS` in a fork. Nothing is left behind, whatever happens inside.
+
+    Args:
+        arguments: as on a command line.
+        log: file for what it says.
+    """
+    import_for_children()
+    process = multiprocessing.get_context("fork").Process(target=_alone, args=(list(arguments), log))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join(30)
+
+
+def _alone(arguments: list[str], log: Path) -> None:
+    _say_into(log)
+    _command_line(arguments)
+
+
+def _say_into(log: Path) -> None:
+    with log.open("w") as handle:
+        for number in (1, 2):
+            os.dup2(handle.fileno(), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+
+
 def kill_all(launcher: Any) -> None:
     """A launcher and what it has started."""
     process = psutil.Process(launcher.pid)
@@ -107,17 +137,14 @@ def _launch(words: Sequence[str], arguments: Sequence[str], log: Path, enter: Ca
     from torch.distributed import run
 
     enter()
-    with log.open("w") as handle:
-        for number in (1, 2):
-            os.dup2(handle.fileno(), number)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    _say_into(log)
     asked = run.config_from_args
     run.config_from_args = lambda given: (asked(given)[0], _command_line, [list(arguments)])
     run.main([*words, "--start-method", "fork", "adapterkit"])
 
 
 def _command_line(arguments: list[str]) -> None:
-    """In a rank: what `python -m adapterkit` does."""
+    """In a child: what `python -m adapterkit` does."""
     from accelerate.state import AcceleratorState
 
     from adapterkit.cli import main

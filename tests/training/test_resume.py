@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,11 @@ import pytest
 from adapterkit.errors import OutputError, TrainingError
 from adapterkit.training.learner import Learner
 from adapterkit.training.standing import INDEX, read_index
+from tests.training.ranks import command, wait_for_step
 from tests.training.worlds import bytes_of, entries, events, recipe, rows_of, train, write_rows
+
+# Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 DROPPING = {"kind": "lora", "rank": 2, "dropout": 0.2}
 STEPS = 12
@@ -243,15 +244,12 @@ def test_a_signal_to_the_command_leaves_a_checkpoint_and_says_how_to_go_on(
     plan = plan_of(tmp_path, tiny_folders["bert"], training={"epochs": 2000, "evaluate_every": 10})
     file = tmp_path / "plan.yaml"
     file.write_text(json.dumps(plan))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adapterkit", "train", str(file)], stderr=subprocess.PIPE, text=True
-    )
-    journal = tmp_path / "out" / "training" / "journal.jsonl"
-    while process.poll() is None and not (journal.exists() and '"step": 6' in journal.read_text()):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    with command(["train", str(file)], tmp_path / "log") as process:
+        wait_for_step(process, tmp_path / "out", 6)
+        process.terminate()
+        process.join(60)
+    said = (tmp_path / "log").read_text()
+    assert process.exitcode == 130, said
     steps = len(events(tmp_path / "out", "step"))
     assert f"The checkpoint of step {steps} is kept; go on with: adapterkit train {file} --resume" in said
     assert entries(tmp_path / "out") == ["training"]

@@ -134,10 +134,10 @@ def write_until_killed(root: Path, begun: int) -> None:
             store.flush()
 
 
-def test_killed_fifty_times_while_writing_no_row_is_wrong(tmp_path: Path) -> None:
+def test_killed_twenty_times_while_writing_no_row_is_wrong(tmp_path: Path) -> None:
     chance = random.Random(0)
     ready, begun = os.pipe()
-    for _ in range(50):
+    for _ in range(20):
         child = os.fork()
         if child == 0:
             try:

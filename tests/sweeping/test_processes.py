@@ -61,7 +61,7 @@ def test_a_wish_to_stop_leaves_no_process_and_checkpoints_from_which_the_printed
     fork = multiprocessing.get_context("fork")
     monkeypatch.setattr(multiprocessing, "get_context", lambda _: fork)  # a fork server would import everything anew
     file = tmp_path / "plan.json"
-    training = {"epochs": 2000, "max_steps": 200, "evaluate_every": 100, "checkpoint_every": 100}
+    training = {"epochs": 2000, "max_steps": 120, "evaluate_every": 60, "checkpoint_every": 60}
     file.write_text(json.dumps(recipe(tmp_path, tiny_folders["bert"], training=training)))
     words = ["sweep", str(file), "--grid", "seed=0,1", "--processes", "2"]
     journals = [tmp_path / "out-sweep" / "points" / f"seed={seed}" / "training" / "journal.jsonl" for seed in (0, 1)]
@@ -80,7 +80,7 @@ def test_a_wish_to_stop_leaves_no_process_and_checkpoints_from_which_the_printed
     again = said.replace("\n", "").partition("Go on with: ")[2]
     assert shlex.split(again)[-2:] == ["--processes", "2"]
     ak.sweep(str(file), {"seed": [0, 1]}, quiet=True)
-    assert [line["steps"] for line in lines(tmp_path / "out-sweep" / "results.jsonl")] == [200, 200]
+    assert [line["steps"] for line in lines(tmp_path / "out-sweep" / "results.jsonl")] == [120, 120]
     assert ['"begin"' in line for one in journals for line in one.read_text().splitlines()].count(True) == 4
 
 

@@ -34,7 +34,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from adapterkit.backbone.local import local_copy
+from adapterkit.backbone.files import local_copy
 from adapterkit.training import train
 from adapterkit.training.journal import read_journal
 

@@ -24,7 +24,7 @@ from typing import Any
 from host_adapters import METHODS, MINILM, OWN, saved, write
 
 import adapterkit as ak
-from adapterkit.backbone.local import local_copy
+from adapterkit.backbone.files import local_copy
 
 TEXT = "my card was lost"
 BARE = """

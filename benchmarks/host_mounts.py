@@ -27,7 +27,7 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
 import adapterkit as ak
-from adapterkit.backbone.local import local_copy
+from adapterkit.backbone.files import local_copy
 from adapterkit.recipe import LoraMethod
 
 FOLDERS = 16

@@ -33,8 +33,8 @@ from pictures import curves_picture, figures_picture
 from time_to_accuracy import FULL_BUDGET_S, SHORT, SHORT_BUDGET_S, race
 from time_to_accuracy import measure as measure_curves
 
+from adapterkit.backbone.files import local_copy
 from adapterkit.backbone.hardware import bfloat16_is_fast
-from adapterkit.backbone.local import local_copy
 
 HERE = Path(__file__).resolve().parent
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

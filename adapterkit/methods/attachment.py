@@ -11,8 +11,7 @@ from adapterkit.backbone import Site
 from adapterkit.backbone.quantisation import is_plain
 from adapterkit.errors import ArtifactError, MergeError
 from adapterkit.methods.adapter_name import ADAPTER
-from adapterkit.methods.carrier import own_modules
-from adapterkit.methods.snapshot import Before
+from adapterkit.methods.carrier import Before, own_modules
 from adapterkit.recipe import MethodSettings
 
 _NOT_OWN = ("base_layer.", "parts.")

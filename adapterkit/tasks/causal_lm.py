@@ -18,11 +18,10 @@ from adapterkit.metrics import Metric
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.documents import Documents, document_problem
-from adapterkit.tasks.encoding import longest, surrounded
+from adapterkit.tasks.encoding import longest, surrounded, windows_over
 from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Purpose, Row, Vocabulary
-from adapterkit.tasks.windows import windows_over
 
 OPEN_BLOCKS = 64
 """Blocks that are filled at the same time. More: less room is left over, and more of the rows are looked at."""

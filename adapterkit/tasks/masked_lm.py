@@ -12,10 +12,9 @@ import numpy as np
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, text_problem
-from adapterkit.tasks.encoding import bare_ids, encode_texts, longest, surrounded, surroundings
+from adapterkit.tasks.encoding import bare_ids, blocks, encode_texts, longest, surrounded, surroundings
 from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Outputs, Purpose, Row, Vocabulary
-from adapterkit.tasks.windows import blocks
 
 MASK = "[MASK]"
 """How a text may write the mask, whatever the tokenizer calls it."""

@@ -22,7 +22,15 @@ from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, places_of, refuse_rows, usable_indices
 from adapterkit.tasks.confident import ConfidentTask
-from adapterkit.tasks.encoding import first_tokens, longest, needs_fast, surrounded, surroundings
+from adapterkit.tasks.encoding import (
+    first_tokens,
+    longest,
+    middle_owner,
+    needs_fast,
+    surrounded,
+    surroundings,
+    windows_over,
+)
 from adapterkit.tasks.labels import Wanted, class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
@@ -42,7 +50,6 @@ from adapterkit.tasks.values import (
     Row,
     Vocabulary,
 )
-from adapterkit.tasks.windows import middle_owner, windows_over
 
 WIDEST_OVERLAP = 64
 """Tokens that neighbouring windows share, at most; a quarter of a short window."""

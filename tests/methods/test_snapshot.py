@@ -9,8 +9,8 @@ import torch
 
 from adapterkit.methods import lowest_layer
 from adapterkit.methods.bottleneck import BottleneckLayer
+from adapterkit.methods.carrier import Before
 from adapterkit.methods.lora.moved_weight import MovedWeight
-from adapterkit.methods.snapshot import Before
 from adapterkit.methods.table import attach
 from tests.methods.cases import CASES, snapshot
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from adapterkit.tasks import vocabulary_loss
-from adapterkit.tasks.vocabulary_loss import vocabulary_cross_entropy
+from adapterkit.tasks import losses
+from adapterkit.tasks.losses import vocabulary_cross_entropy
 
 
 def drawn(tokens: int, words: int, seed: int = 0, size: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,14 +35,14 @@ def test_value_and_gradient_are_torchs_in_double_precision(
     exact = logits.double().requires_grad_()
     expected = F.cross_entropy(exact, target, label_smoothing=smoothing, reduction="sum")
     (wanted,) = torch.autograd.grad(0.25 * expected, exact)
-    before = vocabulary_loss._AT_ONCE["cpu"]
-    vocabulary_loss._AT_ONCE["cpu"] = at_once
+    before = losses._AT_ONCE["cpu"]
+    losses._AT_ONCE["cpu"] = at_once
     try:
         own = logits.clone().requires_grad_()
         found = vocabulary_cross_entropy(own, target, smoothing)
         (gradient,) = torch.autograd.grad(0.25 * found, own)
     finally:
-        vocabulary_loss._AT_ONCE["cpu"] = before
+        losses._AT_ONCE["cpu"] = before
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5, abs=1e-5)
     torch.testing.assert_close(gradient, wanted.float(), rtol=1e-4, atol=1e-6)
     assert torch.equal(own, logits)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterkit.tasks.windows import blocks, middle_owner, windows_over
+from adapterkit.tasks.encoding import blocks, middle_owner, windows_over
 
 
 @given(st.integers(0, 400), st.integers(1, 60), st.data())

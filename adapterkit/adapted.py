@@ -21,18 +21,9 @@ from adapterkit.heads.unpadded import UnpaddedHeaded
 from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.table import attach, method_of
 from adapterkit.recipe import HeadSettings, MethodSettings
-from adapterkit.tasks.asked import (
-    Asked,
-    Errors,
-    check_errors,
-    encode_each,
-    in_place,
-    no_numbers,
-    refuse,
-    sort_out,
-    without_lost,
-)
+from adapterkit.tasks.asked import Asked, Errors, check_errors, encode_each, in_place, refuse, sort_out
 from adapterkit.tasks.continuing import continued
+from adapterkit.tasks.finite import no_numbers, without_lost
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Task, Vocabulary
 
 if TYPE_CHECKING:

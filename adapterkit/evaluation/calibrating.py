@@ -25,8 +25,8 @@ from adapterkit.metrics import Judged, measure_calibration
 from adapterkit.metrics.abstaining import find_threshold
 from adapterkit.recipe.task import Abstaining, TaskSettings
 from adapterkit.records import Answerer, CalibratingRecord
-from adapterkit.tasks.asked import no_numbers, without_lost
 from adapterkit.tasks.confident import COLDEST, HOTTEST, ConfidentTask
+from adapterkit.tasks.finite import no_numbers, without_lost
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.values import Batch
 

@@ -5,23 +5,16 @@ training, or the aliases under which data sets have them. Adapters, hosts, the c
 and nowhere else.
 """
 
-# Axes: B rows of a batch, T tokens, V vocabulary, N tokens that are answered.
-
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from adapterkit.data import Rows
 from adapterkit.data.columns import find_columns
 from adapterkit.data.nested import parse_nested
-from adapterkit.errors import AdapterkitError, BadRowError, DataError, NotFiniteError
+from adapterkit.errors import AdapterkitError, BadRowError, DataError
 from adapterkit.recipe.suggestions import nearest
 from adapterkit.tasks.protocol import Feature, Task, Vocabulary
-from adapterkit.tasks.values import Batch
 
 Errors = Literal["raise", "return"]
 """What becomes of rows that cannot be answered: one error for all of them, or an error in the place of each."""
@@ -164,29 +157,3 @@ def sort_out(read: Sequence[dict[str, Any] | BadRowError]) -> tuple[Rows, list[i
     usable = {place: row for place, row in enumerate(read) if isinstance(row, dict)}
     errors = {place: row for place, row in enumerate(read) if not isinstance(row, dict)}
     return Rows(usable.values(), (place + 1 for place in usable)), list(usable), dict(errors)
-
-
-def without_lost(logits: Tensor, batch: Batch, at_BT: Tensor | None = None) -> tuple[Tensor, list[int]]:
-    """Logits (B, …), or (N, V) at the tokens of `at_BT`, with zeros where those of a feature are not finite; and the
-    places of such features in the batch."""
-    if math.isfinite(float(logits.sum())):  # nearly always, and the cheapest question
-        return logits, []
-    lost = ~torch.isfinite(logits)
-    if at_BT is not None and logits.dim() == 2:
-        rows = at_BT.nonzero()[:, 0][lost.any(-1)]
-    else:
-        mask = batch.inputs["attention_mask"]
-        if logits.dim() == 3 and mask.shape == logits.shape[:2]:
-            lost &= mask.bool()[..., None]  # what padding computes is nobody's answer
-        rows = lost.flatten(1).any(1).nonzero()[:, 0]
-    return logits.masked_fill(lost, 0.0), sorted(set(rows.tolist()))
-
-
-def no_numbers(rows: Sequence[int], called: Mapping[int, str] | None = None) -> NotFiniteError:
-    """The error for rows, by their places from 0, whose answers are not finite; `called`: whom they asked."""
-    names = called or {}
-    return NotFiniteError(
-        f"{len(rows)} row{'s have' if len(rows) != 1 else ' has'} no answer: what the adapter computes is not finite",
-        [f"row {place + 1}{f' ({names[place]})' if place in names else ''}" for place in sorted(rows)],
-        "Its weights are too large for the number format: load the backbone in float32, or train the adapter again.",
-    )

@@ -10,7 +10,8 @@ from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
 from adapterkit.host.bank.mounted import Mounted, MountedHead
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.recipe.suggestions import nearest
-from adapterkit.tasks.asked import Errors, check_errors, encode_each, in_place, no_numbers, refuse
+from adapterkit.tasks.asked import Errors, check_errors, encode_each, in_place, refuse
+from adapterkit.tasks.finite import no_numbers
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Vocabulary
 
 Answer = dict[str, Any]

@@ -9,7 +9,7 @@ from adapterkit.errors import AdapterkitError
 from adapterkit.host.answers.asked_rows import Call, HeadRows, collate
 from adapterkit.host.answers.batching import Forwards, Piece
 from adapterkit.host.bank.residency import Bank, Loaded
-from adapterkit.tasks.asked import without_lost
+from adapterkit.tasks.finite import without_lost
 from adapterkit.tasks.protocol import Vocabulary
 
 Batched = dict[HeadRows, list[int]]

@@ -7,11 +7,9 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package (PEP 562).
+    """`__getattr__` and `__dir__` of a package (PEP 562); `homes`: name -> the module that holds it.
 
-    Args:
-        package: its name.
-        homes: name -> the module that holds it. A name that is a module of the package stands for that module.
+    A name that is a module of the package stands for that module.
     """
 
     def find(name: str) -> Any:

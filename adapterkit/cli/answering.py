@@ -84,13 +84,9 @@ class Answering:
         skip: bool,
         accelerator: Accelerator | None = None,
     ) -> None:
-        """
-        Args:
-            open_rows: what opens the rows; it is called twice unless bad ones are skipped.
-            name: whom every row asks; None where rows say it themselves.
-            skip: whether a bad row gets an error in its place. Otherwise every row is read before the first is
-                answered, and all that are bad are refused at once.
-            accelerator: the processes that answer a share each, all of which do the same.
+        """`name`: whom every row asks, None where rows say it themselves; `skip`: a bad row gets an error in its place.
+
+        Otherwise every row is read before the first is answered, and all that are bad are refused at once.
         """
         self.rows, self.bad = 0, 0
         self._host, self._open, self._name, self._skip = host, open_rows, name, skip

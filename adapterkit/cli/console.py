@@ -106,12 +106,7 @@ def print_json(value: Any, indent: int | None = 2) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while answers go elsewhere; gives what counts on. Nothing where nobody watches.
-
-    Args:
-        what: is counted.
-        total: None where nobody knows.
-    """
+    """A bar on standard error while answers go elsewhere, as of `stages`; gives what counts on."""
     if sys.stdout.isatty():
         yield lambda _: None
         return

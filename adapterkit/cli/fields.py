@@ -17,11 +17,7 @@ class Fields(TyperCommand):
 
 
 def as_overrides(args: Sequence[str], own: set[str]) -> list[str]:
-    """Words with every option that is a field in the form path=value; all others stay as they are.
-
-    Args:
-        own: options of the verb.
-    """
+    """Words with every option that is a field in the form path=value; all others stay, such as the verb's `own`."""
     words: list[str] = []
     rest = list(args)
     while rest:

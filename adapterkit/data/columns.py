@@ -11,14 +11,9 @@ from adapterkit.recipe.suggestions import did_you_mean
 def find_columns(present: Collection[str], asked: Mapping[str, str], needs: Mapping[str, Column]) -> dict[str, str]:
     """Canonical name -> the column that holds it, for those that exist.
 
-    The order for one canonical column: what `asked` says; a column of the canonical name; the first of the need's
-    aliases that exists and that no other canonical column claims. Where no column has exactly that name, one counts
-    that differs from it in case alone ("Text").
-
-    Args:
-        present: the columns that exist; those that `asked` names are among them.
-        asked: canonical name -> column.
-        needs: canonical name -> need, as the task declares it.
+    The order for one canonical column: what `asked` says (of columns that are there); a column of the canonical name;
+    the first of the need's aliases that exists and that no other canonical column claims. Where no column has exactly
+    that name, one counts that differs from it in case alone ("Text").
     """
     matched = dict(asked)
     for names in ([(name, (name,)) for name in needs], [(name, need.aliases) for name, need in needs.items()]):

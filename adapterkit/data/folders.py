@@ -41,18 +41,11 @@ def files_of_pattern(base: Path, pattern: str) -> tuple[Path, ...]:
 
 
 def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") -> FilesFound:  # noqa: A002 - the recipe's word
-    """The files of a folder that hold the rows of a split.
+    """The files of a folder that hold the rows of a split, which the data set calls `named`.
 
     Where files or the folders in it are called after splits (train-00000.parquet, dev.csv, test/), those of the split
-    are taken, else all. Folders of text files that bear the names of classes give one row per file.
-
-    Args:
-        split: "train", "validation" or "test".
-        named: what the data set calls it (`data.splits`).
-        format: the format that was asked for; "auto" takes files with a known ending.
-
-    Raises:
-        DataError: no such file, or files of several formats.
+    are taken, else all; "auto" takes files with a known ending. Folders of text files that bear the names of classes
+    give one row per file. Raises DataError: no such file, or files of several formats.
     """
     every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path, folder)]
     if len(every) > MOST_FILES:

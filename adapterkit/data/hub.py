@@ -22,13 +22,9 @@ def hub_rows(
 ) -> Iterator[Numbered]:
     """The records of a data set, numbered from 1; class labels come as their names.
 
-    Not streaming, the data set is first fetched into the cache of `datasets`, where the next run finds it.
-
-    Args:
-        looked_at: files of this name that were looked for first, for the error.
-
-    Raises:
-        DataError: there is no such data set, configuration, revision or split, or the hub cannot be reached.
+    Not streaming, the data set is first fetched into the cache of `datasets`, where the next run finds it. Raises
+    DataError: there is no such data set, configuration, revision or split, or the hub cannot be reached; it names the
+    files that were `looked_at` first.
     """
     config, revision = settings.config, settings.revision
     asked = [f"asked for: {name}, configuration {config or 'default'}, revision {revision or 'newest'}, split {split}"]

@@ -18,14 +18,7 @@ Incoming = tuple[str, dict[str, Any] | str | BadRowError]
 
 
 def each_row(source: str | Path, settings: DataSettings | None = None) -> Iterator[Incoming]:
-    """The rows of a file or a hub data set, under its own column names.
-
-    Args:
-        settings: a recipe's `data`: how the source is read.
-
-    Raises:
-        DataError: the file is not there, or nothing of it can be read.
-    """
+    """The rows of a file or a hub data set, under its own column names. Raises DataError: nothing of it can be read."""
     unread = _Unread(str(source))
     for place, row in read_each(source, unread, settings):
         number = _number(place)

@@ -61,12 +61,7 @@ def listing(items: Sequence[object], shown: int = 10) -> str:
 
 
 def unusable_note(split: str, rows: Rows, problems: Sequence[tuple[int, str]]) -> str:
-    """One line on the rows that cannot be used, by reason.
-
-    Args:
-        rows: all of the split.
-        problems: (number, reason).
-    """
+    """One line on the rows of a split that cannot be used, by reason; `problems`: (number, reason)."""
     reasons: dict[str, list[int]] = {}
     for number, reason in problems:
         reasons.setdefault(reason, []).append(number)

@@ -56,11 +56,7 @@ def split_validation(
 
 
 def _why_none(share: float, sizes: dict[str, int], alike: dict[str, list[int]]) -> str:
-    """Why a share of classes of these sizes is no row.
-
-    Args:
-        alike: class -> how many rows are alike, for each of its different rows.
-    """
+    """Why a share of such classes is no row; `alike`: class -> how many rows are alike, for each different row."""
     if max(sizes.values()) == 1:
         return "every class has one row, which training keeps"
     wanted = _quotas(sizes, share)

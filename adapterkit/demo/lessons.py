@@ -67,13 +67,9 @@ def run(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> list[Learned]:
-    """Generate the data, train and show.
+    """Generate the data, train and show; data and artifacts are written into `folder`, over those of an earlier demo.
 
-    Args:
-        folder: data and artifacts are written here; artifacts of an earlier demo are replaced.
-        backbone: another backbone than the small sentence encoder.
-        overrides: fields to set on top of every recipe, as on the command line.
-        console: where the result is shown.
+    `overrides`: fields to set on top of every recipe, as on the command line.
     """
     console = console or Console()
     backbone = backbone or Backbone.load(BACKBONE)

@@ -72,14 +72,9 @@ def run(
     *,
     show_board: bool = False,
 ) -> Asking:
-    """Train what is not there yet, serve it, steer it, and print what happened.
+    """Train what is not in `folder` yet, serve it, steer it, and print what happened.
 
-    Args:
-        folder: the demo's; artifacts that are in it already are used.
-        backbone: another one than the small sentence encoder.
-        overrides: fields to set on top of every recipe.
-        console: where it is printed.
-        show_board: whether a browser is opened.
+    `overrides`: fields to set on top of every recipe; `show_board`: open a browser.
     """
     console = console or Console()
     name = str(backbone.folder) if backbone is not None else BACKBONE

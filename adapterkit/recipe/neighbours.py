@@ -129,13 +129,9 @@ NEIGHBOURS: Mapping[str, Neighbour] = {
 
 
 def translate(raw: dict[str, Any], known: Mapping[str, frozenset[str]]) -> tuple[list[str], list[tuple[Path, str]]]:
-    """Read neighbours' names in a recipe's raw mapping as ours; changes it in place.
+    """Read neighbours' names in a recipe's raw mapping as ours, in place. Returns notes, and what cannot be read.
 
-    Args:
-        known: block -> its own fields, "" -> the blocks; a name that stands where it belongs is nobody else's.
-
-    Returns:
-        notes for the user, and (path, problem) of what cannot be read.
+    `known`: block -> its own fields, "" -> the blocks; a name that stands where it belongs is nobody else's.
     """
     notes: list[str] = []
     problems: list[tuple[Path, str]] = []

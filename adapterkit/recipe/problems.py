@@ -33,16 +33,9 @@ LONGEST_SHOWN = 60
 
 
 def check(raw: Mapping[str, Any], name: str, origins: Mapping[Path, str], problems: Sequence[Problem] = ()) -> Recipe:
-    """The recipe that `raw` describes.
+    """The recipe that `raw` describes; `origins`: where a path was written ("line 3"), `problems`: those known already.
 
-    Args:
-        raw: what the file and the command line say, as plain values.
-        name: what to call the recipe in a message.
-        origins: where a path was written ("line 3"), for the message.
-        problems: that are known already.
-
-    Raises:
-        RecipeError: `raw` is no valid recipe; every mistake is in `problems`, with its path.
+    Raises RecipeError: every mistake is in `problems`, with its path.
     """
     problems = list(problems)
     try:

@@ -18,14 +18,9 @@ class _Asked(BaseModel):
 
 
 def reading_settings(fields: Mapping[str, Any], known: DataSettings | None = None) -> DataSettings:
-    """Settings that say how a source is read.
+    """Settings that say how a source is read, as in {"encoding": "cp1252"}; those that are `known` hold elsewhere.
 
-    Args:
-        fields: {"encoding": "cp1252", "delimiter": ";"}.
-        known: settings that hold where `fields` say nothing.
-
-    Raises:
-        DataError: a field that says nothing of that, or a value that makes no sense; all of them at once.
+    Raises DataError: a field that says nothing of that, or a value that makes no sense; all of them at once.
     """
     problems = [
         f"data.{name}: says nothing of how rows are read, expected one of {', '.join(FIELDS)}"

@@ -151,11 +151,7 @@ def package_of(point: EntryPoint) -> str:
 
 @lru_cache(maxsize=8)
 def _named(group: str, own: frozenset[str], path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
-    """The entry points of a group by name, without those that would take one of our names.
-
-    Args:
-        path: where packages are looked for; where it has changed, they are looked for again.
-    """
+    """The entry points of a group by name, without our own names; looked for again where packages' `path` changes."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in entry_points(group=group):
         if point.name in own:

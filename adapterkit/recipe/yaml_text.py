@@ -54,12 +54,9 @@ class _Open:
 
 
 def read_yaml(path: pathlib.Path, name: str, what: str, refused: type[AdapterkitError]) -> Parsed:
-    """Read a file that holds one YAML document.
+    """A file that holds one YAML document: a `what`, which errors call `name`.
 
-    Args:
-        name: what errors call the file.
-        what: what it should hold: "recipe".
-        refused: the error to raise: too large, not readable, not UTF-8, or not such YAML.
+    Raises what shall be `refused`: too large, not readable, not UTF-8, or not such YAML.
     """
     try:
         if path.stat().st_size > LARGEST_TEXT_BYTES:

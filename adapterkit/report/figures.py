@@ -77,9 +77,7 @@ def losses(points: Sequence[tuple[float, float]]) -> str:
 def validations(points: Sequence[dict[str, Any]], metric: str) -> str:
     """A metric on validation rows with its intervals; the state that is kept has a ring.
 
-    Args:
-        points: {"step", "value", "low", "high", "kept"} each; low and high may be null.
-        metric: its name.
+    `points`: {"step", "value", "low", "high", "kept"} each; low and high may be null.
     """
     ends = [one[name] for one in points for name in ("value", "low", "high") if one.get(name) is not None]
     x, y = _axes([one["step"] for one in points], ends)
@@ -123,11 +121,9 @@ def histogram(bins: Sequence[tuple[float, float, int]], what: str) -> str:
 
 
 def ranking(lines: Sequence[dict[str, Any]], what: str) -> str:
-    """Named values below each other with their intervals.
+    """Named values below each other with their intervals, the first on top.
 
-    Args:
-        lines: {"name", "value", "low", "high", "dots", "mark", "faint"} each, the first on top.
-        what: the values are.
+    `lines`: {"name", "value", "low", "high", "dots", "mark", "faint"} each; `what` the values are.
     """
     left, row = 8 + min(60, max((len(line["name"]) for line in lines), default=1)) * LETTER, 24
     width, bottom = left + 380, TOP + row * max(1, len(lines))
@@ -161,11 +157,7 @@ def ranking(lines: Sequence[dict[str, Any]], what: str) -> str:
 def lines(series: Sequence[tuple[str, Sequence[Point]]], across: str, up: str, *, named: bool = False) -> str:
     """Several lines of points with intervals, each in a colour of its own; a single point is a dot.
 
-    Args:
-        series: name and (x, value, low, high) each; low and high may be null.
-        across: what x is.
-        up: what the values are.
-        named: write the names beside the last points.
+    `series`: name and (x, value, low, high) each, low and high may be null; `named`: with names beside the last points.
     """
     points = [point for _, inside in series for point in inside]
     ends = [end for point in points for end in point[1:] if end is not None]

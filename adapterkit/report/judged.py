@@ -59,11 +59,7 @@ def record_page(record: Record, command: str = "") -> str:
 
 
 def section_of(record: Record, names: Names) -> Section:
-    """What a record says: heading, sentences, pictures and tables.
-
-    Args:
-        names: digest of an artifact -> what it is called.
-    """
+    """What a record says, as sentences, pictures and tables; `names`: digest of an artifact -> what it is called."""
     return _section(record.to_dict(), names)
 
 

@@ -48,13 +48,9 @@ class Sought:
 
 
 def search(wanted: Sought, where: str | None = None) -> SearchRecord:
-    """Look for artifacts that fit a backbone.
+    """Artifacts that fit a backbone, in a folder or at a URL, both to a depth of `DEEPEST`; None: on the hub.
 
-    Args:
-        where: a folder, or a URL that fsspec knows; both are looked through to a depth of `DEEPEST`. None: the hub.
-
-    Raises:
-        HubError: there is no such place, or it cannot be read.
+    Raises HubError: there is no such place, or it cannot be read.
     """
     found: list[FoundArtifact] = []
     refused: dict[str, str] = {}

@@ -32,15 +32,10 @@ class Guess:
 
 
 def guess(columns: Columns, kind: str | None, asked: Mapping[str, str], model: str) -> Guess:
-    """The kind that rows with these columns are for.
+    """The kind that rows with these columns are for: the one that was asked for, or a guess.
 
-    Args:
-        kind: the one that was asked for; None guesses.
-        asked: canonical name -> column, as the user said.
-        model: "masked-lm" or "causal-lm": what a text by itself is for.
-
-    Raises:
-        DataError: no kind fits, or not the one that was asked for.
+    `asked`: canonical name -> column, as the user said; `model`: the kind that a text by itself is for. Raises
+    DataError: no kind fits, or not the one that was asked for.
     """
     found: dict[Kind, tuple[dict[str, str], str]] = {}
     alone = dict(sorted(_ALONE.items(), key=lambda one: one[0] != model))

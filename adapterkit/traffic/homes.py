@@ -45,12 +45,7 @@ def ranked(asked: Mapping[str, int], held: Mapping[str, Collection[str]], shares
     """Replicas in the order in which a request is offered to them; those of one rank are alike.
 
     First those at home with most of its rows, then those that hold an adapter of it in memory, then the others. A
-    request that names no task is anybody's.
-
-    Args:
-        asked: task -> rows of the request.
-        held: replica -> tasks whose adapters are in its memory.
-        shares: how much each task is asked.
+    request that names no task is anybody's. `asked`: task -> rows of it; `held`: replica -> tasks in its memory.
     """
     rows = Counter[str]()
     for task, number in asked.items():

@@ -24,11 +24,8 @@ _SPACE = " \t\n\r"
 def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told: bool = False) -> Opened:
     """A JSON file, ready to be read: lines, an array, or an object that holds the rows.
 
-    Args:
-        format_: "jsonl" where the name says that each line is a row, even a single one.
-
-    Raises:
-        DataError: an object in which no rows are found, or a document that is too large.
+    `format_` "jsonl": each line is a row, even a single one. Raises DataError: an object in which no rows are found, or
+    a document that is too large.
     """
     start = file.head.lstrip(_SPACE)[:1]
     if asked.settings.field is None and (start not in ("[", "{") or _in_lines(file, format_)):

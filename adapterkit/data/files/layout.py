@@ -83,17 +83,10 @@ def find_layout(
     quotes: bool | Literal["auto"] = "auto",
     source: str = "the file",
 ) -> Layout:
-    """The layout under which every record has as many cells as the header.
+    """The layout under which every record has as many cells as the header; `preferred`: what the ending names.
 
-    Args:
-        lines: the beginning of the file, whole lines with their ends.
-        preferred: the delimiter that the file's ending names.
-        delimiter: the one that was asked for.
-        quotes: whether quotation marks enclose cells; "auto" tries both where tabs part cells.
-        source: the file, for errors.
-
-    Raises:
-        DataError: two delimiters would do equally well.
+    `lines` are whole, with their ends; `quotes` "auto" tries both where tabs part cells. Raises DataError: two
+    delimiters would do equally well.
     """
     before = 0
     if lines and lines[0].lower().startswith("sep=") and len(lines[0].rstrip("\r\n")) == 5:

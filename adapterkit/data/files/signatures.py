@@ -36,8 +36,7 @@ _SIGNATURES = {
 def recognise(head: bytes, path: Path | None = None) -> tuple[str, str] | None:
     """What a file that begins with these bytes is, with the way out; None where it may be text.
 
-    Args:
-        path: the file, where it is not packed: what a ZIP archive is shows at its end.
+    What a ZIP archive is shows at its end: `path` is the file, where it is not packed.
     """
     if head.startswith(b"PK\x03\x04"):
         return _zip(path)

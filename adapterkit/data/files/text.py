@@ -152,15 +152,10 @@ class TextFile:
 
 
 def look_at(path: Path, expected: str = "a text file", encoding: str = "auto") -> TextFile:
-    """Find out how a text file is packed and encoded.
+    """Find out how a text file, that should be what is `expected`, is packed and encoded.
 
-    Args:
-        expected: what the file should be, for errors.
-        encoding: Python's name of the encoding; "auto" goes by the byte order mark or by the zeros of UTF-16, and is
-            UTF-8 elsewhere.
-
-    Raises:
-        DataError: the file is empty, of another format, or a broken archive.
+    "auto" goes by the byte order mark or by the zeros of UTF-16, and is UTF-8 elsewhere. Raises DataError: the file is
+    empty, of another format, or a broken archive.
     """
     packing = packing_of(path)
     with open_unpacked(path) as file:

@@ -28,10 +28,8 @@ def private_folder(folder: Path) -> Path:
     """Make a folder, or take one that is there, in which only this user can read and write.
 
     What is kept is believed later on, and texts of the user's can be told from it. So the folder has to be the user's
-    own, is closed to everybody else, and no folder above it may be one from which others could move it away.
-
-    Raises:
-        OSError: it cannot be made, or it is not private; names the folder that is at fault.
+    own, is closed to everybody else, and no folder above it may be one from which others could move it away. Raises
+    OSError: it cannot be made, or it is not private; names the folder that is at fault.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not hasattr(os, "geteuid"):
@@ -53,8 +51,7 @@ def private_folder(folder: Path) -> Path:
 def secret(name: str) -> bytes:
     """32 random bytes of this user, in a private folder of the cache folder; made when first asked for.
 
-    Raises:
-        OSError: they can neither be read nor be made.
+    Raises OSError: they can neither be read nor be made.
     """
     path = private_folder(cache_folder() / "keys") / name
     if not path.exists():
@@ -97,8 +94,7 @@ def keep_text(path: Path, text: str) -> None:
 def open_private(path: Path) -> int:
     """A descriptor of a plain file of this user, for reading. It never waits, and follows no link.
 
-    Raises:
-        OSError: it is missing, no plain file, a link, or somebody else's.
+    Raises OSError: it is missing, no plain file, a link, or somebody else's.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     handle = os.open(path, flags)

@@ -24,8 +24,7 @@ ED25519 = "ed25519:"
 def make_key(file: Path) -> Path:
     """Write a new private key, which its owner alone may read, and the public one beside it as FILE.pub.
 
-    Raises:
-        SignatureError: one of the two is there already, or cannot be written.
+    Raises SignatureError: one of the two is there already, or cannot be written.
     """
     serial = _library("serialization")
     public_file = file.with_name(f"{file.name}.pub")

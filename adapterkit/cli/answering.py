@@ -97,8 +97,7 @@ class Answering:
     def answers(self) -> Iterator[Any]:
         """Answers in row order, with an error in the place of every row that is skipped.
 
-        Raises:
-            DataError: nothing came in, or rows that cannot be answered, unless they are skipped.
+        Raises DataError: nothing came in, or rows that cannot be answered, unless they are skipped.
         """
         from adapterkit.scoring import share_out
 

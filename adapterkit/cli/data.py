@@ -53,8 +53,7 @@ def surveyed(
 ) -> Survey:
     """The files, looked at as the options say; `read`: how they are read.
 
-    Raises:
-        DataError, RecipeError: files that cannot be read, or options that make no sense.
+    Raises
     """
     from adapterkit.errors import DataError
     from adapterkit.recipe import KINDS

@@ -129,8 +129,7 @@ ReadAs = Annotated[
 def reading(encoding: str | None, delimiter: str | None, read_as: list[str] | None) -> dict[str, Any]:
     """What the options above say of how files are read, by the names of a recipe's data.
 
-    Raises:
-        DataError: an option that is not FIELD=VALUE.
+    Raises DataError: an option that is not FIELD=VALUE.
     """
     from adapterkit.errors import DataError
     from adapterkit.recipe.overrides import override

@@ -59,10 +59,8 @@ def all_processes() -> Accelerator | None:
 def become_all_processes(arguments: Sequence[str]) -> None:
     """Start `adapterkit` with these arguments in as many processes as were asked for, in the place of this one.
 
-    Does nothing where this process is not the only one that Accelerate started, or only one was asked for.
-
-    Raises:
-        DeviceError: what was asked for cannot be had; names it.
+    Does nothing where this process is not the only one that Accelerate started, or only one was asked for. Raises
+    DeviceError: what was asked for cannot be had; names it.
     """
     if not is_only_one(os.environ):
         return
@@ -157,8 +155,7 @@ def launcher_settings(words: Sequence[str]) -> Mapping[str, Any] | None:
 def torchrun_words(asked: Mapping[str, Any]) -> list[str]:
     """The words for torchrun that start what was asked for; none where that is one process.
 
-    Raises:
-        DeviceError: a strategy that Accelerate has dropped, or numbers that contradict each other.
+    Raises DeviceError: a strategy that Accelerate has dropped, or numbers that contradict each other.
     """
     machines, processes = asked["num_machines"] or 1, asked["num_processes"] or 1
     problems = []

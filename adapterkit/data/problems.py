@@ -42,8 +42,7 @@ class Problems:
     def check(self) -> None:
         """Raise what was found, if anything was.
 
-        Raises:
-            DataError: with the first problems in full and the number of the others.
+        Raises DataError: with the first problems in full and the number of the others.
         """
         if not self.count:
             return

@@ -75,8 +75,7 @@ class Judged:
 def judged(confidence: Any, right: Any, nats: Any = None) -> Judged:
     """Answers by their confidence alone; each argument is (N,), as `Judged` has it.
 
-    Raises:
-        DataError: a confidence that is no probability, or lists of different lengths.
+    Raises DataError: a confidence that is no probability, or lists of different lengths.
     """
     confidence_N, right_N = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if confidence_N.ndim != 1 or confidence_N.shape != right_N.shape:

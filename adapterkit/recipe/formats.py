@@ -13,8 +13,7 @@ QUANTISED = ("int8", "nf4")
 def backbone_dtypes(recipe: Recipe) -> tuple[str, str]:
     """The dtype and the compute dtype to load the backbone with: the recipe's, else what its precision computes in.
 
-    Raises:
-        RecipeError: a backbone in a narrower format than the precision asks for.
+    Raises RecipeError: a backbone in a narrower format than the precision asks for.
     """
     dtype, precision = recipe.backbone.dtype, recipe.training.precision
     if precision == "auto":

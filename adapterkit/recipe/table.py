@@ -51,8 +51,7 @@ class SettingsTable(Mapping[str, type[B]], Generic[B]):
     def __getitem__(self, kind: str) -> type[B]:
         """The settings of a kind.
 
-        Raises:
-            PluginError: nobody brings it, or the package that does cannot be used; says why.
+        Raises PluginError: nobody brings it, or the package that does cannot be used; says why.
         """
         if kind in self.own:
             return self.own[kind]

@@ -73,9 +73,8 @@ def read_yaml(path: pathlib.Path, name: str, what: str, refused: type[Adapterkit
 def parse_yaml(text: str) -> Parsed:
     """Parse one YAML document of plain values.
 
-    Raises:
-        YamlError: a syntax error, a key that stands twice or is no text, a number that is not finite, or a feature
-            that recipes do not have; with line and column.
+    Raises YamlError: a syntax error, a key that stands twice or is no text, a number that is not finite, or a feature
+    that recipes do not have; with line and column.
     """
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_TEXT_BYTES:
         raise YamlError(f"is larger than {LARGEST_TEXT_BYTES:,} bytes; a recipe has a few thousand")

@@ -37,8 +37,7 @@ def packing_of(path: Path) -> str:
 def open_unpacked(path: Path) -> io.BufferedReader:
     """The file's bytes, unpacked as they are asked for.
 
-    Raises:
-        DataError: when reading comes to where the archive is damaged, or to more than `MOST_TIMES_LARGER` its size.
+    Raises DataError: when reading comes to where the archive is damaged, or to more than `MOST_TIMES_LARGER` its size.
     """
     packing = packing_of(path)
     if not packing:

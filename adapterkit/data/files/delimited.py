@@ -23,8 +23,7 @@ _PREFERRED = {"csv": ",", "tsv": "\t"}
 def open_delimited(file: TextFile, asked: AskedOfFile, format_: str, *, told: bool = False) -> Opened:
     """A CSV or TSV file, ready to be read.
 
-    Raises:
-        DataError: two delimiters would do equally well, columns of the same name, or JSON lines.
+    Raises DataError: two delimiters would do equally well, columns of the same name, or JSON lines.
     """
     if file.head.startswith('{"'):
         raise wrong(file.path, ("JSON", "Say so: data.format=json"), "CSV or TSV")

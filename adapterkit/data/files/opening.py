@@ -46,8 +46,7 @@ def format_of(name: str) -> str:
 def open_file(path: Path, asked: AskedOfFile) -> Opened:
     """A file, looked at and ready to be read.
 
-    Raises:
-        DataError: it is empty, broken, of another format, or of none that is known.
+    Raises DataError: it is empty, broken, of another format, or of none that is known.
     """
     named = format_of(path.name) if asked.settings.format == "auto" else asked.settings.format
     if named == "parquet" or (not named and file_head(path, 4) == b"PAR1"):

@@ -19,8 +19,7 @@ LEAST_ITEMS = 4
 def checked_states(states_ND: Any) -> Floats:
     """Features in float64.
 
-    Raises:
-        DataError: not two axes, too few items, values that are not finite, or all items alike.
+    Raises DataError: not two axes, too few items, values that are not finite, or all items alike.
     """
     found = np.asarray(states_ND, dtype=np.float64)
     problems = []
@@ -42,8 +41,7 @@ def checked_states(states_ND: Any) -> Floats:
 def checked_labels(states_ND: Any, labels_N: Any) -> tuple[Floats, Labels]:
     """Features in float64, and classes as 0, 1, … in the order of their values.
 
-    Raises:
-        DataError: see `checked_states`; or as many labels as items are not there, or they are all the same.
+    Raises DataError: see `checked_states`; or as many labels as items are not there, or they are all the same.
     """
     found = checked_states(states_ND)
     labels = np.asarray(labels_N)

@@ -53,7 +53,7 @@ def surveyed(
 ) -> Survey:
     """The files, looked at as the options say; `read`: how they are read.
 
-    Raises
+    Raises DataError or RecipeError: files that cannot be read, or options that make no sense.
     """
     from adapterkit.errors import DataError
     from adapterkit.recipe import KINDS

@@ -25,12 +25,8 @@ FILES = (".json", ".csv", ".tsv", ".txt", ".parquet", ".conll", ".arrow", ".xls"
 
 
 def render_card(content: Mapping[str, Any], size_bytes: int) -> bytes:
-    """Write the card.
-
-    Args:
-        content: the manifest's fields, as JSON has them, without files and digests.
-        size_bytes: of the tensors' file.
-    """
+    """Write the card. `content`: the manifest's fields, as JSON has them, without files and digests. `size_bytes`: of
+    the tensors' file."""
     sections = [_metadata(content), _head(content, size_bytes), _usage(content), use_section(content), _parts(content)]
     sections += [_labels(content), _metrics(content), data_section(content), _provenance(content), _limits(content)]
     return ("\n\n".join(section for section in sections if section) + "\n").encode("utf-8")

@@ -63,14 +63,8 @@ def make_config(
 def check_config(
     config: Mapping[str, Any], kind: str, method: MethodSettings, *, own_head: bool, tokens: int = 0
 ) -> None:
-    """Check a config against the manifest's kind, method and head.
-
-    Args:
-        tokens: how many have rows of their own.
-
-    Raises:
-        ArtifactError: with every field that is unknown, of another type, out of bounds, or a pattern.
-    """
+    """Check a config against the manifest's kind, method and head. `tokens`: how many have rows of their own. Raises
+    ArtifactError: with every field that is unknown, of another type, out of bounds, or a pattern."""
     fields, row = _fields(method), method_of(method)
     if tokens:
         fields = {**fields, TOKENS: by_module(_numbers(tokens), f"{tokens} token numbers")}

@@ -49,10 +49,7 @@ def without_effect(settings: MethodSettings, heads: Collection[str], state: Mapp
 
 def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes) -> None:
     """Check names and shapes against the manifest and PEFT's config.
-
-    Raises:
-        ArtifactError: with every tensor that has no place in the artifact, is missing, or has another size.
-    """
+    Raises ArtifactError: with every tensor that has no place in the artifact, is missing, or has another size."""
     settings = manifest.method
     method = method_of(settings)
     targets = targets_of(config)
@@ -91,10 +88,7 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
 
 def check_state(found: Shapes, expected: Shapes) -> None:
     """Check names and shapes against an adapter that was built on the backbone.
-
-    Raises:
-        ArtifactError: with every difference.
-    """
+    Raises ArtifactError: with every difference."""
     problems = [f"{TENSORS}: {name!r}: missing" for name in sorted(expected.keys() - found.keys())]
     problems += [
         f"{TENSORS}: {name!r}: this adapter has no such tensor" for name in sorted(found.keys() - expected.keys())

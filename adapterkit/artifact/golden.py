@@ -77,10 +77,7 @@ def _excerpts(task: Task, row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]
 
 def compute_golden(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> GoldenFacts:
     """Answer rows with the weights as they are. Rows that encode to nothing are left out.
-
-    Raises:
-        ArtifactError: an answer is no number: the weights are too large to compute with.
-    """
+    Raises ArtifactError: an answer is no number: the weights are too large to compute with."""
     answers = [(row, answer) for row in rows for answer in _answer(adapted, row)]
     lost = [f"golden row {at}: {NOT_FINITE}" for at, (_, answer) in enumerate(answers, start=1) if answer is None]
     if lost:

@@ -26,10 +26,7 @@ REMEDY = 'Say where they are: parts={"NAME": "FOLDER"}, or --part NAME=FOLDER.'
 
 def folders_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[str, str | Path]) -> dict[str, Path]:
     """Where each part of the fusion in `folder` is read: where the caller says, else beside the fusion.
-
-    Raises:
-        ArtifactError: the caller names parts that the fusion does not have, or a part is not there.
-    """
+    Raises ArtifactError: the caller names parts that the fusion does not have, or a part is not there."""
     names = [part.name for part in facts]
     problems = [
         f"{name}: not a part of this adapter, which has {', '.join(names) or 'none'}"
@@ -51,15 +48,8 @@ def folders_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[
 
 def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Tensor], backbone: Backbone) -> Part:
     """An artifact as a part, with its tensors by their path in the trunk.
-
-    Args:
-        name: what the fusion calls it.
-        folder: where it was read, for the messages.
-        state: its tensors by name.
-
-    Raises:
-        ArtifactError: it is no bottleneck, or its tensors are not those of a bottleneck on this backbone.
-    """
+    `name`: what the fusion calls it. `folder`: where it was read, for the messages. `state`: its tensors by name.
+    Raises ArtifactError: it is no bottleneck, or its tensors are not those of a bottleneck on this backbone."""
     settings: Any = manifest.method
     method, hidden = method_of(settings), backbone.contract.hidden_size
     if not method.fuses:

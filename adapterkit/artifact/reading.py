@@ -189,15 +189,8 @@ def as_parts(opened: Mapping[str, Artifact], backbone: Backbone) -> tuple[Part, 
 
 def read_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None = None) -> Artifact:
     """Read an artifact and check everything that can be checked without its backbone.
-
-    Args:
-        folder: where it is.
-        parts: where parts of a fusion are, by name; those that are not given are looked for beside `folder`, when they
-            are needed.
-
-    Raises:
-        ArtifactError: with every problem found.
-    """
+    `folder`: where it is. `parts`: where parts of a fusion are, by name; those that are not given are looked for beside
+    `folder`, when they are needed. Raises ArtifactError: with every problem found."""
     files = read_folder(folder)
     problems: list[str] = []
     manifest = config = header = None

@@ -34,15 +34,8 @@ def _read(raw: bytes) -> Mapping[str, Any]:
 def check_tensors(
     manifest: Manifest, config: Mapping[str, Any], raw_config: bytes, header: Header, raw_header: bytes
 ) -> None:
-    """Check config, names, shapes and dtypes against the manifest and each other.
-
-    Args:
-        raw_config: the bytes that `config` was read from.
-        raw_header: the bytes that `header` was read from.
-
-    Raises:
-        ArtifactError: with every problem.
-    """
+    """Check config, names, shapes and dtypes against the manifest and each other. `raw_config`: the bytes that `config`
+    was read from. `raw_header`: the bytes that `header` was read from. Raises ArtifactError: with every problem."""
     key = raw_config, raw_header, manifest.model_dump_json(include=_CHECKED)
     if key in _passed:
         return

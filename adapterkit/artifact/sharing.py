@@ -137,12 +137,8 @@ def pull(
 
 
 def find_folder(source: str | os.PathLike[str]) -> Path:
-    """The folder of an artifact: the name itself, or what a store or a hub gives for it.
-
-    Raises:
-        HubError: it is no folder, and no store and no hub gives it.
-        ArtifactError: what they give is damaged or unsafe.
-    """
+    """The folder of an artifact: the name itself, or what a store or a hub gives for it. Raises HubError: it is no
+    folder, and no store and no hub gives it; ArtifactError: what they give is damaged or unsafe."""
     name = os.fspath(source)
     if (stored := parse_store_name(name)) is not None:
         return fetch_stored(stored, cache_folder() / "artifacts", check=read_artifact)

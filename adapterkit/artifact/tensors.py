@@ -65,15 +65,8 @@ class Header:
 
 def parse_header(raw: bytes | bytearray, file: str) -> Header:
     """Check the header of a whole safetensors file.
-
-    Args:
-        raw: the file's bytes.
-        file: the file's name, for the message.
-
-    Raises:
-        ArtifactError: with every problem: sizes that do not add up, an unknown dtype, a bad shape, gaps or overlaps
-            in the data, bytes that belong to no tensor.
-    """
+    `raw`: the file's bytes. `file`: the file's name, for the message. Raises ArtifactError: with every problem: sizes
+    that do not add up, an unknown dtype, a bad shape, gaps or overlaps in the data, bytes that belong to no tensor."""
     summary = f"{file} is not a safetensors file that can be read"
     if len(raw) < 8:
         raise ArtifactError(summary, [f"{file}: {len(raw)} bytes, expected at least 8"])
@@ -115,13 +108,8 @@ def _read_header(text: bytes, data_bytes: int, file: str) -> Header:
 
 def read_tensors(raw: bytes | bytearray, header: Header, file: str) -> dict[str, Tensor]:
     """Make the tensors of a checked header. Those of one dtype share their memory.
-
-    Args:
-        raw: the file's bytes; a bytearray becomes the tensors' memory, nothing is copied.
-
-    Raises:
-        ArtifactError: a value is not finite, or too large to compute with.
-    """
+    `raw`: the file's bytes; a bytearray becomes the tensors' memory, nothing is copied. Raises ArtifactError: a value
+    is not finite, or too large to compute with."""
     memory, start = raw, header.data_start
     if isinstance(raw, bytes) or start % 8:  # torch wants memory that it may write to, and aligned
         memory, start = bytearray(memoryview(raw)[start:]), 0
@@ -172,10 +160,7 @@ def unusable(tensor: Tensor) -> str | None:
 
 def dump_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Write tensors in the order of their names.
-
-    Raises:
-        ArtifactError: a tensor is empty, not finite, too large, or of a dtype that an artifact does not hold.
-    """
+    Raises ArtifactError: a tensor is empty, not finite, too large, or of a dtype that an artifact does not hold."""
     problems = [
         f"{name!r}: {reason}" for name, tensor in sorted(tensors.items()) if (reason := _unwritable(tensor)) is not None
     ]

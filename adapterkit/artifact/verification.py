@@ -176,10 +176,7 @@ def _failed(folder: Path, checks: list[Check], error: AdapterkitError) -> Report
 
 def _contract(artifact: Artifact, backbone: Backbone, full: bool) -> Check:
     """What is known of a backbone that fits, and how much of its weights that covers.
-
-    Raises:
-        BackboneError: its files cannot be read again.
-    """
+    Raises BackboneError: its files cannot be read again."""
     needed = artifact.manifest.backbone
     fits = f"{backbone.name} is the backbone it was trained on"
     if needed.coverage == "samples":

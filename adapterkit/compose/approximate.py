@@ -45,10 +45,7 @@ def ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float) -> 
 
 def dare(deltas: Sequence[Tensor], weights: Sequence[float], density: float, seeds: Sequence[int]) -> Tensor:
     """Σ w·δ, of which each entry is kept with probability `density` and then divided by it (Yu et al. 2024, eq. 2–4).
-
-    Args:
-        seeds: of each member's mask.
-    """
+    `seeds`: of each member's mask."""
     kept = []
     for delta_OI, seed in zip(deltas, seeds, strict=True):
         generator = torch.Generator().manual_seed(seed)

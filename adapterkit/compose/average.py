@@ -65,12 +65,8 @@ class Average:
 
     def build(self, find: Find, backbone: Backbone) -> Mountable:
         """The averaged method.
-
-        Raises:
-            CompositionError: a member that is not found, members that are not built alike, or LoRAs whose averaged
-                factors would be far from the average of what they do.
-            ContractError: a member of another backbone.
-        """
+        Raises CompositionError: a member that is not found, members that are not built alike, or LoRAs whose averaged
+        factors would be far from the average of what they do; ContractError: a member of another backbone."""
         members = open_members(dict(self.members), find)
         check_together(members, backbone)
         _check_alike(members, backbone)
@@ -163,10 +159,7 @@ def _check_near(
     methods: Mapping[str, MethodState], averaged: MethodState, shares: Mapping[str, float], backbone: Backbone
 ) -> dict[str, Any]:
     """How far averaged factors are from the average of the updates.
-
-    Raises:
-        CompositionError: so far that the members do not come from one start.
-    """
+    Raises CompositionError: so far that the members do not come from one start."""
     found = updates_of(averaged, backbone)
     members = {name: updates_of(own, backbone) for name, own in methods.items()}
     missed, norms, sites = 0.0, 0.0, {}

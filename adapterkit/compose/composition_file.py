@@ -35,16 +35,9 @@ Lines = Mapping[Where, int]
 
 
 def load_composition(source: str | Path | Mapping[str, Any]) -> Weighted | Average | Stack:
-    """Read a composition.
-
-    Args:
-        source: a YAML or JSON file, or a mapping with the same content. Folders in it are relative to the working
-            folder.
-
-    Raises:
-        CompositionError: the file cannot be read or is no composition; every mistake is in `problems`, with its path,
-            its line and the nearest valid name.
-    """
+    """Read a composition. `source`: a YAML or JSON file, or a mapping with the same content. Folders in it are relative
+    to the working folder. Raises CompositionError: the file cannot be read or is no composition; every mistake is in
+    `problems`, with its path, its line and the nearest valid name."""
     if isinstance(source, Mapping):
         return _checked(dict(source), "the composition", {})
     path = Path(source)

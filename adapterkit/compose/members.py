@@ -14,14 +14,8 @@ FOREIGN = "Adapters of different backbones cannot be composed: train them on one
 
 def open_members(sources: Mapping[str, str], find: Find) -> dict[str, Artifact]:
     """Find every member.
-
-    Args:
-        sources: name in the composition -> what `find` looks for.
-
-    Raises:
-        CompositionError: with every member that cannot be found or read.
-        ContractError: with every member of another backbone, where all can be read.
-    """
+    `sources`: name in the composition -> what `find` looks for. Raises CompositionError: with every member that cannot
+    be found or read; ContractError: with every member of another backbone, where all can be read."""
     found: dict[str, Artifact] = {}
     problems: list[str] = []
     foreign: list[str] = []
@@ -43,10 +37,7 @@ def open_members(sources: Mapping[str, str], find: Find) -> dict[str, Artifact]:
 
 def check_together(members: Mapping[str, Artifact], backbone: Backbone) -> None:
     """Check that all members were trained on this one backbone.
-
-    Raises:
-        ContractError: naming both sides of every difference.
-    """
+    Raises ContractError: naming both sides of every difference."""
     problems = []
     for name, artifact in members.items():
         try:
@@ -78,11 +69,7 @@ def check_heads(chosen: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str) -> dict[str, HeadState]:
-    """The heads of these members, by member.
-
-    Args:
-        source: what to call the composition.
-    """
+    """The heads of these members, by member. `source`: what to call the composition."""
     heads = {}
     for name in chosen:
         (head,) = of_artifact(members[name]).heads.values()

@@ -110,10 +110,7 @@ def _first_source(composition: Any) -> str:
 
 def check_savable(composition: AnyComposition) -> Weighted | Average:
     """The composition, if its result is one artifact.
-
-    Raises:
-        CompositionError: it is not, and how it is used instead.
-    """
+    Raises CompositionError: it is not, and how it is used instead."""
     if isinstance(composition, Stack):
         raise CompositionError(
             f"{composition.words()}: a stack is no artifact",
@@ -141,11 +138,7 @@ def write(
     dtype: SaveDtype = "float32",
 ) -> Path:
     """Write what a composition was built to.
-
-    Args:
-        composed: what its `build` gave.
-        owner: the member whose head it has.
-    """
+    `composed`: what its `build` gave. `owner`: the member whose head it has."""
     (own,), (head,) = composed.methods, composed.heads.values()
     given = {**own.state, **head.state}
     with build(backbone, head.task, own.method, head.head, owner.manifest.seed) as adapted:

@@ -61,12 +61,8 @@ class Stack:
         )
 
     def build(self, find: Find, backbone: Backbone) -> Mountable:
-        """The members' methods in order, with the chosen heads.
-
-        Raises:
-            CompositionError: a member that is not found, or DoRA or IA3 where another member changes the same linear.
-            ContractError: a member of another backbone.
-        """
+        """The members' methods in order, with the chosen heads. Raises CompositionError: a member that is not found, or
+        DoRA or IA3 where another member changes the same linear; ContractError: a member of another backbone."""
         simple = {name: source for name, source in self.members if isinstance(source, str)}
         opened = open_members(simple, find)
         check_together(opened, backbone)
@@ -106,10 +102,7 @@ def offered_by(name: str, source: str | Stackable) -> tuple[str, ...]:
 
 def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone) -> None:
     """DoRA and IA3 rescale a linear, so beside another change of that linear it would matter which comes first.
-
-    Raises:
-        CompositionError: with every such pair of members.
-    """
+    Raises CompositionError: with every such pair of members."""
     problems = []
     words = set()
     changed = [

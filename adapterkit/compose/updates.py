@@ -44,10 +44,7 @@ def updates_of(own: MethodState, backbone: Backbone) -> dict[Site, LowRank]:
 
 def prefix_of(own: MethodState, backbone: Backbone) -> str:
     """What stands before the trunk's own path in the paths of an adapter's model: "bert.", "model.", or nothing.
-
-    Raises:
-        CompositionError: the paths are none of this backbone's.
-    """
+    Raises CompositionError: the paths are none of this backbone's."""
     known = {site.path for site in backbone.sites.sites} | {sublayer.output for sublayer in backbone.sites.sublayers}
     targets = list(own.config["target_modules"])
     for target in targets:

@@ -68,12 +68,8 @@ class Weighted:
         return f"{terms} ({', '.join(more)})"
 
     def build(self, find: Find, backbone: Backbone) -> Mountable:
-        """The LoRA, with the error of an approximation in the report.
-
-        Raises:
-            CompositionError: a member that is not found, or that is no plain LoRA.
-            ContractError: a member of another backbone.
-        """
+        """The LoRA, with the error of an approximation in the report. Raises CompositionError: a member that is not
+        found, or that is no plain LoRA; ContractError: a member of another backbone."""
         members = open_members(dict(self.members), find)
         check_together(members, backbone)
         _check_additive(members)

@@ -201,10 +201,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write one file: the old content or the new, never half of it.
-
-    Raises:
-        OutputError: the disk refuses; what stood there before is unchanged.
-    """
+    Raises OutputError: the disk refuses; what stood there before is unchanged."""
     stage = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with open(os.open(stage, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:

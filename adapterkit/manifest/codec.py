@@ -18,10 +18,7 @@ _REPORTED = 20
 
 def dump_manifest(content: Mapping[str, Any]) -> bytes:
     """Write a manifest from its fields without `sha256`, which is computed here.
-
-    Raises:
-        ArtifactError: a field is missing, unknown, out of bounds, or the manifest is too large.
-    """
+    Raises ArtifactError: a field is missing, unknown, out of bounds, or the manifest is too large."""
     raw = dump_json({**content, "sha256": _digest(content)})
     parse_manifest(raw)
     return raw

@@ -13,11 +13,7 @@ from adapterkit.errors import AdapterkitError, ArtifactError, HubError
 
 def read_url(url: str, limit_bytes: int) -> bytes | None:
     """One file of at most `limit_bytes`; None where there is none.
-
-    Raises:
-        ArtifactError: it is larger; no more than that was read.
-        HubError: it cannot be read.
-    """
+    Raises ArtifactError: it is larger; no more than that was read; HubError: it cannot be read."""
     with contextlib.suppress(FileNotFoundError), _told(url):
         system, path = _system(url)
         with system.open(path, "rb") as file:

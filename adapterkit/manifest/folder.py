@@ -66,12 +66,8 @@ class Files:
 
 
 def read_folder(folder: str | Path) -> Files:
-    """Read the files of an artifact.
-
-    Raises:
-        ArtifactError: with every problem: a file is missing, too large, a link or no plain file; or the folder holds
-            something that an artifact does not hold.
-    """
+    """Read the files of an artifact. Raises ArtifactError: with every problem: a file is missing, too large, a link or
+    no plain file; or the folder holds something that an artifact does not hold."""
     folder = Path(folder)
     files, problems, replaced = _read_once(folder)
     if problems and replaced:
@@ -118,10 +114,7 @@ def _stands_at(handle: int, folder: Path) -> bool:
 
 def read_file(path: Path, limit_bytes: int) -> bytearray:
     """Read one plain file of at most `limit_bytes`, without following a link at its end.
-
-    Raises:
-        ArtifactError: it is missing, too large, a link or no plain file.
-    """
+    Raises ArtifactError: it is missing, too large, a link or no plain file."""
     handle: int | None = None
     try:
         handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

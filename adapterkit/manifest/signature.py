@@ -49,10 +49,7 @@ class _Signed(Facts):
 
 def read_trusted(given: TrustedKeys | None) -> tuple[str, ...]:
     """The keys of which one must have signed, each spelled in one line; () where none is asked for.
-
-    Raises:
-        SignatureError: one of them is no public key; or there is none in the list, which would ask for nothing.
-    """
+    Raises SignatureError: one of them is no public key; or there is none in the list, which would ask for nothing."""
     if given is None:
         return ()
     keys = [given] if isinstance(given, str | Path) else list(given)
@@ -63,10 +60,7 @@ def read_trusted(given: TrustedKeys | None) -> tuple[str, ...]:
 
 def statement_of(manifest: Manifest, card_sha256: str) -> dict[str, Any]:
     """What a signature of an artifact says.
-
-    Args:
-        card_sha256: of the card as it is, which people may edit before they sign.
-    """
+    `card_sha256`: of the card as it is, which people may edit before they sign."""
     return {
         "artifact": manifest.sha256,
         "backbone": {"fingerprint": manifest.backbone.fingerprint, "coverage": manifest.backbone.coverage},
@@ -79,11 +73,7 @@ def statement_of(manifest: Manifest, card_sha256: str) -> dict[str, Any]:
 
 def sign_statement(statement: Mapping[str, Any], key_file: str | Path, before: bytes | None = None) -> bytes:
     """The content of a signature's file.
-
-    Args:
-        key_file: a private key's.
-        before: such a file, whose signatures of the same statement are kept.
-    """
+    `key_file`: a private key's. `before`: such a file, whose signatures of the same statement are kept."""
     key = read_private(Path(key_file))
     own = {"key": spelled(key), "signature": sign(key, SIGNED_AS + canonical(statement))}
     kept = () if before is None else tuple(one for one in _kept(before, statement) if one["key"] != own["key"])
@@ -92,15 +82,8 @@ def sign_statement(statement: Mapping[str, Any], key_file: str | Path, before: b
 
 def signature_beside(before: bytes | None, signature: bytes | None, files: Files, what: object) -> bytes | None:
     """The signature's file of what is published, where one may stand: whoever signed the same before stays in it.
-
-    Args:
-        before: the file that stands there.
-        signature: that of the files, or None where nobody signs them.
-        what: is published, for the message.
-
-    Raises:
-        SignatureError: something else was signed there, and this is signed by nobody.
-    """
+    `before`: the file that stands there. `signature`: that of the files, or None where nobody signs them. `what`: is
+    published, for the message. Raises SignatureError: something else was signed there, and this is signed by nobody."""
     if before is None:
         return signature
     statement = statement_of(parse_manifest(files.content[MANIFEST]), files.sha256(CARD))
@@ -150,10 +133,7 @@ def signers_of(folder: str | Path, manifest: Manifest, keys: Sequence[str] = ())
 
 def signature_for(folder: str | Path, manifest: Manifest, key_file: str | Path | None = None) -> bytes | None:
     """The signature to publish with the artifact in a folder: the one beside it, and that of a key where one is named.
-
-    Raises:
-        SignatureError: the one beside it is of something else, or the key is none.
-    """
+    Raises SignatureError: the one beside it is of something else, or the key is none."""
     before, statement = read_signature(folder), _stated(folder, manifest)
     if key_file is not None:
         return sign_statement(statement, key_file, before)
@@ -175,10 +155,7 @@ def signature_file(what: str | Path) -> Path:
 
 def read_signature(what: str | Path) -> bytes | None:
     """The signature's file of an artifact or a composition; None where there is none.
-
-    Raises:
-        SignatureError: it is a link, no plain file, or too large.
-    """
+    Raises SignatureError: it is a link, no plain file, or too large."""
     if not os.path.lexists(path := signature_file(what)):
         return None
     try:

@@ -72,11 +72,7 @@ class Store:
 
     def get(self, digest: str, location: str) -> Path:
         """The artifact as a folder on this machine, checked against its digest.
-
-        Raises:
-            HubError: the store does not give it.
-            ArtifactError: what it gives is not what was added.
-        """
+        Raises HubError: the store does not give it; ArtifactError: what it gives is not what was added."""
         folder = folder_of(location) or self._cache / digest
         if self.folder is not None:
             self._check(folder)
@@ -93,11 +89,7 @@ class Store:
 
     def find(self, revision: str | None) -> tuple[str, str]:
         """The digest of an artifact, and where it is. A store may also be the folder of one artifact, without names.
-
-        Raises:
-            HubError: nothing has this name.
-            ArtifactError: what stands there is no digest, or no manifest.
-        """
+        Raises HubError: nothing has this name; ArtifactError: what stands there is no digest, or no manifest."""
         if revision is not None and is_digest(revision):
             return revision, f"{self.url}/{revision}"
         if (digest := self._named(revision or MAIN)) is not None:
@@ -166,11 +158,8 @@ def fetch_stored(
     named: StoreName, cache: Path, *, check: Callable[[Path], object] = read_whole, offline: bool = False
 ) -> Path:
     """The folder of an artifact of a store: its own where the store is a folder here, else a copy in the cache.
-
-    Raises:
-        HubError: the store does not give it. Where it cannot be reached, the copy from before is given, with a warning.
-        ArtifactError: what it gives is damaged or unsafe; nothing of it is kept.
-    """
+    Raises HubError: the store does not give it. Where it cannot be reached, the copy from before is given, with a
+    warning; ArtifactError: what it gives is damaged or unsafe; nothing of it is kept."""
     store = Store(named.url, cache / "versions", check)
     if store.folder is not None:
         return store.get(*store.find(named.revision))

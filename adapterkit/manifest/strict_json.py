@@ -64,10 +64,7 @@ def parse_object(raw: bytes | bytearray, file: str) -> dict[str, Any]:
 
 def dump_json(value: Any) -> bytes:
     """The one spelling of a value: sorted keys, two spaces, UTF-8, a newline at the end.
-
-    Raises:
-        ArtifactError: the value holds NaN, an infinity, or something that is not JSON.
-    """
+    Raises ArtifactError: the value holds NaN, an infinity, or something that is not JSON."""
     try:
         text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
         return (text + "\n").encode("utf-8")

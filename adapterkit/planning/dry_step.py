@@ -54,14 +54,8 @@ class DryStep:
 
 def count_step(adapted: Adapted, batch: Batch) -> DryStep:
     """Run a step of a hollow adapter on a batch. The adapter's tensors have no content afterwards.
-
-    Args:
-        adapted: on a hollow backbone; see `hollow`.
-        batch: a collated one; only its shapes count.
-
-    Raises:
-        BackboneError: some operation of the backbone does not run without content.
-    """
+    `adapted`: on a hollow backbone; see `hollow`. `batch`: a collated one; only its shapes count. Raises BackboneError:
+    some operation of the backbone does not run without content."""
     try:
         with quiet():
             return _count_step(adapted, batch)

@@ -46,11 +46,7 @@ def traffic_of(
     micro_batches: int = 1,
 ) -> tuple[Traffic, ...]:
     """What each way sends.
-
-    Args:
-        flops: of a step, on all devices together.
-        link_bytes: that a device sends in a second.
-    """
+    `flops`: of a step, on all devices together. `link_bytes`: that a device sends in a second."""
     found = []
     for way, sent in (("DDP", trained_bytes), ("FSDP", micro_batches * frozen_bytes + trained_bytes)):
         everything = 2 * (devices - 1) * sent

@@ -16,10 +16,7 @@ BUSY_S = 30.0
 
 def open_database(url: str) -> Any:
     """An engine on the database, whose schema is the newest.
-
-    Raises:
-        RegistryError: no SQLAlchemy, no such database, or one that a newer adapterkit has changed.
-    """
+    Raises RegistryError: no SQLAlchemy, no such database, or one that a newer adapterkit has changed."""
     try:
         from sqlalchemy import create_engine, event
         from sqlalchemy.engine import make_url

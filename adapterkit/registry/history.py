@@ -16,12 +16,7 @@ def moves_of(entries: Iterable[Entry], channel: str) -> list[Entry]:
 
 
 def history_of(moves: Sequence[Entry], versions: Mapping[str, Version]) -> tuple[Served, ...]:
-    """What a channel answered with, the oldest first.
-
-    Args:
-        moves: of the channel.
-        versions: by digest.
-    """
+    """What a channel answered with, the oldest first. `moves`: of the channel. `versions`: by digest."""
     ends: list[Entry | None] = [*moves[1:], None]
     return tuple(
         Served(
@@ -43,10 +38,7 @@ def history_of(moves: Sequence[Entry], versions: Mapping[str, Version]) -> tuple
 
 def way_back(moves: Iterable[Any]) -> list[str]:
     """The versions that roll backs go through, the last one being where the channel points; "" is nothing.
-
-    Args:
-        moves: entries that moved a channel, or their actions and digests alone.
-    """
+    `moves`: entries that moved a channel, or their actions and digests alone."""
     stack: list[str] = []
     for move in moves:
         if move.action == "roll-back":

@@ -10,10 +10,7 @@ from adapterkit.registry.records import Version
 
 def listed_versions(connection: Any, *which: Any) -> tuple[Version, ...]:
     """Versions by task and number. Of their manifests, which may be large, the metrics alone leave the database.
-
-    Args:
-        which: conditions on the table of versions.
-    """
+    `which`: conditions on the table of versions."""
     from sqlalchemy import JSON, cast, func, select
 
     from adapterkit.registry.tables import CHANNELS, VERSIONS

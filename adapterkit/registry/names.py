@@ -25,15 +25,8 @@ def check_name(name: str, what: str) -> str:
 
 
 def find_version(task: str, named: str, versions: Sequence[Version], tasks: Callable[[], Iterable[str]]) -> Version:
-    """The version of a task that a digest, a prefix of one, a number or a channel means.
-
-    Args:
-        versions: of the task.
-        tasks: gives the names of all tasks, for the error.
-
-    Raises:
-        RegistryError: none, or more than one.
-    """
+    """The version of a task that a digest, a prefix of one, a number or a channel means. `versions`: of the task.
+    `tasks`: gives the names of all tasks, for the error. Raises RegistryError: none, or more than one."""
     if not versions:
         known = sorted(tasks())
         near = nearest(task, known)

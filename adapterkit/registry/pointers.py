@@ -36,12 +36,8 @@ class Pointers:
         expected: str | None = None,
     ) -> None:
         """Let a channel point to a version, or to nothing, if nobody has moved it meanwhile.
-
-        Args:
-            digest: of the version; "" for nothing.
-            before: how often it had moved when this began.
-            expected: digest that it has to point to still; None takes any.
-        """
+        `digest`: of the version; "" for nothing. `before`: how often it had moved when this began. `expected`: digest
+        that it has to point to still; None takes any."""
         from sqlalchemy import select
 
         from adapterkit.registry.tables import CHANNELS

@@ -22,10 +22,7 @@ def after(previous: str) -> str:
 
 def parse_time(when: str | datetime) -> str:
     """A time that somebody gave: ISO 8601; without a zone it is UTC, a mere date is its first moment.
-
-    Raises:
-        RegistryError: it is no time.
-    """
+    Raises RegistryError: it is no time."""
     if isinstance(when, str):
         try:
             when = datetime.fromisoformat(when)

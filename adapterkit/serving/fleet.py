@@ -122,10 +122,7 @@ class Fleet:
 
     def find(self, task: str, key: str) -> tuple[Route, str]:
         """The route of a task, and the arm that answers this key.
-
-        Raises:
-            NotMountedError: no such task; says which there are.
-        """
+        Raises NotMountedError: no such task; says which there are."""
         route = self.routes.get(task)
         if route is None:
             known = sorted(self.routes)

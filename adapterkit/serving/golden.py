@@ -51,10 +51,7 @@ def problem_of(host: Host, name: str, folder: str) -> str:
 
 def _leaves(found: Any, expected: Any, whole: bool) -> Iterator[tuple[Any, Any]]:
     """Pairs of values at the same place; None where nothing was found.
-
-    Args:
-        whole: whether lists have to be alike too; otherwise only their words count, as far as both go.
-    """
+    `whole`: whether lists have to be alike too; otherwise only their words count, as far as both go."""
     if isinstance(expected, Mapping):
         of = found if isinstance(found, Mapping) else {}
         for name, value in expected.items():  # an answer may say more than it did when it was saved

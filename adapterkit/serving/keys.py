@@ -69,10 +69,7 @@ def keys_of(settings: ServiceSettings) -> Keys:
 
 def add_key(file: Path, name: str, scopes: Sequence[Scope]) -> str:
     """Make a key and keep its digest. Returns the key, which nobody can read again.
-
-    Raises:
-        ServingError: the name has one already, or the file holds something else.
-    """
+    Raises ServingError: the name has one already, or the file holds something else."""
     known = _read(file) if file.exists() else []
     if any(key.name == name for key in known):
         raise ServingError(

@@ -23,10 +23,7 @@ logger = logging.getLogger(__name__)
 
 def mounted_fleet(sources: Mapping[str, str], backbones: Sequence[str], **settings: Any) -> Fleet:
     """A fleet that answers with these artifacts, compositions or hub ids, by name. Settings, errors: of `open_hosts`.
-
-    Args:
-        backbones: where to load them from, side by side; none loads the one that the first artifact names.
-    """
+    `backbones`: where to load them from, side by side; none loads the one that the first artifact names."""
     from adapterkit.artifact.sharing import find_folder
 
     folders = {name: str(find_folder(source)) for name, source in sources.items()}
@@ -44,10 +41,7 @@ def open_hosts(
     backbones: Sequence[str], *, slots: int | None, dtype: str = "auto", require_signature: TrustedKeys | None = None
 ) -> Host | Hosts:
     """A host of a backbone, or those of several as one. Raises as `open_host` and `Hosts`, and leaves none open.
-
-    Args:
-        slots: of each host.
-    """
+    `slots`: of each host."""
     hosts = list[Host]()
     try:
         for backbone in backbones:

@@ -45,10 +45,7 @@ class CheckedReceipt:
 
 def check(raw: bytes, key: Ed25519PublicKey) -> list[CheckedReceipt]:
     """Every receipt of replies of a service: one JSON text, or one a line.
-
-    Raises:
-        SignatureError: there is no receipt in it, or it is no JSON.
-    """
+    Raises SignatureError: there is no receipt in it, or it is no JSON."""
     try:
         replies = [parse_json(raw, "reply")]
     except AdapterkitError as error:

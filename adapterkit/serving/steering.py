@@ -164,10 +164,7 @@ class Steering:
 
     def folder(self, task: str, version: str) -> Path:
         """Where a version's artifact is on this machine.
-
-        Raises:
-            NotMountedError, RegistryError, ArtifactError: there is none, or it is not whole.
-        """
+        Raises NotMountedError, RegistryError, ArtifactError: there is none, or it is not whole."""
         if self._follower is not None:
             return self._follower.registry.fetch(task, version)
         route, _ = self._fleet.find(task, "")

@@ -62,10 +62,7 @@ def untraced(_: Request, __: int) -> Iterator[list[Done]]:
 
 def exported_traces() -> tuple[Traces, Any]:
     """Traces that go where OpenTelemetry's environment variables say, and what sends the last of them.
-
-    Raises:
-        ServingError: OpenTelemetry is not installed.
-    """
+    Raises ServingError: OpenTelemetry is not installed."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

@@ -105,11 +105,7 @@ class Work:
 
     def submit(self, items: Sequence[Item]) -> None:
         """Let rows wait for their answers: all of them or none.
-
-        Raises:
-            QueueFullError: too many wait.
-            ServingError: the service is stopping.
-        """
+        Raises QueueFullError: too many wait; ServingError: the service is stopping."""
         with self._lock:
             if self._stopping:
                 raise ServingError("this service is stopping", remedy="Ask another replica.")

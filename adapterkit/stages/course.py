@@ -38,14 +38,8 @@ class Course(Settings):
 
 def read_course(source: str | Path | Mapping[str, Any]) -> tuple[Course, dict[str, Recipe]]:
     """A course, and stage -> its recipe.
-
-    Args:
-        source: a YAML or JSON file, or a mapping.
-
-    Raises:
-        RecipeError: it cannot be read, a stage is no valid recipe or has no test rows, or one adapter cannot be trained
-            through all of them; with every problem of every stage.
-    """
+    `source`: a YAML or JSON file, or a mapping. Raises RecipeError: it cannot be read, a stage is no valid recipe or
+    has no test rows, or one adapter cannot be trained through all of them; with every problem of every stage."""
     if isinstance(source, Mapping):
         raw, name = dict(source), "the course"
     else:

@@ -99,10 +99,7 @@ class Halving:
 
 def promoted(scores: Mapping[str, Sequence[float | None]], count: int, *, higher_is_better: bool) -> list[str]:
     """The best `count` groups by mean score, in the order in which they came.
-
-    Args:
-        scores: group -> its points' scores; None where a point failed or scored NaN, which is worse than any number.
-    """
+    `scores`: group -> its points' scores; None where a point failed or scored NaN, which is worse than any number."""
 
     def badness(group: str) -> tuple[int, float]:
         there = [score for score in scores[group] if score is not None]

@@ -65,11 +65,7 @@ class Ledger:
 
     def check(self, definition: Mapping[str, Any], *, overwrite: bool = False) -> None:
         """See whether the folder is new, or holds the same sweep, which was stopped; or any, where it is overwritten.
-
-        Raises:
-            SweepError: another sweep stands there; names what differs.
-            OutputError: something else stands there.
-        """
+        Raises SweepError: another sweep stands there; names what differs; OutputError: something else stands there."""
         path = self.folder / DEFINITION
         if path.is_file():
             if not overwrite:

@@ -41,11 +41,8 @@ class Point:
 
 def make_points(source: Source, axes: Sequence[Axis], overrides: Sequence[str], folder: Path) -> tuple[Point, ...]:
     """The points of a grid, in the order of its values.
-
-    Raises:
-        RecipeError: points that are no valid recipe; each problem once, with the points that have it.
-        SweepError: recipes without validation rows, on which points are compared.
-    """
+    Raises RecipeError: points that are no valid recipe; each problem once, with the points that have it; SweepError:
+    recipes without validation rows, on which points are compared."""
     every = combinations(axes)
     labels = _labels(axes)
     names = [_name(settings, labels) for settings in every]

@@ -43,12 +43,8 @@ class Runner:
         together: int = 1,
         processes: int = 1,
     ) -> None:
-        """
-        Args:
-            display: shows how points are trained side by side.
-            together: how many may be.
-            processes: in how many points are trained.
-        """
+        """`display`: shows how points are trained side by side. `together`: how many may be. `processes`: in how many
+        points are trained."""
         self.results = ledger.results()
         self._expected = [point.recipe for point in points if point.name not in self.results]
         self.reuse = Reuse(self._expected, room=together)

@@ -21,10 +21,7 @@ MOST_SHOWN = 200
 
 def check_agreement(job: Job, progress: Progress) -> None:
     """Compare what the processes of a run have. Every process calls this.
-
-    Raises:
-        TrainingError: in every process, with all that differs and which process has what.
-    """
+    Raises TrainingError: in every process, with all that differs and which process has what."""
     accelerator = job.accelerator
     if accelerator.num_processes == 1:
         return

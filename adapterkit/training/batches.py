@@ -79,14 +79,8 @@ class StreamedBatches:
         settings: TrainingSettings,
         warn: Callable[[str], None] = lambda note: None,
     ) -> None:
-        """Read batches from a stream.
-
-        Args:
-            warn: told, in the first epoch, of rows that cannot be used and of text that is cut.
-
-        Raises:
-            RecipeError: nothing says when to end.
-        """
+        """Read batches from a stream. `warn`: told, in the first epoch, of rows that cannot be used and of text that is
+        cut. Raises RecipeError: nothing says when to end."""
         if settings.max_steps is None:
             raise RecipeError(
                 "a streamed data set does not say how many rows it has",

@@ -30,13 +30,8 @@ def save_checkpoint(
     folder: Path, progress: Progress, learner: Learner, kept: Mapping[str, Tensor] | None, accelerator: Accelerator
 ) -> None:
     """Write a checkpoint in the place of the one before; all of it or nothing. Every process calls this.
-
-    Args:
-        kept: the validated state that is kept so far, as `Adapted.state` gives it.
-
-    Raises:
-        OutputError: the disk refuses; the checkpoint before stands as it was.
-    """
+    `kept`: the validated state that is kept so far, as `Adapted.state` gives it. Raises OutputError: the disk refuses;
+    the checkpoint before stands as it was."""
     by_first(accelerator, lambda: _save(folder, progress, learner, kept))
 
 
@@ -53,15 +48,9 @@ def _save(folder: Path, progress: Progress, learner: Learner, kept: Mapping[str,
 
 
 def load_checkpoint(folder: Path, learner: Learner, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Put a run back to where its checkpoint was written. Returns the state that is kept so far.
-
-    Args:
-        learner: of the run that goes on, made for the steps that are done.
-        state: what `Adapted.state` gives: what a kept state looks like.
-
-    Raises:
-        TrainingError: the checkpoint is damaged, or holds other tensors than this run; nothing changes then.
-    """
+    """Put a run back to where its checkpoint was written. Returns the state that is kept so far. `learner`: of the run
+    that goes on, made for the steps that are done. `state`: what `Adapted.state` gives: what a kept state looks like.
+    Raises TrainingError: the checkpoint is damaged, or holds other tensors than this run; nothing changes then."""
     index = read_index(folder)
     # Of each parameter there are a count of steps and two moments, unless it never had a gradient.
     optimizer = learner.optimizer.state_dict()
@@ -97,14 +86,8 @@ def load_checkpoint(folder: Path, learner: Learner, state: Mapping[str, Tensor])
 
 
 def _read(path: Path, facts: FileFacts, expected: Mapping[str, Tensor], *, some: bool) -> dict[str, Tensor]:
-    """The tensors of a file, of the names, shapes and formats that are expected.
-
-    Args:
-        some: whether all tensors of one number (`3.step`, `3.exp_avg`, …) may be missing.
-
-    Raises:
-        ArtifactError: with every problem.
-    """
+    """The tensors of a file, of the names, shapes and formats that are expected. `some`: whether all tensors of one
+    number (`3.step`, `3.exp_avg`, …) may be missing. Raises ArtifactError: with every problem."""
     limit_bytes = MAX_HEADER_BYTES + sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
     raw = read_file(path, limit_bytes)
     if len(raw) != facts.size_bytes or sha256(raw).hexdigest() != facts.sha256:

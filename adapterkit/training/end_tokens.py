@@ -35,10 +35,7 @@ class Lead(NamedTuple):
 
 def end_token_note(adapted: Adapted, rows: Rows) -> str:
     """What to tell before training where the tokens that end the rows cannot be learned; "" where they can.
-
-    Args:
-        rows: usable training rows, of which the first are looked at.
-    """
+    `rows`: usable training rows, of which the first are looked at."""
     module: Any = adapted.module
     task = adapted.task
     if not isinstance(task, GeneratingTask):

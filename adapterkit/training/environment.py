@@ -108,10 +108,7 @@ def _leave() -> None:
 
 def by_first(accelerator: Accelerator, act: Callable[[], None]) -> None:
     """Let the first process act while the others wait. Where it fails, all of them raise its error.
-
-    Raises:
-        AdapterkitError: the first process's; in the others it is marked as `shared`, since one speaks for all.
-    """
+    Raises AdapterkitError: the first process's; in the others it is marked as `shared`, since one speaks for all."""
     error: AdapterkitError | None = None
     if accelerator.is_main_process:
         try:
@@ -128,14 +125,8 @@ def by_first(accelerator: Accelerator, act: Callable[[], None]) -> None:
 
 def load_backbone(recipe: Recipe, accelerator: Accelerator, *, to_shard: bool = False) -> Backbone:
     """The recipe's backbone, on this process's device.
-
-    Args:
-        to_shard: leave its weights in their files, from which each process copies its shards to its device.
-
-    Raises:
-        BackboneError: it cannot be loaded.
-        DeviceError: a device that this machine does not have.
-    """
+    `to_shard`: leave its weights in their files, from which each process copies its shards to its device. Raises
+    BackboneError: it cannot be loaded; DeviceError: a device that this machine does not have."""
     wanted = recipe.backbone
     dtype, computed_in = backbone_dtypes(recipe)
     return Backbone.load(
@@ -166,12 +157,8 @@ def _name(device: torch.device) -> str:
 
 
 def compute_dtype(recipe: Recipe, backbone: Backbone) -> torch.dtype:
-    """The format of the run's matrix products.
-
-    Raises:
-        DeviceError: fp16 on a CPU, which multiplies it slowly and loses small gradients.
-        RecipeError: a backbone that is loaded in another narrow format than the precision asks for.
-    """
+    """The format of the run's matrix products. Raises DeviceError: fp16 on a CPU, which multiplies it slowly and loses
+    small gradients; RecipeError: a backbone that is loaded in another narrow format than the precision asks for."""
     precision = recipe.training.precision
     wanted = backbone.dtype if precision == "auto" else getattr(torch, FORMATS[precision])
     if wanted == torch.float16 and backbone.device.type == "cpu":

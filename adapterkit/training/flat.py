@@ -21,12 +21,8 @@ class Flat:
     """
 
     def __init__(self, groups: Sequence[Sequence[nn.Parameter]], sums: int = 0) -> None:
-        """Move the values into the buffer.
-
-        Args:
-            groups: parameters of one dtype on one device; none stands there twice.
-            sums: that travel with the gradient.
-        """
+        """Move the values into the buffer. `groups`: parameters of one dtype on one device; none stands there twice.
+        `sums`: that travel with the gradient."""
         self._parameters = [parameter for group in groups for parameter in group]
         self._values = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
         self.travels = self._values.new_zeros(len(self._values) + sums)

@@ -44,15 +44,8 @@ class Journal:
     """Appends events to a file. What stands there after the step that a run resumes from is dropped."""
 
     def __init__(self, path: Path | None, *, resume_after: int | None = None) -> None:
-        """Open a journal.
-
-        Args:
-            path: its file; None writes nothing, as all processes but the first do.
-            resume_after: keep the events up to this step; None begins a new journal.
-
-        Raises:
-            OutputError: it cannot be read or written.
-        """
+        """Open a journal. `path`: its file; None writes nothing, as all processes but the first do. `resume_after`:
+        keep the events up to this step; None begins a new journal. Raises OutputError: it cannot be read or written."""
         self._path, self._handle = path, -1
         if path is None:
             return
@@ -68,10 +61,7 @@ class Journal:
 
     def write(self, event: str, **values: Any) -> None:
         """Add one event. JSON has no word for NaN and infinity, so they become null.
-
-        Raises:
-            OutputError: the disk refuses.
-        """
+        Raises OutputError: the disk refuses."""
         if self._path is None:
             return
         try:

@@ -111,13 +111,7 @@ def make_learner(
     beside: Mapping[str, nn.Parameter] = {},
 ) -> Learner:
     """The learner of a run of `total_steps` steps, of which some are `done`.
-
-    Args:
-        beside: what learns beside the adapter, as fast as its head.
-
-    Raises:
-        RecipeError: nothing trains.
-    """
+    `beside`: what learns beside the adapter, as fast as its head. Raises RecipeError: nothing trains."""
     parameters = {**adapted.method_parameters(), **adapted.head_parameters()}
     if not parameters:
         raise RecipeError(

@@ -11,10 +11,7 @@ class ProgressDisplay:
     """A bar and lines above it. Made quiet, it says nothing."""
 
     def __init__(self, *, quiet: bool, fields: dict[str, str] | None = None) -> None:
-        """
-        Args:
-            fields: what the bar shows behind its count: name -> colour.
-        """
+        """`fields`: what the bar shows behind its count: name -> colour."""
         fields = fields or {}
         self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
         self._bar = Progress(

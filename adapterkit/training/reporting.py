@@ -17,11 +17,7 @@ BARS = 24
 
 def report_of(job: Job, metrics: Mapping[str, Mapping[str, Metric]], looked: Mapping[str, Mapping[str, Any]]) -> str:
     """The page of a run that has ended.
-
-    Args:
-        metrics: split -> metric -> value with its interval.
-        looked: split -> what `look_at` found.
-    """
+    `metrics`: split -> metric -> value with its interval. `looked`: split -> what `look_at` found."""
     adapted, facts = job.adapted, job.rows.facts
     trained = sum(p.numel() for p in (*adapted.method_parameters().values(), *adapted.head_parameters().values()))
     name = "/".join(Path(job.recipe.backbone.name).parts[-2:])  # of a long path, what tells it apart

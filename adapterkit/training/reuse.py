@@ -37,12 +37,8 @@ class Reuse:
     """
 
     def __init__(self, expected: Sequence[Recipe] = (), *, room: int = 1) -> None:
-        """Begin with nothing.
-
-        Args:
-            expected: of all runs that are to come, as far as they are known.
-            room: how many different rows to keep, of one backbone.
-        """
+        """Begin with nothing. `expected`: of all runs that are to come, as far as they are known. `room`: how many
+        different rows to keep, of one backbone."""
         self._expected = Counter(map(_trunk_key, expected))
         self._room = room
         self._notes: set[str] = set()

@@ -24,15 +24,9 @@ class Sharded:
     """The processes of a run, each with its shard of the backbone."""
 
     def __init__(self, accelerator: Accelerator, recipe: Recipe, *, keep_gathered: bool = False) -> None:
-        """
-        Args:
-            accelerator: the processes.
-            recipe: of the run.
-            keep_gathered: whether a layer stays whole from its forward to its backward.
-
-        Raises:
-            DeviceError: packed weights, which torch does not cut; the parts of a fusion; rows of a vocabulary.
-        """
+        """`accelerator`: the processes. `recipe`: of the run. `keep_gathered`: whether a layer stays whole from its
+        forward to its backward. Raises DeviceError: packed weights, which torch does not cut; the parts of a fusion;
+        rows of a vocabulary."""
         self._accelerator, self._keep_gathered = accelerator, keep_gathered
         problems = []
         if recipe.backbone.dtype in QUANTISED:
@@ -48,10 +42,7 @@ class Sharded:
 
     def spread(self, adapted: Adapted) -> None:
         """Cut the frozen weights; each process keeps its part. The backbone that they came from stays whole.
-
-        Raises:
-            DeviceError: a backbone whose layers are not known.
-        """
+        Raises DeviceError: a backbone whose layers are not known."""
         device = self._accelerator.device
         mesh = init_device_mesh(device.type, (self._accelerator.num_processes,))
         units = units_of(adapted)

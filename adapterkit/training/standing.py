@@ -211,10 +211,7 @@ class Index(Facts):
 
 def read_progress(folder: Path) -> Progress | None:
     """How far the run of this checkpoint is; None where there is no checkpoint.
-
-    Raises:
-        TrainingError: it cannot be read.
-    """
+    Raises TrainingError: it cannot be read."""
     return read_index(folder).progress if (folder / INDEX).is_file() else None
 
 

@@ -37,14 +37,8 @@ class Start:
 
     def give(self, adapted: Adapted, backbone: Backbone) -> str:
         """Put its weights into an adapter. Returns a sentence for the user.
-
-        Args:
-            adapted: fresh from `build`; it is as it was where anything is wrong.
-            backbone: the bare one under it.
-
-        Raises:
-            ContractError: another backbone, method or head, with every difference and both sides of it.
-        """
+        `adapted`: fresh from `build`; it is as it was where anything is wrong. `backbone`: the bare one under it.
+        Raises ContractError: another backbone, method or head, with every difference and both sides of it."""
         problems: list[str] = []
         try:
             self.artifact.check_backbone(backbone)
@@ -141,12 +135,8 @@ def method_differences(theirs: MethodSettings, ours: MethodSettings) -> list[str
 
 
 def open_start(recipe: Recipe) -> Start | None:
-    """Read what a recipe starts from; None where it starts from nothing.
-
-    Raises:
-        ArtifactError: it cannot be read.
-        TrainingError: nobody has said which is the nearest, or there is nothing to take.
-    """
+    """Read what a recipe starts from; None where it starts from nothing. Raises ArtifactError: it cannot be read;
+    TrainingError: nobody has said which is the nearest, or there is nothing to take."""
     wanted = recipe.training.start_from
     if wanted is None:
         return None

@@ -21,10 +21,7 @@ LEAST_SECONDS = 0.1
 
 def tracker_names(settings: TrainingSettings) -> list[str]:
     """The trackers of a run, by Accelerate's names.
-
-    Raises:
-        RecipeError: one that Accelerate does not have, or that is not installed.
-    """
+    Raises RecipeError: one that Accelerate does not have, or that is not installed."""
     if settings.trackers == "auto":
         return [name for name in _installed() if name == "tensorboard"]
     return check_trackers(settings.trackers)
@@ -57,10 +54,7 @@ class Tracking:
 
     def begin(self, recipe: Recipe, steps_done: int) -> None:
         """Start the accelerator's trackers, if it has any, with the recipe's fields as the run's configuration.
-
-        Args:
-            steps_done: of a run that goes on; TensorBoard drops what it had noted after them.
-        """
+        `steps_done`: of a run that goes on; TensorBoard drops what it had noted after them."""
         if self._accelerator.log_with:
             flat = {
                 path.replace(".", "/"): item if isinstance(item, int | float | str) else str(item)

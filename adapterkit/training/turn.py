@@ -145,10 +145,7 @@ class Turn:
 
     def loss(self, logits: Tensor, batch: Batch, term: Tensor | None = None, *, counts: float = 1.0) -> Tensor:
         """What to go backward from, and note what the step has to know of it.
-
-        Args:
-            term: of an objective that has looked at the batch.
-        """
+        `term`: of an objective that has looked at the batch."""
         run = self.learning
         loss = run.adapted.task.loss(
             logits, batch, label_smoothing=run.settings.label_smoothing, class_weights=run.class_weights
@@ -168,14 +165,8 @@ class Turn:
             parameter.grad = None
 
     def finish(self, *, asked: bool = False) -> Step:
-        """Change the weights by the gradients that were computed.
-
-        Args:
-            asked: whether this process was asked to stop.
-
-        Raises:
-            DivergedError: the loss, a gradient or a weight is not finite; names the step, the rows and the rate.
-        """
+        """Change the weights by the gradients that were computed. `asked`: whether this process was asked to stop.
+        Raises DivergedError: the loss, a gradient or a weight is not finite; names the step, the rows and the rate."""
         started = time.perf_counter()
         run, learner, features = self.learning, self.learning.learner, self.features
         rate = float(learner.optimizer.param_groups[0]["lr"])
@@ -215,11 +206,7 @@ class Turn:
 
 def turns(learning: Learning, *, done: int = 0, position: Position | None = None) -> Iterator[Turn]:
     """The steps of a run, from `done` to the last one. Whoever takes one computes its gradients and finishes it.
-
-    Args:
-        done: steps that were done before.
-        position: where the run stands.
-    """
+    `done`: steps that were done before. `position`: where the run stands."""
     learning.adapted.train()
     batches = learning.batches
     for number, (after, features) in enumerate(batches.after(position or Position()), start=done + 1):

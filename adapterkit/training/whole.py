@@ -51,13 +51,8 @@ class FullyTrained(Adapted):
 
 def fully_trained(recipe: Recipe, task: Task, backbone: Backbone | None = None) -> FullyTrained:
     """A backbone in fp32 of its own, under the recipe's head, all of it trainable; untrained so far.
-
-    Args:
-        backbone: tells where it is loaded from and the format of products; None takes the recipe's.
-
-    Raises:
-        BackboneError, HeadError: it cannot be loaded, or the head does not fit.
-    """
+    `backbone`: tells where it is loaded from and the format of products; None takes the recipe's. Raises BackboneError,
+    HeadError: it cannot be loaded, or the head does not fit."""
     told = backbone or Backbone.load(recipe.backbone.name, dtype=recipe.backbone.dtype)
     own = Backbone.load(told.folder, dtype="float32")
     adapted: Any = build(own, task, NoMethod(), recipe.head, recipe.training.seed)
@@ -70,11 +65,7 @@ def fully_trained(recipe: Recipe, task: Task, backbone: Backbone | None = None) 
 
 def train_fully(recipe: Recipe, rows: RecipeRows, backbone: Backbone | None = None) -> FullyTrained:
     """Train every weight as the recipe says: its rows, batches, schedule, loss and head; at the state that it keeps.
-
-    Args:
-        rows: of the recipe.
-        backbone: see `fully_trained`.
-    """
+    `rows`: of the recipe. `backbone`: see `fully_trained`."""
     settings = recipe.training
     torch.manual_seed(settings.seed)
     adapted = fully_trained(recipe, rows.task, backbone)

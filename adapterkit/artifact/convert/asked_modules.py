@@ -18,16 +18,9 @@ MOST_CHARACTERS, MOST_SECONDS = 4096, 0.5
 
 
 def asked_problems(config: Mapping[str, Any], at: Mapping[str, Shapes], linears: Iterable[str]) -> list[str]:
-    """Where the config asks for other modules than have tensors, or for other ranks.
-
-    Args:
-        config: PEFT's.
-        at: the modules that are adapted -> their tensors' shapes by ending.
-        linears: paths of all modules that could be, without the heads that are saved whole.
-
-    Raises:
-        ArtifactError: a pattern that takes too long, or is none.
-    """
+    """Where the config asks for other modules than have tensors, or for other ranks. `config`: PEFT's. `at`: the
+    modules that are adapted -> their tensors' shapes by ending. `linears`: paths of all modules that could be, without
+    the heads that are saved whole. Raises ArtifactError: a pattern that takes too long, or is none."""
     problems = [
         f"{TENSORS}: {path[:200]}: no tensors, and target_modules asks for it"
         for path in linears

@@ -216,12 +216,8 @@ def _config(artifact: Artifact, targets: Sequence[str], rank: int) -> dict[str, 
 
 
 def prove_in_peft(artifact: Artifact, backbone: Backbone, folder: Path, auto: str, *, states: bool) -> None:
-    """Raises ExportError where plain PEFT answers otherwise than the adapter.
-
-    Args:
-        auto: name of transformers' class that the folder goes with.
-        states: compare the trunk's states instead of logits.
-    """
+    """Raises ExportError where plain PEFT answers otherwise than the adapter. `auto`: name of transformers' class that
+    the folder goes with. `states`: compare the trunk's states instead of logits."""
     import transformers
     from peft import PeftModel
 

@@ -151,11 +151,8 @@ def load_stated_backbone(facts: PeftFacts, given: str | Path | None, src: Path) 
 
 def check_tokenizer(src: Path, backbone: Backbone, kind: str) -> None:
     """Compare a tokenizer that lies in the folder with the backbone's, which is the one that an artifact is read with.
-
-    Raises:
-        ArtifactError: it reads text otherwise, or ends or lays out chats otherwise.
-        BackboneError: it does not load, or does not fit the backbone's embedding.
-    """
+    Raises ArtifactError: it reads text otherwise, or ends or lays out chats otherwise; BackboneError: it does not load,
+    or does not fit the backbone's embedding."""
     if not has_tokenizer(src):
         return
     rows = backbone.trunk.get_input_embeddings().weight.shape[0]  # type: ignore[operator]

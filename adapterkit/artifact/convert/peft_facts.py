@@ -75,11 +75,8 @@ class PeftFacts:
 
 
 def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
-    """Take what is needed from a config.
-
-    Raises:
-        ArtifactError: with every field that is of another type, or asks for something that adapterkit does not have.
-    """
+    """Take what is needed from a config. Raises ArtifactError: with every field that is of another type, or asks for
+    something that adapterkit does not have."""
     problems = []
     peft_type = str(config.get("peft_type"))
     fields = {method.peft_type: config_class().to_dict() for method, config_class in _KNOWN}

@@ -16,14 +16,8 @@ STATS_EVERY_S = 2.0
 
 
 def deployment(settings: RaySettings, around: Any = None) -> Any:
-    """What `ray.serve.run` takes: replicas with a host each, behind a front.
-
-    Args:
-        around: makes more of the application of every replica, such as a board.
-
-    Raises:
-        ServingError: Ray is not there, or a file of keys cannot be read.
-    """
+    """What `ray.serve.run` takes: replicas with a host each, behind a front. `around`: makes more of the application of
+    every replica, such as a board. Raises ServingError: Ray is not there, or a file of keys cannot be read."""
     try:
         from ray import serve
         from ray.serve.config import AutoscalingConfig, RequestRouterConfig
@@ -71,10 +65,7 @@ def run(
     around: Any = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM: on the cluster that RAY_ADDRESS names, or on one of this machine alone.
-
-    Raises:
-        ServingError: Ray is not there, or a replica cannot start.
-    """
+    Raises ServingError: Ray is not there, or a replica cannot start."""
     built = deployment(settings, around)
     import ray
     from ray import serve

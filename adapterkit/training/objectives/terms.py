@@ -34,13 +34,8 @@ def simcse(one_BP: Tensor, other_BP: Tensor, temperature: float) -> Tensor:
 
 def distance(states_BTD: Tensor, frozen_BTD: Tensor, mask_BT: Tensor, measure: str) -> Tensor:
     """How far states are from the backbone's: the mean over a row's tokens, then over rows; padding never counts.
-
-    Args:
-        states_BTD: of the adapted trunk.
-        frozen_BTD: of the bare one.
-        mask_BT: 1 for tokens, 0 for padding.
-        measure: "squares": mean over D of (x - y)². "cosine": 1 - x·y / (‖x‖ ‖y‖).
-    """
+    `states_BTD`: of the adapted trunk. `frozen_BTD`: of the bare one. `mask_BT`: 1 for tokens, 0 for padding.
+    `measure`: "squares": mean over D of (x - y)². "cosine": 1 - x·y / (‖x‖ ‖y‖)."""
     states_BTD, frozen_BTD = states_BTD.float(), frozen_BTD.float()
     if measure == "cosine":
         away_BT = 1 - F.cosine_similarity(states_BTD, frozen_BTD, dim=-1)

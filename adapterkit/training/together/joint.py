@@ -28,10 +28,7 @@ class Joint:
 
     def __init__(self, backbone: Backbone, members: Sequence[Adapted], *, gradient_checkpointing: bool = False) -> None:
         """Build the model of all on a backbone that carries no adapter, and whose twins the members are on.
-
-        Raises:
-            NoLanesError: there can be none, and why.
-        """
+        Raises NoLanesError: there can be none, and why."""
         first = members[0]
         _check(members)
         self._lanes = Lanes()
@@ -50,10 +47,7 @@ class Joint:
 
     def compute(self, turns: Sequence[tuple[int, Turn]]) -> None:
         """The gradients of the steps of some members, by number, as `Turn.compute` gives them one by one.
-
-        Raises:
-            NoLanesError: the batches do not fit beside each other; nothing has a gradient then.
-        """
+        Raises NoLanesError: the batches do not fit beside each other; nothing has a gradient then."""
         started = time.perf_counter()
         batches = [turn.batch(turn.features) for _, turn in turns]
         inputs = _together([batch.inputs for batch in batches], int(self._all.vocabulary.pad_id))

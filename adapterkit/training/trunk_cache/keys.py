@@ -31,11 +31,7 @@ def flat_inputs(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def keys_of(inputs: Mapping[str, Tensor]) -> Keyed | None:
     """Keys of the rows of a batch; None where rows are not padded on the right, nothing says where they end, or several
-    documents share a row.
-
-    Args:
-        inputs: as `flat_inputs` gives them.
-    """
+    documents share a row. `inputs`: as `flat_inputs` gives them."""
     if _MASK not in inputs or "position_ids" in inputs:
         return None
     mask_BT = inputs[_MASK].cpu().numpy()

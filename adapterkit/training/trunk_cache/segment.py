@@ -126,10 +126,7 @@ def _identity(handle: int) -> tuple[int, int, int]:
 
 def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]], tagger: Tagger) -> Path:
     """Write rows, each with its key, into a segment of their own. All rows have one width and one type.
-
-    Raises:
-        OSError: the disk refuses; nothing is left of the segment then.
-    """
+    Raises OSError: the disk refuses; nothing is left of the segment then."""
     index = b"".join(
         [
             *(key for key, _ in rows),
@@ -167,14 +164,8 @@ class Unusable(Enum):
 
 
 def open_segment(path: Path, token_bytes: int, tagger: Tagger) -> Segment | Unusable:
-    """Read a segment's index.
-
-    Args:
-        token_bytes: of the states of one token.
-
-    Raises:
-        OSError: it cannot be read, is no plain file, or belongs to somebody else.
-    """
+    """Read a segment's index. `token_bytes`: of the states of one token. Raises OSError: it cannot be read, is no plain
+    file, or belongs to somebody else."""
     with open(open_private(path), "rb") as file:
         identity = _identity(file.fileno())
         head = file.read(_HEAD.size)
@@ -199,10 +190,7 @@ def open_segment(path: Path, token_bytes: int, tagger: Tagger) -> Segment | Unus
 
 def count_rows(path: Path) -> int:
     """How many rows a segment says that it has, from its first bytes; 0 where these are not right.
-
-    Raises:
-        OSError: it cannot be read, is no plain file, or belongs to somebody else.
-    """
+    Raises OSError: it cannot be read, is no plain file, or belongs to somebody else."""
     with open(open_private(path), "rb") as file:
         head = file.read(_HEAD.size)
     magic, _, index_bytes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", b"", 0)

@@ -38,10 +38,7 @@ class Saved:
 
 def read_saved(folder: Path, config: str, weights: tuple[str, str]) -> Saved:
     """Read a config and the tensors that go with it.
-
-    Raises:
-        ArtifactError: a file is missing, damaged, or holds more than tensors.
-    """
+    Raises ArtifactError: a file is missing, damaged, or holds more than tensors."""
     found = parse_object(read_file((folder / config).resolve(), MAX_BYTES[CONFIG]), config)
     return Saved(found, _tensors(folder, weights))
 

@@ -30,10 +30,7 @@ _WANTED: Mapping[str, tuple[Any, str]] = {
 
 def read_setup(src: Path) -> tuple[list[str], Path, Path]:
     """Names of the fused adapters, the fusion's folder, and the folder of its head.
-
-    Raises:
-        ArtifactError: the setup is no Fuse of single adapters.
-    """
+    Raises ArtifactError: the setup is no Fuse of single adapters."""
     config = parse_object(read_file((src / SETUP).resolve(), MAX_BYTES[CONFIG]), SETUP)
     setup, head = config.get("adapter_setup"), config.get("head_setup")
     fused = setup.get("children") if isinstance(setup, dict) and setup.get("type") == "Fuse" else None

@@ -41,14 +41,8 @@ class HeadFacts:
 
 def describe_head(head: Saved | None, backbone: Backbone, kind: str | None) -> HeadFacts:
     """What kind of task and head a folder has.
-
-    Args:
-        head: None where the folder has none.
-        kind: of the task, where the caller says it.
-
-    Raises:
-        ArtifactError: a head that adapterkit does not have, or no head and no kind that does without.
-    """
+    `head`: None where the folder has none. `kind`: of the task, where the caller says it. Raises ArtifactError: a head
+    that adapterkit does not have, or no head and no kind that does without."""
     if head is None:
         if kind is None or not FACTS[kind].borrows_head:
             raise ArtifactError(
@@ -72,14 +66,8 @@ def describe_head(head: Saved | None, backbone: Backbone, kind: str | None) -> H
 
 
 def head_tensors(facts: HeadFacts, bare: Headed) -> dict[str, Tensor]:
-    """The head's tensors by their names in an artifact.
-
-    Args:
-        bare: a head of these settings on the backbone.
-
-    Raises:
-        ArtifactError: tensors of a language model's head that are not those of the checkpoint.
-    """
+    """The head's tensors by their names in an artifact. `bare`: a head of these settings on the backbone. Raises
+    ArtifactError: tensors of a language model's head that are not those of the checkpoint."""
     if FACTS[facts.kind].borrows_head:
         own = dict(facts.named) | {f"{n}.{e}": t for n, layer in enumerate(facts.layers) for e, t in layer.items()}
         _check_borrowed(own, bare)

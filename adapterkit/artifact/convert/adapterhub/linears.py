@@ -32,14 +32,8 @@ def read_linears(
     config: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], backbone: Backbone
 ) -> tuple[PeftFacts, dict[str, dict[str, Tensor]]]:
     """What PEFT's config would say, and by the path of the linear in the trunk the tensors by ending.
-
-    Args:
-        config: AdapterHub's settings of it.
-        name: the adapter's.
-
-    Raises:
-        ArtifactError: something that LoRA and IA3 here do not have, or tensors that have no place.
-    """
+    `config`: AdapterHub's settings of it. `name`: the adapter's. Raises ArtifactError: something that LoRA and IA3 here
+    do not have, or tensors that have no place."""
     problems = [f"{key[:80]}: a field that is not known" for key in sorted(config.keys() - _UNSEEN - _REFUSED.keys())]
     problems += [f"{key}: {why}" for key, why in _REFUSED.items() if config.get(key)]
     rank, alpha = config.get("r", 8), config.get("alpha", 8)

@@ -18,11 +18,7 @@ def write_head(
     artifact: Artifact, backbone: Backbone, name: str, problems: list[str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """AdapterHub's settings of the head and its tensors; None for a language model, which uses the checkpoint's.
-
-    Args:
-        name: what AdapterHub shall call it.
-        problems: reasons why AdapterHub has no such head, which are added to.
-    """
+    `name`: what AdapterHub shall call it. `problems`: reasons why AdapterHub has no such head, which are added to."""
     task, settings = artifact.task, artifact.manifest.head
     kind, family = task.kind, str(backbone.config.model_type)
     if FACTS[kind].borrows_head:

@@ -26,13 +26,8 @@ Written = tuple[Mapping[str, Any], dict[str, Tensor]]
 
 
 def write_method(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
-    """AdapterHub's settings, and its tensors.
-
-    Args:
-        artifact: a bottleneck, LoRA or IA3.
-        name: what AdapterHub shall call it.
-        problems: reasons why it cannot be said there, which are added to.
-    """
+    """AdapterHub's settings, and its tensors. `artifact`: a bottleneck, LoRA or IA3. `name`: what AdapterHub shall call
+    it. `problems`: reasons why it cannot be said there, which are added to."""
     write = _WRITERS.get(method_of(artifact.manifest.method).peft_type, _lora)
     return write(artifact, backbone, name, problems)
 

@@ -40,10 +40,7 @@ class Encoder:
 
 def read_encoder(src: Path) -> Encoder:
     """Read the configs of a folder.
-
-    Raises:
-        ArtifactError: it makes its vectors in a way that no head of ours does, with every reason.
-    """
+    Raises ArtifactError: it makes its vectors in a way that no head of ours does, with every reason."""
     problems, folder, pools, normalize = [], src, False, False
     for module, kind in zip(_modules(src), kinds_of(src), strict=True):
         if kind == "Transformer":

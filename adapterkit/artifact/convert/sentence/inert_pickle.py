@@ -52,14 +52,8 @@ class Thing:
 
 def read_inert(raw: bytes, file: str, known: frozenset[str]) -> Any:
     """What a pickle holds.
-
-    Args:
-        file: its name, for messages.
-        known: names of classes that it may hold, beside numpy's arrays.
-
-    Raises:
-        ArtifactError: it is damaged or compressed, has more than `MOST_STEPS` instructions, or names anything else.
-    """
+    `file`: its name, for messages. `known`: names of classes that it may hold, beside numpy's arrays. Raises
+    ArtifactError: it is damaged or compressed, has more than `MOST_STEPS` instructions, or names anything else."""
     reader, problem, found = _Reader(raw, known | {_WRAPPER, "numpy.ndarray", "numpy.dtype"}), "", None
     try:
         found = reader.run()
@@ -81,11 +75,7 @@ class _Reader:
         self._left = MOST_STEPS
 
     def run(self, inside: bool = False) -> Any:
-        """What the next pickle in the stream holds.
-
-        Args:
-            inside: it is the objects of an array, which hold no array.
-        """
+        """What the next pickle in the stream holds. `inside`: it is the objects of an array, which hold no array."""
         stack: list[Any] = []
         below: list[list[Any]] = []  # the stacks under the marks
         memo: dict[int, Any] = {}

@@ -47,11 +47,8 @@ class LinearFacts:
 
 
 def read_logistic(folder: Path) -> LinearFacts:
-    """Read `model_head.pkl` as numbers.
-
-    Raises:
-        ArtifactError: it holds anything else than logistic regressions, or such ones that no linear head answers like.
-    """
+    """Read `model_head.pkl` as numbers. Raises ArtifactError: it holds anything else than logistic regressions, or such
+    ones that no linear head answers like."""
     raw = bytes(read_file((folder / HEAD).resolve(), MAX_HEAD_BYTES))
     found = read_inert(raw, HEAD, _ONE | _MANY | _BESIDE)
     if not isinstance(found, Thing) or found.of not in _ONE | _MANY:

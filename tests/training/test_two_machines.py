@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from adapterkit.cli import console
 from tests.training.ranks import kill_all, torchrun, wait_for_step
 from tests.training.test_bytes_that_travel import NEW_NETWORK
 from tests.training.test_going_on import plan_of
@@ -137,6 +138,7 @@ def test_two_machines_learn_what_one_learns_and_a_cut_link_ends_both_with_a_chec
         assert other.exitcode == 0, said()
 
     monkeypatch.setenv("ADAPTERKIT_PATIENCE", "3")
+    monkeypatch.setattr(console, "SPEAK_FIRST_SECONDS", 0.5)
     with launched(0, static(0), cut) as host, launched(1, static(1), cut) as other:
         wait_for_step(host, cut, 12)
         machines.cut(2)

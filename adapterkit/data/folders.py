@@ -19,10 +19,9 @@ _ABOUT = re.compile(r"(readme|license|licence|notice|source|citation|changelog|d
 
 @dataclass(frozen=True)
 class FilesFound:
-    """The files that hold the rows."""
+    """The files that hold the rows, in order."""
 
     files: tuple[Path, ...]
-    """In order."""
     notes: tuple[str, ...] = ()
     """What was chosen and what was left aside."""
     by_class: bool = False

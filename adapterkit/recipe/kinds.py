@@ -21,9 +21,9 @@ class KindFacts:
     """What backbones, heads and files need of a kind. Everything else is asked of the task (`adapterkit.tasks`)."""
 
     auto_class: str
-    """Transformers' class whose head the kind corresponds to."""
+    """The class of transformers whose head the kind corresponds to."""
     mapping: str
-    """Transformers' table of the classes behind it, by config."""
+    """The table of transformers of the classes behind it, by config."""
     peft_type: str | None
     """PEFT's task type, where it has one."""
     pipeline: str

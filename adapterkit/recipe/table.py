@@ -170,7 +170,6 @@ class OfKind(Generic[B]):
     """Marks a field that holds a block whose `kind` says which class of a table it is."""
 
     table: SettingsTable[B]
-    """The classes."""
     default: str = ""
     """The kind of a block that does not say one; "" where it must."""
 

@@ -32,16 +32,12 @@ STYLE = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers as places along an axis."""
+    """Numbers from `low` to `high` along an axis, from pixel `start` to pixel `end`."""
 
     low: float
-    """The number at `start`."""
     high: float
-    """The number at `end`."""
     start: float
-    """In pixels."""
     end: float
-    """In pixels."""
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Self:

@@ -26,10 +26,9 @@ ORDER: tuple[Fit, ...] = ("exact", "by-name", "other-version")
 
 @dataclass(frozen=True)
 class Sought:
-    """The backbone that artifacts are looked for."""
+    """The backbone that artifacts are looked for, as it was asked for."""
 
     asked: str
-    """As it was named."""
     names: tuple[str, ...]
     """Under which artifacts may name it."""
     fingerprints: tuple[str, ...]

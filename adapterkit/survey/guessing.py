@@ -17,7 +17,6 @@ class Guess:
     """A kind and its columns."""
 
     kind: Kind
-    """The kind of task."""
     columns: Mapping[str, str]
     """Canonical name -> the file's column, for those that are read."""
     why: str

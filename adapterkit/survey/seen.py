@@ -12,20 +12,17 @@ LOOKED_AT = 5_000
 
 @dataclass(frozen=True)
 class Seen:
-    """One column."""
+    """One column: of the `rows` that were looked at those that are `filled`, and how many values are `distinct`."""
 
     name: str
     holds: str
     """ "text", "number", "true or false", "list of texts", "list of numbers", "list of objects", "list", "object",
     "nothing", or "several types"."""
     filled: int
-    """Rows that have a value."""
     distinct: int
-    """Different values among those that were looked at."""
     words: float
     """Mean words of its texts."""
     rows: int
-    """Rows that were looked at."""
     keys: frozenset[str] = frozenset()
     """The keys of its objects, or of those in its lists."""
 

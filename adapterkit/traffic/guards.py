@@ -20,22 +20,17 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True)
 class Tripped:
-    """A guard that a version broke, with the evidence."""
+    """A guard that a version broke: the `value` that was found on how many `rows`, in an interval from low to high."""
 
     guard: str
-    """which."""
     bound: float
     """What it allows, as a share or a mean."""
     at_most: bool
     """Whether the bound is the most that it allows; else the least."""
     value: float
-    """What was found."""
     low: float
-    """Of the interval around it."""
     high: float
-    """Of the interval around it."""
     rows: int
-    """That it was found on."""
     alpha: float
     """How often the interval ever misses."""
 

@@ -14,26 +14,22 @@ MOST_LABELS = 256
 
 @dataclass
 class Tally:
-    """Counts of one version of a task."""
+    """Counts of one version of a task, from its rows; errors that are the client's own are left out.
+
+    Of the rows some are `errors` (without an answer), `slow` (later than the rules allow) or `abstained` (withheld); of
+    the answers that feedback `told` of some are `right`; of those `compared` with a shadow's some are `differing`.
+    """
 
     alpha: float = 0.05
     """How often an interval may ever miss."""
     rows: int = 0
-    """Asked of it, errors that are the client's own left out."""
     errors: int = 0
-    """Of them without an answer."""
     slow: int = 0
-    """Of them answered later than the rules allow."""
     abstained: int = 0
-    """Of them withheld."""
     told: int = 0
-    """Answers of which feedback said whether they were right."""
     right: int = 0
-    """Of them."""
     compared: int = 0
-    """Answers that were held beside those of a shadow."""
     differing: int = 0
-    """Of them."""
     labels: Counter[str] = field(default_factory=Counter)
     """Label -> how often it was answered."""
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))

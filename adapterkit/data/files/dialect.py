@@ -17,13 +17,11 @@ class AskedOfFile:
     """What is known of a file before it is looked at; the fields of a recipe's `data`, and what the task needs."""
 
     settings: DataSettings
-    """A recipe's `data`."""
     split: str = "train"
     """The split's name, where a JSON document holds several."""
     columns: frozenset[str] = frozenset()
     """Canonical names and aliases of the columns that the task reads; empty where there is no task."""
     text_unit: TextUnit = "line"
-    """What one row of plain text is."""
 
 
 @dataclass(frozen=True)

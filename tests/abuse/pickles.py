@@ -228,8 +228,8 @@ def wide_texts(raw: bytes, generator: random.Random, touched: Path) -> bytes:
 
 def one_array_often(raw: bytes, generator: random.Random, touched: Path) -> bytes:
     """Many arrays of the same long list."""
-    content = b"](" + b"X\x01\0\0\0aq\x01" + b"h\x01" * 65_000 + b"eq\x020"
-    again = ARRAY % b"M\xe9\xfd" + b"h\x02tb0"
+    content = b"](" + b"X\x01\0\0\0aq\x01" + b"h\x01" * 65_000 + b"eq\x02"
+    again = ARRAY % b"M\xe9\xfd" + b"h\x02tb"
     return b"\x80\x02" + content + again * 3_000 + b"N."
 
 
@@ -262,7 +262,7 @@ def a_long_shape(raw: bytes, generator: random.Random, touched: Path) -> bytes:
 
 def itself(raw: bytes, generator: random.Random, touched: Path) -> bytes:
     """A list that holds itself, and a thing whose state it is."""
-    return b"\x80\x04]\x94h\0ah\0a0csklearn.linear_model._logistic\nLogisticRegression\n)\x81\x94h\x01b."
+    return b"\x80\x04]\x94h\0ah\0acsklearn.linear_model._logistic\nLogisticRegression\n)\x81\x94h\x01b."
 
 
 BOMBS = (

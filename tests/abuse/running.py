@@ -28,7 +28,7 @@ from typing import Any, Protocol
 SUBJECTS: dict[str, tuple[str, str, int]] = {
     "artifacts": ("tests.abuse.artifacts", "Artifacts", 10_000),
     "imports": ("tests.abuse.imports", "Imports", 2_000),
-    "pickles": ("tests.abuse.pickles", "Pickles", 4_000),
+    "pickles": ("tests.abuse.pickles", "Pickles", 2_000),
     "checkpoints": ("tests.abuse.checkpoints", "Checkpoints", 500),
     "caches": ("tests.abuse.caches", "Caches", 300),
     "kills": ("tests.abuse.kills", "Kills", 200),

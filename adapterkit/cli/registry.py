@@ -62,7 +62,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Keep an artifact as a version of a task. The same content again is the same version."""
-    with _open(url, store, actor) as opened:
+    with _open(url, store, actor, new=True) as opened:
         version = opened.add(task, source)
     _show(version, as_json)
 
@@ -275,7 +275,7 @@ def from_mlflow_(
     """Add a version of MLflow's. It is promoted to nothing: that asks a gate."""
     from adapterkit.registry.mlflow import from_mlflow
 
-    with _open(url, None, actor) as opened:
+    with _open(url, None, actor, new=True) as opened:
         _show(from_mlflow(opened, task, name or task, version, tracking), as_json)
 
 
@@ -294,15 +294,20 @@ def audit(
     else:
         for problem in report.problems:
             console.say(problem, style="red")
-        whole = "nothing was changed" if report else f"{len(report.problems)} problems"
+        whole = "nothing was changed" if report else f"{len(report.problems)} problem{'s'[: len(report.problems) > 1]}"
         console.print_table([["entries", f"{report.entries:,}"], ["found", whole], ["head", report.head]])
     if not report:
         raise typer.Exit(1)
 
 
-def _open(url: str, store: str | None = None, actor: str | None = None) -> Registry:
+def _open(url: str, store: str | None = None, actor: str | None = None, *, new: bool = False) -> Registry:
+    from adapterkit.errors import RegistryError
     from adapterkit.registry import Registry
 
+    kind, _, file = url.partition(":///")
+    if not new and kind == "sqlite" and "?" not in file and not Path(file).exists():
+        remedy = "Name another: --registry URL. Or make it: adapterkit registry add TASK SOURCE."
+        raise RegistryError(f"there is no registry at {url}", remedy=remedy)
     return Registry(url, store=store, actor=actor)
 
 

@@ -95,7 +95,7 @@ class AuditLedger:
         with one_moment(self._engine) as connection:
             last = str(connection.execute(select(HEAD.c.hash)).scalar_one())
             entries = connection.execute(select(func.count()).select_from(AUDIT)).scalar_one()
-            noted = connection.execute(select(AUDIT.c.number).where(AUDIT.c.hash == head)).first()
+            noted = connection.execute(select(AUDIT.c.number).where(AUDIT.c.hash.startswith(head or ""))).first()
             versions, problems = listed_versions(connection), chain_problems(each_entry(connection), last)
             if head is not None and noted is None:
                 problems.append(f"the entry {head[:SHORT]} is not there: the history was written anew")

@@ -4,6 +4,7 @@ import getpass
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
@@ -380,9 +381,14 @@ class Registry:
         """Prove that the history is the one that was written, and that channels and artifacts agree with it.
 
         Args:
-            head: hash of an entry that was noted elsewhere, which must still be there.
+            head: hash of an entry that was noted elsewhere, which must still be there; its beginning is enough.
             files: whether the artifacts' bytes are read too.
+
+        Raises:
+            RegistryError: the head is no hash.
         """
+        if head is not None and not re.fullmatch(f"[0-9a-f]{{{SHORT},64}}", head):
+            raise RegistryError(f"{head[:64]!r} is no hash", [f"head: expected {SHORT} to 64 hexadecimal digits"])
         report, versions = self._ledger.proven(head)
         problems = [*report.problems]
         if files:

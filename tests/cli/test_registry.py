@@ -44,8 +44,18 @@ def test_a_version_is_added_promoted_and_rolled_back(make: Make, tmp_path: Path)
         [str(number), digest[:12]] for number, digest in enumerate(digests, 1)
     ]
     head = json.loads(typed("audit", "--json"))["head"]
-    assert json.loads(typed("audit", "--json", "--head", head))["problems"] == []
+    for noted in (head, head[:12]):
+        assert json.loads(typed("audit", "--json", "--head", noted))["problems"] == []
+    typed("audit", "--head", head[:11], status=1)
     assert "made from" not in typed("show", "intent", "stable")
+
+
+def test_a_registry_is_made_by_adding_alone(make: Make, tmp_path: Path) -> None:
+    for words in (["list"], ["audit"], ["promote", "intent", "1"], ["roll-back", "intent"]):
+        typed(*words, status=1)
+    assert not (tmp_path / "registry.db").exists()
+    typed("add", "intent", str(make("a")))
+    assert typed("list")
 
 
 def test_a_gate_is_set_shown_and_kept(make: Make, tmp_path: Path) -> None:

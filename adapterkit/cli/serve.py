@@ -1,6 +1,7 @@
 """`adapterkit serve`."""
 
 import socket
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,6 +127,7 @@ def serve(
             ["keys: expected a file"],
             "Make one: adapterkit serve --keys keys.json --new-key NAME; then serve with --keys keys.json.",
         )
+    _check_certificate(certificate, private_key)
     settings = ServiceSettings(
         mounts=sources,
         registry=registry,
@@ -167,7 +169,8 @@ def serve(
     with started(settings) as service:
         listening.listen()  # whoever reads the address may ask at once
         under = " and ".join(each.backbone.name for each in service.fleet.hosts)
-        _say(f"{len(service.fleet.routes)} tasks on {under}: {address}/v1/predict", told)
+        count = len(service.fleet.routes)
+        _say(f"{count} task{'' if count == 1 else 's'} on {under}: {address}/v1/predict", told)
         if not service.fleet.routes:
             console.say("No channel points to a version yet; what is promoted will be answered.", style="yellow")
         config = uvicorn.Config(
@@ -187,6 +190,23 @@ def _say(first: str, others: Sequence[str]) -> None:
     console.say(first)
     for line in others:
         console.say(line, style="yellow")
+
+
+def _check_certificate(certificate: Path | None, private_key: Path | None) -> None:
+    """Raise ServingError, before anything is loaded, where HTTPS cannot be spoken with these."""
+    from adapterkit.errors import ServingError
+
+    if certificate is None:
+        if private_key is not None:
+            raise typer.BadParameter("it goes with a certificate", param_hint="--tls-key without --tls-certificate")
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key, password="")
+    except OSError as error:  # of OpenSSL too
+        problems = [f"{file}: it is not there" for file in (certificate, private_key) if file and not file.is_file()]
+        problems = problems or [f"{certificate}, {private_key or 'and no key beside it'}: {error}"]
+        remedy = "Give a certificate and its private key as PEM, without a password."
+        raise ServingError("HTTPS cannot be spoken with these files", problems, remedy) from error
 
 
 def _bound(host: str, port: int) -> socket.socket:

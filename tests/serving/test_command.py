@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from adapterkit.cli import main
+from adapterkit.cli import app, main
 from adapterkit.manifest import open_manifest
 from adapterkit.serving.keys import add_key
 from adapterkit.serving.receipts import check
@@ -32,6 +33,22 @@ def typed(words: list[str], log: str) -> None:
     os.dup2(written, 2)
     sys.argv = ["adapterkit", *words]
     sys.exit(main())
+
+
+def test_files_that_are_no_certificate_and_key_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    certificate, private = certified(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, foreign = certified(tmp_path / "other")
+    (tmp_path / "text").write_text("no certificate")
+    for words, status in (
+        ([f"--tls-certificate={tmp_path}/none"], 1),
+        ([f"--tls-certificate={tmp_path}/text", f"--tls-key={private}"], 1),
+        ([f"--tls-certificate={certificate}", f"--tls-key={foreign}"], 1),
+        ([f"--tls-certificate={certificate}"], 1),
+        ([f"--tls-key={private}"], 2),
+    ):
+        done = CliRunner().invoke(app, ["serve", "--mount", "intent=nowhere", *words])
+        assert (done.exit_code, type(done.exception)) == (status, SystemExit), done.output
 
 
 def test_a_service_on_two_backbones_answers_over_https_and_ends_on_ctrl_c(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,28 @@ def moved(tmp_path_factory: pytest.TempPathFactory, tiny_backbones: Any) -> Mapp
     }
 
 
-@pytest.fixture
-def fleet(tiny_backbones: Any, folders: Mapping[str, Path]) -> Iterator[Fleet]:
+@contextmanager
+def standing_fleet(tiny_backbones: Any, folders: Mapping[str, Path]) -> Iterator[Fleet]:
     """Three tasks on one backbone."""
     with Host(tiny_backbones["bert"]) as host:
         made = Fleet(host)
         for task, folder in folders.items():
             made.mount(task, str(folder), open_manifest(folder))
         yield made
+
+
+@pytest.fixture
+def fleet(tiny_backbones: Any, folders: Mapping[str, Path]) -> Iterator[Fleet]:
+    """A fleet of one's own, to steer."""
+    with standing_fleet(tiny_backbones, folders) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def standing(tiny_backbones: Any, folders: Mapping[str, Path]) -> Iterator[TestClient]:
+    """Somebody who asks a service that all tests of a file leave as it is."""
+    with standing_fleet(tiny_backbones, folders) as made, TestClient(create_app(made)) as asking:
+        yield asking
 
 
 @pytest.fixture

@@ -51,11 +51,11 @@ def test_every_receipt_names_the_artifact_that_answered(
         }
 
 
-def test_a_bad_row_costs_no_other_its_answer(client: TestClient) -> None:
+def test_a_bad_row_costs_no_other_its_answer(standing: TestClient) -> None:
     good = {"task": "intent", "text": "a card"}
-    alone = predicted(client, [good])[0]
+    alone = predicted(standing, [good])[0]
     bad: list[Any] = [{"task": "intnet", "text": "x"}, {"task": "intent", "text": 5}, {"text": "x"}, {"task": "intent"}]
-    found = predicted(client, [bad[0], good, *bad[1:], good])
+    found = predicted(standing, [bad[0], good, *bad[1:], good])
     assert [each.get("error", {}).get("code") for each in found] == [
         "not_mounted",
         None,
@@ -68,21 +68,21 @@ def test_a_bad_row_costs_no_other_its_answer(client: TestClient) -> None:
     assert "did you mean 'intent'" in found[0]["error"]["message"]
 
 
-def test_all_tasks_answer_one_row(client: TestClient, folders: Mapping[str, Path]) -> None:
-    found = client.post("/v1/predict_all", json={"row": "a card"}).json()["answers"]
+def test_all_tasks_answer_one_row(standing: TestClient, folders: Mapping[str, Path]) -> None:
+    found = standing.post("/v1/predict_all", json={"row": "a card"}).json()["answers"]
     assert found.keys() == folders.keys()
-    some = client.post("/v1/predict_all", json={"row": {"text": "a card"}, "tasks": ["tags"]}).json()["answers"]
+    some = standing.post("/v1/predict_all", json={"row": {"text": "a card"}, "tasks": ["tags"]}).json()["answers"]
     assert differences(some["tags"], found["tags"]) == []
 
 
-def test_one_task_has_a_path_of_its_own(client: TestClient) -> None:
-    found = client.post("/v1/tasks/intent/predict", json={"rows": ["a card", {"text": "a card"}]}).json()["answers"]
+def test_one_task_has_a_path_of_its_own(standing: TestClient) -> None:
+    found = standing.post("/v1/tasks/intent/predict", json={"rows": ["a card", {"text": "a card"}]}).json()["answers"]
     assert found[0] == found[1]
-    assert client.post("/v1/tasks/none/predict", json={"rows": ["a"]}).status_code == 404
+    assert standing.post("/v1/tasks/none/predict", json={"rows": ["a"]}).status_code == 404
 
 
-def test_what_can_be_asked_is_listed(client: TestClient, folders: Mapping[str, Path]) -> None:
-    listed = {each["task"]: each for each in client.get("/v1/tasks").json()["tasks"]}
+def test_what_can_be_asked_is_listed(standing: TestClient, folders: Mapping[str, Path]) -> None:
+    listed = {each["task"]: each for each in standing.get("/v1/tasks").json()["tasks"]}
     assert listed.keys() == folders.keys()
     assert listed["tags"]["kind"] == "token-classification"
     assert listed["tags"]["arms"]["stable"]["artifact"] == open_manifest(folders["tags"]).sha256

@@ -83,8 +83,8 @@ def test_a_name_has_one_key(tmp_path: Path) -> None:
     ],
     ids=["empty", "no text", "deep", "nan", "twice", "list", "no rows", "type", "unknown", "rows", "long", "large"],
 )
-def test_a_body_that_cannot_be_used_is_refused(client: TestClient, body: bytes, status: int, code: str) -> None:
-    reply = client.post("/v1/predict", content=body)
+def test_a_body_that_cannot_be_used_is_refused(standing: TestClient, body: bytes, status: int, code: str) -> None:
+    reply = standing.post("/v1/predict", content=body)
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
 
 
@@ -102,19 +102,19 @@ def test_a_body_that_cannot_be_used_is_refused(client: TestClient, body: bytes, 
         max_leaves=12,
     ),
 )
-def test_no_body_makes_the_service_fail(client: TestClient, path: str, body: Any) -> None:
-    reply = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
+def test_no_body_makes_the_service_fail(standing: TestClient, path: str, body: Any) -> None:
+    reply = standing.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
     assert reply.status_code in (200, 400, 404, 422)
     assert "/home" not in reply.text
     assert "Traceback" not in reply.text
 
 
-def test_every_answer_has_the_headers_that_close_doors(client: TestClient) -> None:
-    for reply in (client.get("/healthz"), client.get("/none"), client.post("/v1/predict", content=b"")):
+def test_every_answer_has_the_headers_that_close_doors(standing: TestClient) -> None:
+    for reply in (standing.get("/healthz"), standing.get("/none"), standing.post("/v1/predict", content=b"")):
         assert reply.headers["x-content-type-options"] == "nosniff"
         assert reply.headers["cache-control"] == "no-store"
         assert "access-control-allow-origin" not in reply.headers
-    assert client.get("/v1/predict").status_code == 405
+    assert standing.get("/v1/predict").status_code == 405
 
 
 def test_more_rows_than_may_wait_are_turned_away_with_a_time_to_come_back(fleet: Fleet) -> None:
@@ -175,6 +175,6 @@ def test_loopback_is_told_from_what_others_reach(address: str, own: bool) -> Non
         ({"host": "[broken", "origin": "http://[broken"}, 403),
     ],
 )
-def test_no_page_of_another_origin_asks_or_steers(client: TestClient, headers: dict[str, str], status: int) -> None:
-    assert client.post("/v1/predict", json=GOOD, headers=headers).status_code == status
-    assert client.get("/v1/admin/fleet", headers=headers).status_code == status
+def test_no_page_of_another_origin_asks_or_steers(standing: TestClient, headers: dict[str, str], status: int) -> None:
+    assert standing.post("/v1/predict", json=GOOD, headers=headers).status_code == status
+    assert standing.get("/v1/admin/fleet", headers=headers).status_code == status

@@ -23,8 +23,8 @@ class RaySettings(ServiceSettings):
     """How many there may be; between the two Ray follows the requests. None keeps their number."""
     ongoing: Count = 256
     """Requests that one replica takes at once; what comes beyond is offered to another, or waits."""
-    target_ongoing: Positive = 32.0
-    """Requests at once per replica that Ray aims at, where it may choose."""
+    target_ongoing: Positive = 8.0
+    """Requests at once per replica that Ray aims at, where it may choose: half of what fills its queue, rows and all."""
     cpus: Positive = 1.0
     """Processors per replica, which are its threads too."""
     gpus: Annotated[float, Field(ge=0)] = 0.0

@@ -24,7 +24,7 @@ class RaySettings(ServiceSettings):
     ongoing: Count = 256
     """Requests that one replica takes at once; what comes beyond is offered to another, or waits."""
     target_ongoing: Positive = 8.0
-    """Requests at once per replica that Ray aims at, where it may choose: half of what fills its queue, rows and all."""
+    """Requests at once per replica that Ray aims at, where it may choose: half of the largest that fill its queue."""
     cpus: Positive = 1.0
     """Processors per replica, which are its threads too."""
     gpus: Annotated[float, Field(ge=0)] = 0.0

@@ -1,7 +1,5 @@
 """Artifacts on a model hub: published in one commit, fetched as plain files, and checked on both ways."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import closing
 from dataclasses import dataclass

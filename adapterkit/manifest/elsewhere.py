@@ -1,7 +1,5 @@
 """Files at URLs that fsspec knows (s3://, gs://, memory://), whatever their client calls its troubles."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator, Mapping

@@ -6,8 +6,6 @@ the canonical JSON of a statement: the artifact's digest, under which is everyth
 themselves its backbone, tokenizer, parts in their order, formats and card.
 """
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ name, in which a digest stands. A version that was written by half has no name, 
 was pushed last; every other name is made once and never moves.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import uuid

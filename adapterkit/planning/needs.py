@@ -3,8 +3,6 @@
 Axes: B rows, T tokens.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

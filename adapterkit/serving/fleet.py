@@ -4,8 +4,6 @@ A version is mounted under a name that holds its digest. A row is addressed when
 what is routed then, and what was routed before stays mounted until the batches that began with it have ended.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """What clients send: bounded, checked whole before anything is computed, refused with every reason."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 

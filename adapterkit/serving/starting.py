@@ -1,7 +1,5 @@
 """A whole service from its settings, wherever it runs: in this process, or in a replica on another machine."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

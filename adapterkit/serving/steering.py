@@ -4,8 +4,6 @@ With a registry behind the service the acts are the registry's, whose audit keep
 Without one, artifacts are mounted and taken off directly.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """Points trained beside each other, each in a process of its own on a device, or a share of the cores, of its own."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

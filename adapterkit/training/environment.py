@@ -1,7 +1,5 @@
 """Where a run computes and in which number format: its processes, its device, its backbone."""
 
-from __future__ import annotations
-
 import atexit
 import os
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 A step of AdamW over some hundred small tensors costs mostly calls: 2.1 ms for 72 LoRA matrices against 0.1 ms flat.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """What one training run is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ A step's gradient is zero for the heads of all other tasks, so that together the
 a task is drawn: p ∝ n^(1/T) of n rows at a temperature T (Raffel et al. 2020, section 3.5.2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path

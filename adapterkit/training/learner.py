@@ -1,7 +1,5 @@
 """What learns, and how fast: AdamW with a rate of its own for the head, warm-up and a schedule."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

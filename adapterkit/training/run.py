@@ -1,7 +1,5 @@
 """One training run, from a recipe to an artifact."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Where a run stands: its output, how far it is, and which state is kept. Known before torch is imported."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Between the two stands whoever drives the run, so that several runs can have their gradients computed together.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A request as it travels to a replica, and its answer as it comes back: plain bytes, whole in both directions."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """One replica: a whole service around a host of its own, asked by calls instead of over a socket."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Callable

@@ -5,8 +5,6 @@ where a pickle would build objects. So there is nothing in it that could run, wh
 bounded: steps, names, keys and shapes, so that a small file takes little memory and little time.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickletools

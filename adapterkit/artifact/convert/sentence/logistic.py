@@ -4,8 +4,6 @@ scikit-learn's own probabilities.
 Axes: C classes, D hidden width, E estimators' rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -91,6 +91,21 @@ def parse_yaml(text: str) -> Parsed:
     return Parsed(reading.value, reading.lines)
 
 
+def write_yaml(value: Any) -> str:
+    """The text that `parse_yaml` reads as `value`. PyYAML alone would leave the text 1e3 without quotes."""
+    return yaml.dump(value, Dumper=_Quoting, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Quoting(yaml.SafeDumper):
+    """Puts text in quotes where YAML 1.2 sees a number."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, "'" if _FLOAT.match(text) else None)
+
+
+_Quoting.add_representer(str, _Quoting.represent_str)
+
+
 class _Reading:
     """The state while the events of one document pass by."""
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adapterkit.metrics import Metric
+from adapterkit.recipe.yaml_text import write_yaml
 from adapterkit.report.page import render
 from adapterkit.training.job import Job
 from adapterkit.training.journal import read_journal
@@ -49,7 +48,7 @@ def report_of(job: Job, metrics: Mapping[str, Mapping[str, Metric]], looked: Map
                 "lengths": _lengths([feature.length_tokens for feature in job.features.get("train", ())]),
                 "notes": job.rows.notes,
             },
-            "recipe": yaml.safe_dump(job.recipe.to_dict(), sort_keys=False, allow_unicode=True, width=110),
+            "recipe": write_yaml(job.recipe.to_dict()),
         }
     )
 

@@ -154,7 +154,7 @@ def test_a_process_that_answers_no_more_ends_the_others_in_bounded_time_with_the
     tiny_folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a link is cut: nobody hangs up."""
-    monkeypatch.setattr(environment, "PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(environment, "PATIENCE_SECONDS", 4)
     plan = json.loads(plan_of(tmp_path, tiny_folders["bert"], epochs=9999).read_text())
     fork, port = multiprocessing.get_context("fork"), free_port()
     said = fork.Queue()

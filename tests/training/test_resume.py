@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapterkit.errors import OutputError, TrainingError
+from adapterkit.training import Paused
 from adapterkit.training.learner import Learner
 from adapterkit.training.standing import INDEX, read_index
 from tests.training.ranks import command, wait_for_step
@@ -155,16 +157,21 @@ def test_a_stream_goes_on_in_the_middle_of_its_epoch(
     assert bytes_of(resumed.artifact) == bytes_of(whole.artifact)
 
 
+@pytest.fixture(scope="module")
+def stopped(tiny_folders: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    plan = plan_of(tmp_path_factory.mktemp("stopped"), tiny_folders["bert"])
+    with pytest.raises(Paused):
+        train(plan, pause_after=lambda batches: 3)
+    return plan
+
+
 class TestWhatDoesNotFit:
     """One run stopped at its third step."""
 
     @pytest.fixture
-    def plan(self, tiny_backbones: Any, tmp_path: Path, stop_after: Callable[[int], None]) -> dict[str, Any]:
-        plan = plan_of(tmp_path, tiny_backbones["bert"])
-        stop_after(3)
-        with pytest.raises(KeyboardInterrupt):
-            train(plan, backbone=tiny_backbones["bert"])
-        return plan
+    def plan(self, stopped: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+        shutil.copytree(stopped["output"], tmp_path / "out")
+        return {**stopped, "output": str(tmp_path / "out")}
 
     def test_another_recipe_other_rows_or_another_backbone_are_refused(
         self, tiny_backbones: Any, plan: dict[str, Any], tmp_path: Path
@@ -181,9 +188,9 @@ class TestWhatDoesNotFit:
         assert changed == {"training.learning_rate", "training.seed", "rows.train", "rows.validation"}
         with pytest.raises(TrainingError, match="fingerprint: "):
             train(plan, backbone=tiny_backbones["bert-plain"], resume=True)
-        write_rows(tmp_path / "text-classification.jsonl", rows_of("text-classification", 39))
+        fewer = write_rows(tmp_path / "fewer.jsonl", rows_of("text-classification", 39))
         with pytest.raises(TrainingError, match=r"rows\.train: "):
-            train(plan, backbone=backbone, resume=True)
+            train(plan, backbone=backbone, overrides=[f"data.train={fewer}"], resume=True)
 
     def test_a_setting_that_the_checkpoint_does_not_know_was_at_its_default(
         self, tiny_backbones: Any, plan: dict[str, Any], tmp_path: Path

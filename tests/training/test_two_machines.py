@@ -137,7 +137,7 @@ def test_two_machines_learn_what_one_learns_and_a_cut_link_ends_both_with_a_chec
         other.join(60)
         assert other.exitcode == 0, said()
 
-    monkeypatch.setenv("ADAPTERKIT_PATIENCE", "3")
+    monkeypatch.setenv("ADAPTERKIT_PATIENCE", "4")
     monkeypatch.setattr(console, "SPEAK_FIRST_SECONDS", 0.5)
     with launched(0, static(0), cut) as host, launched(1, static(1), cut) as other:
         wait_for_step(host, cut, 12)

@@ -11,7 +11,8 @@ A member is what the host has mounted under that name, or a folder or hub id.
 from collections.abc import Mapping, Sequence
 
 from adapterkit.compose.average import Average
-from adapterkit.compose.composition_file import composition_schema, load_composition
+from adapterkit.compose.composition_file import load_composition
+from adapterkit.compose.file_schema import composition_schema
 from adapterkit.compose.fused import fuse
 from adapterkit.compose.saving import Composed, compose_file, save
 from adapterkit.compose.stacked import Stack, Stackable, offered_by

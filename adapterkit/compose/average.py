@@ -8,18 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
-from adapterkit.compose.lowrank import concatenated
-from adapterkit.compose.members import check_heads, check_together, heads_of, method_state, open_members
+from adapterkit.compose.approximate import sum_of
+from adapterkit.compose.lowrank import Errors, concatenated
+from adapterkit.compose.members import head_problems, heads_of, method_state, open_members, report_of, weight_problems
 from adapterkit.compose.mountable import Find, MethodState, Mountable
 from adapterkit.compose.updates import on_trunk, prefix_of, updates_of
-from adapterkit.compose.weighted import is_finite
 from adapterkit.errors import CompositionError
 from adapterkit.methods.table import method_of
 
@@ -67,8 +64,7 @@ class Average:
         """The averaged method.
         Raises CompositionError: a member that is not found, members that are not built alike, or LoRAs whose averaged
         factors would be far from the average of what they do; ContractError: a member of another backbone."""
-        members = open_members(dict(self.members), find)
-        check_together(members, backbone)
+        members = open_members(dict(self.members), find, backbone)
         _check_alike(members, backbone)
         methods = {name: method_state(artifact) for name, artifact in members.items()}
         shares = dict(zip(members, self.shares, strict=True))
@@ -76,18 +72,13 @@ class Average:
         first = methods[self.heads[0]]
         prefix = f"{PREFIX}{prefix_of(first, backbone)}"
         state = {
-            f"{prefix}{path}": sum_of({name: tensors[name][path].cpu().double() for name in methods}, shares).float()
+            f"{prefix}{path}": sum_of([own[path].cpu().double() for own in tensors.values()], self.shares).float()
             for path in tensors[self.heads[0]]
         }
         own = MethodState(first.method, first.config, state)
         report: dict[str, Any] = {
             "composition": "average",
-            "how": "average",
-            "words": self.words(),
-            "members": [
-                {"name": name, "weight": shares[name], "sha256": artifact.manifest.sha256}
-                for name, artifact in members.items()
-            ],
+            **report_of("average", self.words(), self.shares, members),
             "heads": list(self.heads),
         }
         if method_of(own.method).low_rank:
@@ -96,24 +87,10 @@ class Average:
 
     def _problems(self) -> list[str]:
         names = [name for name, _ in self.members]
-        problems = [] if names else ["members: none; name at least one"]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        problems += [f"members: {name!r} stands there twice" for name in twice]
-        if len(self.weights) != len(names):
-            problems.append(f"weights: {len(self.weights)} for {len(names)} members")
-        problems += [
-            f"weights.{name}: found {weight!r}, expected a finite number of at least 0"
-            for name, weight in zip(names, self.weights, strict=False)
-            if not is_finite(weight) or weight < 0
-        ]
+        problems = weight_problems(names, self.weights, least=0)
         if not problems and not sum(self.weights) > 0:
             problems.append("weights: all are 0, so nothing would be averaged")
-        return problems + (check_heads(self.heads, names) if names else [])
-
-
-def sum_of(tensors: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Σ w·t."""
-    return torch.stack([weights[name] * tensor for name, tensor in tensors.items()]).sum(0)
+        return problems + head_problems(self.heads, names)
 
 
 def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:
@@ -160,19 +137,15 @@ def _check_near(
 ) -> dict[str, Any]:
     """How far averaged factors are from the average of the updates.
     Raises CompositionError: so far that the members do not come from one start."""
-    found = updates_of(averaged, backbone)
     members = {name: updates_of(own, backbone) for name, own in methods.items()}
-    missed, norms, sites = 0.0, 0.0, {}
-    for site, update in found.items():
-        wanted = concatenated([(shares[name], members[name][site]) for name in members])
-        off, norm = update.distance(wanted), wanted.norm()
-        missed, norms = missed + off**2, norms + norm**2
-        sites[site.path] = off / norm if norm > 0 else float(off > 0)
-    overall = math.sqrt(missed / norms) if norms > 0 else 0.0
-    if overall > FARTHEST:
+    errors = Errors()
+    for site, found in updates_of(averaged, backbone).items():
+        errors.add(site.path, concatenated([(shares[name], members[name][site]) for name in members]), found)
+    told = errors.report()
+    if (overall := told["overall"]) > FARTHEST:
         raise CompositionError(
             "the mean of these LoRAs' factors is not the mean of what they do",
             [f"relative error of ΔW: {overall:.2f}, expected at most {FARTHEST}: they come from different starts"],
             'Sum them instead: weighted({…}), exact, or how="svd" with a rank.',
         )
-    return {"overall": overall, "sites": sites}
+    return told

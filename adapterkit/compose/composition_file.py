@@ -19,7 +19,6 @@ from adapterkit.compose.file_schema import (
     CompositionBlock,
     StackBlock,
     WeightedBlock,
-    schema,
 )
 from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import Weighted
@@ -45,11 +44,6 @@ def load_composition(source: str | Path | Mapping[str, Any]) -> Weighted | Avera
     if not isinstance(parsed.value, dict):
         raise CompositionError(f"{path} holds {show(parsed.value)}; expected one of {', '.join(BLOCKS)}", (), REMEDY)
     return _checked(parsed.value, str(path), parsed.lines)
-
-
-def composition_schema() -> dict[str, Any]:
-    """JSON Schema of a composition's file, for editors: every field with its type, default and what it does."""
-    return schema()
 
 
 def _checked(raw: dict[str, Any], name: str, lines: Lines) -> Weighted | Average | Stack:

@@ -78,8 +78,8 @@ class CompositionBlock(Settings):
 BLOCKS: dict[str, type[Block]] = {"weighted": WeightedBlock, "average": AverageBlock, "stack": StackBlock}
 
 
-def schema() -> dict[str, Any]:
-    """JSON Schema of a composition's file, for editors."""
+def composition_schema() -> dict[str, Any]:
+    """JSON Schema of a composition's file, for editors: every field with its type, default and what it does."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **CompositionBlock.model_json_schema(),

@@ -5,8 +5,10 @@ Axes: R rank, I inputs, O outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +53,33 @@ class LowRank:
             torch.cat([self.a, self.a.new_zeros(more, self.a.shape[1])]),
             torch.cat([self.b, self.b.new_zeros(self.b.shape[0], more)], dim=1),
         )
+
+
+class Errors:
+    """How far approximations are from what they stand for, by site: ‖found − exact‖ and ‖exact‖."""
+
+    def __init__(self) -> None:
+        self._norms: dict[str, tuple[float, float]] = {}
+
+    def add(self, path: str, exact: LowRank, found: LowRank) -> None:
+        """Note one site."""
+        self._norms[path] = found.distance(exact), exact.norm()
+
+    def report(self) -> dict[str, Any]:
+        """‖found − exact‖ / ‖exact‖ for each site, and over all of them together."""
+        sites = {path: _ratio(missed, norm) for path, (missed, norm) in self._norms.items()}
+        missed, norms = ([pair[place] for pair in self._norms.values()] for place in (0, 1))
+        return {"overall": _ratio(math.hypot(*missed), math.hypot(*norms)), "sites": sites}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that can be computed with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _ratio(missed: float, norm: float) -> float:
+    """A share of nothing is all of it, unless nothing is missed."""
+    return missed / norm if norm > 0 else float(missed > 0)
 
 
 def concatenated(members: Sequence[tuple[float, LowRank]]) -> LowRank:

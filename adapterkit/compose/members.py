@@ -1,10 +1,13 @@
 """The members of a composition: found, and checked to belong together."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from adapterkit.artifact import Artifact
 from adapterkit.backbone import Backbone
+from adapterkit.compose.lowrank import is_number
 from adapterkit.compose.mountable import Find, HeadState, MethodState, Origin, of_artifact
 from adapterkit.errors import AdapterkitError, CompositionError, ContractError
 from adapterkit.recipe.suggestions import did_you_mean
@@ -12,8 +15,8 @@ from adapterkit.recipe.suggestions import did_you_mean
 FOREIGN = "Adapters of different backbones cannot be composed: train them on one backbone."
 
 
-def open_members(sources: Mapping[str, str], find: Find) -> dict[str, Artifact]:
-    """Find every member.
+def open_members(sources: Mapping[str, str], find: Find, backbone: Backbone) -> dict[str, Artifact]:
+    """Find every member, and check that all were trained on this backbone.
     `sources`: name in the composition -> what `find` looks for. Raises CompositionError: with every member that cannot
     be found or read; ContractError: with every member of another backbone, where all can be read."""
     found: dict[str, Artifact] = {}
@@ -32,12 +35,12 @@ def open_members(sources: Mapping[str, str], find: Find) -> dict[str, Artifact]:
         raise CompositionError(f"{count(problems)} of this composition cannot be found", problems)
     if foreign:
         raise ContractError("this composition does not fit this backbone", foreign, FOREIGN)
+    _check_together(found, backbone)
     return found
 
 
-def check_together(members: Mapping[str, Artifact], backbone: Backbone) -> None:
-    """Check that all members were trained on this one backbone.
-    Raises ContractError: naming both sides of every difference."""
+def _check_together(members: Mapping[str, Artifact], backbone: Backbone) -> None:
+    """Raises ContractError: naming both sides of every difference."""
     problems = []
     for name, artifact in members.items():
         try:
@@ -57,8 +60,31 @@ def check_together(members: Mapping[str, Artifact], backbone: Backbone) -> None:
     raise ContractError("this composition does not fit this backbone", problems, remedy)
 
 
-def check_heads(chosen: Sequence[str], names: Sequence[str]) -> list[str]:
-    """What is wrong with the choice of heads, one line each."""
+def weight_problems(names: Sequence[str], weights: Sequence[float], least: float = -math.inf) -> list[str]:
+    """What is wrong with the names of members and their weights, one line each."""
+    problems = name_problems(names)
+    if len(weights) != len(names):
+        problems.append(f"weights: {len(weights)} for {len(names)} members")
+    wanted = "a finite number" if math.isinf(least) else f"a finite number of at least {least:g}"
+    return problems + [
+        f"weights.{name}: found {weight!r}, expected {wanted}"
+        for name, weight in zip(names, weights, strict=False)
+        if not is_number(weight) or weight < least
+    ]
+
+
+def name_problems(names: Sequence[str]) -> list[str]:
+    """What is wrong with the names of a composition's members, one line each."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return [f"members: {name!r} stands there twice" for name in twice] or (
+        [] if names else ["members: none; name at least one"]
+    )
+
+
+def head_problems(chosen: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What is wrong with the choice of heads, one line each; nothing where nobody could be chosen."""
+    if not names:
+        return []
     problems = [
         f"head: {name!r} is not a member; members are {', '.join(names)}{did_you_mean(name, names)}"
         for name in chosen
@@ -75,6 +101,15 @@ def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str
         (head,) = of_artifact(members[name]).heads.values()
         heads[name] = replace(head, origin=Origin(source=source))
     return heads
+
+
+def report_of(how: str, words: str, weights: Sequence[float], members: Mapping[str, Artifact]) -> dict[str, Any]:
+    """What is said of members that became one."""
+    told = [
+        {"name": name, "weight": weight, "sha256": artifact.manifest.sha256}
+        for (name, artifact), weight in zip(members.items(), weights, strict=True)
+    ]
+    return {"how": how, "words": words, "members": told}
 
 
 def method_state(artifact: Artifact) -> MethodState:

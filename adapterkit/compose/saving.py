@@ -92,8 +92,7 @@ def compose_file(
     else:
         what = "A stack" if isinstance(composition, Stack) else "A composition with several heads"
         use = f"{what} is mounted from its file and is no artifact. {use}"
-    owner = find(_first_source(composition))
-    loaded = find_backbone(owner, backbone)
+    loaded = find_backbone(find(_first_source(composition)), backbone)
     composed = composition.build(find, loaded)
     if folder is not None:
         checked = check_savable(composition)

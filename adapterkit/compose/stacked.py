@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
-from adapterkit.compose.members import check_heads, check_together, heads_of, method_state, open_members
-from adapterkit.compose.mountable import Find, HeadState, MethodState, Mountable
+from adapterkit.compose.members import head_problems, heads_of, method_state, name_problems, open_members
+from adapterkit.compose.mountable import Composition, Find, HeadState, MethodState, Mountable
 from adapterkit.compose.updates import prefix_of
 from adapterkit.errors import CompositionError
 from adapterkit.methods.table import method_of
 
 
-class Stackable(Protocol):
+class Stackable(Composition, Protocol):
     """A composition that can be a member of a stack.
 
     Attributes:
@@ -24,10 +24,6 @@ class Stackable(Protocol):
 
     def words(self) -> str:
         """The composition in one line."""
-        ...
-
-    def build(self, find: Find, backbone: Backbone) -> Mountable:
-        """Compute it."""
         ...
 
 
@@ -64,8 +60,7 @@ class Stack:
         """The members' methods in order, with the chosen heads. Raises CompositionError: a member that is not found, or
         DoRA or IA3 where another member changes the same linear; ContractError: a member of another backbone."""
         simple = {name: source for name, source in self.members if isinstance(source, str)}
-        opened = open_members(simple, find)
-        check_together(opened, backbone)
+        opened = open_members(simple, find, backbone)
         methods: list[tuple[str, MethodState]] = []
         heads: dict[str, HeadState] = heads_of([name for name in self.heads if name in opened], opened, self.words())
         reports: list[dict[str, Any]] = []
@@ -86,13 +81,11 @@ class Stack:
 
     def _problems(self) -> list[str]:
         names = [name for name, _ in self.members]
-        problems = [] if names else ["members: none; name at least one"]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        problems += [f"members: {name!r} stands there twice" for name in twice]
+        problems = name_problems(names)
         offered = [head for name, source in self.members for head in offered_by(name, source)]
-        again = sorted({name for name in offered if offered.count(name) > 1} - set(twice))
+        again = sorted({name for name in offered if offered.count(name) > 1 and names.count(name) < 2})
         problems += [f"members: two of them offer a head {name!r}; give one another name" for name in again]
-        return problems + (check_heads(self.heads, offered) if names else [])
+        return problems + head_problems(self.heads, offered)
 
 
 def offered_by(name: str, source: str | Stackable) -> tuple[str, ...]:

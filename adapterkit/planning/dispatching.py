@@ -1,28 +1,22 @@
 """What torch has below its operations and does not promise: tensors without content, modes that see all operations."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes as without_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["FakeTensor", "FakeTensorMode", "FlopCounterMode", "TorchDispatchMode"]
+__all__ = ["FakeTensor", "FakeTensorMode", "FlopCounterMode", "TorchDispatchMode", "without_modes"]
 
 COPY_TO = torch.ops.aten._to_copy.default
 """The operation behind `tensor.to(…)`."""
-
-
-@contextmanager
-def without_modes() -> Iterator[None]:
-    """Inside, operations are what they are without any mode."""
-    with _disable_current_modes():
-        yield
 
 
 @contextmanager
@@ -46,7 +40,14 @@ def storage_key(storage: torch.UntypedStorage) -> int:
     return int(storage._cdata)
 
 
-def tensors_of(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """A module's own parameters and buffers by name; one that has two names comes twice."""
-    parameters = module.named_parameters(recurse=False, remove_duplicate=False)
-    return [*parameters, *module.named_buffers(recurse=False, remove_duplicate=False)]
+def replace_tensors(module: nn.Module, make: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Put what `make` gives in the place of every parameter and buffer; shared ones stay shared. Returns all of it."""
+    made: dict[int, Tensor] = {}
+    for inner in module.modules():
+        parameters = inner.named_parameters(recurse=False, remove_duplicate=False)
+        for name, tensor in [*parameters, *inner.named_buffers(recurse=False, remove_duplicate=False)]:
+            if id(tensor) not in made:
+                new, is_parameter = make(tensor), isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if is_parameter else new
+            setattr(inner, name, made[id(tensor)])
+    return list(made.values())

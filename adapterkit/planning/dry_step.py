@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.sites import LAYER_OUTPUT
@@ -23,9 +23,9 @@ from adapterkit.planning.dispatching import (
     FlopCounterMode,
     TorchDispatchMode,
     quiet,
+    replace_tensors,
     storage_key,
     tensors_among,
-    tensors_of,
     without_modes,
 )
 from adapterkit.tasks.protocol import Batch
@@ -72,9 +72,10 @@ def count_step(adapted: Adapted, batch: Batch) -> DryStep:
 
 def _count_step(adapted: Adapted, batch: Batch) -> DryStep:
     adapted.train()
-    below = _paths_below(adapted)
+    below, _ = layers_of(adapted)
     with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):
-        resident = _make_fake(adapted) | {_key(value) for value in batch.inputs.values()}
+        fake = replace_tensors(adapted, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
+        resident = {_key(tensor) for tensor in (*fake, *batch.inputs.values())}
         counter, backward = FlopCounterMode(display=False), FlopCounterMode(display=False)
         body: dict[int, int] = {}
         tail: dict[int, int] = {}
@@ -98,32 +99,21 @@ def _count_step(adapted: Adapted, batch: Batch) -> DryStep:
     )
 
 
-def _paths_below(adapted: Adapted) -> list[str]:
-    """The layers below the lowest adapted one, all of them where nothing is adapted, by the names that are counted."""
+def layers_of(adapted: Adapted) -> tuple[list[str], list[str]]:
+    """The layers below the lowest adapted one, all of them where nothing is adapted, and the others, which learn or lie
+    above one that does; by the names that are counted."""
     names = {id(module): f"{type(adapted).__name__}.{path}" for path, module in adapted.named_modules()}
     lowest = adapted.attachment.lowest_layer
-    found: list[str] = []
+    below: list[str] = []
+    above: list[str] = []
     for site in adapted.backbone.known_sites.sites:
         if site.name != LAYER_OUTPUT:
             continue
         path = names.get(id(adapted.backbone.trunk.get_submodule(site.path)))
         floor = lowest.get(site.side, 0 if site.side == "decoder" and "encoder" in lowest else None)
-        if path is not None and (floor is None or site.layer < floor):
-            found.append(path)
-    return found
-
-
-def _make_fake(adapted: Adapted) -> set[int]:
-    """Put a tensor without content in the place of every parameter and buffer. Returns the keys of their storages."""
-    made: dict[int, Tensor] = {}
-    for module in adapted.modules():
-        for name, tensor in tensors_of(module):
-            if id(tensor) not in made:
-                empty = torch.empty(tensor.shape, dtype=tensor.dtype)
-                grown = isinstance(tensor, nn.Parameter)
-                made[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if grown else empty
-            setattr(module, name, made[id(tensor)])
-    return {_key(tensor) for tensor in made.values()}
+        if path is not None:
+            (below if floor is None or site.layer < floor else above).append(path)
+    return below, above
 
 
 def _key(tensor: Tensor) -> int:

@@ -4,8 +4,6 @@ Every weight is one zero, seen at every place of its shape (stride 0). So an 8-b
 and all that puts heads and methods on a trunk works on it unchanged.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +22,7 @@ from adapterkit.backbone.frozen import freeze_for
 from adapterkit.backbone.quantisation import kept_form
 from adapterkit.backbone.tokenizer import load_tokenizer
 from adapterkit.errors import BackboneError
-from adapterkit.planning.dispatching import COPY_TO, TorchDispatchMode, tensors_of
+from adapterkit.planning.dispatching import COPY_TO, TorchDispatchMode, replace_tensors
 from adapterkit.recipe import BackboneSettings
 
 CHARACTERS_PER_TOKEN = 4
@@ -54,7 +52,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         with torch.device("meta"):
             model = cast(Any, AutoModel).from_config(config, dtype=dtype, trust_remote_code=settings.trust_remote_code)
         part, trunk = text_part(model)
-        hollow_out(trunk)
+        replace_tensors(trunk, _without_memory)
         causal = is_causal(trunk.config)
         rows = trunk.get_input_embeddings().weight.shape[0]
         try:
@@ -87,28 +85,14 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
     return Hollow(backbone, has_head, tuple(notes))
 
 
-def hollow_out(module: nn.Module) -> None:
-    """Give every parameter and buffer on the meta device a shape on the CPU, and no memory; shared ones stay shared."""
-    made: dict[int, Tensor] = {}
-    for inner in module.modules():
-        for name, tensor in tensors_of(inner):
-            if not tensor.is_meta:
-                continue
-            if id(tensor) not in made:
-                empty = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-                is_parameter = isinstance(tensor, nn.Parameter)
-                made[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
-            setattr(inner, name, made[id(tensor)])
+def _without_memory(tensor: Tensor) -> Tensor:
+    """For a tensor on the meta device, one of its shape on the CPU."""
+    return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) if tensor.is_meta else tensor
 
 
-@contextmanager
-def unfilled() -> Iterator[None]:
+class Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, nothing is filled with values: what is allocated stays a promise of the system, and takes no memory."""
-    with _Unfilled():  # type: ignore[no-untyped-call]
-        yield
 
-
-class _Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]
     _FILLING = ("normal_", "uniform_", "zero_", "fill_")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

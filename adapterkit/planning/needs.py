@@ -20,14 +20,13 @@ from adapterkit.backbone import pick_device
 from adapterkit.backbone.hardware import DTYPES
 from adapterkit.backbone.hardware import pick_dtype as pick_backbone_dtype
 from adapterkit.backbone.quantisation import linear_weights, quantised_bytes
-from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.data import Rows
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.glance import in_short
 from adapterkit.methods.table import method_of
 from adapterkit.planning.cache import CachePlan, plan_cache
-from adapterkit.planning.dry_step import DryStep, count_step
-from adapterkit.planning.hollow import Hollow, hollow_backbone, unfilled
+from adapterkit.planning.dry_step import DryStep, count_step, layers_of
+from adapterkit.planning.hollow import Hollow, Unfilled, hollow_backbone
 from adapterkit.planning.strategies import Memory, StepNeeds, Strategy, choose, strategies_for
 from adapterkit.planning.traffic import Traffic, traffic_of
 from adapterkit.recipe import Recipe, resolve
@@ -146,20 +145,21 @@ def plan(
     frozen = [tensor for tensor in _tensors(adapted) if id(tensor) not in trained]
     artifact = _artifact_bytes(adapted, found, dtype)
     cache = plan_cache(adapted, rows, features)
-    layers, cut = _layers(adapted), _cut(adapted)
+    (_, layers), cut = layers_of(adapted), _cut(adapted)
     largest = count_step(adapted, adapted.task.collate(chosen[1], adapted.vocabulary, seed=0))
     usual = count_step(adapted, adapted.task.collate(chosen[0], adapted.vocabulary, seed=0))
     count, longest = len(chosen[1]), max(feature.length_tokens for feature in chosen[1])
     used = _memory(_weights_bytes(frozen, narrow, form), method + head, largest)
     boundary = count * longest * hollow.backbone.hidden_size * dtype.itemsize
+    flops = usual.forward_flops + usual.backward_flops
     ways = strategies_for(
         StepNeeds(
             memory=used,
             rows=count,
-            flops=usual.forward_flops + usual.backward_flops,
+            flops=flops,
             below_flops=usual.below_flops,
             above_flops=usual.forward_flops - usual.below_flops,
-            layers=layers,
+            layers=len(layers),
             checkpointable=adapted.checkpointable,
             cut_bytes=sum(cut),
             gathered_bytes=max(map(sum, pairwise(cut)), default=sum(cut)),
@@ -170,7 +170,6 @@ def plan(
         devices=devices,
         memory_bytes=memory_bytes,
     )
-    flops = usual.forward_flops + usual.backward_flops
     traffic: tuple[Traffic, ...] = ()
     if link_bytes is not None and devices > 1:
         speeds: Any = {"devices": devices, "link_bytes": link_bytes, "flops_per_second": tflops * 1e12}
@@ -205,7 +204,7 @@ def plan(
 def _build(hollow: Hollow, rows: RecipeRows, recipe: Recipe) -> Adapted:
     """The recipe's adapter on a hollow backbone. Initialisations that read the weights are left out."""
     method = method_of(recipe.method).without_weights(recipe.method)
-    with unfilled():
+    with Unfilled():  # type: ignore[no-untyped-call]
         adapted = build(hollow.backbone, rows.task, method, recipe.head, recipe.training.seed)
     if FACTS[recipe.task.kind].borrows_head and hollow.has_head:
         _borrow(adapted)
@@ -283,20 +282,6 @@ def _memory(weights_bytes: int, trained: int, step: DryStep) -> Memory:
 def _tensors(adapted: Adapted) -> list[Tensor]:
     """Every parameter and buffer, shared ones once."""
     return list({id(tensor): tensor for tensor in (*adapted.parameters(), *adapted.buffers())}.values())
-
-
-def _layers(adapted: Adapted) -> int:
-    """How many layers learn or lie above one that does."""
-    lowest, sites = adapted.attachment.lowest_layer, adapted.backbone.known_sites.sites
-    held = {id(module) for module in adapted.modules()}
-    above = 0
-    for site in sites:
-        layer = adapted.backbone.trunk.get_submodule(site.path)
-        if site.name != LAYER_OUTPUT or id(layer) not in held:
-            continue
-        floor = lowest.get(site.side, 0 if site.side == "decoder" and "encoder" in lowest else None)
-        above += floor is not None and site.layer >= floor
-    return above
 
 
 def _cut(adapted: Adapted) -> list[int]:

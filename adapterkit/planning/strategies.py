@@ -64,33 +64,27 @@ class Memory:
 
     def largest(self) -> str:
         """What takes most."""
-        uses = self.uses()
-        return max(uses, key=lambda name: uses[name])
+        return max(self.__dataclass_fields__, key=lambda name: int(getattr(self, name)))
 
     def shared(self, ways: int) -> Memory:
         """With a step's rows cut into so many micro-batches."""
-        return replace(
-            self,
-            activations=math.ceil(self.activations / ways),
-            logits=math.ceil(self.logits / ways),
-            working=math.ceil(self.working / ways),
+        activations, logits, working = (
+            math.ceil(size / ways) for size in (self.activations, self.logits, self.working)
         )
+        return replace(self, activations=activations, logits=logits, working=working)
 
 
 @dataclass(frozen=True)
 class StepNeeds:
-    """What strategies are made from."""
+    """What strategies are made from: the memory of one device that does a whole step at once, and the operations, of
+    the forward those below the lowest adapted layer and those from there up."""
 
     memory: Memory
-    """Of one device that does a whole step at once."""
     rows: int
     """Features in the step, the most micro-batches into which it can be cut."""
     flops: int
-    """Forward and backward."""
     below_flops: int
-    """Of the forward below the lowest adapted layer."""
     above_flops: int
-    """Of the forward from there up."""
     layers: int
     """How many learn, or lie above one that does."""
     cut_bytes: int

@@ -16,7 +16,7 @@ from adapterkit.adapted import Adapted, build
 from adapterkit.errors import BackboneError
 from adapterkit.methods.fused import frozen
 from adapterkit.planning.dry_step import DryStep, count_step
-from adapterkit.planning.hollow import hollow_backbone, unfilled
+from adapterkit.planning.hollow import Unfilled, hollow_backbone
 from adapterkit.recipe import BackboneSettings
 from tests import tiny
 from tests.laws.cases import CASES, HEADS, KINDS, METHODS, Case
@@ -45,7 +45,7 @@ def chosen() -> list[Case]:
 
 
 def hollow_case(case: Case, folder: Any) -> tuple[Adapted, DryStep]:
-    with unfilled():
+    with Unfilled():
         backbone = hollow_backbone(BackboneSettings(name=str(folder)), torch.float32).backbone
         method, head = case.row.settings, HEADS[case.head]
         adapted = build(backbone, prepared(case.kind), method, head, 0)

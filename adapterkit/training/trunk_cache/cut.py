@@ -3,9 +3,8 @@
 Axes: B rows (of several choices: one for each choice), T tokens, D hidden width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,58 +20,18 @@ from adapterkit.heads.unpadded import UnpaddedHeaded
 Inputs = Mapping[str, Tensor]
 
 
-class Cut(Protocol):
-    """A cut."""
+@dataclass(frozen=True)
+class Cut:
+    """A cut between two layers, above the last one, or above a pooling that learns nothing."""
 
     layer: int
     """The layer that the states enter; the number of layers for all of them."""
     pooling: str
     """How a row's states become one vector below the cut, or "" where they stay as they are."""
-
-    def lower(self, inputs: Inputs) -> Tensor:
-        """What to keep of rows without padding on the left: (B, T, D), with T = 1 where it is pooled."""
-
-    def upper(self, inputs: Inputs, kept_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
-        """Logits from what was kept of the rows of a batch; of a language model, at `at_BT` alone."""
-
-
-class LayerCut:
-    """Between two layers, or above the last one."""
-
-    pooling = ""
-
-    def __init__(self, adapted: Adapted, layer: int) -> None:
-        self.layer = layer
-        headed = adapted.headed
-        upper = replace(headed, module=above(headed.module, layer))
-        encoder_decoder = adapted.backbone.is_encoder_decoder
-        self._lower = below(headed.module, layer)
-        self._upper = UnpaddedHeaded(upper, adapted.task.kind, encoder_decoder=encoder_decoder)
-
-    def lower(self, inputs: Inputs) -> Tensor:
-        """See `Cut.lower`."""
-        states_BTD: Tensor = self._lower(**inputs)
-        return states_BTD
-
-    def upper(self, inputs: Inputs, kept_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
-        """See `Cut.upper`."""
-        return self._upper.logits(dict(inputs), at_BT, states_BTD=kept_BTD)
-
-
-class PoolingCut:
-    """Above a pooling that learns nothing."""
-
-    def __init__(self, model: OwnModel, layer: int, pooling: str) -> None:
-        self.layer, self.pooling = layer, pooling
-        self._model = model
-
-    def lower(self, inputs: Inputs) -> Tensor:
-        """See `Cut.lower`."""
-        return self._model.vectors(dict(inputs)).unsqueeze(1)
-
-    def upper(self, inputs: Inputs, kept_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
-        """See `Cut.upper`."""
-        return self._model.answer(kept_BTD[:, 0], dict(inputs))
+    lower: Callable[[Inputs], Tensor]
+    """What to keep of rows without padding on the left: (B, T, D), with T = 1 where it is pooled."""
+    upper: Callable[[Inputs, Tensor, Tensor | None], Tensor]
+    """Logits from the inputs of a batch, what was kept of its rows (B, T, D), and where alone, (B, T) or None."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +53,9 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
     count = len(layers)
     pooling = "" if lowest else _fixed_pooling(module)
     if pooling and isinstance(module, OwnModel):
-        return PoolingCut(module, count, pooling)
+        return _above_pooling(module, count, pooling)
     if not lowest:
-        return LayerCut(adapted, count)
+        return _between_layers(adapted, count)
     encoder_decoder = adapted.backbone.is_encoder_decoder
     side: Side = "encoder" if encoder_decoder or not adapted.backbone.is_decoder else "decoder"
     # Above an encoder that is not adapted, its whole decoder may be.
@@ -105,7 +64,29 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
         return NoCut(f"its layers are not one list: {path} holds {count} of them")
     if layer < 1:
         return NoCut("the lowest adapted layer is the first one, so that nothing lies below it")
-    return LayerCut(adapted, layer)
+    return _between_layers(adapted, layer)
+
+
+def _between_layers(adapted: Adapted, layer: int) -> Cut:
+    headed = adapted.headed
+    half = replace(headed, module=above(headed.module, layer))
+    upper = UnpaddedHeaded(half, adapted.task.kind, encoder_decoder=adapted.backbone.is_encoder_decoder)
+    lower = below(headed.module, layer)
+    return Cut(
+        layer,
+        "",
+        lambda inputs: lower(**inputs),
+        lambda inputs, kept_BTD, at_BT: upper.logits(dict(inputs), at_BT, states_BTD=kept_BTD),
+    )
+
+
+def _above_pooling(model: OwnModel, layer: int, pooling: str) -> Cut:
+    return Cut(
+        layer,
+        pooling,
+        lambda inputs: model.vectors(dict(inputs)).unsqueeze(1),
+        lambda inputs, kept_BTD, _: model.answer(kept_BTD[:, 0], dict(inputs)),
+    )
 
 
 def _fixed_pooling(module: nn.Module) -> str:

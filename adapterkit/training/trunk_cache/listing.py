@@ -18,22 +18,15 @@ MAX_DESCRIPTION_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class KeptStates:
-    """The kept states of one backbone below one layer."""
+    """The kept states of one backbone below one layer, those of a text in a row; see `Space`."""
 
     folder: Path
-    """Where they are."""
     backbone: str
-    """Its name."""
     layer: int
-    """The layer that they enter."""
     pooling: str
-    """How they were pooled, or ""."""
     dtype: str
-    """Of the numbers."""
     rows: int
-    """How many texts."""
     size_bytes: int
-    """On the disk."""
     used: float
     """When they were last used, in seconds since 1970."""
 

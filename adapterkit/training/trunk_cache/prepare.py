@@ -44,17 +44,6 @@ class Wanted:
     """Key -> tokens of every distinct row, of all splits."""
 
 
-@dataclass(frozen=True)
-class OpenedStore:
-    """A store, and what is to be done with it."""
-
-    store: StateStore
-    wanted: Wanted
-    estimate: Estimate
-    missing: int
-    """How many of the wanted rows it lacks."""
-
-
 def cache_root(setting: str = "auto") -> Path:
     """Where states are kept: the folder of the recipe, else one in adapterkit's cache folder."""
     return cache_folder() / "trunk" if setting in ("auto", "off") else Path(setting).expanduser()
@@ -95,8 +84,7 @@ def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
     objection = _agreed(job, opened.reason if isinstance(opened, NoCut) else "")
     if objection or isinstance(opened, NoCut):
         return NoCut(objection)
-    store, wanted = opened.store, opened.wanted
-    decision = _decided(cut, opened.estimate, len(wanted.tokens), opened.missing, store.folder)
+    store, wanted, decision = opened
     job.display.say(f"trunk cache: {decision}")
     _fill(job, cut, store, wanted)
     found = sum(row != MISSING for row in store.find(list(wanted.tokens)))
@@ -109,8 +97,9 @@ def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
     return Shortcut(cut, store, adapted.backbone.device), decision
 
 
-def _open(job: Job, cut: Cut, batches: Batches) -> OpenedStore | NoCut:
-    """The states that there are, as this process sees them, and what the recipe's setting makes of them."""
+def _open(job: Job, cut: Cut, batches: Batches) -> tuple[StateStore, Wanted, str] | NoCut:
+    """The states that there are, as this process sees them, those that are wanted, and what is decided by the recipe's
+    setting."""
     probed = _probe(job, cut)
     if isinstance(probed, NoCut):
         return probed
@@ -121,17 +110,13 @@ def _open(job: Job, cut: Cut, batches: Batches) -> OpenedStore | NoCut:
     if len(missing) < len(wanted.tokens) and not _still_right(job, cut, store, wanted):
         return NoCut(f"{store.folder} holds other states than this backbone gives: was it changed in memory?")
     estimate = _estimate(job, cut, store, wanted, missing, batches)
-    objection = estimate.objection() if setting == "auto" else ""
-    return NoCut(objection) if objection else OpenedStore(store, wanted, estimate, len(missing))
-
-
-def _decided(cut: Cut, estimate: Estimate, texts: int, new: int, folder: Path) -> str:
+    if setting == "auto" and (objection := estimate.objection()):
+        return NoCut(objection)
     where = f"above {cut.pooling} pooling" if cut.pooling else f"below layer {cut.layer} of {estimate.layers}"
+    new = f"{len(missing):,} of them new ({readable_bytes(estimate.new_bytes)})"
     gain = f"{TOLD_GAIN:.0f} times or more" if estimate.gain > TOLD_GAIN else f"{estimate.gain:.1f} times"
-    return (
-        f"{texts:,} texts {where}, {new:,} of them new ({readable_bytes(estimate.new_bytes)}), "
-        f"an epoch {gain} faster; in {folder}"
-    )
+    told = f"{len(wanted.tokens):,} texts {where}, {new}, an epoch {gain} faster; in {store.folder}"
+    return store, wanted, told
 
 
 def _wanted(job: Job) -> Wanted:
@@ -182,7 +167,7 @@ def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
     with torch.inference_mode(), adapted.autocast():
         kept = cut.lower(flat_inputs(inputs))
         # Both leave out padding, or neither does: its logits are nobody's.
-        if not answers_alike(cut.upper(inputs, kept), adapted(inputs)):
+        if not answers_alike(cut.upper(inputs, kept, None), adapted(inputs)):
             return otherwise
     return kept.dtype
 
@@ -234,15 +219,10 @@ def _estimate(job: Job, cut: Cut, store: StateStore, wanted: Wanted, missing: se
         scored_bytes=row_bytes * (scored_rows if cut.pooling else scored_tokens),
         new_tokens=new_tokens,
         new_bytes=row_bytes * (len(missing) if cut.pooling else new_tokens),
-        free_bytes=_free_bytes(store.folder),
+        free_bytes=shutil.disk_usage(next(at for at in (store.folder, *store.folder.parents) if at.exists())).free,
         epochs=batches.total_steps / max(1, batches.steps_per_epoch or 1),
         runs=job.runs,
     )
-
-
-def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
 
 
 def _agreed(job: Job, objection: str) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -66,20 +66,16 @@ class Tagger:
 
 @dataclass(frozen=True)
 class Segment:
-    """What a segment's index says."""
+    """What the index of a segment says: the keys of its rows, their lengths, where they start, and their tags."""
 
     path: Path
-    """Its file."""
     identity: tuple[int, int, int]
     """Device, inode and size of that file."""
     keys: Sequence[bytes]
-    """Of its rows."""
     lengths: Array
-    """Tokens of each row."""
     starts: Array
     """The first token of each row in the data."""
     tags: Sequence[bytes]
-    """Of each row's bytes."""
     offset: int
     """Where the data begins."""
 
@@ -127,13 +123,8 @@ def _identity(handle: int) -> tuple[int, int, int]:
 def write_segment(folder: Path, rows: Sequence[tuple[bytes, Array]], tagger: Tagger) -> Path:
     """Write rows, each with its key, into a segment of their own. All rows have one width and one type.
     Raises OSError: the disk refuses; nothing is left of the segment then."""
-    index = b"".join(
-        [
-            *(key for key, _ in rows),
-            np.array([len(states) for _, states in rows], "<u4").tobytes(),
-            *(tagger.tag(states) for _, states in rows),
-        ]
-    )
+    lengths = np.array([len(states) for _, states in rows], "<u4").tobytes()
+    index = b"".join([*(key for key, _ in rows), lengths, *(tagger.tag(states) for _, states in rows)])
     head = _HEAD.pack(_MAGIC, tagger.key_id, len(index))
     name = uuid.uuid4().hex
     part = folder / f".{name}{_PART}"
@@ -168,8 +159,7 @@ def open_segment(path: Path, token_bytes: int, tagger: Tagger) -> Segment | Unus
     file, or belongs to somebody else."""
     with open(open_private(path), "rb") as file:
         identity = _identity(file.fileno())
-        head = file.read(_HEAD.size)
-        magic, key_id, index_bytes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", b"", 0)
+        head, magic, key_id, index_bytes = _read_head(file)
         if magic == _MAGIC and key_id != tagger.key_id:
             return Unusable.FOREIGN
         if magic != _MAGIC or index_bytes > identity[2]:
@@ -192,9 +182,15 @@ def count_rows(path: Path) -> int:
     """How many rows a segment says that it has, from its first bytes; 0 where these are not right.
     Raises OSError: it cannot be read, is no plain file, or belongs to somebody else."""
     with open(open_private(path), "rb") as file:
-        head = file.read(_HEAD.size)
-    magic, _, index_bytes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", b"", 0)
-    return int(index_bytes) // _ROW_BYTES if magic == _MAGIC else 0
+        _, magic, _, index_bytes = _read_head(file)
+    return index_bytes // _ROW_BYTES if magic == _MAGIC else 0
+
+
+def _read_head(file: BinaryIO) -> tuple[bytes, bytes, bytes, int]:
+    """The first bytes of a segment, and what they say: magic, which key, size of the index."""
+    head = file.read(_HEAD.size)
+    magic, key_id, index_bytes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", b"", 0)
+    return head, magic, key_id, index_bytes
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
 
 import torch
 
@@ -16,39 +15,30 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Space:
-    """What rows of one folder have in common."""
+    """What rows of one folder have in common: of which backbone and tokenizer they are, below which layer, and what
+    computed them. The backbone's name is for people and does not count."""
 
     backbone: str
-    """Its name, for people; does not count."""
     fingerprint: str
-    """Of its config, tokenizer and weights."""
     tokenizer: str
-    """Digest of how its tokenizer reads text."""
+    """Digest of how it reads text."""
     layer: int
     """The layer that the states enter, or the number of layers."""
     pooling: str
     """ "mean", "first" or "last" where a row is pooled to one vector, else ""."""
     width: int
-    """D."""
     dtype: str
     """Of the kept numbers."""
     computed_in: tuple[str, str]
     """Formats of weights and of products."""
     attention: str
-    """Which attention computed them."""
     device: str
-    """ "cpu", "cuda", "mps"."""
 
     @property
     def digest(self) -> str:
         """32 hexadecimal digits over all that counts, and over the versions of what computed it."""
-        content = {
-            **asdict(self),
-            "backbone": None,
-            "format": FORMAT,
-            "torch": torch.__version__,
-            "transformers": version("transformers"),
-        }
+        made_by = {"format": FORMAT, "torch": torch.__version__, "transformers": version("transformers")}
+        content = {**asdict(self), "backbone": None, **made_by}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -66,10 +56,6 @@ class Space:
         """The numbers' type."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for the folder's own description."""
-        return asdict(self)
 
 
 def space_of(adapted: Adapted, layer: int, pooling: str, dtype: torch.dtype) -> Space:

@@ -11,6 +11,7 @@ import json
 import os
 from array import array
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,7 @@ class StateStore:
         description = self.folder / DESCRIPTION
         if not description.exists():
             part = self.folder / f".{os.getpid()}.description.part"
-            part.write_text(json.dumps(self.space.to_dict(), indent=1), encoding="utf-8")
+            part.write_text(json.dumps(asdict(self.space), indent=1), encoding="utf-8")
             os.replace(part, description)
 
     def _refuse(self, error: OSError) -> None:

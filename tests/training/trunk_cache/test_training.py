@@ -266,8 +266,8 @@ def test_a_family_that_answers_otherwise_when_split_is_not_split(
     tiny_backbones: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, answered: list[bool]
 ) -> None:
     backbone = tiny_backbones["bert"]
-    halves = cut.LayerCut.lower
-    monkeypatch.setattr(cut.LayerCut, "lower", lambda self, inputs: halves(self, inputs) + 0.1)
+    halves = cut.below
+    monkeypatch.setattr(cut, "below", lambda *of: lambda **inputs: halves(*of)(**inputs) + 0.1)
     train(plan(tmp_path, backbone, tmp_path / "cache"), backbone=backbone, quiet=False)
     assert "answers otherwise when it is split" in capsys.readouterr().err
     assert answered == []

@@ -19,6 +19,7 @@ from adapterkit.serving.guarded import REFUSALS
 from adapterkit.serving.keys import add_key, read_keys
 from adapterkit.serving.settings import Limits
 from tests.board.conftest import served
+from tests.serving.conftest import standing_fleet
 
 schemathesis = pytest.importorskip("schemathesis", reason="the fuzzer over the schema needs schemathesis")
 
@@ -73,10 +74,11 @@ def test_every_path_but_the_signs_of_life_needs_a_key(fleet: Fleet, schema: Any,
     assert open_ == {"/healthz", "/readyz"}
 
 
-@pytest.fixture
-def listening(fleet: Fleet) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def listening(tiny_backbones: Any, folders: Mapping[str, Path]) -> Iterator[int]:
     """The port of a service that waits for bodies for a moment only."""
-    with served(create_app(fleet, limits=Limits(body_s=0.3))) as address:
+    limits = Limits(body_s=0.3)
+    with standing_fleet(tiny_backbones, folders) as fleet, served(create_app(fleet, limits=limits)) as address:
         yield int(address.rpartition(":")[2])
 
 

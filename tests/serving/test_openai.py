@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -20,12 +19,17 @@ from adapterkit.tasks.table import TASKS
 from tests.host.artifacts import Recipe, make
 
 
-@pytest.fixture
-def writing(tiny_backbones: Any, tmp_path: Path) -> Iterator[tuple[Any, Fleet]]:
+@pytest.fixture(scope="module")
+def writing(tiny_backbones: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Fleet]]:
     """The client of a service with a poet."""
     with Host(tiny_backbones["gpt2"]) as host:
         fleet, kind = Fleet(host), "causal-lm"
-        folder = make(tmp_path / "poet", host.backbone, Recipe(kind, "lora"), golden=TASKS[kind].sample_rows())
+        folder = make(
+            tmp_path_factory.mktemp("texts") / "poet",
+            host.backbone,
+            Recipe(kind, "lora"),
+            golden=TASKS[kind].sample_rows(),
+        )
         fleet.mount("poet", str(folder), open_manifest(folder))
         with TestClient(create_app(fleet), base_url="http://test") as inner:
             yield openai.OpenAI(api_key="none", base_url="http://test/v1", http_client=inner), fleet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,19 +22,31 @@ from typer.testing import CliRunner
 from adapterkit.cli.app import app
 from adapterkit.errors import SignatureError
 from adapterkit.serving.app import create_app
-from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.receipts import Signer, check
 from adapterkit.signing import make_key, read_private, read_public
+from tests.serving.conftest import standing_fleet
 
 ROWS = [{"task": "intent", "text": "a card"}, {"task": "tags", "text": "the quick brown fox"}]
 
 
+@pytest.fixture(scope="module")
+def signed(
+    tiny_backbones: Any, folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, bytes]:
+    """A key, and what a service with it answers."""
+    file = tmp_path_factory.mktemp("signed") / "key.pem"
+    make_key(file)
+    signer = Signer(read_private(file))
+    with standing_fleet(tiny_backbones, folders) as fleet, TestClient(create_app(fleet, signer=signer)) as client:
+        return file, client.post("/v1/predict", json={"rows": [*ROWS, {"task": "none"}]}).content
+
+
 @pytest.fixture
-def reply(fleet: Fleet, tmp_path: Path) -> Mapping[str, Any]:
-    """What a service with a key answers."""
-    make_key(tmp_path / "key.pem")
-    with TestClient(create_app(fleet, signer=Signer(read_private(tmp_path / "key.pem")))) as client:
-        given: Mapping[str, Any] = client.post("/v1/predict", json={"rows": [*ROWS, {"task": "none"}]}).json()
+def reply(signed: tuple[Path, bytes], tmp_path: Path) -> Mapping[str, Any]:
+    """That answer, beside its key."""
+    for name in ("key.pem", "key.pem.pub"):
+        shutil.copy(signed[0].with_name(name), tmp_path)
+    given: Mapping[str, Any] = json.loads(signed[1])
     return given
 
 

@@ -25,12 +25,12 @@ from tests.serving.conftest import NEW
 TEXTS = ("my card was lost", "where is the nearest station")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def changing(
-    tmp_path: Path, tiny_folders: Any, folders: Mapping[str, Path], moved: Mapping[str, Path]
+    tmp_path_factory: pytest.TempPathFactory, tiny_folders: Any, folders: Mapping[str, Path], moved: Mapping[str, Path]
 ) -> Iterator[tuple[TestClient, Registry, Fleet]]:
     """A service on both backbones: the old version of a task is stable, the new one a candidate without traffic."""
-    with Registry(f"sqlite:///{tmp_path}/r.db", actor="ada") as registry:
+    with Registry(f"sqlite:///{tmp_path_factory.mktemp('changing')}/r.db", actor="ada") as registry:
         registry.add("intent", folders["intent"])
         registry.add("intent", moved["intent"])
         registry.add("tags", moved["tags"])

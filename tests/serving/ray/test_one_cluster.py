@@ -11,14 +11,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
+import torch
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -63,6 +63,20 @@ def near(found: Any, expected: Any) -> bool:
     return bool(found == (pytest.approx(expected, rel=1e-4) if isinstance(expected, float) else expected))
 
 
+def here(hosting: Hosting, chunks: Any) -> Iterator[tuple[int, bytes]]:
+    """What a pool does, by one host of this process with the one thread that each of a pool has."""
+    from adapterkit.serving.ray.pool import PooledHost
+
+    threads, host = torch.get_num_threads(), PooledHost(hosting)
+    torch.set_num_threads(1)
+    try:
+        for table in chunks():
+            columns = host(table).to_pydict()
+            yield from zip(columns["number"], columns["lines"], strict=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def hosting(tiny_folders: Any, folders: Mapping[str, Path]) -> Hosting:
     """Two adapters, which rows name."""
@@ -78,8 +92,10 @@ def test_a_file_is_answered_in_order_and_on_from_where_it_was_stopped_with_the_s
     rows = [{**row, "task": "nobody"} if n in BAD else row for n, row in enumerate(ROWS)]
     pandas.DataFrame(rows).to_parquet(file)
     told: list[int] = []
-    with pytest.raises(DataError) as bad:
-        answer_file(hosting, file, output, progress=told.append)
+    with pytest.MonkeyPatch.context() as alone:
+        alone.setattr("adapterkit.serving.ray.pool.answered", here)
+        with pytest.raises(DataError) as bad:
+            answer_file(hosting, file, output, progress=told.append)
     assert told == [0, CHUNK, CHUNK, 10]
     assert [problem.partition(":")[0] for problem in bad.value.problems] == [f"row {n + 1}" for n in BAD]
     assert not output.exists()
@@ -90,7 +106,7 @@ def test_a_file_is_answered_in_order_and_on_from_where_it_was_stopped_with_the_s
         answer_file(fewer, file, output)
     assert refused.value.problems == ("sources: other than when it was begun",)
     told.clear()
-    found = answer_file(replace(hosting, actors=1), file, output, skip=True, progress=told.append)
+    found = answer_file(hosting, file, output, skip=True, progress=told.append)
     assert told == [CHUNK, CHUNK, 10]
     assert (found.rows, found.bad) == (len(rows), 2)
     assert output.read_bytes() == whole

@@ -237,8 +237,9 @@ def gate(
     """Show or set what a version must pass before a channel may point to it."""
     from adapterkit.manifest.signature import read_trusted
 
-    with _open(url, None, actor) as opened:
-        if require or signer or most_ece is not None:
+    changed = bool(require or signer or most_ece is not None)
+    with _open(url, None, actor, new=changed) as opened:
+        if changed:
             before = opened.gate(task, channel).model_dump()
             asked = {"require": require or None, "most_ece": most_ece, "signers": read_trusted(signer or None) or None}
             wanted = {**before, **{name: value for name, value in asked.items() if value is not None}}

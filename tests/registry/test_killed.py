@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,27 +18,37 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from adapterkit.errors import ConflictError, RegistryError
+from adapterkit.errors import RegistryError
 from adapterkit.registry import Registry
 from tests.registry.conftest import Make
 
 KILLS = int(os.environ.get("ADAPTERKIT_ABUSE_KILLS", "3"))
 """How many of each database; the full run of abuse asks for more."""
 
-FORKS = multiprocessing.get_context("fork")
-# Python 3.12 warns of forks beside threads; a child here waits for no lock.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+WRITERS = """
+import itertools, os, signal, sys
+from adapterkit.errors import ConflictError
+from adapterkit.registry import Registry
 
-
-def write(url: str, actor: str, written: Any) -> None:
-    """Promote and roll back until somebody kills this process; says once that it has written."""
-    registry = Registry(url, actor=actor)
+def write(actor):
+    registry = Registry(sys.argv[1], actor=actor)
+    written = 0
     for step in itertools.count():
         try:
             registry.promote("intent", str(step % 3 + 1)) if step % 4 else registry.roll_back("intent")
-            written.set()
+            written += 1
         except ConflictError:
-            pass
+            continue
+        if written == 1:
+            print(os.getpid(), flush=True)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who is killed is gone at once
+Registry(sys.argv[1]).close()  # all imports are made before the forks
+for line in sys.stdin:
+    if os.fork() == 0:
+        write(line.strip())
+"""
+"""Forks a writer for every name that it reads, from a process without threads; each says its number once it wrote."""
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +82,28 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> Iterat
 
 def test_writers_killed_at_any_moment_leave_a_whole_history(opened: Registry) -> None:
     generator = random.Random(0)
-    for _ in range(KILLS):
-        said = [FORKS.Event() for _ in range(2)]
-        writers = [
-            FORKS.Process(target=write, args=(opened.url, name, told))
-            for name, told in zip(("bob", "eve"), said, strict=True)
-        ]
-        for writer in writers:
-            writer.start()
-        for told in said:
-            assert told.wait(60)
-        time.sleep(generator.uniform(0.0, 0.2))
-        for writer in writers:
-            writer.kill()
-            writer.join()
-            writer.close()
-        report = opened.audit()
-        assert report, report.problems
+    command = [sys.executable, "-c", WRITERS, opened.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as forking:
+        assert forking.stdin is not None
+        assert forking.stdout is not None
+        for _ in range(KILLS):
+            forking.stdin.write("bob\neve\n")
+            writers = {int(forking.stdout.readline()) for _ in range(2)}
+            assert len(writers) == 2
+            time.sleep(generator.uniform(0.0, 0.2))
+            for writer in writers:
+                os.kill(writer, signal.SIGKILL)
+            while any(Path(f"/proc/{writer}").exists() for writer in writers):
+                time.sleep(0.001)
+            report = opened.audit()
+            assert report, report.problems
+        forking.stdin.close()
     assert {entry.actor for entry in opened.entries()} == {"ada", "bob", "eve"}
     opened.promote("intent", "1")
     assert opened.version("intent", "stable").number == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_process_opens_connections_of_its_own(opened: Registry) -> None:
     child = os.fork()
     if child == 0:
@@ -116,10 +126,12 @@ def test_an_entry_is_neither_changed_nor_removed(opened: Registry) -> None:
     assert opened.audit()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_full_disk_leaves_the_registry_as_it_was(tmp_path: Path, make: Make) -> None:
     with Registry(f"sqlite:///{tmp_path}/r.db", actor="ada") as registry:
         registry.add("intent", make("a"))
-    heard, saying = FORKS.Pipe(duplex=False)
+    forks = multiprocessing.get_context("fork")
+    heard, saying = forks.Pipe(duplex=False)
 
     def fill() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -130,7 +142,7 @@ def test_a_full_disk_leaves_the_registry_as_it_was(tmp_path: Path, make: Make) -
         except RegistryError as error:
             saying.send(str(error))
 
-    filling = FORKS.Process(target=fill)
+    filling = forks.Process(target=fill)
     filling.start()
     filling.join()
     assert heard.poll()

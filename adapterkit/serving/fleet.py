@@ -26,13 +26,8 @@ ONLY = "stable"
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a split.
-
-    Attributes:
-        mounted: the name under which the host has it.
-        version: for people: the registry's number, or the artifact's own.
-        digest: of the artifact's manifest; "" for a composition.
-    """
+    """One side of a split: the name under which the host has it, its version for people (the registry's number, or the
+    artifact's own), and the digest of its manifest, "" for a composition."""
 
     mounted: str
     version: str
@@ -41,23 +36,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Route:
-    """How a task is answered.
-
-    Attributes:
-        task: its name.
-        kind: its kind; of a composition with several heads their kinds.
-        arms: arm -> what answers.
-        split: arm -> share.
-        shadow: what is asked beside it, and never answers.
-        flag: which chooses the arm of a key, where it says one that there is.
-    """
+    """How a task is answered: by arms, each with a share of the split."""
 
     task: str
     kind: str
+    """Of a composition with several heads their kinds."""
     arms: Mapping[str, Arm]
     split: Split
     shadow: Arm | None = None
+    """What is asked beside it, and never answers."""
     flag: str | None = None
+    """Which chooses the arm of a key, where it says one that there is."""
 
     @property
     def everything(self) -> tuple[Arm, ...]:
@@ -135,11 +124,8 @@ class Fleet:
 
     def receipt(self, route: Route, arm: str, mounted: Mounted) -> Receipt:
         """Whose an answer is, by the very record that answered."""
-        chosen = route.arms[arm]
-        digest = mounted.origin.sha256
-        if (
-            digest != chosen.digest
-        ):  # what was mounted under this name is not what was routed: never give such an answer
+        chosen, digest = route.arms[arm], mounted.origin.sha256
+        if digest != chosen.digest:  # another was mounted under this name than was routed: never give such an answer
             raise NotMountedError(f"{route.task} was answered by another version than the one it was routed to")
         return Receipt(route.task, chosen.version, digest, mounted.backbone, arm)
 
@@ -165,16 +151,11 @@ class Fleet:
         del self.before[task]
         return True
 
-    def set_route(self, route: Route, sources: Mapping[str, Any]) -> AdapterkitError | None:
+    def set_route(self, route: Route, source_of: Callable[[str], Any]) -> AdapterkitError | None:
         """Route a task to arms, mounting what is not mounted yet. Raises before anything is changed.
 
-        A shadow that cannot be mounted keeps nothing from answering.
-
-        Args:
-            sources: mounted name -> where its artifact is.
-
-        Returns:
-            Why there is no shadow, where one was asked for.
+        A shadow that cannot be mounted keeps nothing from answering. Returns why there is none, where one was asked
+        for. `source_of`: from the name under which something shall be mounted to where its artifact is.
         """
         problem = None
         with self._lock:
@@ -182,7 +163,7 @@ class Fleet:
             try:
                 for arm in route.arms.values():
                     if arm.mounted not in self.host:
-                        self._mount(arm.mounted, sources[arm.mounted])
+                        self._mount(arm.mounted, source_of(arm.mounted))
                         fresh.append(arm.mounted)
             except AdapterkitError:
                 for name in fresh:
@@ -190,7 +171,7 @@ class Fleet:
                 raise
             if route.shadow is not None:
                 try:
-                    self._mount(route.shadow.mounted, sources[route.shadow.mounted])
+                    self._mount(route.shadow.mounted, source_of(route.shadow.mounted))
                 except AdapterkitError as error:
                     route, problem = replace(route, shadow=None), error
             self._route(route)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -151,10 +150,8 @@ class Guarded:
             logger.error("a request to %s failed: %s", scope.get("path"), wordless(error))
             if begun:
                 return
-            body = json.dumps({"error": {"code": "internal", "message": "the service failed; its log says why"}})
-            head = [(b"content-type", b"application/json")]
-            await send_with_headers({"type": "http.response.start", "status": 500, "headers": head})
-            await send({"type": "http.response.body", "body": body.encode()})
+            facts = {"code": "internal", "message": "the service failed; its log says why"}
+            await JSONResponse({"error": facts}, 500)(scope, receive, send_with_headers)
 
 
 def _foreign(scope: Any, keys: Keys) -> str:

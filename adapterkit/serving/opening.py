@@ -6,6 +6,8 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, ConflictError, RegistryError, ServingError
@@ -98,7 +100,7 @@ class Follower:
                 self._fleet.wrong.pop(task, None)
                 continue
             try:
-                without = self._fleet.set_route(route, _Fetched(self.registry, task, places))
+                without = self._fleet.set_route(route, partial(self._fetch, task, places))
                 problem = None if without is None else f"{task} has no shadow: {without}"
             except AdapterkitError as error:
                 problem = f"{task} stays as it is: {error}"
@@ -108,6 +110,9 @@ class Follower:
             elif self._failed.get(task) != sorted(places):
                 logger.error("%s", problem)
                 self._failed[task] = sorted(places)
+
+    def _fetch(self, task: str, digests: Mapping[str, str], mounted: str) -> Path:
+        return self.registry.fetch(task, digests[mounted])
 
     def take_off(self, task: str, channel: str, digest: str, why: Mapping[str, Any]) -> str:
         """Take a version off that broke a guard: a channel beside others, to nothing; the only one, to what it had.
@@ -160,17 +165,6 @@ class Follower:
         if beside is not None and shadow is not None:
             places[shadow.mounted] = beside.digest
         return Route(task, kind, arms, split, shadow, rules.flag), places
-
-
-class _Fetched(dict[str, Any]):
-    """Mounted name -> folder, fetched when it is asked for, so that what is not needed is not fetched."""
-
-    def __init__(self, registry: Registry, task: str, digests: Mapping[str, str]) -> None:
-        super().__init__()
-        self._registry, self._task, self._digests = registry, task, digests
-
-    def __missing__(self, name: str) -> Any:
-        return self._registry.fetch(self._task, self._digests[name])
 
 
 def _arm(task: str, version: Version) -> Arm:

@@ -35,12 +35,10 @@ class Signer:
 
 @dataclass(frozen=True)
 class CheckedReceipt:
-    """What was found of one receipt."""
+    """A receipt as it stands in the file, and why it proves nothing; "" where it proves its answer."""
 
     receipt: Mapping[str, Any]
-    """As it stands in the file."""
     problem: str
-    """Why it proves nothing; "" where it proves its answer."""
 
 
 def check(raw: bytes, key: Ed25519PublicKey) -> list[CheckedReceipt]:

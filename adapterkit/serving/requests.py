@@ -133,10 +133,8 @@ class Drain(Body):
     on: bool = True
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Body):
     """What a stream shall tell besides."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     include_usage: bool = False
 
@@ -240,8 +238,6 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
 def _unhonoured(found: BaseModel) -> list[str]:
     problems = []
     for name, value in (found.model_extra or {}).items():
-        if isinstance(found, Message):
-            continue
         plain = WITHOUT_EFFECT.get(name, ...)
         if plain is ... or (value not in plain if isinstance(plain, tuple) else value != plain):
             problems.append(f"{name[:60]}: is not honoured here, leave it out")

@@ -128,8 +128,7 @@ class Steering:
     def versions(self, task: str) -> list[dict[str, Any]]:
         """The versions of a task; without a registry what is mounted. Raises NotMountedError, RegistryError."""
         if self._follower is not None:
-            found = self._follower.registry.versions(task)
-            return [_facts(version) for version in found]
+            return [_facts(version) for version in self._follower.registry.versions(task)]
         route, _ = self._fleet.find(task, "")
         return [
             {"version": arm.version, "digest": arm.digest, "channels": [name], "kind": route.kind}

@@ -54,12 +54,6 @@ class Traces:
             span.end()
 
 
-@contextmanager
-def untraced(_: Request, __: int) -> Iterator[list[Done]]:
-    """Without traces."""
-    yield []
-
-
 def exported_traces() -> tuple[Traces, Any]:
     """Traces that go where OpenTelemetry's environment variables say, and what sends the last of them.
     Raises ServingError: OpenTelemetry is not installed."""

@@ -30,12 +30,10 @@ _FAILED = "the answer could not be computed"
 
 @dataclass(eq=False)
 class Item:
-    """One row that waits."""
+    """One row that waits for the answer of a task."""
 
     task: str
-    """Whom it asks."""
     row: Any
-    """The row."""
     key: str
     """Who asks, for sticky splits."""
     owner: str
@@ -62,6 +60,10 @@ class Done:
     error: AdapterkitError | None = None
     batch_rows: int = 0
     """How many rows the host answered together with it."""
+
+
+Found = dict[int, Done]
+"""By place in a batch."""
 
 
 class Work:
@@ -167,7 +169,7 @@ class Work:
 
     def _answer(self, batch: Sequence[Item], generates: bool) -> list[Done]:
         """Answer rows by what is routed now; those whose version was taken off in between, by what is routed then."""
-        found: dict[int, Done] = {}
+        found: Found = {}
         for _ in range(3):
             open_ = [place for place in range(len(batch)) if place not in found]
             if not open_:
@@ -181,9 +183,7 @@ class Work:
         lost = NotMountedError("the task was taken off while this row waited")
         return [found.get(place, Done(None, None, lost, len(batch))) for place in range(len(batch))]
 
-    def _address(
-        self, batch: Sequence[Item], places: Sequence[int], found: dict[int, Done]
-    ) -> dict[int, tuple[Route, str]]:
+    def _address(self, batch: Sequence[Item], places: Sequence[int], found: Found) -> dict[int, tuple[Route, str]]:
         routed = {}
         for place in places:
             try:
@@ -193,11 +193,7 @@ class Work:
         return routed
 
     def _ask(
-        self,
-        batch: Sequence[Item],
-        places: Sequence[int],
-        routed: Mapping[int, tuple[Route, str]],
-        found: dict[int, Done],
+        self, batch: Sequence[Item], places: Sequence[int], routed: Mapping[int, tuple[Route, str]], found: Found
     ) -> None:
         rows = [(routed[place][0].arms[routed[place][1]].mounted, batch[place].row) for place in places]
         settings = batch[places[0]].generation

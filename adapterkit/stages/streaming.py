@@ -28,17 +28,14 @@ from adapterkit.training.standing import checkpoint_of, read_progress
 
 @dataclass
 class _Walk:
-    """One way through the stages, as far as it has come.
-
-    Attributes:
-        folders: stage -> the artifact that was trained there.
-        after: stage -> every stage up to it -> its metric then.
-        answering: stage -> who answered for it last.
-    """
+    """One way through the stages, as far as it has come, by stage."""
 
     folders: dict[str, Path] = field(default_factory=dict)
+    """The artifact that was trained there."""
     after: dict[str, dict[str, Metric]] = field(default_factory=dict)
+    """Every stage up to it -> its metric then."""
     answering: dict[str, Answerer] = field(default_factory=dict)
+    """Who answered for it last."""
 
 
 def stream(
@@ -74,10 +71,21 @@ def stream(
     for folder in (output / name / stage for name in wanted.ways for stage in recipes):
         check_start(folder, resume=resume and _is_stopped(folder), overwrite=overwrite or resume)
     first = next(iter(recipes.values()))
-    backbone = backbone or load_backbone(first, make_accelerator(first, output))
+    loaded = backbone or load_backbone(first, make_accelerator(first, output))
     rows: dict[str, tuple[Rows, RowsUsed]] = {}
     metrics: dict[str, str] = {}
     walks: dict[str, _Walk] = {way: _Walk() for way in wanted.ways if way != JOINT}
+
+    def measure(walk: _Walk, stage: str, known: str, folder: Path) -> None:
+        """Answer the test rows of a known stage after `stage`."""
+        opened = open_artifact(folder)
+        if known not in rows:
+            rows[known] = rows_to_answer(opened, root=recipes[known].data.root)
+            metrics[known] = opened.task.main_metric
+        answered = answer_rows(opened, rows[known][0], loaded)
+        walk.after.setdefault(stage, {})[known] = answered.metrics(resamples=resamples, seed=SEED)[metrics[known]]
+        walk.answering[known] = answered.answering
+
     for stage, recipe in recipes.items():
         for way, walk in walks.items():
             before = list(walk.folders.values())[-1] if way == THROUGH and walk.folders else None
@@ -85,31 +93,17 @@ def stream(
             if way == THROUGH and before is None and shared is not None:
                 walk.folders[stage] = shared.folders[stage]  # the first stage is the same either way
             else:
-                how: Any = {"backbone": backbone, "resume": resume, "overwrite": overwrite, "quiet": quiet}
+                how: Any = {"backbone": loaded, "resume": resume, "overwrite": overwrite, "quiet": quiet}
                 walk.folders[stage] = _trained(recipe, output / way / stage, before, **how)
-            if stage not in rows:
-                opened = open_artifact(walk.folders[stage])
-                rows[stage] = rows_to_answer(opened, root=recipe.data.root)
-                metrics[stage] = opened.task.main_metric
-            walk.after[stage] = {}
-            for known in list(walk.folders):
-                answered = answer_rows(
-                    open_artifact(walk.folders[stage if way == THROUGH else known]), rows[known][0], backbone
-                )
-                walk.after[stage][known] = answered.metrics(resamples=resamples, seed=SEED)[metrics[known]]
-                walk.answering[known] = answered.answering
+            for known in walk.folders:
+                measure(walk, stage, known, walk.folders[stage if way == THROUGH else known])
     last = list(recipes)[-1]
     if JOINT in wanted.ways:
         folders = {stage: output / JOINT / stage for stage in recipes}
-        _train_jointly(recipes, folders, backbone, wanted.temperature, resume=resume, overwrite=overwrite, quiet=quiet)
-        walk = walks[JOINT] = _Walk(folders, {last: {}})
-        for stage, recipe in recipes.items():
-            opened = open_artifact(folders[stage])
-            rows.setdefault(stage, rows_to_answer(opened, root=recipe.data.root))
-            metrics.setdefault(stage, opened.task.main_metric)
-            answered = answer_rows(opened, rows[stage][0], backbone)
-            walk.after[last][stage] = answered.metrics(resamples=resamples, seed=SEED)[metrics[stage]]
-            walk.answering[stage] = answered.answering
+        _train_jointly(recipes, folders, loaded, wanted.temperature, resume=resume, overwrite=overwrite, quiet=quiet)
+        walk = walks[JOINT] = _Walk(folders)
+        for stage, folder in folders.items():
+            measure(walk, last, stage, folder)
     ways = {way: _recorded(walk) for way, walk in walks.items()}
     alone = walks[ISOLATED].after[last] if ISOLATED in walks else None
     against = {

@@ -57,10 +57,14 @@ class Keys:
         return found
 
 
+def read_keys(file: Path) -> Keys:
+    """The keys of a file that `add_key` wrote. Raises ServingError where it holds something else."""
+    return Keys(_read(file))
+
+
 def keys_of(settings: ServiceSettings) -> Keys:
-    """The keys of a service: those of its file, or everybody's where it has none.
-    Raises ServingError: the file holds something else than `add_key` wrote."""
-    return Keys(None if settings.keys is None else _read(settings.keys))
+    """The keys of a service: those of its file, or everybody's where it has none."""
+    return Keys(None) if settings.keys is None else read_keys(settings.keys)
 
 
 def add_key(file: Path, name: str, scopes: Sequence[Scope]) -> str:

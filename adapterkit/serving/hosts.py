@@ -71,6 +71,12 @@ class Hosts:
         for host in self.hosts:
             host.close()
 
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def answers(self, rows: Asked, **settings: Any) -> list[Answered]:
         """Answer rows, those of one backbone together."""
         return self._each(rows, lambda host, own: host.answers(own, **settings))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +133,7 @@ def test_a_backbone_named_twice_and_an_adapter_that_fits_none_are_refused(
 ) -> None:
     with pytest.raises(ServingError, match="named twice"):
         mounted_fleet({}, [str(tiny_folders["bert"])] * 2, slots=None)
-    with closing(Hosts([Host(tiny_backbones[name]) for name in (NEW, "roberta")])) as hosts:
+    with Hosts([Host(tiny_backbones[name]) for name in (NEW, "roberta")]) as hosts:
         with pytest.raises(ContractError, match="fits none of the 2 backbones") as refused:
             hosts.mount("intent", folders["intent"])
         assert len({problem.partition(":")[0] for problem in refused.value.problems}) == 2

@@ -108,8 +108,8 @@ def table(results: dict[str, Any]) -> str:
                 continue
             change, low, high = one["change"]
             lines.append(
-                f"{start}{one['tensors'] / whole:.2f} | {one['metric']} | {one['before']:.4f} | {one['after']:.4f} | "
-                f"{change:+.4f} [{low:+.4f}, {high:+.4f}] | {one['rows']:,} |"
+                f"{start}{one['tensors'] / whole:.2f} | {one['metric']} | {one['before']:.4g} | {one['after']:.4g} | "
+                f"{change:+.2g} [{low:+.2g}, {high:+.2g}] | {one['rows']:,} |"
             )
     return "\n".join(lines)
 

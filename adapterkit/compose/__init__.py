@@ -14,6 +14,7 @@ from adapterkit.compose.average import Average
 from adapterkit.compose.composition_file import load_composition
 from adapterkit.compose.file_schema import composition_schema
 from adapterkit.compose.fused import fuse
+from adapterkit.compose.members import chosen_heads
 from adapterkit.compose.saving import Composed, compose_file, save
 from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import How, Weighted
@@ -105,14 +106,3 @@ def stack(*members: str | Stackable, head: str | None = None, heads: Sequence[st
     named = tuple((member if isinstance(member, str) else member.words(), member) for member in members)
     last = offered_by(*named[-1]) if named else ()
     return Stack(named, chosen_heads(head, heads, last))
-
-
-def chosen_heads(head: str | None, heads: Sequence[str] | None, otherwise: Sequence[str]) -> tuple[str, ...]:
-    """The members whose heads answer. Raises CompositionError: both are given, or none of a list."""
-    if head is not None and heads is not None:
-        raise CompositionError("head and heads are both given", remedy="Give head=… for one, heads=[…] for several.")
-    if heads is None:
-        return (head,) if head is not None else tuple(otherwise)
-    if isinstance(heads, str) or not heads:
-        raise CompositionError("heads takes a list of members", [f"found {heads!r}"], 'As in heads=["a", "b"].')
-    return tuple(heads)

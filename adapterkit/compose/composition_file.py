@@ -15,11 +15,11 @@ from adapterkit.compose.average import Average
 from adapterkit.compose.file_schema import (
     BLOCKS,
     AverageBlock,
-    Block,
     CompositionBlock,
     StackBlock,
     WeightedBlock,
 )
+from adapterkit.compose.members import chosen_heads
 from adapterkit.compose.stacked import Stack, Stackable, offered_by
 from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import AdapterkitError, CompositionError
@@ -107,7 +107,7 @@ def _of_weights(
     problems += [((*where, "weights"), f"lacks {name!r}; write 0 to leave a member out") for name in missing]
     if missing or len(weights) != len(names):
         return None
-    heads = _heads(block, names[:1])
+    heads = chosen_heads(block.head, block.heads, names[:1])
     ordered = tuple(weights[name] for name in names)
     if isinstance(block, AverageBlock):
         return Average(members, ordered, heads)
@@ -127,13 +127,8 @@ def _stack(block: StackBlock, where: Where, problems: list[tuple[Where, str]]) -
     if not isinstance(block.members, dict) and len(raw) != len(block.members):
         problems.append(((*where, "members"), "names a member twice"))
         return None
-    return Stack(tuple(members), _heads(block, offered_by(*members[-1]) if members else ()))
-
-
-def _heads(block: Block, otherwise: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    if block.heads is not None:
-        return block.heads
-    return (block.head,) if block.head is not None else tuple(otherwise)
+    last = offered_by(*members[-1]) if members else ()
+    return Stack(tuple(members), chosen_heads(block.head, block.heads, last))
 
 
 # -- from pydantic's findings to lines that a reader can act on

@@ -94,6 +94,17 @@ def head_problems(chosen: Sequence[str], names: Sequence[str]) -> list[str]:
     return problems + [f"heads: {name!r} stands there twice" for name in twice]
 
 
+def chosen_heads(head: str | None, heads: Sequence[str] | None, otherwise: Sequence[str]) -> tuple[str, ...]:
+    """The members whose heads answer. Raises CompositionError: both are given, or none of a list."""
+    if head is not None and heads is not None:
+        raise CompositionError("head and heads are both given", remedy="Give head=… for one, heads=[…] for several.")
+    if heads is None:
+        return (head,) if head is not None else tuple(otherwise)
+    if isinstance(heads, str) or not heads:
+        raise CompositionError("heads takes a list of members", [f"found {heads!r}"], 'As in heads=["a", "b"].')
+    return tuple(heads)
+
+
 def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str) -> dict[str, HeadState]:
     """The heads of these members, by member. `source`: what to call the composition."""
     heads = {}

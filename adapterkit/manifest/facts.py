@@ -158,7 +158,8 @@ class CompositionFacts(Facts):
 
 
 class CompactionFacts(Facts):
-    """How an adapter was made smaller than its parent, and what its answers lost."""
+    """How an adapter was made smaller than its parent, and what its answers lost: the metric that decided, before and
+    after on the same rows, with the 95 % paired interval of the difference from `low` to `high`."""
 
     to: Dtype | Literal["int8"]
     """Number format of its tensors."""
@@ -167,19 +168,13 @@ class CompactionFacts(Facts):
     dropped: float
     """Share of Σ‖ΔW‖² that was left out."""
     metric: Name
-    """What decided."""
     before: float
-    """The metric of the parent."""
     after: float
-    """Of this version, on the same rows."""
     low: float
-    """Of the 95 % paired interval of after - before."""
     high: float
-    """Of the same."""
     rows: Count
-    """How many decided."""
     digest: Name
-    """Of those rows."""
+    """Of the rows."""
     size_bytes: Count
     """Of the parent's files."""
 

@@ -14,10 +14,9 @@ _TAG = re.compile(r"(?!HEAD$)(?![0-9a-f]{40}$)(?!.*\.\.)(?!.*(\.lock|\.)$)[A-Za-
 
 @dataclass(frozen=True)
 class HubName:
-    """An artifact on a hub."""
+    """An artifact on a hub, in the repository owner/name."""
 
     repository: str
-    """Owner/name."""
     revision: str | None
     """A tag, a branch or a commit; None for the newest."""
 

@@ -16,10 +16,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class StoreName:
-    """An artifact in a store."""
+    """An artifact in the store at a folder, or at a URL of fsspec."""
 
     url: str
-    """Of the store: a folder, or a URL of fsspec."""
     revision: str | None
     """A name or a digest; None for what was pushed last."""
 

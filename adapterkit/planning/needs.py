@@ -139,10 +139,11 @@ def plan(
     features = rows.task.encode(rows.sample, adapted.vocabulary, "train").features
     batches = HeldBatches(features, rows.sample.numbers, found.training)
     chosen = _batches(batches)
-    method = sum(parameter.numel() for parameter in adapted.method_parameters().values())
-    head = sum(parameter.numel() for parameter in adapted.head_parameters().values())
-    trained = {id(tensor) for tensor in (*adapted.method_parameters().values(), *adapted.head_parameters().values())}
-    frozen = [tensor for tensor in _tensors(adapted) if id(tensor) not in trained]
+    learning = [list(own.values()) for own in (adapted.method_parameters(), adapted.head_parameters())]
+    method, head = (sum(parameter.numel() for parameter in own) for own in learning)
+    trained = {id(tensor) for own in learning for tensor in own}
+    every = {id(tensor): tensor for tensor in (*adapted.parameters(), *adapted.buffers())}
+    frozen = [tensor for key, tensor in every.items() if key not in trained]
     artifact = _artifact_bytes(adapted, found, dtype)
     cache = plan_cache(adapted, rows, features)
     (_, layers), cut = layers_of(adapted), _cut(adapted)
@@ -279,11 +280,6 @@ def _memory(weights_bytes: int, trained: int, step: DryStep) -> Memory:
     )
 
 
-def _tensors(adapted: Adapted) -> list[Tensor]:
-    """Every parameter and buffer, shared ones once."""
-    return list({id(tensor): tensor for tensor in (*adapted.parameters(), *adapted.buffers())}.values())
-
-
 def _cut(adapted: Adapted) -> list[int]:
     """Bytes of the frozen weights of each unit that FSDP cuts, in the order in which they compute; [] where it cannot.
 
@@ -328,25 +324,28 @@ def _machine(gpus: int | None, memory: int | str | None) -> tuple[int, int]:
     if memory is None:
         on_gpu = there and gpus != 0
         size = torch.cuda.get_device_properties(0).total_memory if on_gpu else psutil.virtual_memory().total
-    else:
-        size = read_bytes(memory) if isinstance(memory, str) else memory
-        if size is None or size < 1:
-            problems.append(f"memory: found {memory!r}, expected bytes or a size")
+    elif (size := _size(memory)) is None:
+        problems.append(f"memory: found {memory!r}, expected bytes or a size")
     if problems or size is None:
         raise RecipeError("this machine cannot be planned for", problems, "As in --gpus 8 --memory 80GiB")
     return devices, size
 
 
 def _link(interconnect: int | str, tflops: float) -> int:
-    size = read_bytes(interconnect) if isinstance(interconnect, str) else interconnect
     problems = []
-    if size is None or size < 1:
+    if (size := _size(interconnect)) is None:
         problems.append(f"interconnect: found {interconnect!r}, expected bytes or a size for each second")
     if not tflops > 0:
         problems.append(f"tflops: found {tflops}, expected more than 0")
     if problems or size is None:
         raise RecipeError("this network cannot be planned for", problems, "As in --interconnect 50GB --tflops 400")
     return size
+
+
+def _size(given: int | str) -> int | None:
+    """A size in bytes; None where it is none."""
+    size = read_bytes(given) if isinstance(given, str) else given
+    return None if size is None or size < 1 else size
 
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

@@ -84,10 +84,9 @@ class Drifts:
         return next((arm.mounted for arm in arms if arm.digest == receipt.artifact), None)
 
     def _manifest(self, receipt: Receipt) -> Manifest | None:
-        name = self._mounted(receipt)
-        sources = {status.name: status.source for status in self._fleet.host.status()}
+        status = self._fleet.statuses().get(self._mounted(receipt) or "")
         try:
-            return open_manifest(sources[name]) if name in sources else None
+            return None if status is None else open_manifest(status.source)
         except AdapterkitError:
             return None  # a composition, or a folder that has gone
 

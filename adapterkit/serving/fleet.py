@@ -12,7 +12,7 @@ from typing import Any
 
 from adapterkit.errors import AdapterkitError, MountError, NotMountedError
 from adapterkit.host import Host
-from adapterkit.host.bank.mounted import Mounted
+from adapterkit.host.bank.mounted import Mounted, Status
 from adapterkit.manifest import Manifest, open_manifest
 from adapterkit.recipe.suggestions import nearest
 from adapterkit.serving import golden
@@ -103,6 +103,10 @@ class Fleet:
         """One per backbone, the first first."""
         return self.host.hosts if isinstance(self.host, Hosts) else (self.host,)
 
+    def statuses(self) -> dict[str, Status]:
+        """Mounted name -> what the host says of it."""
+        return {status.name: status for status in self.host.status()}
+
     def home(self, name: str | None) -> Host:
         """The host on which a name is mounted; the first for None."""
         return self.host.home(name) if isinstance(self.host, Hosts) else self.host
@@ -135,11 +139,10 @@ class Fleet:
             digest = "" if manifest is None else manifest.sha256
             name = f"{task}@{digest[:16] or next(self._compositions)}"
             self._mount(name, source)
-            kind = next(status.kind for status in self.host.status() if status.name == name)
+            kind = self.statuses()[name].kind
             version = "" if manifest is None else str(manifest.version)
             if (old := self.routes.get(task)) is not None:
-                sources = {status.name: status.source for status in self.host.status()}
-                self.before[task] = sources[old.arms[ONLY].mounted]
+                self.before[task] = self.statuses()[old.arms[ONLY].mounted].source
             self._route(Route(task, kind, {ONLY: Arm(name, version, digest)}, {ONLY: 1.0}))
 
     def back(self, task: str, digest: str) -> bool:

@@ -100,7 +100,7 @@ class Steering:
 
     def facts(self) -> dict[str, Any]:
         """What is mounted, and why something is not."""
-        statuses = {status.name: status for status in self._fleet.host.status()}
+        statuses = self._fleet.statuses()
         tasks = []
         for task, route in sorted(self._fleet.routes.items()):
             arms = [
@@ -165,10 +165,11 @@ class Steering:
         if self._follower is not None:
             return self._follower.registry.fetch(task, version)
         route, _ = self._fleet.find(task, "")
-        sources = {status.name: status.source for status in self._fleet.host.status()}
+        statuses = self._fleet.statuses()
         for arm in route.arms.values():
-            if version in (arm.version, arm.digest) and Path(sources.get(arm.mounted, "")).is_dir():
-                return Path(sources[arm.mounted])
+            status = statuses.get(arm.mounted)
+            if status and version in (arm.version, arm.digest) and Path(status.source).is_dir():
+                return Path(status.source)
         raise NotMountedError(f"no version {version!r} of {task}")
 
     def audit(self, task: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -145,15 +146,15 @@ def _joint(members: Sequence[_Member], backbone: Backbone) -> tuple[Joint, str] 
     turns = [member.turn for member in members if member.turn is not None]
     if len(turns) < 2:
         return "one after another: only one run is left"
-    if any(turn.learning.settings.accumulate > 1 for turn in turns):
+    runs = [turn.learning for turn in turns]
+    if any(run.settings.accumulate > 1 for run in runs):
         return "one after another: training.accumulate cuts batches for want of memory"
-    if any(turn.learning.shares > 1 for turn in turns):
+    if any(run.shares > 1 for run in runs):
         return "one after another: training.shares cuts batches for dropout of their own"
-    if any(turn.learning.objective is not None for turn in turns):
+    if any(run.objective is not None for run in runs):
         return "one after another: training.objective looks at one run's rows"
-    settings = turns[0].learning.settings
     try:
-        adapters = [turn.learning.adapted for turn in turns]
+        adapters, settings = [run.adapted for run in runs], runs[0].settings
         joint = Joint(backbone, adapters, gradient_checkpointing=settings.gradient_checkpointing)
         return _tried(joint, turns)
     except NoLanesError as error:
@@ -167,15 +168,12 @@ def _joint(members: Sequence[_Member], backbone: Backbone) -> tuple[Joint, str] 
 
 def _tried(joint: Joint, turns: Sequence[Turn]) -> tuple[Joint, str] | str:
     """Compare gradients, then times."""
-    numbered = list(enumerate(turns))
 
     def one_by_one() -> None:
         for turn in turns:
             turn.compute()
 
-    def at_once() -> None:
-        joint.compute(numbered)
-
+    at_once = partial(joint.compute, list(enumerate(turns)))
     with joint.without_dropout():
         expected, found = _gradients(one_by_one, turns), _gradients(at_once, turns)
     tolerance = GRADIENT_TOLERANCE.get(turns[0].learning.adapted.compute_dtype, 0.1)

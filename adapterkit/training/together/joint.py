@@ -50,17 +50,19 @@ class Joint:
         Raises NoLanesError: the batches do not fit beside each other; nothing has a gradient then."""
         started = time.perf_counter()
         batches = [turn.batch(turn.features) for _, turn in turns]
-        inputs = _together([batch.inputs for batch in batches], int(self._all.vocabulary.pad_id))
+        pad_id = int(self._all.vocabulary.pad_id)
+        inputs = {
+            name: _stacked([batch.inputs[name] for batch in batches], pad_id if name.endswith("input_ids") else 0)
+            for name in batches[0].inputs
+        }
         answered = [turn.learning.adapted.task.answered(batch) for (_, turn), batch in zip(turns, batches, strict=True)]
         at_BT = None if answered[0] is None else _stacked([at for at in answered if at is not None], 0)
         choices = inputs["input_ids"].shape[1:-1].numel()
         self._lanes.set([number for number, _ in turns], [choices * len(batch.features) for batch in batches])
         logits = self._all(inputs, at_BT)
-        pieces = torch.split(logits, [_logits_of(batch, at) for batch, at in zip(batches, answered, strict=True)])
-        losses = [
-            turn.loss(self._own(piece, batch), batch)
-            for piece, batch, (_, turn) in zip(pieces, batches, turns, strict=True)
-        ]
+        sizes = [len(own.features) if at is None else int(at.sum()) for own, at in zip(batches, answered, strict=True)]
+        pieces = zip(torch.split(logits, sizes), batches, turns, strict=True)
+        losses = [turn.loss(self._own(piece, batch), batch) for piece, batch, (_, turn) in pieces]
         torch.autograd.backward(torch.stack(losses).sum())
         seconds = (time.perf_counter() - started) / len(turns)
         for _, turn in turns:
@@ -141,13 +143,6 @@ def _owners(adapted: Adapted) -> set[str]:
     return set(owners)
 
 
-def _together(inputs: Sequence[dict[str, Tensor]], pad_id: int) -> dict[str, Tensor]:
-    """The inputs of several batches as one, padded as tasks pad theirs."""
-    return {
-        name: _stacked([own[name] for own in inputs], pad_id if name.endswith("input_ids") else 0) for name in inputs[0]
-    }
-
-
 def _stacked(tensors: Sequence[Tensor], fill: int) -> Tensor:
     """(B, T) or (B, K, T) of several batches: rows are filled on the right, and the first choice is repeated."""
     longest = max(tensor.shape[-1] for tensor in tensors)
@@ -156,8 +151,3 @@ def _stacked(tensors: Sequence[Tensor], fill: int) -> Tensor:
         most = max(tensor.shape[1] for tensor in same)
         same = [torch.cat([own, own[:, :1].expand(-1, most - own.shape[1], -1)], dim=1) for own in same]
     return torch.cat(same)
-
-
-def _logits_of(batch: Batch, answered: Tensor | None) -> int:
-    """How many of the first axis of the logits are this batch's."""
-    return len(batch.features) if answered is None else int(answered.sum())

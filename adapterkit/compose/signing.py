@@ -13,16 +13,9 @@ from adapterkit.manifest.signature import read_signature, sign_statement, write_
 
 
 def sign_composition(file: str | Path, key_file: str | Path) -> Path:
-    """Sign the composition in a YAML file, beside those who have signed it already.
-
-    Returns:
-        The signature's file, which stands beside it.
-
-    Raises:
-        CompositionError, ArtifactError: it is none, or a member is not there.
-        SignatureError: the key is no private key.
-        OutputError: it cannot be written.
-    """
+    """Sign the composition in a YAML file, beside those who have signed it already. Returns the signature's file, which
+    stands beside it. Raises CompositionError, ArtifactError: it is none, or a member is not there; SignatureError: the
+    key is no private key; OutputError: it cannot be written."""
     file = Path(file)
     stated = statement_of_composition(load_composition(file), open_artifact)
     return write_signature(file, sign_statement(stated, key_file, read_signature(file)))

@@ -60,15 +60,9 @@ def prefix_of(own: MethodState, backbone: Backbone) -> str:
 def lora_of(updates: Mapping[Site, LowRank], artifact: Artifact, backbone: Backbone) -> MethodState:
     """A LoRA with exactly these updates.
 
-    A recipe adapts every chosen site in every chosen layer, and so does an artifact. Where the updates leave a site
-    out, a rank of 1 that is zero fills it.
-
-    Args:
-        updates: by site, at least one.
-        artifact: whose model gives the paths: that of the head.
-
-    Raises:
-        CompositionError: a rank above what an artifact holds.
+    A recipe adapts every chosen site in every chosen layer, and so does an artifact. Where the updates, of which there
+    is at least one, leave a site out, a rank of 1 that is zero fills it. Raises CompositionError: a rank above what an
+    artifact holds. `artifact`: whose model gives the paths: that of the head.
     """
     filled = _filled(updates, backbone)
     ranks = {site: update.rank for site, update in filled.items()}

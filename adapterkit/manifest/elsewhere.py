@@ -51,12 +51,7 @@ def list_url(url: str) -> list[str]:
 
 def find_url(url: str, name: str, deepest: int) -> list[tuple[str, str]]:
     """The folders in and below a URL or a path that hold a file of this name, and when it was written: ISO 8601, or "".
-
-    Folders whose names begin with a dot are passed over.
-
-    Raises:
-        HubError: there is no such place, or it cannot be listed.
-    """
+    Folders whose names begin with a dot are passed over. Raises HubError: nothing is there, or it cannot be listed."""
     with contextlib.suppress(FileNotFoundError), _told(url):
         system, path = _system(url)
         path = path.rstrip("/")

@@ -19,14 +19,9 @@ logger = logging.getLogger(__name__)
 def read_records(path: Path, check: Callable[[Any], object]) -> list[dict[str, Any]]:
     """The records of a file, in their order; none where there is no file.
 
-    What is no JSON was cut off, and is left out without a word. What is JSON and no record was not written here: it
-    is left out too, and the log names its lines.
-
-    Args:
-        check: raises ValueError for an object that is no record.
-
-    Raises:
-        OutputError: the file cannot be read.
+    What is no JSON was cut off, and is left out without a word. What is JSON and no record, for which `check` raises
+    ValueError, was not written here: it is left out too, and the log names its lines. Raises OutputError: the file
+    cannot be read.
     """
     try:
         lines = path.read_bytes().split(b"\n")

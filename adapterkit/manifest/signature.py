@@ -100,15 +100,9 @@ def check_statement(
     raw: bytes | None, statement: Mapping[str, Any], what: object, keys: Sequence[str] = ()
 ) -> list[str]:
     """Who has signed a statement, spelled in one line each, of those whose signature fits.
-
-    Args:
-        raw: the content of the signature's file; None where there is none.
-        what: what is signed, for the messages.
-        keys: of which one must have signed. Without any, every signature has to fit.
-
-    Raises:
-        SignatureError: it is not signed, the file cannot be read, another statement was signed, or no signature fits.
-    """
+    `raw`: the content of the signature's file; None where there is none. `what`: is signed, for the messages. `keys`:
+    of which one must have signed; without any, every signature has to fit. Raises SignatureError: it is not signed, the
+    file cannot be read, another statement was signed, or no signature fits."""
     asked = f"expected the signature of {' or '.join(keys) or 'anybody'}"
     if raw is None:
         raise SignatureError(f"{what} is not signed", [f"{SIGNATURE}: missing, {asked}"], _REMEDY)

@@ -16,15 +16,7 @@ from adapterkit.errors import ArtifactError, HubError, OutputError
 from adapterkit.manifest.atomic import stage_folder, write_file, write_folder
 from adapterkit.manifest.codec import parse_manifest
 from adapterkit.manifest.elsewhere import is_outage, list_url, read_url, write_url
-from adapterkit.manifest.folder import (
-    CARD,
-    MANIFEST,
-    MAX_BYTES,
-    MAX_SIGNATURE_BYTES,
-    SIGNATURE,
-    Files,
-    read_file,
-)
+from adapterkit.manifest.folder import CARD, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, read_file
 from adapterkit.manifest.hub_names import is_tag
 from adapterkit.manifest.opening import read_whole
 from adapterkit.manifest.signature import read_signature, signature_beside, write_signature
@@ -36,13 +28,9 @@ _MOST_NAMED = 20
 
 
 class Store:
-    """Artifacts by digest, and names of them.
-
-    Args:
-        url: a folder, or a URL that fsspec understands.
-        cache: where artifacts of a store elsewhere are kept on this machine.
-        check: refuses an artifact's folder; what it refuses is not kept in the cache.
-    """
+    """Artifacts by digest, and names of them, in a folder or at a URL of fsspec.
+    `cache`: where artifacts of a store elsewhere are kept on this machine. `check`: refuses an artifact's folder; what
+    it refuses is not kept in the cache."""
 
     def __init__(self, url: str, cache: Path, check: Callable[[Path], object] = read_whole) -> None:
         self.url = url.rstrip("/")

@@ -19,14 +19,8 @@ def parse_json(raw: bytes | bytearray, file: str) -> Any:
     """Read one JSON value.
 
     Refused besides broken JSON: anything but UTF-8, a byte order mark, duplicate keys, NaN and infinities, integers
-    beyond 64 bits, lone surrogates, and nesting deeper than `MAX_DEPTH`.
-
-    Args:
-        raw: the bytes; the caller has bounded their number.
-        file: the file's name, for the message.
-
-    Raises:
-        ArtifactError: the text is refused.
+    beyond 64 bits, lone surrogates, and nesting deeper than `MAX_DEPTH`. The caller has bounded the number of bytes.
+    `file`: its name, for the message. Raises ArtifactError: the text is refused.
     """
     try:
         text = raw.decode("utf-8")

@@ -18,12 +18,8 @@ TIMEOUT_S = 5.0
 
 
 class Alerts:
-    """Sends JSON objects to addresses. Nobody waits for it, and what cannot be sent is counted.
-
-    Args:
-        addresses: http:// or https://.
-        pause_s: before the second try; each further one waits twice as long.
-    """
+    """Sends JSON objects to addresses of the web. Nobody waits for it, and what cannot be sent is counted.
+    `pause_s`: before the second try; each further one waits twice as long."""
 
     def __init__(self, addresses: Sequence[str], pause_s: float = 1.0) -> None:
         self._addresses, self._pause_s = tuple(addresses), pause_s

@@ -18,28 +18,22 @@ Tell = Callable[[str, str, str, str, Mapping[str, Any], str], None]
 
 @dataclass
 class Stream:
-    """What was seen of one version's rows."""
+    """What was seen of one version's rows: their projected states since the last comparison, what that found, as JSON,
+    and the changes of its confidences that a detector of river found."""
 
     reference: Any
     """Projected states that they are compared with, (N, W); None where the artifact keeps none."""
     labels: Mapping[str, int]
     """Label -> training rows; {} where the manifest does not say."""
     recent: list[Any] = field(default_factory=list)
-    """Projected states since the last comparison."""
     found: dict[str, Any] | None = None
-    """The last comparison, as JSON."""
     detector: Any = None
-    """River's, of its confidences."""
     changes: int = 0
-    """That it found."""
 
 
 class Drifts:
     """Compares rows with the references of the versions that they ask. Arguments as those of `Watch`.
-
-    Raises:
-        ServingError: the rules ask for river, which is not there.
-    """
+    Raises ServingError: the rules ask for river, which is not there."""
 
     def __init__(self, fleet: Fleet, rules: Rules, tell: Tell, busy: Callable[[], bool]) -> None:
         self._fleet, self._rules, self._tell = fleet, rules, tell

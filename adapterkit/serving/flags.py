@@ -14,13 +14,8 @@ def open_feature(file: Path | None = None) -> Callable[[str, str, str], str]:
 
     A flag that is not there, of another type, or whose provider fails gives the arm of the split. It is asked where
     answers wait: a provider that asks a network for every key delays them.
-
-    Args:
-        file: in flagd's format; it is followed. None takes the provider that was set with `openfeature.api`.
-
-    Raises:
-        ServingError: OpenFeature is not there, or the file is none.
-    """
+    `file`: in flagd's format; it is followed. None takes the provider that was set with `openfeature.api`. Raises
+    ServingError: OpenFeature is not there, or the file is none."""
     try:
         from openfeature import api
         from openfeature.evaluation_context import EvaluationContext

@@ -14,10 +14,8 @@ def problem_of(host: Host, name: str, folder: str) -> str:
     """What is wrong with the golden rows of what is mounted under a name, or "".
 
     In float32 every answer and every greedy text has to be the one that was saved. In a coarser format a label whose
-    probability is nearly another's may change, so the numbers count, and half of the words.
-
-    Args:
-        folder: of the artifact; a composition has no golden rows.
+    probability is nearly another's may change, so the numbers count, and half of the words. A composition's `folder`
+    has no golden rows.
     """
     if not (Path(folder) / MANIFEST).is_file():
         return ""

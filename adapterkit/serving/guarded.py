@@ -115,11 +115,8 @@ def refusal(error: AdapterkitError) -> JSONResponse:
 
 
 class Guarded:
-    """ASGI around the whole application: headers on every answer, and no traceback, ever.
-
-    Attributes:
-        life: gives the context in which the application answers, for whoever runs it without a server.
-    """
+    """ASGI around the whole application: headers on every answer, and no traceback, ever. `life` gives the context in
+    which the application answers, for whoever runs it without a server."""
 
     def __init__(self, app: FastAPI, keys: Keys) -> None:
         self._app, self._keys = app, keys

@@ -20,14 +20,8 @@ Asked = Sequence[tuple[str, Any]]
 
 
 class Hosts:
-    """Hosts of different backbones, as one. The methods are those of `Host`.
-
-    Args:
-        hosts: one per backbone; the first is the one that is meant where none is named. They are closed with it.
-
-    Raises:
-        ServingError: two of them have one backbone, between which nothing could choose.
-    """
+    """Hosts of different backbones, as one, with which they are closed. The methods are those of `Host`; the first one
+    is meant where none is named. Raises ServingError: two have one backbone, between which nothing could choose."""
 
     def __init__(self, hosts: Sequence[Host]) -> None:
         prints = [host.backbone.fingerprint for host in hosts]

@@ -37,11 +37,7 @@ class Key(BaseModel):
 
 
 class Keys:
-    """The keys of a service; none at all where everybody may do everything.
-
-    Args:
-        keys: None for a service without keys.
-    """
+    """The keys of a service; None where everybody may do everything."""
 
     def __init__(self, keys: Sequence[Key] | None) -> None:
         self.required = keys is not None

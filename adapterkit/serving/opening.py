@@ -73,13 +73,8 @@ def registry_fleet(registry: Registry, rules: Rules, *backbones: str, **settings
 
 
 class Follower:
-    """Keeps a fleet at what the channels of a registry point to.
-
-    A version that cannot be mounted is named in the log, and what answered before goes on.
-
-    Attributes:
-        registry: what is followed.
-    """
+    """Keeps a fleet at what the channels of a registry point to. A version that cannot be mounted is named in the log,
+    and what answered before goes on."""
 
     def __init__(self, fleet: Fleet, registry: Registry, rules: Rules) -> None:
         self.registry = registry
@@ -116,10 +111,7 @@ class Follower:
 
     def take_off(self, task: str, channel: str, digest: str, why: Mapping[str, Any]) -> str:
         """Take a version off that broke a guard: a channel beside others, to nothing; the only one, to what it had.
-
-        Returns:
-            What was done. Another replica may have been quicker, and then that is what was done.
-        """
+        Returns what was done: another replica may have been quicker."""
         try:
             if channel == ONLY or self._rules.of(task).channels == (channel,):
                 said = f"rolled back to version {self.registry.roll_back(task, expected=digest, why=why).number}"

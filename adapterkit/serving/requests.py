@@ -16,12 +16,7 @@ _REPORTED = 20
 
 
 class RequestError(AdapterkitError, ValueError):
-    """A request that cannot be used.
-
-    Attributes:
-        status: of the answer.
-        headers: of the answer.
-    """
+    """A request that cannot be used, with the status and the headers of the answer."""
 
     def __init__(
         self,
@@ -40,11 +35,7 @@ class RequestError(AdapterkitError, ValueError):
 
 
 class QueueFullError(ServingError):
-    """More rows wait than a service takes.
-
-    Attributes:
-        retry_after_s: when to come back.
-    """
+    """More rows wait than a service takes. `retry_after_s`: when to come back."""
 
     def __init__(self, waiting: int, retry_after_s: int) -> None:
         super().__init__(f"{waiting:,} rows wait already", remedy=f"Come back in {retry_after_s} s.")

@@ -44,12 +44,8 @@ class Service:
     async def answer(
         self, request: Request, rows: Sequence[tuple[str, Any]], key: str, owner: Key, generation: Any = None
     ) -> list[Done]:
-        """Answers to rows, each (task, row), or errors in their places.
-
-        Raises:
-            RequestError: the deadline passed, or the client has gone.
-            QueueFullError, ServingError: nothing was begun.
-        """
+        """Answers to rows, each (task, row), or errors in their places. Raises RequestError: the deadline passed, or
+        the client has gone; QueueFullError, ServingError: nothing was begun."""
         self._check_open()
         with nullcontext(list[Done]()) if self.traces is None else self.traces.asking(request, len(rows)) as told:
             told += await self._answer(request, rows, key, owner, generation)

@@ -37,14 +37,9 @@ Found = Callable[[Shadowed, bool | None], None]
 
 
 class Shadows:
-    """Asks shadows.
-
-    Args:
-        found: told of every row that a shadow was asked.
-        log: JSON lines of the rows that it answered otherwise; without texts, unless the rules say so. Two files of at
-            most 64 MiB.
-        busy: whether rows wait for an answer.
-    """
+    """Asks shadows while no row waits for an answer, and tells `found` of every row that one was asked.
+    `log`: JSON lines of the rows that it answered otherwise; without texts, unless the rules say so. Two files of at
+    most 64 MiB."""
 
     def __init__(self, fleet: Fleet, found: Found, log: Path | None, busy: Callable[[], bool]) -> None:
         self._fleet, self._found = fleet, found

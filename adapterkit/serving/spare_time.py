@@ -18,12 +18,8 @@ TOGETHER = 8
 
 
 class SpareTime(Generic[Piece]):
-    """Hands pieces of work on, a few together. What does not fit is left out and counted.
-
-    Args:
-        work: does it; what it raises goes to the log.
-        busy: whether rows wait for an answer.
-    """
+    """Hands pieces of work on, a few together. What does not fit is left out and counted, and what `work` raises goes
+    to the log. `busy`: whether rows wait for an answer."""
 
     def __init__(self, name: str, work: Callable[[Sequence[Piece]], None], busy: Callable[[], bool]) -> None:
         self._work, self._busy = work, busy

@@ -23,17 +23,13 @@ from adapterkit.traffic import read_rules
 
 @dataclass(frozen=True)
 class Started:
-    """A service that is ready to answer.
-
-    Attributes:
-        app: its ASGI application; answers begin with the application's lifespan.
-        fleet: what it answers with.
-        follow: looks at the registry at once; does nothing without one.
-    """
+    """A service that is ready to answer: its ASGI application, and what it answers with."""
 
     app: Any
+    """Answers begin with the application's lifespan."""
     fleet: Fleet
     follow: Callable[[], None]
+    """Looks at the registry at once; does nothing without one."""
 
 
 @contextmanager

@@ -30,11 +30,7 @@ AUDIT_RESTS = 20
 
 
 class Steering:
-    """The acts of admins on one service.
-
-    Args:
-        follower: what keeps the fleet at a registry's channels; None without a registry.
-    """
+    """The acts of admins on one service. `follower`: what keeps the fleet at a registry's channels, if it has one."""
 
     def __init__(self, fleet: Fleet, follower: Follower | None = None) -> None:
         self._fleet, self._follower = fleet, follower
@@ -60,13 +56,8 @@ class Steering:
 
     def promote(self, actor: str, asked: Promote) -> dict[str, Any]:
         """Let a channel point to a version that passes the gate, on evidence that this host has collected itself.
-
-        Returns:
-            The evidence by check and what is missing; without `try_only`, whether the service follows too.
-
-        Raises:
-            GateError, RegistryError, ConflictError: as `Registry.promote`.
-        """
+        Returns the evidence by check and what is missing; without `try_only`, whether the service follows too. Raises
+        GateError, RegistryError, ConflictError as `Registry.promote`."""
         registry, task, channel = self._registry(actor), asked.task, asked.channel
         wanted = registry.version(task, asked.version)
         found = {**asked.evidence, **self._tried(registry, wanted)}

@@ -64,15 +64,9 @@ class Observed:
 
 
 class Watch:
-    """Counts what a service answers, per version.
-
-    Args:
-        rules: bounds, and whom to tell.
-        take_off: takes a version off; None goes back to what answered before it was mounted.
-        shadow_log: where the rows go that a shadow answers otherwise, as JSON lines.
-
-    Attributes:
-        busy: says whether rows wait for an answer; shadows then wait.
+    """Counts what a service answers, per version, by rules: bounds, and whom to tell.
+    `take_off`: takes a version off; None goes back to what answered before it was mounted. `shadow_log`: where the rows
+    go that a shadow answers otherwise, as JSON lines. `busy`: says whether rows wait for an answer; shadows then wait.
     """
 
     def __init__(

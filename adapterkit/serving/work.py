@@ -67,11 +67,7 @@ Found = dict[int, Done]
 
 
 class Work:
-    """The queue of a service and the two threads that work it off.
-
-    Args:
-        observe: told of every answer, in the thread that computed it.
-    """
+    """The queue of a service and the two threads that work it off, which tell `observe` of every answer."""
 
     def __init__(self, fleet: Fleet, limits: Limits, observe: Observe | None = None) -> None:
         self._fleet, self._limits, self._observe = fleet, limits, observe

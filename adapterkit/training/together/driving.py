@@ -34,14 +34,12 @@ Outcome = Result | Paused | DivergedError
 
 @dataclass(frozen=True)
 class Together:
-    """What runs that were trained side by side gave."""
+    """What runs that were trained side by side gave, each; and whether their gradients were computed in one batch."""
 
     outcomes: list[Outcome]
-    """Of each run."""
     decision: str
-    """Whether their gradients were computed in one batch, and why."""
+    """Why they were, or were not."""
     jointly: bool
-    """Whether they were."""
 
 
 class Onlooker(Protocol):
@@ -57,16 +55,10 @@ class Onlooker(Protocol):
 def train_together(
     runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone, onlooker: Onlooker | None = None
 ) -> Together:
-    """Drive runs on twins of one backbone, all to their ends.
-
-    Args:
-        runs: see `begin_run`; their recipes differ in what `companions` lets differ.
-        interrupt: the one that they were begun with.
-        backbone: the one whose twins they are on; it carries no adapter.
-
-    Raises:
-        AdapterkitError: a run's, other than that it diverged; the others keep their last checkpoints.
-        KeyboardInterrupt: stopped by the user, after every run has written a checkpoint.
+    """Drive runs, whose recipes differ in what `companions` lets differ, all to their ends. Raises AdapterkitError: a
+    run's, other than that it diverged; the others keep their last checkpoints; KeyboardInterrupt: stopped by the user,
+    after every run has written a checkpoint.
+    `interrupt`: the one that they were begun with. `backbone`: the one whose twins they are on; it carries no adapter.
     """
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices), ExitStack() as stack:
@@ -92,13 +84,8 @@ def train_together(
 
 
 class _Member:
-    """A run, and how it ends.
-
-    Attributes:
-        turn: the step whose gradients it waits for; None once it has ended.
-        outcome: how it has ended.
-        stopped: whether the user did.
-    """
+    """A run: the turn whose gradients it waits for, None once it has ended; its outcome; and whether the user stopped
+    it."""
 
     def __init__(self, run: Run, interrupt: Interrupt) -> None:
         self.turn: Turn | None = None

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -63,20 +64,12 @@ def _rows(path: Path) -> int:
 def prune(
     root: Path, *, older_than_days: float | None = None, max_bytes: int | None = None, everything: bool = False
 ) -> list[KeptStates]:
-    """Remove what was not used for so long, then what was used longest ago until the rest is small enough.
-
-    A run that reads it meanwhile keeps what it has opened.
-
-    Returns:
-        What was removed.
-    """
-    kept, removed = entries(root), []
-    now = time.time()
-    for entry in list(kept):
-        old = older_than_days is not None and now - entry.used > older_than_days * DAY_SECONDS
-        if everything or old:
-            kept.remove(entry)
-            removed.append(entry)
+    """Remove what was not used for so long, then what was used longest ago until the rest is small enough. Returns what
+    was removed. A run that reads it meanwhile keeps what it has opened."""
+    since = -math.inf if older_than_days is None else time.time() - older_than_days * DAY_SECONDS
+    kept, removed = list[KeptStates](), list[KeptStates]()
+    for entry in entries(root):
+        (removed if everything or entry.used < since else kept).append(entry)
     while max_bytes is not None and kept and sum(entry.size_bytes for entry in kept) > max_bytes:
         removed.append(kept.pop())
     for entry in removed:

@@ -50,11 +50,8 @@ def cache_root(setting: str = "auto") -> Path:
 
 
 def use_cache(job: Job, batches: Batches) -> str:
-    """Let a run's adapter answer from kept states, if the recipe allows it and it pays.
-
-    Returns:
-        What was decided. That it is not used is said where the recipe asks for it.
-    """
+    """Let a run's adapter answer from kept states, if the recipe allows it and it pays. Returns what was decided; that
+    it is not used is said where the recipe asks for it."""
     if job.recipe.training.cache == "off":
         return "off"
     found = _shortcut(job, batches)

@@ -46,10 +46,8 @@ _ROW_BYTES = KEY_BYTES + 4 + TAG_BYTES
 class Tagger:
     """Tags bytes with a secret: SHA-256 over the secret and the bytes, of which half is kept.
 
-    Lengths stand in what is tagged, so that no tag of more bytes can be made from one of fewer.
-
-    Attributes:
-        key_id: tells secrets apart.
+    Lengths stand in what is tagged, so that no tag of more bytes can be made from one of fewer. `key_id` tells secrets
+    apart.
     """
 
     def __init__(self, secret: bytes) -> None:

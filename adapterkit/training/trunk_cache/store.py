@@ -44,12 +44,7 @@ _UNCHECKED, _RIGHT, _LOST = 0, 1, 2
 
 
 class StateStore:
-    """The rows of one space.
-
-    Attributes:
-        folder: where its segments are.
-        refusal: why nothing is written any more, or "".
-    """
+    """The rows of one space, in a folder of segments. `refusal`: why nothing is written any more, or ""."""
 
     def __init__(self, root: Path, space: Space) -> None:
         """Open a space's folder under `root`, and make it where it does not exist.

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from adapterkit.adapted import Adapted
-from adapterkit.data import Rows, group_by_length
+from adapterkit.data import Rows
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows
 from adapterkit.training.trunk_cache.cut import NoCut, cut_of
-from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
-
-BATCH_TOKENS = 4096
+from adapterkit.training.trunk_cache.keys import keyed_batches
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,7 @@ def plan_cache(adapted: Adapted, rows: RecipeRows, features: Sequence[Feature]) 
         if held is not None:
             every += rows.task.encode(held, adapted.vocabulary, "score").features
     lengths: dict[bytes, int] = {}
-    for places in group_by_length(
-        [feature.length_tokens for feature in every], batch_tokens=BATCH_TOKENS, shuffle=False
-    ):
-        batch = adapted.task.collate([every[place] for place in places], adapted.vocabulary)
-        keyed = keys_of(flat_inputs(batch.inputs))
+    for _, keyed in keyed_batches(adapted, every):
         if keyed is None:
             return CachePlan("its rows are not padded on the right")
         lengths.update(zip(keyed.keys, keyed.lengths, strict=True))

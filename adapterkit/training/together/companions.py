@@ -17,18 +17,15 @@ KEEPING_RUNS_APART = {"tensorboard"}
 def in_companies(recipes: Sequence[Recipe], most: int) -> list[slice]:
     """Runs in their order, cut where the next one cannot be trained beside the ones before, or `most` are reached."""
     begins = [0]
-    for place in range(1, len(recipes)):
-        if place - begins[-1] >= most or not _are_companions(recipes[begins[-1]], recipes[place]):
+    for place, recipe in enumerate(recipes[1:], start=1):
+        alike = _shared(recipes[begins[-1]]) == _shared(recipe)
+        if place - begins[-1] >= most or not alike or not KEEPING_RUNS_APART.issuperset(tracker_names(recipe.training)):
             begins.append(place)
     return [slice(*ends) for ends in pairwise([*begins, len(recipes)])] if recipes else []
 
 
-def _are_companions(one: Recipe, other: Recipe) -> bool:
-    """Whether recipes differ in nothing but how they learn, and in their seed, and can be followed both at once."""
-    return _shared(one) == _shared(other) and KEEPING_RUNS_APART.issuperset(tracker_names(one.training))
-
-
 def _shared(recipe: Recipe) -> str:
+    """A recipe without how it learns, and without its seed."""
     content = recipe.to_dict()
     training = {name: content["training"].get(name) for name in SHARED}
     return json.dumps({**content, "output": None, "training": training}, sort_keys=True)

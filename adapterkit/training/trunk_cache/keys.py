@@ -4,14 +4,18 @@ Axes: B rows (of several choices: one for each choice), T tokens.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from adapterkit.adapted import Adapted
+from adapterkit.data import group_by_length
+from adapterkit.tasks.protocol import Feature
 from adapterkit.training.trunk_cache.segment import KEY_BYTES
 
+BATCH_TOKENS = 4096
 _MASK = "attention_mask"
 
 
@@ -27,6 +31,15 @@ class Keyed(NamedTuple):
 def flat_inputs(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's inputs of a batch, each (B, T), whatever stands before the last axis."""
     return {name: value.flatten(0, -2) for name, value in inputs.items() if not name.startswith("decoder_")}
+
+
+def keyed_batches(adapted: Adapted, features: Sequence[Feature]) -> Iterator[tuple[list[Feature], Keyed | None]]:
+    """Features in batches of like lengths, so that little is padding, the longest first; each with the keys of its
+    rows."""
+    lengths = [feature.length_tokens for feature in features]
+    for chosen in group_by_length(lengths, batch_tokens=BATCH_TOKENS, shuffle=False):
+        batch = [features[place] for place in chosen]
+        yield batch, keys_of(flat_inputs(adapted.task.collate(batch, adapted.vocabulary).inputs))
 
 
 def keys_of(inputs: Mapping[str, Tensor]) -> Keyed | None:

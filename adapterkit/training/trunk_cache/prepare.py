@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapterkit.backbone.cut import can_be_cut, layers_of
 from adapterkit.backbone.quantisation import parameter_count
-from adapterkit.data import RowStream, group_by_length
+from adapterkit.data import RowStream
 from adapterkit.glance import readable_bytes
 from adapterkit.own_folder import cache_folder
 from adapterkit.tasks.protocol import Feature
@@ -21,13 +21,11 @@ from adapterkit.training.batches import Batches
 from adapterkit.training.job import Job
 from adapterkit.training.trunk_cache.cut import Cut, NoCut, answers_alike, cut_of
 from adapterkit.training.trunk_cache.estimate import Estimate
-from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
+from adapterkit.training.trunk_cache.keys import flat_inputs, keyed_batches, keys_of
 from adapterkit.training.trunk_cache.shortcut import Shortcut
 from adapterkit.training.trunk_cache.space import space_of
 from adapterkit.training.trunk_cache.store import MISSING, StateStore
 
-FILL_TOKENS = 4096
-"""Tokens per batch while states are computed; they are sorted by length, so that little is padding."""
 PROBED_ROWS = 4
 TOLD_GAIN = 50.0
 
@@ -121,20 +119,14 @@ def _wanted(job: Job) -> Wanted:
     read: dict[str, tuple[int, int]] = {}
     batches: list[list[Feature]] = []
     for split, features in job.features.items():
-        for batch in _batches_of(features):
+        for batch, keyed in keyed_batches(job.adapted, features):
             batches.append(batch)
-            keyed = keys_of(_inputs(job, batch))
             if keyed is None:
                 continue
             tokens.update(zip(keyed.keys, keyed.lengths, strict=True))
             before = read.get(split, (0, 0))
             read[split] = (before[0] + sum(keyed.lengths), before[1] + len(keyed.keys))
     return Wanted(batches, read, tokens)
-
-
-def _batches_of(features: Sequence[Feature]) -> Iterator[list[Feature]]:
-    for chosen in group_by_length([f.length_tokens for f in features], batch_tokens=FILL_TOKENS, shuffle=False):
-        yield [features[index] for index in chosen]
 
 
 def _inputs(job: Job, features: Sequence[Feature]) -> dict[str, Tensor]:

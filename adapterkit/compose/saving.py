@@ -59,14 +59,11 @@ def save(
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """What a composition came to."""
+    """What a composition came to: itself in one line of words, what is mounted, and what to do with it."""
 
     words: str
-    """The composition in one line."""
     mountable: Mountable
-    """What is mounted."""
     use: str
-    """What to do with it."""
 
 
 def compose_file(

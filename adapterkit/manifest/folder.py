@@ -53,12 +53,10 @@ MAX_ENTRIES = 64
 
 @dataclass(frozen=True)
 class Files:
-    """The bytes of an artifact's files, by name."""
+    """The bytes of the four files of an artifact by name, and the folder where they were read."""
 
     folder: Path
-    """Where they were read."""
     content: Mapping[str, bytes | bytearray]
-    """Name -> bytes; all four are there."""
 
     def sha256(self, name: str) -> str:
         """The digest of one file, 64 hex digits."""
@@ -115,15 +113,14 @@ def _stands_at(handle: int, folder: Path) -> bool:
 def read_file(path: Path, limit_bytes: int) -> bytearray:
     """Read one plain file of at most `limit_bytes`, without following a link at its end.
     Raises ArtifactError: it is missing, too large, a link or no plain file."""
-    handle: int | None = None
     try:
         handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return _read(handle, path.name, limit_bytes)
+        try:
+            return _read(handle, path.name, limit_bytes)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read", [f"{path.name}: {_reason(error)}"]) from error
-    finally:
-        if handle is not None:
-            os.close(handle)
 
 
 def _strangers(handle: int) -> list[str]:

@@ -31,9 +31,7 @@ class Key(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
     """Of whoever has it; requests that wait are served in turn by name."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of the key."""
     scopes: tuple[Scope, ...] = ("predict",)
-    """What it opens."""
 
 
 class Keys:

@@ -57,11 +57,6 @@ class Observed:
     window: Tally
     tripped: bool = False
 
-    @property
-    def both(self) -> tuple[Tally, Tally]:
-        """Everything is counted twice."""
-        return self.whole, self.window
-
 
 class Watch:
     """Counts what a service answers, per version, by rules: bounds, and whom to tell.
@@ -162,13 +157,9 @@ class Watch:
                 return
             task, digest = item.task, route.arms[arm].digest
         limit_ms = self._rules.of(task).guards.latency_ms
-        with self._lock:
-            for tally in self._of(task, digest).both:
-                if done.receipt is None:
-                    tally.error()
-                else:
-                    tally.answer(done.answer, seconds, None if limit_ms is None else limit_ms / 1000)
-        self._guard(task, arm, digest)
+        limit_s = None if limit_ms is None else limit_ms / 1000
+        answered = Tally.error if done.receipt is None else lambda tally: tally.answer(done.answer, seconds, limit_s)
+        self._count(task, arm, digest, answered)
         if done.receipt is not None and item.generation is None:
             self._drifts.seen(item.row, done.answer, done.receipt)
             self._shadow(item.row, done.answer, done.receipt)
@@ -184,24 +175,23 @@ class Watch:
         self._later(lambda: self._compared(asked, same))
 
     def _compared(self, asked: Shadowed, same: bool | None) -> None:
-        task, digest = asked.receipt.task, asked.shadow.digest
-        with self._lock:
-            for tally in self._of(task, digest).both:
-                if same is None:
-                    tally.error()
-                else:
-                    tally.compare(same)
-        self._guard(task, self._rules.of(task).shadow or "", digest)
+        task, compared = asked.receipt.task, Tally.error if same is None else lambda tally: tally.compare(same)
+        self._count(task, self._rules.of(task).shadow or "", asked.shadow.digest, compared)
 
     def _told(self, task: str, version: str, right: bool) -> None:
         route = self._fleet.routes.get(task)
         for arm, found in () if route is None else route.arms.items():
             if found.version == version:
-                with self._lock:
-                    for tally in self._of(task, found.digest).both:
-                        tally.feedback(right)
-                self._guard(task, arm, found.digest)
+                self._count(task, arm, found.digest, lambda tally: tally.feedback(right))
                 return
+
+    def _count(self, task: str, arm: str, digest: str, act: Callable[[Tally], None]) -> None:
+        """Count twice, for what is told and for the guards, and take a version off that has broken one."""
+        with self._lock:
+            seen = self._of(task, digest)
+            act(seen.whole)
+            act(seen.window)
+        self._guard(task, arm, digest)
 
     def _of(self, task: str, digest: str) -> Observed:
         """What was seen of a version. What is routed no more is forgotten when another comes."""

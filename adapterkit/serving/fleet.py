@@ -76,25 +76,21 @@ class Receipt:
 
 @dataclass
 class Fleet:
-    """A host and the routes to what is mounted on it.
-
-    Attributes:
-        host: with everything mounted; several as one where backbones stand side by side.
-        routes: task -> route. It is replaced as a whole, never changed.
-        checked: names under which something was mounted that answered its golden rows; they hold its digest.
-        wrong: task -> why it could not be routed as it should be.
-        draining: whether new requests are sent elsewhere.
-        before: task -> the folder of what answered before it was mounted anew.
-        flags: says the arm of a key: from the flag's name, the key, and the arm that the split gives.
-    """
+    """A host, or several as one where backbones stand side by side, and the routes to what is mounted there."""
 
     host: Host | Hosts
     routes: Mapping[str, Route] = field(default_factory=dict)
+    """Task -> route. It is replaced as a whole, never changed."""
     checked: set[str] = field(default_factory=set)
+    """Names under which something was mounted that answered its golden rows; they hold its digest."""
     wrong: dict[str, str] = field(default_factory=dict)
+    """Task -> why it could not be routed as it should be."""
     draining: bool = False
+    """Whether new requests are sent elsewhere."""
     before: dict[str, str] = field(default_factory=dict)
+    """Task -> the folder of what answered before it was mounted anew."""
     flags: Callable[[str, str, str], str] | None = None
+    """From the name of a flag, the key, and the arm that the split gives, to the arm of that key."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _compositions: Iterator[int] = field(default_factory=lambda: count(1))
 

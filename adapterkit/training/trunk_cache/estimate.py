@@ -18,27 +18,18 @@ MOST_OF_FREE_SPACE = 0.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """What keeping states would cost and save.
-
-    Attributes:
-        layer: the layer that they enter.
-        layers: how many there are, a decoder's included.
-        adapted: whether a method trains in the layers above.
-        layer_parameters: of one layer.
-        device: "cpu", "cuda", "mps".
-        epoch_tokens, epoch_bytes: what an epoch reads.
-        scored_tokens, scored_bytes: what scoring reads in a whole run.
-        new_tokens, new_bytes: what is not kept yet.
-        free_bytes: on the disk.
-        epochs: of a run.
-        runs: how many runs read these states.
-    """
+    """What keeping states would cost and save: tokens and bytes that an epoch reads, that scoring reads in a whole run,
+    and that are not kept yet."""
 
     layer: int
+    """That they enter."""
     layers: int
+    """How many there are, a decoder's included."""
     adapted: bool
+    """Whether a method trains in the layers above."""
     layer_parameters: int
     device: str
+    """ "cpu", "cuda", "mps"."""
     epoch_tokens: int
     epoch_bytes: int
     scored_tokens: int
@@ -48,6 +39,7 @@ class Estimate:
     free_bytes: int
     epochs: float
     runs: int = 1
+    """How many read these states."""
 
     @property
     def plain_seconds(self) -> float:

@@ -40,7 +40,7 @@ class Method(ABC, Generic[S]):
         fields: what `adapter_config.json` holds of it beside what all methods have, and what fits there.
         required: those of the fields that its tensors cannot be checked without.
         still: endings of tensors -> the value of which all of them together, whatever the others are, change nothing.
-        low_rank: whether it adds a ΔW = b·a to weights, which `update` gives.
+        low_rank: whether it adds a ΔW = b·a to weights, which `update` and `update_in_peft` then give: both or neither.
         fuses: whether it can be a part of a fusion.
     """
 
@@ -50,8 +50,15 @@ class Method(ABC, Generic[S]):
     fields: ClassVar[Mapping[str, Field]] = {}
     required: ClassVar[tuple[str, ...]] = ()
     still: ClassVar[Mapping[str, float]] = {}
-    low_rank: ClassVar[bool] = False
+    low_rank: ClassVar[bool]
     fuses: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        given = {cls.update is not Method.update, cls.update_in_peft is not Method.update_in_peft}
+        if len(given) > 1:
+            raise TypeError(f"{cls.__name__} gives one of update and update_in_peft; expected both or neither")
+        (cls.low_rank,) = given
 
     # -- training
 
@@ -131,7 +138,7 @@ class Method(ABC, Generic[S]):
             target: path of the module in the adapter's model.
             tensors: of this module, by ending.
         """
-        raise NotImplementedError("it has no low-rank updates")
+        raise NotImplementedError(f"{self.peft_type} has no low-rank updates")
 
     def why_not_averaged(self, settings: S) -> str:
         """Why the mean of its parameters means nothing, even between adapters that are built alike."""

@@ -73,6 +73,10 @@ def test_a_package_that_cannot_be_used_is_refused_with_the_reason(
         ("", "AttributeError: module 'mine_heavy' has no attribute 'MINE'"),
         ("MINE = 3", "found 3, expected an instance of a class that derives from Method"),
         ("raise OSError('no disk')", "OSError: no disk"),
+        (
+            "from adapterkit.methods.protocol import Method\nclass Half(Method):\n    def update(self, *given): pass",
+            "TypeError: Half gives one of update and update_in_peft; expected both or neither",
+        ),
     ],
 )
 def test_an_implementation_that_cannot_be_used_is_refused_with_the_reason(

@@ -42,7 +42,6 @@ class Lora(Method[LoraMethod]):
     }
     required = ("r", "lora_alpha")
     still: ClassVar[Mapping[str, float]] = {B: 0.0}
-    low_rank = True
 
     def attach(self, carrier: Carrier, settings: LoraMethod) -> Attachment:
         """Let PEFT attach it. See `Method.attach`."""

@@ -62,7 +62,11 @@ class Learner:
         return found
 
     def _loose_gradients(self) -> list[Tensor]:
-        return [loose.grad for loose in self.loose if loose.grad is not None]
+        """Zero where there is none, as in `flat`: an expert that no row of one process reached has some in another."""
+        gradients = [torch.zeros_like(loose) if loose.grad is None else loose.grad for loose in self.loose]
+        for loose, gradient in zip(self.loose, gradients, strict=True):
+            loose.grad = gradient
+        return gradients
 
     def step(self, clip: float | None, factor: float = 1.0) -> float:
         """Multiply the gradients that were collected by a factor, clip them, take one step and clear them.

@@ -180,3 +180,19 @@ class TestAStep:
         with torch.no_grad():
             next(iter(learner.parameters.values())).view(-1)[0] = float("inf")
         assert not learner.size() < float("inf")
+
+
+def test_every_process_exchanges_every_tensor_whichever_of_them_its_rows_reached(
+    tiny_backbones: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: sent.append(tensor.numel()))
+    with adapted_on(tiny_backbones["bert"], LoraMethod(bias="all")) as adapted:
+        learner = make_learner(adapted, TrainingSettings(), total_steps=10)
+        first, *others = learner.loose
+        first.grad = torch.ones_like(first)
+        learner.collect(1.0, processes=2)
+        assert sent == [learner.flat.travels.numel(), *(loose.numel() for loose in learner.loose)]
+        assert (
+            [float(loose.grad.abs().sum()) for loose in others if loose.grad is not None] == [0.0] * len(others) != []
+        )

@@ -10,13 +10,14 @@ from typing import Any
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact import Artifact
+from adapterkit.artifact.lowrank import Errors, concatenated
 from adapterkit.artifact.tensors import shortened
+from adapterkit.artifact.updates import prefix_of, updates_of
 from adapterkit.backbone import Backbone
 from adapterkit.compose.approximate import sum_of
-from adapterkit.compose.lowrank import Errors, concatenated
 from adapterkit.compose.members import head_problems, heads_of, method_state, open_members, report_of, weight_problems
 from adapterkit.compose.mountable import Find, MethodState, Mountable
-from adapterkit.compose.updates import on_trunk, prefix_of, updates_of
+from adapterkit.compose.updates import on_trunk
 from adapterkit.errors import CompositionError
 from adapterkit.methods.table import method_of
 
@@ -70,7 +71,7 @@ class Average:
         shares = dict(zip(members, self.shares, strict=True))
         tensors = {name: on_trunk(own, backbone) for name, own in methods.items()}
         first = methods[self.heads[0]]
-        prefix = f"{PREFIX}{prefix_of(first, backbone)}"
+        prefix = f"{PREFIX}{prefix_of(first.config, backbone)}"
         state = {
             f"{prefix}{path}": sum_of([own[path].cpu().double() for own in tensors.values()], self.shares).float()
             for path in tensors[self.heads[0]]
@@ -126,7 +127,7 @@ def _build_of(artifact: Artifact, backbone: Backbone) -> dict[str, str]:
     own, settings = method_state(artifact), artifact.manifest.method
     if not settings.attaches:
         return {}
-    prefix = prefix_of(own, backbone)
+    prefix = prefix_of(own.config, backbone)
     stated = method_of(settings).build(settings, artifact.config)
     build = {place.removeprefix(prefix): value for place, value in stated.items()}
     return build | {path: f"shape {tuple(tensor.shape)}" for path, tensor in on_trunk(own, backbone).items()}
@@ -137,9 +138,9 @@ def _check_near(
 ) -> dict[str, Any]:
     """How far averaged factors are from the average of the updates.
     Raises CompositionError: so far that the members do not come from one start."""
-    members = {name: updates_of(own, backbone) for name, own in methods.items()}
+    members = {name: updates_of(own.method, own.config, own.state, backbone) for name, own in methods.items()}
     errors = Errors()
-    for site, found in updates_of(averaged, backbone).items():
+    for site, found in updates_of(averaged.method, averaged.config, averaged.state, backbone).items():
         errors.add(site.path, concatenated([(shares[name], members[name][site]) for name in members]), found)
     told = errors.report()
     if (overall := told["overall"]) > FARTHEST:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from adapterkit.artifact import Artifact
+from adapterkit.artifact.lowrank import is_number
 from adapterkit.backbone import Backbone
-from adapterkit.compose.lowrank import is_number
 from adapterkit.compose.mountable import Find, HeadState, MethodState, Origin, of_artifact
 from adapterkit.errors import AdapterkitError, CompositionError, ContractError
 from adapterkit.recipe.suggestions import did_you_mean

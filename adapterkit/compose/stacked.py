@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from adapterkit.adapted import PREFIX
+from adapterkit.artifact.updates import prefix_of
 from adapterkit.backbone import Backbone
 from adapterkit.compose.members import head_problems, heads_of, method_state, name_problems, open_members
 from adapterkit.compose.mountable import Composition, Find, HeadState, MethodState, Mountable
-from adapterkit.compose.updates import prefix_of
 from adapterkit.errors import CompositionError
 from adapterkit.methods.table import method_of
 
@@ -121,6 +121,6 @@ def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone
 
 def _changed(own: MethodState, backbone: Backbone) -> set[str]:
     """Linears whose weights a method changes, or whose biases."""
-    prefix = prefix_of(own, backbone)
+    prefix = prefix_of(own.config, backbone)
     biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in own.state if name.endswith(".bias")}
     return {path.removeprefix(prefix) for path in {*own.config["target_modules"], *biases}}

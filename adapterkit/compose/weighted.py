@@ -12,12 +12,13 @@ from typing import Any, Literal, get_args
 import torch
 
 from adapterkit.artifact import Artifact
+from adapterkit.artifact.lowrank import Errors, LowRank, concatenated, is_number, nearest_of_rank, truncated
+from adapterkit.artifact.updates import updates_of
 from adapterkit.backbone import Backbone, Site
 from adapterkit.compose import approximate
-from adapterkit.compose.lowrank import Errors, LowRank, concatenated, is_number, nearest_of_rank, truncated
-from adapterkit.compose.members import head_problems, heads_of, method_state, open_members, report_of, weight_problems
+from adapterkit.compose.members import head_problems, heads_of, open_members, report_of, weight_problems
 from adapterkit.compose.mountable import Find, Mountable
-from adapterkit.compose.updates import lora_of, updates_of
+from adapterkit.compose.updates import lora_of
 from adapterkit.errors import CompositionError
 from adapterkit.methods.table import method_of
 from adapterkit.recipe.methods import MAX_RANK
@@ -70,7 +71,9 @@ class Weighted:
         found, or that is no plain LoRA; ContractError: a member of another backbone."""
         members = open_members(dict(self.members), find, backbone)
         _check_additive(members)
-        updates = {name: updates_of(method_state(artifact), backbone) for name, artifact in members.items()}
+        updates = {
+            name: updates_of(one.manifest.method, one.config, one.state, backbone) for name, one in members.items()
+        }
         weights = dict(zip(members, self.weights, strict=True))
         active = [name for name, weight in weights.items() if weight != 0]
         sites = [site for site in backbone.sites.sites if any(site in updates[name] for name in active or members)]

@@ -14,11 +14,12 @@ import torch
 from adapterkit.adapted import PREFIX, Adapted, build
 from adapterkit.artifact import Artifact, check_output, open_artifact, save
 from adapterkit.artifact.loading import find_backbone
+from adapterkit.artifact.lowrank import LowRank, truncated
 from adapterkit.artifact.saving import SaveDtype, name_of, package_versions, pick_dtype, round_weights, rounded
+from adapterkit.artifact.updates import updates_of
 from adapterkit.backbone import Backbone, Site
-from adapterkit.compose.lowrank import LowRank, truncated
 from adapterkit.compose.mountable import MethodState, of_artifact
-from adapterkit.compose.updates import lora_of, updates_of
+from adapterkit.compose.updates import lora_of
 from adapterkit.errors import DataError
 from adapterkit.evaluation.evaluating import SEED
 from adapterkit.evaluation.outcome import Outcome, answer_rows, outcome_of, rows_to_answer
@@ -183,7 +184,10 @@ def _candidates(opened: Artifact, backbone: Backbone, rank: Rank, to: SaveDtype)
     if rank == "keep" or not row.low_rank or row.why_not_summed(own.method):
         yield 0.0, own
         return
-    whole = {site: truncated(update, update.rank) for site, update in updates_of(own, backbone).items()}
+    whole = {
+        site: truncated(update, update.rank)
+        for site, update in updates_of(own.method, own.config, own.state, backbone).items()
+    }
     squares = {site: (update.b**2).sum(0) * (update.a**2).sum(1) for site, update in whole.items()}
     total = float(sum(each.sum() for each in squares.values()))
     counts = [_counts(squares, share * total) for share in DROPPED]

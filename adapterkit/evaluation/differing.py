@@ -14,9 +14,9 @@ from adapterkit.artifact.config import targets_of
 from adapterkit.artifact.contents import method_target
 from adapterkit.artifact.golden import compute_golden
 from adapterkit.artifact.loading import find_backbone
+from adapterkit.artifact.lowrank import LowRank
 from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
-from adapterkit.compose.lowrank import LowRank
 from adapterkit.evaluation.evaluating import SEED
 from adapterkit.manifest import GoldenRow, Manifest
 from adapterkit.methods.table import method_of

@@ -10,14 +10,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterkit.artifact import DataFacts, open_artifact
-from adapterkit.artifact.card import render_card
-from adapterkit.artifact.card_text import escaped, quoted
+from adapterkit.artifact.card import escaped, flat, render_card
 from adapterkit.metrics import Metric
 from adapterkit.recipe import HeadSettings
 from tests.artifact.conftest import make, write
 from tests.training.worlds import recipe, rows_of, train, write_rows
 
 HOSTILE = "\n---\nlicense: evil\n# x <script>alert(1)</script> ![x](http://x) `rm` | [a](b) \u2028 \x00 𝔘 \"' \\"
+
+PLAIN = json.dumps(
+    {
+        "task": {"kind": "text-classification", "labels": ["no", "yes"]},
+        "method": {"kind": "lora"},
+        "head": {"kind": "family"},
+        "backbone": {"name": "org/name", "revision": None, "fingerprint": "f" * 64},
+        "data": {"source": "a/b", "rows": {}, "unusable": {}},
+        "metrics": {"test": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}},
+        "recipe": {},
+        "golden": {"rows": []},
+        "parameters": {"method": 1, "head": 1},
+        "dtype": "float32",
+        "seed": 0,
+        "version": 1,
+        "parent": None,
+        "history": [],
+        "packages": {},
+    }
+)
+"""Of a manifest, what a card is made of."""
 
 
 def metadata_of(text):
@@ -72,11 +92,14 @@ def test_text_from_labels_and_rows_ends_nothing(tmp_path, tiny_backbones):
 
 
 @given(st.text())
-def test_a_quoted_text_is_the_same_text_to_yaml(text):
-    line = f"key: {quoted(text)}"
-    assert "\n" not in line
-    if not any("\ud800" <= letter <= "\udfff" for letter in text):
-        assert yaml.safe_load(line) == {"key": text[:500]}
+def test_whatever_a_source_is_called_the_metadata_hold_it_on_one_line(text):
+    content = {**json.loads(PLAIN), "data": {**json.loads(PLAIN)["data"], "source": text}}
+    found, _ = metadata_of(render_card(content, 1).decode())
+    name = found["model-index"][0]["results"][0]["dataset"]["name"]
+    assert name.isprintable()
+    assert name == flat(text)
+    if text.isprintable() and len(text) <= 500:
+        assert name == text
 
 
 @given(st.text())

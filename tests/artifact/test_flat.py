@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from adapterkit.artifact import export, open_artifact
 from adapterkit.artifact.convert import flat
 from adapterkit.artifact.convert.flat import SERVERS
+from adapterkit.artifact.lowrank import LowRank
 from adapterkit.errors import ExportError
 from adapterkit.recipe import BottleneckMethod, HeadSettings, Ia3Method, LoraMethod, NoMethod, TaskSettings
 from adapterkit.tasks.table import TASKS
@@ -180,12 +181,12 @@ def test_a_folder_that_answers_otherwise_is_not_written(
 ) -> None:
     with make(tiny_backbones["bert"], METHODS["rsLoRA"]) as adapted:
         write(tmp_path / "in", adapted, dtype="float32")
-    right = flat.scaled_updates
+    right = flat.updates_of
 
     def wrong(*given: Any) -> Any:
-        return {site: (a, 1.01 * b) for site, (a, b) in right(*given).items()}
+        return {site: LowRank(update.a, 1.01 * update.b) for site, update in right(*given).items()}
 
-    monkeypatch.setattr(flat, "scaled_updates", wrong)
+    monkeypatch.setattr(flat, "updates_of", wrong)
     with pytest.raises(ExportError, match="plain PEFT answers otherwise"):
         export(tmp_path / "in", tmp_path / "out", to="peft", flat=True, backbone=tiny_backbones["bert"])
     assert not (tmp_path / "out").exists()
@@ -195,9 +196,9 @@ def test_a_folder_that_answers_otherwise_is_not_written(
     ("options", "words"),
     [
         ({"to": "peft"}, "a PEFT folder already"),
-        ({"to": "transformers", "flat": True}, "flat is PEFT's alone"),
+        ({"to": "transformers", "flat": True}, "flat: belongs to peft"),
         ({"to": "peft", "flat": True, "server": "tgi"}, "not a server that is known"),
-        ({"to": "peft", "flat": True, "trunk_only": True}, "trunk_only is a merged checkpoint's"),
+        ({"to": "peft", "flat": True, "trunk_only": True}, "trunk_only: belongs to transformers"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(tmp_path: Path, saved: Path, options: Any, words: str) -> None:

@@ -110,9 +110,9 @@ def test_a_model_that_answers_otherwise_is_not_written(
         ({"to": "onnx", "quantise": "int3"}, "no way to quantise"),
         ({"to": "onnx", "rows": ROWS}, "nothing is quantised"),
         ({"to": "onnx", "trunk_only": True}, "trunk_only"),
-        ({"to": "onnx", "dtype": "bfloat16"}, "dtype is a merged checkpoint's"),
-        ({"to": "adapterhub", "unmerged": True}, "ONNX's"),
-        ({"to": "transformers", "quantise": "int8"}, "ONNX's"),
+        ({"to": "onnx", "dtype": "bfloat16"}, "dtype: belongs to transformers"),
+        ({"to": "adapterhub", "unmerged": True}, "unmerged: belongs to onnx"),
+        ({"to": "transformers", "quantise": "int8"}, "quantise: belongs to onnx"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(

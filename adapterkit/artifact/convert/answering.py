@@ -1,6 +1,6 @@
 """Whether what was written for other programs answers as the adapter does: the rows, the answers, the comparison."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,10 +24,13 @@ def example_features(adapted: Adapted, artifact: Artifact) -> list[Feature]:
     return [one for row in rows for one in task.encode([row], adapted.vocabulary, task.proof).features]
 
 
-def example_batches(adapted: Adapted, artifact: Artifact) -> Iterator[dict[str, Tensor]]:
-    """The inputs of `example_features`, one by one."""
-    for feature in example_features(adapted, artifact):
-        yield adapted.task.collate([feature], adapted.vocabulary, seed=None).inputs
+def expected_answers(
+    adapted: Adapted, artifact: Artifact, trunk_only: bool
+) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+    """A few inputs, and what the adapter answers to them; see `plain_answer`."""
+    features, task = example_features(adapted, artifact), adapted.task
+    batches = [task.collate([feature], adapted.vocabulary, seed=None).inputs for feature in features]
+    return batches, [plain_answer(adapted, batch, trunk_only) for batch in batches]
 
 
 def visible(answer: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:

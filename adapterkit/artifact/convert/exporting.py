@@ -1,21 +1,42 @@
 """Write an adapter for programs that know nothing of adapterkit, once it is proven to answer there as it does here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from adapterkit.artifact.convert.adapterhub.exporting import export_adapterhub
-from adapterkit.artifact.convert.flat import SERVERS, check_flat, export_flat
-from adapterkit.artifact.convert.onnx import export_onnx
-from adapterkit.artifact.convert.sentence.exporting import check_bare_adapter, export_sentence_transformers
-from adapterkit.artifact.convert.transformers import ExportDtype, check_expressible, export_checkpoint
+from adapterkit.artifact.convert.adapterhub.exporting import write_adapterhub
+from adapterkit.artifact.convert.flat import check_flat, write_flat
+from adapterkit.artifact.convert.onnx import check_onnx, write_onnx
+from adapterkit.artifact.convert.sentence.exporting import check_bare_adapter, write_sentence_transformers
+from adapterkit.artifact.convert.transformers import ExportDtype, check_mergeable, write_checkpoint
 from adapterkit.artifact.loading import open_artifact
 from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
-from adapterkit.manifest import check_output
+from adapterkit.manifest import check_output, stage_folder
 
-FORMATS = ("transformers", "peft", "adapterhub", "onnx", "sentence-transformers")
+
+@dataclass(frozen=True)
+class Format:
+    """What an adapter is exported to."""
+
+    write: Callable[..., None]
+    """Writes an artifact on a backbone of its own in float32 into a folder that takes the place of another, with the
+    options, once it is proven to answer there."""
+    check: Callable[..., None] = lambda artifact: None
+    """Refuses an artifact that cannot be said there, before a backbone is read."""
+    options: tuple[str, ...] = ()
+    """The arguments of `export` that mean something to it."""
+
+
+FORMATS: Mapping[str, Format] = {
+    "transformers": Format(write_checkpoint, check_mergeable, ("trunk_only", "dtype")),
+    "peft": Format(write_flat, check_flat, ("flat", "server")),
+    "adapterhub": Format(write_adapterhub),
+    "onnx": Format(write_onnx, check_onnx, ("unmerged", "quantise", "rows")),
+    "sentence-transformers": Format(write_sentence_transformers, check_bare_adapter),
+}
 
 
 def export(
@@ -65,52 +86,29 @@ def export(
         OutputError: something stands there, or the disk refuses.
     """
     out = Path(out)
-    _check_format(to, artifact, flat=flat, server=server, trunk_only=trunk_only)
-    if to != "onnx" and (unmerged or quantise or rows):
-        raise ExportError(f"unmerged, quantise and rows are ONNX's, not {to}'s", remedy="Leave them out.")
-    if to != "transformers" and dtype != "float32":
-        raise ExportError(f"dtype is a merged checkpoint's, not {to}'s", remedy="Leave it out (--dtype).")
-    check_output(out, overwrite=overwrite)
-    artifact = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
-    if to == "peft":
-        check_flat(artifact, server)
-        export_flat(artifact, out, _copy_of(artifact, backbone), server=server, overwrite=overwrite)
-        return out
-    if to == "adapterhub":
-        export_adapterhub(artifact, out, _copy_of(artifact, backbone), overwrite=overwrite)
-        return out
-    if to == "sentence-transformers":
-        check_bare_adapter(artifact)
-        export_sentence_transformers(artifact, out, _copy_of(artifact, backbone), overwrite=overwrite)
-        return out
-    if to == "onnx":
-        copy = _copy_of(artifact, backbone)
-        export_onnx(artifact, out, copy, unmerged=unmerged, quantise=quantise, rows=rows, overwrite=overwrite)
-        return out
-    check_expressible(artifact, trunk_only)
-    copy = _copy_of(artifact, backbone)
-    export_checkpoint(artifact, out, copy, trunk_only=trunk_only, dtype=dtype, overwrite=overwrite)
-    return out
-
-
-def _check_format(to: str, artifact: str | Path | Artifact, *, flat: bool, server: str, trunk_only: bool) -> None:
-    folder = artifact.folder if isinstance(artifact, Artifact) else artifact
     if to not in FORMATS:
         raise ExportError(
             f"{to!r} is not a format that adapters are exported to", remedy=f"Take one of {', '.join(FORMATS)}."
         )
-    if server and server not in SERVERS:
-        raise ExportError(f"{server!r} is not a server that is known", remedy=f"Take one of {', '.join(SERVERS)}.")
-    if to == "peft" and not flat:
-        raise ExportError(
-            "an artifact is a PEFT folder already",
-            remedy=f"PeftModel.from_pretrained(model, {str(folder)!r}) loads it as it is; its card has the lines. "
-            "For servers that ignore rsLoRA and patterns there is flat=True (--flat).",
-        )
-    if to != "peft" and (flat or server):
-        raise ExportError(f"flat is PEFT's alone, not {to}'s", remedy="Take to='peft' (--format peft).")
-    if to != "transformers" and trunk_only:
-        raise ExportError(f"trunk_only is a merged checkpoint's, not {to}'s", remedy="Leave it out (--trunk-only).")
+    given: dict[str, Any] = {
+        "trunk_only": trunk_only, "flat": flat, "server": server, "dtype": dtype, "unmerged": unmerged,
+        "quantise": quantise, "rows": rows,
+    }  # fmt: skip
+    foreign = [
+        f"{name}: belongs to {', '.join(other for other, each in FORMATS.items() if name in each.options)}"
+        for name, value in given.items()
+        if value and value != "float32" and name not in FORMATS[to].options
+    ]
+    if foreign:
+        raise ExportError(f"these say nothing to an export to {to}", foreign, "Leave them out, or take that format.")
+    options = {name: given[name] for name in FORMATS[to].options}
+    check_output(out, overwrite=overwrite)
+    artifact = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
+    FORMATS[to].check(artifact, **options)
+    copy = _copy_of(artifact, backbone)
+    with stage_folder(out, overwrite=overwrite) as stage:
+        FORMATS[to].write(artifact, copy, stage, out, **options)
+    return out
 
 
 def _copy_of(artifact: Artifact, backbone: Backbone | str | Path | None) -> Backbone:

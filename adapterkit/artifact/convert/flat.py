@@ -3,30 +3,26 @@
 PEFT's config can say much that other loaders do not look at: a root in the scale (rsLoRA), ranks and scales that differ
 by module, layers that are left out. What is not looked at gives other answers without a word. So here everything stands
 in the tensors: ranks are filled up with zeros, scales are folded into B, and modules that are not adapted have zeros.
-
-Axes: R rank, I inputs, O outputs.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.card_text import escaped
-from adapterkit.artifact.config import targets_of, task_type
-from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer, temper
+from adapterkit.artifact.card import escaped, export_card, fenced
+from adapterkit.artifact.config import task_type
+from adapterkit.artifact.convert.answering import check_answers, expected_answers, plain_answer, temper
 from adapterkit.artifact.reading import Artifact
 from adapterkit.artifact.tensors import dump_tensors
+from adapterkit.artifact.updates import filled, prefix_of, updates_of
 from adapterkit.backbone import Backbone, Site
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError
-from adapterkit.manifest import CARD, CONFIG, TENSORS, stage_folder
-from adapterkit.methods.lora.moved_weight import is_transposed
+from adapterkit.manifest import CARD, CONFIG, TENSORS, dump_json
 from adapterkit.methods.table import method_of
 from adapterkit.recipe.kinds import FACTS
 
@@ -78,8 +74,16 @@ SERVERS: Mapping[str, LoraServer] = {
 """Name on the command line -> server."""
 
 
-def check_flat(artifact: Artifact, server: str) -> None:
+def check_flat(artifact: Artifact, *, flat: bool, server: str) -> None:
     """Raises ExportError where the adapter is no sum of low-rank updates, or the server does not take it."""
+    if server and server not in SERVERS:
+        raise ExportError(f"{server!r} is not a server that is known", remedy=f"Take one of {', '.join(SERVERS)}.")
+    if not flat:
+        raise ExportError(
+            "an artifact is a PEFT folder already",
+            remedy=f"PeftModel.from_pretrained(model, {str(artifact.folder)!r}) loads it as it is; its card has the "
+            "lines. For servers that ignore rsLoRA and patterns there is flat=True (--flat).",
+        )
     problems = [*why_not_flat(artifact), *(_server_problems(artifact, server) if server else ())]
     if problems:
         raise ExportError(
@@ -89,34 +93,25 @@ def check_flat(artifact: Artifact, server: str) -> None:
         )
 
 
-def export_flat(artifact: Artifact, out: Path, backbone: Backbone, *, server: str, overwrite: bool) -> None:
+def write_flat(artifact: Artifact, copy: Backbone, stage: Path, out: Path, *, flat: bool, server: str) -> None:
     """Write a folder with one rank and no scale, and prove in plain PEFT that it answers as the adapter does.
-
-    Args:
-        artifact: one that `check_flat` lets pass. A head of our own is left out.
-        out: the folder to write.
-        backbone: in float32.
-        server: one of `SERVERS`, whose ranks are taken; "" for any reader of PEFT folders.
-        overwrite: replace what stands at `out`.
-
-    Raises:
-        ExportError: a rank above the server's, or plain PEFT answers otherwise; nothing is written then.
-    """
-    updates = scaled_updates(artifact, backbone)
-    rank = _rank_for(max(len(a_RI) for a_RI, _ in updates.values()), server)
-    state, targets = _filled(updates, backbone, rank, trunk_prefix(artifact, backbone))
-    if not artifact.manifest.head.is_own:
-        head = [PREFIX + name for name in artifact.manifest.head_tensors]
+    Raises ExportError: a rank above the server's, or plain PEFT answers otherwise."""
+    manifest, prefix = artifact.manifest, prefix_of(artifact.config, copy)
+    updates = updates_of(manifest.method, artifact.config, artifact.state, copy)
+    rank = _rank_for(max(update.rank for update in updates.values()), server)
+    state, targets = {}, []
+    for site, update in filled(updates, _whole_sites(updates, copy), lambda _: rank, copy).items():
+        targets.append(prefix + site.path)
+        state[f"{PREFIX}{targets[-1]}.lora_A.weight"] = update.a.float()
+        state[f"{PREFIX}{targets[-1]}.lora_B.weight"] = update.b.float()
+    if not manifest.head.is_own:
+        head = [PREFIX + name for name in manifest.head_tensors]
         state |= {name: artifact.state[name].float() for name in head}
         temper(state, head, artifact.task)
-    config = _config(artifact, targets, rank)
-    with stage_folder(out, overwrite=overwrite) as stage:
-        (stage / TENSORS).write_bytes(dump_tensors(state))
-        (stage / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (stage / CARD).write_text(_card(artifact, out, rank, server), encoding="utf-8")
-        prove_in_peft(
-            artifact, backbone, stage, FACTS[artifact.task.kind].auto_class, states=artifact.manifest.head.is_own
-        )
+    (stage / TENSORS).write_bytes(dump_tensors(state))
+    (stage / CONFIG).write_bytes(dump_json(_config(artifact, targets, rank)))
+    (stage / CARD).write_bytes(_card(artifact, out, rank, server))
+    prove_in_peft(artifact, copy, stage, FACTS[artifact.task.kind].auto_class, states=manifest.head.is_own)
 
 
 def why_not_flat(artifact: Artifact) -> Iterator[str]:
@@ -150,50 +145,12 @@ def _rank_for(rank: int, server: str) -> int:
     return next((taken for taken in ranks if taken >= rank), rank)
 
 
-def scaled_updates(artifact: Artifact, backbone: Backbone) -> dict[Site, tuple[Tensor, Tensor]]:
-    """A (R, I) and B (O, R) with the scale in it, by site, in float32."""
-    settings = artifact.manifest.method
-    method, prefix = method_of(settings), trunk_prefix(artifact, backbone)
-    targets, found = targets_of(artifact.config), {}
-    for site in backbone.sites.sites:
-        if f"{prefix}{site.path}" in targets:
-            start = f"{PREFIX}{prefix}{site.path}."
-            tensors = {e: artifact.state[start + e].double() for e in method.endings if start + e in artifact.state}
-            a_RI, b_OR = method.update(settings, site, tensors)
-            found[site] = a_RI.float(), b_OR.float()
-    return found
-
-
-def trunk_prefix(artifact: Artifact, backbone: Backbone) -> str:
-    """What stands before the trunk's paths in those of the kind's class: "bert.", "model.", or nothing."""
-    target = min(targets_of(artifact.config))
-    path = next(site.path for site in backbone.sites.sites if f".{target}".endswith(f".{site.path}"))
-    return target.removesuffix(path)
-
-
-def _filled(
-    updates: Mapping[Site, tuple[Tensor, Tensor]], backbone: Backbone, rank: int, prefix: str
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of every module that a server looks for, and the modules, in the trunk's order."""
+def _whole_sites(updates: Iterable[Site], backbone: Backbone) -> list[Site]:
+    """Every site that a server looks for, in the trunk's order."""
     names = {(site.side, site.name) for site in updates}
-    there = {(site.side, site.name) for site in backbone.sites.sites}
     for group in WHOLE:
-        for side in {side for side, name in names if name in group}:
-            names |= {(side, name) for name in group} & there
-    state, targets = {}, []
-    for site in backbone.sites.sites:
-        if (site.side, site.name) not in names:
-            continue
-        linear: Any = backbone.trunk.get_submodule(site.path)
-        outputs, inputs = linear.weight.T.shape if is_transposed(linear) else linear.weight.shape
-        a_RI, b_OR = torch.zeros(rank, inputs), torch.zeros(outputs, rank)
-        if site in updates:
-            a, b = updates[site]
-            a_RI[: len(a)], b_OR[:, : len(a)] = a, b
-        targets.append(prefix + site.path)
-        state[f"{PREFIX}{prefix}{site.path}.lora_A.weight"] = a_RI
-        state[f"{PREFIX}{prefix}{site.path}.lora_B.weight"] = b_OR
-    return state, targets
+        names |= {(side, other) for side, name in names if name in group for other in group}
+    return [site for site in backbone.sites.sites if (site.side, site.name) in names]
 
 
 def _config(artifact: Artifact, targets: Sequence[str], rank: int) -> dict[str, Any]:
@@ -222,8 +179,7 @@ def prove_in_peft(artifact: Artifact, backbone: Backbone, folder: Path, auto: st
     from peft import PeftModel
 
     with artifact.adapted(backbone) as adapted:
-        batches = list(example_batches(adapted, artifact))
-        expected = [plain_answer(adapted, batch, states) for batch in batches]
+        batches, expected = expected_answers(adapted, artifact, states)
         labels = len(adapted.task.labels)
     with silence():
         plain = getattr(transformers, auto).from_pretrained(
@@ -237,22 +193,19 @@ def prove_in_peft(artifact: Artifact, backbone: Backbone, folder: Path, auto: st
     check_answers("plain PEFT answers otherwise with what was written", found, expected, NEAR)
 
 
-def _card(artifact: Artifact, out: Path, rank: int, server: str) -> str:
+def _card(artifact: Artifact, out: Path, rank: int, server: str) -> bytes:
     manifest = artifact.manifest
     base = Path(manifest.backbone.name).name
-    lines = [
-        "# Flat LoRA",
-        "",
-    ]
-    lines.append(
+    told = (
         f"A LoRA of rank {rank} for {escaped(base)}: one rank and a scale of 1 at every module, the same modules in "
         f"every layer. The adapter that it was made of has the digest `{manifest.sha256}`."
     )
+    sections = [told]
     if manifest.head.is_own:
-        lines += ["", f"Its {manifest.head.kind} head is not here, since no server has such a one."]
+        sections.append(f"Its {manifest.head.kind} head is not here, since no server has such a one.")
     if server:
         line = SERVERS[server].load
         for word, value in (("BASE", base), ("RANK", str(rank)), ("OUT", out.name), ("NAME", out.name)):
             line = line.replace(word, value)
-        lines += ["", "```bash", line, "```"]
-    return "\n".join([*lines, ""])
+        sections.append(fenced("bash", line))
+    return export_card(manifest, "Flat LoRA", *sections)

@@ -1,6 +1,5 @@
 """From the tensors of a LoRA or an IA3 to the settings of a recipe that attaches the same."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from adapterkit.artifact.contents import Shapes, method_target
 from adapterkit.artifact.convert.asked_modules import asked_problems
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
+from adapterkit.artifact.updates import layers_of, pattern_of
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import TENSORS
@@ -60,8 +60,7 @@ def find_method(
         return NoMethod()
     chosen = {target: sites[target] for target in at}
     names = tuple(dict.fromkeys(site.name for site in backbone.sites.sites if site in chosen.values()))
-    numbers = sorted({site.layer for site in chosen.values()})
-    layers = None if len(numbers) == max(backbone.sites.layer_count.values()) else tuple(numbers)
+    numbers, layers = {site.layer for site in chosen.values()}, layers_of(chosen.values(), backbone)
     wanted = {path for path, site in sites.items() if site.name in names and site.layer in numbers}
     if wanted != set(chosen):
         missing = sorted(wanted - set(chosen))
@@ -178,26 +177,16 @@ def _inputs(
 
 
 def _pattern(values: Mapping[str, N], chosen: Mapping[str, Site], src: Path) -> tuple[N, dict[str, N]]:
-    """The commonest value, and those of the others by "site@layer", or by site where all its layers agree."""
-    by_layer: dict[tuple[str, int], set[N]] = {}
-    by_name: dict[str, set[N]] = {}
+    """See `pattern_of`. A recipe has one value for a site and a layer, on both sides of an encoder-decoder."""
+    found: dict[tuple[str, int], set[N]] = {}
     for target, value in values.items():
-        by_layer.setdefault((chosen[target].name, chosen[target].layer), set()).add(value)
-        by_name.setdefault(chosen[target].name, set()).add(value)
-    torn = [f"{name}@{layer}" for (name, layer), found in by_layer.items() if len(found) > 1]
+        found.setdefault((chosen[target].name, chosen[target].layer), set()).add(value)
+    torn = [
+        f"{name}@{layer}: another rank or alpha in the encoder than in the decoder"
+        for (name, layer), each in found.items()
+        if len(each) > 1
+    ]
     if torn:
-        raise ArtifactError(
-            f"{src} cannot be imported",
-            shortened([f"{name}: another rank or alpha in the encoder than in the decoder" for name in torn]),
-            "A recipe gives a site and a layer one rank and one alpha.",
-        )
-    common = Counter(values.values()).most_common(1)[0][0]
-    pattern: dict[str, N] = {}
-    for (name, layer), found in sorted(by_layer.items()):
-        (value,) = found
-        if len(by_name[name]) == 1:
-            if value != common:
-                pattern[name] = value
-        elif value != common:
-            pattern[f"{name}@{layer}"] = value
-    return common, pattern
+        remedy = "A recipe gives a site and a layer one rank and one alpha."
+        raise ArtifactError(f"{src} cannot be imported", shortened(torn), remedy)
+    return pattern_of({chosen[target]: value for target, value in values.items()})

@@ -5,11 +5,11 @@ wrapped modules too, and needs no package but torch. What a trace may have taken
 which asks for other lengths and another number of rows than were traced.
 """
 
-import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.adapted import Adapted
-from adapterkit.artifact.card_text import escaped
+from adapterkit.artifact.card import escaped, export_card, fenced
 from adapterkit.artifact.convert.answering import check_answers, example_features, plain_answer, visible
 from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError, first_line
 from adapterkit.heads import Headed
-from adapterkit.manifest import CARD, MANIFEST, stage_folder
+from adapterkit.manifest import CARD, MANIFEST, dump_json
 from adapterkit.methods.table import method_of
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.tasks.confident import temperature_of
@@ -37,38 +37,32 @@ NEAR = 1e-4
 sums otherwise. Seen: 1e-6."""
 
 
-def export_onnx(
-    artifact: Artifact,
-    out: Path,
-    backbone: Backbone,
-    *,
-    unmerged: bool,
-    quantise: str,
-    rows: Sequence[Mapping[str, Any]],
-    overwrite: bool,
-) -> None:
-    """Write `model.onnx` in float32 with any number of rows and tokens, tokenizer, manifest and a card.
-
-    Args:
-        artifact: any kind, method and head. A language model comes without a cache.
-        out: the folder to write.
-        backbone: in float32.
-        unmerged: keep the method beside the weights, also where it can be merged into them.
-        quantise: "int8" for weights in eight bits, or "".
-        rows: to say by how much quantising moves the metrics; without them, by how much the golden answers.
-        overwrite: replace what stands at `out`.
-
-    Raises:
-        ExportError: a package is missing, torch cannot trace the model, or onnxruntime answers otherwise; nothing is
-            written then.
-    """
+def check_onnx(artifact: Artifact, *, unmerged: bool, quantise: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ExportError for what cannot be asked, or where a package is missing."""
     if quantise not in ("", "int8"):
         raise ExportError(f"{quantise!r} is no way to quantise", remedy="Take int8, or leave it out.")
     if rows and not quantise:
         raise ExportError("rows say what quantising changes, and nothing is quantised", remedy="Take quantise='int8'.")
-    _check_packages(quantise)
+    needed = ("onnxruntime", *["onnx"] * bool(quantise))
+    if missing := [f"{name}: not installed" for name in needed if find_spec(name) is None]:
+        raise ExportError("an ONNX export is proven in onnxruntime", missing, "pip install 'adapterkit[onnx]'")
+
+
+def write_onnx(
+    artifact: Artifact,
+    copy: Backbone,
+    stage: Path,
+    out: Path,
+    *,
+    unmerged: bool,
+    quantise: str,
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write `model.onnx` in float32 with any number of rows and tokens, tokenizer, manifest and a card. A language
+    model comes without a cache. Arguments as of `export`.
+    Raises ExportError: torch cannot trace the model, or onnxruntime answers otherwise."""
     merged = not unmerged and not method_of(artifact.manifest.method).why_not_merged(artifact.manifest.method)
-    with artifact.adapted(backbone) as adapted, stage_folder(out, overwrite=overwrite) as stage, silence():
+    with artifact.adapted(copy) as adapted, silence():
         features = example_features(adapted, artifact)
         batches = [adapted.task.collate([one], adapted.vocabulary, seed=0).inputs for one in features]
         batches.append(adapted.task.collate(features, adapted.vocabulary, seed=0).inputs)
@@ -77,7 +71,8 @@ def export_onnx(
         if merged:
             adapted.merge()
         trace(adapted, batches[-1], stage / MODEL)
-        found = [visible(_run(stage / MODEL, batch), batch) for batch in batches]
+        answer = _session(stage / MODEL)
+        found = [visible(answer(batch), batch) for batch in batches]
         check_answers("onnxruntime answers otherwise with what was written", found, expected, NEAR)
         facts: dict[str, Any] = {"format": "onnx", "opset": OPSET, "merged": merged, "weights": "float32"}
         if quantise:
@@ -88,10 +83,10 @@ def export_onnx(
             facts |= {"weights": quantise, "changes": changes}
             after = _metrics(stage / MODEL, adapted, rows, scored)
             facts["metrics"] = {name: {"float32": value, quantise: after[name]} for name, value in before.items()}
-        backbone.tokenizer.save_pretrained(stage)
+        copy.tokenizer.save_pretrained(stage)
         shutil.copyfile(artifact.folder / MANIFEST, stage / MANIFEST)
-        (stage / FACTS_FILE).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (stage / CARD).write_text(_card(artifact, list(batches[0]), facts), encoding="utf-8")
+        (stage / FACTS_FILE).write_bytes(dump_json(facts))
+        (stage / CARD).write_bytes(_card(artifact, list(batches[0]), facts))
 
 
 class Traced(nn.Module):
@@ -142,13 +137,8 @@ def _axis(name: str, axis: int, tensor: Tensor) -> str:
     return "target_tokens" if name.startswith("decoder") else "tokens"
 
 
-def _run(file: Path, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What onnxruntime answers."""
-    answer: Tensor = _session(file)(inputs)
-    return answer
-
-
-def _session(file: Path) -> Any:
+def _session(file: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """What asks onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -210,46 +200,30 @@ def _metrics(
     return {name: float(metric.value) for name, metric in found.items()}
 
 
-def _check_packages(quantise: str) -> None:
-    missing = []
-    for name in ("onnxruntime", *(["onnx"] if quantise else [])):
-        try:
-            __import__(name)
-        except ImportError:
-            missing.append(f"{name}: not installed")
-    if missing:
-        raise ExportError("an ONNX export is proven in onnxruntime", missing, "pip install 'adapterkit[onnx]'")
-
-
-def _card(artifact: Artifact, names: Sequence[str], facts: Mapping[str, Any]) -> str:
+def _card(artifact: Artifact, names: Sequence[str], facts: Mapping[str, Any]) -> bytes:
     """What it is, how it is run, and what quantising changed."""
-    manifest = artifact.manifest
+    manifest, weights = artifact.manifest, facts["weights"]
     what = "merged into the weights" if facts["merged"] else "beside the weights"
-    lines = [
-        "# ONNX model",
-        "",
-        f"{escaped(Path(manifest.backbone.name).name)} with a {artifact.task.kind} adapter {what}.",
-        f"Weights in {facts['weights']}, any number of rows and tokens. The adapter's digest: `{manifest.sha256}`.",
-        "",
-        "```python",
-        "import onnxruntime",
-        "from transformers import AutoTokenizer",
-        "",
-        'tokenizer = AutoTokenizer.from_pretrained(".")',
-        f'session = onnxruntime.InferenceSession("{MODEL}")',
-        f"# inputs: {', '.join(names)}",
-        'logits = session.run(["logits"], dict(tokenizer("a text", return_tensors="np")))[0]',
-        "```",
-    ]
-    if "changes" in facts:
-        moved = facts["changes"]
-        lines += [
+    sections = [
+        (
+            f"{escaped(Path(manifest.backbone.name).name)} with a {artifact.task.kind} adapter {what}.\n"
+            f"Weights in {weights}, any number of rows and tokens. The adapter's digest: `{manifest.sha256}`."
+        ),
+        fenced(
+            "python",
+            "import onnxruntime",
+            "from transformers import AutoTokenizer",
             "",
-            f"In {facts['weights']} {moved['same_choices']} of {moved['choices']} golden choices are those of float32.",
-            f"The largest number moved by {moved['largest']:.1%}.",
-        ]
-        lines += [
-            f"- {name}: {both['float32']:.4f} in float32, {both[facts['weights']]:.4f} in {facts['weights']}"
-            for name, both in facts["metrics"].items()
-        ]
-    return "\n".join([*lines, ""])
+            'tokenizer = AutoTokenizer.from_pretrained(".")',
+            f'session = onnxruntime.InferenceSession("{MODEL}")',
+            f"# inputs: {', '.join(names)}",
+            'logits = session.run(["logits"], dict(tokenizer("a text", return_tensors="np")))[0]',
+        ),
+    ]
+    if moved := facts.get("changes"):
+        kept = f"{moved['same_choices']} of {moved['choices']} golden choices are those of float32."
+        lines = [f"In {weights} {kept}", f"The largest number moved by {moved['largest']:.1%}."]
+        for name, both in facts["metrics"].items():
+            lines.append(f"- {name}: {both['float32']:.4f} in float32, {both[weights]:.4f} in {weights}")
+        sections.append("\n".join(lines))
+    return export_card(manifest, "ONNX model", *sections)

@@ -14,15 +14,15 @@ import transformers
 from torch import Tensor
 
 from adapterkit.adapted import Adapted
-from adapterkit.artifact.card_text import escaped, quoted
-from adapterkit.artifact.convert.answering import REMEDY, check_answers, example_batches, plain_answer, temper
+from adapterkit.artifact.card import escaped, export_card
+from adapterkit.artifact.convert.answering import REMEDY, check_answers, expected_answers, plain_answer, temper
 from adapterkit.artifact.golden import TOLERANCE
 from adapterkit.artifact.reading import Artifact
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.backbone.generation_rules import FILE
 from adapterkit.errors import ExportError, MergeError
-from adapterkit.manifest import stage_folder
+from adapterkit.manifest import CARD
 from adapterkit.methods.table import method_of
 from adapterkit.recipe.kinds import FACTS
 
@@ -43,31 +43,30 @@ which moves ordinary models by some 1e-6, and those that amplify any rounding by
 """
 
 
-def export_checkpoint(
-    artifact: Artifact, out: Path, copy: Backbone, *, trunk_only: bool, dtype: ExportDtype, overwrite: bool
+def write_checkpoint(
+    artifact: Artifact, copy: Backbone, stage: Path, out: Path, *, trunk_only: bool, dtype: ExportDtype
 ) -> None:
-    """Merge an adapter into a backbone of its own, and write both as one checkpoint. Arguments as for `export`."""
-    if dtype not in TOLERANCE:
-        raise ExportError(f"{dtype!r} is not a format of weights", remedy=f"Take one of {', '.join(TOLERANCE)}.")
+    """Merge an adapter into a backbone of its own, and write both as one checkpoint. Arguments as of `export`."""
     adapted = artifact.adapted(copy)
-    batches = list(example_batches(adapted, artifact))
-    expected = [plain_answer(adapted, batch, trunk_only) for batch in batches]
+    batches, expected = expected_answers(adapted, artifact, trunk_only)
     model = _merged(adapted, trunk_only)
     _describe(model.config, adapted, trunk_only)
     model.to(getattr(torch, dtype))
     merged = [plain_answer(model, batch, trunk_only) for batch in batches]
     check_answers("merged into the weights, the adapter answers otherwise", merged, expected, TOLERANCE[dtype])
-    with stage_folder(out, overwrite=overwrite) as stage, silence():
+    with silence():
         _save(model, copy.folder / FILE, stage)
         copy.tokenizer.save_pretrained(stage)
-        (stage / "README.md").write_text(_card(artifact, trunk_only), encoding="utf-8")
+        (stage / CARD).write_bytes(_card(artifact, trunk_only))
         loaded = _loaded(stage, artifact, trunk_only, dtype)
         found = [plain_answer(loaded, batch, trunk_only) for batch in batches]
         check_answers("what transformers loads answers otherwise than what was written", found, merged, NEAR)
 
 
-def check_expressible(artifact: Artifact, trunk_only: bool) -> None:
+def check_mergeable(artifact: Artifact, *, trunk_only: bool, dtype: str) -> None:
     """Raises ExportError or MergeError for what a plain checkpoint has no place for."""
+    if dtype not in TOLERANCE:
+        raise ExportError(f"{dtype!r} is not a format of weights", remedy=f"Take one of {', '.join(TOLERANCE)}.")
     method, head = artifact.manifest.method, artifact.manifest.head
     row = method_of(method)
     if reason := row.why_not_merged(method):
@@ -143,17 +142,12 @@ def _loaded(folder: Path, artifact: Artifact, trunk_only: bool, dtype: str) -> A
     return loaded.eval()
 
 
-def _card(artifact: Artifact, trunk_only: bool) -> str:
-    """A short README with the hub's metadata."""
+def _card(artifact: Artifact, trunk_only: bool) -> bytes:
     manifest = artifact.manifest
     auto = "AutoModel" if trunk_only else FACTS[artifact.task.kind].auto_class
     what = "the merged trunk, without the adapter's head," if trunk_only else f"a {artifact.task.kind} model"
-    lines = ["---"]
-    if not Path(manifest.backbone.name).is_absolute():
-        lines += [f"base_model: {quoted(manifest.backbone.name)}", "base_model_relation: finetune"]
-    lines += ["library_name: transformers", "---", "", "# Merged adapter", ""]
-    lines.append(
+    told = (
         f"This is {what} as transformers loads it (`{auto}`): an adapter merged into a copy of "
         f"{escaped(Path(manifest.backbone.name).name)}. The adapter's manifest has the digest `{manifest.sha256}`."
     )
-    return "\n".join([*lines, ""])
+    return export_card(manifest, "Merged adapter", told, library="transformers", relation="finetune")

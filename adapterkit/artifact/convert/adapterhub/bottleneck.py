@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adapterkit.artifact.convert.adapterhub.locations import below, bottleneck_locations
 from adapterkit.artifact.tensors import shortened
+from adapterkit.artifact.updates import layers_of
 from adapterkit.backbone import Backbone, Sublayer
 from adapterkit.errors import ArtifactError
 from adapterkit.methods.table import method_of
@@ -90,7 +91,7 @@ def read_bottleneck(
         scale=float(scaling) if type(scaling) in (int, float) and scaling > 0 else 1.0,
         scale_learned=learned,
         dropout=float(config.get("dropout", 0.0)),
-        layers=_layers(dense, backbone),
+        layers=layers_of(dense, backbone),
     )
     if type(scaling) in (int, float) and scaling <= 0:
         for found in dense.values():
@@ -206,11 +207,6 @@ def _kronecker_sum(
     if rule_N.dim() != 3 or weight_N.dim() != 3 or len(rule_N) != len(weight_N):
         raise ArtifactError("the compacter's tensors do not fit together", [f"{place[:200]}: {name}"])
     return torch.stack([torch.kron(rule, weight) for rule, weight in zip(rule_N, weight_N, strict=True)]).sum(0).T
-
-
-def _layers(at: Mapping[Sublayer, object], backbone: Backbone) -> tuple[int, ...] | None:
-    numbers = sorted({sublayer.layer for sublayer in at})
-    return None if len(numbers) == max(backbone.sites.layer_count.values()) else tuple(numbers)
 
 
 def _filled(

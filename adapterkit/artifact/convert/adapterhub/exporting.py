@@ -1,6 +1,5 @@
 """Write an artifact as a folder that AdapterHub loads, once it is read back with the same answers."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +19,14 @@ from adapterkit.artifact.convert.adapterhub.folder import (
 from adapterkit.artifact.convert.adapterhub.importing import import_adapterhub
 from adapterkit.artifact.convert.adapterhub.written_head import write_head
 from adapterkit.artifact.convert.adapterhub.written_method import write_fusion, write_method
-from adapterkit.artifact.convert.answering import check_answers, example_batches, plain_answer
+from adapterkit.artifact.convert.answering import check_answers, expected_answers, plain_answer
 from adapterkit.artifact.loading import load, open_artifact
 from adapterkit.artifact.parts import folders_of_parts
 from adapterkit.artifact.reading import Artifact
 from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
-from adapterkit.manifest import CONFIG, stage_folder
+from adapterkit.manifest import CONFIG, dump_json
 from adapterkit.recipe.kinds import FACTS
 
 CLASSES = {
@@ -48,19 +47,10 @@ NEAR = 1e-5
 """By how much an answer may differ, as a share of the largest number of its row: only rounding is left."""
 
 
-def export_adapterhub(artifact: Artifact, out: Path, backbone: Backbone, *, overwrite: bool) -> None:
-    """Write a folder for AdapterHub's `load_adapter`, or `load_adapter_setup` where it is a fusion.
-
-    Args:
-        artifact: a bottleneck, LoRA, IA3 or fusion.
-        out: the folder to write; its name is the adapter's.
-        backbone: in float32.
-        overwrite: replace what stands at `out`.
-
-    Raises:
-        ExportError: AdapterHub cannot say it, with every reason, or what was written answers otherwise; nothing is
-            written then.
-    """
+def write_adapterhub(artifact: Artifact, backbone: Backbone, stage: Path, out: Path) -> None:
+    """Write a folder for AdapterHub's `load_adapter`, or `load_adapter_setup` where it is a fusion. The name of `out`
+    is the adapter's.
+    Raises ExportError: AdapterHub cannot say it, with every reason, or what was written answers otherwise."""
     family = str(backbone.config.model_type)
     if family not in CLASSES:
         raise ExportError(
@@ -91,34 +81,32 @@ def export_adapterhub(artifact: Artifact, out: Path, backbone: Backbone, *, over
         "model_type": family,
         "version": VERSION,
     }
-    with stage_folder(out, overwrite=overwrite) as stage:
-        for part, (config, tensors) in parts.items():
-            folder = stage / part if fusion else stage
-            _write(folder, CONFIG, WEIGHTS[0], {**about, "name": part, "config": config}, tensors)
-        if head is not None:
-            folder = stage / name if fusion else stage
-            _write(folder, HEAD_CONFIG, HEAD_WEIGHTS[0], {**about, "name": name, "config": head[0]}, head[1])
-        if fusion is not None:
-            fused = ",".join(parts)
-            named = {**about, "name": fused, "adapter_names": list(parts), "config": fusion[0]}
-            _write(stage / fused, FUSION_CONFIG, FUSION_WEIGHTS[0], named, fusion[1])
-            single = [{"type": "single", "children": [part]} for part in parts]
-            setup = {"adapter_setup": {"type": "Fuse", "children": single}, "head_setup": name if head else None}
-            (stage / SETUP).write_text(json.dumps({**setup, "version": VERSION}, indent=2), encoding="utf-8")
-        _prove(artifact, backbone, stage)
+    for part, (config, tensors) in parts.items():
+        folder = stage / part if fusion else stage
+        _write(folder, CONFIG, WEIGHTS[0], {**about, "name": part, "config": config}, tensors)
+    if head is not None:
+        folder = stage / name if fusion else stage
+        _write(folder, HEAD_CONFIG, HEAD_WEIGHTS[0], {**about, "name": name, "config": head[0]}, head[1])
+    if fusion is not None:
+        fused = ",".join(parts)
+        named = {**about, "name": fused, "adapter_names": list(parts), "config": fusion[0]}
+        _write(stage / fused, FUSION_CONFIG, FUSION_WEIGHTS[0], named, fusion[1])
+        single = [{"type": "single", "children": [part]} for part in parts]
+        setup = {"adapter_setup": {"type": "Fuse", "children": single}, "head_setup": name if head else None}
+        (stage / SETUP).write_bytes(dump_json({**setup, "version": VERSION}))
+    _prove(artifact, backbone, stage)
 
 
 def _write(folder: Path, config: str, weights: str, content: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / config).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / config).write_bytes(dump_json(content))
     (folder / weights).write_bytes(dump_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def _prove(artifact: Artifact, backbone: Backbone, folder: Path) -> None:
     """Raises ExportError where what was written, read as AdapterHub's folders are, answers otherwise."""
     with artifact.adapted(backbone) as adapted:
-        batches = list(example_batches(adapted, artifact))
-        expected = [plain_answer(adapted, batch, False) for batch in batches]
+        batches, expected = expected_answers(adapted, artifact, False)
     kind = artifact.task.kind
     with TemporaryDirectory() as scratch:
         again = Path(scratch) / "artifact"

@@ -13,6 +13,7 @@ from adapterkit.artifact.convert.adapterhub.locations import below
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.recognise import hidden_width
 from adapterkit.errors import ArtifactError
 from adapterkit.methods.table import METHODS
 
@@ -79,10 +80,10 @@ def _by_linear(tensors: Mapping[str, Tensor], name: str, backbone: Backbone) -> 
 
 def _block_diagonal(b: Tensor, groups: int, path: str, config: Mapping[str, Any], backbone: Backbone) -> Tensor:
     """B (O, G·R) of a linear that makes several matrices, each with an update of its own."""
-    whole = _outputs(path, backbone)
+    whole = hidden_width(backbone.trunk.get_submodule(path))
     if groups == 1 and len(b) == whole:
         return b
-    places = _made_by(path, config, whole)
+    places = _made_by(config)
     if b.dim() != 2 or groups != len(places) or len(b) * 3 != whole * groups:
         raise ArtifactError(
             "the LoRA does not fit this backbone",
@@ -99,10 +100,10 @@ def _factors(
     own: Mapping[str, Tensor], alpha: float, path: str, config: Mapping[str, Any], backbone: Backbone
 ) -> Tensor:
     """Factors (O, 1) on what a linear gives; ones where it makes a matrix that is not scaled."""
-    found, whole = own["lora_B"].reshape(-1) * alpha, _outputs(path, backbone)
+    found, whole = own["lora_B"].reshape(-1) * alpha, hidden_width(backbone.trunk.get_submodule(path))
     if len(found) == whole:
         return found[:, None]
-    places = _made_by(path, config, whole)
+    places = _made_by(config)
     size = whole // 3
     if len(found) != size * len(places):
         raise ArtifactError("the IA3 does not fit this backbone", [f"{path}: {len(found)} factors, expected {whole}"])
@@ -111,11 +112,6 @@ def _factors(
     return filled.reshape(-1, 1)
 
 
-def _made_by(path: str, config: Mapping[str, Any], outputs: int) -> list[int]:
+def _made_by(config: Mapping[str, Any]) -> list[int]:
     """Which of query, key and value (0, 1, 2) a linear that makes all three is adapted at."""
     return [number for number, letter in enumerate("qkv") if letter in config.get("attn_matrices", ["q", "v"])]
-
-
-def _outputs(path: str, backbone: Backbone) -> int:
-    linear: Any = backbone.trunk.get_submodule(path)
-    return int(getattr(linear, "nf", 0) or linear.out_features)

@@ -1,7 +1,4 @@
-"""A method of ours in AdapterHub's words: its settings, and its tensors by AdapterHub's names.
-
-Axes: R rank, I inputs, O outputs.
-"""
+"""A method of ours in AdapterHub's words: its settings, and its tensors by AdapterHub's names."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,10 +10,12 @@ from adapterkit.adapted import PREFIX
 from adapterkit.artifact.config import targets_of
 from adapterkit.artifact.convert.adapterhub.bottleneck import ACTIVATIONS
 from adapterkit.artifact.convert.adapterhub.locations import bottleneck_locations
-from adapterkit.artifact.convert.flat import scaled_updates, why_not_flat
+from adapterkit.artifact.convert.flat import why_not_flat
 from adapterkit.artifact.parts import as_part
 from adapterkit.artifact.reading import Artifact
+from adapterkit.artifact.updates import filled, linear_at, prefix_of, updates_of
 from adapterkit.backbone import Backbone, Site
+from adapterkit.backbone.recognise import hidden_width
 from adapterkit.methods.table import method_of
 
 LETTERS = {"attention.query": "q", "attention.key": "k", "attention.value": "v"}
@@ -39,11 +38,11 @@ def write_fusion(artifact: Artifact, backbone: Backbone, parts: list[str], probl
         problems.append("fusion of parallel bottlenecks: AdapterHub adds the residual twice there")
     if strange := [part for part in parts if not part.replace("_", "").replace("-", "").isalnum()]:
         problems.append(f"parts: AdapterHub takes letters, digits, - and _ in a name, and not {', '.join(strange)}")
-    width = backbone.hidden_size
+    width, prefix = backbone.hidden_size, prefix_of(artifact.config, backbone)
     tensors: dict[str, Tensor] = {}
     value = False
-    for place, path in _locations(backbone).items():
-        start = f"{PREFIX}{_class_path(artifact, path)}."
+    for place, sublayer in bottleneck_locations(backbone).items():
+        start = f"{PREFIX}{prefix}{sublayer.output}."
         own = {key[len(start) :]: t.float() for key, t in artifact.state.items() if key.startswith(start)}
         if not own:
             continue
@@ -83,9 +82,9 @@ def _bottleneck(artifact: Artifact, backbone: Backbone, name: str, problems: lis
     }
     renamed = {"down": "adapter_down.0", "up": "adapter_up"}
     tensors = {}
-    for place, path in _locations(backbone).items():
+    for place, sublayer in bottleneck_locations(backbone).items():
         start = f"{backbone.trunk.base_model_prefix}.{place}.adapters.{name}."
-        for ending, tensor in part.tensors.get(path, {}).items():
+        for ending, tensor in part.tensors.get(sublayer.output, {}).items():
             side, _, kind = ending.removeprefix("bottleneck_").partition(".")
             tensors[start + (f"{renamed[side]}.{kind}" if kind else "scaling")] = tensor.float()
     return config, tensors
@@ -95,38 +94,31 @@ def _lora(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]
     if reasons := list(why_not_flat(artifact)):
         problems += reasons
         return {}, {}
-    updates = scaled_updates(artifact, backbone)
-    rank = max(len(a_RI) for a_RI, _ in updates.values())
+    updates = updates_of(artifact.manifest.method, artifact.config, artifact.state, backbone)
+    rank = max(update.rank for update in updates.values())
     config, sites = _linears(updates, backbone, problems)
     tensors = {}
-    for site in sites:
+    for site, update in filled(updates, sites, lambda _: rank, backbone).items():
         start = f"{backbone.trunk.base_model_prefix}.{site.path}.loras.{name}."
-        linear: Any = backbone.trunk.get_submodule(site.path)
-        outputs = int(getattr(linear, "nf", 0) or linear.out_features)
-        a_RI, b_OR = torch.zeros(rank, linear.weight.numel() // outputs), torch.zeros(outputs, rank)
-        if site in updates:
-            a, b = updates[site]
-            a_RI[: len(a)], b_OR[:, : len(a)] = a, b
         # Three matrices out of one linear: each reads the same A, and B has their outputs below each other already.
-        tensors[f"{start}lora_A"] = a_RI.repeat(3, 1) if site.name.endswith(".qkv") else a_RI
-        tensors[f"{start}lora_B"] = b_OR
+        tensors[f"{start}lora_A"] = update.a.float().repeat(3 if site.name.endswith(".qkv") else 1, 1)
+        tensors[f"{start}lora_B"] = update.b.float()
     return {**config, "r": rank, "alpha": rank, "composition_mode": "add", "init_weights": "lora"}, tensors
 
 
 def _ia3(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
-    scaled = set(artifact.config["feedforward_modules"])
+    scaled, prefix = set(artifact.config["feedforward_modules"]), prefix_of(artifact.config, backbone)
     factors = {
-        site: artifact.state[f"{PREFIX}{path}.ia3_l"].float()
+        site: artifact.state[f"{PREFIX}{prefix}{site.path}.ia3_l"].float()
         for site in backbone.sites.sites
-        if (path := _class_path(artifact, site.path)) in targets_of(artifact.config)
+        if prefix + site.path in targets_of(artifact.config)
     }
-    if inputs := sorted({site.name for site in factors if _class_path(artifact, site.path) in scaled}):
+    if inputs := sorted({site.name for site in factors if prefix + site.path in scaled}):
         problems.append(f"IA3 on what {', '.join(inputs)} reads: AdapterHub scales what a linear gives: inputs: []")
     config, sites = _linears(factors, backbone, problems)
     tensors = {}
     for site in sites:
-        linear: Any = backbone.trunk.get_submodule(site.path)
-        ones = torch.ones(int(getattr(linear, "nf", 0) or linear.out_features), 1)
+        ones = torch.ones(hidden_width(linear_at(backbone, site)), 1)
         start = f"{backbone.trunk.base_model_prefix}.{site.path}.loras.{name}."
         tensors[f"{start}lora_B"] = factors.get(site, ones)
     return {**config, "r": 1, "alpha": 1, "composition_mode": "scale", "init_weights": "ia3"}, tensors
@@ -162,16 +154,6 @@ def _leave_out(backbone: Backbone, paths: Iterable[str]) -> list[int]:
     paths = list(paths)
     layers = [site.path for site in backbone.sites.sites if site.name == "layer.output"]
     return [n for n, layer in enumerate(layers) if not any(path.startswith(f"{layer}.") for path in paths)]
-
-
-def _locations(backbone: Backbone) -> dict[str, str]:
-    return {place: sublayer.output for place, sublayer in bottleneck_locations(backbone).items()}
-
-
-def _class_path(artifact: Artifact, path: str) -> str:
-    """The path in the head's class of what has this path in the trunk."""
-    targets = targets_of(artifact.config)
-    return next((target for target in targets if f".{target}".endswith(f".{path}")), path)
 
 
 _WRITERS = {"BOTTLENECK": _bottleneck, "IA3": _ia3}

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapterkit.compose.lowrank import LowRank, concatenated, nearest_of_rank, truncated
+from adapterkit.artifact.lowrank import LowRank, concatenated, nearest_of_rank, truncated
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6))
 

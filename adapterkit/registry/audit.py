@@ -17,14 +17,13 @@ class Entry:
     Attributes:
         number: 1, 2, … without a gap.
         at: when, UTC; later than the entry before.
-        actor: who did it.
         action: "add", "promote", "roll-back", "withdraw", "split" or "gate".
         task: of which task; "" for a gate of all tasks.
         channel: which pointer moved; "" where none did.
         digest: the version that it is about; "" where none is.
         details: the evidence, the version before, and whatever else belongs to the action.
         previous: hash of the entry before.
-        hash: SHA-256 over all of the above.
+        hash: SHA-256 over all of it.
     """
 
     number: int

@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError
+
 from adapterkit.errors import RegistryError
 
 BUSY_S = 30.0
 """How long a writer waits for another one."""
 
 
-def open_database(url: str) -> Any:
+def open_database(url: str) -> Engine:
     """An engine on the database, whose schema is the newest.
-    Raises RegistryError: no SQLAlchemy, no such database, or one that a newer adapterkit has changed."""
-    try:
-        from sqlalchemy import create_engine, event
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
-    except ImportError as error:
-        raise RegistryError(
-            "a registry needs SQLAlchemy and Alembic", remedy="pip install 'adapterkit[registry]'"
-        ) from error
+    Raises RegistryError: no such database, or one that a newer adapterkit has changed."""
     try:
         address = make_url(url)
         sqlite = address.get_backend_name() == "sqlite"
@@ -60,7 +60,7 @@ def open_database(url: str) -> Any:
     return engine
 
 
-_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
+_OPEN: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _forget_connections() -> None:
@@ -72,27 +72,22 @@ def _forget_connections() -> None:
 os.register_at_fork(after_in_child=_forget_connections)
 
 
-def writing(engine: Any) -> Any:
+def writing(engine: Engine) -> contextlib.AbstractContextManager[Connection]:
     """A transaction that holds the writers' lock from its beginning."""
     return engine.execution_options(writes=True).begin()
 
 
-def one_moment(engine: Any) -> Any:
+def one_moment(engine: Engine) -> Connection:
     """A connection to whose every question the registry is as it was at the first; SQLite's are so by themselves."""
-    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    options: Any = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
     return engine.execution_options(**options).connect()
 
 
-def _begin(connection: Any) -> str:
+def _begin(connection: Connection) -> str:
     return "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"
 
 
-def _migrate(connection: Any) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
+def _migrate(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
@@ -116,8 +111,6 @@ def _migrate(connection: Any) -> None:
 @contextmanager
 def refused_as_registry_error(what: str) -> Iterator[None]:
     """What the database refuses, as RegistryError: a full disk, a lost connection, a lock that is not given."""
-    from sqlalchemy.exc import DBAPIError
-
     try:
         yield
     except DBAPIError as error:
@@ -126,38 +119,3 @@ def refused_as_registry_error(what: str) -> Iterator[None]:
             [str(error.orig).splitlines()[0][:300]],
             "Try again when the database can be written.",
         ) from error
-
-
-def default_store(url: str) -> str:
-    """Beside the file of a SQLite registry: `registry.db` keeps its artifacts in `registry-artifacts`."""
-    name = url.partition(":///")[2]
-    if not url.startswith("sqlite") or not name or name == ":memory:":
-        raise RegistryError(
-            "this registry does not say where artifacts are kept",
-            ["store: expected a folder or a URL"],
-            "Name it once, when the registry is made: Registry(url, store=…), on the command line --store URL.",
-        )
-    path = Path(name)
-    return os.path.abspath(path.with_name(f"{path.stem}-artifacts"))
-
-
-def kept_in(engine: Any, url: str, asked: str | None) -> str:
-    """Where a registry keeps artifacts: as was said when it was made. Raises RegistryError where that was elsewhere."""
-    from sqlalchemy import select
-
-    from adapterkit.registry.tables import FACTS
-
-    with refused_as_registry_error("the store's place"), writing(engine) as connection:
-        known = connection.execute(select(FACTS.c.value).where(FACTS.c.name == "store")).scalar_one_or_none()
-        if known is None:
-            known = default_store(url) if asked is None else _absolute(asked)
-            connection.execute(FACTS.insert().values(name="store", value=known))
-    if asked is not None and _absolute(asked) != known:
-        raise RegistryError(
-            "this registry keeps its artifacts elsewhere", [f"store: found {known}, asked for {_absolute(asked)}"]
-        )
-    return str(known)
-
-
-def _absolute(store: str) -> str:
-    return store.rstrip("/") if "://" in store else os.path.abspath(store)

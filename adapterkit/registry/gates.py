@@ -9,7 +9,7 @@ signature    signed by a key that the gate names           looked at here, where
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,20 +17,14 @@ from adapterkit.errors import GateError, RegistryError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-CHECKS = ("files", "contract", "golden rows", "compare", "calibration", "signature")
+Check = Literal["files", "contract", "golden rows", "compare", "calibration", "signature"]
+CHECKS: tuple[str, ...] = get_args(Check)
 JUDGED = {"comparison": "compare", "evaluation": "calibration", "calibrating": "calibration"}
 """Kind of record -> the check that it is evidence for."""
-Check = Literal["files", "contract", "golden rows", "compare", "calibration", "signature"]
 
 
 class Evidence(BaseModel):
-    """What one check found.
-
-    Attributes:
-        passed: whether it found all in order.
-        detail: a line for people.
-        facts: figures and digests behind it, such as a comparison's intervals.
-    """
+    """What one check found: in a line for people, and the figures and digests behind it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

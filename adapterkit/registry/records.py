@@ -13,13 +13,9 @@ class Version:
     """One immutable artifact of a task, named by its content.
 
     Attributes:
-        task: the task's name in the registry.
         digest: SHA-256 of the artifact's manifest, which holds those of all its files.
         number: 1, 2, … in the order of adding; for people.
-        kind: of the task.
-        method: kind of the method.
-        backbone: the name of the backbone that it was trained on.
-        fingerprint: of that backbone.
+        fingerprint: of the backbone that it was trained on.
         data: digest of the training rows; None where the manifest has none.
         recipe: digest of the recipe.
         parent: the version that it was made from; None for the first.
@@ -28,8 +24,6 @@ class Version:
         location: where the registry keeps its files.
         metrics: part of the data -> metric -> value, low and high.
         added_at: UTC.
-        added_by: who added it.
-        channels: that point to it.
     """
 
     task: str
@@ -64,11 +58,8 @@ class Served:
     """What a channel of a task answered with, and since when.
 
     Attributes:
-        version: the version.
-        channel: the channel.
         since: when the channel began to point to it, UTC.
         until: when it ceased to; None where it still does.
-        by: who did it.
         action: "promote" or "roll-back".
         evidence: check -> what it found, as it was when it was promoted.
         forced: the reason that was given for going past the gate, or "".

@@ -1,11 +1,10 @@
 """The registry: versions of tasks, channels that point to them, and an audit of everything that was done."""
 
 import getpass
-import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
@@ -13,20 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from adapterkit.errors import RegistryError
-from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, parse_manifest, read_whole
-from adapterkit.manifest.signature import signature_for
+from adapterkit.errors import AdapterkitError, RegistryError
+from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, open_manifest, parse_manifest, read_whole
+from adapterkit.manifest.signature import signature_for, signers_of
 from adapterkit.own_folder import cache_folder
 from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry
-from adapterkit.registry.copies import signature_evidence, whole_evidence
-from adapterkit.registry.database import kept_in, open_database
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
 from adapterkit.registry.history import history_of, moves_of, way_back
-from adapterkit.registry.ledger import AuditLedger, WriterTurn
-from adapterkit.registry.listing import listed_versions
 from adapterkit.registry.names import check_name, find_version
-from adapterkit.registry.pointers import Pointers
 from adapterkit.registry.records import SHORT, Served, Version
 
 STABLE = "stable"
@@ -47,7 +41,7 @@ class Registry:
         cache: where artifacts of a store elsewhere are kept on this machine.
 
     Raises:
-        RegistryError: the database or the store cannot be used.
+        RegistryError: there is no SQLAlchemy, or the database or the store cannot be used.
     """
 
     def __init__(
@@ -60,11 +54,17 @@ class Registry:
     ) -> None:
         self.url = url
         self.actor = check_name(actor or os.environ.get("ADAPTERKIT_ACTOR") or getpass.getuser(), "actor")
+        try:
+            from adapterkit.registry.book import Book
+            from adapterkit.registry.database import open_database
+        except ImportError as error:
+            raise RegistryError(
+                "a registry needs SQLAlchemy and Alembic", remedy="pip install 'adapterkit[registry]'"
+            ) from error
         self._engine = open_database(url)
-        self._ledger = AuditLedger(self._engine, self.actor)
-        self._pointers = Pointers(self._engine, self._ledger)
+        self._book = Book(self._engine, self.actor)
         cached = Path(cache) if cache is not None else cache_folder() / "registry"
-        self._store = Store(kept_in(self._engine, url, None if store is None else str(store)), cached)
+        self._store = Store(self._book.kept_in(url, None if store is None else str(store)), cached)
 
     def __enter__(self) -> Self:
         return self
@@ -83,8 +83,7 @@ class Registry:
         """This registry, on the same connections, for the acts of somebody else. Raises RegistryError for no name."""
         other = copy(self)
         other.actor = check_name(actor, "actor")
-        other._ledger = AuditLedger(self._engine, actor)
-        other._pointers = Pointers(self._engine, other._ledger)
+        other._book = type(self._book)(self._engine, actor)
         return other
 
     def add(self, task: str, source: str | Path) -> Version:
@@ -100,8 +99,6 @@ class Registry:
             HubError: the store refuses; nothing has changed then.
             RegistryError: the database refuses; nothing has changed then.
         """
-        from adapterkit.registry.tables import VERSIONS
-
         check_name(task, "task")
         manifest, files = read_whole(source)
         digest, signature = manifest.sha256, signature_for(source, manifest)
@@ -111,47 +108,26 @@ class Registry:
         location = self._store.put(digest, files, signature)
         if digest in known:
             return known[digest]
-        row = {
-            "task": task,
-            "digest": digest,
-            "kind": manifest.kind,
-            "method": manifest.method.kind,
-            "backbone": manifest.backbone.name,
-            "fingerprint": manifest.backbone.fingerprint,
-            "data": manifest.data.digests.get("train"),
-            "recipe": sha256(dump_json(manifest.recipe)).hexdigest(),
-            "parent": manifest.parent,
-            "size_bytes": manifest.size_bytes,
-            "source": str(source),
-            "location": location,
-            "manifest": bytes(files.content[MANIFEST]).decode(),
-        }
-
-        def change(turn: WriterTurn) -> Entry | None:
-            from sqlalchemy import func, select
-
-            same = (VERSIONS.c.task == task) & (VERSIONS.c.digest == digest)
-            if turn.connection.execute(select(VERSIONS.c.digest).where(same)).first():
-                return None  # another writer was quicker
-            count = turn.connection.execute(
-                select(func.count()).select_from(VERSIONS).where(VERSIONS.c.task == task)
-            ).scalar_one()
-            added = {"number": count + 1, "added_at": turn.at, "added_by": self.actor}
-            turn.connection.execute(VERSIONS.insert().values(**row, **added))
-            details = {"source": str(source), "location": location, "number": count + 1}
-            return turn.entry("add", task, "", digest, details)
-
-        self._ledger.write(f"version {digest[:SHORT]} of {task}", change)
+        self._book.add(
+            task,
+            digest,
+            kind=manifest.kind,
+            method=manifest.method.kind,
+            backbone=manifest.backbone.name,
+            fingerprint=manifest.backbone.fingerprint,
+            data=manifest.data.digests.get("train"),
+            recipe=sha256(dump_json(manifest.recipe)).hexdigest(),
+            parent=manifest.parent,
+            size_bytes=manifest.size_bytes,
+            source=str(source),
+            location=location,
+            manifest=bytes(files.content[MANIFEST]).decode(),
+        )
         return self.version(task, digest)
 
     def tasks(self) -> tuple[str, ...]:
         """The names of all tasks, in order."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import VERSIONS
-
-        with self._engine.connect() as connection:
-            return tuple(connection.execute(select(VERSIONS.c.task).distinct().order_by(VERSIONS.c.task)).scalars())
+        return self._book.tasks()
 
     def versions(
         self,
@@ -170,12 +146,8 @@ class Registry:
             recipe: digest of the recipe.
             parent: the version that they were made from.
         """
-        from adapterkit.registry.tables import VERSIONS
-
         asked = {"task": task, "fingerprint": fingerprint, "data": data, "recipe": recipe, "parent": parent}
-        which = [VERSIONS.c[name] == value for name, value in asked.items() if value is not None]
-        with self._engine.connect() as connection:
-            return listed_versions(connection, *which)
+        return self._book.versions(**{name: value for name, value in asked.items() if value is not None})
 
     def version(self, task: str, named: str) -> Version:
         """One version: by its digest, a prefix of it, its number, or a channel that points to it.
@@ -187,13 +159,7 @@ class Registry:
 
     def manifest(self, version: Version) -> Manifest:
         """The version's manifest, as it was added."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import VERSIONS
-
-        same = (VERSIONS.c.task == version.task) & (VERSIONS.c.digest == version.digest)
-        with self._engine.connect() as connection:
-            return parse_manifest(connection.execute(select(VERSIONS.c.manifest).where(same)).scalar_one().encode())
+        return parse_manifest(self._book.manifest(version))
 
     def lineage(self, task: str, named: str) -> tuple[Version, ...]:
         """A version and those that it was made from, as far as the registry has them; the newest first."""
@@ -205,14 +171,7 @@ class Registry:
 
     def channels(self, task: str) -> Mapping[str, Version]:
         """Channel -> the version that it points to."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import CHANNELS, VERSIONS
-
-        pointed = VERSIONS.c.digest.in_(select(CHANNELS.c.digest).where(CHANNELS.c.task == task))
-        with self._engine.connect() as connection:
-            found = listed_versions(connection, VERSIONS.c.task == task, pointed)
-        return {channel: version for version in found for channel in version.channels}
+        return self._book.channels(task)
 
     def fetch(self, task: str, named: str = STABLE) -> Path:
         """The artifact of a version as a folder on this machine, checked against its digest.
@@ -226,15 +185,9 @@ class Registry:
 
     def gate(self, task: str, channel: str = STABLE) -> Gate:
         """What a promotion to this channel must pass: the task's own gate, that of all tasks, or the plain one."""
-        from sqlalchemy import select
-
-        from adapterkit.registry.tables import GATES
-
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(GATES).where(GATES.c.channel == channel)).mappings().all()
-        settings = {row["task"]: row["settings"] for row in rows}
+        settings = self._book.gates(channel)
         own = settings.get(task, settings.get(""))
-        return Gate() if own is None else read_gate(json.loads(own))
+        return Gate() if own is None else read_gate(own)
 
     def set_gate(self, gate: Gate | Mapping[str, Any], *, task: str = "", channel: str = STABLE) -> None:
         """Say what a promotion to a channel must pass.
@@ -242,17 +195,8 @@ class Registry:
         Args:
             task: one task; "" for all that have no gate of their own.
         """
-        from adapterkit.registry.tables import GATES
-
-        settings = (gate if isinstance(gate, Gate) else read_gate(gate)).model_dump(mode="json")
-
-        def change(turn: WriterTurn) -> Entry:
-            same = (GATES.c.task == task) & (GATES.c.channel == channel)
-            turn.connection.execute(GATES.delete().where(same))
-            turn.connection.execute(GATES.insert().values(task=task, channel=channel, settings=json.dumps(settings)))
-            return turn.entry("gate", task, channel, "", settings)
-
-        self._ledger.write(f"the gate of {channel}", change)
+        found = gate if isinstance(gate, Gate) else read_gate(gate)
+        self._book.set_gate(task, channel, found.model_dump(mode="json"))
 
     def promote(
         self,
@@ -278,7 +222,7 @@ class Registry:
         """
         check_name(channel, "channel")
         wanted = self.version(task, version)
-        before = self._pointers.moves(task, channel)
+        before = self._book.revision(task, channel)
         gate, today = self.gate(task, channel), {name: one.digest for name, one in self.channels(task).items()}
         judged = read_evidence(evidence or {}, wanted.digest, today.get(channel), gate.most_ece)
         found = {**judged, **self.own_evidence(wanted, gate)}
@@ -287,15 +231,29 @@ class Registry:
         details: dict[str, Any] = {"evidence": {name: each.model_dump(mode="json") for name, each in found.items()}}
         if force:
             details["forced"] = force
-        self._pointers.move("promote", task, channel, wanted.digest, before, details)
+        self._book.move("promote", task, channel, wanted.digest, before, details)
         return self.version(task, wanted.digest)
 
     def own_evidence(self, version: Version, gate: Gate) -> dict[str, Evidence]:
         """What the registry finds of its own copy: that it is whole and, where a gate asks, whether it is signed."""
-        whole = {"files": whole_evidence(self._store, version)}
+        whole = {"files": self._looked_at(version)}
         if "signature" not in gate.require:
             return whole
-        return whole | {"signature": signature_evidence(self._store, version, gate.signers)}
+        if not gate.signers:
+            told = "no key is trusted: adapterkit registry gate --signer PUB"
+            return whole | {"signature": Evidence(passed=False, detail=told)}
+        return whole | {"signature": self._looked_at(version, gate.signers)}
+
+    def _looked_at(self, version: Version, keys: Sequence[str] = ()) -> Evidence:
+        """Whether the files are those that were added, and one of these keys, if any, has signed them."""
+        try:
+            folder = self._store.get(version.digest, version.location)
+            if not keys:
+                return Evidence(passed=True, detail="the files are those that were added")
+            found = signers_of(folder, open_manifest(folder), keys)
+        except AdapterkitError as error:
+            return Evidence(passed=False, detail="; ".join([error.summary, *error.problems])[:4096])
+        return Evidence(passed=True, detail=f"signed by {', '.join(found)}", facts={"signed_by": found})
 
     def roll_back(
         self, task: str, channel: str = STABLE, *, expected: str | None = None, why: Mapping[str, Any] | None = None
@@ -312,30 +270,30 @@ class Registry:
             RegistryError: there was none before.
             ConflictError: somebody moved the channel meanwhile.
         """
-        before = self._pointers.moves(task, channel)
-        stack = way_back(self._ledger.moves(task, channel))
+        before = self._book.revision(task, channel)
+        stack = way_back(self._book.moves(task, channel))
         if len(stack) < 2:
             known = f"found {len(stack)} version{'' if len(stack) == 1 else 's'} on {channel}"
             raise RegistryError(f"{task} cannot be rolled back", [f"history: {known}, expected two or more"])
         wanted = self.version(task, stack[-2])
         details = {"why": dict(why)} if why else {}
-        self._pointers.move("roll-back", task, channel, wanted.digest, before, details, expected)
+        self._book.move("roll-back", task, channel, wanted.digest, before, details, expected)
         return self.version(task, wanted.digest)
 
     def withdraw(
         self, task: str, channel: str, *, expected: str | None = None, why: Mapping[str, Any] | None = None
     ) -> None:
         """Let a channel point to nothing. Arguments and errors as those of `roll_back`, which undoes it."""
-        before = self._pointers.moves(task, channel)
+        before = self._book.revision(task, channel)
         if channel not in self.channels(task):
             raise RegistryError(
                 f"{channel} of {task} points to nothing", [f"channels: {', '.join(self.channels(task))}"]
             )
-        self._pointers.move("withdraw", task, channel, "", before, {"why": dict(why)} if why else {}, expected)
+        self._book.move("withdraw", task, channel, "", before, {"why": dict(why)} if why else {}, expected)
 
     def shares(self, task: str) -> Mapping[str, float] | None:
         """Channel -> share, as it was set last; None where rules alone decide."""
-        found = self._ledger.last(task, "split")
+        found = self._book.last(task, "split")
         return None if found is None else found["split"]
 
     def set_shares(self, task: str, split: Mapping[str, float]) -> None:
@@ -352,7 +310,8 @@ class Registry:
         wrong += [f"{name}: {share}, expected 0 or more" for name, share in split.items() if not 0 <= share < math.inf]
         if wrong or not any(split.values()):
             raise RegistryError(f"the traffic of {task} cannot be divided so", wrong or ["no share is above 0"])
-        self._ledger.write(f"the split of {task}", lambda turn: turn.entry("split", task, "", "", {"split": {**split}}))
+        with self._book.turn(f"the split of {task}") as turn:
+            turn.note("split", task, "", "", {"split": {**split}})
 
     def history(self, task: str, channel: str = STABLE) -> tuple[Served, ...]:
         """Everything that a channel answered with, the oldest first."""
@@ -375,7 +334,7 @@ class Registry:
 
     def entries(self, task: str | None = None, last: int | None = None) -> tuple[Entry, ...]:
         """The audit's entries, the oldest first; of one task, or all; the last so many, or all."""
-        return self._ledger.entries(task, last)
+        return self._book.entries(task, last)
 
     def audit(self, *, head: str | None = None, files: bool = True) -> AuditReport:
         """Prove that the history is the one that was written, and that channels and artifacts agree with it.
@@ -389,9 +348,9 @@ class Registry:
         """
         if head is not None and not re.fullmatch(f"[0-9a-f]{{{SHORT},64}}", head):
             raise RegistryError(f"{head[:64]!r} is no hash", [f"head: expected {SHORT} to 64 hexadecimal digits"])
-        report, versions = self._ledger.proven(head)
+        report, versions = self._book.proven(head)
         problems = [*report.problems]
         if files:
-            looked = [(version, whole_evidence(self._store, version)) for version in versions]
+            looked = [(version, self._looked_at(version)) for version in versions]
             problems += [f"{each.task} {each.short}: {found.detail}" for each, found in looked if not found.passed]
         return replace(report, problems=tuple(problems))

@@ -1,6 +1,6 @@
 """Rows: read from files and hub data sets, renamed, split, compared and planned into batches."""
 
-from adapterkit.data.buckets import group_by_length, padded_share, shard
+from adapterkit.data.buckets import group_by_length, shard
 from adapterkit.data.columns import match_columns, overlooked, rename
 from adapterkit.data.files.dialect import TextUnit
 from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, check_sources, locate
@@ -13,6 +13,6 @@ from adapterkit.data.split import split_stream, split_validation
 __all__ = [
     "FORMATS", "IN_MEMORY", "ROOT_VARIABLE", "Located", "Overlap", "Reading", "Repeats", "Row", "RowStream", "Rows",
     "TextUnit", "as_rows", "asked_of", "canonical", "check_sources", "find_overlap", "find_repeats", "group_by_length",
-    "locate", "match_columns", "named_rows", "overlooked", "padded_share", "read_rows", "rename", "rows_of", "shard",
+    "locate", "match_columns", "named_rows", "overlooked", "read_rows", "rename", "rows_of", "shard",
     "split_stream", "split_validation", "splits_of", "stream_rows",
 ]  # fmt: skip

@@ -67,13 +67,6 @@ def shard(batch: Sequence[Item], process_index: int, process_count: int) -> list
     return list(batch[process_index::process_count])
 
 
-def padded_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
-    """The share of a plan's tokens that is padding, from 0 to 1 (0 for no batches)."""
-    tokens = sum(lengths[index] for batch in batches for index in batch)
-    places = sum(len(batch) * max(lengths[index] for index in batch) for batch in batches if batch)
-    return 1.0 - tokens / places if places else 0.0
-
-
 def _pool_rows(lengths: Sequence[int], batch_size: int | None, batch_tokens: int | None) -> int:
     """Rows per pool: up to 50 batches, and at least 4 pools where there are rows for that, so that epochs differ."""
     if batch_size is not None:

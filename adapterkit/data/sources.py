@@ -6,19 +6,19 @@ what the file says: a whole number stays whole, a missing key is None, lists sta
 of a column write lists.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from adapterkit.data.columns import match_columns, rename
-from adapterkit.data.consistency import TypeWatch, watched
+from adapterkit.data.consistency import watched
 from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened, TextUnit
 from adapterkit.data.files.opening import open_file
 from adapterkit.data.files.text import look_at
-from adapterkit.data.locating import Located, locate
+from adapterkit.data.locating import locate
 from adapterkit.data.nested import find_nested, with_nested
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Reading, Row, Rows, RowStream
@@ -73,11 +73,8 @@ def read_rows(
             names.update(dict.fromkeys(row))
     matched = opened.match(list(names), problems)
     whole = [(number, rename(row if len(row) == len(names) else {**names, **row}, matched)) for number, row in held]
-    nested = find_nested(whole, needs or {}, problems, opened.unit)
-    read = with_nested(whole, nested, needs or {}, problems, opened.unit)
-    checked = list(watched(read, TypeWatch(problems, needs, opened.unit)))
-    problems.check()
-    rows, numbers = (row for _, row in checked), (number for number, _ in checked)
+    rows = _checked(whole, needs, problems, opened.unit)
+    numbers = (number for number, _ in held)
     return Rows(rows, numbers, str(source), opened.located.path, opened.reading(matched))
 
 
@@ -89,12 +86,17 @@ def named_rows(
     matched = match_columns(rows.columns, columns or {}, needs, rows.source)
     missing = dict.fromkeys(rows.columns)
     numbered = [(number, rename({**missing, **row}, matched)) for number, row in zip(rows.numbers, rows, strict=True)]
-    nested = find_nested(numbered, needs or {}, problems, "row")
-    read = with_nested(numbered, nested, needs or {}, problems, "row")
-    checked = list(watched(read, TypeWatch(problems, needs, "row")))
+    checked = _checked(numbered, needs, problems, "row")
+    return Rows(checked, rows.numbers, rows.source, rows.path, replace(rows.reading, columns=matched))
+
+
+def _checked(rows: list[Numbered], needs: Mapping[str, Column] | None, problems: Problems, unit: str) -> list[Row]:
+    """The rows with the lists that cells write, where every column holds one type. Raises DataError."""
+    nested = find_nested(rows, needs or {}, problems, unit)
+    read = with_nested(rows, nested, needs or {}, problems, unit)
+    checked = [row for _, row in watched(read, problems, needs, unit)]
     problems.check()
-    reading = replace(rows.reading, columns=matched)
-    return Rows((row for _, row in checked), rows.numbers, rows.source, rows.path, reading)
+    return checked
 
 
 def stream_rows(
@@ -132,7 +134,7 @@ def stream_rows(
         read = opened.read(problems, streaming=True)
         whole = ((number, rename({**names, **row}, matched)) for number, row in read)
         unwritten = with_nested(whole, nested, needs or {}, problems, opened.unit)
-        return iter(watched(unwritten, TypeWatch(problems, needs, opened.unit)))
+        return watched(unwritten, problems, needs, opened.unit)
 
     present = list(rename(dict.fromkeys(names), matched))
     return RowStream(rows, str(source), present, opened.located.path, opened.reading(matched))
@@ -165,27 +167,20 @@ class _Source:
     ) -> None:
         named = {str(name): word for name, word in settings.splits.items()}.get(split, split)
         root = settings.root if root is None else root
-        self.located: Located = locate(source, settings.format, root, folder, split, named)
+        self.located = locate(source, settings.format, root, folder, split, named)
         self.columns = settings.columns if columns is None else columns
         self.needs = needs
         self.shown = str(self.located.path or self.located.name)
-        self._settings = settings
-        self._split = named
-        names = [(name, *need.aliases) for name, need in (needs or {}).items()]
-        self._asked = AskedOfFile(
-            settings=settings,
-            split=named,
-            columns=frozenset([*(one for group in names for one in group), *self.columns.values()]),
-            text_unit=text_unit,
-        )
+        known = {alias for name, need in (needs or {}).items() for alias in (name, *need.aliases)}
+        self._asked = AskedOfFile(settings, named, frozenset([*known, *self.columns.values()]), text_unit)
 
     @cached_property
     def opened(self) -> list[Opened]:
         """The files, looked at."""
-        opened = []
-        for path in self.located.chosen.files:
+        opened, chosen = [], self.located.chosen
+        for path in chosen.files:
             with _os_errors(path):
-                opened.append(_class_text(path) if self.located.chosen.by_class else open_file(path, self._asked))
+                opened.append(_class_text(path) if chosen.by_class else open_file(path, self._asked))
         return opened
 
     @property
@@ -205,19 +200,17 @@ class _Source:
         if self.located.path is None:
             from adapterkit.data.hub import hub_rows
 
-            name, looked_at = self.located.name, self.located.looked_at
-            return hub_rows(name, self._settings, self._split, streaming=streaming, looked_at=looked_at)
-        if len(self.opened) == 1:
-            return _readable(self.located.chosen.files[0], self.opened[0].rows(problems))
-        return self._one_after_another(problems)
+            asked, looked_at = self._asked, self.located.looked_at
+            return hub_rows(self.located.name, asked.settings, asked.split, streaming=streaming, looked_at=looked_at)
+        return self._of_files(problems)
 
-    def _one_after_another(self, problems: Problems) -> Iterator[Numbered]:
-        count = 0
+    def _of_files(self, problems: Problems) -> Iterator[Numbered]:
+        numbers, several = count(1), len(self.opened) > 1
         for path, opened in zip(self.located.chosen.files, self.opened, strict=True):
-            problems.file = path.name
-            for _, row in _readable(path, opened.rows(problems)):
-                count += 1
-                yield count, row
+            problems.file = path.name if several else ""
+            with _os_errors(path):
+                for number, row in opened.rows(problems):
+                    yield next(numbers) if several else number, row
         problems.file = ""
 
     def match(self, names: list[str], problems: Problems | None) -> dict[str, str]:
@@ -252,8 +245,3 @@ def _os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{path} cannot be read", [f"found: {error.strerror or error}"]) from error
-
-
-def _readable(path: Path, rows: Iterable[Numbered]) -> Iterator[Numbered]:
-    with _os_errors(path):
-        yield from rows

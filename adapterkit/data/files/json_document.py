@@ -1,13 +1,13 @@
 """JSON documents: an array of objects, or one object with the rows inside; arrays are read piece by piece."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
-from adapterkit.data.files.json_shapes import Shape, find_shape
-from adapterkit.data.files.json_values import DECODER, check_characters, parse_object, why_not, word_of
+from adapterkit.data.files.json_shapes import find_shape
+from adapterkit.data.files.json_values import DECODER, RefusedError, check_characters, parse_object, why_not, word_of
 from adapterkit.data.files.squad import flatten, is_article
 from adapterkit.data.files.text import LONGEST_LINE_BYTES, TextFile
 from adapterkit.data.problems import Problems
@@ -37,7 +37,7 @@ def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told
         return Opened(Dialect("json", name, tuple(file.notes), True), partial(_read_array, file.bare), "record")
     shape = find_shape(_parse(file), asked, str(file.path))
     dialect = Dialect("json", shape.words, tuple(file.notes), True)
-    return Opened(dialect, partial(_read_shape, shape), "record")
+    return Opened(dialect, partial(_objects, [(value, "") for value in shape.records]), "record")
 
 
 def _in_lines(file: TextFile, format_: str) -> bool:
@@ -111,29 +111,30 @@ def _read_lines(file: TextFile, problems: Problems) -> Iterator[Numbered]:
 
 
 def _read_array(file: TextFile, problems: Problems) -> Iterator[Numbered]:
-    """The objects of an array, numbered from 1. A broken one ends it: where the next begins cannot be known."""
+    """The objects of an array. A broken one ends it: where the next begins cannot be known."""
+    return _objects(_items(file, problems), problems)
+
+
+def _objects(values: Iterable[tuple[Any, str]], problems: Problems) -> Iterator[Numbered]:
+    """The objects among values, each with words for its place, numbered from 1; articles as their questions."""
     number = 0
-    for value, text, line in _items(file, problems):
-        number += 1
-        try:
-            check_characters(value, text)
-        except ValueError as error:
-            problems.add(f"record {number}", f"on line {line}, {error}")
-            continue
-        if not isinstance(value, dict):
-            expected = 'expected an object like {"text": …}'
-            problems.add(f"record {number}", f"on line {line}, {expected}, found {word_of(value)}")
-        elif is_article(value):
-            number -= 1
-            for row in flatten(value, f"article {number + 1}", problems):
+    for place, (value, where) in enumerate(values, start=1):
+        if isinstance(value, dict) and is_article(value):
+            for row in flatten(value, f"article {place}", problems):
                 number += 1
                 yield number, row
-        else:
+            continue
+        number += 1
+        if isinstance(value, dict):
             yield number, value
+        elif isinstance(value, RefusedError):
+            problems.add(f"record {number}", f"{where}{value}")
+        else:
+            problems.add(f"record {number}", f'{where}expected an object like {{"text": …}}, found {word_of(value)}')
 
 
-def _items(file: TextFile, problems: Problems) -> Iterator[tuple[Any, str, int]]:
-    """(value, its text, its line) of every item of the array; more of the file is read when one is not complete."""
+def _items(file: TextFile, problems: Problems) -> Iterator[tuple[Any, str]]:
+    """Every item of the array, and words for its line; more of the file is read when one is not complete."""
     pieces = file.pieces()
     text, at, line, ended = "", 0, 1, False
 
@@ -182,7 +183,11 @@ def _items(file: TextFile, problems: Problems) -> Iterator[tuple[Any, str, int]]
                 start = text.rfind("\n", 0, error.pos) + 1
                 error = json.JSONDecodeError(error.msg, text[start:], error.pos - start)
             return wrong(why_not(error, text[start:]))
-        yield value, text[at:stop], line
+        try:
+            check_characters(value, text[at:stop])
+        except RefusedError as error:
+            value = error
+        yield value, f"on line {line}, "
         line += text.count("\n", at, stop)
         at = stop
         separator = skip()
@@ -223,16 +228,3 @@ def _parse(file: TextFile) -> Any:
         rest = text if not isinstance(error, json.JSONDecodeError) else text[: error.pos + 40]
         raise DataError(f"{file.path} cannot be read", [f"line {line}: {why_not(error, rest)}"]) from error
     return values[0] if len(values) == 1 else values
-
-
-def _read_shape(shape: Shape, problems: Problems) -> Iterator[Numbered]:
-    number = 0
-    for place, value in enumerate(shape.records, start=1):
-        if not isinstance(value, dict):
-            problems.add(f"record {place}", f'expected an object like {{"text": …}}, found {word_of(value)}')
-            number += 1
-            continue
-        rows = flatten(value, f"article {place}", problems) if is_article(value) else iter([value])
-        for row in rows:
-            number += 1
-            yield number, row

@@ -2,13 +2,13 @@
 
 import json
 import logging
-import queue
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from adapterkit.serving.beside import Beside
 
 logger = logging.getLogger(__name__)
 
@@ -23,32 +23,31 @@ class Alerts:
 
     def __init__(self, addresses: Sequence[str], pause_s: float = 1.0) -> None:
         self._addresses, self._pause_s = tuple(addresses), pause_s
-        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
-        self.sent = self.lost = 0
+        self._telling = Beside[Mapping[str, Any]]("adapterkit-alerts", self._tell, waiting=WAITING, together=1)
+        self.sent = self._failed = 0
         if self._addresses:
-            threading.Thread(target=self._run, name="adapterkit-alerts", daemon=True).start()
+            self._telling.start()
+
+    @property
+    def lost(self) -> int:
+        """How many could not be sent."""
+        return self._failed + self._telling.left_out * len(self._addresses)
 
     def send(self, found: Mapping[str, Any]) -> None:
         """Let one object wait to be sent."""
-        if not self._addresses:
-            return
-        try:
-            self._queue.put_nowait(found)
-        except queue.Full:
-            self.lost += len(self._addresses)
+        if self._addresses:
+            self._telling.offer(found)
 
     def stop(self) -> None:
         """Send no more than what waits."""
         if self._addresses:
-            self._queue.put(None)
+            self._telling.stop(patience_s=0.0)
 
-    def _run(self) -> None:
-        while (found := self._queue.get()) is not None:
+    def _tell(self, found: Sequence[Mapping[str, Any]]) -> None:
+        for body in (json.dumps(each).encode() for each in found):
             for address in self._addresses:
-                if self._told(address, json.dumps(found).encode()):
-                    self.sent += 1
-                else:
-                    self.lost += 1
+                told = self._told(address, body)
+                self.sent, self._failed = self.sent + told, self._failed + (not told)
 
     def _told(self, address: str, body: bytes) -> bool:
         problem: Exception | None = None

@@ -8,8 +8,8 @@ from adapterkit.errors import AdapterkitError, ServingError
 from adapterkit.manifest import Manifest, open_manifest
 from adapterkit.metrics.drift import energy_test, label_shift, projected
 from adapterkit.recipe.columns import input_text
+from adapterkit.serving.beside import Beside
 from adapterkit.serving.fleet import Fleet, Receipt
-from adapterkit.serving.spare_time import SpareTime
 from adapterkit.traffic import Rules, TaskRules
 
 Tell = Callable[[str, str, str, str, Mapping[str, Any], str], None]
@@ -38,7 +38,7 @@ class Drifts:
     def __init__(self, fleet: Fleet, rules: Rules, tell: Tell, busy: Callable[[], bool]) -> None:
         self._fleet, self._rules, self._tell = fleet, rules, tell
         self._streams: dict[str, Stream] = {}
-        self.spare_time = SpareTime[tuple[Receipt, str]]("adapterkit-drift", self._compare, busy)
+        self.spare_time = Beside[tuple[Receipt, str]]("adapterkit-drift", self._compare, busy=busy)
         for task in rules.tasks.values():
             _detector(task)
 
@@ -53,7 +53,7 @@ class Drifts:
                 detail = f"{rules.stream} found that the confidence changed"
                 self._told("change", receipt, {"detail": detail, "evidence": {"changes": stream.changes}})
         if stream.reference is not None and (text := input_text(row, self._fleet.routes[receipt.task].kind)):
-            self.spare_time.offer(rules.drift_share, (receipt, text))
+            self.spare_time.offer((receipt, text), rules.drift_share)
 
     def facts(self, digest: str, labels: Mapping[str, int]) -> dict[str, Any]:
         """What is known of a version, as JSON."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import AdapterkitError
+from adapterkit.serving.beside import TOGETHER, Beside
 from adapterkit.serving.fleet import Arm, Fleet, Receipt
 from adapterkit.serving.quoting import wordless
-from adapterkit.serving.spare_time import TOGETHER, SpareTime
 from adapterkit.tasks.closer_look import answering
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Shadows:
     def __init__(self, fleet: Fleet, found: Found, log: Path | None, busy: Callable[[], bool]) -> None:
         self._fleet, self._found = fleet, found
         self._log = None if log is None else RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=1, delay=True)
-        self.spare_time = SpareTime[Shadowed]("adapterkit-shadows", self._ask, busy)
+        self.spare_time = Beside[Shadowed]("adapterkit-shadows", self._ask, busy=busy)
 
     def close(self) -> None:
         """Let go of the log."""

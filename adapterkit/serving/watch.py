@@ -7,11 +7,10 @@ version off that broke a guard of the rules.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +21,10 @@ from prometheus_client.core import GaugeMetricFamily
 
 from adapterkit.errors import AdapterkitError
 from adapterkit.serving.alerts import Alerts
+from adapterkit.serving.beside import Beside
 from adapterkit.serving.drifts import Drifts
 from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import TOLD
-from adapterkit.serving.quoting import wordless
 from adapterkit.serving.shadows import Shadowed, Shadows
 from adapterkit.traffic import Rules, Tally, verdicts_of
 
@@ -72,42 +71,39 @@ class Watch:
         self._drifts = Drifts(fleet, rules or Rules(), self.tell, lambda: self.busy())
         self._fleet, self._rules = fleet, rules or Rules()
         self._take_off = take_off or self._back
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
         self._seen: dict[tuple[str, str], Observed] = {}
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="adapterkit-watch", daemon=True)
+        self._counting = Beside("adapterkit-watch", _call, waiting=WAITING, together=1, aside_s=ASIDE_S)
         self.alerts = Alerts([str(address) for address in self._rules.alerts])
         self.events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
-        self.unseen = 0
 
     def start(self) -> None:
         """Begin to count."""
-        self._thread.start()
+        self._counting.start()
         self._shadows.spare_time.start()
         self._drifts.spare_time.start()
 
     def stop(self) -> None:
         """Count what waits, and end."""
-        self._shadows.spare_time.stop()
-        self._drifts.spare_time.stop()
+        for beside in (self._shadows.spare_time, self._drifts.spare_time):
+            beside.stop(at_once=True, patience_s=5.0)
         self._shadows.close()
-        self._queue.put(None)
-        self._thread.join()
+        self._counting.stop()
         self.alerts.stop()
 
     def observe(self, item: Item, done: Done) -> None:
         """Take note of an answer or an error. Nothing is computed here, where others wait for their answers."""
         seconds = time.monotonic() - item.since
-        self._later(lambda: self._answered(item, done, seconds))
+        self._counting.offer(lambda: self._answered(item, done, seconds))
 
     def feedback(self, task: str, version: str, right: bool) -> None:
         """Take note of what a client said of an answer of a version that is routed."""
-        self._later(lambda: self._told(task, version, right))
+        self._counting.offer(lambda: self._told(task, version, right))
 
     def flush(self) -> None:
         """Wait until all that came so far is counted."""
         counted = threading.Event()
-        self._queue.put(counted.set)
+        self._counting.offer(counted.set, wait=True)
         counted.wait()
 
     def facts(self) -> dict[str, Any]:
@@ -115,7 +111,7 @@ class Watch:
         with self._lock:
             tasks = {task: self._facts(task) for task in sorted(self._fleet.routes)}
             alerts = {"sent": self.alerts.sent, "lost": self.alerts.lost}
-            left_out = {"unseen": self.unseen, "unshadowed": self._shadows.spare_time.left_out}
+            left_out = {"unseen": self._counting.left_out, "unshadowed": self._shadows.spare_time.left_out}
             return {"tasks": tasks, "events": list(self.events), "alerts": alerts, **left_out}
 
     def _facts(self, task: str) -> dict[str, Any]:
@@ -129,21 +125,6 @@ class Watch:
             whose = {"version": found.version, "artifact": found.digest, "arm": arm, "shadow": found is route.shadow}
             versions.append({**whose, **tally.facts(), **self._drifts.facts(found.digest, tally.labels)})
         return {"versions": versions, "verdicts": [asdict(verdict) for verdict in verdicts_of(told)]}
-
-    def _later(self, call: Callable[[], None]) -> None:
-        try:
-            self._queue.put_nowait(call)
-        except queue.Full:
-            self.unseen += 1
-
-    def _run(self) -> None:
-        while (call := self._queue.get()) is not None:
-            if self._queue.empty():
-                time.sleep(ASIDE_S)
-            try:
-                call()
-            except Exception as error:  # noqa: BLE001 - logged, without its words
-                logger.error("what was seen could not be counted: %s", wordless(error))
 
     def _answered(self, item: Item, done: Done, seconds: float) -> None:
         if done.receipt is not None:
@@ -169,10 +150,10 @@ class Watch:
         route, rules = self._fleet.routes.get(receipt.task), self._rules.of(receipt.task)
         if route is not None and route.shadow is not None and route.shadow.digest != receipt.artifact:
             offered = Shadowed(row, answer, receipt, route.shadow, rules.log_rows)
-            self._shadows.spare_time.offer(rules.shadow_share, offered)
+            self._shadows.spare_time.offer(offered, rules.shadow_share)
 
     def _shadowed(self, asked: Shadowed, same: bool | None) -> None:
-        self._later(lambda: self._compared(asked, same))
+        self._counting.offer(lambda: self._compared(asked, same))
 
     def _compared(self, asked: Shadowed, same: bool | None) -> None:
         task, compared = asked.receipt.task, Tally.error if same is None else lambda tally: tally.compare(same)
@@ -257,3 +238,8 @@ class Watch:
         except AdapterkitError as error:
             return f"it goes on: {error.summary}"
         return "what was mounted before answers again" if gone else "it goes on: nothing answered before"
+
+
+def _call(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 from adapterkit.registry import Registry
 from adapterkit.serving.app import create_app
+from adapterkit.serving.beside import WAITING
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.opening import Follower, registry_fleet
 from adapterkit.serving.shadows import same
-from adapterkit.serving.spare_time import WAITING
 from adapterkit.serving.watch import Watch
 from adapterkit.traffic import Rules, read_rules
 

@@ -106,7 +106,11 @@ def create_app(
     async def tasks(request: Request) -> Response:
         """What can be asked, and who answers."""
         key_of(request, service.keys, "predict")
-        return JSONResponse({"tasks": [_task_facts(fleet, task) for task in sorted(fleet.routes)]})
+        listed = [
+            {"task": task, "kind": route.kind, "arms": {arm: route.facts(arm) for arm in route.arms}}
+            for task, route in sorted(fleet.routes.items())
+        ]
+        return JSONResponse({"tasks": listed})
 
     @app.get("/v1/quality")
     async def quality(request: Request) -> Response:
@@ -160,12 +164,3 @@ def create_app(
     add_routes(app, service)
     admin.add_routes(app, service, Steering(fleet, follower))
     return Guarded(app, service.keys)
-
-
-def _task_facts(fleet: Fleet, task: str) -> dict[str, Any]:
-    route = fleet.routes[task]
-    arms = {
-        arm: {"version": found.version, "artifact": found.digest, "share": route.split.get(arm, 0.0)}
-        for arm, found in route.arms.items()
-    }
-    return {"task": task, "kind": route.kind, "arms": arms}

@@ -53,6 +53,11 @@ class Route:
         """What has to be mounted: what answers, and the shadow."""
         return (*self.arms.values(), *filter(None, [self.shadow]))
 
+    def facts(self, arm: str) -> dict[str, Any]:
+        """An arm as JSON."""
+        chosen = self.arms[arm]
+        return {"version": chosen.version, "artifact": chosen.digest, "share": self.split.get(arm, 0.0)}
+
     @property
     def generates(self) -> bool:
         """Whether its answers are generated text."""

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterkit.errors import ServingError
 from adapterkit.manifest import read_file, write_file
-from adapterkit.serving.settings import ServiceSettings
 
 Scope = Literal["predict", "feedback", "admin"]
 SCOPES: tuple[Scope, ...] = ("predict", "feedback", "admin")
@@ -51,14 +50,9 @@ class Keys:
         return found
 
 
-def read_keys(file: Path) -> Keys:
-    """The keys of a file that `add_key` wrote. Raises ServingError where it holds something else."""
-    return Keys(_read(file))
-
-
-def keys_of(settings: ServiceSettings) -> Keys:
-    """The keys of a service: those of its file, or everybody's where it has none."""
-    return Keys(None) if settings.keys is None else read_keys(settings.keys)
+def read_keys(file: Path | None) -> Keys:
+    """The keys of a file that `add_key` wrote; everybody's for None. Raises ServingError where it holds something else."""
+    return Keys(None if file is None else _read(file))
 
 
 def add_key(file: Path, name: str, scopes: Sequence[Scope]) -> str:

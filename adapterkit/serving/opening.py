@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adapterkit.artifact.sharing import find_folder
 from adapterkit.errors import AdapterkitError, ConflictError, RegistryError, ServingError
 from adapterkit.host import Host
 from adapterkit.host.opening import open_host
@@ -26,8 +27,6 @@ logger = logging.getLogger(__name__)
 def mounted_fleet(sources: Mapping[str, str], backbones: Sequence[str], **settings: Any) -> Fleet:
     """A fleet that answers with these artifacts, compositions or hub ids, by name. Settings, errors: of `open_hosts`.
     `backbones`: where to load them from, side by side; none loads the one that the first artifact names."""
-    from adapterkit.artifact.sharing import find_folder
-
     folders = {name: str(find_folder(source)) for name, source in sources.items()}
     fleet = Fleet(open_hosts(backbones or [_backbone(folders)], **settings))
     try:
@@ -57,8 +56,6 @@ def open_hosts(
 
 def mount_folder(fleet: Fleet, task: str, source: str) -> None:
     """Let an artifact's folder, a hub id or a composition answer a task alone. Raises what keeps it from answering."""
-    from adapterkit.artifact.sharing import find_folder
-
     folder = str(find_folder(source))
     fleet.mount(task, folder, _manifest(folder))
 

@@ -47,17 +47,17 @@ class Service:
         """Answers to rows, each (task, row), or errors in their places. Raises RequestError: the deadline passed, or
         the client has gone; QueueFullError, ServingError: nothing was begun."""
         self._check_open()
+        loop, sticky = asyncio.get_running_loop(), key or owner.name
         with nullcontext(list[Done]()) if self.traces is None else self.traces.asking(request, len(rows)) as told:
-            told += await self._answer(request, rows, key, owner, generation)
+            items = [Item(task, row, sticky, owner.name, generation, loop.create_future()) for task, row in rows]
+            self.work.submit(items)
+            await self._await(request, items)
+            told += [item.future.result() for item in items]
             return told
 
-    async def _answer(
-        self, request: Request, rows: Sequence[tuple[str, Any]], key: str, owner: Key, generation: Any
-    ) -> list[Done]:
+    async def _await(self, request: Request, items: Sequence[Item]) -> None:
+        """Wait for answers. Where nobody does any more, what is not answered yet is given up."""
         loop = asyncio.get_running_loop()
-        sticky = key or owner.name
-        items = [Item(task, row, sticky, owner.name, generation, loop.create_future()) for task, row in rows]
-        self.work.submit(items)
         waiting: set[asyncio.Future[Any]] = {item.future for item in items}
         gone: asyncio.Task[None] | None = None
         until = loop.time() + self.limits.deadline_s
@@ -74,12 +74,11 @@ class Service:
                 waiting.discard(gone)
                 if waiting and loop.time() >= until:
                     raise RequestError(504, "deadline", f"no answer within {self.limits.deadline_s:g} s")
-            return [item.future.result() for item in items]
         finally:
             if gone is not None:
                 gone.cancel()
             for future in waiting:
-                future.cancel()  # rows that still wait are given up
+                future.cancel()
 
     async def features(self, texts: Sequence[str], adapter: str | None) -> list[Any]:
         """Hidden states of texts, bounded like rows. Raises as `answer`."""
@@ -88,15 +87,12 @@ class Service:
             raise QueueFullError(self.embedding, 1)
         self.embedding += len(texts)
         running = asyncio.get_running_loop().run_in_executor(None, self.fleet.host.features, texts, adapter)
-        running.add_done_callback(lambda _: self._embedded(len(texts)))
+        running.add_done_callback(lambda _: setattr(self, "embedding", self.embedding - len(texts)))
         await asyncio.wait({running}, timeout=self.limits.deadline_s)
         if not running.done():
             running.cancel()
             raise RequestError(504, "deadline", f"no answer within {self.limits.deadline_s:g} s")
         return running.result()
-
-    def _embedded(self, texts: int) -> None:
-        self.embedding -= texts
 
     def _check_open(self) -> None:
         if self.fleet.draining:

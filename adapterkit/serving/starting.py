@@ -1,17 +1,18 @@
 """A whole service from its settings, wherever it runs: in this process, or in a replica on another machine."""
 
 import gc
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import ServingError
 from adapterkit.manifest.signature import read_trusted
 from adapterkit.serving.app import create_app
-from adapterkit.serving.flags import open_feature
 from adapterkit.serving.fleet import Fleet
-from adapterkit.serving.keys import keys_of
+from adapterkit.serving.keys import read_keys
 from adapterkit.serving.opening import Follower, mounted_fleet, registry_fleet
 from adapterkit.serving.receipts import Signer
 from adapterkit.serving.settings import ServiceSettings
@@ -41,7 +42,7 @@ def started(settings: ServiceSettings) -> Iterator[Started]:
             traced, send_last = exported_traces()
             closing.callback(send_last)
         signer = None if settings.sign_with is None else Signer(read_private(settings.sign_with))
-        keys, rules = keys_of(settings), read_rules(settings.rules or {})
+        keys, rules = read_keys(settings.keys), read_rules(settings.rules or {})
         follower: Follower | None = None
         trusted = read_trusted(settings.require_signature or None)
         loaded: Any = {"slots": settings.slots, "dtype": settings.dtype, "require_signature": trusted or None}
@@ -67,3 +68,35 @@ def started(settings: ServiceSettings) -> Iterator[Started]:
             fleet, keys=keys, limits=settings.limits, watch=watch, follower=follower, signer=signer, traces=traced
         )
         yield Started(app, fleet, follower.follow if follower is not None else lambda: None)
+
+
+def open_feature(file: Path | None = None) -> Callable[[str, str, str], str]:
+    """What `Fleet.flags` takes: flag, key and the arm of the split -> the arm that the flag of OpenFeature names.
+
+    A flag that is not there, of another type, or whose provider fails gives the arm of the split. It is asked where
+    answers wait: a provider that asks a network for every key delays them. `file`: in flagd's format; it is followed.
+    None takes the provider that was set with `openfeature.api`. Raises ServingError: OpenFeature is not there, or the
+    file is none."""
+    try:
+        from openfeature import api
+        from openfeature.evaluation_context import EvaluationContext
+
+        if file is not None:
+            from openfeature.contrib.provider.flagd import FlagdProvider
+            from openfeature.contrib.provider.flagd.config import ResolverType
+    except ImportError as error:
+        raise ServingError("flags come with OpenFeature", remedy="pip install 'adapterkit[flags]'") from error
+    if file is not None:
+        try:
+            found = type(json.loads(file.read_text(encoding="utf-8"))["flags"]).__name__
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = f"{type(error).__name__}: {error}"
+        if found != "dict":
+            raise ServingError("the flags cannot be read", [f"{file}: found {found}, expected an object with flags"])
+        api.set_provider_and_wait(FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=str(file)))
+    client = api.get_client("adapterkit")
+
+    def chosen(flag: str, key: str, arm: str) -> str:
+        return str(client.get_string_value(flag, arm, EvaluationContext(targeting_key=key)))
+
+    return chosen

@@ -97,10 +97,8 @@ class Steering:
             arms = [
                 {
                     "arm": arm,
-                    "version": found.version,
-                    "artifact": found.digest,
+                    **route.facts(arm),
                     "backbone": Path(self._fleet.home(found.mounted).backbone.name).name,
-                    "share": route.split.get(arm, 0.0),
                     "method": status.method if (status := statuses.get(found.mounted)) else "",
                     "rows": status.hits if status else 0,
                     "resident": bool(status and status.resident),

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, NotMountedError, ServingError
-from adapterkit.host.answers.asked_rows import Answered
 from adapterkit.serving.fleet import Fleet, Receipt, Route
 from adapterkit.serving.quoting import wordless
 from adapterkit.serving.requests import QueueFullError
@@ -25,7 +24,6 @@ from adapterkit.serving.settings import Limits
 logger = logging.getLogger(__name__)
 
 Observe = Callable[["Item", "Done"], None]
-_FAILED = "the answer could not be computed"
 
 
 @dataclass(eq=False)
@@ -134,8 +132,7 @@ class Work:
                 found = self._answer(batch, generates)
             except Exception as error:  # noqa: BLE001 - logged, without its words
                 logger.error("a batch of %d rows was not answered: %s", len(batch), wordless(error))
-                shown = error if isinstance(error, AdapterkitError) else ServingError(_FAILED)
-                found = [Done(None, None, shown, len(batch)) for _ in batch]
+                found = [_failed(error, batch)] * len(batch)
             took = max(time.monotonic() - started, 1e-4)
             self._rows_per_s += 0.2 * (len(batch) / took - self._rows_per_s)
             pairs = list(zip(batch, found, strict=True))
@@ -176,8 +173,8 @@ class Work:
                 by_settings.setdefault(repr(batch[place].generation), []).append(place)
             for places in by_settings.values():
                 self._ask(batch, places, routed, found)
-        lost = NotMountedError("the task was taken off while this row waited")
-        return [found.get(place, Done(None, None, lost, len(batch))) for place in range(len(batch))]
+        lost = _failed(NotMountedError("the task was taken off while this row waited"), batch)
+        return [found.get(place, lost) for place in range(len(batch))]
 
     def _address(self, batch: Sequence[Item], places: Sequence[int], found: Found) -> dict[int, tuple[Route, str]]:
         routed = {}
@@ -185,7 +182,7 @@ class Work:
             try:
                 routed[place] = self._fleet.find(batch[place].task, batch[place].key)
             except AdapterkitError as error:
-                found[place] = Done(None, None, error, len(batch))
+                found[place] = _failed(error, batch)
         return routed
 
     def _ask(
@@ -194,7 +191,8 @@ class Work:
         rows = [(routed[place][0].arms[routed[place][1]].mounted, batch[place].row) for place in places]
         settings = batch[places[0]].generation
         try:
-            answers = self._host(rows, settings)
+            ask = self._fleet.host.answers if settings is None else self._fleet.host.texts
+            answers = ask(rows, errors="return", batch_size=self._limits.batch_rows, **(settings or {}))
         except Exception as error:
             if len({name for name, _ in rows}) == 1:
                 raise  # whoever asked for this version alone logs it and answers for it
@@ -205,24 +203,22 @@ class Work:
                     self._ask(batch, own, routed, found)
                 except Exception as error:  # noqa: BLE001 - logged, without its words
                     logger.error("%s did not answer: %s", name, wordless(error))
-                    shown = error if isinstance(error, AdapterkitError) else ServingError(_FAILED)
-                    found.update((place, Done(None, None, shown, len(batch))) for place in own)
+                    found |= dict.fromkeys(own, _failed(error, batch))
             return
         for place, answered in zip(places, answers, strict=True):
             route, arm = routed[place]
             if isinstance(answered.answer, NotMountedError):
                 continue  # it was taken off between routing and answering: asked again
             if isinstance(answered.answer, AdapterkitError):
-                found[place] = Done(None, None, answered.answer, len(batch))
+                found[place] = _failed(answered.answer, batch)
             elif answered.mounted is not None:
                 receipt = self._fleet.receipt(route, arm, answered.mounted)
                 found[place] = Done(answered.answer, receipt, None, len(batch))
 
-    def _host(self, rows: Sequence[tuple[str, Any]], settings: Mapping[str, Any] | None) -> Sequence[Answered]:
-        size = self._limits.batch_rows
-        if settings is None:
-            return self._fleet.host.answers(rows, errors="return", batch_size=size)
-        return self._fleet.host.texts(rows, errors="return", batch_size=size, **settings)
+
+def _failed(error: Exception, batch: Sequence[Item]) -> Done:
+    shown = error if isinstance(error, AdapterkitError) else ServingError("the answer could not be computed")
+    return Done(None, None, shown, len(batch))
 
 
 def _give(pairs: Sequence[tuple[Item, Done]]) -> None:

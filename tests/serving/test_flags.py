@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from adapterkit.errors import ServingError
-from adapterkit.serving.flags import open_feature
 from adapterkit.serving.fleet import Fleet
+from adapterkit.serving.starting import open_feature
 
 api = pytest.importorskip("openfeature.api", reason="flags come with the extra `flags`")
 memory = pytest.importorskip("openfeature.provider.in_memory_provider")

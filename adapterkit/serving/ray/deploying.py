@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.errors import ServingError
-from adapterkit.serving.keys import keys_of
+from adapterkit.serving.keys import read_keys
 from adapterkit.serving.ray.settings import RaySettings
 
 NAME = "adapterkit"
@@ -27,7 +27,7 @@ def deployment(settings: RaySettings, around: Any = None) -> Any:
     from adapterkit.serving.ray.replica import Replica
     from adapterkit.serving.ray.router import HomesRouter
 
-    keys_of(settings)
+    read_keys(settings.keys)
     number: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
         scaling = AutoscalingConfig(

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from adapterkit.errors import AdapterkitError, ServingError
 from adapterkit.serving.guarded import HEADERS, body_of, key_of, refusal
-from adapterkit.serving.keys import keys_of
+from adapterkit.serving.keys import read_keys
 from adapterkit.serving.ray.calls import REPLICA, Reply, WholeRequest
 from adapterkit.serving.ray.settings import RaySettings
 from adapterkit.serving.requests import RequestError
@@ -35,7 +35,7 @@ class Front:
     """
 
     def __init__(self, hosts: Any, settings: RaySettings) -> None:
-        self._hosts, self._limits, self._keys = hosts, settings.limits, keys_of(settings)
+        self._hosts, self._limits, self._keys = hosts, settings.limits, read_keys(settings.keys)
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request over HTTP."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapterkit.errors import AdapterkitError, ServingError
-from adapterkit.manifest import Manifest, open_manifest
+from adapterkit.manifest import open_manifest
 from adapterkit.metrics.drift import energy_test, label_shift, projected
 from adapterkit.recipe.columns import input_text
 from adapterkit.serving.beside import Beside
@@ -64,25 +64,24 @@ class Drifts:
 
     def _stream(self, receipt: Receipt) -> Stream:
         if receipt.artifact not in self._streams:
-            rules, manifest = self._rules.of(receipt.task), self._manifest(receipt)
+            status = self._fleet.statuses().get(self._mounted(receipt) or "")
+            try:
+                manifest = None if status is None else open_manifest(status.source)
+            except AdapterkitError:
+                manifest = None  # a composition, or a folder that has gone
             reference = None if manifest is None or manifest.reference is None else manifest.reference.states()
             labels = {} if manifest is None else manifest.data.label_counts.get("train", {})
             routed = {arm.digest for route in self._fleet.routes.values() for arm in route.everything}
             self._streams = {digest: stream for digest, stream in self._streams.items() if digest in routed}
-            self._streams[receipt.artifact] = Stream(reference, labels, detector=_detector(rules))
+            self._streams[receipt.artifact] = Stream(
+                reference, labels, detector=_detector(self._rules.of(receipt.task))
+            )
         return self._streams[receipt.artifact]
 
     def _mounted(self, receipt: Receipt) -> str | None:
         route = self._fleet.routes.get(receipt.task)
         arms = () if route is None else route.arms.values()
         return next((arm.mounted for arm in arms if arm.digest == receipt.artifact), None)
-
-    def _manifest(self, receipt: Receipt) -> Manifest | None:
-        status = self._fleet.statuses().get(self._mounted(receipt) or "")
-        try:
-            return None if status is None else open_manifest(status.source)
-        except AdapterkitError:
-            return None  # a composition, or a folder that has gone
 
     def _compare(self, pieces: Sequence[tuple[Receipt, str]]) -> None:
         for receipt in {receipt.artifact: receipt for receipt, _ in pieces}.values():

@@ -51,7 +51,7 @@ class Keys:
 
 
 def read_keys(file: Path | None) -> Keys:
-    """The keys of a file that `add_key` wrote; everybody's for None. Raises ServingError where it holds something else."""
+    """The keys of a file that `add_key` wrote; everybody's for None. Raises ServingError: it holds something else."""
     return Keys(None if file is None else _read(file))
 
 

@@ -107,7 +107,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
             receipts = [Receipt(route.task, chosen.version, chosen.digest, fingerprint, arm)] * len(texts)
         states = await service.features(texts, adapter)  # a mounted name holds its digest, so no other answers to it
         vectors = [state.float().mean(dim=0).tolist() for state in states]
-        written = map(_packed, vectors) if asked.encoding_format == "base64" else vectors
+        written: list[Any] = vectors
+        if asked.encoding_format == "base64":
+            written = [base64.b64encode(struct.pack(f"<{len(each)}f", *each)).decode() for each in vectors]
         data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(written)]
         usage = _usage(fleet.home(adapter), texts, [])
         told = [service.receipt(each, item["embedding"]) for each, item in zip(receipts, data, strict=False)]
@@ -168,7 +170,3 @@ def _streamed(chunks: list[dict[str, Any]], asked: TextRequest, usage: Mapping[s
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "adapterkit"}
-
-
-def _packed(vector: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -6,8 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact.sharing import find_folder
@@ -28,7 +26,12 @@ def mounted_fleet(sources: Mapping[str, str], backbones: Sequence[str], **settin
     """A fleet that answers with these artifacts, compositions or hub ids, by name. Settings, errors: of `open_hosts`.
     `backbones`: where to load them from, side by side; none loads the one that the first artifact names."""
     folders = {name: str(find_folder(source)) for name, source in sources.items()}
-    fleet = Fleet(open_hosts(backbones or [_backbone(folders)], **settings))
+    if not backbones:
+        named = [manifest.backbone.name for folder in folders.values() if (manifest := _manifest(folder)) is not None]
+        if not named:
+            raise ServingError("nothing names a backbone", remedy="Give one with --backbone PATH_OR_ID.")
+        backbones = named[:1]
+    fleet = Fleet(open_hosts(backbones, **settings))
     try:
         for name, folder in folders.items():
             mount_folder(fleet, name, folder)
@@ -83,28 +86,25 @@ class Follower:
     def follow(self) -> None:
         """Look once, and route what has changed. One look after the other: an older one never undoes a newer one."""
         with self._turn:
-            self._follow()
+            for task in self.registry.tasks():
+                self._follow(task)
 
-    def _follow(self) -> None:
-        for task in self.registry.tasks():
-            route, places = self._wanted(task)
-            if route is None or route == self._fleet.routes.get(task):
-                self._fleet.wrong.pop(task, None)
-                continue
-            try:
-                without = self._fleet.set_route(route, partial(self._fetch, task, places))
-                problem = None if without is None else f"{task} has no shadow: {without}"
-            except AdapterkitError as error:
-                problem = f"{task} stays as it is: {error}"
-                self._fleet.wrong[task] = error.message
-            if problem is None:
-                self._failed.pop(task, None)
-            elif self._failed.get(task) != sorted(places):
-                logger.error("%s", problem)
-                self._failed[task] = sorted(places)
-
-    def _fetch(self, task: str, digests: Mapping[str, str], mounted: str) -> Path:
-        return self.registry.fetch(task, digests[mounted])
+    def _follow(self, task: str) -> None:
+        route, places = self._wanted(task)
+        if route is None or route == self._fleet.routes.get(task):
+            self._fleet.wrong.pop(task, None)
+            return
+        try:
+            without = self._fleet.set_route(route, lambda mounted: self.registry.fetch(task, places[mounted]))
+            problem = None if without is None else f"{task} has no shadow: {without}"
+        except AdapterkitError as error:
+            problem = f"{task} stays as it is: {error}"
+            self._fleet.wrong[task] = error.message
+        if problem is None:
+            self._failed.pop(task, None)
+        elif self._failed.get(task) != sorted(places):
+            logger.error("%s", problem)
+            self._failed[task] = sorted(places)
 
     def take_off(self, task: str, channel: str, digest: str, why: Mapping[str, Any]) -> str:
         """Take a version off that broke a guard: a channel beside others, to nothing; the only one, to what it had.
@@ -158,13 +158,6 @@ class Follower:
 
 def _arm(task: str, version: Version) -> Arm:
     return Arm(f"{task}@{version.digest[:16]}", str(version.number), version.digest)
-
-
-def _backbone(folders: Mapping[str, str]) -> str:
-    for folder in folders.values():
-        if (manifest := _manifest(folder)) is not None:
-            return manifest.backbone.name
-    raise ServingError("nothing names a backbone", remedy="Give one with --backbone PATH_OR_ID.")
 
 
 def _manifest(folder: str) -> Manifest | None:

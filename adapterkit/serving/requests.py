@@ -182,23 +182,16 @@ class EmbeddingsRequest(OpenAIBody):
     encoding_format: Literal["float", "base64"] = "float"
 
 
-WITHOUT_EFFECT: Mapping[str, Any] = {
-    "best_of": 1,
-    "dimensions": None,
-    "echo": False,
-    "frequency_penalty": 0,
-    "logit_bias": None,
-    "logprobs": (None, False),
-    "metadata": None,
-    "parallel_tool_calls": None,
-    "presence_penalty": 0,
+_NULL = ("dimensions", "logit_bias", "metadata", "parallel_tool_calls", "service_tier", "suffix", "top_logprobs")
+WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
+    **dict.fromkeys(_NULL, (None,)),
+    **dict.fromkeys(("logprobs", "store"), (None, False)),
+    **dict.fromkeys(("frequency_penalty", "presence_penalty"), (0,)),
+    "best_of": (1,),
+    "echo": (False,),
     "response_format": (None, {"type": "text"}),
-    "service_tier": None,
-    "store": (None, False),
-    "suffix": None,
     "tool_choice": (None, "none", "auto"),
     "tools": (None, []),
-    "top_logprobs": None,
 }
 """OpenAI's other fields -> the values that ask for nothing, which are taken; any other is refused by name."""
 
@@ -215,7 +208,12 @@ def read(model: type[Model], raw: bytes, limits: Limits) -> Model:
         items = error.errors(include_url=False, include_context=False, include_input=False)
         problems = [f"{'.'.join(map(str, item['loc']))[:200]}: {item['msg'][:200]}" for item in items[:_REPORTED]]
         raise RequestError(422, "bad_request", "the request cannot be used", tuple(problems)) from error
-    problems = [*_unhonoured(found), *_too_much(found, limits)]
+    problems = [
+        f"{name[:60]}: is not honoured here, leave it out"
+        for name, value in (found.model_extra or {}).items()
+        if name not in WITHOUT_EFFECT or value not in WITHOUT_EFFECT[name]
+    ]
+    problems += _too_much(found, limits)
     if problems:
         raise RequestError(422, "bad_request", "the request cannot be used", tuple(problems))
     return found
@@ -224,15 +222,6 @@ def read(model: type[Model], raw: bytes, limits: Limits) -> Model:
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """A body for the OpenAPI schema: it is read here and not by FastAPI, which would parse it unbounded."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
-
-
-def _unhonoured(found: BaseModel) -> list[str]:
-    problems = []
-    for name, value in (found.model_extra or {}).items():
-        plain = WITHOUT_EFFECT.get(name, ...)
-        if plain is ... or (value not in plain if isinstance(plain, tuple) else value != plain):
-            problems.append(f"{name[:60]}: is not honoured here, leave it out")
-    return problems
 
 
 def _too_much(found: BaseModel, limits: Limits) -> list[str]:

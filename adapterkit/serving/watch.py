@@ -23,7 +23,7 @@ from adapterkit.errors import AdapterkitError
 from adapterkit.serving.alerts import Alerts
 from adapterkit.serving.beside import Beside
 from adapterkit.serving.drifts import Drifts
-from adapterkit.serving.fleet import Fleet, Receipt
+from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.guarded import TOLD
 from adapterkit.serving.shadows import Shadowed, Shadows
 from adapterkit.traffic import Rules, Tally, verdicts_of
@@ -143,21 +143,15 @@ class Watch:
         self._count(task, arm, digest, answered)
         if done.receipt is not None and item.generation is None:
             self._drifts.seen(item.row, done.answer, done.receipt)
-            self._shadow(item.row, done.answer, done.receipt)
-
-    def _shadow(self, row: Any, answer: Any, receipt: Receipt) -> None:
-        """Let a row be asked of the shadow, where there is one and it is another version."""
-        route, rules = self._fleet.routes.get(receipt.task), self._rules.of(receipt.task)
-        if route is not None and route.shadow is not None and route.shadow.digest != receipt.artifact:
-            offered = Shadowed(row, answer, receipt, route.shadow, rules.log_rows)
-            self._shadows.spare_time.offer(offered, rules.shadow_share)
+            routed, rules = self._fleet.routes.get(task), self._rules.of(task)
+            if routed is not None and routed.shadow is not None and routed.shadow.digest != digest:
+                offered = Shadowed(item.row, done.answer, done.receipt, routed.shadow, rules.log_rows)
+                self._shadows.spare_time.offer(offered, rules.shadow_share)
 
     def _shadowed(self, asked: Shadowed, same: bool | None) -> None:
-        self._counting.offer(lambda: self._compared(asked, same))
-
-    def _compared(self, asked: Shadowed, same: bool | None) -> None:
         task, compared = asked.receipt.task, Tally.error if same is None else lambda tally: tally.compare(same)
-        self._count(task, self._rules.of(task).shadow or "", asked.shadow.digest, compared)
+        arm = self._rules.of(task).shadow or ""
+        self._counting.offer(lambda: self._count(task, arm, asked.shadow.digest, compared))
 
     def _told(self, task: str, version: str, right: bool) -> None:
         route = self._fleet.routes.get(task)
@@ -167,12 +161,21 @@ class Watch:
                 return
 
     def _count(self, task: str, arm: str, digest: str, act: Callable[[Tally], None]) -> None:
-        """Count twice, for what is told and for the guards, and take a version off that has broken one."""
+        """Count twice, for what is told and for the guards, and take a version off that has broken one, once in a
+        window."""
         with self._lock:
             seen = self._of(task, digest)
             act(seen.whole)
             act(seen.window)
-        self._guard(task, arm, digest)
+        tripped = None if seen.tripped else self._rules.of(task).guards.tripped(seen.window)
+        if tripped is None:
+            return
+        seen.tripped = True
+        why = {"guard": tripped.guard, "evidence": tripped.as_json(), "detail": str(tripped)}
+        did = self._take_off(task, arm, digest, why)
+        with self._lock:
+            self._forget()
+        self.tell("guard", task, arm, digest, why, did)
 
     def _of(self, task: str, digest: str) -> Observed:
         """What was seen of a version. What is routed no more is forgotten when another comes."""
@@ -188,19 +191,6 @@ class Watch:
     def _forget(self) -> None:
         routed = {(task, arm.digest) for task, route in self._fleet.routes.items() for arm in route.everything}
         self._seen = {key: seen for key, seen in self._seen.items() if key in routed}
-
-    def _guard(self, task: str, arm: str, digest: str) -> None:
-        """Take a version off that has broken a guard, once in a window."""
-        seen = self._seen[task, digest]
-        tripped = None if seen.tripped else self._rules.of(task).guards.tripped(seen.window)
-        if tripped is None:
-            return
-        seen.tripped = True
-        why = {"guard": tripped.guard, "evidence": tripped.as_json(), "detail": str(tripped)}
-        did = self._take_off(task, arm, digest, why)
-        with self._lock:
-            self._forget()
-        self.tell("guard", task, arm, digest, why, did)
 
     def collect(self) -> Iterator[Metric]:
         """Figures for Prometheus, of what is routed."""

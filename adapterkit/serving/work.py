@@ -108,14 +108,11 @@ class Work:
             if self.waiting + len(items) > self._limits.queued_rows:
                 raise QueueFullError(self.waiting, max(1, round(self.waiting / self._rows_per_s)))
             for item in items:
-                generates = item.generation is not None or self._generates(item.task)
+                route = self._fleet.routes.get(item.task)
+                generates = item.generation is not None or (route is not None and route.generates)
                 self._waiting[generates].setdefault(item.owner, deque()).append(item)
                 self._counts[generates] += 1
                 self._changed[generates].notify()  # the other thread sleeps on
-
-    def _generates(self, task: str) -> bool:
-        route = self._fleet.routes.get(task)
-        return route is not None and route.generates
 
     def _run(self, generates: bool) -> None:
         while True:

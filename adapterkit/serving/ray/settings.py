@@ -58,15 +58,12 @@ class Hosting:
 
     def marks(self) -> dict[str, Any]:
         """What tells one set of answers from another."""
-        whole = {**self.sources, **self.parts}
-        return {"sources": {n: _mark(s) for n, s in whole.items()}, "name": self.name, "settings": dict(self.settings)}
-
-
-def _mark(source: str) -> str:
-    path = Path(source)
-    if (path / MANIFEST).is_file():
-        return open_manifest(source).sha256
-    return sha256_of(path) if path.is_file() else source
+        sources = {}
+        for name, source in {**self.sources, **self.parts}.items():
+            path = Path(source)
+            content = sha256_of(path) if path.is_file() else source
+            sources[name] = open_manifest(source).sha256 if (path / MANIFEST).is_file() else content
+        return {"sources": sources, "name": self.name, "settings": dict(self.settings)}
 
 
 def sha256_of(file: Path) -> str:

@@ -30,22 +30,13 @@ def _naming(feature: Any) -> Callable[[Any], Any] | None:
         if names == [str(position) for position in range(len(names))]:
             return None
         return lambda value: _name_of(value, names)
-    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
-    if inner is not None:
-        one = _naming(inner)
-        if one is None:
-            return None
-        return lambda value: [one(item) for item in value] if isinstance(value, list) else value
     if isinstance(feature, dict):
-        return _naming_structure(feature)
-    return None
-
-
-def _naming_structure(feature: dict[str, Any]) -> Callable[[Any], Any] | None:
-    named = labels_by_name(feature)
-    if named is dict:
+        named = labels_by_name(feature)
+        return None if named is dict else lambda value: named(value) if isinstance(value, dict) else value
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    if inner is None or (one := _naming(inner)) is None:
         return None
-    return lambda value: named(value) if isinstance(value, dict) else value
+    return lambda value: [one(item) for item in value] if isinstance(value, list) else value
 
 
 def _name_of(value: Any, names: Sequence[str]) -> Any:

@@ -28,11 +28,6 @@ class FilesFound:
     """Whether each file is one text, and its folder's name the label."""
 
 
-def is_pattern(name: str) -> bool:
-    """Whether a name stands for several files: ``train-*.jsonl``."""
-    return glob.has_magic(name)
-
-
 def files_of_pattern(base: Path, pattern: str) -> tuple[Path, ...]:
     """The files that a pattern names, sorted; ``**`` goes into folders."""
     found = glob.glob(pattern, root_dir=base, recursive=True)
@@ -46,13 +41,15 @@ def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") 
     are taken, else all; "auto" takes files with a known ending. Folders of text files that bear the names of classes
     give one row per file. Raises DataError: no such file, or files of several formats.
     """
-    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path, folder)]
+    every = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    every = [path for path in every if not any(n.startswith((".", "__")) for n in path.relative_to(folder).parts)]
     if len(every) > MOST_FILES:
         raise DataError(f"{folder} holds too many files", [f"found: {len(every):,}, expected at most {MOST_FILES:,}"])
     known = [path for path in every if format != "auto" or format_of(path.name)]
     rows = [path for path in known if not _ABOUT.match(path.name)] or known
     splits = {path: _split_of(path.relative_to(folder)) for path in rows}
-    called = [path for path in rows if _is_called(path.relative_to(folder), named)]
+    begins = (f"{named}.", f"{named}-")  # of a folder in the path, or of the file: train, train.csv, train-00000.csv
+    called = [path for path in rows if any(n == named or n.startswith(begins) for n in path.relative_to(folder).parts)]
     if called or any(splits.values()):
         rows = called or [path for path in rows if splits[path] == split]
     if not rows:
@@ -73,15 +70,6 @@ def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") 
             f"Name those that hold the rows: {folder.name}/*.{formats[0]}",
         )
     return FilesFound(tuple(rows), tuple(_notes(folder, rows, every, by_class)), by_class)
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(name.startswith((".", "__")) for name in path.relative_to(folder).parts)
-
-
-def _is_called(path: Path, named: str) -> bool:
-    """Whether a folder of the path, or the file, bears a split's name: train, train.csv, train-00000.csv."""
-    return any(name == named or name.startswith((f"{named}.", f"{named}-")) for name in path.parts)
 
 
 def _split_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Which files or data set a source's name means."""
 
+import glob
 import os
 import re
 from collections.abc import Container
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterkit.data.files.opening import ENDINGS, format_of
-from adapterkit.data.folders import FilesFound, files_of_folder, files_of_pattern, is_pattern
+from adapterkit.data.folders import FilesFound, files_of_folder, files_of_pattern
 from adapterkit.data.problems import listing
 from adapterkit.data.rows import IN_MEMORY
 from adapterkit.errors import DataError
@@ -79,7 +80,7 @@ def locate(
             return Located(name, FilesFound((path,)), path)
         if os.path.isdir(path):
             return Located(name, files_of_folder(path, split, named or split, format), path)
-    if is_pattern(name):
+    if glob.has_magic(name):
         return _matching(name, root, folder)
     if format == "auto" and not format_of(name) and _HUB_NAME.fullmatch(name):
         return Located(name, FilesFound(()), None, tuple(candidates))

@@ -82,7 +82,9 @@ def _plain_rows(source: Any, name: str) -> Iterator[Row]:
     if pandas is not None and isinstance(source, pandas.DataFrame):
         return _of_frame(source, name)
     if datasets is not None and isinstance(source, datasets.Dataset):
-        return _of_dataset(source, name)
+        from adapterkit.data.class_labels import labels_by_name
+
+        return _of_mappings(map(labels_by_name(source.features), source.with_format(None)), name)
     if datasets is not None and isinstance(source, datasets.DatasetDict | datasets.IterableDatasetDict):
         raise DataError(
             f"{name}: found a DatasetDict, expected the rows of one split",
@@ -123,17 +125,15 @@ def _of_mappings(rows: Iterable[Any], name: str) -> Iterator[Row]:
 def _of_columns(columns: Mapping[Any, Any], name: str) -> Iterator[Row]:
     """A dict of lists, as `datasets.Dataset.from_dict` takes it."""
     found = {column: plain(values) for column, values in columns.items()}
-    lists = {column: values if isinstance(values, list) else None for column, values in found.items()}
-    lengths = {column: None if values is None else len(values) for column, values in lists.items()}
-    if None in lengths.values() or len(set(lengths.values())) != 1:
-        shown = (f"{column}: {'no list' if length is None else length}" for column, length in lengths.items())
+    lengths = {column: len(values) if isinstance(values, list) else "no list" for column, values in found.items()}
+    if "no list" in lengths.values() or len(set(lengths.values())) != 1:
+        shown = (f"{column}: {length}" for column, length in lengths.items())
         raise DataError(
             f"{name}: found one mapping, {_EXPECTED}",
             [f"as columns: found lengths {', '.join(shown)}, expected lists of one length"],
             "Put one row into a list: [row].",
         )
-    values = [column for column in lists.values() if column is not None]
-    return _of_mappings((dict(zip(lists, row, strict=True)) for row in zip(*values, strict=True)), name)
+    return _of_mappings((dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)), name)
 
 
 def _of_frame(frame: Any, name: str) -> Iterator[Row]:
@@ -149,13 +149,6 @@ def _of_frame(frame: Any, name: str) -> Iterator[Row]:
         values, missing = frame[column].tolist(), frame[column].isna().tolist()
         held[column] = [None if gone else plain(value) for value, gone in zip(values, missing, strict=True)]
     return (dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True))
-
-
-def _of_dataset(dataset: Any, name: str) -> Iterator[Row]:
-    from adapterkit.data.class_labels import labels_by_name
-
-    named = labels_by_name(dataset.features)
-    return _of_mappings((named(row) for row in dataset.with_format(None)), name)
 
 
 def plain(value: Any) -> Any:

@@ -30,10 +30,10 @@ def split_validation(
         DataError: a share out of range, or so small (or classes so small) that no row would be left for validation.
     """
     _check_share(share)
-    key = _key(stratify_by)
     groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, row in enumerate(rows):
-        groups[canonical(key(row))][_rank(row, seed)].append(index)
+        found = stratify_by(row) if callable(stratify_by) else None if stratify_by is None else row.get(stratify_by)
+        groups[canonical(found)][_rank(row, seed)].append(index)
     sizes = {name: sum(map(len, members.values())) for name, members in groups.items()}
     chosen: set[int] = set()
     for name, quota in _quotas(sizes, share).items():
@@ -91,15 +91,6 @@ def split_stream(stream: RowStream, share: float, seed: int = 0) -> tuple[RowStr
 def _check_share(share: float) -> None:
     if not 0.0 < share < 1.0:
         raise DataError("The validation share is out of range", [f"found: {share}", "expected: above 0 and below 1"])
-
-
-def _key(stratify_by: str | Callable[[Row], Any] | None) -> Callable[[Row], Any]:
-    if stratify_by is None:
-        return lambda row: None
-    if isinstance(stratify_by, str):
-        column = stratify_by
-        return lambda row: row.get(column)
-    return stratify_by
 
 
 def _rank(row: Row, seed: int) -> str:

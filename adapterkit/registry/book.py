@@ -18,7 +18,7 @@ from adapterkit.registry.records import SHORT, Version
 from adapterkit.registry.tables import AUDIT, CHANNELS, FACTS, GATES, HEAD, VERSIONS
 
 
-class Turn:
+class WriterTurn:
     """A writer's turn: nobody else writes until it ends. `at`: when, later than everything before."""
 
     def __init__(self, connection: Connection, actor: str) -> None:
@@ -172,11 +172,11 @@ class Book:
         return AuditReport(count, last, tuple(problems)), versions
 
     @contextmanager
-    def turn(self, what: str) -> Iterator[Turn]:
+    def turn(self, what: str) -> Iterator[WriterTurn]:
         """A turn to write: all that is done in it with its entry, or nothing. `what`: is written, for the error.
         Raises RegistryError: the database refuses."""
         with refused_as_registry_error(what), writing(self.engine) as connection:
-            yield Turn(connection, self._actor)
+            yield WriterTurn(connection, self._actor)
 
 
 def _versions(connection: Connection, *which: ColumnElement[bool]) -> tuple[Version, ...]:

@@ -52,7 +52,14 @@ class _Unpacked(io.RawIOBase):
         self._path, self._packing = path, packing
         self._packed_bytes = path.stat().st_size
         self._unpacked_bytes = 0
-        self._inner = _open(path, packing)
+        self._inner: Any
+        if packing == "Zstandard":
+            import pyarrow
+
+            self._inner = pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
+        else:
+            library: Any = {"gzip": gzip, "bzip2": bz2, "xz": lzma}[packing]
+            self._inner = library.open(path, "rb")
 
     def readable(self) -> bool:
         return True
@@ -81,12 +88,3 @@ class _Unpacked(io.RawIOBase):
         if not self.closed:
             self._inner.close()
         super().close()
-
-
-def _open(path: Path, packing: str) -> Any:
-    if packing != "Zstandard":
-        library: Any = {"gzip": gzip, "bzip2": bz2, "xz": lzma}[packing]
-        return library.open(path, "rb")
-    import pyarrow
-
-    return pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")

@@ -32,8 +32,11 @@ def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told
         notes = tuple(file.notes)
         return Opened(Dialect("jsonl", "JSON lines", notes, told or bool(notes)), partial(_read_lines, file.bare))
     if start == "[" and asked.settings.field is None:
-        article = is_article(_first_item(file))
-        name = "SQuAD's JSON" if article else "a JSON array"
+        try:
+            first = DECODER.raw_decode(file.head.lstrip(_SPACE)[1:].lstrip(_SPACE))[0]
+        except (ValueError, RecursionError):
+            first = None
+        name = "SQuAD's JSON" if is_article(first) else "a JSON array"
         return Opened(Dialect("json", name, tuple(file.notes), True), partial(_read_array, file.bare), "record")
     shape = find_shape(_parse(file), asked, str(file.path))
     dialect = Dialect("json", shape.words, tuple(file.notes), True)
@@ -45,8 +48,9 @@ def _in_lines(file: TextFile, format_: str) -> bool:
     head = file.head.replace("\r", "\n").strip(_SPACE)
     if head.startswith("[") and "\n" not in head:
         return False
+    filled = filter(None, (line.strip(_SPACE) for _, line in file.lines(Problems(""))))
     try:
-        first, second = _first_lines(file)
+        first, second = next(filled, ""), next(filled, "")
     except DataError:  # a line that is too long to be held: a document, or an error that names it
         return format_ == "jsonl" and not head.startswith("[")
     value = _value(first)
@@ -60,12 +64,6 @@ def _in_lines(file: TextFile, format_: str) -> bool:
     if first.startswith("[") or not _is_begun(first):
         return not first.startswith("[")
     return first[-1] not in "[{,:" and isinstance(_value(second), dict)
-
-
-def _first_lines(file: TextFile) -> tuple[str, str]:
-    """The first two lines that are not blank, "" for each that is not there."""
-    filled = filter(None, (line.strip(_SPACE) for _, line in file.lines(Problems(""))))
-    return next(filled, ""), next(filled, "")
 
 
 def _value(line: str) -> Any:
@@ -84,14 +82,6 @@ def _is_begun(line: str) -> bool:
     except (ValueError, RecursionError):
         pass
     return False
-
-
-def _first_item(file: TextFile) -> Any:
-    text = file.head.lstrip(_SPACE)[1:].lstrip(_SPACE)
-    try:
-        return DECODER.raw_decode(text)[0]
-    except (ValueError, RecursionError):
-        return None
 
 
 def _read_lines(file: TextFile, problems: Problems) -> Iterator[Numbered]:

@@ -1,17 +1,20 @@
 """Which format a file has: what was asked for, what its ending says, what it holds."""
 
 import csv
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from adapterkit.data.files.compression import PACKED, file_head
 from adapterkit.data.files.conll import looks_like_conll, open_conll
 from adapterkit.data.files.delimited import head_lines, open_delimited
-from adapterkit.data.files.dialect import AskedOfFile, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
 from adapterkit.data.files.json_document import open_json
 from adapterkit.data.files.json_values import DECODER
 from adapterkit.data.files.layout import DELIMITERS, find_layout
-from adapterkit.data.files.plain_text import open_text
 from adapterkit.data.files.text import TextFile, look_at
+from adapterkit.data.problems import Problems
+from adapterkit.data.rows import Numbered
 from adapterkit.errors import DataError
 
 _ENDINGS_OF = {
@@ -66,7 +69,7 @@ def open_file(path: Path, asked: AskedOfFile) -> Opened:
         return open_json(file, asked, found, told=told)
     if found in ("csv", "tsv"):
         return open_delimited(file, asked, found, told=told)
-    return open_conll(file, asked) if found == "conll" else open_text(file, asked)
+    return open_conll(file, asked) if found == "conll" else _open_text(file, asked)
 
 
 def _by_content(file: TextFile, named: str, asked: AskedOfFile) -> str:
@@ -117,3 +120,28 @@ def _table(file: TextFile) -> str:
     if len(widths) != 1 or max(widths) < 2 or len(lines) < 2 or layout.delimiter not in DELIMITERS:
         return ""
     return "tsv" if layout.delimiter == "\t" else "csv"
+
+
+def _open_text(file: TextFile, asked: AskedOfFile) -> Opened:
+    """Plain text as rows with the one column `text`: its lines, paragraphs or the whole, numbered by their first lines.
+
+    Blank lines are no rows. A paragraph keeps its line breaks but not the one at its end; a document keeps everything.
+    """
+
+    def rows(file: TextFile, problems: Problems) -> Iterator[Numbered]:
+        held, first, whole = list[str](), 0, asked.text_unit == "document"
+        for number, line in file.lines(problems):
+            blank = not line or line.isspace()
+            if whole or not blank:
+                first = first if held else number
+                held.append(line)
+            if held and not whole and (blank or asked.text_unit == "line"):
+                yield first, {"text": "\n".join(held)}
+                held = []
+        if whole and "".join(held).strip():
+            yield 1, {"text": "\n".join([*held, ""])}
+        elif held and not whole:
+            yield first, {"text": "\n".join(held)}
+
+    notes = tuple(file.notes)
+    return Opened(Dialect("text", "plain text", notes, bool(notes)), partial(rows, file.bare))

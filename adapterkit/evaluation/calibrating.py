@@ -178,9 +178,9 @@ def _judged(rows: Rows, computed: Iterable[tuple[list[int], Batch, Tensor]], tas
         features += batch.features
         outputs += task.outputs(logits, batch)
     order = sorted(range(len(features)), key=lambda place: features[place].index)
-    found = task.judge(rows, [features[place] for place in order], [outputs[place] for place in order])
-    assert found is not None  # a task without confidence was refused
-    return found
+    found = task.compared(rows, [features[place] for place in order], [outputs[place] for place in order])
+    assert found.judged is not None  # a task without confidence was refused
+    return found.judged
 
 
 def _confident(task: Task) -> ConfidentTask:

@@ -96,7 +96,7 @@ def compare_outcomes(
         pair = _paired(a.only(slices[key]), b.only(slices[key]), resamples)[name]
         found.append(SliceRecord(by=key[0], name=key[1], rows=len(slices[key]), difference=difference(*pair)))
     sides = None
-    judged_a, judged_b = a.judged(), b.judged()
+    judged_a, judged_b = a.compared.judged, b.compared.judged
     if judged_a is not None and judged_b is not None:
         sides = changed_sides(judged_a.right, judged_b.right, list(a.rows.numbers))
     point = POINTS.get(name, 0.01)

@@ -82,7 +82,7 @@ def record_evaluation(
     """
     check_writable(*(path for path in (report, errors) if path is not None))
     outcome, used = answered(artifact, data, accelerator=accelerator, **how)
-    judged = outcome.judged()
+    judged = outcome.compared.judged
     record = EvaluationRecord(
         made_with=package_versions(),
         seed=SEED,
@@ -90,7 +90,7 @@ def record_evaluation(
         data=used,
         resamples=resamples,
         metrics={name: MetricRecord.of(m) for name, m in outcome.metrics(resamples=resamples, seed=SEED).items()},
-        labels={label: score._asdict() for label, score in outcome.by_label().items()},
+        labels={label: score._asdict() for label, score in outcome.compared.labels.items()},
         calibration=None if judged is None else measure_calibration(judged),
     )
     if accelerator is not None and not accelerator.is_main_process:

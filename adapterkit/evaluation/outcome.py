@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.data import Rows, as_rows
 from adapterkit.data.problems import unusable_note
 from adapterkit.evaluation.rows import data_settings, read_for, rows_for
-from adapterkit.metrics import Judged, LabelScore, Metric
+from adapterkit.metrics import Compared, Metric
 from adapterkit.records import Answerer, RowsUsed
 from adapterkit.scoring import outputs_of, texts_of
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Task
@@ -43,19 +44,16 @@ class Outcome:
 
     def metrics(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, Metric]:
         """The main one first; see `Task.score`."""
-        found = self.task.score(self.rows, self.features, self.outputs, resamples=resamples, seed=seed)
+        found = self.task.measured(self.compared, resamples=resamples, seed=seed)
         if self.texts is None or not isinstance(self.task, GeneratingTask):
             return found
         texts = [self.texts[group[0]] for group in self.task.groups(self.rows)]
         return {**self.task.score_texts(self.rows, texts, resamples=resamples, seed=seed), **found}
 
-    def judged(self) -> Judged | None:
-        """Each answer's confidence and whether it is right; None where answers have no confidence."""
-        return self.task.judge(self.rows, self.features, self.outputs)
-
-    def by_label(self) -> dict[str, LabelScore]:
-        """Each label by itself."""
-        return self.task.by_label(self.rows, self.features, self.outputs)
+    @cached_property
+    def compared(self) -> Compared:
+        """The answers beside the right ones."""
+        return self.task.compared(self.rows, self.features, self.outputs)
 
     def only(self, places: Sequence[int]) -> Outcome:
         """The same of some rows, by their places from 0."""

@@ -1,23 +1,15 @@
 """Metrics, from plain numbers and texts. No torch is imported here, and a scoring library only when it scores."""
 
 from adapterkit.metrics.calibration import Calibration, Judged, judged, judged_classes, measure_calibration
-from adapterkit.metrics.classification import (
-    accuracy,
-    confusion_statistics,
-    macro_f1,
-    mcc,
-    multi_label,
-    regression,
-    single_label,
-)
+from adapterkit.metrics.classification import compare_classes, compare_numbers, compare_sets, compare_words
+from adapterkit.metrics.compared import Compared, Groups, LabelScore
 from adapterkit.metrics.generated_text import score_generated
-from adapterkit.metrics.per_label import LabelScore, entity_scores, multi_label_scores, single_label_scores
-from adapterkit.metrics.resampling import Formula, Metric, Statistics, bootstrap, bootstrap_weighted, ratio
-from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
+from adapterkit.metrics.resampling import Formula, Metric, bootstrap, bootstrap_weighted, mean_of, of_sums, ratio
+from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, compare_entities, entities, is_iob2
 
 __all__ = [
-    "ENTITY_METRICS", "Calibration", "Formula", "Judged", "LabelScore", "Metric", "Statistics", "accuracy", "bootstrap",
-    "bootstrap_weighted", "both_tags", "confusion_statistics", "entities", "entity_scores", "entity_statistics",
-    "is_iob2", "judged", "judged_classes", "macro_f1", "mcc", "measure_calibration", "multi_label",
-    "multi_label_scores", "ratio", "regression", "score_generated", "single_label", "single_label_scores",
+    "ENTITY_METRICS", "Calibration", "Compared", "Formula", "Groups", "Judged", "LabelScore", "Metric", "bootstrap",
+    "bootstrap_weighted", "both_tags", "compare_classes", "compare_entities", "compare_numbers", "compare_sets",
+    "compare_words", "entities", "is_iob2", "judged", "judged_classes", "mean_of", "measure_calibration", "of_sums",
+    "ratio", "score_generated",
 ]  # fmt: skip

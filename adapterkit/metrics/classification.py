@@ -1,4 +1,4 @@
-"""Accuracy, F1, MCC, Pearson, Spearman and squared error, each with its interval."""
+"""Classes, sets of labels and numbers beside the right ones: accuracy, F1, MCC, Pearson, Spearman, squared error."""
 
 # Axes: N rows, R resamples, C classes or targets, S statistics.
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterkit.metrics.resampling import Metric, Statistics, bootstrap, bootstrap_weighted, ratio
+from adapterkit.metrics.calibration import judged, judged_classes
+from adapterkit.metrics.compared import NOTHING, Compared, Groups, label_scores
+from adapterkit.metrics.resampling import Formula, Statistics, mean_of, of_sums, ratio
 
 NAMES = {
     "single-label": ("accuracy", "macro_f1", "mcc"),
@@ -19,14 +21,6 @@ NAMES = {
 
 DIRECTIONS = {name: name != "mse" for names in NAMES.values() for name in names}
 """Metric -> whether higher is better."""
-
-
-def confusion_statistics(gold: Sequence[int], predicted: Sequence[int], classes: int) -> Statistics:
-    """(3C + 1,) of some items: right, gold and predicted counts of every class, and the number of items."""
-    gold_N, predicted_N = np.asarray(gold, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    right = np.bincount(gold_N[gold_N == predicted_N], minlength=classes)
-    counts = [right, np.bincount(gold_N, minlength=classes), np.bincount(predicted_N, minlength=classes)]
-    return np.concatenate([*counts, [len(gold_N)]]).astype(np.float64)
 
 
 def accuracy(sums_S: Statistics) -> Any:
@@ -52,63 +46,100 @@ def mcc(sums_S: Statistics) -> Any:
     return ratio(covariance, np.sqrt(np.maximum(gold * predicted, 0.0)))
 
 
-def single_label(
-    gold: Sequence[int], predicted: Any, classes: int, resamples: int = 1000, seed: int = 0
-) -> dict[str, Metric]:
-    """Accuracy, macro F1 and MCC."""
-    gold_N, predicted_N = np.asarray(gold, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    rows_N = np.arange(len(gold_N))
-    statistics_NS = np.zeros((len(gold_N), 3 * classes + 1))
-    statistics_NS[rows_N, gold_N] = gold_N == predicted_N
-    statistics_NS[rows_N, classes + gold_N] = 1
-    statistics_NS[rows_N, 2 * classes + predicted_N] = 1
-    statistics_NS[:, -1] = 1
-    formulas = {"accuracy": accuracy, "macro_f1": macro_f1, "mcc": mcc}
-    return bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+def compare_classes(labels: Sequence[str], gold: Sequence[int], probability_NC: Any) -> Compared:
+    """Rows with one label each."""
+    gold_N, given_N = np.asarray(gold, dtype=np.int64), np.asarray(probability_NC).argmax(axis=1)
+    found = _compare_items(labels, len(gold_N), np.arange(len(gold_N)), gold_N, given_N, mcc=mcc)
+    return found._replace(judged=judged_classes(probability_NC, gold_N))
 
 
-def multi_label(gold_NC: Any, predicted_NC: Any, resamples: int = 1000, seed: int = 0) -> dict[str, Metric]:
-    """Micro F1, macro F1 over all labels, and the share of rows whose labels are all right."""
-    gold_NC, predicted_NC = np.asarray(gold_NC) > 0, np.asarray(predicted_NC) > 0
-    exact_N1 = (gold_NC == predicted_NC).all(axis=1, keepdims=True)
-    statistics_NS = np.concatenate(
-        [gold_NC & predicted_NC, gold_NC, predicted_NC, exact_N1, np.ones_like(exact_N1)], axis=1
+def compare_words(labels: Sequence[str], gold: Sequence[Sequence[str]], given: Sequence[Sequence[str]]) -> Compared:
+    """Rows of words with one label each."""
+    places = {label: place for place, label in enumerate(labels)}
+    gold_I, given_I = (np.array([places[tag] for row in tagged for tag in row], np.int64) for tagged in (gold, given))
+    return _compare_items(labels, len(gold), np.repeat(np.arange(len(gold)), [*map(len, gold)]), gold_I, given_I)
+
+
+def _compare_items(
+    labels: Sequence[str], rows: int, row_I: Any, gold_I: Any, given_I: Any, **formulas: Formula
+) -> Compared:
+    """Items of rows. Statistics of a row: how often each class is answered rightly, right, and answered; its items."""
+    classes = len(labels)
+    statistics_NS = np.zeros((rows, 3 * classes + 1))
+    np.add.at(statistics_NS, (row_I, gold_I), gold_I == given_I)
+    for column_I in (classes + gold_I, 2 * classes + given_I, 3 * classes):
+        np.add.at(statistics_NS, (row_I, column_I), 1)
+    return Compared(
+        rows,
+        of_sums(statistics_NS, {"accuracy": accuracy, "macro_f1": macro_f1, **formulas}),
+        label_scores(labels, *np.split(statistics_NS.sum(axis=0)[:-1], 3)),
+        confused=[(labels[right], labels[answered]) for right, answered in zip(gold_I, given_I, strict=True)],
     )
-    classes = gold_NC.shape[1]
+
+
+def compare_sets(labels: Sequence[str], gold_NC: Any, probability_NC: Any, threshold: float) -> Compared:
+    """Items with any number of labels, each of which is answered where its probability reaches the threshold."""
+    gold_NC, probability_NC = np.asarray(gold_NC) > 0, np.asarray(probability_NC)
+    given_NC = probability_NC >= threshold
+    right_N = (gold_NC == given_NC).all(axis=1)
+    statistics_NS = np.concatenate([gold_NC & given_NC, gold_NC, given_NC], axis=1)
 
     def counts(sums_S: Statistics) -> tuple[Statistics, Statistics]:
-        return 2 * sums_S[..., :classes], sums_S[..., classes : 2 * classes] + sums_S[..., 2 * classes : 3 * classes]
+        right_C, gold_C, given_C = np.split(sums_S, 3, axis=-1)
+        return 2 * right_C, gold_C + given_C
 
-    def micro(sums_S: Statistics) -> Any:
+    def micro_f1(sums_S: Statistics) -> Any:
         twice_right_C, both_C = counts(sums_S)
         return ratio(twice_right_C.sum(axis=-1), both_C.sum(axis=-1))
 
-    formulas = {
-        "micro_f1": micro,
-        "macro_f1": lambda sums_S: ratio(*counts(sums_S)).mean(axis=-1),
-        "exact_match": lambda sums_S: ratio(sums_S[..., -2], sums_S[..., -1]),
-    }
-    return bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+    f1 = {"micro_f1": micro_f1, "macro_f1": lambda sums_S: ratio(*counts(sums_S)).mean(axis=-1)}
+    of_gold_NC = np.maximum(np.where(gold_NC, probability_NC, 1 - probability_NC), np.finfo(np.float64).eps)
+    confused = [
+        (labels[place] if gold_NC[row, place] else NOTHING, labels[place] if given_NC[row, place] else NOTHING)
+        for row, place in np.argwhere(gold_NC | given_NC)
+    ]
+    return Compared(
+        len(right_N),
+        {**of_sums(statistics_NS, f1), "exact_match": mean_of(right_N)},
+        label_scores(labels, *np.split(statistics_NS.sum(axis=0), 3)),
+        judged(np.maximum(probability_NC, 1 - probability_NC).prod(axis=1), right_N, -np.log(of_gold_NC).sum(axis=1)),
+        confused,
+    )
 
 
-def regression(gold_NC: Any, predicted_NC: Any, resamples: int = 1000, seed: int = 0) -> dict[str, Metric]:
-    """Pearson and Spearman correlation, mean over targets, and mean squared error."""
+def compare_numbers(gold_NC: Any, predicted_NC: Any) -> Compared:
+    """Numbers: correlations are means over targets. Rows of one target are grouped by quarters of the right numbers."""
     gold_NC = np.asarray(gold_NC, dtype=np.float64)
     predicted_NC = np.asarray(predicted_NC, dtype=np.float64)
-    targets = range(gold_NC.shape[1])
+    off_N = np.abs(gold_NC - predicted_NC).mean(axis=1)
 
     def mean_over_targets(measure: Callable[[Any, Any, Any], Any]) -> Callable[[Statistics], Any]:
         return lambda times_RN: np.mean(
-            [measure(times_RN, gold_NC[:, target], predicted_NC[:, target]) for target in targets], axis=0
+            [
+                measure(times_RN, gold_N, predicted_N)
+                for gold_N, predicted_N in zip(gold_NC.T, predicted_NC.T, strict=True)
+            ],
+            axis=0,
         )
 
-    error_N = ((gold_NC - predicted_NC) ** 2).mean(axis=1)
     formulas = {
         "pearson": mean_over_targets(_pearson),
         "spearman": mean_over_targets(_spearman),
-        "mse": lambda times_RN: times_RN @ error_N / times_RN.sum(axis=-1),
+        "mse": mean_of(((gold_NC - predicted_NC) ** 2).mean(axis=1)),
     }
-    return bootstrap_weighted(len(gold_NC), formulas, DIRECTIONS, resamples=resamples, seed=seed)
+    groups = _by_quarter(gold_NC[:, 0], off_N) if gold_NC.shape[1] == 1 and len(gold_NC) else None
+    return Compared(len(off_N), formulas, groups=groups, badness=off_N.tolist())
+
+
+def _by_quarter(gold_N: Statistics, off_N: Statistics) -> Groups:
+    edges = np.unique(np.quantile(gold_N, (0, 0.25, 0.5, 0.75, 1)))
+    found_N = np.clip(np.searchsorted(edges, gold_N, side="right") - 1, 0, max(0, len(edges) - 2))
+    groups = []
+    for place in np.unique(found_N):
+        inside_N = found_N == place
+        name = f"{edges[place]:.4g} to {edges[min(place + 1, len(edges) - 1)]:.4g}"
+        groups.append((name, float(off_N[inside_N].mean()), int(inside_N.sum())))
+    return Groups("right number", "mean absolute error", groups)
 
 
 def _pearson(times_RN: Statistics, x_N: Statistics, y_N: Statistics) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adapterkit.metrics.resampling import Formula, Metric, Statistics, bootstrap, ratio
+from adapterkit.metrics.resampling import Metric, Statistics, bootstrap_weighted, mean_of, of_sums, ratio
 from adapterkit.metrics.scripts import bleu_tokens, words
 
 DIRECTIONS = {"chrf": True, "bleu": True, "rouge_l": True, "exact_match": True}
@@ -31,22 +31,14 @@ def score_generated(
 
     tokens = bleu_tokens(reference for group in references for reference in group)
     bleu_NS, chrf_NS = _statistics(BLEU(tokenize=tokens), texts, references), _statistics(CHRF(), texts, references)
-    single_NS = np.array(
-        [
-            (_rouge_l(text, group), float(text.strip() in {reference.strip() for reference in group}), 1.0)
-            for text, group in zip(texts, references, strict=True)
-        ]
-    ).reshape(len(texts), 3)
-    # Statistics side by side, so that one set of resamples serves all four.
-    statistics_NS = np.concatenate([single_NS, bleu_NS, chrf_NS], axis=1)
-    bleu_stop = 3 + bleu_NS.shape[1]
-    formulas: dict[str, Formula] = {
-        "chrf": lambda sums_S: _chrf(sums_S[..., bleu_stop:]),
-        "bleu": lambda sums_S: _bleu(sums_S[..., 3:bleu_stop]),
-        "rouge_l": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
-        "exact_match": lambda sums_S: ratio(sums_S[..., 1], sums_S[..., 2]),
+    pairs = list(zip(texts, references, strict=True))
+    formulas = {
+        **of_sums(chrf_NS, {"chrf": _chrf}),
+        **of_sums(bleu_NS, {"bleu": _bleu}),
+        "rouge_l": mean_of([_rouge_l(text, group) for text, group in pairs]),
+        "exact_match": mean_of([text.strip() in map(str.strip, group) for text, group in pairs]),
     }
-    found = bootstrap(statistics_NS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+    found = bootstrap_weighted(len(texts), formulas, DIRECTIONS, resamples=resamples, seed=seed)
     if tokens != "13a":
         found["bleu"] = replace(found["bleu"], how=f"sacrebleu's {tokens} tokens")
         found["rouge_l"] = replace(found["rouge_l"], how="each letter a word where a script writes no spaces")

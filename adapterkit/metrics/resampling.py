@@ -10,6 +10,7 @@ product; no metric is computed from texts twice.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,7 @@ def bootstrap(
         resamples: how many bootstrap samples; 0 gives low = high = value.
         seed: of the resampling; the same seed gives the same interval.
     """
-    statistics_NS = np.asarray(statistics_NS, dtype=np.float64)
-    weighted = {name: _of_sums(formula, statistics_NS) for name, formula in formulas.items()}
+    weighted = of_sums(statistics_NS, formulas)
     return bootstrap_weighted(len(statistics_NS), weighted, directions, resamples=resamples, seed=seed)
 
 
@@ -107,8 +107,20 @@ def bootstrap_weighted(
     return {name: _metric(values[name], spread[name], directions[name]) for name in formulas}
 
 
-def _of_sums(formula: Formula, statistics_NS: Statistics) -> Formula:
-    return lambda times_RN: formula(times_RN @ statistics_NS)
+def mean_of(values_N: Any) -> Formula:
+    """The mean of one number for every item, as `bootstrap_weighted` asks for it."""
+    values_N = np.asarray(values_N, dtype=np.float64)
+    return lambda times_RN: times_RN @ values_N / times_RN.sum(axis=-1)
+
+
+def of_sums(statistics_NS: Any, formulas: Mapping[str, Formula]) -> dict[str, Formula]:
+    """Formulas of summed statistics as `bootstrap_weighted` asks for them."""
+    statistics_NS = np.asarray(statistics_NS, dtype=np.float64)
+    return {name: partial(_of_sums, formula, statistics_NS) for name, formula in formulas.items()}
+
+
+def _of_sums(formula: Formula, statistics_NS: Statistics, times_RN: Statistics) -> Statistics:
+    return formula(times_RN @ statistics_NS)
 
 
 def _resamples(rows: int, resamples: int, seed: int) -> Iterator[Statistics]:

@@ -3,13 +3,15 @@
 # Axes: N rows, S statistics.
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from adapterkit.metrics.resampling import Metric, bootstrap, ratio
+from adapterkit.metrics.compared import NOTHING, Compared, label_scores
+from adapterkit.metrics.resampling import of_sums, ratio
 
 ENTITY_METRICS = {"entity_f1": True, "entity_precision": True, "entity_recall": True}
 """Metric -> whether higher is better."""
@@ -35,20 +37,26 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     return [(str(found.tag), int(found.start), int(found.end)) for found in tokens(list(tags)).entities]
 
 
-def entity_statistics(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], resamples: int = 1000, seed: int = 0
-) -> dict[str, Metric]:
-    """Micro-averaged F1, precision and recall of entities: right ones have the right type, start and end."""
+def compare_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Compared:
+    """Entities of rows, micro-averaged: right ones have the right type, start and end."""
     statistics_NS = np.zeros((len(gold), 3))
+    counts = Counter[str](), Counter[str](), Counter[str]()  # of each type: right, gold, answered
+    confused: list[tuple[str, str]] = []
     for row, (right, tags) in enumerate(zip(gold, predicted, strict=True)):
-        there, found = set(entities(right)), set(entities(tags))
-        statistics_NS[row] = (len(there & found), len(there), len(found))
+        there, found = ({(start, stop): kind for kind, start, stop in entities(one)} for one in (right, tags))
+        kinds = [kind for span, kind in there.items() if found.get(span) == kind], there.values(), found.values()
+        for place, (count, held) in enumerate(zip(counts, kinds, strict=True)):
+            count.update(held)
+            statistics_NS[row, place] = len(held)
+        confused += [(there.get(span, NOTHING), found.get(span, NOTHING)) for span in {**there, **found}]
     formulas = {
         "entity_f1": lambda sums_S: ratio(2 * sums_S[..., 0], sums_S[..., 1] + sums_S[..., 2]),
         "entity_precision": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
         "entity_recall": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1]),
     }
-    return bootstrap(statistics_NS, formulas, ENTITY_METRICS, resamples=resamples, seed=seed)
+    types = sorted({*counts[1], *counts[2]})
+    labels = label_scores(types, *([count[kind] for kind in types] for count in counts))
+    return Compared(len(gold), of_sums(statistics_NS, formulas), labels, confused=confused)
 
 
 @cache

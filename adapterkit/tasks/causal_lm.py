@@ -106,12 +106,6 @@ class CausalLm(LanguageModelTask, GeneratingTask):
         """At each token the label of the one after it."""
         return F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)
 
-    def characters(self, rows: Sequence[Row], features: Sequence[Feature]) -> list[int] | None:
-        found = [0] * len(rows)
-        for feature in features:
-            found[feature.row] += feature.extras["characters"]
-        return found
-
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:
         return [[index] for index in range(len(rows))]
 

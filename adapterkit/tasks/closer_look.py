@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from adapterkit.data import as_rows
-from adapterkit.metrics import measure_calibration
+from adapterkit.metrics import Compared, measure_calibration
 from adapterkit.tasks.protocol import Feature, Row, Task
 
 WORST = 50
@@ -25,37 +25,41 @@ def look_at(
     Args:
         show: whether texts of rows may be shown.
     """
-    faults, judged = task.faults(rows, features, outputs), task.judge(rows, features, outputs)
-    measured = None if judged is None else measure_calibration(judged)
-    scores = task.by_label(rows, features, outputs)
-    errors = worst_answers(task, rows, features, outputs, most=WORST)
+    found = task.compared(rows, features, outputs)
+    errors = _worst(found, task, rows, features, outputs, WORST)
     if not show:
         errors = [{"row": one["row"], "confidence": one["confidence"]} for one in errors]
     return {
         "rows": len(rows),
-        "labels": {label: score._asdict() for label, score in scores.items()},
-        "calibration": None if measured is None else asdict(measured),
-        "confused": [[right, given, count] for (right, given), count in Counter(faults.confused).items()],
-        "groups": {"by": faults.by, "measure": faults.measure, "rows": list(map(list, faults.groups))}
-        if faults.groups
-        else None,
+        "labels": {label: score._asdict() for label, score in found.labels.items()},
+        "calibration": None if found.judged is None else asdict(measure_calibration(found.judged)),
+        "confused": [[right, given, count] for (right, given), count in Counter(found.confused).items()],
+        "groups": None if found.groups is None else {**found.groups._asdict(), "rows": [*map(list, found.groups.rows)]},
         "errors": errors,
         "hidden": "" if show else "Texts are left out: data.show_rows is nowhere.",
     }
 
 
 def worst_answers(
-    task: Task, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any], *, most: int | None = None
+    task: Task, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
 ) -> list[dict[str, Any]]:
     """Rows that were answered badly, the worst first: wrong ones by their confidence, others by how far they are off.
-
-    Args:
-        most: so many at most; None for all.
 
     Returns:
         {"row": its number, "given", "expected", "answered", "confidence"} each; null where there is no confidence.
     """
-    judged, badness = task.judge(rows, features, outputs), list(task.faults(rows, features, outputs).badness)
+    return _worst(task.compared(rows, features, outputs), task, rows, features, outputs, None)
+
+
+def _worst(
+    found: Compared,
+    task: Task,
+    rows: Sequence[Row],
+    features: Sequence[Feature],
+    outputs: Sequence[Any],
+    most: int | None,
+) -> list[dict[str, Any]]:
+    judged, badness = found.judged, list(found.badness)
     if not badness and judged is not None:
         badness = ((1 - judged.right) * (1 + judged.confidence)).tolist()
     bad = sorted((place for place, value in enumerate(badness) if value > 0), key=lambda place: -badness[place])[:most]

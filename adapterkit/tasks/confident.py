@@ -53,7 +53,8 @@ class ConfidentTask(Task):
 
     def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Self:
         """The task with the confidence up to which it abstains chosen on these rows, where the settings ask for it."""
-        asked, found = self.settings.abstain, self.judge(rows, features, outputs)
+        asked = self.settings.abstain
+        found = None if asked is None else self.compared(rows, features, outputs).judged
         if asked is None or found is None:
             return self
         threshold = find_threshold(found.confidence, found.right, asked.risk, asked.certainty)

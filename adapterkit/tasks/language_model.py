@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.metrics import Formula, Metric, Statistics, bootstrap, ratio
+from adapterkit.metrics import Compared, Formula, Groups, of_sums, ratio
 from adapterkit.tasks.losses import at_labels, labelled, token_cross_entropy
-from adapterkit.tasks.protocol import UnlabelledTask, reject_class_weights
-from adapterkit.tasks.values import Batch, Faults, Feature, Features, Loss, Outputs, Row
+from adapterkit.tasks.protocol import UnlabelledTask
+from adapterkit.tasks.values import Batch, Feature, Features, Loss, Outputs, Row
 
 DIRECTIONS = {"perplexity": False, "bits_per_character": False, "token_accuracy": True}
 """Metric -> whether higher is better."""
@@ -61,18 +61,11 @@ class LanguageModelTask(UnlabelledTask):
         """At each token the label that its logits predict."""
         return labels_BT
 
-    def characters(self, rows: Sequence[Row], features: Sequence[Feature]) -> list[int] | None:
-        """Of every row, for bits per character; None where that is not asked."""
-        return None
-
     def answered(self, batch: Batch) -> Tensor | None:
         return None if batch.labels is None else labelled(self.targets(batch.labels))
 
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
-        reject_class_weights(self, class_weights)
-        return token_cross_entropy(logits, self.targets(batch.labels), label_smoothing)
+    def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
+        return token_cross_entropy(logits, self.targets(batch.labels), smoothing)
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature its `Likelihood`."""
@@ -82,41 +75,42 @@ class LanguageModelTask(UnlabelledTask):
         """How likely each row's labelled tokens are. Text comes from generation."""
         return summed(features, outputs, len(rows))
 
-    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
-        sums = summed(features, outputs, len(rows))
-        found: dict[int, list[tuple[float, int]]] = {}
-        for one in sums:
-            found.setdefault(max(one["tokens"] - 1, 0).bit_length(), []).append((one["loss_nats"], one["tokens"]))
-        groups = []
-        for power, inside in sorted(found.items()):
-            nats, tokens = (sum(numbers) for numbers in zip(*inside, strict=True))
-            groups.append((f"up to {2**power:,}", math.exp(min(nats / max(tokens, 1), 700.0)), len(inside)))
-        badness = [one["loss_nats"] / max(one["tokens"], 1) for one in sums]
-        return Faults((), "predicted tokens", "perplexity", groups, badness)
-
-    def score(
-        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, Metric]:
+    def compared(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Compared:
         """Perplexity = exp(Σ loss / Σ tokens), accuracy of the labelled tokens, and bits per character where a text is
         predicted whole.
 
         The bootstrap resamples features: a language model's data are often one long document, cut into many. A row's
         characters are shared out among its features by their tokens.
         """
-        characters = self.characters(rows, features)
+        characters = [0] * len(rows)
+        for feature in features:
+            characters[feature.row] += feature.extras.get("characters", 0)
         sums = summed(features, outputs, len(rows))
         statistics_FS = np.zeros((len(features), 4))
         for place, (feature, output) in enumerate(zip(features, outputs, strict=True)):
             statistics_FS[place, :3] = output
-            if characters is not None and output.tokens:
+            if output.tokens:
                 statistics_FS[place, 3] = characters[feature.row] * output.tokens / sums[feature.row]["tokens"]
-        formulas: dict[str, Formula] = {"perplexity": _perplexity}
-        if characters is not None:
-            formulas["bits_per_character"] = lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 3] * math.log(2))
-        formulas["token_accuracy"] = lambda sums_S: ratio(sums_S[..., 2], sums_S[..., 1])
-        return bootstrap(statistics_FS, formulas, DIRECTIONS, resamples=resamples, seed=seed)
+        formulas: dict[str, Formula] = {
+            "perplexity": lambda sums_S: _perplexity(sums_S[..., 0], sums_S[..., 1]),
+            "bits_per_character": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 3] * math.log(2)),
+            "token_accuracy": lambda sums_S: ratio(sums_S[..., 2], sums_S[..., 1]),
+        }
+        by_length: dict[int, list[tuple[float, int]]] = {}
+        for one in sums:
+            by_length.setdefault(max(one["tokens"] - 1, 0).bit_length(), []).append((one["loss_nats"], one["tokens"]))
+        groups = [
+            (f"up to {2**power:,}", float(_perplexity(*map(sum, zip(*inside, strict=True)))), len(inside))
+            for power, inside in sorted(by_length.items())
+        ]
+        return Compared(
+            len(features),
+            of_sums(statistics_FS, {name: one for name, one in formulas.items() if name in self.metric_directions}),
+            groups=Groups("predicted tokens", "perplexity", groups),
+            badness=[one["loss_nats"] / max(one["tokens"], 1) for one in sums],
+        )
 
 
-def _perplexity(sums_S: Statistics) -> Any:
+def _perplexity(nats: Any, tokens: Any) -> Any:
     # Beyond exp(700) a double is infinite; no model that is worth a number comes near.
-    return np.exp(np.minimum(ratio(sums_S[..., 0], sums_S[..., 1]), 700.0))
+    return np.exp(np.minimum(ratio(nats, tokens), 700.0))

@@ -11,8 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Judged, LabelScore, Metric, judged, multi_label_scores
-from adapterkit.metrics import classification as scores
+from adapterkit.metrics import Compared, compare_sets
 from adapterkit.tasks.checked_rows import listed
 from adapterkit.tasks.labels import (
     NO_LABEL,
@@ -27,7 +26,7 @@ from adapterkit.tasks.labels import (
 from adapterkit.tasks.losses import binary_cross_entropy
 from adapterkit.tasks.single_label import SingleLabel
 from adapterkit.tasks.text_problem import MULTI_HOT, NAMES, TextProblem
-from adapterkit.tasks.values import NOTHING, Faults, Loss
+from adapterkit.tasks.values import Loss
 
 SHOWN = 10
 
@@ -134,37 +133,14 @@ class MultiLabel(TextProblem):
     def probabilities(self, logits_BC: Tensor) -> Tensor:
         return logits_BC.sigmoid()
 
-    def answer(self, values: Sequence[float]) -> dict[str, Any]:
+    def answer(self, values: Sequence[float]) -> tuple[dict[str, Any], float]:
         probabilities = dict(zip(self.labels, values, strict=True))
         chosen = [label for label, probability in probabilities.items() if probability >= THRESHOLD]
-        return {"labels": chosen, "probabilities": probabilities}
+        whole = math.prod(max(value, 1 - value) for value in values)
+        return {"labels": chosen, "probabilities": probabilities}, whole
 
-    def confidence(self, values: Sequence[float]) -> float:
-        return math.prod(max(value, 1 - value) for value in values)
-
-    def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
-        return multi_label_scores(self.labels, read, predicted_NC >= THRESHOLD)
-
-    def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged:
-        gold_NC, smallest = np.asarray(read) > 0, np.finfo(np.float64).eps
-        given_NC = np.where(gold_NC, predicted_NC, 1 - predicted_NC)
-        right_N = (gold_NC == (predicted_NC >= THRESHOLD)).all(axis=1)
-        return judged(
-            np.maximum(predicted_NC, 1 - predicted_NC).prod(axis=1),
-            right_N,
-            -np.log(np.maximum(given_NC, smallest)).sum(axis=1),
-        )
-
-    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
-        right_NC, given_NC = np.asarray(read) > 0, predicted_NC >= THRESHOLD
-        pairs = []
-        for row, place in np.argwhere(right_NC | given_NC):
-            label = self.labels[place]
-            pairs.append((label if right_NC[row, place] else NOTHING, label if given_NC[row, place] else NOTHING))
-        return Faults(pairs)
-
-    def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
-        return scores.multi_label(np.asarray(read), predicted_NC >= THRESHOLD, resamples, seed)
+    def compared(self, read: Sequence[Any], predicted_NC: Any) -> Compared:
+        return compare_sets(self.labels, read, predicted_NC, THRESHOLD)
 
 
 def is_multi_hot(values: Sequence[Sequence[Any]], labels: int | None) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.data import as_rows
-from adapterkit.metrics import Judged, Metric, bootstrap, judged_classes, ratio
+from adapterkit.metrics import Compared, judged_classes, mean_of
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
@@ -28,22 +28,10 @@ from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
-from adapterkit.tasks.protocol import UnlabelledTask, reject_class_weights
+from adapterkit.tasks.protocol import UnlabelledTask
 from adapterkit.tasks.right_choice import READINGS, choices_of, find_reading, notes_of, place_of, readings_of
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.values import (
-    Batch,
-    Checked,
-    Encoded,
-    Faults,
-    Feature,
-    Features,
-    Loss,
-    Outputs,
-    Purpose,
-    Row,
-    Vocabulary,
-)
+from adapterkit.tasks.values import Batch, Checked, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,11 +144,8 @@ class MultipleChoice(ConfidentTask, UnlabelledTask):
     def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
         return torch.tensor(labels, dtype=torch.long)
 
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
-        reject_class_weights(self, class_weights)
-        return masked_cross_entropy(logits, batch.labels, _there(batch, logits), label_smoothing)
+    def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
+        return masked_cross_entropy(logits, batch.labels, _there(batch, logits), smoothing)
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
         """Per feature (K,): the probability of each of its own choices."""
@@ -180,26 +165,16 @@ class MultipleChoice(ConfidentTask, UnlabelledTask):
             answers.append(self.trusted(answer, float(output[best])))
         return answers
 
-    def score(
-        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, Metric]:
-        right_N = [
-            float(int(np.argmax(output)) == label) for output, label in zip(outputs, self._labels(rows), strict=True)
-        ]
-        statistics_NS = np.stack([right_N, np.ones(len(right_N))], axis=1)
-        formulas = {"accuracy": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}
-        return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
-
-    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged:
+    def compared(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Compared:
+        """Choices are called by their position, from 1."""
         share_NK = np.zeros((len(outputs), max(map(len, outputs), default=1)))
         for row, output in enumerate(outputs):
             share_NK[row, : len(output)] = output
-        return judged_classes(share_NK, self._labels(rows))
-
-    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
-        """Choices by their position, from 1."""
-        right = self._labels(rows)
-        return Faults([(str(a + 1), str(int(np.argmax(b)) + 1)) for a, b in zip(right, outputs, strict=True)])
+        gold_N = self._labels(rows)
+        found = judged_classes(share_NK, gold_N)
+        pairs = zip(gold_N, share_NK.argmax(axis=1).tolist(), strict=True)
+        confused = [(str(right + 1), str(given + 1)) for right, given in pairs]
+        return Compared(len(rows), {"accuracy": mean_of(found.right)}, judged=found, confused=confused)
 
     def _labels(self, rows: Sequence[Row]) -> list[int]:
         asked = self.settings.right_choice

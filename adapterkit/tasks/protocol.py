@@ -8,7 +8,8 @@ A task goes through these steps, and each is one method that a training loop, an
     collate(features, vocabulary)      features to padded tensors           -> Batch
     loss(logits, batch)                sum and weight, apart                -> Loss
     outputs(logits, batch)             small CPU objects, one per feature
-    predictions(rows, features, outputs), score(rows, features, outputs)    one dict per row; metrics with intervals
+    predictions(rows, features, outputs)    one dict per row
+    compared(rows, features, outputs)       every figure of them -> Compared; score gives its metrics with intervals
 
 Rows are any sequence of dicts with canonical column names. Errors name them by their numbers in `Rows`, else 1..n.
 """
@@ -25,7 +26,7 @@ from torch import Tensor
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.glance import in_short
-from adapterkit.metrics import Judged, LabelScore, Metric
+from adapterkit.metrics import Compared, Metric, bootstrap_weighted
 from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import Column
 from adapterkit.recipe.task import TaskSettings
@@ -34,7 +35,7 @@ from adapterkit.tasks.checked_rows import check, usable_indices
 from adapterkit.tasks.encoding import pad, pad_inputs
 from adapterkit.tasks.labels import Wanted
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.values import IGNORED, Checked, Encoded, Faults, Features, Loss, Outputs, Purpose
+from adapterkit.tasks.values import IGNORED, Checked, Encoded, Features, Loss, Outputs, Purpose
 from adapterkit.tasks.values import Batch as Batch
 from adapterkit.tasks.values import Feature as Feature
 from adapterkit.tasks.values import Row as Row
@@ -220,7 +221,11 @@ class Task(ABC):
         """
         return None
 
-    @abstractmethod
+    @property
+    def smooths(self) -> bool:
+        """Whether label smoothing means something to the loss; class weights do where there are labels."""
+        return True
+
     def loss(
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> Loss:
@@ -234,6 +239,15 @@ class Task(ABC):
         Raises:
             RecipeError: smoothing or weights where the kind has no use for them.
         """
+        if label_smoothing and not self.smooths:
+            raise self._useless("label smoothing", f"training.label_smoothing: found {label_smoothing}, expected 0")
+        if class_weights is not None and not self.labels:
+            raise self._useless("class weights", "training.class_weights: found weights, expected null for this task")
+        return self.summed_loss(logits, batch, label_smoothing, class_weights)
+
+    @abstractmethod
+    def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
+        """`loss` with settings that the task has a use for."""
 
     def class_weights(self, wanted: Wanted | None, rows: Sequence[Row]) -> list[float] | None:
         """One weight per class from the recipe's `training.class_weights` and the training rows.
@@ -241,10 +255,20 @@ class Task(ABC):
         Raises:
             RecipeError: the kind has no classes to weigh, or a name is not a label.
         """
-        if wanted is not None:
-            told = [f"training.class_weights: found {wanted!r}, expected null for this task"]
-            raise RecipeError(f"{self.kind} cannot use class weights", told)
-        return None
+        if wanted is None:
+            return None
+        if not self.labels:
+            told = f"training.class_weights: found {wanted!r}, expected null for this task"
+            raise self._useless("class weights", told)
+        return self.weights(wanted, rows)
+
+    def weights(self, wanted: Wanted, rows: Sequence[Row]) -> list[float]:
+        """One weight per label, of a task that has labels."""
+        return []
+
+    def _useless(self, what: str, told: str) -> RecipeError:
+        which = f"{self.kind} ({self.problem})" if self.problem else self.kind
+        return RecipeError(f"{which} cannot use {what}", [told])
 
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
         """How often each label is the answer: of rows, or of words where words are labelled; {} without labels.
@@ -263,28 +287,23 @@ class Task(ABC):
         """One JSON-able answer per row."""
 
     @abstractmethod
-    def score(
-        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, Metric]:
-        """Metrics over rows, main one first, with 95 % bootstrap intervals (`resamples=0`: none, low = high = value).
+    def compared(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Compared:
+        """The answers beside the right ones.
 
         `features` and `outputs` are those of `encode(rows, …, "score")`, all of them, in the same order.
         """
 
-    def by_label(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> dict[str, LabelScore]:
-        """How well each label, or type of entity, is answered; {} without labels. Arguments as those of `score`."""
-        return {}
+    def score(
+        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
+    ) -> dict[str, Metric]:
+        """Metrics over rows, main one first, with 95 % bootstrap intervals (`resamples=0`: none, low = high = value).
+        Arguments as those of `compared`."""
+        return self.measured(self.compared(rows, features, outputs), resamples=resamples, seed=seed)
 
-    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged | None:
-        """How sure each row's answer was, and whether it was right as a whole; arguments as those of `score`.
-
-        None where answers are numbers or generated texts: no probability is given to them.
-        """
-        return None
-
-    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
-        """Where answers go wrong; arguments as those of `score`."""
-        return Faults()
+    def measured(self, found: Compared, *, resamples: int = 1000, seed: int = 0) -> dict[str, Metric]:
+        """The metrics of answers that are compared; see `score`."""
+        directions = self.metric_directions
+        return bootstrap_weighted(found.items, found.formulas, directions, resamples=resamples, seed=seed)
 
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""
@@ -353,17 +372,3 @@ class GeneratingTask(Task):
         self, rows: Sequence[Row], texts: Sequence[str], *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
         """Metrics of generated texts, one per group of `groups(rows)`, against all references of the group."""
-
-
-def reject_label_smoothing(task: Task, label_smoothing: float) -> None:
-    """Raise RecipeError where smoothing is asked for and the task has no use for it."""
-    if label_smoothing:
-        told = [f"training.label_smoothing: found {label_smoothing}, expected 0"]
-        raise RecipeError(f"{task.kind}{f' ({task.problem})' if task.problem else ''} cannot use label smoothing", told)
-
-
-def reject_class_weights(task: Task, class_weights: Tensor | None) -> None:
-    """Raise RecipeError where class weights are given and the task has no use for them."""
-    if class_weights is not None:
-        told = ["training.class_weights: found weights, expected null for this task"]
-        raise RecipeError(f"{task.kind}{f' ({task.problem})' if task.problem else ''} cannot use class weights", told)

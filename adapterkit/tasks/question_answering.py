@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Judged, Metric, bootstrap, judged, ratio
+from adapterkit.metrics import Compared, Groups, judged, mean_of
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
@@ -20,10 +20,9 @@ from adapterkit.tasks.checked_rows import by_row, refuse_rows, text_problem, usa
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import longest, needs_fast
 from adapterkit.tasks.losses import cross_entropy
-from adapterkit.tasks.protocol import reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.question_windows import encode_windows
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 DEFAULT_MAX_TOKENS = 384
 """Tokens of a window where the recipe says nothing, as in BERT's SQuAD runs."""
@@ -102,16 +101,16 @@ class QuestionAnswering(ConfidentTask):
         """(B, 2): first and last token of the answer."""
         return torch.tensor(labels, dtype=torch.long).reshape(-1, 2)
 
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
+    @property
+    def smooths(self) -> bool:
+        return False
+
+    def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
         """Mean of the cross-entropies of first and last token, over all tokens but padding.
 
         transformers' loss lets padding take part, so that a row's loss depends on its batch; without padding the two
         are equal.
         """
-        reject_label_smoothing(self, label_smoothing)
-        reject_class_weights(self, class_weights)
         padded_BT1 = batch.inputs["attention_mask"][..., None] == 0
         logits_BT2 = logits.float().masked_fill(padded_BT1, torch.finfo(torch.float32).min)
         first = cross_entropy(logits_BT2[..., 0], batch.labels[:, 0])
@@ -133,40 +132,23 @@ class QuestionAnswering(ConfidentTask):
             answers.append(self.trusted(answer, min(1.0, answer["probability"])))
         return answers
 
-    def score(
-        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, Metric]:
-        """Exact match and F1 as SQuAD defines them, in [0, 1]."""
-        texts = [answer["answer"] for answer in self.predictions(rows, features, outputs)]
-        golds = _accepted(rows)
-        statistics_NS = np.array(
-            [
-                (max(f1(text, gold) for gold in accepted), max(exact_match(text, gold) for gold in accepted), 1.0)
-                for text, accepted in zip(texts, golds, strict=True)
-            ]
-        )
-        formulas = {
-            "f1": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
-            "exact_match": lambda sums_S: ratio(sums_S[..., 1], sums_S[..., 2]),
-        }
-        return bootstrap(statistics_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
-
-    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged:
+    def compared(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Compared:
+        """Exact match and F1 as SQuAD defines them, in [0, 1]; rows grouped by their question word."""
         answers = self.predictions(rows, features, outputs)
-        right = [
-            any(exact_match(answer["answer"], gold) for gold in accepted)
-            for answer, accepted in zip(answers, _accepted(rows), strict=True)
-        ]
-        return judged([answer["confidence"] for answer in answers], right)
-
-    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
-        found: dict[str, list[float]] = {}
-        for row, answer, gold in zip(rows, self.predictions(rows, features, outputs), _accepted(rows), strict=True):
+        pairs = [(answer["answer"], golds) for answer, golds in zip(answers, _accepted(rows), strict=True)]
+        right_N = [max(exact_match(text, gold) for gold in golds) for text, golds in pairs]
+        f1_N = [max(f1(text, gold) for gold in golds) for text, golds in pairs]
+        asked: dict[str, list[float]] = {}
+        for row, value in zip(rows, f1_N, strict=True):
             words = re.findall(r"\w+", row["question"].lower())
-            asked = next((word for word in words if word in QUESTION_WORDS), "another")
-            found.setdefault(asked, []).append(max(f1(answer["answer"], one) for one in gold))
-        groups = [(word, sum(values) / len(values), len(values)) for word, values in sorted(found.items())]
-        return Faults((), "question word", "F1", groups)
+            asked.setdefault(next((word for word in words if word in QUESTION_WORDS), "another"), []).append(value)
+        groups = [(word, sum(values) / len(values), len(values)) for word, values in sorted(asked.items())]
+        return Compared(
+            len(rows),
+            {"f1": mean_of(f1_N), "exact_match": mean_of(right_N)},
+            judged=judged([answer["confidence"] for answer in answers], right_N),
+            groups=Groups("question word", "F1", groups),
+        )
 
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with the threshold that gives the best F1 on these rows, and with that of its confidence."""

@@ -9,13 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Metric
-from adapterkit.metrics import classification as scores
+from adapterkit.metrics import Compared, compare_numbers
 from adapterkit.tasks.checked_rows import listed
 from adapterkit.tasks.labels import number
 from adapterkit.tasks.losses import squared_error
 from adapterkit.tasks.text_problem import TextProblem, items_of
-from adapterkit.tasks.values import Faults, Loss
+from adapterkit.tasks.values import Loss
 
 MOST_TARGETS = 10_000
 """Numbers per row, at most; a stored task is not trusted beyond."""
@@ -28,7 +27,6 @@ class Regression(TextProblem):
 
     name = "regression"
     fewest_labels = 0
-    weighs = False
 
     @classmethod
     def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Self:
@@ -74,30 +72,13 @@ class Regression(TextProblem):
     def loss(self, logits_BC: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Loss:
         return squared_error(logits_BC, labels)
 
-    def counts(self, read: Sequence[Any]) -> dict[str, int]:
-        return {}
-
     def telling_metric(self, read: Sequence[Any], wanted: str) -> tuple[str, str]:
         if wanted != "mse" and np.all(np.ptp(np.asarray(read), axis=0) == 0):
             return "mse", "all have the same numbers, with which nothing correlates"
         return wanted, ""
 
-    def answer(self, values: Sequence[float]) -> dict[str, Any]:
-        return {"value": values[0]} if self.targets == 1 else {"values": list(values)}
+    def answer(self, values: Sequence[float]) -> tuple[dict[str, Any], None]:
+        return {"value": values[0]} if self.targets == 1 else {"values": list(values)}, None
 
-    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
-        right_NC = np.asarray(read)
-        off_N = np.abs(right_NC - predicted_NC).mean(axis=1)
-        if self.targets > 1:
-            return Faults(badness=off_N.tolist())
-        edges = np.unique(np.quantile(right_NC[:, 0], (0, 0.25, 0.5, 0.75, 1)))
-        found_N = np.clip(np.searchsorted(edges, right_NC[:, 0], side="right") - 1, 0, max(0, len(edges) - 2))
-        groups = []
-        for place in np.unique(found_N):
-            inside_N = found_N == place
-            name = f"{edges[place]:.4g} to {edges[min(place + 1, len(edges) - 1)]:.4g}"
-            groups.append((name, float(off_N[inside_N].mean()), int(inside_N.sum())))
-        return Faults((), "right number", "mean absolute error", groups, off_N.tolist())
-
-    def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
-        return scores.regression(np.asarray(read), predicted_NC, resamples, seed)
+    def compared(self, read: Sequence[Any], predicted_NC: Any) -> Compared:
+        return compare_numbers(read, predicted_NC)

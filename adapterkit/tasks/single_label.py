@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Judged, LabelScore, Metric, judged_classes, single_label_scores
-from adapterkit.metrics import classification as scores
+from adapterkit.metrics import Compared, compare_classes
 from adapterkit.tasks.labels import (
     NO_LABEL,
     Wanted,
@@ -24,7 +23,7 @@ from adapterkit.tasks.labels import (
 )
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.text_problem import TextProblem
-from adapterkit.tasks.values import Faults, Loss
+from adapterkit.tasks.values import Loss
 
 FEWEST_RATINGS = 3
 """Whole numbers in a row that may be a scale, at least."""
@@ -36,7 +35,6 @@ class SingleLabel(TextProblem):
     name = "single-label"
     fewest_labels = 2
     dtype = torch.long
-    smooths = True
 
     @classmethod
     def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Self:
@@ -96,23 +94,10 @@ class SingleLabel(TextProblem):
     def probabilities(self, logits_BC: Tensor) -> Tensor:
         return logits_BC.softmax(dim=-1)
 
-    def answer(self, values: Sequence[float]) -> dict[str, Any]:
-        best = values.index(max(values))
+    def answer(self, values: Sequence[float]) -> tuple[dict[str, Any], float]:
+        score = max(values)
         probabilities = dict(zip(self.labels, values, strict=True))
-        return {"label": self.labels[best], "score": values[best], "probabilities": probabilities}
+        return {"label": self.labels[values.index(score)], "score": score, "probabilities": probabilities}, score
 
-    def confidence(self, values: Sequence[float]) -> float:
-        return max(values)
-
-    def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
-        return single_label_scores(self.labels, read, predicted_NC.argmax(axis=1))
-
-    def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged:
-        return judged_classes(predicted_NC, read)
-
-    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
-        answered = predicted_NC.argmax(axis=1)
-        return Faults([(self.labels[right], self.labels[given]) for right, given in zip(read, answered, strict=True)])
-
-    def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
-        return scores.single_label(read, predicted_NC.argmax(axis=1), self.classes, resamples, seed)
+    def compared(self, read: Sequence[Any], predicted_NC: Any) -> Compared:
+        return compare_classes(self.labels, read, predicted_NC)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import RecipeError
-from adapterkit.metrics import Judged, LabelScore, Metric
+from adapterkit.metrics import Compared
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
@@ -29,11 +29,10 @@ from adapterkit.tasks.checked_rows import (
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest
 from adapterkit.tasks.labels import Wanted, split_cell
-from adapterkit.tasks.protocol import reject_class_weights, reject_label_smoothing
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.text_problem import NAMES, TextProblem
 from adapterkit.tasks.text_problems import PROBLEMS, detect
-from adapterkit.tasks.values import Batch, Encoded, Faults, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,19 +118,15 @@ class TextClassification(ConfidentTask):
     def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
         return torch.tensor(labels, dtype=self._problem.dtype)
 
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
-        if not self._problem.smooths:
-            reject_label_smoothing(self, label_smoothing)
-        if not self._problem.weighs:
-            reject_class_weights(self, class_weights)
-        return self._problem.loss(logits, batch.labels, label_smoothing, class_weights)
+    @property
+    def smooths(self) -> bool:
+        return self.problem == "single-label"
 
-    def class_weights(self, wanted: Wanted | None, rows: Sequence[Row]) -> list[float] | None:
+    def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
+        return self._problem.loss(logits, batch.labels, smoothing, weights)
+
+    def weights(self, wanted: Wanted, rows: Sequence[Row]) -> list[float]:
         """Single-label: weights of the cross-entropy. Multi-label: weights of the positive terms of each label."""
-        if wanted is None or not self._problem.weighs:
-            return super().class_weights(wanted, rows)
         return self._problem.weights(wanted, self._labels(rows))
 
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
@@ -142,30 +137,12 @@ class TextClassification(ConfidentTask):
         return list(self._problem.probabilities(self.tempered(logits)).cpu().numpy())
 
     def predictions(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> list[dict[str, Any]]:
-        answers = []
-        for output in outputs:
-            values = np.asarray(output).tolist()
-            answer, confidence = self._problem.answer(values), self._problem.confidence(values)
-            answers.append(answer if confidence is None else self.trusted(answer, confidence))
-        return answers
+        answers = (self._problem.answer(np.asarray(output).tolist()) for output in outputs)
+        return [answer if sure is None else self.trusted(answer, sure) for answer, sure in answers]
 
-    def score(
-        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, Metric]:
-        return self._problem.score(self._labels(rows), self._predicted(outputs), resamples, seed)
-
-    def by_label(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> dict[str, LabelScore]:
-        return self._problem.by_label(self._labels(rows), self._predicted(outputs))
-
-    def judge(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Judged | None:
-        return self._problem.judge(self._labels(rows), self._predicted(outputs))
-
-    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
-        return self._problem.faults(self._labels(rows), self._predicted(outputs))
-
-    def _predicted(self, outputs: Sequence[Any]) -> Any:
-        """(N, C), of the features' outputs."""
-        return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), self.classes)
+    def compared(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Compared:
+        predicted_NC = np.asarray(outputs, dtype=np.float64).reshape(len(outputs), self.classes)
+        return self._problem.compared(self._labels(rows), predicted_NC)
 
     def _labels(self, rows: Sequence[Row]) -> list[Any]:
         """One class, one 0/1 vector, or one list of numbers per row. Raises DataError for labels unknown or unfit."""

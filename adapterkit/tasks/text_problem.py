@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from adapterkit.metrics import Judged, LabelScore, Metric
+from adapterkit.metrics import Compared
 from adapterkit.tasks.labels import Wanted
-from adapterkit.tasks.values import Faults, Loss
+from adapterkit.tasks.values import Loss
 
 NAMES = "names"
 MULTI_HOT = "multi-hot"
@@ -24,14 +24,12 @@ class TextProblem(ABC):
 
     The labels stand in class order; a regression has none, and `targets` numbers per row. `form` is how a row's labels
     are written: "names", or "multi-hot", a 0 or 1 for every label. Where the recipe has `given` the labels, numbers may
-    be positions among them. `smooths` and `weighs` say whether label smoothing and class weights mean something here.
+    be positions among them.
     """
 
     name: ClassVar[str]
     fewest_labels: ClassVar[int]
     dtype: ClassVar[torch.dtype] = torch.float32
-    smooths: ClassVar[bool] = False
-    weighs: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = (NAMES,)
 
     labels: tuple[str, ...] = ()
@@ -78,7 +76,7 @@ class TextProblem(ABC):
         """The loss of transformers' class for the problem."""
 
     def weights(self, wanted: Wanted, read: Sequence[Any]) -> list[float]:
-        """One weight per label; none where labels are not weighed (`weighs`)."""
+        """One weight per label, where there are labels."""
         return []
 
     def notes(self, values: Sequence[Any]) -> list[str]:
@@ -89,37 +87,21 @@ class TextProblem(ABC):
         """The metric to pick a state by on these rows, and why it is not the one that is wanted; "" where it is."""
         return wanted, ""
 
-    @abstractmethod
     def counts(self, read: Sequence[Any]) -> dict[str, int]:
         """How often each label is an answer."""
+        return {}
 
     def probabilities(self, logits_BC: Tensor) -> Tensor:
         """Probabilities, or the predicted numbers."""
         return logits_BC
 
-    def confidence(self, values: Sequence[float]) -> float | None:
-        """The probability of the answer as a whole; None where it has none."""
-        return None
+    @abstractmethod
+    def answer(self, values: Sequence[float]) -> tuple[dict[str, Any], float | None]:
+        """The JSON-able answer of a row from what `probabilities` gives, and its probability as a whole, if any."""
 
     @abstractmethod
-    def answer(self, values: Sequence[float]) -> dict[str, Any]:
-        """The JSON-able answer of a row from what `probabilities` gives."""
-
-    def by_label(self, read: Sequence[Any], predicted_NC: Any) -> dict[str, LabelScore]:
-        """How well each label is answered."""
-        return {}
-
-    def judge(self, read: Sequence[Any], predicted_NC: Any) -> Judged | None:
-        """How sure each answer was, and whether it was right."""
-        return None
-
-    @abstractmethod
-    def faults(self, read: Sequence[Any], predicted_NC: Any) -> Faults:
-        """Where answers go wrong."""
-
-    @abstractmethod
-    def score(self, read: Sequence[Any], predicted_NC: Any, resamples: int, seed: int) -> dict[str, Metric]:
-        """The metrics of the problem, main one first."""
+    def compared(self, read: Sequence[Any], predicted_NC: Any) -> Compared:
+        """What `probabilities` gives of rows beside their labels."""
 
 
 def items_of(value: Any) -> list[Any]:

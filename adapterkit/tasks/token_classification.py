@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Judged, LabelScore, Metric, bootstrap, entity_scores, judged, ratio, single_label_scores
-from adapterkit.metrics import classification as classification_scores
-from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, entity_statistics, is_iob2
+from adapterkit.metrics import Compared, compare_entities, compare_words, judged, of_sums, ratio
+from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, is_iob2
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, places_of, refuse_rows, usable_indices
@@ -36,20 +35,7 @@ from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
 from adapterkit.tasks.tag_reader import TagReader
-from adapterkit.tasks.values import (
-    IGNORED,
-    NOTHING,
-    Batch,
-    Encoded,
-    Faults,
-    Feature,
-    Features,
-    Loss,
-    Outputs,
-    Purpose,
-    Row,
-    Vocabulary,
-)
+from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 WIDEST_OVERLAP = 64
 """Tokens that neighbouring windows share, at most; a quarter of a short window."""
@@ -176,14 +162,10 @@ class TokenClassification(ConfidentTask):
                 features.append(Feature(index, len(features), tokens, marks, length, extras))
         return cuts.encoded(features)
 
-    def loss(
-        self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> Loss:
-        return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), label_smoothing, class_weights)
+    def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
+        return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), smoothing, weights)
 
-    def class_weights(self, wanted: Wanted | None, rows: Sequence[Row]) -> list[float] | None:
-        if wanted is None:
-            return None
+    def weights(self, wanted: Wanted, rows: Sequence[Row]) -> list[float]:
         return class_weights(wanted, self.labels, [place for row in self._classes(rows) for place in row])
 
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
@@ -215,60 +197,23 @@ class TokenClassification(ConfidentTask):
             answers.append(self.trusted(answer, _confidence(scores)))
         return answers
 
-    def score(
-        self, rows: Sequence[Row], features: Features, outputs: Outputs, *, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, Metric]:
-        """Entity F1, precision and recall (strict IOB2) and word accuracy; flat: word accuracy and macro F1."""
-        gold = self._classes(rows)
-        predicted = [tags for tags, _ in self._tags(rows, features, outputs)]
-        classes = {label: place for place, label in enumerate(self.labels)}
-        words_NS = np.stack(
-            [
-                classification_scores.confusion_statistics(right, [classes[tag] for tag in tags], len(classes))
-                for right, tags in zip(gold, predicted, strict=True)
-            ]
-        )
-        formulas = {"accuracy": classification_scores.accuracy, "macro_f1": classification_scores.macro_f1}
-        every = bootstrap(words_NS, formulas, self.metric_directions, resamples=resamples, seed=seed)
+    def compared(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Compared:
+        """IOB2: entities, strictly, and the accuracy of words. Flat: words."""
+        answers = self._tags(rows, features, outputs)
+        gold, predicted = self._gold(rows), [tags for tags, _ in answers]
+        found = words = compare_words(self.labels, gold, predicted)
+        if self.scheme == "iob2":
+            found = compare_entities(gold, predicted)
         losses_NS = np.zeros((len(rows), 2))
         for feature, output in zip(features, outputs, strict=True):
             losses_NS[feature.row] += output.loss_nats, output.labelled
-        per_word = {"loss": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}
-        every |= bootstrap(losses_NS, per_word, self.metric_directions, resamples=resamples, seed=seed)
-        if self.scheme == "iob2":
-            right = [[self.labels[place] for place in row] for row in gold]
-            every |= entity_statistics(right, predicted, resamples, seed)
-        return {name: every[name] for name in self.metrics}
-
-    def by_label(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> dict[str, LabelScore]:
-        gold = [[self.labels[place] for place in row] for row in self._classes(rows)]
-        predicted = [tags for tags, _ in self._tags(rows, features, outputs)]
-        if self.scheme == "iob2":
-            return entity_scores(gold, predicted)
-        classes = {label: place for place, label in enumerate(self.labels)}
-        words = ([classes[tag] for row in tagged for tag in row] for tagged in (gold, predicted))
-        return single_label_scores(self.labels, *words)
-
-    def judge(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Tagged]) -> Judged:
-        nats_N = np.zeros(len(rows))
-        for feature, output in zip(features, outputs, strict=True):
-            nats_N[feature.row] += output.loss_nats
-        gold = [[self.labels[place] for place in row] for row in self._classes(rows)]
-        answers = self._tags(rows, features, outputs)
-        right = [tags == wanted for (tags, _), wanted in zip(answers, gold, strict=True)]
-        return judged([_confidence(scores) for _, scores in answers], right, nats_N)
-
-    def faults(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Faults:
-        """Entities of the same words by their types, those that were missed and those that are none; else tags."""
-        gold = [[self.labels[place] for place in row] for row in self._classes(rows)]
-        pairs: list[tuple[str, str]] = []
-        for right, (given, _) in zip(gold, self._tags(rows, features, outputs), strict=True):
-            if self.scheme == "iob2":
-                there, found = ({(at, end): kind for kind, at, end in entities(tags)} for tags in (right, given))
-                pairs += [(there.get(span, NOTHING), found.get(span, NOTHING)) for span in {**there, **found}]
-            else:
-                pairs += zip(right, given, strict=True)
-        return Faults(pairs)
+        per_word = of_sums(losses_NS, {"loss": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])})
+        formulas = {**found.formulas, **words.formulas, **per_word}
+        right_N = [given == wanted for given, wanted in zip(predicted, gold, strict=True)]
+        return found._replace(
+            formulas={name: formulas[name] for name in self.metrics},
+            judged=judged([_confidence(sure) for _, sure in answers], right_N, losses_NS[:, 0]),
+        )
 
     def _tags(
         self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Tagged]
@@ -283,6 +228,9 @@ class TokenClassification(ConfidentTask):
             for word, place, score in zip(feature.extras["words"], output.classes, output.scores, strict=True):
                 tags[word], scores[word] = self.labels[int(place)], float(score)
         return answers
+
+    def _gold(self, rows: Sequence[Row]) -> list[list[str]]:
+        return [[self.labels[place] for place in row] for row in self._classes(rows)]
 
     def _classes(self, rows: Sequence[Row]) -> list[list[int]]:
         refuse_rows(rows, lambda row: self.problem_of(row, "score"), "have no usable tags")

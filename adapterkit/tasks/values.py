@@ -149,22 +149,6 @@ class Batch:
         return replace(self, inputs={name: tensor.to(device) for name, tensor in self.inputs.items()}, labels=labels)
 
 
-class Faults(NamedTuple):
-    """Where the answers to some rows go wrong; each part may be empty: (right label, answered label) of every item,
-    `NOTHING` where there is none; what groups are told apart by and what their figure is, with (name, figure, rows) of
-    each; and of every row its badness, 0 for right ones, () where `judge` tells it."""
-
-    confused: Sequence[tuple[str, str]] = ()
-    by: str = ""
-    measure: str = ""
-    groups: Sequence[tuple[str, float, int]] = ()
-    badness: Sequence[float] = ()
-
-
-NOTHING = "–"
-"""What stands for no label among labels."""
-
-
 class Loss(NamedTuple):
     """A loss as a sum and a weight, so that micro-batches and processes add up exactly.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 from sklearn.metrics import precision_recall_fscore_support
 
-from adapterkit.metrics import LabelScore, entity_scores, multi_label_scores, single_label_scores
+from adapterkit.metrics import LabelScore, compare_classes, compare_entities, compare_sets
 
 LABELS = ("a", "b", "c")
 CLASSES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30)
@@ -19,7 +21,7 @@ TAGS = st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"])
 ROWS = st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), min_size=1, max_size=8)
 
 
-def agree(found: dict[str, LabelScore], expected: tuple[np.ndarray, ...]) -> None:
+def agree(found: Mapping[str, LabelScore], expected: tuple[np.ndarray, ...]) -> None:
     for place, score in enumerate(found.values()):
         assert score == pytest.approx(tuple(column[place] for column in expected), abs=1e-12)
 
@@ -29,7 +31,7 @@ def agree(found: dict[str, LabelScore], expected: tuple[np.ndarray, ...]) -> Non
 def test_single_labels_are_scored_as_scikit_learn_does(pairs: list[tuple[int, int]]) -> None:
     gold, predicted = ([pair[side] for pair in pairs] for side in (0, 1))
     expected = precision_recall_fscore_support(gold, predicted, labels=[0, 1, 2], zero_division=0)
-    agree(single_label_scores(LABELS, gold, predicted), expected)
+    agree(compare_classes(LABELS, gold, np.eye(3)[predicted]).labels, expected)
 
 
 @settings(deadline=None)
@@ -37,7 +39,7 @@ def test_single_labels_are_scored_as_scikit_learn_does(pairs: list[tuple[int, in
 def test_several_labels_are_scored_as_scikit_learn_does(rows: list[list[bool]]) -> None:
     gold, predicted = np.array(rows)[:, :3], np.array(rows)[:, 3:]
     expected = precision_recall_fscore_support(gold, predicted, labels=[0, 1, 2], average=None, zero_division=0)
-    agree(multi_label_scores(LABELS, gold, predicted), expected)
+    agree(compare_sets(LABELS, gold, predicted, 0.5).labels, expected)
 
 
 @settings(deadline=None)
@@ -45,7 +47,7 @@ def test_several_labels_are_scored_as_scikit_learn_does(rows: list[list[bool]]) 
 @pytest.mark.filterwarnings("ignore")
 def test_types_of_entities_are_scored_as_seqeval_does(rows: list[list[tuple[str, str]]]) -> None:
     gold, predicted = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
-    found = entity_scores(gold, predicted)
+    found = compare_entities(gold, predicted).labels
     if not found:
         assert not any(tag.startswith("B") for row in [*gold, *predicted] for tag in row)
         return

@@ -7,8 +7,21 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from adapterkit.metrics import bootstrap, ratio
+from adapterkit.metrics import (
+    Compared,
+    Metric,
+    bootstrap,
+    bootstrap_weighted,
+    compare_classes,
+    compare_numbers,
+    compare_sets,
+    ratio,
+)
 from adapterkit.metrics import classification as scores
+
+
+def measured(found: Compared) -> dict[str, Metric]:
+    return bootstrap_weighted(found.items, found.formulas, scores.DIRECTIONS, resamples=10)
 
 
 def mean(sums: np.ndarray) -> np.ndarray:
@@ -41,12 +54,12 @@ def test_no_resamples_give_no_interval_and_no_rows_give_nan() -> None:
 def test_classification_scores_are_scikit_learn_s(seed: int) -> None:
     chance = np.random.default_rng(seed)
     gold, predicted = chance.integers(0, 4, 40), chance.integers(0, 5, 40)
-    found = scores.single_label(gold.tolist(), predicted, 7, resamples=10)
+    found = measured(compare_classes("abcdefg", gold.tolist(), np.eye(7)[predicted]))
     assert found["accuracy"].value == pytest.approx(sklearn.accuracy_score(gold, predicted))
     assert found["macro_f1"].value == pytest.approx(sklearn.f1_score(gold, predicted, average="macro"))
     assert found["mcc"].value == pytest.approx(sklearn.matthews_corrcoef(gold, predicted))
     gold_hot, predicted_hot = chance.random((30, 4)) > 0.6, chance.random((30, 4)) > 0.5
-    several = scores.multi_label(gold_hot, predicted_hot, resamples=10)
+    several = measured(compare_sets("abcd", gold_hot, predicted_hot, 0.5))
     assert several["micro_f1"].value == pytest.approx(sklearn.f1_score(gold_hot, predicted_hot, average="micro"))
     assert several["macro_f1"].value == pytest.approx(sklearn.f1_score(gold_hot, predicted_hot, average="macro"))
     assert several["exact_match"].value == pytest.approx(sklearn.accuracy_score(gold_hot, predicted_hot))
@@ -57,7 +70,7 @@ def test_correlations_are_scipy_s_ties_included(seed: int) -> None:
     chance = np.random.default_rng(seed)
     gold = chance.integers(0, 5, (60, 2)).astype(float)
     predicted = gold + chance.normal(size=(60, 2)).round()
-    found = scores.regression(gold, predicted, resamples=10)
+    found = measured(compare_numbers(gold, predicted))
     pearson = np.mean([stats.pearsonr(gold[:, t], predicted[:, t]).statistic for t in range(2)])
     spearman = np.mean([stats.spearmanr(gold[:, t], predicted[:, t]).statistic for t in range(2)])
     assert found["pearson"].value == pytest.approx(pearson)
@@ -71,7 +84,7 @@ def test_correlations_are_scipy_s_ties_included(seed: int) -> None:
 
 
 def test_constant_predictions_have_no_correlation() -> None:
-    found = scores.regression([[1.0], [2.0], [3.0]], [[2.0], [2.0], [2.0]], resamples=20)
+    found = measured(compare_numbers([[1.0], [2.0], [3.0]], [[2.0], [2.0], [2.0]]))
     assert found["pearson"].value == found["spearman"].value == 0.0
     assert found["mse"].value == pytest.approx(2 / 3)
-    assert scores.single_label([0, 1], np.array([0, 0]), 2, resamples=0)["mcc"].value == 0.0
+    assert measured(compare_classes("ab", [0, 1], [[1.0, 0.0], [1.0, 0.0]]))["mcc"].value == 0.0

@@ -98,15 +98,16 @@ def test_answers_are_told_by_the_question_word(task_of: Make) -> None:
     ]
     task = task_of("question-answering", rows)
     given = [
-        {"answer": "home", "probability": 0.5},
-        {"answer": "Ada", "probability": 0.5},
-        {"answer": "", "probability": 0},
+        {"answer": "home", "confidence": 0.5},
+        {"answer": "Ada", "confidence": 0.5},
+        {"answer": "", "confidence": 0},
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(task), "predictions", lambda *_: given)
-        groups = task.faults(rows, [], []).groups
+        groups = task.compared(rows, [], []).groups
     # "home" beside "at home": precision 1, recall 1/2, so F1 2/3.
-    assert groups == [("another", 0.0, 1), ("where", pytest.approx(2 / 3), 1), ("who", 1.0, 1)]
+    assert groups is not None
+    assert groups.rows == [("another", 0.0, 1), ("where", pytest.approx(2 / 3), 1), ("who", 1.0, 1)]
 
 
 @pytest.mark.parametrize("kind", TASKS)

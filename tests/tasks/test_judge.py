@@ -11,6 +11,7 @@ import torch
 
 from adapterkit.metrics import Judged
 from adapterkit.tasks import TASKS
+from adapterkit.tasks.language_model import Likelihood
 from adapterkit.tasks.protocol import GeneratingTask
 from tests.tasks.conftest import FAMILY, ROWS
 from tests.tasks.test_protocol import Make, Vocabularies
@@ -21,7 +22,8 @@ def judged(task_of: Make, vocabulary_of: Vocabularies, kind: str, rows: Any, log
     task, vocabulary = task_of(kind, rows, **settings), vocabulary_of("bert")
     features = task.encode(rows, vocabulary, "score").features
     batch = task.collate(features, vocabulary)
-    found = task.judge(rows, features, task.outputs(logits(batch) if callable(logits) else torch.tensor(logits), batch))
+    outputs = task.outputs(logits(batch) if callable(logits) else torch.tensor(logits), batch)
+    found = task.compared(rows, features, outputs).judged
     assert found is not None
     return found
 
@@ -88,8 +90,8 @@ def test_of_spans_it_is_the_share_among_candidates(task_of: Make, vocabulary_of:
 
 @pytest.mark.parametrize("kind", [kind for kind, task in TASKS.items() if task.proof == "score" or task.generates])
 def test_texts_and_numbers_have_none(kind: str, task_of: Make, vocabulary_of: Vocabularies) -> None:
-    task = task_of(kind)
-    assert task.judge(ROWS[kind], task.encode(ROWS[kind], vocabulary_of(FAMILY[kind]), "score").features, []) is None
+    task, features = task_of(kind), task_of(kind).encode(ROWS[kind], vocabulary_of(FAMILY[kind]), "score").features
+    assert task.compared(ROWS[kind], features, [Likelihood(1.0, 1, 1)] * len(features)).judged is None
     assert isinstance(task, GeneratingTask) or kind == "masked-lm"
     regression = task_of("text-classification", [{"text": "a", "label": 0.5}], problem="regression")
-    assert regression.judge([{"text": "a", "label": 0.5}], [], [np.array([0.5])]) is None
+    assert regression.compared([{"text": "a", "label": 0.5}], [], [np.array([0.5])]).judged is None

@@ -120,7 +120,7 @@ def train(folder: Path, seed: int, backbone: ak.Backbone, until: float) -> None:
 
 def right_in(run: Path, file: str, backbone: ak.Backbone) -> str:
     """1 for each test row that is answered right, 0 for each other."""
-    judged = answered(run, file, backbone=backbone)[0].judged()
+    judged = answered(run, file, backbone=backbone)[0].compared.judged
     assert judged is not None
     return as_digits(judged.right)
 

@@ -8,6 +8,7 @@ from adapterkit.errors import HeadError
 from adapterkit.heads.headed import Headed
 from adapterkit.heads.table import head_of
 from adapterkit.recipe import HeadSettings
+from adapterkit.recipe.head import head_problems
 from adapterkit.recipe.kinds import FACTS
 
 __all__ = ["Headed", "build_head", "resolve"]
@@ -52,15 +53,9 @@ def build_head(
 def _check_effect(kind: str, resolved: HeadSettings) -> None:
     problems = []
     if resolved.dropout and "dropout" not in resolved.effective:
-        problems.append(
-            f"head.dropout: found {resolved.dropout}, expected 0: the family's head takes it from the backbone's config"
-        )
-    if not FACTS[kind].pooled and resolved.pooling != "auto":
-        problems.append(f"head.pooling: found {resolved.pooling}, expected auto: {kind} reads every token")
-    if not FACTS[kind].pooled and resolved.normalize:
-        problems.append(f"head.normalize: found true, expected false: {kind} reads every token")
-    if resolved.tokens and not FACTS[kind].borrows_head:
-        problems.append(f"head.tokens: found {', '.join(resolved.tokens)}, expected none: {kind} is no language model")
+        told = "the family's head takes it from the backbone's config"
+        problems.append(f"head.dropout: found {resolved.dropout}, expected 0: {told}")
+    problems += [f"head.{name}: {problem}" for name, problem in head_problems(kind, resolved)]
     if problems:
         raise HeadError(
             f"A {resolved.kind} head for {kind} cannot honour these settings",

@@ -50,7 +50,7 @@ def compare_classes(labels: Sequence[str], gold: Sequence[int], probability_NC: 
     """Rows with one label each."""
     gold_N, given_N = np.asarray(gold, dtype=np.int64), np.asarray(probability_NC).argmax(axis=1)
     found = _compare_items(labels, len(gold_N), np.arange(len(gold_N)), gold_N, given_N, mcc=mcc)
-    return found._replace(judged=judged_classes(probability_NC, gold_N))
+    return found._replace(judged=judged_classes(probability_NC, gold))
 
 
 def compare_words(labels: Sequence[str], gold: Sequence[Sequence[str]], given: Sequence[Sequence[str]]) -> Compared:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from adapterkit.recipe.kinds import FACTS
 from adapterkit.recipe.methods import Share, Width
 from adapterkit.recipe.settings import Many, Settings, refuse
 from adapterkit.recipe.suggestions import did_you_mean
@@ -89,6 +90,19 @@ class HeadSettings(Settings):
             problems.append(("tokens", "names a token twice; name each once"))
         refuse(problems)
         return self
+
+
+def head_problems(kind: str, head: HeadSettings) -> list[tuple[str, str]]:
+    """Settings of a head, as paths in its block, that have no meaning for a kind of task."""
+    facts = FACTS[kind]
+    problems = []
+    if not facts.pooled:
+        given = {"pooling": head.pooling != "auto", "normalize": head.normalize}
+        reason = f"has no meaning for {kind}, which reads every token; remove it"
+        problems += [(name, reason) for name, is_given in given.items() if is_given]
+    if head.tokens and not facts.borrows_head:
+        problems.append(("tokens", f"has no meaning for {kind}, which is no language model; remove it"))
+    return problems
 
 
 HEAD_SETTINGS: SettingsTable[HeadSettings] = SettingsTable("head", HeadSettings, dict.fromkeys(KINDS, HeadSettings))

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from adapterkit.glance import in_short
 from adapterkit.recipe.columns import COLUMNS
 from adapterkit.recipe.data import DataSettings
-from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings
+from adapterkit.recipe.head import HEAD_SETTINGS, HeadSettings, head_problems
 from adapterkit.recipe.kinds import BELONGS, FACTS
 from adapterkit.recipe.method import MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS, LoraMethod
@@ -99,12 +99,7 @@ def together(
     if head is not None:
         if FACTS[task.kind].borrows_head and head.is_own:
             problems.append(("head.kind", f"is {head.kind}; {task.kind} borrows the checkpoint's own head: remove it"))
-        if not FACTS[task.kind].pooled and head.pooling != "auto":
-            problems.append(("head.pooling", f"has no meaning for {task.kind}, which reads every token; remove it"))
-        if not FACTS[task.kind].pooled and head.normalize:
-            problems.append(("head.normalize", f"has no meaning for {task.kind}, which reads every token; remove it"))
-        if head.tokens and not FACTS[task.kind].borrows_head:
-            problems.append(("head.tokens", f"has no meaning for {task.kind}, which is no language model; remove it"))
+        problems += [(f"head.{name}", problem) for name, problem in head_problems(task.kind, head)]
     if training is not None:
         regression = task.problem == "regression"
         weighable = task.kind in BELONGS["labels"] and not regression

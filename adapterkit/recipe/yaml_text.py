@@ -12,8 +12,7 @@ What differs from PyYAML's own loader, and why:
 import math
 import pathlib
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -36,21 +35,11 @@ class YamlError(ValueError):
     """Text that is not the YAML of a recipe. Its message begins with the position, if there is one."""
 
 
-@dataclass
-class Parsed:
+class Parsed(NamedTuple):
     """A value, and the line (from 1) on which each value inside it was written."""
 
     value: Any
-    lines: dict[Path, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Open:
-    """A mapping or a list that is still being read."""
-
-    value: dict[str, Any] | list[Any]
-    path: Path
-    key: str | None = None
+    lines: dict[Path, int]
 
 
 def read_yaml(path: pathlib.Path, name: str, what: str, refused: type[AdapterkitError]) -> Parsed:
@@ -78,17 +67,16 @@ def parse_yaml(text: str) -> Parsed:
     """
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_TEXT_BYTES:
         raise YamlError(f"is larger than {LARGEST_TEXT_BYTES:,} bytes; a recipe has a few thousand")
-    reading = _Reading()
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            reading.take(event)
+        root = yaml.compose(text, Loader=_Plain)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(f"{_position(mark)}{error.problem or error.context}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(f"line {line}: holds a character that YAML does not allow") from error
-    return Parsed(reading.value, reading.lines)
+    lines: dict[Path, int] = {}
+    return Parsed(None if root is None else _value(root, (), lines), lines)
 
 
 def write_yaml(value: Any) -> str:
@@ -106,76 +94,54 @@ class _Quoting(yaml.SafeDumper):
 _Quoting.add_representer(str, _Quoting.represent_str)
 
 
-class _Reading:
-    """The state while the events of one document pass by."""
+class _Plain(yaml.SafeLoader):
+    """Composes nodes of plain values alone."""
 
-    def __init__(self) -> None:
-        self.value: Any = None
-        self.lines: dict[Path, int] = {}
-        self._open: list[_Open] = []
-        self._documents = 0
+    _depth = 0
 
-    def take(self, event: Any) -> None:
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise YamlError(f"{_position(event.start_mark)}a second document begins; a recipe is one")
-        elif isinstance(event, yaml.AliasEvent):
-            raise YamlError(f"{_position(event.start_mark)}an alias (*{event.anchor}); write the value out")
-        elif isinstance(event, yaml.NodeEvent):
-            self._node(event)
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._open.pop()
-
-    def _node(self, event: Any) -> None:
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
         position = _position(event.start_mark)
+        if isinstance(event, yaml.AliasEvent):
+            raise YamlError(f"{position}an alias (*{event.anchor}); write the value out")
         if event.anchor is not None:
             raise YamlError(f"{position}an anchor (&{event.anchor}); write the value out where it is needed")
         if event.tag is not None:
             raise YamlError(f"{position}a tag ({event.tag}); a recipe holds plain values only")
-        scalar = isinstance(event, yaml.ScalarEvent)
-        parent = self._open[-1] if self._open else None
-        if parent is not None and isinstance(parent.value, dict) and parent.key is None:
-            parent.key = self._new_key(event, parent, position)
-            return
-        value: Any = _scalar(event, position) if scalar else {} if isinstance(event, yaml.MappingStartEvent) else []
-        path = self._put(parent, value, event.start_mark.line + 1)
-        if not scalar:
-            if len(self._open) == DEEPEST:
-                raise YamlError(f"{position}nested deeper than {DEEPEST} levels; a recipe has 3")
-            self._open.append(_Open(value, path))
+        if self._depth == DEEPEST and not isinstance(event, yaml.ScalarEvent):
+            raise YamlError(f"{position}nested deeper than {DEEPEST} levels; a recipe has 3")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
-    def _put(self, parent: _Open | None, value: Any, line: int) -> Path:
-        path: Path = ()
-        if parent is None:
-            self.value = value
-        elif isinstance(parent.value, list):
-            path = (*parent.path, len(parent.value))
-            parent.value.append(value)
-        else:
-            key = str(parent.key)
-            path, parent.key = (*parent.path, key), None
-            parent.value[key] = value
-        self.lines.setdefault(path, line)
-        return path
 
-    def _new_key(self, event: Any, parent: _Open, position: str) -> str:
-        line = event.start_mark.line + 1
-        if not isinstance(event, yaml.ScalarEvent):
+def _value(node: Any, path: Path, lines: dict[Path, int]) -> Any:
+    """What a node holds; notes the lines of it and of all inside."""
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(inner, (*path, place), lines) for place, inner in enumerate(node.value)]
+    found: dict[str, Any] = {}
+    for name, inner in node.value:
+        position = _position(name.start_mark)
+        if not isinstance(name, yaml.ScalarNode):
             raise YamlError(f"{position}a key is a list or a mapping; expected text")
-        key = _scalar(event, position)
+        key = _scalar(name)
         if not isinstance(key, str):
-            raise YamlError(f'{position}the key {event.value!r} is not text; put it in quotes: "{event.value}"')
-        path = (*parent.path, key)
-        if key in parent.value:
-            raise YamlError(f"{position}{'.'.join(map(str, path))} stands twice, first on line {self.lines[path]}")
-        self.lines[path] = line
-        return key
+            raise YamlError(f'{position}the key {name.value!r} is not text; put it in quotes: "{name.value}"')
+        own = (*path, key)
+        if key in found:
+            raise YamlError(f"{position}{'.'.join(map(str, own))} stands twice, first on line {lines[own]}")
+        lines[own] = name.start_mark.line + 1
+        found[key] = _value(inner, own, lines)
+    return found
 
 
-def _scalar(event: Any, position: str) -> Any:
-    text: str = event.value
-    if not event.implicit[0]:  # in quotes, or a block of text
+def _scalar(node: yaml.ScalarNode) -> Any:
+    text, position = str(node.value), _position(node.start_mark)
+    if node.style:  # in quotes, or a block of text
         return _whole(text, position)
     if _NULL.match(text):
         return None
@@ -183,8 +149,7 @@ def _scalar(event: Any, position: str) -> Any:
         return text[0] in "tT"
     if _NOT_FINITE.match(text):
         raise YamlError(f"{position}{text} is not a finite number")
-    number = _INT.match(text) or _FLOAT.match(text)
-    if not number:
+    if not _FLOAT.match(text):
         return text
     if len(text) > LONGEST_NUMBER:
         raise YamlError(f"{position}a number of {len(text)} characters; put it in quotes if it is text")

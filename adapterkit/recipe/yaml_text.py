@@ -100,7 +100,7 @@ class _Plain(yaml.SafeLoader):
     _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         position = _position(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             raise YamlError(f"{position}an alias (*{event.anchor}); write the value out")

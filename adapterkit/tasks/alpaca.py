@@ -30,7 +30,7 @@ def alpaca_problem(row: Row) -> str | None:
 
 def optional_problem(row: Row, *names: str) -> str | None:
     """What is wrong with the text columns `names`, where they are there, and with the history."""
-    if problem := text_problem(row, *(name for name in names if not is_missing(row.get(name)))):
+    if problem := text_problem(row, optional=names):
         return problem
     history = row.get("history")
     if not is_missing(history) and not (isinstance(history, list) and all(map(_is_exchange, history))):

@@ -8,34 +8,30 @@ share a block in training (see `fill_blocks`); the loss of each is what it would
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from adapterkit.errors import RecipeError
-from adapterkit.metrics import Metric
-from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.documents import Documents, document_problem
 from adapterkit.tasks.encoding import longest, surrounded, windows_over
 from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
-from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import IGNORED, Encoded, Feature, Purpose, Row, Vocabulary
 
 OPEN_BLOCKS = 64
 """Blocks that are filled at the same time. More: less room is left over, and more of the rows are looked at."""
 
 
 @dataclass(frozen=True, repr=False)
-class CausalLm(LanguageModelTask, GeneratingTask):
+class CausalLm(LanguageModelTask, GeneratingTask, kind="causal-lm"):
     """Next tokens of documents. A row is a `text`, a `prompt` with a `completion`, an `instruction` with an `input` and
     its output, or a list of chat `messages`."""
 
-    kind: ClassVar[str] = "causal-lm"
     running_text: ClassVar[bool] = True
     pads_left: ClassVar[bool] = True
-    columns: ClassVar[Mapping[str, Column]] = COLUMNS["causal-lm"]
     proof: ClassVar[Literal["predict", "score"]] = "score"
     metric_directions: ClassVar[Mapping[str, bool]] = DIRECTIONS
 
@@ -94,29 +90,9 @@ class CausalLm(LanguageModelTask, GeneratingTask):
             features = fill_blocks(features, size)
         return cuts.encoded(features, "; ".join(documents.notes(rows, alpaca=purpose == "train")))
 
-    def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
-        limit = prompts.vocabulary.max_tokens
-        wanted = self.settings.max_new_tokens if wanted is None else wanted
-        if limit is None:
-            return wanted
-        # The last token that is generated is never read, so it needs no place of its own.
-        return max(1, min(wanted, limit - prompts.inputs["input_ids"].shape[1] + 1))
-
     def targets(self, labels_BT: Tensor) -> Tensor:
         """At each token the label of the one after it."""
         return F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)
-
-    def groups(self, rows: Sequence[Row]) -> list[list[int]]:
-        return [[index] for index in range(len(rows))]
-
-    def answers(self, rows: Sequence[Row], texts: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"text": text} for text in texts]
-
-    def score_texts(
-        self, rows: Sequence[Row], texts: Sequence[str], *, resamples: int = 1000, seed: int = 0
-    ) -> dict[str, Metric]:
-        """Nothing: a language model is scored by `score`, since a text has no one right continuation."""
-        return {}
 
     def _block_tokens(self, vocabulary: Vocabulary) -> int:
         size = longest(self.settings, vocabulary)

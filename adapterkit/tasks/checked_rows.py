@@ -24,7 +24,10 @@ def places_of(rows: Sequence[Row]) -> list[str]:
 
 
 def check(
-    rows: Sequence[Row], columns: Mapping[str, Column], reason_of: Callable[[Row], str | None], purpose: Purpose
+    rows: Sequence[Row],
+    columns: Mapping[str, Column],
+    reason_of: Callable[[Row], str | None],
+    purpose: Purpose = "train",
 ) -> Checked:
     """The usable rows, and (number, reason) of the others. Raises DataError where no row is usable."""
     all_rows = as_rows(rows)
@@ -44,16 +47,6 @@ def check(
     return Checked(all_rows if not problems else all_rows.select(usable), problems)
 
 
-def usable_indices(rows: Sequence[Row], reason_of: Callable[[Row], str | None]) -> list[int]:
-    """Positions of the rows that `reason_of` finds nothing wrong with. Raises DataError where there is none."""
-    found = list(map(reason_of, rows))
-    usable = [index for index, reason in enumerate(found) if reason is None]
-    if not usable:
-        reasons = (f"{place}: {reason}" for place, reason in zip(places_of(rows), found, strict=True))
-        raise DataError(f"none of the {len(rows)} training rows can be used", listed(reasons))
-    return usable
-
-
 def refuse_rows(rows: Sequence[Row], reason_of: Callable[[Row], str | None], what: str) -> None:
     """Raise DataError for rows that something is wrong with: "3 rows have no target", with the reason at each place."""
     found = zip(places_of(rows), map(reason_of, rows), strict=True)
@@ -67,12 +60,12 @@ def listed(problems: Iterable[str]) -> list[str]:
     return every if len(every) <= _NAMED else [*every[:_NAMED], f"… and {len(every) - _NAMED} more"]
 
 
-def text_problem(row: Row, *names: str) -> str | None:
-    """What is wrong with the text columns `names` of a row; None where each holds text.
+def text_problem(row: Row, *names: str, optional: Sequence[str] = ()) -> str | None:
+    """What is wrong with the text columns `names` of a row, and with those that it may lack; None where all hold text.
 
     Blank text is no text: a table cannot write it, so that it would count in some formats and not in others.
     """
-    for name in names:
+    for name in (*names, *(name for name in optional if not is_missing(row.get(name)))):
         value = row.get(name)
         if is_missing(value):
             return f"no {name}"
@@ -136,6 +129,14 @@ class Cuts:
 
     def __contains__(self, row: int) -> bool:
         return row in self._lost
+
+    def whole(self, encoded: Iterable[tuple[dict[str, list[int]], int]], labels: Iterable[Any]) -> list[Feature]:
+        """One feature for each row, of its tokens; the numbers of tokens lost are counted."""
+        features = []
+        for index, ((tokens, lost), label) in enumerate(zip(encoded, labels, strict=True)):
+            self.add(index, lost)
+            features.append(Feature(index, index, tokens, label, len(tokens["input_ids"])))
+        return features
 
     def encoded(self, features: list[Feature], note: str = "") -> Encoded:
         """The features with the count, and a note."""

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from adapterkit.errors import BackboneError, RecipeError
-from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.checked_rows import Cuts, text_problem
 from adapterkit.tasks.encoding import bare_ids, blocks, encode_texts, longest, surrounded, surroundings
 from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
@@ -32,12 +31,10 @@ class Filled(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class MaskedLm(LanguageModelTask):
+class MaskedLm(LanguageModelTask, kind="masked-lm"):
     """Hidden tokens. A text is cut into blocks; no block mixes two texts."""
 
-    kind: ClassVar[str] = "masked-lm"
     running_text: ClassVar[bool] = True
-    columns: ClassVar[Mapping[str, Column]] = COLUMNS["masked-lm"]
     proof: ClassVar[Literal["predict", "score"]] = "score"
     draws_anew: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {
@@ -59,10 +56,7 @@ class MaskedLm(LanguageModelTask):
         if purpose == "predict":
             texts = [row["text"].replace(MASK, vocabulary.tokenizer.mask_token) for row in rows]
             encoded = encode_texts(vocabulary, texts, None, longest(self.settings, vocabulary))
-            for index, (tokens, lost) in enumerate(encoded):
-                cuts.add(index, lost)
-                features.append(Feature(index, index, tokens, None, len(tokens["input_ids"])))
-            return cuts.encoded(features)
+            return cuts.encoded(cuts.whole(encoded, [None] * len(rows)))
         before, after = surroundings(vocabulary)
         block_tokens = self.settings.block_tokens
         room = longest(self.settings, vocabulary, block_tokens, "block_tokens") if block_tokens else None

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.data import as_rows
 from adapterkit.metrics import Compared, judged_classes, mean_of
-from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
 from adapterkit.tasks.checked_rows import (
@@ -35,12 +33,10 @@ from adapterkit.tasks.values import Batch, Checked, Encoded, Feature, Features, 
 
 
 @dataclass(frozen=True, repr=False)
-class MultipleChoice(ConfidentTask, UnlabelledTask):
+class MultipleChoice(ConfidentTask, UnlabelledTask, kind="multiple-choice"):
     """The right one of a row's choices. `reading`: how the labels of the training rows name it, a key of `READINGS`; ""
     where no rows were read."""
 
-    kind: ClassVar[str] = "multiple-choice"
-    columns: ClassVar[Mapping[str, Column]] = COLUMNS["multiple-choice"]
     answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {"accuracy": True}
 
@@ -50,8 +46,8 @@ class MultipleChoice(ConfidentTask, UnlabelledTask):
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         task = super().prepare(settings, rows)
         asked = settings.right_choice
-        usable = [index for index, row in enumerate(rows) if task.problem_of(row, "train") is None]
-        return replace(task, reading=find_reading(as_rows(rows).select(usable)) if asked == "auto" else asked)
+        usable, _ = check(rows, cls.columns, lambda row: task.problem_of(row, "train"))
+        return replace(task, reading=find_reading(usable) if asked == "auto" else asked)
 
     def inconsistencies(self) -> list[str]:
         unknown = self.reading and self.reading not in READINGS
@@ -72,7 +68,7 @@ class MultipleChoice(ConfidentTask, UnlabelledTask):
 
     def _problem(self, row: Row, purpose: Purpose, reading: str) -> str | None:
         """Why a row cannot be used where labels are read in one way, or in any way where it is ""."""
-        problem = text_problem(row, "question", *(["context"] if not is_missing(row.get("context")) else []))
+        problem = text_problem(row, "question", optional=["context"])
         if problem:
             return problem
         choices = choices_of(row)

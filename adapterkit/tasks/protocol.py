@@ -28,10 +28,11 @@ from adapterkit.errors import DataError, RecipeError
 from adapterkit.glance import in_short
 from adapterkit.metrics import Compared, Metric, bootstrap_weighted
 from adapterkit.recipe import DataSettings
-from adapterkit.recipe.columns import Column
+from adapterkit.recipe.columns import COLUMNS, Column
+from adapterkit.recipe.kinds import Kind
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import read_stored, write_stored
-from adapterkit.tasks.checked_rows import check, usable_indices
+from adapterkit.tasks.checked_rows import check
 from adapterkit.tasks.encoding import pad, pad_inputs
 from adapterkit.tasks.labels import Wanted
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
@@ -57,6 +58,12 @@ class Task(ABC):
 
     kind: ClassVar[str]
     columns: ClassVar[Mapping[str, Column]]
+
+    def __init_subclass__(cls, *, kind: Kind | None = None) -> None:
+        """A class that names its kind reads that kind's columns."""
+        if kind is not None:
+            cls.kind, cls.columns = kind, COLUMNS[kind]
+
     metric_directions: ClassVar[Mapping[str, bool]]
     """Every metric that the kind may give -> whether higher is better."""
     generates: ClassVar[bool] = False
@@ -320,7 +327,7 @@ class UnlabelledTask(Task):
     @classmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         task = cls(settings)
-        usable_indices(rows, lambda row: task.problem_of(row, "train"))
+        check(rows, cls.columns, lambda row: task.problem_of(row, "train"))
         return task
 
     @property
@@ -341,13 +348,15 @@ class GeneratingTask(Task):
         inputs = pad_inputs([feature.inputs for feature in features], vocabulary, left=self.pads_left)
         return Batch(inputs, None, features, vocabulary)
 
-    @abstractmethod
     def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
-        """The most tokens to generate behind a batch of prompts, less than wanted where the backbone is full.
-
-        Args:
-            wanted: None for the settings' max_new_tokens.
-        """
+        """The most tokens to generate behind a batch of prompts, less than wanted where the backbone is full. `wanted`:
+        None for the settings' max_new_tokens."""
+        limit = prompts.vocabulary.max_tokens
+        wanted = self.settings.max_new_tokens if wanted is None else wanted
+        if limit is not None and self.pads_left:  # a decoder goes on where the prompt ends
+            # The last token that is generated is never read, so it needs no place of its own.
+            limit = max(1, limit - prompts.inputs["input_ids"].shape[1] + 1)
+        return wanted if limit is None else min(wanted, limit)
 
     def stops(self, feature: Feature, asked: Sequence[str] | None = None) -> tuple[str, ...]:
         """Texts at which the answer to a prompt ends, as the model writes them.
@@ -359,16 +368,17 @@ class GeneratingTask(Task):
         end = () if self.settings.end_text is None else (self.settings.end_text,)
         return (*(self.settings.stop if asked is None else asked), *end, *feature.extras.get("stop", ()))
 
-    @abstractmethod
     def groups(self, rows: Sequence[Row]) -> list[list[int]]:
         """Row indices that share one prompt, in order of first appearance: one text is generated for each group."""
+        return [[index] for index in range(len(rows))]
 
-    @abstractmethod
     def answers(self, rows: Sequence[Row], texts: Sequence[str]) -> list[dict[str, Any]]:
         """One JSON-able answer per row from one generated text per row."""
+        return [{"text": text} for text in texts]
 
-    @abstractmethod
     def score_texts(
         self, rows: Sequence[Row], texts: Sequence[str], *, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Metric]:
-        """Metrics of generated texts, one per group of `groups(rows)`, against all references of the group."""
+        """Metrics of generated texts, one per group of `groups(rows)`, against all references of the group; none where
+        a text has no one right continuation."""
+        return {}

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from adapterkit.errors import DataError
 from adapterkit.metrics import Compared, Groups, judged, mean_of
-from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
-from adapterkit.tasks.checked_rows import by_row, refuse_rows, text_problem, usable_indices
+from adapterkit.tasks.checked_rows import by_row, check, refuse_rows, text_problem
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import longest, needs_fast
 from adapterkit.tasks.losses import cross_entropy
@@ -32,12 +31,10 @@ CANDIDATES = 20
 
 
 @dataclass(frozen=True, repr=False)
-class QuestionAnswering(ConfidentTask):
+class QuestionAnswering(ConfidentTask, kind="question-answering"):
     """Answer spans. "No answer" is given, where it is an answer, if its score beats the best span's by
     more than the threshold."""
 
-    kind: ClassVar[str] = "question-answering"
-    columns: ClassVar[Mapping[str, Column]] = COLUMNS["question-answering"]
     answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {"f1": True, "exact_match": True}
 
@@ -48,8 +45,8 @@ class QuestionAnswering(ConfidentTask):
     @classmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         lenient = cls(settings, unanswerable=True)
-        usable = usable_indices(rows, lambda row: lenient.problem_of(row, "train"))
-        without = [index for index in usable if not gold_answers(rows[index]["answers"])]
+        usable, _ = check(rows, cls.columns, lambda row: lenient.problem_of(row, "train"))
+        without = [row for row in usable if not gold_answers(row["answers"])]
         if len(without) == len(usable):
             told = [f"answers: found none in all {len(usable)} usable rows"]
             raise DataError("no training row has an answer", told, "Check data.columns.answers.")

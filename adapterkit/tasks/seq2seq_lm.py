@@ -12,7 +12,6 @@ from torch import Tensor
 from adapterkit.errors import BackboneError
 from adapterkit.metrics import Metric
 from adapterkit.metrics import generated_text as text_scores
-from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.tasks.alpaca import earlier, lines, optional_problem
 from adapterkit.tasks.checked_rows import Cuts, is_missing, optional_text, refuse_rows, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest
@@ -24,14 +23,12 @@ from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, 
 
 
 @dataclass(frozen=True, repr=False)
-class Seq2SeqLm(LanguageModelTask, GeneratingTask):
+class Seq2SeqLm(LanguageModelTask, GeneratingTask, kind="seq2seq-lm"):
     """Target texts from source texts.
 
     `score` is teacher-forced and cheap; `score_texts` compares generated text with every target of the same source.
     """
 
-    kind: ClassVar[str] = "seq2seq-lm"
-    columns: ClassVar[Mapping[str, Column]] = COLUMNS["seq2seq-lm"]
     proof: ClassVar[Literal["predict", "score"]] = "score"
     metric_directions: ClassVar[Mapping[str, bool]] = {
         "perplexity": DIRECTIONS["perplexity"],
@@ -86,11 +83,6 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask):
         if batch.labels is not None:
             batch.inputs["decoder_input_ids"] = _shifted(batch.labels, vocabulary)
         return batch
-
-    def new_tokens(self, prompts: Batch, wanted: int | None = None) -> int:
-        limit = prompts.vocabulary.max_tokens
-        wanted = self.settings.max_new_tokens if wanted is None else wanted
-        return wanted if limit is None else min(wanted, limit)
 
     def stops(self, feature: Feature, asked: Sequence[str] | None = None) -> tuple[str, ...]:
         spelling = Spelling(self.settings.spelling)

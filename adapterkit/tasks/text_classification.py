@@ -14,17 +14,16 @@ from torch import Tensor
 from adapterkit.errors import RecipeError
 from adapterkit.metrics import Compared
 from adapterkit.metrics import classification as scores
-from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
 from adapterkit.tasks.checked_rows import (
     Cuts,
+    check,
     is_missing,
     optional_text,
     places_of,
     refuse_rows,
     text_problem,
-    usable_indices,
 )
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest
@@ -32,15 +31,13 @@ from adapterkit.tasks.labels import Wanted, split_cell
 from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.text_problem import NAMES, TextProblem
 from adapterkit.tasks.text_problems import PROBLEMS, detect
-from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
+from adapterkit.tasks.values import Batch, Encoded, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True, repr=False)
-class TextClassification(ConfidentTask):
+class TextClassification(ConfidentTask, kind="text-classification"):
     """Labels or numbers for whole texts; see `Task`, and `TextProblem` for `targets` and `form`."""
 
-    kind: ClassVar[str] = "text-classification"
-    columns: ClassVar[Mapping[str, Column]] = COLUMNS["text-classification"]
     metric_directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
 
     settings: TaskSettings
@@ -52,10 +49,10 @@ class TextClassification(ConfidentTask):
     @classmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         unread = cls(settings)
-        usable = usable_indices(rows, lambda row: text_row_problem(row) or _label_problem(unread._label(row)))
-        values = [unread._label(rows[index]) for index in usable]
-        every = places_of(rows)
-        places = [every[index] for index in usable]
+        usable, _ = check(
+            rows, cls.columns, lambda row: unread.problem_of(row, "predict") or _label_problem(unread._label(row))
+        )
+        values, places = [unread._label(row) for row in usable], places_of(usable)
         asked = PROBLEMS.get(settings.problem) or detect(values, places, settings.labels)
         problem = asked.learned(values, places, settings.labels)
         if problem.name == "regression" and settings.abstain is not None:
@@ -100,7 +97,8 @@ class TextClassification(ConfidentTask):
         return scores.NAMES[self.problem]
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
-        return text_row_problem(row) or (None if purpose == "predict" else self._unfit(row))
+        problem = text_problem(row, "text", optional=["text_pair"])
+        return problem or (None if purpose == "predict" else self._unfit(row))
 
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         labels = [None] * len(rows) if purpose == "predict" else self._labels(rows)
@@ -109,11 +107,7 @@ class TextClassification(ConfidentTask):
             vocabulary, [row["text"] for row in rows], [optional_text(row, "text_pair") for row in rows], limit
         )
         cuts = Cuts(rows)
-        features = []
-        for index, ((tokens, lost), label) in enumerate(zip(encoded, labels, strict=True)):
-            cuts.add(index, lost)
-            features.append(Feature(index, index, tokens, label, len(tokens["input_ids"])))
-        return cuts.encoded(features)
+        return cuts.encoded(cuts.whole(encoded, labels))
 
     def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
         return torch.tensor(labels, dtype=self._problem.dtype)
@@ -164,11 +158,6 @@ class TextClassification(ConfidentTask):
 
     def telling_metric(self, rows: Sequence[Row]) -> tuple[str, str]:
         return self._problem.telling_metric(self._labels(rows), self.main_metric)
-
-
-def text_row_problem(row: Row) -> str | None:
-    """What is wrong with a row's text or pair of texts."""
-    return text_problem(row, "text", *(["text_pair"] if not is_missing(row.get("text_pair")) else []))
 
 
 def _label_problem(value: Any) -> str | None:

@@ -17,9 +17,8 @@ from torch import Tensor
 from adapterkit.errors import DataError
 from adapterkit.metrics import Compared, compare_entities, compare_words, judged, of_sums, ratio
 from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, is_iob2
-from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks.checked_rows import Cuts, places_of, refuse_rows, usable_indices
+from adapterkit.tasks.checked_rows import Cuts, check, places_of, refuse_rows
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import (
     first_tokens,
@@ -52,12 +51,10 @@ class Tagged(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class TokenClassification(ConfidentTask):
+class TokenClassification(ConfidentTask, kind="token-classification"):
     """Tags for words, in the scheme "iob2" (spans, scored as entities) or "flat" (one tag per word). `fallback` is the
     tag of words that no sub-token stands for: "O", or the most frequent one of a flat scheme."""
 
-    kind: ClassVar[str] = "token-classification"
-    columns: ClassVar[Mapping[str, Column]] = COLUMNS["token-classification"]
     answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {
         **ENTITY_METRICS,
@@ -74,10 +71,9 @@ class TokenClassification(ConfidentTask):
     @classmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         reader = TagReader(settings, "flat")
-        usable = usable_indices(rows, lambda row: reader.problem_of(row, "train"))
-        names = [reader.names_of(rows[index]) for index in usable]
-        places = places_of(rows)
-        scheme = reader.find_scheme(names, [places[index] for index in usable])
+        usable, _ = check(rows, cls.columns, lambda row: reader.problem_of(row, "train"))
+        names = [reader.names_of(row) for row in usable]
+        scheme = reader.find_scheme(names, places_of(usable))
         if scheme == "iob2":
             names = [to_iob2(row) for row in names if all(map(is_entity_tag, row))]
         counts = Counter(tag for row in names for tag in row)

@@ -41,7 +41,9 @@ def finish(
     adapted = job.adapted
     if kept is not None:
         adapted.load_state(kept)
-    dtype = _save_dtype(job)
+    # The artifact's number format: what was computed in, unless the recipe says otherwise.
+    dtype: Any = job.recipe.training.save_dtype
+    dtype = str(adapted.compute_dtype).removeprefix("torch.") if dtype == "auto" else dtype
     round_weights(adapted, dtype)
     metrics: dict[str, dict[str, Metric]] = {}
     looked: dict[str, dict[str, Any]] = {}
@@ -112,11 +114,3 @@ def _lengths(job: Job) -> dict[str, tuple[int, int, int]]:
         if tokens := sorted(feature.length_tokens for feature in features):
             found[split] = tokens[(len(tokens) - 1) // 2], tokens[math.ceil(0.95 * len(tokens)) - 1], tokens[-1]
     return found
-
-
-def _save_dtype(job: Job) -> SaveDtype:
-    """The artifact's number format: what was computed in, unless the recipe says otherwise."""
-    wanted = job.recipe.training.save_dtype
-    if wanted != "auto":
-        return wanted
-    return str(job.adapted.compute_dtype).removeprefix("torch.")  # type: ignore[return-value]

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from torch import nn
-
 from adapterkit.training.job import Job
 from adapterkit.training.row_notes import in_order
 
@@ -15,7 +13,8 @@ SHOWN = 10
 def header_of(job: Job) -> list[str]:
     """The lines."""
     facts, task = job.rows.facts, job.adapted.task
-    rows = [f"{split} {count:,}{_left_out(facts.unusable.get(split, 0))}" for split, count in in_order(facts.rows)]
+    left_out = {split: f" ({count:,} left out)" for split, count in facts.unusable.items() if count}
+    rows = [f"{split} {count:,}{left_out.get(split, '')}" for split, count in in_order(facts.rows)]
     kept = f"the state with the best {job.rows.metric}" if job.rows.validation else "the last state"
     lines = [f"rows: {', '.join(rows) or 'a stream'}; {kept} is kept"]
     if task.labels:
@@ -23,17 +22,10 @@ def header_of(job: Job) -> list[str]:
     lengths = [feature.length_tokens for feature in job.features.get("train", ())]
     if lengths:
         lines.append(f"lengths: {min(lengths):,} to {max(lengths):,} tokens, median {median(lengths):,.0f}")
-    method, head = map(_count, (job.adapted.method_parameters(), job.adapted.head_parameters()))
+    learning = job.adapted.method_parameters(), job.adapted.head_parameters()
+    method, head = (sum(parameter.numel() for parameter in each.values()) for each in learning)
     lines.append(f"trained: {method + head:,} parameters, {method:,} of the method and {head:,} of the head")
     return lines
-
-
-def _left_out(count: int) -> str:
-    return f" ({count:,} left out)" if count else ""
-
-
-def _count(parameters: Mapping[str, nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters.values())
 
 
 def _counted(labels: Sequence[str], counts: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ from adapterkit.adapted import Adapted
 from adapterkit.artifact import DataFacts
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.backbone import Backbone
-from adapterkit.data import IN_MEMORY, Rows, named_rows, rows_of
+from adapterkit.data import IN_MEMORY, named_rows, rows_of
 from adapterkit.errors import RecipeError
 from adapterkit.metrics import Metric
 from adapterkit.recipe import HeadSettings, MethodSettings
@@ -83,7 +83,7 @@ def save(
         ArtifactError: weights that are not finite.
     """
     task = adapted.task
-    held = _held(rows, task) if rows is not None else None
+    held = None if rows is None else named_rows(rows_of(rows), {}, needs=task.columns)
     usable = [] if held is None else list(task.check_rows(held, "score").rows)
     facts = (
         DataFacts(source=source)
@@ -129,10 +129,6 @@ def _prepared(task: str | Mapping[str, Any], rows: Any) -> Task:
         else named_rows(rows_of(rows), {}, needs=kind.columns)
     )
     return kind.prepare(settings, held)
-
-
-def _held(rows: Any, task: Task) -> Rows:
-    return named_rows(rows_of(rows), {}, needs=task.columns)
 
 
 def _with_intervals(metrics: Mapping[str, Any]) -> dict[str, dict[str, Metric]]:

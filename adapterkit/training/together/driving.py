@@ -5,11 +5,13 @@ journal and end. Only the forward and the backward of a step are shared. In one 
 and dropout draws other masks, so what is learned is as good, and not the same byte for byte.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -18,9 +20,11 @@ from torch import Tensor
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DivergedError
 from adapterkit.heads.lanes import NoLanesError
+from adapterkit.recipe import Recipe
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.run import Paused, Result, Run
 from adapterkit.training.together.joint import Joint
+from adapterkit.training.trackers import tracker_names
 from adapterkit.training.turn import Turn
 
 LEAST_GAIN = 1.05
@@ -28,6 +32,11 @@ ROUNDS = 3
 """Of a trial; the fastest counts."""
 GRADIENT_TOLERANCE = {torch.float32: 1e-3}
 """How far joint gradients may be from those of each run alone, as a share of their norm; in narrow formats 0.1."""
+
+SHARED = ("precision", "accumulate", "shares", "gradient_checkpointing", "cache", "packed", "trackers")
+"""What the `training` blocks of companions have in common: how is computed, not what is learned."""
+KEEPING_RUNS_APART = {"tensorboard"}
+"""Trackers that can follow several runs of one process at the same time."""
 
 Outcome = Result | Paused | DivergedError
 
@@ -52,10 +61,27 @@ class Onlooker(Protocol):
         """So much is done, from 0 to 1."""
 
 
+def in_companies(recipes: Sequence[Recipe], most: int) -> list[slice]:
+    """Runs in their order, cut where the next one cannot be trained beside the ones before, or `most` are reached."""
+    begins, shared = [0], list(map(_shared, recipes))
+    for place, recipe in enumerate(recipes[1:], start=1):
+        alike = shared[begins[-1]] == shared[place]
+        if place - begins[-1] >= most or not alike or not KEEPING_RUNS_APART.issuperset(tracker_names(recipe.training)):
+            begins.append(place)
+    return [slice(*ends) for ends in pairwise([*begins, len(recipes)])] if recipes else []
+
+
+def _shared(recipe: Recipe) -> str:
+    """A recipe without how it learns, and without its seed."""
+    content = recipe.to_dict()
+    training = {name: content["training"].get(name) for name in SHARED}
+    return json.dumps({**content, "output": None, "training": training}, sort_keys=True)
+
+
 def train_together(
     runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone, onlooker: Onlooker | None = None
 ) -> Together:
-    """Drive runs, whose recipes differ in what `companions` lets differ, all to their ends. Raises AdapterkitError: a
+    """Drive runs, whose recipes differ in what `in_companies` lets differ, all to their ends. Raises AdapterkitError: a
     run's, other than that it diverged; the others keep their last checkpoints; KeyboardInterrupt: stopped by the user,
     after every run has written a checkpoint.
     `interrupt`: the one that they were begun with. `backbone`: the one whose twins they are on; it carries no adapter.

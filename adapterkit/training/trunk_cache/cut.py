@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone import Side
@@ -51,9 +51,15 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
     except SiteError:
         return NoCut(f"{adapted.backbone.contract.architecture} holds no list of layers that could run apart")
     count = len(layers)
-    pooling = "" if lowest else _fixed_pooling(module)
-    if pooling and isinstance(module, OwnModel):
-        return _above_pooling(module, count, pooling)
+    if not lowest and isinstance(module, OwnModel) and module.pools:
+        fixed = [inner for inner in module.modules() if isinstance(inner, FixedPooling)]
+        if fixed:
+            return Cut(
+                count,
+                fixed[0].pooling,
+                lambda inputs: module.vectors(dict(inputs)).unsqueeze(1),
+                lambda inputs, kept_BTD, _: module.answer(kept_BTD[:, 0], dict(inputs)),
+            )
     if not lowest:
         return _between_layers(adapted, count)
     encoder_decoder = adapted.backbone.is_encoder_decoder
@@ -78,23 +84,6 @@ def _between_layers(adapted: Adapted, layer: int) -> Cut:
         lambda inputs: lower(**inputs),
         lambda inputs, kept_BTD, at_BT: upper.logits(dict(inputs), at_BT, states_BTD=kept_BTD),
     )
-
-
-def _above_pooling(model: OwnModel, layer: int, pooling: str) -> Cut:
-    return Cut(
-        layer,
-        pooling,
-        lambda inputs: model.vectors(dict(inputs)).unsqueeze(1),
-        lambda inputs, kept_BTD, _: model.answer(kept_BTD[:, 0], dict(inputs)),
-    )
-
-
-def _fixed_pooling(module: nn.Module) -> str:
-    """How an own head pools, where that does not learn; "" elsewhere."""
-    if not isinstance(module, OwnModel) or not module.pools:
-        return ""
-    found = [inner for inner in module.modules() if isinstance(inner, FixedPooling)]
-    return found[0].pooling if found else ""
 
 
 def answers_alike(found: Tensor, expected: Tensor) -> bool:

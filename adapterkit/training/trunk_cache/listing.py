@@ -49,16 +49,10 @@ def _entries(root: Path) -> Iterator[KeptStates]:
                 layer=int(facts["layer"]),
                 pooling=str(facts["pooling"]),
                 dtype=str(facts["dtype"]),
-                rows=sum(_rows(path) for path in files if path.suffix == SUFFIX),
+                rows=sum(count_rows(path) for path in files if path.suffix == SUFFIX),
                 size_bytes=sum(path.stat().st_size for path in files),
                 used=description.stat().st_mtime,
             )
-
-
-def _rows(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return count_rows(path)
-    return 0
 
 
 def prune(

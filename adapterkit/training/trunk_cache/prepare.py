@@ -76,7 +76,9 @@ def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
         return cut
     opened = _open(job, cut, batches)
     # The disk may look otherwise to every process, and all of them have to fill or none.
-    objection = _agreed(job, opened.reason if isinstance(opened, NoCut) else "")
+    objection = opened.reason if isinstance(opened, NoCut) else ""
+    if job.accelerator.num_processes > 1:
+        objection = next(filter(None, gather_object([objection])), "")
     if objection or isinstance(opened, NoCut):
         return NoCut(objection)
     store, wanted, decision = opened
@@ -212,13 +214,6 @@ def _estimate(job: Job, cut: Cut, store: StateStore, wanted: Wanted, missing: se
         epochs=batches.total_steps / max(1, batches.steps_per_epoch or 1),
         runs=job.runs,
     )
-
-
-def _agreed(job: Job, objection: str) -> str:
-    """What the first process that objects says."""
-    if job.accelerator.num_processes > 1:
-        return next(filter(None, gather_object([objection])), "")
-    return objection
 
 
 def _fill(job: Job, cut: Cut, store: StateStore, wanted: Wanted) -> None:

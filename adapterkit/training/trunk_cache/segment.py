@@ -177,11 +177,11 @@ def open_segment(path: Path, token_bytes: int, tagger: Tagger) -> Segment | Unus
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a segment says that it has, from its first bytes; 0 where these are not right.
-    Raises OSError: it cannot be read, is no plain file, or belongs to somebody else."""
-    with open(open_private(path), "rb") as file:
+    """How many rows a segment says that it has, from its first bytes; 0 where these are not right or cannot be read."""
+    with contextlib.suppress(OSError), open(open_private(path), "rb") as file:
         _, magic, _, index_bytes = _read_head(file)
-    return index_bytes // _ROW_BYTES if magic == _MAGIC else 0
+        return index_bytes // _ROW_BYTES if magic == _MAGIC else 0
+    return 0
 
 
 def _read_head(file: BinaryIO) -> tuple[bytes, bytes, bytes, int]:

@@ -57,11 +57,8 @@ def shard(batch: Sequence[Item], process_index: int, process_count: int) -> list
     """One process's part of a global batch. The parts of all processes are disjoint and make up the batch.
 
     They differ by at most one row, and in length as little as the batch allows (every n-th row). A batch with fewer
-    rows than processes leaves some with none: they still have to take part in the step.
-
-    Raises:
-        ValueError: the index is not below the count.
-    """
+    rows than processes leaves some with none: they still have to take part in the step. Raises ValueError: the index is
+    not below the count."""
     if not 0 <= process_index < process_count:
         raise ValueError(f"process {process_index} of {process_count}: the index is from 0 to the count less one")
     return list(batch[process_index::process_count])

@@ -51,15 +51,9 @@ def locate(
     An absolute path stands for itself. A relative one is looked for in this order, and the first that exists is taken:
     under `root`; under the folder that the environment variable ADAPTERKIT_DATA names; under `folder` (the recipe's);
     under the current folder. A folder gives the files of the split in it, a pattern (``data/*.csv``) all that it names.
-    A name that is no file, has no known ending and looks like `name` or `owner/name` is a hub data set.
-
-    Args:
-        split: "train", "validation" or "test".
-        named: what the data set calls the split; None for the same.
-
-    Raises:
-        DataError: no such file (with every path that was looked at), or a folder in which it cannot be told.
-    """
+    A name that is no file, has no known ending and looks like `name` or `owner/name` is a hub data set. `split`:
+    "train", "validation" or "test". `named`: what the data set calls the split; None for the same. Raises DataError: no
+    such file (with every path that was looked at), or a folder in which it cannot be told."""
     name = str(source)
     if format != "auto" and format not in FORMATS:
         raise DataError(

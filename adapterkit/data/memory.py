@@ -47,13 +47,8 @@ def asked_of(source: Any) -> Sequence[Any]:
 
 def splits_of(data: Any) -> tuple[dict[str, Rows], dict[str, Any]]:
     """The rows of each split, and what of `data` is a setting of the recipe: a file's name, a share, None.
-
-    Args:
-        data: "train", "validation" or "test" (or a usual name for it, as in a DatasetDict) -> rows or a setting.
-
-    Raises:
-        DataError: another name, one split twice, or rows that cannot be used.
-    """
+    `data`: "train", "validation" or "test" (or a usual name for it, as in a DatasetDict) -> rows or a setting.
+    Raises DataError: another name, one split twice, or rows that cannot be used."""
     if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
         raise DataError(
             "The rows have no splits",

@@ -52,11 +52,8 @@ class Overlap:
 
 def find_overlap(train: Rows, test: Rows, columns: Sequence[str] | None = None) -> Overlap:
     """The test rows whose content also stands in training, whatever its case, spacing or Unicode form.
-
-    Args:
-        columns: what is compared; name the inputs only, so that a row with another label counts too. None compares
-            every column that both have.
-    """
+    `columns`: what is compared; name the inputs only, so that a row with another label counts too. None compares
+    every column that both have."""
     compared = columns if columns is not None else [name for name in test.columns if name in set(train.columns)]
     if not compared:
         return Overlap((), len(test), train.source, test.source)
@@ -74,11 +71,8 @@ def find_overlap(train: Rows, test: Rows, columns: Sequence[str] | None = None) 
 @dataclass(frozen=True)
 class Repeats:
     """Rows of one source whose inputs are equal, whatever their case, spacing or Unicode form.
-
-    Attributes:
-        equal: rows beyond the first of each group of equal inputs.
-        conflicts: numbers of the rows of each group whose targets differ.
-    """
+    `equal`: rows beyond the first of each group of equal inputs. `conflicts`: numbers of the rows of each group
+    whose targets differ."""
 
     equal: int
     conflicts: tuple[tuple[int, ...], ...]
@@ -86,11 +80,7 @@ class Repeats:
 
 def find_repeats(rows: Rows, inputs: Sequence[str], targets: Sequence[str]) -> Repeats:
     """Rows that say the same, and those of them that are answered differently.
-
-    Args:
-        inputs: the columns in which rows say the same.
-        targets: the columns in which they are answered differently.
-    """
+    `inputs`: the columns in which rows say the same. `targets`: the columns in which they are answered differently."""
     groups: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(_keys(rows, inputs)):
         groups[key].append(index)

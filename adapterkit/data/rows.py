@@ -132,12 +132,8 @@ class Rows(Sequence[Row]):
 class RowStream(Iterable[Row]):
     """Rows that are read as they are asked for and never all held. Every iteration starts from the beginning.
 
-    Problems are raised at the first bad row, when the iteration comes to it.
-
-    Attributes:
-        source, path, reading: as in `Rows`.
-        columns: the columns of the first rows (`sources.PEEKED_ROWS`); a row has None where it lacks one of these.
-    """
+    Problems are raised at the first bad row, when the iteration comes to it. `source`, `path`, `reading`: as in `Rows`.
+    `columns`: the columns of the first rows (`sources.PEEKED_ROWS`); a row has None where it lacks one of these."""
 
     def __init__(
         self,

@@ -113,11 +113,8 @@ def stream_rows(
     """The same rows with the same numbers, one by one; arguments as `read_rows`.
 
     The first `PEEKED_ROWS` rows are read at once: they say which columns there are. A column that first appears later
-    is handed on under its own name, and missing in the rows before it.
-
-    Raises:
-        DataError: at once for what the first rows show; for a later row when the iteration comes to it.
-    """
+    is handed on under its own name, and missing in the rows before it. Raises DataError: at once for what the first
+    rows show; for a later row when the iteration comes to it."""
     opened = _Source(source, settings or DataSettings(), columns, root, needs, split, folder, text_unit)
     names: dict[str, None] = {}
     at_once = Problems(opened.shown, at_once=True)

@@ -73,11 +73,7 @@ def _why_none(share: float, sizes: dict[str, int], alike: dict[str, list[int]]) 
 def split_stream(stream: RowStream, share: float, seed: int = 0) -> tuple[RowStream, RowStream]:
     """Split a stream into (train, validation) by each row's content, without a look at the others.
 
-    Not stratified, and the share holds only on average.
-
-    Raises:
-        DataError: a share out of range.
-    """
+    Not stratified, and the share holds only on average. Raises DataError: a share out of range."""
     _check_share(share)
     limit = int(share * 2**64)
 

@@ -53,11 +53,7 @@ def chain_problems(entries: Iterable[Entry], head: str) -> list[str]:
     """What does not fit: an entry that was changed, removed, put in or put elsewhere.
 
     Whoever can rewrite the whole database can write another whole chain: keep the head's hash somewhere else to notice.
-
-    Args:
-        entries: all, in order.
-        head: the hash that the last one should have.
-    """
+    `entries`: all, in order. `head`: the hash that the last one should have."""
     problems = []
     last, number, moment = START, 0, ""
     for entry in entries:

@@ -151,10 +151,7 @@ class Registry:
 
     def version(self, task: str, named: str) -> Version:
         """One version: by its digest, a prefix of it, its number, or a channel that points to it.
-
-        Raises:
-            RegistryError: none, or more than one; says which there are.
-        """
+        Raises RegistryError: none, or more than one; says which there are."""
         return find_version(task, named, self.versions(task), self.tasks)
 
     def manifest(self, version: Version) -> Manifest:
@@ -175,11 +172,8 @@ class Registry:
 
     def fetch(self, task: str, named: str = STABLE) -> Path:
         """The artifact of a version as a folder on this machine, checked against its digest.
-
-        Raises:
-            RegistryError: no such version, or the store does not give it.
-            ArtifactError: the store gives something else.
-        """
+        Raises RegistryError: no such version, or the store does not give it; ArtifactError: the store gives
+        something else."""
         version = self.version(task, named)
         return self._store.get(version.digest, version.location)
 
@@ -190,11 +184,7 @@ class Registry:
         return Gate() if own is None else read_gate(own)
 
     def set_gate(self, gate: Gate | Mapping[str, Any], *, task: str = "", channel: str = STABLE) -> None:
-        """Say what a promotion to a channel must pass.
-
-        Args:
-            task: one task; "" for all that have no gate of their own.
-        """
+        """Say what a promotion to a channel must pass. `task`: one task; "" for all that have no gate of their own."""
         found = gate if isinstance(gate, Gate) else read_gate(gate)
         self._book.set_gate(task, channel, found.model_dump(mode="json"))
 
@@ -298,13 +288,8 @@ class Registry:
 
     def set_shares(self, task: str, split: Mapping[str, float]) -> None:
         """Say how the traffic of a task is divided; services that follow this registry do so.
-
-        Args:
-            split: channel -> share; shares count relative to their sum.
-
-        Raises:
-            RegistryError: no such channel, or no shares.
-        """
+        `split`: channel -> share; shares count relative to their sum. Raises RegistryError: no such channel, or no
+        shares."""
         known = self.channels(task)
         wrong = [f"{name}: points to nothing" for name, share in split.items() if share and name not in known]
         wrong += [f"{name}: {share}, expected 0 or more" for name, share in split.items() if not 0 <= share < math.inf]
@@ -320,10 +305,7 @@ class Registry:
 
     def served(self, task: str, at: str | datetime, channel: str = STABLE) -> Served | None:
         """What a channel answered with at a time; None where nothing did yet.
-
-        Args:
-            at: ISO 8601 or a datetime; without a zone it is UTC.
-        """
+        `at`: ISO 8601 or a datetime; without a zone it is UTC."""
         moment = times.parse_time(at)
         answered = (
             move
@@ -338,14 +320,8 @@ class Registry:
 
     def audit(self, *, head: str | None = None, files: bool = True) -> AuditReport:
         """Prove that the history is the one that was written, and that channels and artifacts agree with it.
-
-        Args:
-            head: hash of an entry that was noted elsewhere, which must still be there; its beginning is enough.
-            files: whether the artifacts' bytes are read too.
-
-        Raises:
-            RegistryError: the head is no hash.
-        """
+        `head`: hash of an entry that was noted elsewhere, which must still be there; its beginning is enough.
+        `files`: whether the artifacts' bytes are read too. Raises RegistryError: the head is no hash."""
         if head is not None and not re.fullmatch(f"[0-9a-f]{{{SHORT},64}}", head):
             raise RegistryError(f"{head[:64]!r} is no hash", [f"head: expected {SHORT} to 64 hexadecimal digits"])
         report, versions = self._book.proven(head)

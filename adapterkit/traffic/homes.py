@@ -15,11 +15,7 @@ UNKNOWN_ROWS = 256
 
 
 class Shares:
-    """What share of the rows each task was asked of late.
-
-    Args:
-        memory_rows: after so many rows all counts are halved.
-    """
+    """What share of the rows each task was asked of late. `memory_rows`: after so many rows all counts are halved."""
 
     def __init__(self, memory_rows: int = 8192) -> None:
         self._memory_rows, self._rows = memory_rows, Counter[str]()

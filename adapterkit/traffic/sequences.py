@@ -94,10 +94,7 @@ def _slope(right: int, rows: int, share: float) -> float:
 
 class MeanSequence:
     """The mean of numbers between 0 and 1 that come one by one.
-
-    Args:
-        alpha: how often the interval may ever miss the mean.
-    """
+    `alpha`: how often the interval may ever miss the mean."""
 
     def __init__(self, alpha: float) -> None:
         self.alpha, self.rows = alpha, 0

@@ -31,12 +31,9 @@ $ADAPTERKIT_PATIENCE does not say how many seconds."""
 def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     """The processes that this run was launched with, and its trackers, which write into `folder`.
 
-    The format of the computation is `Adapted.compute_dtype`'s business, so Accelerate's is off.
-
-    Raises:
-        RecipeError: a tracker that this machine does not have.
-        DeviceError: a device that this machine does not have, or a launcher that asks for what no run does.
-    """
+    The format of the computation is `Adapted.compute_dtype`'s business, so Accelerate's is off. Raises RecipeError: a
+    tracker that this machine does not have; DeviceError: a device that this machine does not have, or a launcher that
+    asks for what no run does."""
     check_launch(os.environ, recipe)
     names = tracker_names(recipe.training)
     # Of several processes each has to know its device when they meet. A process that is alone need not say, so that

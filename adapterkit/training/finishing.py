@@ -28,16 +28,8 @@ def finish(
     job: Job, kept: Mapping[str, Tensor] | None, steps: int, journal: Journal, *, overwrite: bool
 ) -> dict[str, dict[str, Metric]]:
     """Take the state that is kept, round it to the artifact's format, score it on every split, save and report.
-
-    Args:
-        kept: as `Adapted.state` gave it; None takes the last one.
-
-    Returns:
-        split -> metric -> value with its interval.
-
-    Raises:
-        OutputError: the artifact cannot be written; nothing is left half-written.
-    """
+    `kept`: as `Adapted.state` gave it; None takes the last one. Returns split -> metric -> value with its interval.
+    Raises OutputError: the artifact cannot be written; nothing is left half-written."""
     adapted = job.adapted
     if kept is not None:
         adapted.load_state(kept)

@@ -17,11 +17,8 @@ SAME_WISH_SECONDS = 1.0
 class Interrupt:
     """Remembers a wish to stop. A second one, some time later, stops at once, as without this class.
 
-    Several runs may stand inside one at the same time; the last to leave puts the handlers back.
-
-    Attributes:
-        insisted: whether there was a second one.
-    """
+    Several runs may stand inside one at the same time; the last to leave puts the handlers back. `insisted`: whether
+    there was a second one."""
 
     def __init__(self) -> None:
         self.insisted = False

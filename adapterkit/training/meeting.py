@@ -45,11 +45,8 @@ def fresh(store: Store, rank: int, ranks: int, timeout: timedelta) -> Store:
     """A part of the store in which these processes find each other, and nobody else. Every process calls this.
 
     The first process draws a name. The others repeat it with a word of their own, and go in when the first one has
-    answered that very word: neither an old name nor an old answer lets anyone in.
-
-    Raises:
-        TrainingError: not all processes have come in time.
-    """
+    answered that very word: neither an old name nor an old answer lets anyone in. Raises TrainingError: not all
+    processes have come in time."""
     own, deadline = uuid4().hex, time.monotonic() + timeout.total_seconds()
     missing = set(range(1, ranks))
     if rank == 0:

@@ -28,11 +28,8 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
     """A `Trainer` that trains an `Adapted`, scores it as `adapterkit evaluate` does, and writes artifacts.
 
     The optimizer is AdamW, with `learning_rate` for the method and `head_learning_rate` for a head of its own; pass
-    `optimizers` for another. Everything else is Trainer's: see its own documentation.
-
-    Attributes:
-        scores: of the last `evaluate`, with intervals.
-    """
+    `optimizers` for another. Everything else is Trainer's: see its own documentation. `scores`: of the last `evaluate`,
+    with intervals."""
 
     control: Any
     optimizer: Any

@@ -67,11 +67,8 @@ class TextFile:
         r"""(1-based number, text) of every line, without its end (\n or \r\n) unless that is asked for.
 
         Lines that cannot be decoded, or that hold a NUL, become a problem each, and come with the bad bytes replaced so
-        that readers of records that span lines keep their place.
-
-        Raises:
-            DataError: a line that is longer than `LONGEST_LINE_BYTES`.
-        """
+        that readers of records that span lines keep their place. Raises DataError: a line that is longer than
+        `LONGEST_LINE_BYTES`."""
         decoded: Iterator[str] = self._decoded_lines()
         if self.encoding == "utf-8" and self.ends == "\n":
             decoded = (self._decode(number, line, problems) for number, line in enumerate(self._raw_lines(), start=1))

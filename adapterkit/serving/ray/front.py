@@ -29,10 +29,7 @@ OF_ONE_PROCESS = ("/v1/admin/mount", "/v1/admin/unmount", "/v1/admin/drain")
 
 class Front:
     """The address of a service under Ray. It keeps nothing, so there may be several.
-
-    Args:
-        hosts: the handle of the replicas.
-    """
+    `hosts`: the handle of the replicas."""
 
     def __init__(self, hosts: Any, settings: RaySettings) -> None:
         self._hosts, self._limits, self._keys = hosts, settings.limits, read_keys(settings.keys)

@@ -3,7 +3,8 @@
 from adapterkit.data.buckets import group_by_length, shard
 from adapterkit.data.columns import match_columns, overlooked, rename
 from adapterkit.data.files.dialect import TextUnit
-from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, Located, check_sources, locate
+from adapterkit.data.folders import Located
+from adapterkit.data.locating import FORMATS, ROOT_VARIABLE, check_sources, locate
 from adapterkit.data.memory import asked_of, rows_of, splits_of
 from adapterkit.data.overlap import Overlap, Repeats, find_overlap, find_repeats
 from adapterkit.data.rows import IN_MEMORY, Reading, Row, Rows, RowStream, as_rows, canonical

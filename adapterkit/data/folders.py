@@ -18,14 +18,21 @@ _ABOUT = re.compile(r"(readme|license|licence|notice|source|citation|changelog|d
 
 
 @dataclass(frozen=True)
-class FilesFound:
-    """The files that hold the rows, in order."""
+class Located:
+    """Where rows are read from: files, or a hub data set where there are none."""
 
-    files: tuple[Path, ...]
+    name: str
+    """The source; of a hub data set its name."""
+    path: Path | None
+    """The file or folder that was found; None for a hub data set."""
+    files: tuple[Path, ...] = ()
+    """Those that hold the rows, in order."""
     notes: tuple[str, ...] = ()
     """What was chosen and what was left aside."""
     by_class: bool = False
     """Whether each file is one text, and its folder's name the label."""
+    looked_at: tuple[Path, ...] = ()
+    """The files that were looked for before the name was taken for a hub data set's."""
 
 
 def files_of_pattern(base: Path, pattern: str) -> tuple[Path, ...]:
@@ -34,7 +41,7 @@ def files_of_pattern(base: Path, pattern: str) -> tuple[Path, ...]:
     return tuple(path for name in sorted(found) if (path := base / name).is_file())
 
 
-def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") -> FilesFound:  # noqa: A002 - the recipe's word
+def files_of_folder(name: str, folder: Path, split: str, named: str, format: str) -> Located:  # noqa: A002 - the recipe's word
     """The files of a folder that hold the rows of a split, which the data set calls `named`.
 
     Where files or the folders in it are called after splits (train-00000.parquet, dev.csv, test/), those of the split
@@ -53,8 +60,8 @@ def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") 
     if called or any(splits.values()):
         rows = called or [path for path in rows if splits[path] == split]
     if not rows:
-        names = sorted({one for one in splits.values() if one})
-        found = f"files of {', '.join(names)}" if names else f"{len(every)} files, none with a known ending"
+        others = sorted({one for one in splits.values() if one})
+        found = f"files of {', '.join(others)}" if others else f"{len(every)} files, none with a known ending"
         raise DataError(
             f"{folder} holds no rows for {named}",
             [f"found: {found}", f"expected: a file called {named}, or files of one format"],
@@ -69,7 +76,7 @@ def files_of_folder(folder: Path, split: str, named: str, format: str = "auto") 
             [f"found: {', '.join(counts)}"],
             f"Name those that hold the rows: {folder.name}/*.{formats[0]}",
         )
-    return FilesFound(tuple(rows), tuple(_notes(folder, rows, every, by_class)), by_class)
+    return Located(name, folder, tuple(rows), tuple(_notes(folder, rows, every, by_class)), by_class)
 
 
 def _split_of(path: Path) -> str:

@@ -4,11 +4,10 @@ import glob
 import os
 import re
 from collections.abc import Container
-from dataclasses import dataclass
 from pathlib import Path
 
 from adapterkit.data.files.opening import ENDINGS, format_of
-from adapterkit.data.folders import FilesFound, files_of_folder, files_of_pattern
+from adapterkit.data.folders import Located, files_of_folder, files_of_pattern
 from adapterkit.data.problems import listing
 from adapterkit.data.rows import IN_MEMORY
 from adapterkit.errors import DataError
@@ -19,23 +18,6 @@ ROOT_VARIABLE = "ADAPTERKIT_DATA"
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "conll", "parquet", "text", "hub")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Located:
-    """Where rows are read from: files, or a hub data set where there are none.
-
-    Attributes:
-        name: the source; of a hub data set its name.
-        chosen: the files, and how they were chosen.
-        path: the file or folder that was found; None for a hub data set.
-        looked_at: the files that were looked for before the name was taken for a hub data set's.
-    """
-
-    name: str
-    chosen: FilesFound
-    path: Path | None
-    looked_at: tuple[Path, ...] = ()
 
 
 def locate(
@@ -68,16 +50,16 @@ def locate(
     candidates = _candidates(name, root, folder)
     if format == "hub":
         local = next((path for path in candidates if os.path.isdir(path)), None)
-        return Located(str(local.resolve()) if local else name, FilesFound(()), None)
+        return Located(str(local.resolve()) if local else name, None)
     for path in candidates:
         if os.path.isfile(path):
-            return Located(name, FilesFound((path,)), path)
+            return Located(name, path, (path,))
         if os.path.isdir(path):
-            return Located(name, files_of_folder(path, split, named or split, format), path)
+            return files_of_folder(name, path, split, named or split, format)
     if glob.has_magic(name):
         return _matching(name, root, folder)
     if format == "auto" and not format_of(name) and _HUB_NAME.fullmatch(name):
-        return Located(name, FilesFound(()), None, tuple(candidates))
+        return Located(name, None, looked_at=tuple(candidates))
     raise _missing(name, candidates)
 
 
@@ -132,7 +114,7 @@ def _matching(name: str, root: str | Path | None, folder: str | Path | None) -> 
         if files:
             shown = listing([file.name for file in files], 5)
             notes = (f"{len(files)} {'file' if len(files) == 1 else 'files'}: {shown}",)
-            return Located(name, FilesFound(files, notes), base)
+            return Located(name, base, files, notes)
     raise DataError(f"No file matches {name}", [f"looked in: {base}" for base in bases])
 
 

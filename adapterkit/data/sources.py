@@ -174,10 +174,10 @@ class _Source:
     @cached_property
     def opened(self) -> list[Opened]:
         """The files, looked at."""
-        opened, chosen = [], self.located.chosen
-        for path in chosen.files:
+        opened = []
+        for path in self.located.files:
             with _os_errors(path):
-                opened.append(_class_text(path) if chosen.by_class else open_file(path, self._asked))
+                opened.append(_class_text(path) if self.located.by_class else open_file(path, self._asked))
         return opened
 
     @property
@@ -190,7 +190,7 @@ class _Source:
         dialects = list(dict.fromkeys(one.dialect for one in self.opened))
         told = [f"read as {one}" for one in dialects if one.told]
         words = "; ".join(map(str, dialects)) or "a hub data set"
-        return Reading(words, (*self.located.chosen.notes, *told), matched, self.unit)
+        return Reading(words, (*self.located.notes, *told), matched, self.unit)
 
     def read(self, problems: Problems, *, streaming: bool) -> Iterator[Numbered]:
         """The rows. Of one file with its lines' numbers; of several numbered through from 1."""
@@ -203,7 +203,7 @@ class _Source:
 
     def _of_files(self, problems: Problems) -> Iterator[Numbered]:
         numbers, several = count(1), len(self.opened) > 1
-        for path, opened in zip(self.located.chosen.files, self.opened, strict=True):
+        for path, opened in zip(self.located.files, self.opened, strict=True):
             problems.file = path.name if several else ""
             with _os_errors(path):
                 for number, row in opened.rows(problems):
@@ -221,7 +221,7 @@ class _Source:
 
     def without_rows(self) -> DataError:
         """The error for a source without a row."""
-        table = bool(self.opened) and all(one.dialect.format in ("csv", "tsv") for one in self.opened)
+        table = bool(self.opened) and all(one.dialect.name in ("CSV", "TSV") for one in self.opened)
         what = "a header but no rows" if table else "no rows"
         return DataError(f"{self.shown} holds no rows", [f"found: {what}", "expected: at least one row"])
 
@@ -233,7 +233,7 @@ def _class_text(path: Path) -> Opened:
         text = "".join(look_at(path, "plain text").pieces())
         yield 1, {"text": text.removesuffix("\n"), "label": path.parent.name}
 
-    return Opened(Dialect("text", "plain text"), rows)
+    return Opened(Dialect("plain text"), rows)
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def _has_files_for(source: str, split: str, root: str | Path | None, settings: D
         )
     except DataError:
         return False
-    return found.path is not None and found.path.is_dir() and found.chosen.files != train.chosen.files
+    return found.path is not None and found.path.is_dir() and found.files != train.files
 
 
 def _named(rows: Rows, columns: Mapping[str, str], needs: Mapping[str, Any]) -> Rows:

@@ -98,7 +98,7 @@ def test_the_ending_says_a_format(name, kind):
 @pytest.mark.parametrize("name", ["imdb", "owner/name", "owner/name-v1.5"])
 def test_a_name_that_is_no_file_and_has_no_known_ending_is_a_hub_data_set(name, tmp_path):
     place = locate(name)
-    assert (place.name, place.chosen.files, place.path) == (name, (), None)
+    assert (place.name, place.files, place.path) == (name, (), None)
     assert place.looked_at == (tmp_path / name,)
 
 

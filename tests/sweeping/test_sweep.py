@@ -185,9 +185,7 @@ def test_only_points_that_differ_in_how_they_learn_stand_side_by_side(
     points = make_points(plan, axes, [], tmp_path)
     recipes = [point.recipe for point in points]
     assert in_companies(recipes, 3) == [slice(0, 3), slice(3, 4), slice(4, 7), slice(7, 8)]
-    monkeypatch.setattr(
-        "adapterkit.training.together.companions.tracker_names", lambda settings: ["tensorboard", "wandb"]
-    )
+    monkeypatch.setattr("adapterkit.training.together.driving.tracker_names", lambda settings: ["tensorboard", "wandb"])
     assert in_companies(recipes, 3) == [
         slice(place, place + 1) for place in range(8)
     ]  # wandb follows one run of a process

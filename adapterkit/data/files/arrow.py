@@ -28,7 +28,7 @@ def open_parquet(path: Path) -> Opened:
         packing = packing_of(path)
         found = (f"a {packing} archive", "Parquet packs itself: unpack the file.") if packing else recognise(head, path)
         raise wrong(path, found or ("text", ""), "a Parquet file")
-    return Opened(Dialect("parquet", "Parquet"), partial(_rows, path), "record")
+    return Opened(Dialect("Parquet"), partial(_rows, path), "record")
 
 
 def _rows(path: Path, problems: Problems) -> Iterator[Numbered]:

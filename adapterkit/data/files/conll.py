@@ -62,7 +62,7 @@ def open_conll(file: TextFile, asked: AskedOfFile) -> Opened:
         notes = [f"{len(columns.names)} columns: {', '.join(one or 'numbers of words' for one in columns.names)}"]
         notes += [f"tags from the last one (data.columns.tags={others[-1]} takes another)"] if others else []
         name = "CoNLL"
-    return Opened(Dialect("conll", name, (*notes, *file.notes), True), partial(_rows, file.bare, columns))
+    return Opened(Dialect(name, (*notes, *file.notes), True), partial(_rows, file.bare, columns))
 
 
 def looks_like_conll(file: TextFile) -> bool:

@@ -43,7 +43,7 @@ def open_delimited(file: TextFile, asked: AskedOfFile, format_: str, *, told: bo
     ordinary = layout.delimiter == preferred and layout == Layout(preferred, layout.quoted)
     notes = [*([] if ordinary else layout.notes), *file.notes]
     name = "TSV" if format_ == "tsv" and layout.delimiter == "\t" else "CSV"
-    return Opened(Dialect(format_, name, tuple(notes), told or bool(notes)), partial(_rows, file.bare, layout, header))
+    return Opened(Dialect(name, tuple(notes), told or bool(notes)), partial(_rows, file.bare, layout, header))
 
 
 def head_lines(file: TextFile) -> list[str]:

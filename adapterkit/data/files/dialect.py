@@ -28,8 +28,6 @@ class AskedOfFile:
 class Dialect:
     """What a file was found to be."""
 
-    format: str
-    """One of `locating.FORMATS`."""
     name: str
     """The format in words: "JSON lines", "CSV"."""
     notes: tuple[str, ...] = ()

@@ -30,16 +30,16 @@ def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told
     start = file.head.lstrip(_SPACE)[:1]
     if asked.settings.field is None and (start not in ("[", "{") or _in_lines(file, format_)):
         notes = tuple(file.notes)
-        return Opened(Dialect("jsonl", "JSON lines", notes, told or bool(notes)), partial(_read_lines, file.bare))
+        return Opened(Dialect("JSON lines", notes, told or bool(notes)), partial(_read_lines, file.bare))
     if start == "[" and asked.settings.field is None:
         try:
             first = DECODER.raw_decode(file.head.lstrip(_SPACE)[1:].lstrip(_SPACE))[0]
         except (ValueError, RecursionError):
             first = None
         name = "SQuAD's JSON" if is_article(first) else "a JSON array"
-        return Opened(Dialect("json", name, tuple(file.notes), True), partial(_read_array, file.bare), "record")
+        return Opened(Dialect(name, tuple(file.notes), True), partial(_read_array, file.bare), "record")
     shape = find_shape(_parse(file), asked, str(file.path))
-    dialect = Dialect("json", shape.words, tuple(file.notes), True)
+    dialect = Dialect(shape.words, tuple(file.notes), True)
     return Opened(dialect, partial(_objects, [(value, "") for value in shape.records]), "record")
 
 

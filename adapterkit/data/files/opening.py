@@ -144,4 +144,4 @@ def _open_text(file: TextFile, asked: AskedOfFile) -> Opened:
             yield first, {"text": "\n".join(held)}
 
     notes = tuple(file.notes)
-    return Opened(Dialect("text", "plain text", notes, bool(notes)), partial(rows, file.bare))
+    return Opened(Dialect("plain text", notes, bool(notes)), partial(rows, file.bare))

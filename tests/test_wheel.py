@@ -84,6 +84,6 @@ def test_a_wheel_holds_the_package_its_recipes_and_nothing_else(wheel: Path) -> 
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     sources = {f"adapterkit/{file.relative_to(ROOT / 'adapterkit')}" for file in (ROOT / "adapterkit").rglob("*.py")}
     recipes = {f"adapterkit/_recipes/{file.relative_to(RECIPES)}" for file in RECIPES.rglob("*.yaml")}
-    files = {"adapterkit/demo/grammar.yaml", "adapterkit/report/page.html", "adapterkit/py.typed"}
-    files |= {f"adapterkit/board/{name}" for name in ("page.html", "board.css", "board.js")}
+    files = {"adapterkit/artifact/card.md", "adapterkit/demo/grammar.yaml", "adapterkit/report/page.html"}
+    files |= {"adapterkit/py.typed", *(f"adapterkit/board/{name}" for name in ("page.html", "board.css", "board.js"))}
     assert set(names) == sources | recipes | files

@@ -23,6 +23,7 @@ from adapterkit.manifest import (
     read_whole,
     write_folder,
 )
+from adapterkit.manifest.names import MAIN
 from adapterkit.manifest.signature import (
     TrustedKeys,
     check_statement,
@@ -31,7 +32,6 @@ from adapterkit.manifest.signature import (
     signature_for,
     statement_of,
 )
-from adapterkit.manifest.store_names import MAIN
 from adapterkit.own_folder import cache_folder
 
 logger = logging.getLogger(__name__)

@@ -48,8 +48,7 @@ def _sought(backbone: str) -> Sought:
     """What is known of the backbone that somebody names. Facts are enough for an artifact's, and for a fingerprint."""
     from adapterkit.errors import BackboneError
     from adapterkit.manifest import MANIFEST, open_manifest
-    from adapterkit.manifest.hub_names import is_repository
-    from adapterkit.manifest.store_names import is_digest
+    from adapterkit.manifest.names import is_digest, is_repository
     from adapterkit.report.searching import Sought
 
     if is_digest(backbone):

@@ -1,7 +1,15 @@
 """Artifacts as facts: the manifest, the folder, strict JSON and atomic writes. No torch is imported here."""
 
 from adapterkit.manifest.atomic import check_output, stage_folder, write_file, write_folder
-from adapterkit.manifest.codec import dump_manifest, parse_manifest, validation_problems
+from adapterkit.manifest.codec import (
+    dump_manifest,
+    file_problems,
+    open_manifest,
+    parse_manifest,
+    read_whole,
+    refused,
+    validation_problems,
+)
 from adapterkit.manifest.facts import (
     FORMAT,
     CompactionFacts,
@@ -29,18 +37,62 @@ from adapterkit.manifest.folder import (
     read_file,
     read_folder,
 )
-from adapterkit.manifest.hub_names import HubName, check_publishable, parse_hub_name
-from adapterkit.manifest.opening import file_problems, open_manifest, read_whole, refused
+from adapterkit.manifest.names import (
+    Name,
+    check_target,
+    is_address,
+    meant_as_folder,
+    parse_hub_name,
+    parse_store_name,
+)
 from adapterkit.manifest.store import Store, fetch_stored
-from adapterkit.manifest.store_names import StoreName, check_target, is_address, meant_as_folder, parse_store_name
 from adapterkit.manifest.strict_json import dump_json, parse_json, parse_object, shown_json
 
 __all__ = [
-    "CARD", "CONFIG", "FINDINGS", "FORMAT", "KEPT", "MANIFEST", "MAX_BYTES", "MAX_SIGNATURE_BYTES", "RECORDS", "REPORT",
-    "SIGNATURE", "TENSORS", "CompactionFacts", "CompositionFacts", "DataFacts", "Files", "GoldenFacts", "GoldenRow",
-    "HubName", "Manifest", "MemberFacts", "PartFacts", "Store", "StoreName", "check_output", "check_publishable",
-    "check_target", "dump_json", "dump_manifest", "fetch_stored", "file_problems", "is_address", "meant_as_folder",
-    "open_manifest", "parse_hub_name", "parse_json", "parse_manifest", "parse_object", "parse_store_name", "read_file",
-    "read_folder", "read_whole", "refused", "shown_json", "stage_folder", "validation_problems", "write_file",
+    "CARD",
+    "CONFIG",
+    "FINDINGS",
+    "FORMAT",
+    "KEPT",
+    "MANIFEST",
+    "MAX_BYTES",
+    "MAX_SIGNATURE_BYTES",
+    "RECORDS",
+    "REPORT",
+    "SIGNATURE",
+    "TENSORS",
+    "CompactionFacts",
+    "CompositionFacts",
+    "DataFacts",
+    "Files",
+    "GoldenFacts",
+    "GoldenRow",
+    "Manifest",
+    "MemberFacts",
+    "Name",
+    "PartFacts",
+    "Store",
+    "check_output",
+    "check_target",
+    "dump_json",
+    "dump_manifest",
+    "fetch_stored",
+    "file_problems",
+    "is_address",
+    "meant_as_folder",
+    "open_manifest",
+    "parse_hub_name",
+    "parse_json",
+    "parse_manifest",
+    "parse_object",
+    "parse_store_name",
+    "read_file",
+    "read_folder",
+    "read_whole",
+    "refused",
+    "shown_json",
+    "stage_folder",
+    "validation_problems",
+    "write_file",
     "write_folder",
 ]  # fmt: skip

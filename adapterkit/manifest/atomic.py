@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -199,17 +200,29 @@ def _exchange(first: Path, second: Path) -> bool:
     raise OSError(code, os.strerror(code), str(second))
 
 
-def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+def write_file(path: Path, content: bytes, *, mode: int = 0o644, new: bool = False, beside: Path | None = None) -> bool:
     """Write one file: the old content or the new, never half of it.
-    Raises OutputError: the disk refuses; what stood there before is unchanged."""
-    stage = path.with_name(f".{path.name}.{os.getpid()}.new")
+
+    Args:
+        mode: of a file that is made.
+        new: leave what stands there as it is, and return False.
+        beside: what it is prepared beside, where its own folder may not even hold it for a moment.
+
+    Raises:
+        OutputError: the disk refuses; what stood there before is unchanged.
+    """
+    stage = (beside or path).with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     try:
-        with open(os.open(stage, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:
+        with open(os.open(stage, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(stage, path)
+        (os.link if new else os.replace)(stage, path)
+    except FileExistsError:
+        return False
     except OSError as error:
-        with contextlib.suppress(OSError):
-            stage.unlink()
         raise OutputError(f"{path} cannot be written", [f"{path}: {error.strerror or error}"]) from error
+    finally:
+        with contextlib.suppress(OSError):
+            stage.unlink(missing_ok=True)
+    return True

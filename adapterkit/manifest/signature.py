@@ -7,7 +7,6 @@ themselves its backbone, tokenizer, parts in their order, formats and card.
 """
 
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from adapterkit.errors import ArtifactError, OutputError, SignatureError
+from adapterkit.errors import ArtifactError, SignatureError
 from adapterkit.manifest.atomic import write_file
 from adapterkit.manifest.codec import parse_manifest, validation_problems
 from adapterkit.manifest.facts import Facts, Manifest, Object
@@ -159,13 +158,7 @@ def read_signature(what: str | Path) -> bytes | None:
 def write_signature(what: Path, raw: bytes) -> Path:
     """Put a signature beside what it is of, whole or not at all, and say where. Nobody sees a file in an artifact's
     folder that is none of its."""
-    path, stage = signature_file(what), what.parent / f".{what.name}.{uuid.uuid4().hex}.signature"
-    write_file(stage, raw)
-    try:
-        os.replace(stage, path)
-    except OSError as error:
-        stage.unlink(missing_ok=True)
-        raise OutputError(f"{what} cannot be signed", [f"{path}: {error.strerror or error}"]) from error
+    write_file(path := signature_file(what), raw, beside=what)
     return path
 
 

@@ -7,20 +7,17 @@ was pushed last; every other name is made once and never moves.
 
 import logging
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 from adapterkit.errors import ArtifactError, HubError, OutputError
 from adapterkit.manifest.atomic import stage_folder, write_file, write_folder
-from adapterkit.manifest.codec import parse_manifest
+from adapterkit.manifest.codec import parse_manifest, read_whole
 from adapterkit.manifest.elsewhere import is_outage, list_url, read_url, write_url
 from adapterkit.manifest.folder import CARD, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, read_file
-from adapterkit.manifest.hub_names import is_tag
-from adapterkit.manifest.opening import read_whole
+from adapterkit.manifest.names import MAIN, NAMES, Name, folder_of, is_digest, is_tag
 from adapterkit.manifest.signature import read_signature, signature_beside, write_signature
-from adapterkit.manifest.store_names import MAIN, NAMES, StoreName, folder_of, is_digest
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +82,7 @@ class Store:
         known = self._names()
         shown = ", ".join(known[:_MOST_NAMED]) + (" …" if len(known) > _MOST_NAMED else "")
         raise HubError(
-            f"there is no artifact {StoreName(self.url, revision)}",
+            f"there is no artifact {Name(self.url, revision)}",
             [f"names there: {shown or 'none'}"],
             "Check the spelling, or push one there: adapterkit push FOLDER URL --tag NAME.",
         )
@@ -103,7 +100,12 @@ class Store:
         """Give an artifact a name. Raises HubError where it is taken, which `main` never is."""
         new = name != MAIN
         if self.folder is not None:
-            made = _make_file(self.folder / NAMES / name, digest.encode(), new=new)
+            try:
+                (self.folder / NAMES).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                problems = [f"{self.folder / NAMES}: {error.strerror or error}"]
+                raise OutputError(f"{self.folder} cannot be written", problems) from error
+            made = write_file(self.folder / NAMES / name, digest.encode(), new=new)
         else:
             made = write_url(f"{self.url}/{NAMES}/{name}", digest.encode(), new=new)
         # Of two at once, one has lost also where a system does not know of files that have to be new.
@@ -141,12 +143,12 @@ class Store:
 
 
 def fetch_stored(
-    named: StoreName, cache: Path, *, check: Callable[[Path], object] = read_whole, offline: bool = False
+    named: Name, cache: Path, *, check: Callable[[Path], object] = read_whole, offline: bool = False
 ) -> Path:
     """The folder of an artifact of a store: its own where the store is a folder here, else a copy in the cache.
     Raises HubError: the store does not give it. Where it cannot be reached, the copy from before is given, with a
     warning; ArtifactError: what it gives is damaged or unsafe; nothing of it is kept."""
-    store = Store(named.url, cache / "versions", check)
+    store = Store(named.place, cache / "versions", check)
     if store.folder is not None:
         return store.get(*store.find(named.revision))
     before = cache / "names" / sha256(str(named).encode()).hexdigest()
@@ -207,20 +209,3 @@ def _check_digest(folder: Path, digest: str) -> None:
     found = read_whole(folder)[0].sha256
     if found != digest:
         raise ArtifactError(f"{folder} is another artifact", [f"digest: found {found}, expected {digest}"])
-
-
-def _make_file(path: Path, content: bytes, *, new: bool) -> bool:
-    """Write a file, whole or not at all. False where it shall be new and one stands there."""
-    stage = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(stage, content)
-        try:
-            (os.link if new else os.replace)(stage, path)
-        except FileExistsError:
-            return False
-        finally:
-            stage.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written", [f"{path}: {error.strerror or error}"]) from error
-    return True

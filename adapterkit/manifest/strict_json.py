@@ -24,12 +24,8 @@ def parse_json(raw: bytes | bytearray, file: str) -> Any:
     """
     try:
         text = raw.decode("utf-8")
-        value = _read_fast(text)
-        if value is None:
-            value = json.loads(
-                text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
-            )
-            _check_depth(value)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        _check_values(value)
         if "\\u" in text:  # only an escape can spell half of a surrogate pair in UTF-8
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
@@ -42,6 +38,8 @@ def parse_json(raw: bytes | bytearray, file: str) -> Any:
         reason = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
     except _RefusedError as error:
         reason = str(error)
+    except ValueError:  # more digits than Python reads
+        reason = "an integer is out of range"
     else:
         return value
     raise ArtifactError(f"{file} cannot be read", [f"{file}: {reason}"])
@@ -83,37 +81,6 @@ def without_nan(value: Any) -> Any:
     return value
 
 
-def _read_fast(text: str) -> Any:
-    """A value that holds nothing to be refused; None where it may hold such, which the slow way then finds and names.
-
-    Numbers are looked at when all is read: asking about each one as it is read takes three times as long.
-    """
-    try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        kinds = [item.__class__ for item in level]
-        if float in kinds and not all(map(math.isfinite, (item for item in level if item.__class__ is float))):
-            return None
-        if int in kinds:
-            numbers = [item for item in level if item.__class__ is int]
-            if max(numbers) > MAX_INTEGER or min(numbers) < -MAX_INTEGER:
-                return None
-        inner: list[Any] = []
-        if dict in kinds or list in kinds:
-            for item in level:
-                if item.__class__ is dict:
-                    inner += item.values()
-                elif item.__class__ is list:
-                    inner += item
-        if not inner:
-            return value
-        level = inner
-    return None
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
@@ -127,24 +94,21 @@ def _no_constant(name: str) -> NoReturn:
     raise _RefusedError(f"{name} is not a number")
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _RefusedError(f"the number {text[:40]} is out of range")
-    return value
-
-
-def _bounded(text: str) -> int:
-    if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
-        raise _RefusedError(f"the integer {text[:40]} is out of range")
-    return int(text)
-
-
-def _check_depth(value: Any) -> None:
+def _check_values(value: Any) -> None:
+    """Refuse numbers that are too large, and nesting that is too deep. It looks at them when all is read: asking about
+    each number as it is read takes three times as long."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        level = [item for item in level if isinstance(item, dict | list)]
-        if not level:
+        kinds = set(map(type, level))
+        if float in kinds and not all(math.isfinite(item) for item in level if type(item) is float):
+            raise _RefusedError("a number is out of range")
+        if int in kinds and max(abs(item) for item in level if type(item) is int) > MAX_INTEGER:
+            raise _RefusedError("an integer is out of range")
+        if not kinds & {dict, list}:
             return
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict | list):
+                inner += item.values() if isinstance(item, dict) else item
+        level = inner
     raise _RefusedError(f"nested deeper than {MAX_DEPTH}")

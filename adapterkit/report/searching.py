@@ -12,7 +12,7 @@ from typing import Any
 from adapterkit.errors import AdapterkitError, HubError, first_line
 from adapterkit.manifest import MANIFEST, MAX_BYTES, Manifest, Store, parse_manifest
 from adapterkit.manifest.elsewhere import find_url, read_url
-from adapterkit.manifest.store_names import MAIN, is_digest
+from adapterkit.manifest.names import MAIN, is_digest
 from adapterkit.records.search import Fit, FoundArtifact, SearchRecord
 from adapterkit.report.hub_files import read_hub
 from adapterkit.report.runs import DEEPEST, measured

@@ -1,4 +1,5 @@
-"""What can be the name of an artifact in a store, and what is rather a folder here or a name on a hub."""
+"""Names of artifacts: owner/name on a hub, or the folder or URL of a store; each with @revision behind it where one
+is meant; and what is rather a folder here."""
 
 import os
 import re
@@ -6,24 +7,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterkit.errors import HubError, OutputError
-from adapterkit.manifest.hub_names import check_publishable, is_tag
 
 MAIN = "main"
 NAMES = ".names"
 """Of a store: the folder of its names. Hidden, so that no folder of runs is taken for a store."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+_REPOSITORY = re.compile(_NAME)
+_HUB_NAME = re.compile(rf"(?P<place>{_NAME})(@(?P<revision>[A-Za-z0-9][\w./-]*))?")
+_TAG = re.compile(r"(?!HEAD$)(?![0-9a-f]{40}$)(?!.*\.\.)(?!.*(\.lock|\.)$)[A-Za-z0-9][\w.-]*", re.ASCII)
+"""What git takes as a tag, and nobody takes for a commit."""
 
 
 @dataclass(frozen=True)
-class StoreName:
-    """An artifact in the store at a folder, or at a URL of fsspec."""
+class Name:
+    """An artifact in a repository of a hub, or in the store at a folder or a URL of fsspec."""
 
-    url: str
+    place: str
     revision: str | None
-    """A name or a digest; None for what was pushed last."""
+    """A tag, a branch, a commit or a digest; None for the newest."""
 
     def __str__(self) -> str:
-        return f"{self.url}@{self.revision}" if self.revision else self.url
+        return f"{self.place}@{self.revision}" if self.revision else self.place
+
+
+def parse_hub_name(text: str) -> Name:
+    """owner/name or owner/name@revision. Raises HubError for any other text."""
+    found = _HUB_NAME.fullmatch(text)
+    if found is None:
+        raise HubError(f"{text!r} is no name on a hub", ["expected owner/name or owner/name@revision"])
+    return Name(found["place"], found["revision"])
+
+
+def is_repository(text: str) -> bool:
+    """Whether a text can be owner/name on a hub."""
+    return _REPOSITORY.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text can be the name of a version."""
+    return _TAG.fullmatch(text) is not None
+
+
+def check_publishable(repository: str, tag: str | None) -> None:
+    """Refuse what cannot be the name of a repository or of a tag. Raises HubError, with both where both are wrong."""
+    problems = []
+    if not is_repository(repository):
+        problems.append(f"repository: found {repository!r}, expected owner/name")
+    if tag is not None and not is_tag(tag):
+        problems.append(f"tag: found {tag!r}, expected what git takes: letters, digits, '_', '-', single '.'")
+    if problems:
+        raise HubError("this cannot be published", problems)
 
 
 def is_address(text: str) -> bool:
@@ -31,17 +65,17 @@ def is_address(text: str) -> bool:
     return "://" in text or text.startswith((".", "/", "~", os.sep))
 
 
-def parse_store_name(text: str) -> StoreName | None:
+def parse_store_name(text: str) -> Name | None:
     """A URL, or a folder here that is a store, each with @revision behind it where one is meant; None for any other."""
     text = os.path.expanduser(text)
     if "://" not in text and os.path.exists(text):
-        return StoreName(text, None) if os.path.isdir(os.path.join(text, NAMES)) else None
+        return Name(text, None) if os.path.isdir(os.path.join(text, NAMES)) else None
     start, slash, last = text.rpartition("/")
     name, _, revision = last.partition("@")
-    named = StoreName(f"{start}{slash}{name}", revision) if is_tag(revision) or is_digest(revision) else None
+    named = Name(f"{start}{slash}{name}", revision) if is_tag(revision) or is_digest(revision) else None
     if "://" in text:
-        return named or StoreName(text, None)
-    return named if named and os.path.isdir(named.url) else None
+        return named or Name(text, None)
+    return named if named and os.path.isdir(named.place) else None
 
 
 def meant_as_folder(text: str) -> bool:

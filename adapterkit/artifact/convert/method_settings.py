@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
@@ -23,7 +22,7 @@ N = TypeVar("N", int, float)
 
 
 def find_method(
-    facts: PeftFacts, config: Mapping[str, Any] | None, shapes: Shapes, module: nn.Module, backbone: Backbone, src: Path
+    facts: PeftFacts, config: Mapping[str, Any] | None, shapes: Shapes, module: nn.Module, backbone: Backbone
 ) -> MethodSettings:
     """The method that has exactly these tensors.
 
@@ -49,10 +48,10 @@ def find_method(
         elif target is not None:
             at.setdefault(target, {})[name[len(PREFIX) + len(target) + 1 :]] = shape
     if problems:
-        raise ArtifactError(f"{src} cannot be imported", shortened(problems), backbone.sites.describe())
+        raise ArtifactError("it adapts what has no name", shortened(problems), backbone.sites.describe())
     if config is not None and (problems := asked_problems(config, at, _linears(module, shapes))):
         raise ArtifactError(
-            f"{src} cannot be imported: its tensors are not those that its config describes",
+            "its tensors are not those that its config describes",
             shortened(problems),
             "It was damaged, or saved in part. Save it again with PEFT, from the model that was trained.",
         )
@@ -63,17 +62,13 @@ def find_method(
     numbers, layers = {site.layer for site in chosen.values()}, layers_of(chosen.values(), backbone)
     wanted = {path for path, site in sites.items() if site.name in names and site.layer in numbers}
     if wanted != set(chosen):
-        missing = sorted(wanted - set(chosen))
-        raise ArtifactError(
-            f"{src} cannot be imported",
-            shortened(
-                [f"{path}: not adapted, though its site and its layer are adapted elsewhere" for path in missing]
-            ),
-            "A recipe adapts every chosen site in every chosen layer.",
-        )
+        told = "not adapted, though its site and its layer are adapted elsewhere"
+        missing = [f"{path}: {told}" for path in sorted(wanted - set(chosen))]
+        remedy = "A recipe adapts every chosen site in every chosen layer."
+        raise ArtifactError("no recipe adapts such modules", shortened(missing), remedy)
     if not _has_biases(facts.bias, backbone, chosen.values()):
         facts = replace(facts, bias="none")  # which is what PEFT has trained then
-    return READERS[facts.method.peft_type](facts, at, ChosenSites(chosen, names, layers), src)
+    return READERS[facts.method.peft_type](facts, at, ChosenSites(chosen, names, layers))
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class ChosenSites:
     """Their numbers; None where they are all."""
 
 
-def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: Path) -> LoraMethod:
+def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites) -> LoraMethod:
     """Ranks are those of the tensors, alphas those of the config."""
     ranks = {target: next(iter(tensors.get("lora_A.weight", ())), 0) for target, tensors in at.items()}
     problems = [
@@ -97,9 +92,9 @@ def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: 
         if not 1 <= rank <= MAX_RANK
     ]
     if problems:
-        raise ArtifactError(f"{src} cannot be imported", shortened(problems))
-    rank, rank_pattern = _pattern(ranks, chosen.sites, src)
-    alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen.sites, src)
+        raise ArtifactError("its tensors have no such shapes", shortened(problems))
+    rank, rank_pattern = _pattern(ranks, chosen.sites)
+    alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen.sites)
     return LoraMethod(
         rank=rank,
         alpha=alpha,
@@ -114,7 +109,7 @@ def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: 
     )
 
 
-def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: Path) -> Ia3Method:
+def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites) -> Ia3Method:
     """A row of factors stands on what a linear reads, a column on what it gives."""
     shapes = {target: tensors["ia3_l"] for target, tensors in at.items()}
     problems = [
@@ -123,12 +118,12 @@ def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites, src: P
         if len(shape) != 2 or 1 not in shape
     ]
     if problems:
-        raise ArtifactError(f"{src} cannot be imported", shortened(problems))
+        raise ArtifactError("its tensors have no such shapes", shortened(problems))
     inputs = {target: shape[0] == 1 for target, shape in shapes.items()}
-    return Ia3Method(sites=chosen.names, inputs=_inputs(inputs, chosen.sites, chosen.names, src), layers=chosen.layers)
+    return Ia3Method(sites=chosen.names, inputs=_inputs(inputs, chosen.sites, chosen.names), layers=chosen.layers)
 
 
-READERS: Mapping[str, Callable[[PeftFacts, Mapping[str, Shapes], ChosenSites, Path], MethodSettings]] = {
+READERS: Mapping[str, Callable[[PeftFacts, Mapping[str, Shapes], ChosenSites], MethodSettings]] = {
     "LORA": _lora,
     "IA3": _ia3,
 }
@@ -164,19 +159,17 @@ def _linears(module: nn.Module, shapes: Shapes) -> list[str]:
     ]
 
 
-def _inputs(
-    inputs: Mapping[str, bool], chosen: Mapping[str, Site], names: tuple[str, ...], src: Path
-) -> tuple[str, ...]:
+def _inputs(inputs: Mapping[str, bool], chosen: Mapping[str, Site], names: tuple[str, ...]) -> tuple[str, ...]:
     """The sites whose input is scaled."""
     sides = {name: {inputs[target] for target, site in chosen.items() if site.name == name} for name in names}
     torn = [f"{name}: scales what it reads in one layer, and what it gives in another" for name in names]
     torn = [problem for problem, name in zip(torn, names, strict=True) if len(sides[name]) > 1]
     if torn:
-        raise ArtifactError(f"{src} cannot be imported", torn, "A recipe scales one side of a site.")
+        raise ArtifactError("no recipe scales so", torn, "A recipe scales one side of a site.")
     return tuple(name for name in names if sides[name] == {True})
 
 
-def _pattern(values: Mapping[str, N], chosen: Mapping[str, Site], src: Path) -> tuple[N, dict[str, N]]:
+def _pattern(values: Mapping[str, N], chosen: Mapping[str, Site]) -> tuple[N, dict[str, N]]:
     """See `pattern_of`. A recipe has one value for a site and a layer, on both sides of an encoder-decoder."""
     found: dict[tuple[str, int], set[N]] = {}
     for target, value in values.items():
@@ -188,5 +181,5 @@ def _pattern(values: Mapping[str, N], chosen: Mapping[str, Site], src: Path) -> 
     ]
     if torn:
         remedy = "A recipe gives a site and a layer one rank and one alpha."
-        raise ArtifactError(f"{src} cannot be imported", shortened(torn), remedy)
+        raise ArtifactError("no recipe has such ranks", shortened(torn), remedy)
     return pattern_of({chosen[target]: value for target, value in values.items()})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.artifact.contents import method_target
-from adapterkit.artifact.convert.imported import SEED, save_imported
+from adapterkit.artifact.convert.importing import SEED, Asked, backbone_of, importing, make_task, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
 from adapterkit.artifact.convert.peft_tensors import (
@@ -23,7 +23,6 @@ from adapterkit.artifact.convert.peft_tensors import (
     with_pooler_head,
     without_wrappers,
 )
-from adapterkit.artifact.convert.samples import make_task
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.artifact.tensors import parse_header, read_tensors
 from adapterkit.backbone import Backbone
@@ -70,36 +69,33 @@ def import_peft(
         BackboneError: the backbone, or a tokenizer that lies in the folder, cannot be loaded.
         OutputError: `out` is in the way or cannot be written.
     """
-    src = Path(src)
-    config = parse_object(read_source(src, CONFIG), CONFIG)
-    facts = read_facts(config, src)
-    raw = read_source(src, TENSORS)
-    header = parse_header(raw, TENSORS)
-    tensors = without_wrappers(without_copies(read_tensors(raw, header, TENSORS)))
-    kind = _kind(facts, kind, src)
-    if not isinstance(backbone, Backbone):
-        backbone = load_stated_backbone(facts, backbone, src)
-    check_tokenizer(src, backbone, kind)
-    own = {int(t.shape[0]) for name, t in tensors.items() if method_target(name, facts.method) is None and t.dim()}
-    made = make_task(kind, labels, task or {}, src, sorted(own))
-    head = HeadSettings(kind="family")
-    bare = build_head(backbone, kind, made.classes, head, seed=SEED)
-    refuse_backbone_tensors(tensors, facts, bare, src)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if (pooled := with_pooler_head(tensors, facts, backbone)) is not None:
-        tensors, head = pooled
-        shapes = {name.replace("pooler.dense.lora_A.weight", "pooler.dense.weight"): s for name, s in shapes.items()}
-        shapes = {name: shape for name, shape in shapes.items() if "pooler.dense.lora_" not in name}
-    else:
-        tensors = with_checkpoint_head(tensors, bare)
-    method = find_method(facts, config, shapes, bare.module, backbone, src)
-    del bare
-    if facts.moved:
-        method = method.model_copy(update={"initialization": facts.moved})
-        tensors = with_moved_weight(tensors, backbone, made, method, head)  # type: ignore[arg-type]
-    return save_imported(
-        out, src, "PEFT", backbone, made, method, head, tensors, rows=rows, overwrite=overwrite, dtype=dtype
-    )
+    src, asked = Path(src), Asked(kind, labels, task, rows, overwrite, dtype)
+    with importing(src):
+        config = parse_object(read_source(src, CONFIG), CONFIG)
+        facts = read_facts(config)
+        tensors = read_peft_tensors(src)
+        kind = _kind(facts, kind)
+        backbone = backbone_of(backbone, facts.base_model, facts.revision)
+        check_tokenizer(src, backbone, kind)
+        own = {int(t.shape[0]) for name, t in tensors.items() if method_target(name, facts.method) is None and t.dim()}
+        made = make_task(kind, labels, task or {}, sorted(own))
+        head = HeadSettings(kind="family")
+        bare = build_head(backbone, kind, made.classes, head, seed=SEED)
+        refuse_backbone_tensors(tensors, facts, bare)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if (pooled := with_pooler_head(tensors, facts, backbone)) is not None:
+            tensors, head = pooled
+            shapes = {
+                name.replace("pooler.dense.lora_A.weight", "pooler.dense.weight"): shape
+                for name, shape in shapes.items()
+                if "pooler.dense.lora_B." not in name
+            }
+        else:
+            tensors = with_checkpoint_head(tensors, bare)
+        method = find_method(facts, config, shapes, bare.module, backbone)
+        del bare
+        method, tensors = with_moved_weight(facts, method, tensors, backbone, made, head)
+        return save_imported(out, src, "PEFT", asked, backbone, made, method, head, tensors)
 
 
 def read_source(src: Path, name: str) -> bytearray:
@@ -109,7 +105,7 @@ def read_source(src: Path, name: str) -> bytearray:
         pickled = os.path.exists(src / "adapter_model.bin") and name == TENSORS
         found = "adapter_model.bin, which can run code when it is read" if pickled else "no such file"
         raise ArtifactError(
-            f"{src} cannot be imported",
+            "a file is missing",
             [f"{name}: found {found}, expected {name}"],
             "Save it again with a current PEFT, which writes safetensors." if pickled else "Give PEFT's own folder.",
         )
@@ -117,36 +113,30 @@ def read_source(src: Path, name: str) -> bytearray:
     return read_file(path.resolve(), MAX_BYTES[name])
 
 
-def _kind(facts: PeftFacts, kind: str | None, src: Path) -> str:
-    known = {of.peft_type: name for name, of in FACTS.items() if of.peft_type is not None}
-    stated = known.get(facts.task_type or "")
-    if kind is None and stated is None:
-        raise ArtifactError(
-            f"{src} cannot be imported",
-            [f"kind: its config says task_type {facts.task_type!r:.40}, which names none"],
-            f"Pass kind= one of {', '.join(KINDS)}.",
-        )
-    chosen = kind or str(stated)
-    if chosen not in FACTS:
-        raise ArtifactError(f"{chosen!r:.40} is not a kind of task", remedy=f"Pass one of {', '.join(KINDS)}.")
-    if stated is not None and chosen != stated:
-        raise ArtifactError(
-            f"{src} cannot be imported",
-            [f"kind: its config says {facts.task_type} ({stated}), and {chosen} was asked for"],
-            f"Leave kind out, or pass kind={stated}.",
-        )
-    return chosen
+def read_peft_tensors(src: Path) -> dict[str, Tensor]:
+    """The tensors of a folder that PEFT wrote, by their names without what training has wrapped modules in, and without
+    what PEFT writes twice when biases are saved: a head's bias, and the frozen original of that."""
+    raw = read_source(src, TENSORS)
+    found = read_tensors(raw, parse_header(raw, TENSORS), TENSORS)
+    kept = {name: tensor for name, tensor in found.items() if ".original_module." not in name}
+    for name in [name for name in kept if ".modules_to_save." in name]:
+        again = kept.get(name.replace(".modules_to_save.", "."))
+        if again is not None and torch.equal(again, kept[name]):
+            del kept[name]
+    return without_wrappers(kept)
 
 
-def load_stated_backbone(facts: PeftFacts, given: str | Path | None, src: Path) -> Backbone:
-    """The backbone that the caller gives, or the one that a config names."""
-    if given is not None:
-        return Backbone.load(str(given))
-    if not facts.base_model:
-        raise ArtifactError(
-            f"{src} cannot be imported", ["backbone: its config names none"], "Pass backbone= a folder or a hub id."
-        )
-    return Backbone.load(facts.base_model, revision=facts.revision)
+def _kind(facts: PeftFacts, asked: str | None) -> str:
+    stated = next((kind for kind, of in FACTS.items() if of.peft_type and of.peft_type == facts.task_type), None)
+    if asked is None and stated is None:
+        problem = f"kind: its config says task_type {facts.task_type!r:.40}, which names none"
+        raise ArtifactError("its kind is not known", [problem], f"Pass kind= one of {', '.join(KINDS)}.")
+    if asked is not None and asked not in FACTS:
+        raise ArtifactError(f"{asked!r:.40} is not a kind of task", remedy=f"Pass one of {', '.join(KINDS)}.")
+    if asked is not None and stated not in (None, asked):
+        problem = f"kind: its config says {facts.task_type} ({stated}), and {asked} was asked for"
+        raise ArtifactError("it is for another kind of task", [problem], f"Leave kind out, or pass kind={stated}.")
+    return str(asked or stated)
 
 
 def check_tokenizer(src: Path, backbone: Backbone, kind: str) -> None:
@@ -166,18 +156,8 @@ def check_tokenizer(src: Path, backbone: Backbone, kind: str) -> None:
         problems.append("chat template: it is not the backbone's")
     if problems:
         raise ArtifactError(
-            f"{src} cannot be imported: it brings another tokenizer than the backbone has",
+            "it brings another tokenizer than the backbone has",
             problems,
             "Put its tokenizer beside the backbone's weights, in a folder of your own, and name that: backbone=FOLDER. "
             "Or delete its tokenizer's files, if the adapter was trained without them.",
         )
-
-
-def without_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out what PEFT writes twice when biases are saved: a head's bias, and the frozen original of that."""
-    kept = {name: tensor for name, tensor in tensors.items() if ".original_module." not in name}
-    for name in [name for name in kept if ".modules_to_save." in name]:
-        again = kept.get(name.replace(".modules_to_save.", "."))
-        if again is not None and torch.equal(again, kept[name]):
-            del kept[name]
-    return kept

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from peft import IA3Config, LoraConfig, PeftConfig
@@ -74,7 +73,7 @@ class PeftFacts:
         return self.alpha
 
 
-def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
+def read_facts(config: Mapping[str, Any]) -> PeftFacts:
     """Take what is needed from a config. Raises ArtifactError: with every field that is of another type, or asks for
     something that adapterkit does not have."""
     problems = []
@@ -98,7 +97,7 @@ def read_facts(config: Mapping[str, Any], src: Path) -> PeftFacts:
         if key in config and not fits(config[key])
     ]
     if problems:
-        raise ArtifactError(f"{src} cannot be imported", shortened([f"{CONFIG}: {problem}" for problem in problems]))
+        raise ArtifactError("its config asks for other things", shortened([f"{CONFIG}: {each}" for each in problems]))
     return PeftFacts(
         method=next(method for method, _ in _KNOWN if method.peft_type == peft_type),
         task_type=config.get("task_type"),

@@ -5,7 +5,6 @@ Axes: R rank, I inputs, O outputs.
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import PREFIX, build
 from adapterkit.artifact.contents import method_target
-from adapterkit.artifact.convert.imported import SEED
+from adapterkit.artifact.convert.importing import SEED
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
@@ -21,7 +20,7 @@ from adapterkit.errors import ArtifactError
 from adapterkit.heads import Headed
 from adapterkit.heads.own import HEAD_NAME
 from adapterkit.manifest import TENSORS
-from adapterkit.recipe import HeadSettings, LoraMethod
+from adapterkit.recipe import HeadSettings, MethodSettings
 from adapterkit.tasks.protocol import Task
 
 WRAPPERS = re.compile(r"module|_(fsdp|checkpoint)_wrapped_module|_orig_mod")
@@ -48,7 +47,7 @@ def without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def refuse_backbone_tensors(tensors: Mapping[str, Tensor], facts: PeftFacts, bare: Headed, src: Path) -> None:
+def refuse_backbone_tensors(tensors: Mapping[str, Tensor], facts: PeftFacts, bare: Headed) -> None:
     """Raise ArtifactError for tensors of the backbone, saying of which sort they are and what to do about it."""
     modules, sorts = dict(bare.module.named_modules()), {}
     for name, tensor in tensors.items():
@@ -62,7 +61,7 @@ def refuse_backbone_tensors(tensors: Mapping[str, Tensor], facts: PeftFacts, bar
     if sorts:
         problems = [f"{TENSORS}: {name[:200]!r}: {sort}" for name, sort in sorts.items()]
         remedy = " ".join(_REASONS[sort] for sort in dict.fromkeys(sorts.values()))
-        raise ArtifactError(f"{src} cannot be imported", shortened(problems), _KEEP + remedy)
+        raise ArtifactError("it holds tensors of the backbone", shortened(problems), _KEEP + remedy)
 
 
 def _sort(module: nn.Module | None, tensor: Tensor, path: str, ending: str, model: Any, bias: str) -> str:
@@ -113,13 +112,22 @@ def with_pooler_head(
 
 
 def with_moved_weight(
-    tensors: Mapping[str, Tensor], backbone: Backbone, task: Task, method: LoraMethod, head: HeadSettings
-) -> dict[str, Tensor]:
-    """PiSSA and OLoRA as PEFT saves them while they train: relative to weights that they have changed at birth.
+    facts: PeftFacts,
+    method: MethodSettings,
+    tensors: dict[str, Tensor],
+    backbone: Backbone,
+    task: Task,
+    head: HeadSettings,
+) -> tuple[MethodSettings, dict[str, Tensor]]:
+    """PiSSA and OLoRA as PEFT saves them while they train, relative to weights that they have changed at birth; any
+    other method as it is.
 
     What they took out of the weights is computed again, as PEFT does when it loads them: (A; A0) and (B, -B0) are
     relative to the untouched backbone.
     """
+    if not facts.moved:
+        return method, tensors
+    method = method.model_copy(update={"initialization": facts.moved})
     with build(backbone, task, method, head, SEED) as born:
         at_birth = born.state()
     found = dict(tensors)
@@ -128,4 +136,4 @@ def with_moved_weight(
             found[name] = torch.cat([tensor.float(), at_birth[name][len(tensor) :]])
         elif name.endswith("lora_B.weight"):
             found[name] = torch.cat([tensor.float(), at_birth[name][:, tensor.shape[1] :]], dim=1)
-    return found
+    return method, found

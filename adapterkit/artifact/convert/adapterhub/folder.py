@@ -56,9 +56,8 @@ def _tensors(folder: Path, weights: tuple[str, str]) -> dict[str, Tensor]:
         raw = read_file((folder / safe).resolve(), MAX_BYTES[TENSORS])
         return read_tensors(raw, parse_header(raw, safe), safe)
     if not (folder / pickled).exists():
-        raise ArtifactError(
-            f"{folder} cannot be imported", [f"{safe}: no such file, and no {pickled}"], "Give AdapterHub's own folder."
-        )
+        problem = f"{safe}: no such file, and no {pickled}"
+        raise ArtifactError("a file is missing", [problem], "Give AdapterHub's own folder.")
     return _unpickled(bytes(read_file((folder / pickled).resolve(), MAX_BYTES[TENSORS])), pickled)
 
 

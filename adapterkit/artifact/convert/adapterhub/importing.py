@@ -1,7 +1,7 @@
 """A folder that AdapterHub saved, head and fusion included, turned into an artifact with the same answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,15 @@ from adapterkit.artifact.convert.adapterhub.folder import (
     HEAD_WEIGHTS,
     SETUP,
     WEIGHTS,
-    Saved,
     read_head,
     read_saved,
 )
 from adapterkit.artifact.convert.adapterhub.fusion import fusion_settings, fusion_tensors, read_setup
 from adapterkit.artifact.convert.adapterhub.head import HeadFacts, describe_head, head_tensors
 from adapterkit.artifact.convert.adapterhub.linears import read_linears
-from adapterkit.artifact.convert.imported import SEED, save_imported
+from adapterkit.artifact.convert.importing import SEED, Asked, backbone_of, importing, make_task, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts
-from adapterkit.artifact.convert.samples import make_task
 from adapterkit.artifact.loading import read_parts
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.backbone import Backbone
@@ -60,105 +58,63 @@ def import_adapterhub(
         backbone: what it was trained on, or where to load that from; None loads what its config names.
         kind: of the task; None takes what its head says. An adapter without a head is one of a language model.
         labels: names of the classes in the order of the logits; None takes the head's.
-        task: more of a recipe's task settings.
-        rows: rows to take the golden rows from; without them a few sentences of ours.
+        task: as for `import_peft`, and what follows too, the result and the errors.
+        rows: to take the golden rows from.
         overwrite: replace what stands at `out`, and at the places of a fusion's parts.
-        dtype: of the saved tensors. None keeps that of the folder.
-
-    Returns:
-        `out` as a path.
-
-    Raises:
-        ArtifactError: the folder is damaged, a fact is missing, or it holds something that adapterkit does not have.
-        BackboneError: the backbone cannot be loaded.
-        OutputError: `out` is in the way or cannot be written.
+        dtype: of the saved tensors.
     """
-    src, out = Path(src), Path(out)
-    asked = _Asked(kind, labels, task or {}, rows, overwrite, dtype)
-    try:
+    src, out, asked = Path(src), Path(out), Asked(kind, labels, task, rows, overwrite, dtype)
+    with importing(src):
         return (_import_fusion if (src / SETUP).exists() else _import_one)(src, out, backbone, asked)
-    except ArtifactError as error:
-        if "cannot be imported" in error.summary:
-            raise
-        raise ArtifactError(f"{src} cannot be imported: {error.summary}", error.problems, error.remedy) from error
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Arguments of `import_adapterhub` that say what to make of a folder."""
-
-    kind: str | None
-    labels: Sequence[str] | None
-    task: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-    overwrite: bool
-    dtype: SaveDtype | None
-
-    def written(self) -> dict[str, Any]:
-        """Those of `save_imported`."""
-        return {"rows": self.rows, "overwrite": self.overwrite, "dtype": self.dtype}
-
-
-def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked: _Asked) -> Path:
+def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked: Asked) -> Path:
     saved = read_saved(src, CONFIG, WEIGHTS)
     config = saved.config.get("config")
     if not isinstance(config, dict):
         raise ArtifactError("its config has no settings", [f"{CONFIG}: config: found {config!r:.60}"])
     _refuse_others(config)
-    backbone = _backbone(saved, given)
+    backbone = backbone_of(given, saved.config.get("model_name"))
     described, at = _READERS[config.get("architecture")](config, saved.name, saved.tensors, backbone)
     facts = describe_head(read_head(src), backbone, asked.kind)
-    made, bare = _task_and_head(facts, backbone, src, asked)
+    made, bare = _task_and_head(facts, backbone, asked)
     tensors = _named(at, Reach(bare.module, backbone.trunk))
     if isinstance(described, PeftFacts):
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        described = find_method(described, None, shapes, bare.module, backbone, src)
+        described = find_method(described, None, shapes, bare.module, backbone)
     tensors |= head_tensors(facts, bare)
     del bare
-    return save_imported(out, src, "AdapterHub", backbone, made, described, facts.settings, tensors, **asked.written())
+    return save_imported(out, src, "AdapterHub", asked, backbone, made, described, facts.settings, tensors)
 
 
-def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, asked: _Asked) -> Path:
+def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, asked: Asked) -> Path:
     names, folder, head_folder = read_setup(src)
     saved = read_saved(folder, FUSION_CONFIG, FUSION_WEIGHTS)
-    first = read_saved(src / names[0], CONFIG, WEIGHTS)
-    backbone = _backbone(first, given)
+    backbone = backbone_of(given, read_saved(src / names[0], CONFIG, WEIGHTS).config.get("model_name"))
     facts = describe_head(read_head(head_folder), backbone, asked.kind)
-    made, bare = _task_and_head(facts, backbone, src, asked)
+    made, bare = _task_and_head(facts, backbone, asked)
     at = fusion_tensors(saved, names, backbone)
     places = {name: out.parent / name for name in names}
     for place in places.values():
         check_output(place, overwrite=asked.overwrite)
     for name, place in places.items():
-        alone = (src / name / HEAD_WEIGHTS[0]).exists() or (src / name / HEAD_WEIGHTS[1]).exists()
-        _import_one(
-            src / name, place, backbone, replace(asked, kind=None if alone else _language_kind(backbone), rows=())
-        )
+        alone = any((src / name / file).exists() for file in HEAD_WEIGHTS)
+        own = replace(asked, kind=None if alone else _language_kind(backbone), rows=())
+        _import_one(src / name, place, backbone, own)
     method = fusion_settings(saved, [str(place) for place in places.values()], backbone)
     tensors = {**_named(at, Reach(bare.module, backbone.trunk)), **head_tensors(facts, bare)}
     del bare
     parts = read_parts(method, backbone)
-    return save_imported(
-        out, src, "AdapterHub", backbone, made, method, facts.settings, tensors, parts=parts, **asked.written()
-    )
+    return save_imported(out, src, "AdapterHub", asked, backbone, made, method, facts.settings, tensors, parts)
 
 
-def _backbone(saved: Saved, given: Backbone | str | Path | None) -> Backbone:
-    if isinstance(given, Backbone):
-        return given
-    named = given if given is not None else saved.config.get("model_name")
-    if not named:
-        raise ArtifactError("its config names no backbone", remedy="Pass backbone= a folder or a hub id.")
-    return Backbone.load(str(named))
-
-
-def _task_and_head(facts: HeadFacts, backbone: Backbone, src: Path, asked: _Asked) -> tuple[Any, Headed]:
-    settings = {**({"problem": facts.problem} if facts.problem else {}), **asked.task}
+def _task_and_head(facts: HeadFacts, backbone: Backbone, asked: Asked) -> tuple[Any, Headed]:
+    settings = {**({"problem": facts.problem} if facts.problem else {}), **(asked.task or {})}
     labels = asked.labels
     if labels is None and settings.get("problem") != "regression":
         labels = facts.labels
     sizes = sorted({len(layer["weight"]) for layer in facts.layers} | {len(t) for t in facts.named.values() if t.dim()})
-    made = make_task(facts.kind, labels, settings, src, sizes)
+    made = make_task(facts.kind, labels, settings, sizes)
     return made, build_head(backbone, facts.kind, made.classes, facts.settings, seed=SEED)
 
 

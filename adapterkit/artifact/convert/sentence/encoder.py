@@ -59,7 +59,7 @@ def read_encoder(src: Path) -> Encoder:
     if prompts.get("default_prompt_name"):
         problems.append(f"{PROMPTS}: default_prompt_name: a prompt is put before every text")
     if problems:
-        raise ArtifactError(f"{src} cannot be imported", shortened(problems), "Serve it with sentence-transformers.")
+        raise ArtifactError("no head of ours reads so", shortened(problems), "Serve it with sentence-transformers.")
     longest, labels = lengths.get("max_seq_length"), setfit.get("labels")
     return Encoder(
         folder,

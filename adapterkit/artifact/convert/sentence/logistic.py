@@ -109,4 +109,4 @@ def _many(state: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[An
 
 
 def _refused(problem: str) -> ArtifactError:
-    return ArtifactError(f"{HEAD} cannot be imported", [f"{HEAD}: {problem}"], REMEDY)
+    return ArtifactError("its head is none of ours", [f"{HEAD}: {problem}"], REMEDY)

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from adapterkit.artifact.reading import Artifact, read_artifact
 from adapterkit.backbone.files import HUB_FAILURES, first_line
 from adapterkit.errors import AdapterkitError, ArtifactError, HubError
-from adapterkit.manifest import FINDINGS, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, Name, stage_folder
+from adapterkit.manifest import FINDINGS, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, ArtifactName, Files, stage_folder
 from adapterkit.manifest.signature import signature_beside
 from adapterkit.own_folder import cache_folder
 from adapterkit.report.hub_files import hub_pieces, read_hub
@@ -92,7 +92,7 @@ def publish(
     return Published(repository, committed.oid, tag, committed.commit_url)
 
 
-def fetch(named: Name, *, offline: bool = False) -> Path:
+def fetch(named: ArtifactName, *, offline: bool = False) -> Path:
     """The folder of an artifact in the cache, as the hub has it; the copy from before where no hub can be reached."""
     revision, facts, reason = named.revision or "main", None, "offline nothing is fetched"
     folder = cache_folder() / "artifacts" / named.place.replace("/", "--") / revision.replace("/", "--")
@@ -137,7 +137,7 @@ def _is_whole(folder: Path, commit: str) -> bool:
         return False
 
 
-def _fetch_file(named: Name, commit: str, path: Path, size_bytes: int) -> None:
+def _fetch_file(named: ArtifactName, commit: str, path: Path, size_bytes: int) -> None:
     """Write one file, of exactly the size that was announced."""
     found_bytes = 0
     try:

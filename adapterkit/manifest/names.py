@@ -20,7 +20,7 @@ _TAG = re.compile(r"(?!HEAD$)(?![0-9a-f]{40}$)(?!.*\.\.)(?!.*(\.lock|\.)$)[A-Za-
 
 
 @dataclass(frozen=True)
-class Name:
+class ArtifactName:
     """An artifact in a repository of a hub, or in the store at a folder or a URL of fsspec."""
 
     place: str
@@ -31,12 +31,12 @@ class Name:
         return f"{self.place}@{self.revision}" if self.revision else self.place
 
 
-def parse_hub_name(text: str) -> Name:
+def parse_hub_name(text: str) -> ArtifactName:
     """owner/name or owner/name@revision. Raises HubError for any other text."""
     found = _HUB_NAME.fullmatch(text)
     if found is None:
         raise HubError(f"{text!r} is no name on a hub", ["expected owner/name or owner/name@revision"])
-    return Name(found["place"], found["revision"])
+    return ArtifactName(found["place"], found["revision"])
 
 
 def is_repository(text: str) -> bool:
@@ -65,16 +65,16 @@ def is_address(text: str) -> bool:
     return "://" in text or text.startswith((".", "/", "~", os.sep))
 
 
-def parse_store_name(text: str) -> Name | None:
+def parse_store_name(text: str) -> ArtifactName | None:
     """A URL, or a folder here that is a store, each with @revision behind it where one is meant; None for any other."""
     text = os.path.expanduser(text)
     if "://" not in text and os.path.exists(text):
-        return Name(text, None) if os.path.isdir(os.path.join(text, NAMES)) else None
+        return ArtifactName(text, None) if os.path.isdir(os.path.join(text, NAMES)) else None
     start, slash, last = text.rpartition("/")
     name, _, revision = last.partition("@")
-    named = Name(f"{start}{slash}{name}", revision) if is_tag(revision) or is_digest(revision) else None
+    named = ArtifactName(f"{start}{slash}{name}", revision) if is_tag(revision) or is_digest(revision) else None
     if "://" in text:
-        return named or Name(text, None)
+        return named or ArtifactName(text, None)
     return named if named and os.path.isdir(named.place) else None
 
 

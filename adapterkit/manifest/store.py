@@ -16,7 +16,7 @@ from adapterkit.manifest.atomic import stage_folder, write_file, write_folder
 from adapterkit.manifest.codec import parse_manifest, read_whole
 from adapterkit.manifest.elsewhere import is_outage, list_url, read_url, write_url
 from adapterkit.manifest.folder import CARD, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, Files, read_file
-from adapterkit.manifest.names import MAIN, NAMES, Name, folder_of, is_digest, is_tag
+from adapterkit.manifest.names import MAIN, NAMES, ArtifactName, folder_of, is_digest, is_tag
 from adapterkit.manifest.signature import read_signature, signature_beside, write_signature
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Store:
         known = self._names()
         shown = ", ".join(known[:_MOST_NAMED]) + (" …" if len(known) > _MOST_NAMED else "")
         raise HubError(
-            f"there is no artifact {Name(self.url, revision)}",
+            f"there is no artifact {ArtifactName(self.url, revision)}",
             [f"names there: {shown or 'none'}"],
             "Check the spelling, or push one there: adapterkit push FOLDER URL --tag NAME.",
         )
@@ -143,7 +143,7 @@ class Store:
 
 
 def fetch_stored(
-    named: Name, cache: Path, *, check: Callable[[Path], object] = read_whole, offline: bool = False
+    named: ArtifactName, cache: Path, *, check: Callable[[Path], object] = read_whole, offline: bool = False
 ) -> Path:
     """The folder of an artifact of a store: its own where the store is a folder here, else a copy in the cache.
     Raises HubError: the store does not give it. Where it cannot be reached, the copy from before is given, with a

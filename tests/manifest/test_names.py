@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from adapterkit.errors import HubError
-from adapterkit.manifest.names import Name, check_publishable, parse_hub_name
+from adapterkit.manifest.names import ArtifactName, check_publishable, parse_hub_name
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("me/intent", Name("me/intent", None)),
-        ("me/intent@v1.2", Name("me/intent", "v1.2")),
-        ("me/intent@refs/pr/1", Name("me/intent", "refs/pr/1")),
+        ("me/intent", ArtifactName("me/intent", None)),
+        ("me/intent@v1.2", ArtifactName("me/intent", "v1.2")),
+        ("me/intent@refs/pr/1", ArtifactName("me/intent", "refs/pr/1")),
     ],
 )
 def test_a_name_is_read_and_written_the_same(text, expected):

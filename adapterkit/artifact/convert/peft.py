@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.artifact.contents import method_target
-from adapterkit.artifact.convert.importing import SEED, Asked, backbone_of, importing, make_task, save_imported
+from adapterkit.artifact.convert.imports import SEED, ImportOptions, backbone_of, importing, make_task, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts, read_facts
 from adapterkit.artifact.convert.peft_tensors import (
@@ -69,7 +69,7 @@ def import_peft(
         BackboneError: the backbone, or a tokenizer that lies in the folder, cannot be loaded.
         OutputError: `out` is in the way or cannot be written.
     """
-    src, asked = Path(src), Asked(kind, labels, task, rows, overwrite, dtype)
+    src, asked = Path(src), ImportOptions(kind, labels, task, rows, overwrite, dtype)
     with importing(src):
         config = parse_object(read_source(src, CONFIG), CONFIG)
         facts = read_facts(config)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapterkit.adapted import PREFIX, build
 from adapterkit.artifact.contents import method_target
-from adapterkit.artifact.convert.importing import SEED
+from adapterkit.artifact.convert.imports import SEED
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone

@@ -21,7 +21,7 @@ from adapterkit.artifact.convert.adapterhub.folder import (
 from adapterkit.artifact.convert.adapterhub.fusion import fusion_settings, fusion_tensors, read_setup
 from adapterkit.artifact.convert.adapterhub.head import HeadFacts, describe_head, head_tensors
 from adapterkit.artifact.convert.adapterhub.linears import read_linears
-from adapterkit.artifact.convert.importing import SEED, Asked, backbone_of, importing, make_task, save_imported
+from adapterkit.artifact.convert.imports import SEED, ImportOptions, backbone_of, importing, make_task, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.loading import read_parts
@@ -63,12 +63,12 @@ def import_adapterhub(
         overwrite: replace what stands at `out`, and at the places of a fusion's parts.
         dtype: of the saved tensors.
     """
-    src, out, asked = Path(src), Path(out), Asked(kind, labels, task, rows, overwrite, dtype)
+    src, out, asked = Path(src), Path(out), ImportOptions(kind, labels, task, rows, overwrite, dtype)
     with importing(src):
         return (_import_fusion if (src / SETUP).exists() else _import_one)(src, out, backbone, asked)
 
 
-def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked: Asked) -> Path:
+def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked: ImportOptions) -> Path:
     saved = read_saved(src, CONFIG, WEIGHTS)
     config = saved.config.get("config")
     if not isinstance(config, dict):
@@ -87,7 +87,7 @@ def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked
     return save_imported(out, src, "AdapterHub", asked, backbone, made, described, facts.settings, tensors)
 
 
-def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, asked: Asked) -> Path:
+def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, asked: ImportOptions) -> Path:
     names, folder, head_folder = read_setup(src)
     saved = read_saved(folder, FUSION_CONFIG, FUSION_WEIGHTS)
     backbone = backbone_of(given, read_saved(src / names[0], CONFIG, WEIGHTS).config.get("model_name"))
@@ -108,7 +108,7 @@ def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, as
     return save_imported(out, src, "AdapterHub", asked, backbone, made, method, facts.settings, tensors, parts)
 
 
-def _task_and_head(facts: HeadFacts, backbone: Backbone, asked: Asked) -> tuple[Any, Headed]:
+def _task_and_head(facts: HeadFacts, backbone: Backbone, asked: ImportOptions) -> tuple[Any, Headed]:
     settings = {**({"problem": facts.problem} if facts.problem else {}), **(asked.task or {})}
     labels = asked.labels
     if labels is None and settings.get("problem") != "regression":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.convert.importing import SEED, Asked, backbone_of, importing, make_task, save_imported
+from adapterkit.artifact.convert.imports import SEED, ImportOptions, backbone_of, importing, make_task, save_imported
 from adapterkit.artifact.convert.method_settings import find_method
 from adapterkit.artifact.convert.peft import check_tokenizer, read_peft_tensors, read_source
 from adapterkit.artifact.convert.peft_facts import read_facts
@@ -59,12 +59,12 @@ def import_sentence_transformers(
         overwrite: replace what stands at `out`.
         dtype: of the saved tensors.
     """
-    src, asked = Path(src), Asked(kind, labels, task, rows, overwrite, dtype)
+    src, asked = Path(src), ImportOptions(kind, labels, task, rows, overwrite, dtype)
     with importing(src):
         return _import(src, out, backbone, asked)
 
 
-def _import(src: Path, out: str | Path, given: Backbone | str | Path | None, asked: Asked) -> Path:
+def _import(src: Path, out: str | Path, given: Backbone | str | Path | None, asked: ImportOptions) -> Path:
     encoder, settings = read_encoder(src), dict(asked.task or {})
     is_adapted, linear = (encoder.folder / CONFIG).exists(), read_logistic(src) if (src / HEAD).exists() else None
     if not is_adapted and linear is None:

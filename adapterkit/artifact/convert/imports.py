@@ -29,7 +29,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Asked:
+class ImportOptions:
     """What the caller of an import says beside the folder; see `import_peft`."""
 
     kind: str | None
@@ -96,7 +96,7 @@ def save_imported(
     out: str | Path,
     src: Path,
     origin: str,
-    asked: Asked,
+    asked: ImportOptions,
     backbone: Backbone,
     task: Task,
     method: MethodSettings,

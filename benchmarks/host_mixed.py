@@ -29,7 +29,7 @@ from transformers import BertConfig, BertModel
 
 from adapterkit.backbone import find_sites
 from adapterkit.backbone.hardware import bfloat16_is_fast
-from adapterkit.host.engine.assembly import Packed, Update, assemble
+from adapterkit.host.engine.assembly import Packed, Update, assemble, low_rank
 from adapterkit.host.engine.engine import Engine
 
 ROWS = 32
@@ -71,7 +71,7 @@ def tensors(backbone: Any, rank: int, seed: int) -> dict[str, tuple[Tensor, Tens
 def packed(backbone: Any, rank: int, seed: int) -> Packed:
     own = tensors(backbone, rank, seed)
     sites = {site.path: site for site in backbone.sites.sites}
-    return assemble(backbone, [Update(sites[path], a, b) for path, (a, b) in own.items()])
+    return assemble(backbone, low_rank(Update(sites[path], a, b) for path, (a, b) in own.items()), {"encoder": 0})
 
 
 def in_peft(backbone: Any, rank: int, count: int) -> Any:

@@ -22,10 +22,9 @@ from adapterkit.backbone.sites import Side
 from adapterkit.errors import RoutingError
 from adapterkit.host.engine import route
 from adapterkit.host.engine.idle_work import without_idle_work
-from adapterkit.host.engine.layer_range import LayerRange
 from adapterkit.host.engine.route import Carried
 from adapterkit.host.engine.shared_modules import check_unused, view_of
-from adapterkit.host.engine.view import CompiledView, Placed, Span, View, placed
+from adapterkit.host.engine.view import CompiledView, LayerRange, Placed, Span, View, placed
 
 
 class Engine:

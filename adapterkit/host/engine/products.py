@@ -3,20 +3,29 @@
 Both products are taken with the tokens last: a · xᵀ, then y += hᵀ · b. So the narrow result h (R, N) lies with its long
 axis together, which matrix libraries like up to twice as much in fp32 and five times in bf16 as h (N, R).
 
-Axes: u adapters, N tokens of one adapter's rows, I inputs, O outputs, R rank, D hidden width, M bottleneck width.
+Axes: u adapters, N tokens of one adapter's rows, I inputs, O outputs, R rank, D hidden width, M bottleneck width,
+P parts of a fusion, Q its query width.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import Conv1D
 
 from adapterkit.errors import RoutingError
-from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
-from adapterkit.methods.equations import ACTIVATIONS
+from adapterkit.host.engine.structure import (
+    AffinePiece,
+    BottleneckPiece,
+    FusionPiece,
+    InputPiece,
+    LoraPiece,
+    Piece,
+    Structure,
+)
+from adapterkit.methods.equations import ACTIVATIONS, bottleneck_input
 
 MERGE_FROM = 4.0
 """From how many times as many tokens as equal multiplications a weight is folded: its way through memory costs too."""
@@ -27,6 +36,8 @@ Rows = tuple[int, int] | None
 Norm = Callable[[Tensor], Tensor]
 Product = Callable[[Tensor], Tensor]
 Gather = Callable[[Sequence[Tensor]], Tensor]
+PieceT = TypeVar("PieceT", bound=Piece)
+PlacedT = TypeVar("PlacedT", bound=BottleneckPiece | FusionPiece)
 
 
 class Weights:
@@ -115,15 +126,20 @@ def expand(y_uNO: Tensor, h_uRN: Tensor, b_uRO: Tensor) -> None:
         y_uNO.baddbmm_(h_uRN.transpose(1, 2), b_uRO)
 
 
-class Addition(ABC):
-    """What one piece of one run of rows adds at one module."""
+class Addition(ABC, Generic[PieceT]):
+    """What one piece of one run of rows adds at one module. Where it stands `behind` the updates there, it may need the
+    first input of the module at the path `residual`."""
 
-    def __init__(self, rows: Rows, weights: Held, first: int) -> None:
+    behind: ClassVar[bool] = False
+    residual: str | None = None
+
+    def __init__(self, rows: Rows, weights: Held, first: int, piece: PieceT) -> None:
         """`rows`: the run in the batch, before any repetition; None for the whole batch. `first`: number of the piece's
         first tensor in its structure."""
         self.rows = rows
         self.weights = weights
         self.first = first
+        self.piece = piece
 
     @abstractmethod
     def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
@@ -137,14 +153,14 @@ class Addition(ABC):
         return tensor.reshape(self.weights.count, -1, tensor.shape[-1])
 
 
-class LoraAddition(Addition):
+class LoraAddition(Addition[LoraPiece]):
     """y + b · a · x. The shrink is shared by all linears of the piece that are given the same x."""
 
     def __init__(
         self, rows: Rows, weights: Held, first: int, piece: LoraPiece, member: int, shrunk: Shrunk | None
     ) -> None:
         """`member`: number of this linear in the piece. `shrunk`: where the shrink is shared; None shares nothing."""
-        super().__init__(rows, weights, first)
+        super().__init__(rows, weights, first, piece)
         self._b = first + 1 + member
         start = sum(piece.ranks[:member])
         self._own = slice(start, start + piece.ranks[member])
@@ -185,29 +201,24 @@ class LoraAddition(Addition):
         y.view(-1, b_RO.shape[1]).addmm_(own_RN.t(), b_RO)
 
 
-class AffineAddition(Addition):
+class AffineAddition(Addition[AffinePiece]):
     """gain · y + shift, where the gain is kept as what it differs from 1: zeros change nothing."""
-
-    def __init__(self, rows: Rows, weights: Held, first: int, piece: AffinePiece) -> None:
-        super().__init__(rows, weights, first)
-        self._gain = piece.gain
-        self._shift = piece.shift
 
     def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
         tensors = self.weights.of(y.dtype)
         y_uNO = self.cut(y, copies)
-        if self._gain:
+        if self.piece.gain:
             y_uNO.addcmul_(y_uNO, tensors[self.first][:, None])
-        if self._shift:
-            y_uNO.add_(tensors[self.first + self._gain][:, None])
+        if self.piece.shift:
+            y_uNO.add_(tensors[self.first + self.piece.gain][:, None])
 
 
-class InputAddition(Addition):
+class InputAddition(Addition[InputPiece]):
     """y + W · (factor ⊙ x), where the factor is kept as what it differs from 1: zeros change nothing."""
 
     def __init__(self, rows: Rows, weights: Held, first: int, piece: InputPiece, product: Product) -> None:
         """`product`: the linear's own, without its bias."""
-        super().__init__(rows, weights, first)
+        super().__init__(rows, weights, first, piece)
         self._product = product
 
     def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
@@ -215,28 +226,66 @@ class InputAddition(Addition):
         self.cut(y, copies).add_(self._product(self.cut(x, copies) * factor_uI[:, None]))
 
 
-class BottleneckAddition(Addition):
-    """h + W_up · act(W_down · z + b_down) + b_up."""
+class Behind(Addition[PlacedT]):
+    """What reads h, the residual or both, as its placement says, and is added to h."""
 
-    def __init__(self, rows: Rows, weights: Held, first: int, piece: BottleneckPiece, norm: Norm | None) -> None:
+    behind = True
+
+    def __init__(self, rows: Rows, weights: Held, first: int, piece: PlacedT, norm: Norm | None) -> None:
         """`norm`: the model's own, as it is in the bare backbone; pfeiffer in post-norm models needs it."""
-        super().__init__(rows, weights, first)
-        self._placement = piece.placement
-        self._activate = ACTIVATIONS[piece.activation]
+        super().__init__(rows, weights, first, piece)
+        self.residual = piece.residual
         self._norm = norm
 
+    def read(self, h_uND: Tensor, residual: Tensor | None, copies: int) -> Tensor:
+        """z (u, N, D), in the dtype of h."""
+        residual_uND = None if residual is None else self.cut(residual, copies)
+        return bottleneck_input(self.piece.placement, h_uND, residual_uND, self._norm).to(h_uND.dtype)
+
+
+class BottleneckAddition(Behind[BottleneckPiece]):
+    """h + W_up · act(W_down · z + b_down) + b_up."""
+
     def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
-        y_uND = z_uND = self.cut(y, copies)
-        if residual is not None and self._placement == "parallel":
-            z_uND = self.cut(residual, copies).to(y.dtype)
-        elif residual is not None and self._placement == "pfeiffer":
-            z_uND = y_uND + self.cut(residual, copies)
-            z_uND = (z_uND if self._norm is None else self._norm(z_uND)).to(y.dtype)
+        y_uND = self.cut(y, copies)
+        z_uND = self.read(y_uND, residual, copies)
         down_uMD, down_uM, up_uMD = self.weights.of(y.dtype)[self.first : self.first + 3]
-        middle_uMN = self._activate(shrink(down_uMD, z_uND).add_(down_uM[:, :, None]))
+        middle_uMN = ACTIVATIONS[self.piece.activation](shrink(down_uMD, z_uND).add_(down_uM[:, :, None]))
         # b_up is the last row of W_up: one product instead of another pass over y.
         ones = middle_uMN.new_ones(()).expand(len(middle_uMN), 1, middle_uMN.shape[2])
         expand(y_uND, torch.cat([middle_uMN, ones], dim=1), up_uMD)
+
+
+class FusionAddition(Behind[FusionPiece]):
+    """h + (I + W_Δ) · Σ share · f, as `methods.fusion.layer` has it.
+
+    One adapter after the other: its matrices are as wide as the backbone, so that stacking those of several costs more
+    than it saves. Nothing of an adapter is copied.
+    """
+
+    weights: Weights
+
+    def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        h_uND = self.cut(y, copies)
+        z_uND = self.read(h_uND, residual, copies)
+        for h_ND, z_ND, own in zip(h_uND, z_uND, self.weights.alone(y.dtype), strict=True):
+            self._add(h_ND, z_ND, own[self.first : self.first + len(self.piece.shapes)])
+
+    def _add(self, h_ND: Tensor, z_ND: Tensor, tensors: list[Tensor]) -> None:
+        piece = self.piece
+        added_NPD = z_ND.new_empty(len(z_ND), len(piece.parts), piece.hidden)
+        for number, (_, activation) in enumerate(piece.parts):
+            down_MD, down_M, up_MD = tensors[3 * number : 3 * number + 3]
+            middle_NM = ACTIVATIONS[activation](torch.addmm(down_M, z_ND, down_MD.t()))
+            added_NPD[:, number] = torch.addmm(up_MD[-1], middle_NM, up_MD[:-1])
+        query_QD, query_Q, key_QD, *value_DD = tensors[3 * len(piece.parts) :]
+        query_ND = torch.addmm(query_Q, z_ND, query_QD.t()) @ key_QD
+        scores_NP = torch.bmm(added_NPD, query_ND[..., None])[..., 0]
+        share_NP = torch.softmax(scores_NP.float(), dim=-1).to(z_ND.dtype)
+        mixed_ND = torch.bmm(share_NP[:, None], added_NPD)[:, 0]
+        h_ND.add_(mixed_ND)
+        for delta_DD in value_DD:
+            h_ND.addmm_(mixed_ND, delta_DD.t())
 
 
 class Merged:
@@ -283,24 +332,22 @@ class ModuleWork:
     def __init__(
         self,
         rows: int | None,
-        additions: Sequence[Addition],
+        additions: Sequence[Addition[Any]],
         *,
         in_place: bool,
-        residual: str | None,
         merged: Merged | None = None,
     ) -> None:
         """
         Args:
             rows: of the batch, before any repetition; None where every addition is for the whole batch.
             in_place: whether the module's output is its own, so that it may be written to.
-            residual: path of the module whose first input the additions need.
             merged: takes the place of the module's own product, and of as many of the first additions as it folds.
         """
         self.rows = rows
+        self.residual = next((addition.residual for addition in additions if addition.residual is not None), None)
         self._merged = merged
         self._additions = tuple(additions)
         self._in_place = in_place
-        self._residual = residual
 
     def merged_product(self, x: Tensor) -> Tensor | None:
         """What `apply` then takes for y; None for the module's own output."""
@@ -319,7 +366,7 @@ class ModuleWork:
                     [f"rows: found {len(y)}, expected {self.rows}, or each of them repeated in place"],
                     "Give every row its adapter, and the view exactly those rows.",
                 )
-        residual = None if self._residual is None else residuals.pop(self._residual)
+        residual = None if self.residual is None else residuals.pop(self.residual)
         additions = (
             self._additions[self._merged.additions :] if merged and self._merged is not None else self._additions
         )

@@ -1,4 +1,7 @@
-"""A view of the trunk that carries one batch at a time: every module gets its work, and loses it afterwards."""
+"""A view of the trunk that carries one batch at a time: every module gets its work, and loses it afterwards.
+
+Axes: B rows, T tokens, D hidden width.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -10,15 +13,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from adapterkit.backbone.cut import above, below, entering
 from adapterkit.errors import RoutingError
 from adapterkit.host.engine.assembly import Packed
-from adapterkit.host.engine.fusing import FusionAddition
 from adapterkit.host.engine.gathering import Gathering
-from adapterkit.host.engine.layer_range import LayerRange
 from adapterkit.host.engine.products import (
     Addition,
     AffineAddition,
     BottleneckAddition,
+    FusionAddition,
+    Held,
     InputAddition,
     LoraAddition,
     Merged,
@@ -30,7 +34,7 @@ from adapterkit.host.engine.products import (
 )
 from adapterkit.host.engine.route import Carried, RowRun
 from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
-from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Structure
+from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Piece, Structure
 
 Placed = tuple[int, Structure]
 """A structure, and its place among what a row carries."""
@@ -40,6 +44,27 @@ MOST_KNOWN = 8
 """Of how many adapters that own batches a view remembers the work; some 20 KB each."""
 Span = tuple[str, int, int | None]
 """The path of a model in the trunk ("" for the trunk itself), its first layer, and the layer before which it ends."""
+
+
+class LayerRange:
+    """Layers `low` to `high` of a model, with what lies below the lowest or above the highest of them, so that a batch
+    may change between two layers. It shares its layers with the model, and so whatever a view was given to do in them.
+    """
+
+    def __init__(self, model: nn.Module, low: int, high: int | None) -> None:
+        """`model`: a trunk, or the encoder of one. `low`: 0 begins with the embeddings. `high`: the layer before which
+        it ends; None for all that follows, with the final norm and the pooler."""
+        self._entered = above(model, low) if low else None
+        opened = model if self._entered is None else self._entered
+        self._run = opened if high is None else below(opened, high)
+
+    def __call__(self, states_BTD: Tensor | None, **inputs: Any) -> Any:
+        """The states that enter layer `high`, (B, T, D), or the model's own output.
+        `states_BTD`: what enters layer `low`; None where that is 0. `inputs`: as the whole model takes them."""
+        if self._entered is None or states_BTD is None:
+            return self._run(**inputs)
+        with entering(self._entered, states_BTD):
+            return self._run(**inputs)
 
 
 class View:
@@ -110,58 +135,48 @@ class View:
             not self._positional.isdisjoint(structure.paths) for structure, _ in carried
         )
 
-    def give(
-        self, runs: Iterable[tuple[Rows, Structure, Weights | RowWeights]], rows: int | None, shrunk: Shrunk | None
-    ) -> None:
+    def give(self, runs: Iterable[tuple[Rows, Structure, Held]], rows: int | None, shrunk: Shrunk | None) -> None:
         """Give every module the additions of these runs of rows, in place of those that it had."""
         self.lay_down()
-        additions: dict[str, list[tuple[int, Addition]]] = {}
-        residual_of: dict[str, str] = {}
+        additions: dict[str, list[Addition[Any]]] = {}
         for run, structure, weights in runs:
             first = 0
             for piece in structure.pieces:
-                if isinstance(piece, LoraPiece):
-                    for member, path in enumerate(piece.paths):
-                        additions.setdefault(path, []).append(
-                            (0, LoraAddition(run, weights, first, piece, member, shrunk))
-                        )
-                elif isinstance(piece, AffinePiece):
-                    additions.setdefault(piece.path, []).append((0, AffineAddition(run, weights, first, piece)))
-                elif isinstance(piece, InputPiece):
-                    bare_product = partial(product, self._hosted(piece.path))
-                    additions.setdefault(piece.path, []).append(
-                        (0, InputAddition(run, weights, first, piece, bare_product))
-                    )
-                else:
-                    norm = None if piece.norm is None else partial(bare, self._hosted(piece.norm))
-                    behind: Addition
-                    if isinstance(piece, BottleneckPiece):
-                        behind = BottleneckAddition(run, weights, first, piece, norm)
-                    elif isinstance(weights, Weights):
-                        behind = FusionAddition(run, weights, first, piece, norm)
-                    else:
-                        raise RoutingError("a compiled host cannot carry a fusion", remedy="Use compile=False.")
-                    additions.setdefault(piece.path, []).append((1, behind))
-                    if piece.residual is not None:
-                        residual_of[piece.path] = piece.residual
+                for path, addition in self._additions(run, weights, first, piece, shrunk):
+                    additions.setdefault(path, []).append(addition)
                 first += len(piece.shapes)
         for path, found in additions.items():
-            residual = residual_of.get(path)
-            if residual is not None:
-                self._hosted(residual).__dict__["records"] = True
             module = self._hosted(path)
             # Stable: all updates of a linear first, in order, then what stands behind it.
-            ordered = [addition for _, addition in sorted(found, key=lambda pair: pair[0])]
-            work = ModuleWork(
-                rows,
-                ordered,
-                in_place=owns_output(module),
-                residual=residual,
-                merged=self._merged(module, ordered, rows),
-            )
+            ordered = sorted(found, key=lambda addition: addition.behind)
+            merged = self._merged(module, ordered, rows)
+            work = ModuleWork(rows, ordered, in_place=owns_output(module), merged=merged)
+            if work.residual is not None:
+                self._hosted(work.residual).__dict__["records"] = True
             module.__dict__["work"] = work
 
-    def _merged(self, module: nn.Module, additions: Sequence[Addition], rows: int | None) -> Merged | None:
+    def _additions(
+        self, run: Rows, weights: Held, first: int, piece: Piece, shrunk: Shrunk | None
+    ) -> Iterator[tuple[str, Addition[Any]]]:
+        """What a piece adds, by path of the module."""
+        if isinstance(piece, LoraPiece):
+            for member, path in enumerate(piece.paths):
+                yield path, LoraAddition(run, weights, first, piece, member, shrunk)
+        elif isinstance(piece, AffinePiece):
+            yield piece.path, AffineAddition(run, weights, first, piece)
+        elif isinstance(piece, InputPiece):
+            bare_product = partial(product, self._hosted(piece.path))
+            yield piece.path, InputAddition(run, weights, first, piece, bare_product)
+        else:
+            norm = None if piece.norm is None else partial(bare, self._hosted(piece.norm))
+            if isinstance(piece, BottleneckPiece):
+                yield piece.path, BottleneckAddition(run, weights, first, piece, norm)
+            elif isinstance(weights, Weights):
+                yield piece.path, FusionAddition(run, weights, first, piece, norm)
+            else:
+                raise RoutingError("a compiled host cannot carry a fusion", remedy="Use compile=False.")
+
+    def _merged(self, module: nn.Module, additions: Sequence[Addition[Any]], rows: int | None) -> Merged | None:
         """The updates that a linear may fold into its weight: those that come first and are for all rows."""
         if not self._merge or not owns_output(module):
             return None

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.sites import Sublayer
 from adapterkit.errors import PluginError
-from adapterkit.host.engine.assembly import Affine, Packed, PlacedBottleneck, Scaled, assemble
-from adapterkit.host.engine.structure import FusionPiece, Structure
+from adapterkit.host.engine.assembly import Laid, Packed, affine, scaled_input
+from adapterkit.host.engine.structure import BottleneckPiece, FusionPiece
 from adapterkit.host.packing.lora import pack_lora
-from adapterkit.host.packing.tensor_reader import Reader, sizes_of, targets_of
 from adapterkit.host.packing.unpacked import Packer, Unpacked
 from adapterkit.methods.fusion.part import Part, fusion_targets
 from adapterkit.methods.ia3.choosing import choose, scales_input
 from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.methods.rows.bottleneck import Bottleneck
 from adapterkit.methods.rows.fusion import Fusion
-from adapterkit.methods.rows.ia3 import Ia3
+from adapterkit.methods.rows.ia3 import FACTORS, Ia3
 from adapterkit.recipe import BottleneckMethod, FusionMethod, Ia3Method, MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS
 
@@ -73,82 +73,62 @@ def _packer(method: MethodSettings) -> Packer:
 
 def pack_ia3(given: Unpacked[Ia3Method]) -> Packed:
     """Pack factors: of outputs as gains, of inputs as such."""
-    method, backbone = given.settings, given.backbone
-    targets = targets_of(given.config, {site.path: site for site in choose(backbone.sites, method)})
-    reader = Reader(given.tensors)
+    method = given.settings
+    targets = given.targets({site.path: site for site in choose(given.backbone.sites, method)})
     affines, scaled = [], []
     for path, (site, target) in targets.items():
-        outputs, inputs = sizes_of(backbone, path)
+        outputs, inputs = given.sizes(path)
         if scales_input(site, method):
-            scaled.append(Scaled(path, reader.take(f"{target}.ia3_l", (1, inputs)).flatten()))
+            scaled.append(scaled_input(path, given.take(f"{target}.{FACTORS}", (1, inputs)).flatten()))
         else:
-            affines.append(Affine(path, reader.take(f"{target}.ia3_l", (outputs, 1)).flatten(), None))
-    reader.finish(Ia3.endings)
-    lowest = lowest_layers(site for site, _ in targets.values())
-    return reader.checked(assemble(backbone, affines=affines, scaled=scaled, lowest_layer=lowest))
+            affines.append(affine(path, given.take(f"{target}.{FACTORS}", (outputs, 1)).flatten()))
+    return given.packed(Ia3.endings, [*affines, *scaled], lowest_layers(site for site, _ in targets.values()))
 
 
 def pack_bottleneck(given: Unpacked[BottleneckMethod]) -> Packed:
     """Pack bottlenecks, with their scale inside."""
-    method, backbone = given.settings, given.backbone
-    chosen = backbone.sites.select_sublayers(method.sublayers, layers=method.layers, top=method.top)
-    targets = targets_of(given.config, {sublayer.output: sublayer for sublayer in chosen})
-    reader = Reader(given.tensors)
-    hidden, width = backbone.hidden_size, method.width_for(backbone.hidden_size)
-    necks = []
-    for sublayer, target in targets.values():
-        down_MD = reader.take(f"{target}.bottleneck_down.weight", (width, hidden))
-        down_M = reader.take(f"{target}.bottleneck_down.bias", (width,))
-        up_DM = reader.take(f"{target}.bottleneck_up.weight", (hidden, width))
-        up_D = reader.take(f"{target}.bottleneck_up.bias", (hidden,))
-        learned = reader.take(f"{target}.bottleneck_scale", (1,)) if method.scale_learned else None
-        scale: Any = method.scale if learned is None else learned.float()
-        up_DM, up_D = scale * up_DM.float(), scale * up_D.float()
-        necks.append(PlacedBottleneck(sublayer, method.placement, method.activation, down_MD, down_M, up_DM, up_D))
-    reader.finish(Bottleneck.endings)
-    return reader.checked(assemble(backbone, bottlenecks=necks))
+    method, hidden = given.settings, given.backbone.hidden_size
+    chosen = given.backbone.sites.select_sublayers(method.sublayers, layers=method.layers, top=method.top)
+    targets = given.targets({sublayer.output: sublayer for sublayer in chosen})
+    width = method.width_for(hidden)
+    sizes = ((width, hidden), (width,), (hidden, width), (hidden,), *((1,),) * method.scale_learned)
+    laid = []
+    for path, (sublayer, target) in targets.items():
+        own = {end: given.take(f"{target}.{end}", size) for end, size in zip(Bottleneck.endings, sizes, strict=False)}
+        reads = _read_beside(sublayer, method.placement)
+        piece = BottleneckPiece(path, hidden, width, method.placement, method.activation, *reads)
+        laid.append(Laid(piece, _network(own, method)))
+    return given.packed(Bottleneck.endings, laid, lowest_layers(sublayer for sublayer, _ in targets.values()))
 
 
 def pack_fusion(given: Unpacked[FusionMethod]) -> Packed:
     """Pack a fusion together with its parts: both are needed for every row, so both lie in one tensor.
     Raises ArtifactError: the tensors are not exactly those of the fusion where its parts stand; RecipeError: the parts
     do not fit each other."""
-    method, parts, backbone = given.settings, given.parts, given.backbone
-    hidden = backbone.hidden_size
+    method, parts, hidden = given.settings, given.parts, given.backbone.hidden_size
     width = method.query_width or hidden
     sizes = ((width, hidden), (width,), (width, hidden), *((hidden, hidden),) * method.value)
-    targets = targets_of(given.config, fusion_targets(backbone.sites.sublayers, parts))
+    targets = given.targets(fusion_targets(given.backbone.sites.sublayers, parts))
     placement = parts[0].settings.placement
-    reader = Reader(given.tensors)
-    pieces: list[FusionPiece] = []
-    tensors: list[Tensor] = []
+    networks = tuple((part.settings.width_for(hidden), part.settings.activation) for part in parts)
+    laid = []
     for path, (sublayer, target) in targets.items():
-        pieces.append(
-            FusionPiece(
-                path,
-                hidden,
-                tuple((part.settings.width_for(hidden), part.settings.activation) for part in parts),
-                width,
-                method.value,
-                placement,
-                residual=None if placement == "houlsby" else sublayer.residual,
-                norm=sublayer.norm if placement == "pfeiffer" else None,
-            )
-        )
-        for part in parts:
-            tensors += _bottleneck(part, path)
-        tensors += [reader.take(f"{target}.{end}", size) for end, size in zip(Fusion.endings, sizes, strict=False)]
-    reader.finish(Fusion.endings)
-    flat = torch.cat([tensor.to(backbone.device, backbone.dtype).flatten() for tensor in tensors])
-    lowest = lowest_layers(sublayer for sublayer, _ in targets.values())
-    return reader.checked(Packed(Structure.of(pieces), flat, lowest, flat.numel() * flat.element_size()))
+        reads = _read_beside(sublayer, placement)
+        tensors = [tensor for part in parts for tensor in _network(part.tensors[path], part.settings)]
+        tensors += [given.take(f"{target}.{end}", size) for end, size in zip(Fusion.endings, sizes, strict=False)]
+        laid.append(Laid(FusionPiece(path, hidden, networks, width, method.value, placement, *reads), tensors))
+    return given.packed(Fusion.endings, laid, lowest_layers(sublayer for sublayer, _ in targets.values()))
 
 
-def _bottleneck(part: Part, path: str) -> list[Tensor]:
+def _read_beside(sublayer: Sublayer, placement: str) -> tuple[str | None, str | None]:
+    """Residual and norm of a piece at a sublayer."""
+    return None if placement == "houlsby" else sublayer.residual, sublayer.norm if placement == "pfeiffer" else None
+
+
+def _network(own: Mapping[str, Tensor], settings: BottleneckMethod) -> list[Tensor]:
     """W_down (M, D), b_down (M,), and W_up transposed with b_up as its last row (M + 1, D), both scaled."""
-    own = {ending: tensor.float() for ending, tensor in part.tensors[path].items()}
-    scale = own.get("bottleneck_scale", part.settings.scale)
-    up_MD = torch.cat([own["bottleneck_up.weight"].T, own["bottleneck_up.bias"][None]])
+    scale: Any = own["bottleneck_scale"].float() if "bottleneck_scale" in own else settings.scale
+    up_MD = torch.cat([own["bottleneck_up.weight"].float().T, own["bottleneck_up.bias"].float()[None]])
     return [own["bottleneck_down.weight"], own["bottleneck_down.bias"], scale * up_MD]
 
 

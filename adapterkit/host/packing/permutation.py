@@ -6,15 +6,14 @@ once, by packing places instead of numbers; whatever lays out tensors elsewhere 
 Axes: S numbers in the artifact's memory, P numbers that are packed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from adapterkit.host.engine.assembly import Packed, Update, flatten, lay_out
-from adapterkit.host.engine.structure import Structure
+from adapterkit.host.engine.assembly import Laid, Packed, flatten
 
 MOST_PLACES = 1 << 24
 """Places are packed as fp32, which counts exactly so far."""
@@ -51,37 +50,23 @@ class Slab:
         }
 
 
-@dataclass(frozen=True)
 class Permutation:
-    """How a LoRA is packed out of one memory: the packed adapter's structure and lowest layer, where each of its
-    numbers comes from (P,), and what each is multiplied by (P,), None where that is 1 everywhere."""
+    """How an adapter is packed out of one memory: where each number comes from, and what it is multiplied by."""
 
-    structure: Structure
-    lowest_layer: Mapping[str, int]
-    places: Tensor
-    factors: Tensor | None
-
-    @classmethod
-    def of(cls, packed: Packed, places: Iterable[Update]) -> Self:
-        """`packed`: an adapter that was packed tensor by tensor. `places`: its updates, places instead of numbers."""
-        updates = list(places)
-        laid = lay_out(updates)
-        ones = [replace(update, a=torch.ones_like(update.a), b=torch.ones_like(update.b)) for update in updates]
-        factors = flatten(lay_out(ones).tensors, laid.factors)
-        return cls(
-            packed.structure,
-            packed.lowest_layer,
-            flatten(laid.tensors).to(torch.int32),
-            None if bool((factors == 1).all()) else factors,
-        )
+    def __init__(self, packed: Packed, places: Sequence[Laid]) -> None:
+        """`packed`: an adapter that was packed tensor by tensor. `places`: its pieces, places instead of numbers."""
+        ones = [replace(one, tensors=[torch.ones_like(tensor) for tensor in one.tensors]) for one in places]
+        self._structure, self._lowest_layer = packed.structure, packed.lowest_layer
+        self._places_P = flatten([replace(one, factors=()) for one in places]).to(torch.int32)
+        factors_P = flatten(ones)
+        self._factors_P = None if bool((factors_P == 1).all()) else factors_P
 
     def pack(self, whole: Tensor, device: torch.device, dtype: torch.dtype) -> Packed:
         """Pack what lies in another memory of the same layout."""
-        flat_P = torch.empty(len(self.places))
+        flat_P = torch.empty(len(self._places_P))
         # Pieces that stay in the cache: fresh memory in one piece would cost more than the gather.
-        for chunk, places in zip(torch.split(flat_P, _AT_ONCE), torch.split(self.places, _AT_ONCE), strict=True):
+        for chunk, places in zip(torch.split(flat_P, _AT_ONCE), torch.split(self._places_P, _AT_ONCE), strict=True):
             chunk.copy_(whole.index_select(0, places))
-        if self.factors is not None:
-            flat_P.mul_(self.factors)
-        flat_P = flat_P.to(device, dtype)
-        return Packed(self.structure, flat_P, self.lowest_layer, flat_P.numel() * flat_P.element_size())
+        if self._factors_P is not None:
+            flat_P.mul_(self._factors_P)
+        return Packed(self._structure, flat_P.to(device, dtype), self._lowest_layer)

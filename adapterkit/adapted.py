@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.named_tensors import misfits
 from adapterkit.backbone.pretrained import is_layer
 from adapterkit.backbone.recomputing import keep, recompute
 from adapterkit.data import asked_of, group_by_length
@@ -167,16 +168,7 @@ class Adapted(nn.Module):
         self._check_attached()
         named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
         trained = self.headed.trained
-        problems = []
-        for name, parameter in trained.items():
-            tensor = named.get(name)
-            if tensor is None:
-                problems.append(f"{name}: missing")
-            elif tensor.shape != parameter.shape:
-                problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)}")
-            elif not torch.isfinite(tensor).all():
-                problems.append(f"{name}: holds values that are not finite")
-        if problems:
+        if problems := misfits(named, {name: tuple(parameter.shape) for name, parameter in trained.items()}):
             raise ArtifactError("these tensors do not fit the head", problems)
         self.attachment.load({name: tensor for name, tensor in named.items() if name not in trained})
         with torch.no_grad():

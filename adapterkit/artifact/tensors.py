@@ -143,11 +143,6 @@ def _tensor(raw: Tensor, entry: TensorEntry) -> Tensor:
     return decode(raw.view(*stored_shape(entry.shape)))
 
 
-def all_finite(tensor: Tensor) -> bool:
-    """Whether no value is an infinity or a NaN: a NaN anywhere is both the lowest and the highest."""
-    return all(math.isfinite(end) for end in torch.aminmax(tensor))
-
-
 def unusable(tensor: Tensor) -> str | None:
     """Why nothing can be computed with the values of a tensor, or None."""
     low, high = map(float, torch.aminmax(tensor))

@@ -60,7 +60,7 @@ def build_family(backbone: Backbone, trunk: nn.Module, kind: str, classes: int) 
         generation = generation_config(backbone.generation, backbone.folder, config, backbone.tokenizer)
     with torch.device("meta"):
         module: Any = model_class._from_config(config)
-    frozen = {id(tensor) for tensor in backbone.trunk.parameters()}
+    frozen = {id(tensor) for tensor in trunk.parameters()}
     _put_trunk(module, trunk, backbone)
     module.tie_weights()
     head_names = [name for name, tensor in _tensors(module) if tensor.is_meta]

@@ -8,6 +8,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from adapterkit.backbone import Site
+from adapterkit.backbone.named_tensors import misfits
 from adapterkit.backbone.quantisation import is_plain
 from adapterkit.errors import ArtifactError, MergeError
 from adapterkit.methods.adapter_name import ADAPTER
@@ -119,14 +120,8 @@ class Attachment:
         if self._merge is not None:
             raise MergeError("a merged adapter cannot be loaded into", remedy="Unmerge it first.")
         own = self.state()
-        problems = [f"{path}: missing" for path in own if path not in state]
-        problems += [f"{path}: not of this adapter" for path in sorted(set(state) - set(own))]
-        for path in own.keys() & state.keys():
-            found, expected = tuple(state[path].shape), tuple(own[path].shape)
-            if found != expected:
-                problems.append(f"{path}: shape {found}, expected {expected}")
-            elif not torch.isfinite(state[path]).all():
-                problems.append(f"{path}: holds values that are not finite")
+        problems = misfits(state, {path: tuple(tensor.shape) for path, tensor in own.items()})
+        problems += [f"{path}: not of this adapter" for path in set(state) - set(own)]
         if problems:
             raise ArtifactError("these tensors do not fit the adapter", sorted(problems))
         values = state if self._moved_weight is None else self._moved_weight.imported(state)

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from adapterkit import Backbone, Host
 from adapterkit.backbone import generation_rules
 from adapterkit.errors import BackboneError
-from adapterkit.host.engine.heads import Templates, bare_view
+from adapterkit.host.engine.heads import Templates
 from adapterkit.recipe import HeadSettings, LoraMethod
 from tests import tiny
 from tests.laws.worlds import adapter, disturb, prepared, write
@@ -117,7 +117,7 @@ def test_what_cannot_be_had_row_by_row_is_refused_by_name(tiny_folders: Mapping[
     assert list(caught.value.problems) == refused
     # A host builds its heads itself.
     with pytest.raises(BackboneError, match="every row by itself") as caught:
-        Templates(backbone, bare_view(backbone.trunk)).get("causal-lm", 0, HeadSettings(kind="family"))
+        Templates(backbone).get("causal-lm", 0, HeadSettings(kind="family"))
     assert list(caught.value.problems) == refused
     with adapter(backbone, "text-classification"):
         pass  # what does not generate does not ask

@@ -19,6 +19,7 @@ from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWar
 from adapterkit.data import group_by_length
 from adapterkit.errors import GenerationError
 from adapterkit.host.engine.engine import Engine
+from adapterkit.host.engine.grown import Growth
 from adapterkit.host.engine.heads import Template
 from adapterkit.host.engine.route import Carried
 from adapterkit.tasks.continuing import continued
@@ -140,7 +141,7 @@ def _together(
     """Continue prompts that share a model class, in the engine's order."""
     batch = prompts[0].task.collate_prompts([prompt.feature for prompt in prompts], vocabulary)
     with engine.routed([carried for carried, _ in adapters]) as trunk:
-        model = prompts[0].template.model(adapters[0][1], trunk)
+        model = prompts[0].template.grown(Growth([adapters[0][1]], trunk=trunk))
         stops = [prompt.stop for prompt in prompts]
         return continued(model, batch.to(engine.backbone.device), limits, stops, beams=beams, draws=draws)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 from adapterkit.compose.mountable import Origin
 from adapterkit.glance import in_short
 from adapterkit.host.bank.residency import Seat
 from adapterkit.host.engine.heads import Template
-from adapterkit.recipe import MethodSettings
 from adapterkit.tasks.asked import Asked
 from adapterkit.tasks.protocol import Task
 
@@ -42,8 +41,8 @@ class Mounted:
         version: 1 for what was mounted, one more for every swap since.
         origin: the artifact; nothing for a composition.
         heads: name -> head; one usually, under any name.
-        method: what is attached, in words.
-        rank: the LoRA's rank or the bottleneck's width; None without either.
+        method: what is attached, in the order of application: "lora", "houlsby + lora", "none".
+        rank: the largest rank of a LoRA or width of a bottleneck; None without either.
         seat: its tensors.
         report: what a composition says of itself.
         backbone: fingerprint of the one that answers.
@@ -63,17 +62,6 @@ class Mounted:
     def kind(self) -> str:
         """The kinds of its heads, in words."""
         return ", ".join(dict.fromkeys(head.task.kind for head in self.heads.values()))
-
-
-def words_for(methods: Sequence[MethodSettings]) -> str:
-    """Methods in the order of their application: "lora", "houlsby + lora", "none"."""
-    return " + ".join(method.label for method in methods if method.attaches) or "none"
-
-
-def rank_of(methods: Iterable[MethodSettings], hidden_size: int) -> int | None:
-    """The largest rank or width."""
-    sizes = [method.size_at(hidden_size) for method in methods]
-    return max((size for size in sizes if size is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,29 +122,18 @@ class Status:
 _COLUMNS = ("name", "version", "kind", "method", "rank", "slot", "bytes", "hits", "resident")
 
 
-class Statuses(Sequence[Status]):
+class Statuses(tuple[Status, ...]):
     """The states of all that is mounted, by name; printed as a table."""
 
-    def __init__(self, states: Iterable[Status]) -> None:
-        self._states = tuple(states)
-
-    @overload
-    def __getitem__(self, index: int) -> Status: ...
-    @overload
-    def __getitem__(self, index: slice) -> Statuses: ...
-    def __getitem__(self, index: int | slice) -> Status | Statuses:
-        return Statuses(self._states[index]) if isinstance(index, slice) else self._states[index]
-
-    def __len__(self) -> int:
-        return len(self._states)
+    __slots__ = ()
 
     def __str__(self) -> str:
-        cells = [_COLUMNS, *map(_cells, self._states)]
+        cells = [_COLUMNS, *map(_cells, self)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
         ]
-        return "\n".join([*lines, f"{len(self._states)} mounted, {sum(s.size_bytes for s in self._states):,} bytes"])
+        return "\n".join([*lines, f"{len(self)} mounted, {sum(s.size_bytes for s in self):,} bytes"])
 
     __repr__ = __str__
 

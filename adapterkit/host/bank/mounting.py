@@ -11,10 +11,10 @@ from adapterkit.backbone import Backbone
 from adapterkit.compose.mountable import Mountable, Origin, of_artifact
 from adapterkit.compose.signing import statement_of_composition
 from adapterkit.errors import AdapterkitError, ArtifactError
-from adapterkit.host.bank.mounted import Mounted, MountedHead, rank_of, words_for
+from adapterkit.host.bank.mounted import Mounted, MountedHead
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.host.bank.sources import Source, open_source
-from adapterkit.host.engine.heads import Templates, bare_view
+from adapterkit.host.engine.heads import Templates
 from adapterkit.host.packing.packers import pack
 from adapterkit.manifest.signature import check_statement, read_signature, signers_of
 from adapterkit.tasks.asked import Asked
@@ -32,7 +32,7 @@ class Mounting:
     def __init__(self, backbone: Backbone, bank: Bank, table: Mapping[str, Mounted], keys: Sequence[str] = ()) -> None:
         """`backbone`: bare. `bank`: where tensors are seated. `table`: what is mounted at any moment; compositions name
         their members by it. `keys`: of which one must have signed every artifact; () mounts unsigned ones too."""
-        self.templates = Templates(backbone, bare_view(backbone.trunk))
+        self.templates = Templates(backbone)
         self._backbone = backbone
         self._bank = bank
         self._table = table
@@ -67,8 +67,9 @@ class Mounting:
         if isinstance(opened, Artifact) and loaded.largest > PROVEN_ABOVE:
             self._check_proven(opened, loaded.largest)
         seat = self._bank.admit(loaded, partial(self._again, name, origin))
-        rank = rank_of(methods, self._backbone.hidden_size)
-        words, answers_with = words_for(methods), self._backbone.fingerprint
+        words = " + ".join(method.label for method in methods if method.attaches) or "none"
+        sizes = [size for method in methods if (size := method.size_at(self._backbone.hidden_size)) is not None]
+        answers_with, rank = self._backbone.fingerprint, max(sizes, default=None)
         return Mounted(name, version, origin, heads, words, rank, seat, composed.report, answers_with)
 
     def _check_signed(self, opened: Artifact) -> None:

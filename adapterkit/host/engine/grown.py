@@ -44,13 +44,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Growth:
-    """What a copy of a template's modules is made of: every adapter's tensors by path in the head's module, how many
-    rows each has, one behind the other (() for one alone), what stand-ins hand back, and a trunk in their place where
-    one runs."""
+    """What a copy of a template's modules is made of: every adapter's tensors by path in the head's module, what
+    stand-ins hand back, how many rows each adapter has, one behind the other (() for one alone), and a trunk in the
+    place of stand-ins where one runs, as generation needs it."""
 
     adapters: Sequence[Tensors]
-    rows: Sequence[int] = ()
     states: Any = None
+    rows: Sequence[int] = ()
     trunk: nn.Module | None = None
 
     def grown(self, module: nn.Module, branch: Branch) -> nn.Module:

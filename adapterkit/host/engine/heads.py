@@ -10,9 +10,7 @@ Axes: B rows, T tokens, K choices, D hidden width, C classes, V vocabulary.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Literal
@@ -26,14 +24,15 @@ from transformers.modeling_outputs import (
 )
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.named_tensors import misfits
 from adapterkit.backbone.pretrained import is_model
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.heads import build_head
 from adapterkit.heads.headed import Headed, logits_of
 from adapterkit.heads.own import HEAD_NAME, OwnModel
 from adapterkit.host.engine.grown import Branch, Growth, Role
+from adapterkit.host.engine.shared_modules import view_of
 from adapterkit.recipe import HeadSettings
 
 
@@ -150,17 +149,9 @@ class Template:
                 roles.add(role)
         return roles
 
-    def module(self, tensors: Mapping[str, Tensor], states: States) -> nn.Module:
-        """The head's module with an adapter's tensors, above states that are already there."""
-        return Growth([tensors], states=states).grown(self._module, self._branch)
-
-    def joined(self, adapters: Sequence[Mapping[str, Tensor]], rows: Sequence[int], states: States) -> nn.Module:
-        """The head's module with the tensors of several adapters, each for its rows. Only where it `joins`."""
-        return Growth(adapters, rows, states).grown(self._module, self._branch)
-
-    def model(self, tensors: Mapping[str, Tensor], trunk: nn.Module) -> nn.Module:
-        """transformers' model of the kind around a trunk that is to be run, as generation needs it."""
-        return Growth([tensors], trunk=trunk).grown(self._module, self._branch)
+    def grown(self, growth: Growth) -> Any:
+        """The head's module with the tensors of one adapter, or, only where it `joins`, of several."""
+        return growth.grown(self._module, self._branch)
 
     def told(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the head's class is called with."""
@@ -182,15 +173,13 @@ def _trained_pooler(child: nn.Module, trunk: nn.Module) -> nn.Module | None:
     return found
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class AnsweringHead:
     """One adapter's head: a template, shared with every head of the same settings, and the adapter's own fp32 tensors
     by path in the head's module, on the backbone's device and never written to."""
 
-    __slots__ = ("template", "tensors")
-
-    def __init__(self, template: Template, tensors: Mapping[str, Tensor]) -> None:
-        self.template = template
-        self.tensors = tensors
+    template: Template
+    tensors: Mapping[str, Tensor]
 
     @property
     def size_bytes(self) -> int:
@@ -201,13 +190,13 @@ class AnsweringHead:
         """Logits of rows whose states are computed; shapes as `Headed.logits` gives them.
         `states`: of these rows; multiple choice: of all choices of all rows, (B·K, T, D). `inputs`: of these rows as
         the task collates them; multiple choice: (B, K, T)."""
-        return logits_of(self.template.module(self.tensors, states)(**self.template.told(inputs)))
+        return logits_of(self.template.grown(Growth([self.tensors], states))(**self.template.told(inputs)))
 
 
 def logits_on_shared_rows(heads: Sequence[AnsweringHead], states: States, inputs: Mapping[str, Tensor]) -> list[Tensor]:
     """Logits of several heads, of one template that pools alike, above the same rows, which are pooled once."""
     given = dict(inputs)
-    modules: list[Any] = [heads[0].template.module(head.tensors, states) for head in heads]
+    modules = [head.template.grown(Growth([head.tensors], states)) for head in heads]
     vectors_BD = modules[0].vectors(given)
     return [logits_of(module.answer(vectors_BD, given)) for module in modules]
 
@@ -215,11 +204,9 @@ def logits_on_shared_rows(heads: Sequence[AnsweringHead], states: States, inputs
 def logits_on_own_rows(
     heads: Sequence[AnsweringHead], rows: Sequence[int], states: States, inputs: Mapping[str, Tensor]
 ) -> Sequence[Tensor]:
-    """Logits of several heads, of one template that joins, each above so many rows, one behind the other."""
+    """Logits of a head, or of several of one template that joins, each above so many rows, one behind the other."""
     template = heads[0].template
-    if len(heads) == 1:
-        return [heads[0].logits(states, inputs)]
-    module = template.joined([head.tensors for head in heads], rows, states)
+    module = template.grown(Growth([head.tensors for head in heads], states, rows))
     return torch.split(logits_of(module(**template.told(inputs))), list(rows))
 
 
@@ -227,9 +214,10 @@ class Templates:
     """The templates of a host, built when first asked for on a view of the backbone's trunk on which nothing is
     attached, whoever trains on the backbone meanwhile."""
 
-    def __init__(self, backbone: Backbone, trunk: nn.Module) -> None:
+    def __init__(self, backbone: Backbone) -> None:
+        """`backbone`: bare at this moment."""
         self._backbone = backbone
-        self._trunk = trunk
+        self._trunk = view_of(backbone.trunk)
         self._lock = Lock()
         self._built: dict[tuple[str, int, HeadSettings], Template] = {}
 
@@ -239,7 +227,8 @@ class Templates:
         with self._lock:
             found = self._built.get(key)
             if found is None:
-                found = self._built[key] = self._build(kind, classes, settings)
+                headed = build_head(self._backbone, kind, classes, settings, seed=0, trunk=self._trunk)
+                found = self._built[key] = Template(headed, self._trunk)
             return found
 
     def head(self, kind: str, classes: int, settings: HeadSettings, state: Mapping[str, Tensor]) -> AnsweringHead:
@@ -247,43 +236,12 @@ class Templates:
         such head; ArtifactError: missing or unknown names, other shapes, values that are not finite."""
         template = self.get(kind, classes, settings)
         named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
-        _check(named, template.shapes)
+        problems = misfits(named, template.shapes)
+        problems += [f"{name}: this head has no such tensor" for name in named if name not in template.shapes]
+        if problems:
+            raise ArtifactError("these tensors do not fit the head", sorted(problems))
         device = self._backbone.device
         # Copies: what was read from one file shares its memory, and a host lets go of the file.
         return AnsweringHead(
             template, {name: named[name].detach().to(device, torch.float32, copy=True) for name in template.shapes}
         )
-
-    def _build(self, kind: str, classes: int, settings: HeadSettings) -> Template:
-        with _flags_kept(self._backbone.trunk):
-            headed = build_head(self._backbone, kind, classes, settings, seed=0, trunk=self._trunk)
-        return Template(headed, self._trunk)
-
-
-def bare_view(trunk: nn.Module) -> nn.Module:
-    """Modules of one's own around the trunk's very tensors: what is attached to the trunk later is not seen."""
-    shared = {id(tensor): tensor for tensor in [*trunk.parameters(), *trunk.buffers()]}
-    return copy.deepcopy(trunk, memo=shared)
-
-
-@contextmanager
-def _flags_kept(trunk: nn.Module) -> Iterator[None]:
-    """Assembling a head freezes the trunk's tensors. Somebody may be training some of them meanwhile."""
-    trained = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-
-def _check(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    problems = [f"{name}: missing" for name in expected if name not in found]
-    problems += [f"{name}: this head has no such tensor" for name in found if name not in expected]
-    for name in expected.keys() & found.keys():
-        if tuple(found[name].shape) != expected[name]:
-            problems.append(f"{name}: shape {tuple(found[name].shape)}, expected {expected[name]}")
-        elif not all_finite(found[name]):
-            problems.append(f"{name}: holds values that are not finite")
-    if problems:
-        raise ArtifactError("these tensors do not fit the head", sorted(problems))

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from adapterkit.artifact.tensors import all_finite
+from adapterkit.backbone.named_tensors import all_finite
 from adapterkit.backbone.quantisation import plain_weight
 from adapterkit.backbone.sites import LAYER_OUTPUT
 from adapterkit.host.engine.assembly import Laid, Packed, Update, affine, low_rank

@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from adapterkit.artifact.tensors import all_finite
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.named_tensors import all_finite, misfits
 from adapterkit.backbone.recognise import hidden_width
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Laid, Packed, assemble
@@ -93,23 +93,12 @@ class Unpacked(Generic[S]):
         ]
         fits = all(name in self.tensors and self.tensors[name].shape == shape for name, shape in self._due.items())
         if unknown or not fits:
-            raise refused([*self._problems(), *unknown])
+            raise refused([*misfits(self.tensors, self._due), *unknown])
         packed = assemble(self.backbone, laid, lowest_layer)
         if not all_finite(packed.flat):  # an infinity or a NaN in any of the tensors is one in it
-            raise refused(self._problems() or [f"once scaled, they are out of the range of {packed.flat.dtype}"])
+            outside = [f"once scaled, they are out of the range of {packed.flat.dtype}"]
+            raise refused(misfits(self.tensors, self._due) or outside)
         return packed
-
-    def _problems(self) -> list[str]:
-        problems: list[str] = []
-        for name, shape in self._due.items():
-            tensor = self.tensors.get(name)
-            if tensor is None:
-                problems.append(f"{name}: missing")
-            elif tensor.shape != shape:
-                problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
-            elif not all_finite(tensor):
-                problems.append(f"{name}: holds values that are not finite")
-        return problems
 
 
 def refused(

@@ -14,7 +14,7 @@ from adapterkit.backbone import Backbone
 from adapterkit.errors import GenerationError
 from adapterkit.host.answers.generation import Decoding, GumbelNoise, Prompt, generate
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.engine.heads import Templates, bare_view
+from adapterkit.host.engine.heads import Templates
 from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import GeneratingTask, Vocabulary
@@ -56,7 +56,7 @@ def world(backbone: Backbone, beams: int = 1) -> World:
     task = prepared(kind, beams=beams)
     assert isinstance(task, GeneratingTask)
     head = HeadSettings(kind="family")
-    template = Templates(backbone, bare_view(backbone.trunk)).get(kind, 0, head)
+    template = Templates(backbone).get(kind, 0, head)
     talk: Any = template._module
     prompts, adapters, alone = {}, {}, {}
     for name, method in (METHODS | CROSSING if backbone.is_encoder_decoder else METHODS).items():

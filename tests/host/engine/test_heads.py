@@ -14,7 +14,7 @@ from adapterkit.adapted import PREFIX, Adapted
 from adapterkit.errors import ArtifactError, HeadError
 from adapterkit.host.answers.batching import Forwards, Piece
 from adapterkit.host.engine.engine import Engine
-from adapterkit.host.engine.heads import States, Templates, bare_view, logits_on_own_rows
+from adapterkit.host.engine.heads import States, Templates, logits_on_own_rows
 from adapterkit.recipe import HeadSettings
 from tests.laws import cases, worlds
 
@@ -62,7 +62,7 @@ def both(backbone: Any, kind: str, head: HeadSettings) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(), narrow(adapted.backbone):
             # Padding included: without it the trunk's products round otherwise.
             expected = adapted.headed.logits(batch.inputs)
-        templates = Templates(backbone, bare_view(backbone.trunk))
+        templates = Templates(backbone)
         answering = templates.head(kind, adapted.task.classes, adapted.head, adapted.state())
         states = states_of(adapted, batch.inputs, answering.template.reads)
         with torch.inference_mode(), adapted.autocast():
@@ -109,7 +109,7 @@ def test_heads_of_equal_settings_share_their_modules_and_keep_their_tensors_apar
     tiny_backbones: Mapping[str, Any],
 ) -> None:
     backbone = tiny_backbones["bert"]
-    templates = Templates(backbone, bare_view(backbone.trunk))
+    templates = Templates(backbone)
     with worlds.adapter(backbone, "text-classification") as adapted:
         worlds.disturb(adapted, seed=1)
         first = templates.head("text-classification", 2, adapted.head, adapted.state())
@@ -125,7 +125,7 @@ def test_heads_of_equal_settings_share_their_modules_and_keep_their_tensors_apar
 
 def test_a_template_is_built_while_somebody_trains_on_the_backbone(fresh_backbone: Any) -> None:
     backbone = fresh_backbone("bert")
-    templates = Templates(backbone, bare_view(backbone.trunk))
+    templates = Templates(backbone)
     with worlds.adapter(backbone, "text-classification", cases.METHODS["lora-all-linear"].settings) as adapted:
         adapted.train()
         trained = [name for name, p in adapted.module.named_parameters() if p.requires_grad]
@@ -137,7 +137,7 @@ def test_a_template_is_built_while_somebody_trains_on_the_backbone(fresh_backbon
 
 def test_tensors_that_are_not_the_heads_are_all_named(tiny_backbones: Mapping[str, Any]) -> None:
     backbone = tiny_backbones["bert"]
-    templates = Templates(backbone, bare_view(backbone.trunk))
+    templates = Templates(backbone)
     state = {
         f"{PREFIX}classifier.weight": torch.zeros(3, 32),
         f"{PREFIX}classifier.bias": torch.full((2,), float("nan")),
@@ -158,7 +158,7 @@ def test_a_head_that_the_family_lacks_is_refused(tiny_backbones: Mapping[str, An
     backbone = tiny_backbones["llama"]
 
     with pytest.raises(HeadError, match="no multiple-choice class"):
-        Templates(backbone, bare_view(backbone.trunk)).get("multiple-choice", 1, worlds.FAMILY)
+        Templates(backbone).get("multiple-choice", 1, worlds.FAMILY)
 
 
 JOINED = [(kind, family, head) for kind, family, head in CASES if head == "family" or family == "bert"]
@@ -169,7 +169,7 @@ def test_heads_of_one_template_answer_together_as_each_alone(
     kind: str, family: str, head: str, tiny_backbones: Mapping[str, Any]
 ) -> None:
     backbone, heads = tiny_backbones[family], []
-    templates = Templates(backbone, bare_view(backbone.trunk))
+    templates = Templates(backbone)
     with worlds.adapter(backbone, kind, None, cases.HEADS[head]) as adapted:
         for seed in range(3):
             worlds.disturb(adapted, size=0.3, seed=seed)
@@ -196,7 +196,7 @@ def test_of_a_host_the_class_of_many_heads_is_called_once(
     tiny_backbones: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = tiny_backbones["bert"]
-    templates = Templates(backbone, bare_view(backbone.trunk))
+    templates = Templates(backbone)
     forwards = Forwards(Engine(backbone), backbone)
     with worlds.adapter(backbone, "text-classification") as adapted:
         inputs = worlds.batch_of(adapted).inputs

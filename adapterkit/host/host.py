@@ -18,8 +18,8 @@ from adapterkit.glance import in_short
 from adapterkit.host.answers.asked_rows import Answered, Call, not_mounted, taken
 from adapterkit.host.answers.batching import Forwards, Piece, checked_batch
 from adapterkit.host.answers.computed import Computing
-from adapterkit.host.answers.generation import Decoding
-from adapterkit.host.answers.prompts import Generation, New, Stop
+from adapterkit.host.answers.decoding import Decoding
+from adapterkit.host.answers.generation import Generation, New, Stop
 from adapterkit.host.bank.mounted import Mounted, Status, Statuses
 from adapterkit.host.bank.mounting import Mounting
 from adapterkit.host.bank.residency import Bank, Loaded

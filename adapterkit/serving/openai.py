@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from adapterkit.host.answers.generation import Decoding
+from adapterkit.host.answers.decoding import Decoding
 from adapterkit.serving.fleet import Receipt
 from adapterkit.serving.guarded import error_facts, key_of
 from adapterkit.serving.requests import (

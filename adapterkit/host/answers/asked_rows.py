@@ -1,12 +1,12 @@
 """The rows of one call, by the head that answers them: read, encoded, and turned into answers in row order."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterkit.data import Rows
 from adapterkit.errors import AdapterkitError, BadRowError, MountError, NotMountedError
-from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
 from adapterkit.host.bank.mounted import Mounted, MountedHead
 from adapterkit.host.bank.residency import Bank, Loaded
 from adapterkit.recipe.suggestions import nearest
@@ -185,6 +185,30 @@ class Call:
             if group not in self.failed:
                 found.update(zip(group.places, (answer["text"] for answer in group.answers()), strict=True))
         return in_place(found, self.bad, self.rows)
+
+
+class RememberingTokenizer:
+    """A tokenizer for the length of one call, which reads every text once, however many tasks ask for it in the same
+    words. Everything else is the tokenizer's own."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: Any, text_pair: Any = None, **settings: Any) -> Any:
+        """The tokenizer's answer; a copy, from which the asker may take things out."""
+        key = _fixed(text), _fixed(text_pair), tuple(sorted(settings.items()))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._tokenizer(text, text_pair, **settings)
+        return copy.copy(found)
+
+
+def _fixed(texts: Any) -> Any:
+    return tuple(map(_fixed, texts)) if isinstance(texts, list | tuple) else texts
 
 
 def collate(batch: Mapping[HeadRows, Sequence[int]], vocabulary: Vocabulary) -> list[Batch]:

@@ -1,174 +1,153 @@
 """Text from many adapters in one batch: every row continues with its own adapter, its own length and its own stops.
 
-The steps are those of `tasks.continuing`, around a trunk in which every row carries its adapter. Sampling adds Gumbel
-noise to the filtered scores and takes the largest, which draws from their softmax (Gumbel 1954). The noise of a row
-comes from a generator of its own, so that what a row draws depends neither on its neighbours nor on other threads.
-
-Axes: B rows, K beams, N = B·K sequences, T tokens, V vocabulary.
+The steps are those of `tasks.continuing`, around a trunk in which every row carries its adapter.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from adapterkit.data import group_by_length
-from adapterkit.errors import GenerationError
+from adapterkit.errors import AdapterkitError, GenerationError
+from adapterkit.host.answers.asked_rows import Call, HeadRows
+from adapterkit.host.answers.batching import Forwards
+from adapterkit.host.answers.decoding import Decoding
+from adapterkit.host.bank.residency import Bank
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.engine.grown import Growth
-from adapterkit.host.engine.heads import Template
-from adapterkit.host.engine.route import Carried
 from adapterkit.tasks.continuing import continued
 from adapterkit.tasks.protocol import Feature, GeneratingTask, Vocabulary
 
-SEEDS = 2**63
 ENDLESS = 2**31
+
+New = int | Sequence[int] | None
+"""The most new tokens: of every row, or one number per row. None: what each task says."""
+
+Stop = str | Sequence[str] | Sequence[Sequence[str] | None] | None
+"""Texts at which a row ends: one or several for every row, or one list of texts per row. None: what each task says."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A text to continue: the task, which says how a prompt is laid out and how tokens become text, the encoded prompt,
-    the model class's modules, and whose it is: where `Take` finds its adapter, which prompts of one source share. Then
-    the most tokens to generate (None: what the task says), and texts at which the row ends, as the model writes them.
-    """
+    """A text to continue: one of the features of a group, and where its row stands in the call; the most tokens to
+    generate (None: what the task says), and the texts at which it ends, as the model writes them."""
 
+    group: HeadRows
     task: GeneratingTask
-    feature: Feature
-    template: Template
-    source: Hashable
-    new_tokens: int | None = None
-    stop: tuple[str, ...] = ()
+    index: int
+    place: int
+    new_tokens: int | None
+    stop: tuple[str, ...]
 
+    @property
+    def feature(self) -> Feature:
+        """The encoded prompt."""
+        return self.group.features[self.index]
 
-Take = Callable[[Sequence[Prompt]], Sequence[tuple[Carried, Mapping[str, Tensor]]]]
-"""Prompts that are about to be continued -> for each its adapter, and its head's own tensors."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How the next token is chosen: by so many beams (None: what each task says), or at a temperature above 0 by a
-    draw, among the `top_k` likeliest, or those that together have the probability `top_p` (Holtzman et al. 2020). With
-    a seed, row i of a call draws the same whatever stands beside it; None draws anew every time."""
-
-    beams: int | None = None
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
+    @property
+    def problems(self) -> list[str]:
+        """What makes no sense in how it is to be continued."""
         problems = []
-        if self.beams is not None and self.beams < 1:
-            problems.append(f"num_beams: found {self.beams}, expected at least 1")
-        if not 0 <= self.temperature < float("inf"):
-            problems.append(f"temperature: found {self.temperature}, expected 0 or more")
-        if self.top_k is not None and self.top_k < 1:
-            problems.append(f"top_k: found {self.top_k}, expected at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            problems.append(f"top_p: found {self.top_p}, expected more than 0 and at most 1")
-        if self.seed is not None and not 0 <= self.seed < SEEDS:
-            problems.append(f"seed: found {self.seed}, expected 0 to 2^63 - 1")
-        if not self.temperature:
-            for name in ("top_k", "top_p", "seed"):
-                if getattr(self, name) is not None:
-                    problems.append(f"{name}: has no meaning at temperature 0, where nothing is drawn")
-        elif self.beams is not None and self.beams > 1:
-            problems.append(f"num_beams: found {self.beams} at temperature {self.temperature}, expected one of the two")
-        if problems:
-            raise GenerationError("these settings cannot be honoured", problems)
+        if self.new_tokens is not None and self.new_tokens < 1:
+            problems.append(f"max_new_tokens: found {self.new_tokens}, expected at least 1")
+        if "" in self.stop:
+            problems.append("stop: found an empty text, which would end every row at once")
+        return problems
 
 
-def generate(
-    engine: Engine,
-    prompts: Sequence[Prompt],
-    vocabulary: Vocabulary,
-    take: Take,
-    decoding: Decoding,
-    *,
-    places: Sequence[int] | None = None,
-    batch_size: int = 64,
-    narrow: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> list[str | None]:
-    """Continue prompts, many adapters in one batch. Returns one text per prompt, in their order, without the prompt;
-    None where logits are not finite. `places`, from 0, are those of the prompts in a call, which decide what they draw;
-    `narrow` is the context that heads above a trunk in a narrow number format compute in.
+class Generation:
+    """Generates for groups of a host. Holds nothing of a call."""
 
-    Raises GenerationError: a number of new tokens, or a stop, that makes no sense.
-    """
-    at = range(len(prompts)) if places is None else places
-    refuse_prompts(dict(zip(at, prompts, strict=True)))
-    drawn = _seeds(decoding, max(at, default=-1) + 1)
-    seeds = [drawn[place] for place in at]
-    # The most new tokens that the backbone has room for behind each prompt by itself.
-    rooms = [p.task.new_tokens(p.task.collate_prompts([p.feature], vocabulary), ENDLESS) for p in prompts]
-    wanted = [p.task.settings.max_new_tokens if p.new_tokens is None else p.new_tokens for p in prompts]
-    limits = list(map(min, wanted, rooms))
-    texts: dict[int, str | None] = {}
-    with torch.inference_mode(), narrow():
-        for (beams, *_), group in _groups(prompts, rooms, limits, decoding).items():
-            lengths = [prompts[index].feature.length_tokens for index in group]
-            for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
-                rows = [group[place] for place in chosen]
-                taken = dict(zip(rows, take([prompts[index] for index in rows]), strict=True))
-                order = engine.order([taken[index][0] for index in rows])
-                rows = [rows[place] for place in order]
-                found = _together(
-                    engine,
-                    [prompts[index] for index in rows],
-                    [taken[index] for index in rows],
-                    [limits[index] for index in rows],
-                    vocabulary,
-                    beams,
-                    _draws(decoding, [seeds[index] for index in rows], engine.backbone.device),
+    def __init__(self, engine: Engine, forwards: Forwards, bank: Bank, vocabulary: Vocabulary) -> None:
+        self._engine, self._forwards, self._bank, self._vocabulary = engine, forwards, bank, vocabulary
+
+    def fill(self, call: Call, decoding: Decoding, new: New = None, stop: Stop = None, *, batch_size: int) -> None:
+        """Fill in the generated text of every row of the groups that generate.
+        `new`: see `New`; per row by its place in the call. `stop`: see `Stop`; per row by its place in the call. Raises
+        GenerationError: lengths or stops that do not fit the rows or make no sense."""
+        prompts = list(_prompts(call, _lengths(new, call.rows), _stops(stop, call.rows)))
+        problems = {prompt.place: prompt.problems for prompt in prompts if prompt.problems}
+        if problems and not call.returns:
+            told = [f"row {place + 1}: {text}" for place in sorted(problems) for text in problems[place]]
+            raise GenerationError("these rows cannot be continued", told)
+        call.refuse({place: GenerationError("this row cannot be continued", told) for place, told in problems.items()})
+        prompts = [prompt for prompt in prompts if prompt.place not in problems]
+        while prompts:
+            try:
+                texts = self._texts(prompts, decoding, batch_size)
+            except AdapterkitError:
+                failed = len(call.failed)
+                if call.returns:
+                    call.reach({prompt.group: None for prompt in prompts}, self._bank)
+                if len(call.failed) == failed:
+                    raise
+                prompts = [prompt for prompt in prompts if prompt.group not in call.failed]
+            else:
+                for prompt, text in zip(prompts, texts, strict=True):
+                    prompt.group.outputs[prompt.index] = text or ""
+                lost = [prompt for prompt, text in zip(prompts, texts, strict=True) if text is None]
+                call.lose({prompt.place: prompt.group.mounted.name for prompt in lost})
+                return
+
+    def refuse_others(self, call: Call) -> None:
+        """Let every group fail that does not generate."""
+        for group in call.groups:
+            if not group.generates:
+                error = GenerationError(
+                    f"{group.mounted.name} does not generate text",
+                    [f"kind: found {group.head.task.kind}"],
+                    "Ask it with predict.",
                 )
-                texts.update(zip(rows, found, strict=True))
-    return [texts[index] for index in range(len(prompts))]
+                call.fail(group, error)
+
+    def _texts(self, prompts: Sequence[Prompt], decoding: Decoding, batch_size: int) -> list[str | None]:
+        """One text per prompt, in their order, without the prompt; None where logits are not finite."""
+        seeds = decoding.seeds(max(prompt.place for prompt in prompts) + 1)
+        # The most new tokens that the backbone has room for behind each prompt by itself.
+        rooms = [p.task.new_tokens(p.task.collate_prompts([p.feature], self._vocabulary), ENDLESS) for p in prompts]
+        wanted = [p.task.settings.max_new_tokens if p.new_tokens is None else p.new_tokens for p in prompts]
+        limits = list(map(min, wanted, rooms))
+        texts: dict[int, str | None] = {}
+        with torch.inference_mode(), self._forwards.narrow():
+            for (beams, *_), group in _groups(prompts, rooms, limits, decoding).items():
+                lengths = [prompts[index].feature.length_tokens for index in group]
+                for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
+                    rows = [group[place] for place in chosen]
+                    batch = [(prompts[index], limits[index], seeds[prompts[index].place]) for index in rows]
+                    texts.update(zip(rows, self._continued(batch, decoding, beams), strict=True))
+        return [texts[index] for index in range(len(prompts))]
+
+    def _continued(
+        self, batch: Sequence[tuple[Prompt, int, int]], decoding: Decoding, beams: int
+    ) -> Sequence[str | None]:
+        """The texts of prompts, each with its limit and its seed, that share a model class."""
+        counts: dict[HeadRows, int] = {}
+        for prompt, _, _ in batch:
+            counts[prompt.group] = counts.get(prompt.group, 0) + 1
+        taken = self._bank.take([group.mounted.seat for group in counts], list(counts.values()))
+        loaded = dict(zip(counts, taken, strict=True))
+        order = self._engine.order([loaded[prompt.group].carried for prompt, _, _ in batch])
+        prompts, limits, seeds = zip(*(batch[place] for place in order), strict=True)
+        group, device = prompts[0].group, self._engine.backbone.device
+        inputs = prompts[0].task.collate_prompts([prompt.feature for prompt in prompts], self._vocabulary).to(device)
+        with self._engine.routed([loaded[prompt.group].carried for prompt in prompts]) as trunk:
+            head = loaded[group].heads[group.name]
+            model = head.template.grown(Growth([head.tensors], trunk=trunk))
+            stops, draws = [prompt.stop for prompt in prompts], decoding.draws(seeds, device)
+            texts = continued(model, inputs, limits, stops, beams=beams, draws=draws)
+        return [text for _, text in sorted(zip(order, texts, strict=True), key=lambda pair: pair[0])]
 
 
-def _together(
-    engine: Engine,
-    prompts: Sequence[Prompt],
-    adapters: Sequence[tuple[Carried, Mapping[str, Tensor]]],
-    limits: Sequence[int],
-    vocabulary: Vocabulary,
-    beams: int,
-    draws: Sequence[LogitsProcessor],
-) -> list[str | None]:
-    """Continue prompts that share a model class, in the engine's order."""
-    batch = prompts[0].task.collate_prompts([prompt.feature for prompt in prompts], vocabulary)
-    with engine.routed([carried for carried, _ in adapters]) as trunk:
-        model = prompts[0].template.grown(Growth([adapters[0][1]], trunk=trunk))
-        stops = [prompt.stop for prompt in prompts]
-        return continued(model, batch.to(engine.backbone.device), limits, stops, beams=beams, draws=draws)
-
-
-class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
-    """Adds every row's own Gumbel noise, so that the largest score is a draw from the softmax."""
-
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
-        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        noise = torch.empty_like(scores, dtype=torch.float32)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores - noise.log()
-
-
-def _draws(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> list[LogitsProcessor]:
-    if not decoding.temperature:
-        return []
-    chosen: list[LogitsProcessor] = [TemperatureLogitsWarper(float(decoding.temperature))]
-    if decoding.top_k is not None:
-        chosen.append(TopKLogitsWarper(decoding.top_k))
-    if decoding.top_p is not None:
-        chosen.append(TopPLogitsWarper(float(decoding.top_p)))
-    chosen.append(GumbelNoise(seeds, device))
-    return chosen
+def _prompts(call: Call, lengths: Sequence[int | None], stops: Sequence[Sequence[str] | None]) -> Iterator[Prompt]:
+    for group in call.groups:
+        task = group.head.task
+        if not isinstance(task, GeneratingTask):
+            continue
+        for index, feature in enumerate(group.features):
+            place = group.places[feature.row]
+            yield Prompt(group, task, index, place, lengths[place], task.stops(feature, stops[place]))
 
 
 def _groups(
@@ -186,34 +165,35 @@ def _groups(
         beams = prompt.task.settings.beams if decoding.beams is None else decoding.beams
         if decoding.temperature:
             beams = 1
+        template = prompt.group.head.template
         # A head that is trained belongs to one adapter, a borrowed one to all.
-        head = prompt.source if prompt.template.shapes else None
-        key = beams, min(room, longest if beams == 1 else limit), type(prompt.task), id(prompt.template), head
+        head = prompt.group if template.shapes else None
+        key = beams, min(room, longest if beams == 1 else limit), type(prompt.task), id(template), head
         groups.setdefault(key, []).append(index)
     return groups
 
 
-def _seeds(decoding: Decoding, rows: int) -> list[int]:
-    generator = torch.Generator()
-    if decoding.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(decoding.seed)
-    return [int(seed) for seed in torch.randint(SEEDS - 1, (rows,), generator=generator)]
+def _lengths(new: New, count: int) -> list[int | None]:
+    if new is None or isinstance(new, int):
+        return [new] * count
+    return list(_one_per_row("max_new_tokens", new, count))
 
 
-def problems_of(prompt: Prompt) -> list[str]:
-    """What makes no sense in how a prompt is to be continued."""
-    problems = []
-    if prompt.new_tokens is not None and prompt.new_tokens < 1:
-        problems.append(f"max_new_tokens: found {prompt.new_tokens}, expected at least 1")
-    if "" in prompt.stop:
-        problems.append("stop: found an empty text, which would end every row at once")
-    return problems
+def _stops(stop: Stop, count: int) -> list[tuple[str, ...] | None]:
+    if stop is None:
+        return [None] * count
+    if isinstance(stop, str):
+        return [(stop,)] * count
+    if all(isinstance(text, str) for text in stop):
+        return [tuple(str(text) for text in stop)] * count
+    return [
+        (one,) if isinstance(one, str) else None if one is None else tuple(one)
+        for one in _one_per_row("stop", stop, count)
+    ]
 
 
-def refuse_prompts(prompts: Mapping[int, Prompt]) -> None:
-    """Raise GenerationError for prompts that cannot be continued, all of them, by their places from 0."""
-    problems = [f"row {place + 1}: {text}" for place in sorted(prompts) for text in problems_of(prompts[place])]
-    if problems:
-        raise GenerationError("these rows cannot be continued", problems)
+def _one_per_row(name: str, values: Sequence[Any], count: int) -> Sequence[Any]:
+    if len(values) != count:
+        told = [f"{name}: found {len(values)}, expected one per row, and there are {count}"]
+        raise GenerationError(f"{name} does not fit the rows", told)
+    return values

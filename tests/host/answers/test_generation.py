@@ -12,12 +12,9 @@ import torch
 from adapterkit.adapted import build
 from adapterkit.backbone import Backbone
 from adapterkit.errors import GenerationError
-from adapterkit.host.answers.generation import Decoding, GumbelNoise, Prompt, generate
-from adapterkit.host.engine.engine import Engine
-from adapterkit.host.engine.heads import Templates
-from adapterkit.host.packing.packers import pack
+from adapterkit.host import HeadState, Host, MethodState, Mountable
+from adapterkit.host.answers.decoding import Decoding, GumbelNoise
 from adapterkit.recipe import BottleneckMethod, HeadSettings, LoraMethod, NoMethod
-from adapterkit.tasks.protocol import GeneratingTask, Vocabulary
 from tests.laws.worlds import disturb, make_talkative, prepared
 
 FAMILIES = ("gpt2", "llama", "t5", "bart")
@@ -31,48 +28,44 @@ CROSSING = {"parallel-cross": BottleneckMethod(placement="parallel", width=4, cr
 TEXTS = ("the quick brown fox", "Ada", "please play some quiet music in the kitchen", "we walk ,")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class InMemory:
+    """An adapter that no file holds, to be mounted."""
+
+    made: Mountable
+
+    def build(self, find: Any, backbone: Any) -> Mountable:
+        return self.made
+
+
+@dataclass(frozen=True)
 class World:
     """Adapters of one backbone, and what each continues every text with by itself."""
 
-    engine: Engine
-    vocabulary: Vocabulary
-    prompts: dict[tuple[str, str], Prompt]
-    adapters: dict[str, Any]
+    host: Host
     alone: dict[tuple[str, str], str]
 
-    def texts(self, pairs: Sequence[tuple[str, str]], decoding: Decoding, batch_size: int = 64) -> list[str]:
-        return self.run([self.prompts[pair] for pair in pairs], decoding, batch_size)
-
-    def run(self, prompts: Sequence[Prompt], decoding: Decoding, batch_size: int = 64) -> list[str]:
-        def take(asked: Sequence[Prompt]) -> Any:
-            return [(self.adapters[str(prompt.source)], {}) for prompt in asked]
-
-        return generate(self.engine, prompts, self.vocabulary, take, decoding, batch_size=batch_size)
+    def texts(self, pairs: Sequence[tuple[str, str]], **settings: Any) -> list[str]:
+        return self.host.generate(pairs, **settings)
 
 
 def world(backbone: Backbone, beams: int = 1) -> World:
     kind = "seq2seq-lm" if backbone.is_encoder_decoder else "causal-lm"
-    task = prepared(kind, beams=beams)
-    assert isinstance(task, GeneratingTask)
-    head = HeadSettings(kind="family")
-    template = Templates(backbone).get(kind, 0, head)
-    talk: Any = template._module
-    prompts, adapters, alone = {}, {}, {}
+    task, head = prepared(kind, beams=beams), HeadSettings(kind="family")
+    host, alone = Host(backbone), {}
+    talk: Any = host._mounting.templates.get(kind, 0, head)._module
+    column = next(iter(task.columns))
     for name, method in (METHODS | CROSSING if backbone.is_encoder_decoder else METHODS).items():
         with build(backbone, task, method, head, 0) as adapted:
             disturb(adapted, 0.3)
             make_talkative(adapted)
             talk.generation_config = adapted.module.generation_config
-            packed = pack(method, adapted.attachment.config(), adapted.state(), backbone)
-            adapters[name] = () if packed is None else (packed,)
-            column = next(iter(task.columns))
+            states = MethodState(method, adapted.attachment.config(), adapted.state())
+            host.mount(name, InMemory(Mountable((states,), {"": HeadState(task, head, {})})))
             features = task.encode([{column: text} for text in TEXTS], adapted.vocabulary, "predict").features
             for text, feature in zip(TEXTS, features, strict=True):
                 alone[name, text] = adapted.generate([feature])[0]
-                prompts[name, text] = Prompt(task, feature, template, name)
-            vocabulary = adapted.vocabulary
-    return World(Engine(backbone), vocabulary, prompts, adapters, alone)
+    return World(host, alone)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -80,7 +73,7 @@ def world(backbone: Backbone, beams: int = 1) -> World:
 def test_every_row_of_a_mixed_batch_continues_as_its_adapter_alone(tiny_backbones, family, beams):
     found = world(tiny_backbones[family], beams)
     pairs = list(found.alone)
-    assert found.texts(pairs, Decoding(), batch_size=7) == list(found.alone.values())
+    assert found.texts(pairs, batch_size=7) == list(found.alone.values())
     assert len(set(found.alone.values())) > len(METHODS), "adapters that all say the same prove nothing"
 
 
@@ -88,12 +81,9 @@ def test_every_row_of_a_mixed_batch_continues_as_its_adapter_alone(tiny_backbone
 def test_every_row_has_its_own_length(tiny_backbones, family):
     found = world(tiny_backbones[family])
     pair = "lora", TEXTS[0]
-    prompt = found.prompts[pair]
-    lengths = [1, 8, 3]
-    prompts = [Prompt(**{**vars(prompt), "new_tokens": length}) for length in lengths]
-    texts = found.run(prompts, Decoding())
+    texts = found.texts([pair] * 3, max_new_tokens=[1, 8, 3])
     assert texts[1] == found.alone[pair]
-    tokenizer = found.vocabulary.tokenizer
+    tokenizer = found.host.backbone.tokenizer
     assert [text.replace(" ", "") for text in texts] == [
         texts[1].replace(" ", "")[: len(text.replace(" ", ""))] for text in texts
     ]
@@ -105,10 +95,9 @@ def test_every_row_has_its_own_length(tiny_backbones, family):
 def test_a_row_ends_before_its_own_stop_and_no_other_row_does(tiny_backbones):
     found = world(tiny_backbones["llama"])
     pair = "lora", TEXTS[0]
-    whole, prompt = found.alone[pair], found.prompts[pair]
+    whole = found.alone[pair]
     stop = whole[len(whole) // 2 :][:2]
-    prompts = [Prompt(**{**vars(prompt), "stop": (stop,)}), prompt, Prompt(**{**vars(prompt), "stop": ("\x00", stop)})]
-    texts = found.run(prompts, Decoding())
+    texts = found.texts([pair] * 3, stop=[[stop], [], ["\x00", stop]])
     assert texts == [whole[: whole.find(stop)].strip(), whole, whole[: whole.find(stop)].strip()]
 
 
@@ -116,29 +105,27 @@ def test_a_row_ends_before_its_own_stop_and_no_other_row_does(tiny_backbones):
 def test_stops_are_sought_in_the_answer_alone(tiny_backbones, family):
     found = world(tiny_backbones[family])
     pair = "lora", TEXTS[0]
-    prompt, whole = found.prompts[pair], found.alone[pair]
-    tokenizer = found.vocabulary.tokenizer
+    whole, tokenizer = found.alone[pair], found.host.backbone.tokenizer
     # Texts that begin in the prompt and end in the answer, and texts of the prompt itself.
     both = tokenizer.decode(
-        [*prompt.feature.inputs["input_ids"], *tokenizer(whole, add_special_tokens=False)["input_ids"]],
+        [*tokenizer(pair[1])["input_ids"], *tokenizer(whole, add_special_tokens=False)["input_ids"]],
         skip_special_tokens=True,
     )
     at = both.rfind("fox") + 3
-    stops = [(both[at - 2 : at + length],) for length in (0, 1, 2)]
-    prompts = [Prompt(**{**vars(prompt), "stop": stop}) for stop in stops]
-    assert found.run(prompts, Decoding()) == [whole] * 3
+    stops = [[both[at - 2 : at + length]] for length in (0, 1, 2)]
+    assert found.texts([pair] * 3, stop=stops) == [whole] * 3
 
 
 def test_a_row_draws_the_same_whatever_stands_beside_it(tiny_backbones):
     found = world(tiny_backbones["gpt2"])
     pairs = list(found.alone)
-    hot = Decoding(temperature=1.5, seed=7)
-    mixed = found.texts(pairs, hot)
-    assert found.texts(pairs, hot, batch_size=3) == mixed
-    assert found.texts(pairs[:1], hot) == mixed[:1]
-    assert found.texts(pairs, Decoding(temperature=1.5, seed=8)) != mixed
-    assert found.texts(pairs, Decoding(temperature=1.5)) != found.texts(pairs, Decoding(temperature=1.5))
-    assert found.texts(pairs, Decoding(temperature=1.5, top_k=1)) == list(found.alone.values())
+    hot = {"temperature": 1.5, "seed": 7}
+    mixed = found.texts(pairs, **hot)
+    assert found.texts(pairs, **hot, batch_size=3) == mixed
+    assert found.texts(pairs[:1], **hot) == mixed[:1]
+    assert found.texts(pairs, temperature=1.5, seed=8) != mixed
+    assert found.texts(pairs, temperature=1.5) != found.texts(pairs, temperature=1.5)
+    assert found.texts(pairs, temperature=1.5, top_k=1) == list(found.alone.values())
 
 
 def test_the_noise_draws_from_the_softmax():
@@ -166,23 +153,15 @@ def test_settings_that_cannot_be_honoured_are_refused_all_at_once(tiny_backbones
     with pytest.raises(GenerationError, match="cannot be honoured"):
         Decoding(beams=2, temperature=1.0)
     found = world(tiny_backbones["gpt2"])
-    prompt = found.prompts["lora", TEXTS[0]]
-    bad = [Prompt(**{**vars(prompt), "new_tokens": 0}), Prompt(**{**vars(prompt), "stop": ("",)})]
     with pytest.raises(GenerationError, match="cannot be continued") as caught:
-        found.run(bad, Decoding())
+        found.texts([("lora", TEXTS[0])] * 2, max_new_tokens=[0, 8], stop=[[], [""]])
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["row 1", "row 2"]
 
 
 def test_a_long_prompt_beside_it_does_not_cut_a_short_one(tiny_backbones):
     found = world(tiny_backbones["gpt2"])
-    short = found.prompts["lora", TEXTS[1]]
-    text = {"text": "the quick brown fox " * 100}
-    long = short.task.encode([text], found.vocabulary, "predict").features[0]
-    prompts = [
-        Prompt(**{**vars(short), "feature": long, "new_tokens": 40}),
-        Prompt(**{**vars(short), "new_tokens": 40}),
-    ]
-    mixed = found.run(prompts, Decoding())
-    alone = [found.run([prompt], Decoding())[0] for prompt in prompts]
+    pairs = [("lora", "the quick brown fox " * 100), ("lora", TEXTS[1])]
+    mixed = found.texts(pairs, max_new_tokens=40)
+    alone = [found.texts([pair], max_new_tokens=40)[0] for pair in pairs]
     assert mixed == alone
     assert len(alone[1]) > len(alone[0]) > 0

@@ -18,7 +18,7 @@ import adapterkit as ak
 from adapterkit.artifact import open_artifact
 from adapterkit.backbone.cut import layers_of
 from adapterkit.errors import SiteError
-from adapterkit.host.answers.remembering_tokenizer import RememberingTokenizer
+from adapterkit.host.answers.asked_rows import RememberingTokenizer
 from adapterkit.host.answers.sharing import stretches_of
 from adapterkit.recipe import BottleneckMethod, LoraMethod, NoMethod
 from adapterkit.tasks.protocol import Vocabulary

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from adapterkit.backbone import limits
 from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
 from adapterkit.backbone.classes import is_causal, model_class
-from adapterkit.backbone.contract import Contract
+from adapterkit.backbone.contract import Contract, TextSide
 from adapterkit.backbone.files import find_checkpoint, read_config, read_generation, weight_files
 from adapterkit.backbone.fingerprint import Coverage, fingerprints
 from adapterkit.backbone.frozen import freeze_for
@@ -68,7 +68,7 @@ class Backbone:
     dtype: torch.dtype
     uninitialized: frozenset[str]
     unused_keys: frozenset[str]
-    padding_side: str
+    padding_side: TextSide
     _found_sites: Sites | SiteError = field(repr=False)
     quantised: Quantised = ""
     part: str = ""
@@ -169,7 +169,7 @@ class Backbone:
             dtype=torch_dtype,
             uninitialized=loaded.uninitialized,
             unused_keys=loaded.unused_keys,
-            padding_side=str(tokenizer.padding_side),
+            padding_side=tokenizer.padding_side,
             _found_sites=found,
             quantised=form,
             part=loaded.part,
@@ -266,7 +266,7 @@ class Backbone:
             tokenizer=tokenizer_digest(self.tokenizer),
             max_tokens=self.max_tokens,
             padding_side=self.padding_side,
-            truncation_side=str(self.tokenizer.truncation_side),
+            truncation_side=self.tokenizer.truncation_side,
             generation=generation_digest(self.generation),
             chat_template=template_digest(self.tokenizer),
             special_tokens={role: int(number) for role, number in numbers.items() if number is not None},

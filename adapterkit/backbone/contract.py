@@ -1,45 +1,55 @@
 """What a backbone gives, and what an adapter needs of it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterkit.errors import ContractError
 from adapterkit.glance import in_short
+from adapterkit.recipe.problems import readable, show_path
 
 OF_GENERATION = ("generation", "chat_template")
 """What decides generated text alone."""
 
+Count = Annotated[int, Field(gt=0, lt=2**40)]
+TextSide = Literal["left", "right"]
 
-@dataclass(frozen=True)
-class Contract:
-    """What has to be equal for an adapter to fit a backbone.
+_WORDS = {
+    "hidden_size": "hidden width",
+    "layers": "number of layers",
+    "max_tokens": "longest input in tokens",
+    "generation": "generation settings",
+}
+"""What a person calls a field, where that is not its name."""
 
-    Attributes:
-        architecture: transformers' model type, as in "bert".
-        hidden_size: width of the hidden states.
-        layers: number of layers, of the encoder and the decoder together.
-        vocabulary_size: number of rows of the embedding.
-        tokenizer: SHA-256 of how text is read (see `tokenizer.tokenizer_digest`).
-        max_tokens: the longest input, special tokens included; None where nothing limits it.
-        padding_side: the side that the tokenizer pads on by itself.
-        truncation_side: the side on which it cuts what is too long.
-        generation: SHA-256 of the checkpoint's generation settings; "" where it has none of its own.
-        chat_template: SHA-256 of what its tokenizer makes of chats; "" where it has no template.
-        special_tokens: role, as in "cls_token" -> id.
-    """
+
+class Contract(BaseModel):
+    """What has to be equal for an adapter to fit a backbone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     architecture: str
-    hidden_size: int
-    layers: int
-    vocabulary_size: int
+    """transformers' model type, as in "bert"."""
+    hidden_size: Count
+    """Width of the hidden states."""
+    layers: Count
+    """Of the encoder and the decoder together."""
+    vocabulary_size: Count
+    """Rows of the embedding."""
     tokenizer: str
-    max_tokens: int | None
-    padding_side: str
-    truncation_side: str
+    """SHA-256 of how text is read (see `tokenizer.tokenizer_digest`)."""
+    max_tokens: Count | None
+    """The longest input, special tokens included; None where nothing limits it."""
+    padding_side: TextSide
+    """The side that the tokenizer pads on by itself."""
+    truncation_side: TextSide
+    """The side on which it cuts what is too long."""
     generation: str
+    """SHA-256 of the checkpoint's generation settings; "" where it has none of its own."""
     chat_template: str
-    special_tokens: Mapping[str, int] = field(default_factory=dict)
+    """SHA-256 of what its tokenizer makes of chats; "" where it has no template."""
+    special_tokens: dict[str, int]
+    """Role, as in "cls_token" -> id."""
 
     __repr__ = in_short("architecture", "layers", "hidden_size", "vocabulary_size", "max_tokens", "padding_side")
 
@@ -55,8 +65,9 @@ class Contract:
             generates: whether text is generated; where it is not, generation settings and chat template do not count.
         """
         lines = []
-        for name, (word, _, _) in _FIELDS.items():
+        for name in type(self).model_fields:
             left, right = getattr(self, name), getattr(other, name)
+            word = _WORDS.get(name, name.replace("_", " "))
             if name in OF_GENERATION and not generates:
                 continue
             if name == "special_tokens":
@@ -71,8 +82,7 @@ class Contract:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the order of the fields; `from_dict` takes them back."""
-        content = {item.name: getattr(self, item.name) for item in fields(self)}
-        return content | {"special_tokens": dict(sorted(self.special_tokens.items()))}
+        return self.model_dump() | {"special_tokens": dict(sorted(self.special_tokens.items()))}
 
     @classmethod
     def from_dict(cls, content: Any) -> Self:
@@ -83,55 +93,11 @@ class Contract:
         """
         if not isinstance(content, dict):
             raise ContractError(f"a contract is a JSON object, found {type(content).__name__}")
-        problems = [f"{name}: missing" for name in _FIELDS if name not in content]
-        problems += [f"{name}: unknown field" for name in content if name not in _FIELDS]
-        problems += [
-            f"{name}: found {str(content[name])[:60]!r}, expected {expected}"
-            for name, (_, fits, expected) in _FIELDS.items()
-            if name in content and not fits(content[name])
-        ]
-        if problems:
-            raise ContractError("this is not a contract", problems)
-        return cls(**content)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**40
-
-
-def _is_limit(value: Any) -> bool:
-    return value is None or _is_count(value)
-
-
-def _is_side(value: Any) -> bool:
-    return value in ("left", "right")
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(role, str) and isinstance(number, int) and not isinstance(number, bool)
-        for role, number in value.items()
-    )
-
-
-_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool], str]] = {
-    "architecture": ("architecture", _is_text, "a string"),
-    "hidden_size": ("hidden width", _is_count, "a positive integer"),
-    "layers": ("number of layers", _is_count, "a positive integer"),
-    "vocabulary_size": ("vocabulary size", _is_count, "a positive integer"),
-    "tokenizer": ("tokenizer", _is_text, "a string"),
-    "max_tokens": ("longest input in tokens", _is_limit, "a positive integer or null"),
-    "padding_side": ("padding side", _is_side, '"left" or "right"'),
-    "truncation_side": ("truncation side", _is_side, '"left" or "right"'),
-    "generation": ("generation settings", _is_text, "a string"),
-    "chat_template": ("chat template", _is_text, "a string"),
-    "special_tokens": ("special tokens", _is_table, "an object of integers"),
-}
-"""Field -> what a person calls it, whether a value fits, and what is expected."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            problems = readable(error, content, lambda *_: "unknown field", lambda _: "")
+        raise ContractError("this is not a contract", [f"{show_path(path)}: {problem}" for path, problem in problems])
 
 
 def _show(name: str, value: Any) -> str:

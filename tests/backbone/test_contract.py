@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,17 +44,17 @@ contracts = st.builds(
 
 
 def test_equal_contracts_do_not_differ() -> None:
-    assert CONTRACT.differences(replace(CONTRACT)) == []
+    assert CONTRACT.differences(CONTRACT.model_copy()) == []
 
 
 def test_every_difference_names_both_sides() -> None:
-    other = replace(
-        CONTRACT,
-        hidden_size=768,
-        tokenizer="b" * 64,
-        max_tokens=None,
-        special_tokens={"pad_token": 1, "mask_token": 5, "cls_token": 101},
-    )
+    changes = {
+        "hidden_size": 768,
+        "tokenizer": "b" * 64,
+        "max_tokens": None,
+        "special_tokens": {"pad_token": 1, "mask_token": 5, "cls_token": 101},
+    }
+    other = CONTRACT.model_copy(update=changes)
     assert CONTRACT.differences(other) == [
         "hidden width: artifact needs 384, this backbone gives 768",
         "tokenizer: artifact needs aaaaaaaaaaaa…, this backbone gives bbbbbbbbbbbb…",
@@ -66,7 +65,7 @@ def test_every_difference_names_both_sides() -> None:
 
 
 def test_what_decides_generated_text_alone_counts_where_text_is_generated() -> None:
-    other = replace(CONTRACT, generation="", chat_template="f" * 64)
+    other = CONTRACT.model_copy(update={"generation": "", "chat_template": "f" * 64})
     assert CONTRACT.differences(other) == [
         "generation settings: artifact needs cccccccccccc…, this backbone gives none of its own",
         "chat template: artifact needs none of its own, this backbone gives ffffffffffff…",
@@ -116,7 +115,7 @@ def test_missing_and_unknown_fields_are_all_named() -> None:
     del content["layers"], content["tokenizer"]
     with pytest.raises(ContractError) as caught:
         Contract.from_dict(content)
-    assert caught.value.problems == ("layers: missing", "tokenizer: missing", "more: unknown field")
+    assert caught.value.problems == ("layers: is missing", "tokenizer: is missing", "more: unknown field")
     with pytest.raises(ContractError, match="found list"):
         Contract.from_dict([])
 

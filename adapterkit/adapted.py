@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.named_tensors import misfits
-from adapterkit.backbone.pretrained import is_layer
-from adapterkit.backbone.recomputing import keep, recompute
+from adapterkit.backbone.pretrained import is_layer, keep, recompute
 from adapterkit.data import asked_of, group_by_length
 from adapterkit.errors import ArtifactError, DetachedError, RecipeError
 from adapterkit.glance import in_short

@@ -9,8 +9,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from adapterkit.artifact.reading import Artifact, read_artifact
-from adapterkit.backbone.files import HUB_FAILURES, first_line
-from adapterkit.errors import AdapterkitError, ArtifactError, HubError
+from adapterkit.backbone.files import HUB_FAILURES
+from adapterkit.errors import AdapterkitError, ArtifactError, HubError, first_line
 from adapterkit.manifest import FINDINGS, MAX_BYTES, MAX_SIGNATURE_BYTES, SIGNATURE, ArtifactName, Files, stage_folder
 from adapterkit.manifest.signature import signature_beside
 from adapterkit.own_folder import cache_folder

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone import limits
-from adapterkit.backbone.checkpoint import check_known, load_trunk, silence
+from adapterkit.backbone.checkpoint import check_known, load_trunk, own_memory, silence
 from adapterkit.backbone.classes import is_causal, model_class
 from adapterkit.backbone.contract import Contract, TextSide
+from adapterkit.backbone.file_digests import LoadedFiles
 from adapterkit.backbone.files import find_checkpoint, read_config, read_generation, weight_files
 from adapterkit.backbone.fingerprint import Coverage, fingerprints
 from adapterkit.backbone.frozen import freeze_for
 from adapterkit.backbone.hardware import pick_device, pick_dtype, say_narrow
 from adapterkit.backbone.limits import Pooling
-from adapterkit.backbone.loaded_files import LoadedFiles, own_memory
 from adapterkit.backbone.packed_weights import plain_source
 from adapterkit.backbone.quantisation import Quantised, adopt, kept_form, quantise, stored_form
 from adapterkit.backbone.sites import Sites

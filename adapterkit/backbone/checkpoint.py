@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 from adapterkit.backbone.files import read_config
@@ -96,6 +97,18 @@ def text_part(model: Any) -> tuple[str, Any]:
         f"{type(model).__name__} has a text_config and no model of its own for it",
         remedy="Take a checkpoint of the text model alone.",
     )
+
+
+def own_memory(trunk: nn.Module) -> None:
+    """Copy weights that are still a mapped file into memory of their own.
+
+    transformers maps safetensors files, and hands out what needs no other number format as it lies there: whoever
+    writes over the file would change the weights in use, and whoever cuts it short would kill the process.
+    """
+    tensors = {id(tensor): tensor for tensor in (*trunk.parameters(), *trunk.buffers())}
+    for tensor in tensors.values():
+        if tensor.is_cpu and type(tensor.data) is Tensor:
+            tensor.data = tensor.data.clone()
 
 
 @contextmanager

@@ -1,15 +1,19 @@
-"""SHA-256 over spans of files, in several threads, and remembered for as long as the files stay what they are."""
+"""What a checkpoint's files are: SHA-256 over spans of them, in several threads, remembered for as long as the files
+stay what they are; and whether they still are what a backbone was loaded from."""
 
 import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from adapterkit.backbone.files import weight_files
+from adapterkit.errors import BackboneError
 from adapterkit.own_folder import cache_folder, keep_text, kept_text
 
 PIECE_BYTES = 8 << 20
@@ -55,6 +59,40 @@ def identity(file: Path) -> Identity:
     """What changes whenever a file's content does, short of setting the system's clock back. Links are followed."""
     facts = file.stat()
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+_READ = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "*/config.json")
+"""What is read of a checkpoint beside its weights."""
+
+
+@dataclass(frozen=True)
+class LoadedFiles:
+    """The files of a checkpoint at one moment: its folder, and name in it -> what changes with the file's content."""
+
+    folder: Path
+    identities: Mapping[str, Identity]
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The files as they are now.
+        Raises BackboneError: an index of weights that is damaged, or a file that cannot be looked at."""
+        try:
+            files = {*weight_files(folder), *(file for pattern in _READ for file in folder.glob(pattern))}
+            return cls(folder, {str(file.relative_to(folder)): identity(file) for file in files if file.is_file()})
+        except OSError as error:
+            raise BackboneError(f"{folder} cannot be read", [str(error)], "Load the backbone again.") from error
+
+    def check(self) -> None:
+        """Check that nothing was changed, added or taken away since. Raises BackboneError: names the files."""
+        now = LoadedFiles.of(self.folder).identities
+        changed = sorted(name for name in {*now, *self.identities} if now.get(name) != self.identities.get(name))
+        words = {(True, True): "written since", (True, False): "new", (False, True): "gone"}
+        if changed:
+            raise BackboneError(
+                f"{self.folder} has changed since the backbone began to be loaded from it",
+                [f"{name}: {words[name in now, name in self.identities]}" for name in changed[:8]],
+                "Load the backbone again, once nobody writes to it.",
+            )
 
 
 def remembered(what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
-from adapterkit.errors import BackboneError
+from adapterkit.errors import BackboneError, first_line
 
 # Everything that a trunk or a tokenizer may need; weights in PyTorch's own format only where there are no others.
 _WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "model*.safetensors")
@@ -123,11 +123,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             [f"it holds: {', '.join(there) or 'nothing'}"],
             "Name the folder that save_pretrained wrote. An adapter's folder is not a backbone.",
         )
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise BackboneError(
-            f"{path}: found a {type(config).__name__}, expected a JSON object", remedy="Fetch it again."
-        )
+    config = _read_object(path)
     if not isinstance(config.get("model_type"), str):
         raise BackboneError(
             f"{path} has no model_type, so it does not say what architecture this is",
@@ -140,14 +136,15 @@ def read_generation(folder: Path) -> dict[str, Any]:
     """The checkpoint's generation_config.json, as it stands in the file; empty where there is none.
     Raises BackboneError: not readable, or not a JSON object."""
     path = folder / "generation_config.json"
-    if not path.is_file():
-        return {}
-    settings = read_json(path)
-    if not isinstance(settings, dict):
-        raise BackboneError(
-            f"{path}: found a {type(settings).__name__}, expected a JSON object", remedy="Correct it or remove it."
-        )
-    return settings
+    return _read_object(path) if path.is_file() else {}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        told = [f"found a {type(found).__name__}, expected a JSON object"]
+        raise BackboneError(f"{path} cannot be used", told, "Correct it, or fetch it again.")
+    return found
 
 
 def read_json(path: Path) -> Any:
@@ -186,7 +183,3 @@ def _sharded(folder: Path, index: Path) -> tuple[Path, ...]:
     if problems:
         raise BackboneError(f"{index} names files that cannot be read", problems, "Fetch the checkpoint again.")
     return tuple(folder / name for name in shards)
-
-
-def first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

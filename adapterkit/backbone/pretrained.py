@@ -1,4 +1,4 @@
-"""Whether a module is one of transformers' models or layers, asked without importing what only a model needs.
+"""transformers' models and layers, asked for without importing what only a model needs.
 
 transformers' models bring Accelerate and torchao with them, where these are installed. They are in memory once there is
 a model, and not before.
@@ -6,7 +6,10 @@ a model, and not before.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
+
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,3 +28,17 @@ def is_layer(module: Any) -> TypeGuard[GradientCheckpointingLayer]:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return isinstance(module, GradientCheckpointingLayer)
+
+
+def recompute(layer: Any) -> bool:
+    """Let a layer keep only what enters it, and be computed again in the backward pass. Returns whether that is new."""
+    if layer.gradient_checkpointing:
+        return False
+    layer.gradient_checkpointing = True
+    layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    return True
+
+
+def keep(layer: Any) -> None:
+    """Undo `recompute`."""
+    del layer.gradient_checkpointing, layer._gradient_checkpointing_func

@@ -36,17 +36,10 @@ def find_sites(trunk: nn.Module) -> Sites:
             )
             sites.append(Site(LAYER_OUTPUT, number, side, layer_path, linear=False))
             positional.update(f"{layer_path}.{module}" for module in anatomy.positional)
-            sublayers.extend(
-                Sublayer(
-                    name=branch.name,
-                    layer=number,
-                    side=side,
-                    output=f"{layer_path}.{branch.output}",
-                    residual=f"{layer_path}.{branch.residual}",
-                    norm=None if branch.norm is None else f"{layer_path}.{branch.norm}",
-                )
-                for branch in anatomy.sublayers
-            )
+            for branch in anatomy.sublayers:
+                output, residual = f"{layer_path}.{branch.output}", f"{layer_path}.{branch.residual}"
+                norm = branch.norm and f"{layer_path}.{branch.norm}"
+                sublayers.append(Sublayer(branch.name, number, side, output, residual, norm))
     strange = _strange(trunk, [site.path for site in sites if site.name == LAYER_OUTPUT])
     if strange or not sites:
         raise _unknown_family(trunk, strange or sorted(_linears(trunk)))

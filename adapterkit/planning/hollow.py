@@ -77,7 +77,7 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         dtype=dtype,
         uninitialized=uninitialized,
         unused_keys=frozenset(),
-        padding_side=str(tokenizer.padding_side),
+        padding_side=tokenizer.padding_side,
         _found_sites=found,
         quantised=form,
         part=part,

@@ -24,6 +24,7 @@ from adapterkit.host.engine import route
 from adapterkit.host.engine.idle_work import without_idle_work
 from adapterkit.host.engine.route import Carried
 from adapterkit.host.engine.shared_modules import check_unused, view_of
+from adapterkit.host.engine.structure import FusionPiece
 from adapterkit.host.engine.view import CompiledView, LayerRange, Placed, Span, View, placed
 
 
@@ -72,21 +73,16 @@ class Engine:
             self._trunk = plain_source(self._trunk)
         self._pristine = view_of(self._trunk)
         self._free: deque[View] = deque()
-        self._free_compiled: deque[CompiledView] = deque()
         self._known: tuple[Placed, ...] = ()
         self._lock = threading.Lock()
 
-    def order(self, adapters: Sequence[Carried]) -> list[int]:
-        """A stable permutation of a batch's rows after which `routed` is cheapest."""
-        return route.order(adapters)
+    order = staticmethod(route.order)
 
     def mixes(self, adapters: Sequence[Carried]) -> bool:
         """Whether rows that carry these can share a forward."""
-        return not self._positional or len(set(adapters)) == 1 or not self._reads_positions(adapters)
-
-    def _reads_positions(self, adapters: Sequence[Carried]) -> bool:
-        return any(
-            not self._positional.isdisjoint(packed.structure.paths) for carried in set(adapters) for packed in carried
+        kinds = set(adapters) if self._positional else set()
+        return len(kinds) <= 1 or all(
+            self._positional.isdisjoint(packed.structure.paths) for carried in kinds for packed in carried
         )
 
     @cached_property
@@ -105,10 +101,6 @@ class Engine:
             An instance of the trunk's class, for any number of forwards in this thread, over exactly these rows or
             over each of them repeated in place (beams, choices). Its encoder and its decoder work by themselves too.
         """
-        if self._compile:
-            with self._routed_compiled(adapters) as trunk:
-                yield trunk
-            return
         with self._leased(adapters) as view:
             yield view.trunk
 
@@ -141,41 +133,33 @@ class Engine:
         try:
             view = self._free.pop()
         except IndexError:
-            trunk = without_idle_work(view_of(self._pristine))
-            view = View(trunk, merge=self._merge, positional=self._positional)
+            view = self._new_view()
         try:
-            first = adapters[0] if adapters else ()
-            if len(first) == 1 and all(carried is first or carried == first for carried in adapters):
-                view.take_up_one(first[0], len(adapters))
-            else:
-                view.take_up(list(route.row_runs(adapters, view.gathering.collect)), len(adapters))
+            view.take_up(adapters)
             yield view
         finally:
             view.lay_down()
             self._free.append(view)
 
-    @contextmanager
-    def _routed_compiled(self, adapters: Sequence[Carried]) -> Iterator[nn.Module]:
-        if self._positional and self._reads_positions(adapters):
-            raise RoutingError("a compiled host cannot carry what reads positions", remedy="Use compile=False.")
-        known = self._learn(adapters)
-        try:
-            view = self._free_compiled.pop()
-        except IndexError:
-            view = CompiledView(view_of(self._pristine), self._compile_module)
-        try:
-            view.take_up(adapters, known, torch.empty(0, dtype=self.backbone.dtype, device=self.backbone.device))
-            yield view.trunk
-        finally:
-            view.lay_down()
-            self._free_compiled.append(view)
+    def _new_view(self) -> View:
+        trunk = view_of(self._pristine)
+        if not self._compile:
+            return View(without_idle_work(trunk), merge=self._merge, positional=self._positional)
+        like = torch.empty(0, dtype=self.backbone.dtype, device=self.backbone.device)
+        return CompiledView(trunk, self._compile_module, self._learn, like)
 
     def _compile_module(self, module: nn.Module) -> None:
         module.compile(dynamic=True, backend=self._compiler)
 
     def _learn(self, adapters: Sequence[Carried]) -> tuple[Placed, ...]:
-        """All structures seen so far; a new one makes torch compile once more."""
+        """All structures seen so far; a new one makes torch compile once more.
+        Raises RoutingError: an adapter reads positions, or is a fusion."""
         new = [one for one in placed(adapters) if one not in self._known]
+        for _, structure in new:
+            reads_positions = not self._positional.isdisjoint(structure.paths)
+            if reads_positions or any(isinstance(piece, FusionPiece) for piece in structure.pieces):
+                what = "what reads positions" if reads_positions else "a fusion"
+                raise RoutingError(f"a compiled host cannot carry {what}", remedy="Use compile=False.")
         if new:
             with self._lock:
                 self._known += tuple(one for one in new if one not in self._known)

@@ -9,7 +9,7 @@ P parts of a fusion, Q its query width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -263,12 +263,11 @@ class FusionAddition(Behind[FusionPiece]):
     than it saves. Nothing of an adapter is copied.
     """
 
-    weights: Weights
-
     def apply(self, x: Tensor, y: Tensor, residual: Tensor | None, copies: int) -> None:
+        weights = cast(Weights, self.weights)  # nothing compiled has fusions
         h_uND = self.cut(y, copies)
         z_uND = self.read(h_uND, residual, copies)
-        for h_ND, z_ND, own in zip(h_uND, z_uND, self.weights.alone(y.dtype), strict=True):
+        for h_ND, z_ND, own in zip(h_uND, z_uND, weights.alone(y.dtype), strict=True):
             self._add(h_ND, z_ND, own[self.first : self.first + len(self.piece.shapes)])
 
     def _add(self, h_ND: Tensor, z_ND: Tensor, tensors: list[Tensor]) -> None:

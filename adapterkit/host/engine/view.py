@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone.cut import above, below, entering
-from adapterkit.errors import RoutingError
 from adapterkit.host.engine.assembly import Packed
 from adapterkit.host.engine.gathering import Gathering
 from adapterkit.host.engine.products import (
@@ -32,7 +31,7 @@ from adapterkit.host.engine.products import (
     Shrunk,
     Weights,
 )
-from adapterkit.host.engine.route import Carried, RowRun
+from adapterkit.host.engine.route import Carried, RowRun, row_runs
 from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
 from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Piece, Structure
 
@@ -94,11 +93,19 @@ class View:
             found = self._ranges[span] = LayerRange(self.trunk.get_submodule(model), low, high)
         return found
 
-    def take_up_one(self, packed: Packed, rows: int) -> None:
-        """Give every module its work for a batch of so many rows of one adapter, as it was given before if it was."""
+    def take_up(self, adapters: Sequence[Carried]) -> None:
+        """Give every module its work for a batch of rows that carry these, in `route.order`."""
+        first = adapters[0] if adapters else ()
+        if len(first) == 1 and all(carried is first or carried == first for carried in adapters):
+            self._take_up_one(first[0], len(adapters))
+        else:
+            self._take_up_runs(list(row_runs(adapters, self.gathering.collect)), len(adapters))
+
+    def _take_up_one(self, packed: Packed, rows: int) -> None:
+        """One adapter's batch, as it was given before if it was."""
         if self._merge or not self._positional.isdisjoint(packed.structure.paths):
             weights = Weights(packed.structure, [packed.flat], self.gathering.collect)
-            self.take_up([RowRun(0, rows, ((packed.structure, weights),))], rows)
+            self._take_up_runs([RowRun(0, rows, ((packed.structure, weights),))], rows)
             return
         known = self._known.get(packed)
         if known is None:
@@ -116,21 +123,20 @@ class View:
             module["work"], module["records"] = work, records
             self._busy.add(path)
 
-    def take_up(self, row_runs: Sequence[RowRun], rows: int) -> None:
-        """Give every module its work for a batch of so many rows."""
-        whole = self._is_whole(row_runs, rows)
+    def _take_up_runs(self, found: Sequence[RowRun], rows: int) -> None:
+        whole = self._is_whole(found, rows)
         runs = (
             (None if whole else (run.low, run.high), structure, weights)
-            for run in row_runs
+            for run in found
             for structure, weights in run.carried
         )
         self.give(runs, None if whole else rows, Shrunk())
 
-    def _is_whole(self, row_runs: Sequence[RowRun], rows: int) -> bool:
+    def _is_whole(self, found: Sequence[RowRun], rows: int) -> bool:
         """Whether one adapter owns the batch, and what is not of any row too: what positions give."""
-        if not self._positional or len(row_runs) != 1 or (row_runs[0].low, row_runs[0].high) != (0, rows):
+        if not self._positional or len(found) != 1 or (found[0].low, found[0].high) != (0, rows):
             return False
-        carried = row_runs[0].carried
+        carried = found[0].carried
         return all(weights.count == 1 for _, weights in carried) and any(
             not self._positional.isdisjoint(structure.paths) for structure, _ in carried
         )
@@ -171,10 +177,8 @@ class View:
             norm = None if piece.norm is None else partial(bare, self._hosted(piece.norm))
             if isinstance(piece, BottleneckPiece):
                 yield piece.path, BottleneckAddition(run, weights, first, piece, norm)
-            elif isinstance(weights, Weights):
-                yield piece.path, FusionAddition(run, weights, first, piece, norm)
             else:
-                raise RoutingError("a compiled host cannot carry a fusion", remedy="Use compile=False.")
+                yield piece.path, FusionAddition(run, weights, first, piece, norm)
 
     def _merged(self, module: nn.Module, additions: Sequence[Addition[Any]], rows: int | None) -> Merged | None:
         """The updates that a linear may fold into its weight: those that come first and are for all rows."""
@@ -202,17 +206,24 @@ class View:
         return module
 
 
-class CompiledView:
+class CompiledView(View):
     """A view whose forwards torch compiles; its trunk is an instance of the trunk's own class.
 
     What is compiled depends on which structures there are, and not on which rows have them: every structure is applied
     to every row, with zeros for the rows that have another one. So mixes, mounts and swaps compile nothing again.
     """
 
-    def __init__(self, trunk: nn.Module, compile_module: Callable[[nn.Module], None]) -> None:
-        """`compile_module`: compiles a module in place."""
-        self._view = View(trunk)
-        self.trunk = trunk
+    def __init__(
+        self,
+        trunk: nn.Module,
+        compile_module: Callable[[nn.Module], None],
+        learn: Callable[[Sequence[Carried]], Sequence[Placed]],
+        like: Tensor,
+    ) -> None:
+        """`compile_module`: compiles a module in place. `learn`: what rows carry -> all structures that the host has
+        seen. `like`: a tensor of the dtype and on the device of the backbone."""
+        super().__init__(trunk)
+        self._learn, self._like = learn, like
         self._row_weights: dict[Placed, RowWeights] = {}
         self._zeros: dict[Structure, Tensor] = {}
         halves = [half for name in ("encoder", "decoder") if (half := getattr(trunk, name, None)) is not None]
@@ -220,15 +231,13 @@ class CompiledView:
         for module in [trunk, *(halves if encoder_decoder else [])]:
             compile_module(module)
 
-    def take_up(self, adapters: Sequence[Carried], known: Sequence[Placed], like: Tensor) -> None:
-        """Give every module its work. `adapters`: what each row carries. `known`: all structures that the host has
-        seen. `like`: a tensor of the dtype and on the device of the backbone."""
+    def take_up(self, adapters: Sequence[Carried]) -> None:
+        """As `View.take_up`, in any order."""
+        known = self._learn(adapters)
         if tuple(self._row_weights) != tuple(known):
             self._row_weights = {placed: RowWeights(placed[1]) for placed in known}
-            self._zeros = {structure: like.new_zeros(structure.size) for _, structure in known}
-            self._view.give(
-                ((None, structure, weights) for (_, structure), weights in self._row_weights.items()), None, None
-            )
+            self._zeros = {structure: self._like.new_zeros(structure.size) for _, structure in known}
+            self.give(((None, structure, weights) for (_, structure), weights in self._row_weights.items()), None, None)
         for (place, structure), weights in self._row_weights.items():
             weights.flats = torch.stack([self._flat(carried, place, structure) for carried in adapters])
 
@@ -239,7 +248,7 @@ class CompiledView:
 
     def lay_down(self) -> None:
         """Forget the batch; the additions stay, for they hold nothing of it."""
-        self._view._residuals.clear()
+        self._residuals.clear()
         for (_, structure), weights in self._row_weights.items():
             weights.flats = self._zeros[structure][None]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import adapterkit as ak
 from adapterkit.adapted import build
 from adapterkit.artifact import load
-from adapterkit.errors import ArtifactError
+from adapterkit.errors import ArtifactError, RoutingError
 from adapterkit.host.engine.engine import Engine
 from adapterkit.host.packing.packers import pack
 from adapterkit.recipe import HeadSettings, LoraMethod
@@ -172,3 +172,14 @@ def test_a_fusion_continues_a_text_token_by_token_as_the_reference(
         answers = host.predict(rows)
     assert [answer for (name, _), answer in zip(rows, answers, strict=True) if name == "fused"] == expected
     assert any(answer["text"] for answer in expected)
+
+
+def test_a_compiled_host_refuses_them_and_answers_all_others_afterwards(tiny_backbones):
+    backbone = tiny_backbones["bert"]
+    fused, lora = fusion(backbone, "bert", "houlsby"), worlds.make(backbone, "bert", worlds.METHODS["lora"])
+    engine = Engine(backbone, compile=True, compiler="eager")
+    for _ in range(2):
+        with pytest.raises(RoutingError, match="cannot carry a fusion"), engine.routed([fused.carried]):
+            pass
+    (found,) = worlds.answers(engine, "bert", [(lora, 1)])
+    assert worlds.distance(found, lora.alone[1]) <= 1e-5

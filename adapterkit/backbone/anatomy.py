@@ -6,7 +6,7 @@ ends in a norm just when its layers begin with one, then the residual branches a
 is what tells BART from mBART, whose layers hold the very same modules but run through them in another order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -35,38 +35,32 @@ class Anatomy:
     positional: frozenset[str] = frozenset()
 
 
-def attention_linears(
-    prefix: str, query: str, key: str, value: str, output: str, site: str = "attention"
-) -> dict[str, str]:
-    """Linears of an attention, relative to the layer -> their sites."""
-    names = {"query": query, "key": key, "value": value, "output": output}
-    return {f"{prefix}.{module}": f"{site}.{role}" for role, module in names.items()}
-
-
-def fused_attention(prefix: str, qkv: str, output: str) -> dict[str, str]:
-    """The same where one linear makes queries, keys and values."""
-    return {f"{prefix}.{qkv}": "attention.qkv", f"{prefix}.{output}": "attention.output"}
-
-
-def two_linears(first: str, second: str) -> dict[str, str]:
-    """Linears of a feed-forward without a gate -> their sites."""
-    return {first: "feedforward.input", second: "feedforward.output"}
+def linears(prefix: str, site: str, **modules: str) -> dict[str, str]:
+    """Linears, relative to the layer -> their sites; `modules`: role -> name behind the prefix."""
+    return {f"{prefix}.{module}".removeprefix("."): f"{site}.{role}" for role, module in modules.items()}
 
 
 def norm_last(
-    title: str, attention: Mapping[str, str], feedforward: Mapping[str, str], norms: tuple[str, str]
+    title: str,
+    branches: Sequence[Mapping[str, str]],
+    norms: Sequence[str],
+    *,
+    entrance: str | None = None,
+    positional: Collection[str] = (),
 ) -> Anatomy:
-    """Attention and feed-forward, each followed by its norm; the first linear of each reads the states."""
-    branches = zip(("attention", "feedforward"), (attention, feedforward), norms, strict=True)
+    """Branches, each followed by its norm; the first linear of each reads the states and nothing else, but where the
+    `entrance` of the first one is named."""
+    reading = [next(iter(branch)) for branch in branches]
+    residuals = [entrance or reading[0], *reading[1:]]
+    found = {path: site for branch in branches for path, site in branch.items()}
+    sublayers = zip(_names(found), [list(branch)[-1] for branch in branches], residuals, norms, strict=True)
     return Anatomy(
         title=title,
-        linears={**attention, **feedforward},
+        linears=found,
         norms=frozenset(norms),
-        sublayers=tuple(
-            SublayerAnatomy(name, output=list(linears)[-1], residual=next(iter(linears)), norm=norm)
-            for name, linears, norm in branches
-        ),
+        sublayers=tuple(SublayerAnatomy(*sublayer) for sublayer in sublayers),
         norm_first=False,
+        positional=frozenset(positional),
     )
 
 
@@ -78,16 +72,22 @@ def norm_first(
     exits: Sequence[str] = (),
 ) -> Anatomy:
     """Attention and feed-forward with the norms inside. `feedforward`: none where its experts are tensors of their own.
-    `entrances`: the norm that each branch begins with; one for both where they run side by side; a linear where a
+    `entrances`: the norm that each branch begins with; one for all where they run side by side; a linear where a
     branch reads the states as they are. `exits`: the norm that each branch ends with, if any."""
-    linears = {**attention, **feedforward}
-    outputs = exits or [path for path, site in linears.items() if site.endswith(".output")]
-    residuals = entrances if len(entrances) == 2 else (*entrances, *entrances)
-    branches = zip(("attention", "feedforward"), outputs, residuals, strict=True) if feedforward else ()
+    found = {**attention, **feedforward}
+    outputs = exits or [path for path, site in found.items() if site.endswith(".output")]
+    residuals = entrances if len(entrances) == len(outputs) else [*entrances] * len(outputs)
+    sublayers = zip(_names(found), outputs, residuals, strict=True) if feedforward else ()
     return Anatomy(
         title=title,
-        linears=linears,
-        norms=frozenset({*entrances, *exits} - linears.keys()),
-        sublayers=tuple(SublayerAnatomy(*branch) for branch in branches),
+        linears=found,
+        norms=frozenset({*entrances, *exits} - found.keys()),
+        sublayers=tuple(SublayerAnatomy(*sublayer) for sublayer in sublayers),
         norm_first=True,
     )
+
+
+def _names(found: Mapping[str, str]) -> list[str]:
+    """Of the branches, by the sites that they end in; what stands in the attention's place is called so too."""
+    ends = [site.removesuffix(".output") for site in found.values() if site.endswith(".output")]
+    return ["attention", *ends[1:]]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,16 +33,6 @@ _HEADER_LIMIT_BYTES = 100_000_000
 _FORMAT = "adapterkit fingerprint 2"
 # What a config says about how it was written or is to be loaded, not about what the model computes.
 _IGNORED_CONFIG = ("transformers_version", "_name_or_path", "_commit_hash", "dtype", "torch_dtype")
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor of a checkpoint: its name, number format, shape, and where it lies."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    part: FileSpan
 
 
 def fingerprints(
@@ -71,64 +61,48 @@ def fingerprints(
     config = {key: value for key, value in read_config(folder).items() if key not in _IGNORED_CONFIG}
     written = json.dumps(config, sort_keys=True, separators=(",", ":"))
     found: dict[Coverage, str] = {}
-    for wanted in _wanted(files, coverage):
-        digest = hashlib.sha256()
-        for text in (_FORMAT, wanted, written, tokenizer_digest, _weights_digest(files, wanted, again)):
-            _add(digest, text)
-        found[wanted] = digest.hexdigest()
+    try:
+        for wanted in _wanted(files, coverage):
+            compute = partial(weights_digest, files, wanted)
+            weights = compute() if again else remembered(f"{_FORMAT} {wanted}", files, compute)
+            digest = hashlib.sha256()
+            for text in (_FORMAT, wanted, written, tokenizer_digest, weights):
+                _add(digest, text)
+            found[wanted] = digest.hexdigest()
+    except OSError as error:
+        raise BackboneError(f"{folder}: the weights cannot be read", [str(error)]) from error
     return found
 
 
 def _wanted(files: Sequence[Path], coverage: Coverage) -> tuple[Coverage, ...]:
-    try:
-        large = sum(file.stat().st_size for file in files) >= SAMPLED_FROM_BYTES
-    except OSError as error:
-        raise _unreadable(files, error) from error
-    if not large:
+    if sum(file.stat().st_size for file in files) < SAMPLED_FROM_BYTES:
         return ("whole",)
     return ("samples",) if coverage == "samples" else ("whole", "samples")
 
 
-def _weights_digest(files: Sequence[Path], coverage: Coverage, again: bool) -> str:
-    if again:
-        return weights_digest(files, coverage)
-    try:
-        return remembered(f"{_FORMAT} {coverage}", files, lambda: weights_digest(files, coverage))
-    except OSError as error:
-        raise _unreadable(files, error) from error
-
-
 def weights_digest(files: Sequence[Path], coverage: Coverage = "whole") -> str:
     """The part of the fingerprint that is about weights, read from the files.
-    Raises BackboneError: they are damaged or cannot be read."""
+    Raises BackboneError: they are damaged; OSError: they cannot be read."""
+    whole = [FileSpan(file, 0, file.stat().st_size) for file in files if file.suffix != ".safetensors"]
+    stored = sorted((t for file in files if file.suffix == ".safetensors" for t in _tensors(file)), key=lambda t: t[0])
+    blocks = [_blocks(span, coverage) for _, _, span in stored]
     try:
-        pickled = [file for file in files if file.suffix != ".safetensors"]
-        tensors = sorted(stored_tensors(file for file in files if file not in pickled), key=lambda tensor: tensor.name)
-        blocks = [_blocks(tensor.part, coverage) for tensor in tensors]
-        wholes = [FileSpan(file, 0, file.stat().st_size) for file in pickled]
-        found = digests([*wholes, *(block for own in blocks for block in own)])
-    except OSError as error:
-        raise _unreadable(files, error) from error
+        found = digests([*whole, *(block for own in blocks for block in own)])
     except EOFError as error:
         raise _damaged(Path(str(error)), "a tensor ends early") from error
     digest = hashlib.sha256()
-    for content in sorted(found[: len(wholes)]):
+    for content in sorted(found[: len(whole)]):
         digest.update(content)
-    contents = iter(found[len(wholes) :])
-    for tensor, own in zip(tensors, blocks, strict=True):
-        _add(digest, f"{tensor.name} {tensor.dtype} {list(tensor.shape)} {tensor.part.size_bytes}")
+    contents = iter(found[len(whole) :])
+    for (name, facts, span), own in zip(stored, blocks, strict=True):
+        _add(digest, f"{name} {facts} {span.size_bytes}")
         for _ in own:
             digest.update(next(contents))
     return digest.hexdigest()
 
 
-def stored_tensors(files: Iterator[Path]) -> list[StoredTensor]:
-    """The tensors that the headers of safetensors files name.
-    Raises BackboneError: a header that is damaged; OSError: a file cannot be read."""
-    return [tensor for file in files for tensor in _tensors(file)]
-
-
-def _tensors(file: Path) -> Iterator[StoredTensor]:
+def _tensors(file: Path) -> Iterator[tuple[str, str, FileSpan]]:
+    """Name, number format with shape, and place of every tensor that the header of a safetensors file names."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         prefix = stream.read(8)
@@ -144,8 +118,7 @@ def _tensors(file: Path) -> Iterator[StoredTensor]:
             start, end = entry["data_offsets"]
             if not (0 <= start <= end and 8 + length + end <= size):
                 raise _damaged(file, f"tensor {name} ends at byte {8 + length + end}, the file at {size}")
-            part = FileSpan(file, 8 + length + start, end - start)
-            yield StoredTensor(name, str(entry["dtype"]), tuple(entry["shape"]), part)
+            yield name, f"{entry['dtype']} {list(entry['shape'])}", FileSpan(file, 8 + length + start, end - start)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BackboneError):
             raise
@@ -169,7 +142,3 @@ def _add(digest: Any, text: str) -> None:
 
 def _damaged(file: Path, finding: str) -> BackboneError:
     return BackboneError(f"{file} is damaged", [finding], "Fetch the checkpoint again.")
-
-
-def _unreadable(files: Sequence[Path], error: OSError) -> BackboneError:
-    return BackboneError(f"{files[0].parent}: the weights cannot be read", [str(error)])

@@ -18,11 +18,9 @@ LINES = {
 
 class _Harmless(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(LINES[record.name]) or (record.name.startswith("torchao") and _has_gpu())
-
-
-def _has_gpu() -> bool:
-    return bool(sys.modules["torch"].cuda.is_available())
+        if not str(record.msg).startswith(LINES[record.name]):
+            return True
+        return record.name.startswith("torchao") and bool(sys.modules["torch"].cuda.is_available())
 
 
 def leave_out_harmless_lines() -> None:

@@ -55,6 +55,7 @@ class Sublayer:
 
 
 P = TypeVar("P", Site, Sublayer)
+"""What stands at a layer of a side."""
 
 
 @dataclass(frozen=True)

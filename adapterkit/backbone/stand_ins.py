@@ -97,13 +97,10 @@ def stand_in(module: nn.Module, kind: type, **facts: Any) -> nn.Module:
     copied.__dict__.update(
         {f"_{name}": fact for name, fact in facts.items()}, training=False, gradient_checkpointing=False
     )
-    copied.__class__ = _class_of(kind, type(module))
-    return copied
-
-
-def _class_of(kind: type, base: type[nn.Module]) -> type[nn.Module]:
+    base = type(module)
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": kind.__doc__}
-    return type(base.__name__, (kind, base), names)
+    copied.__class__ = type(base.__name__, (kind, base), names)
+    return copied
 
 
 def biased(layer: nn.Module) -> list[Any]:

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.module_tables import pre_hooks
+from adapterkit.backbone.sites import P
 from adapterkit.methods.adapter_name import ADAPTER
 from adapterkit.methods.bottleneck.tap import Tap
 from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.lora.moved_weight import MovedWeight
-from adapterkit.methods.lowest_layer import Layered
 from adapterkit.methods.reach import Reach
 
-P = TypeVar("P", bound=Layered)
 L = TypeVar("L", bound=nn.Module)
 
 

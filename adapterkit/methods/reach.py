@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
-from adapterkit.backbone.sites import Sublayer
+from adapterkit.backbone.sites import P, Sublayer
 from adapterkit.errors import SiteError
-from adapterkit.methods.lowest_layer import Layered
 
 
 def is_wrapped(module: nn.Module) -> bool:
@@ -35,9 +34,6 @@ def check_bare(trunk: nn.Module, summary: str, remedy: str) -> None:
     """Raise SiteError, in these words, where an adapter is attached to a trunk."""
     if adapted := adapted_paths(trunk):
         raise SiteError(summary, [f"{path}: adapted" for path in adapted[:4]], remedy)
-
-
-P = TypeVar("P", bound=Layered)
 
 
 class Reach:

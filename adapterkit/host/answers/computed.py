@@ -28,10 +28,11 @@ class Computing:
         adapter cannot come back from where it waits, in a call that raises errors."""
         asked = [(group, index) for group in call.groups if not group.generates for index in range(len(group.features))]
         lengths = [group.features[index].length_tokens for group, index in asked]
-        batches = [
-            _by_group([asked[place] for place in sorted(batch)])
-            for batch in group_by_length(lengths, batch_size=batch_size, shuffle=False)
-        ]
+        batches: list[Batched] = []
+        for chosen in group_by_length(lengths, batch_size=batch_size, shuffle=False):
+            batches.append({})
+            for group, index in (asked[place] for place in sorted(chosen)):
+                batches[-1].setdefault(group, []).append(index)
         lost: dict[int, str] = {}
         for number, batch in enumerate(batches):
             taken = self._take({group: indices for group, indices in batch.items() if group not in call.failed}, call)
@@ -68,10 +69,3 @@ class Computing:
             if not call.returns:
                 raise
         return call.reach(batch, self._bank)
-
-
-def _by_group(asked: Sequence[tuple[HeadRows, int]]) -> Batched:
-    found: Batched = {}
-    for group, index in asked:
-        found.setdefault(group, []).append(index)
-    return found

@@ -113,7 +113,7 @@ class Status:
             seat.slot,
             seat.size_bytes,
             seat.hits,
-            seat.is_resident,
+            seat.loaded is not None,
             origin.source,
             mounted.report,
         )

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone.own_process import finalize_here
-from adapterkit.errors import AdapterkitError, ArtifactError, HostClosedError, OutputError
+from adapterkit.errors import ArtifactError, HostClosedError, OutputError
 from adapterkit.host.engine.heads import AnsweringHead
 from adapterkit.host.engine.route import Carried
 
@@ -67,17 +67,15 @@ class Loaded:
         return Loaded(carried, heads)
 
 
-class InRam:
-    """Tensors that left an accelerator."""
+Away = Callable[[], Loaded]
+"""Gives back, on the backbone's device, the tensors of an adapter that is not resident."""
 
-    def __init__(self, loaded: Loaded, device: torch.device) -> None:
-        self._device = device
-        self._waiting = loaded.holding(
-            tensor.cpu().pin_memory() if device.type == "cuda" else tensor.cpu() for tensor in loaded.tensors()
-        )
 
-    def fetch(self) -> Loaded:
-        return self._waiting.holding(tensor.to(self._device, non_blocking=True) for tensor in self._waiting.tensors())
+def in_ram(loaded: Loaded, device: torch.device) -> Away:
+    """Tensors that leave an accelerator."""
+    is_cuda = device.type == "cuda"
+    waiting = loaded.holding(tensor.cpu().pin_memory() if is_cuda else tensor.cpu() for tensor in loaded.tensors())
+    return lambda: waiting.holding(tensor.to(device, non_blocking=True) for tensor in waiting.tensors())
 
 
 class OnDisk:
@@ -101,7 +99,7 @@ class OnDisk:
         path.write_bytes(content)
         finalize_here(self, path.unlink, missing_ok=True)
 
-    def fetch(self) -> Loaded:
+    def __call__(self) -> Loaded:
         try:
             raw = np.fromfile(self._path, dtype=np.uint8)
         except OSError:
@@ -117,10 +115,6 @@ class OnDisk:
         return self._shape.holding(tensors)
 
 
-Away = InRam | OnDisk
-"""Where the tensors of an adapter wait that is not resident; `fetch` gives it back on the backbone's device."""
-
-
 class Seat:
     """One mounted version in a bank: the bytes of its tensors, how many rows it has answered, and its slot, None while
     it is away."""
@@ -134,11 +128,6 @@ class Seat:
         self.left = False
         self.again = again
         self.moving = Lock()
-
-    @property
-    def is_resident(self) -> bool:
-        """Whether its tensors are where the backbone is."""
-        return self.loaded is not None
 
 
 class Bank:
@@ -195,7 +184,7 @@ class Bank:
         return [seat.loaded or self._bring_back(seat) for seat in seats]
 
     def prefetch(self, seats: Iterable[Seat]) -> None:
-        """Bring seats back in the background, for a batch that waits. What fails will fail again when it is taken."""
+        """Bring seats back in the background, for a batch that waits."""
         missing = [seat for seat in seats if seat.loaded is None and not seat.moving.locked()]
         if not missing:
             return
@@ -204,12 +193,8 @@ class Bank:
                 return
             if self._fetcher is None:
                 self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="adapterkit-prefetch")
-            self._fetcher.submit(self._fetch_all, missing)
-
-    def resident(self) -> int:
-        """How many adapters are resident."""
-        with self._lock:
-            return len(self._used)
+            for seat in missing:  # in turn; what fails will fail again when it is taken
+                self._fetcher.submit(self._bring_back, seat)
 
     def close(self) -> None:
         """Forget everything."""
@@ -223,13 +208,6 @@ class Bank:
             with seat.moving:
                 seat.left, seat.loaded, seat.slot = True, None, None
 
-    def _fetch_all(self, seats: Sequence[Seat]) -> None:
-        for seat in seats:
-            try:
-                self._bring_back(seat)
-            except (AdapterkitError, OSError, MemoryError):
-                continue
-
     def _bring_back(self, seat: Seat) -> Loaded:
         self._shrink(self.slots - 1)
         with seat.moving:
@@ -238,7 +216,7 @@ class Bank:
                 return loaded
             if seat.away is None:
                 raise HostClosedError("this host was closed while it answered")
-            loaded = seat.away.fetch()
+            loaded = seat.away()
             seat.loaded = loaded
             self._enter(seat)
         self._shrink(self.slots)
@@ -284,7 +262,7 @@ class Bank:
 
     def _put_away(self, loaded: Loaded, again: Callable[[], Loaded]) -> Away:
         if self._device.type != "cpu":
-            return InRam(loaded, self._device)
+            return in_ram(loaded, self._device)
         path: Path | None = None
         try:
             with self._lock:

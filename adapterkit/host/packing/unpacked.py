@@ -9,16 +9,15 @@ from torch import Tensor
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.named_tensors import all_finite, misfits
 from adapterkit.backbone.recognise import hidden_width
+from adapterkit.backbone.sites import P
 from adapterkit.errors import ArtifactError
 from adapterkit.host.engine.assembly import Laid, Packed, assemble
 from adapterkit.methods.fusion.part import Part
 from adapterkit.methods.lora.moved_weight import is_transposed
-from adapterkit.methods.lowest_layer import Layered
 from adapterkit.methods.reach import bare
 from adapterkit.recipe import MethodSettings
 
 S = TypeVar("S", bound=MethodSettings)
-P = TypeVar("P", bound=Layered)
 
 
 class Unpacked(Generic[S]):

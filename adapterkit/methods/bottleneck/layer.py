@@ -182,10 +182,6 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     def unmerge(self) -> None:
         """Nothing is ever merged."""
 
-    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        """False: an activation stands between the two projections."""
-        return False
-
     def __repr__(self) -> str:
         return "bottleneck." + super().__repr__()
 

@@ -329,12 +329,7 @@ class ModuleWork:
     """All additions at one module for one batch."""
 
     def __init__(
-        self,
-        rows: int | None,
-        additions: Sequence[Addition[Any]],
-        *,
-        in_place: bool,
-        merged: Merged | None = None,
+        self, rows: int | None, additions: Sequence[Addition[Any]], *, in_place: bool, merged: Merged | None = None
     ) -> None:
         """
         Args:

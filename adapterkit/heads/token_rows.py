@@ -39,9 +39,7 @@ class TokenRows(nn.Module):
 
 def put_token_rows(model: nn.Module, tokenizer: Any, names: Sequence[str]) -> tuple[str, tuple[int, ...]]:
     """Give some tokens rows of their own, which begin as the projection's. Returns its path, and the tokens' numbers.
-
-    Raises:
-        HeadError: a token that the vocabulary lacks, or a projection that PEFT's trainable tokens cannot stand for.
+    Raises HeadError: a token that the vocabulary lacks, or a projection that PEFT's trainable tokens cannot stand for.
     """
     known = tokenizer.get_vocab()
     problems = [f"head.tokens: {name!r:.60} is no token of this vocabulary" for name in names if name not in known]

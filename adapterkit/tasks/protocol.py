@@ -104,10 +104,7 @@ class Task(ABC):
     @abstractmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
         """Learn from training rows what the rows decide: labels, problem, tag scheme.
-
-        Raises:
-            DataError: no usable row, one class only, or targets that do not fit together; with the places.
-        """
+        Raises DataError: no usable row, one class only, or targets that do not fit together; with the places."""
 
     @property
     @abstractmethod
@@ -142,10 +139,7 @@ class Task(ABC):
     @property
     def main_metric(self) -> str:
         """The metric that picks the best checkpoint.
-
-        Raises:
-            RecipeError: the recipe names one that this task does not give.
-        """
+        Raises RecipeError: the recipe names one that this task does not give."""
         wanted = self.settings.metric
         if wanted is not None and wanted not in self.metrics:
             told = [f"task.metric: found {wanted!r}, expected one of {', '.join(self.metrics)}"]
@@ -178,21 +172,15 @@ class Task(ABC):
 
     def check_rows(self, rows: Sequence[Row], purpose: Purpose = "train") -> Checked:
         """Split off the rows that cannot be used.
-
-        Raises:
-            DataError: no row can be used.
-        """
+        Raises DataError: no row can be used."""
         return check(rows, self.columns, lambda row: self.problem_of(row, purpose), purpose)
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         """Turn usable rows into features, in row order.
-
-        Raises:
-            DataError: a label that training did not see, or a row that `check_rows` would have refused.
-            BackboneError: the tokenizer cannot do what the kind needs.
-            RecipeError: a length setting that the backbone cannot honour.
-        """
+        Raises DataError: a label that training did not see, or a row that `check_rows` would have refused;
+        BackboneError: the tokenizer cannot do what the kind needs; RecipeError: a length setting that the backbone
+        cannot honour."""
 
     def collate(
         self, features: Features, vocabulary: Vocabulary, *, seed: int | None = None, epoch: int = 0, multiple: int = 1
@@ -258,10 +246,7 @@ class Task(ABC):
 
     def class_weights(self, wanted: Wanted | None, rows: Sequence[Row]) -> list[float] | None:
         """One weight per class from the recipe's `training.class_weights` and the training rows.
-
-        Raises:
-            RecipeError: the kind has no classes to weigh, or a name is not a label.
-        """
+        Raises RecipeError: the kind has no classes to weigh, or a name is not a label."""
         if wanted is None:
             return None
         if not self.labels:
@@ -279,10 +264,7 @@ class Task(ABC):
 
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
         """How often each label is the answer: of rows, or of words where words are labelled; {} without labels.
-
-        Raises:
-            DataError: a label that is not the task's.
-        """
+        Raises DataError: a label that is not the task's."""
         return {}
 
     @abstractmethod

@@ -16,15 +16,7 @@ from adapterkit.metrics import Compared
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
-from adapterkit.tasks.checked_rows import (
-    Cuts,
-    check,
-    is_missing,
-    optional_text,
-    places_of,
-    refuse_rows,
-    text_problem,
-)
+from adapterkit.tasks.checked_rows import Cuts, check, is_missing, optional_text, places_of, refuse_rows, text_problem
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest
 from adapterkit.tasks.labels import Wanted, split_cell

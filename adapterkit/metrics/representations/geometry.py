@@ -18,10 +18,7 @@ def rank_me(states_ND: Any) -> float:
     """Effective rank: e to the entropy of the singular values' shares (Garrido et al. 2023, equation 1).
 
     Between 1 and the width: k equal orthogonal directions give k.
-
-    Raises:
-        DataError: fewer than four items, constant features, or values that are not finite.
-    """
+    Raises DataError: fewer than four items, constant features, or values that are not finite."""
     square_R, _ = spectrum(checked_states(states_ND))
     share_R = np.sqrt(square_R) / np.sqrt(square_R).sum()
     return float(np.exp(entr(share_R).sum()))
@@ -41,10 +38,7 @@ def alignment(states_ND: Any, labels_N: Any) -> float:
     """Mean squared distance, on the unit sphere, of pairs that share a label (Wang and Isola 2020, α = 2).
 
     Between 0 and 4; lower: items of one class lie together. NaN where no two items share a label.
-
-    Raises:
-        DataError: see `rank_me`; or a single class.
-    """
+    Raises DataError: see `rank_me`; or a single class."""
     states_ND, labels_N = checked_labels(states_ND, labels_N)
     unit_ND = unit(states_ND)
     total, pairs = 0.0, 0

@@ -60,10 +60,7 @@ def label_information(states_ND: Any, labels_N: Any, *, seed: int = 0) -> tuple[
 
     A label is scored by the cosine with the mean direction of its class, over a temperature; both come from one half
     of the items, and the bound from the other.
-
-    Raises:
-        DataError: a single class, constant features, or values that are not finite.
-    """
+    Raises DataError: a single class, constant features, or values that are not finite."""
     states_ND, labels_N = checked_labels(states_ND, labels_N)
     order = np.random.default_rng(seed).permutation(len(labels_N))
     fitted, tested = order[: len(order) // 2], order[len(order) // 2 :]
@@ -92,10 +89,7 @@ def online_codelength(states_ND: Any, labels_N: Any, *, seed: int = 0) -> Codele
     Voita and Titov 2020, equation 3. The labels' entropy less this length is a lower bound of the information that the
     states have of them. After n labels a share of 1 / (n + 1) of the code is a uniform one, so that no label costs
     infinitely much.
-
-    Raises:
-        DataError: a single class, constant features, or values that are not finite.
-    """
+    Raises DataError: a single class, constant features, or values that are not finite."""
     states_ND, labels_N = checked_labels(states_ND, labels_N)
     items, classes = len(labels_N), int(labels_N.max()) + 1
     order = np.random.default_rng(seed).permutation(items)

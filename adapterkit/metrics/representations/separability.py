@@ -33,10 +33,7 @@ class Clusters(NamedTuple):
 
 def neighbours(states_ND: Any, labels_N: Any, k: int = 5) -> NDArray[Any]:
     """The class that most of each item's k nearest others have, (N,), by Euclidean distance; of equals the nearer.
-
-    Raises:
-        DataError: a single class, constant features, values that are not finite, or no k others.
-    """
+    Raises DataError: a single class, constant features, values that are not finite, or no k others."""
     classes = np.unique(labels_N)
     states_ND, labels_N = checked_labels(states_ND, labels_N)
     near_NK = _nearest(states_ND, k)
@@ -91,10 +88,7 @@ def linear_probe(states_ND: Any, labels_N: Any, groups_N: Any = None, *, folds: 
 
 def linear_fit(states_ND: Any, target_NC: Any, groups_N: Any = None, *, folds: int = 5, seed: int = 0) -> Floats:
     """`linear_probe` of numbers: what a ridge regression says of items that it was not fitted on, (N, C).
-
-    Raises:
-        DataError: constant features, values that are not finite, or a single group.
-    """
+    Raises DataError: constant features, values that are not finite, or a single group."""
     from sklearn.model_selection import GroupKFold
 
     states_ND, target_NC = checked_states(states_ND), np.asarray(target_NC, dtype=np.float64)
@@ -153,10 +147,7 @@ def _ridge(square_DD: Floats, both_DC: Floats, spread_C: Floats, items: int) -> 
 
 def clusters(states_ND: Any, labels_N: Any, *, seed: int = 0) -> Clusters:
     """Silhouette of the classes, and what k-means, with as many clusters as classes, has in common with them.
-
-    Raises:
-        DataError: see `neighbours`; or as many classes as items.
-    """
+    Raises DataError: see `neighbours`; or as many classes as items."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score, silhouette_score, v_measure_score
 

@@ -8,7 +8,7 @@ share a block in training (see `fill_blocks`); the loss of each is what it would
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +17,7 @@ from adapterkit.errors import RecipeError
 from adapterkit.tasks.checked_rows import Cuts
 from adapterkit.tasks.documents import Documents, document_problem
 from adapterkit.tasks.encoding import longest, surrounded, windows_over
-from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
+from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.protocol import GeneratingTask
 from adapterkit.tasks.values import IGNORED, Encoded, Feature, Purpose, Row, Vocabulary
 
@@ -32,8 +32,11 @@ class CausalLm(LanguageModelTask, GeneratingTask, kind="causal-lm"):
 
     running_text: ClassVar[bool] = True
     pads_left: ClassVar[bool] = True
-    proof: ClassVar[Literal["predict", "score"]] = "score"
-    metric_directions: ClassVar[Mapping[str, bool]] = DIRECTIONS
+    metric_directions: ClassVar[Mapping[str, bool]] = {
+        "perplexity": False,
+        "bits_per_character": False,
+        "token_accuracy": True,
+    }
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         return document_problem(row, predict=purpose == "predict", completions_only=self.settings.completions_only)

@@ -3,9 +3,9 @@
 # Axes: B rows of a batch, T tokens, V vocabulary, N rows, F features, S statistics.
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from adapterkit.metrics import Compared, Formula, Groups, of_sums, ratio
 from adapterkit.tasks.losses import at_labels, labelled, token_cross_entropy
 from adapterkit.tasks.protocol import UnlabelledTask
 from adapterkit.tasks.values import Batch, Feature, Features, Loss, Outputs, Row
-
-DIRECTIONS = {"perplexity": False, "bits_per_character": False, "token_accuracy": True}
-"""Metric -> whether higher is better."""
 
 
 class Likelihood(NamedTuple):
@@ -56,6 +53,9 @@ def summed(features: Sequence[Feature], outputs: Sequence[Likelihood], rows: int
 @dataclass(frozen=True, repr=False)
 class LanguageModelTask(UnlabelledTask):
     """A kind whose loss and metrics are about labelled tokens; its outputs are a `Likelihood` per feature."""
+
+    proof: ClassVar[Literal["predict", "score"]] = "score"
+    metric_directions: ClassVar[Mapping[str, bool]] = {"perplexity": False, "token_accuracy": True}
 
     def targets(self, labels_BT: Tensor) -> Tensor:
         """At each token the label that its logits predict."""

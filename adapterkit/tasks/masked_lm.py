@@ -2,17 +2,17 @@
 
 # Axes: B blocks of a batch, T tokens, V vocabulary.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from adapterkit.errors import BackboneError, RecipeError
 from adapterkit.tasks.checked_rows import Cuts, text_problem
 from adapterkit.tasks.encoding import bare_ids, blocks, encode_texts, longest, surrounded, surroundings
-from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
+from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Outputs, Purpose, Row, Vocabulary
 
 MASK = "[MASK]"
@@ -35,11 +35,7 @@ class MaskedLm(LanguageModelTask, kind="masked-lm"):
     """Hidden tokens. A text is cut into blocks; no block mixes two texts."""
 
     running_text: ClassVar[bool] = True
-    proof: ClassVar[Literal["predict", "score"]] = "score"
     draws_anew: ClassVar[bool] = True
-    metric_directions: ClassVar[Mapping[str, bool]] = {
-        name: DIRECTIONS[name] for name in ("perplexity", "token_accuracy")
-    }
 
     def problem_of(self, row: Row, purpose: Purpose) -> str | None:
         return text_problem(row, "text")

@@ -26,9 +26,8 @@ from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
-from adapterkit.tasks.protocol import UnlabelledTask
+from adapterkit.tasks.protocol import SAMPLE_TEXTS, UnlabelledTask
 from adapterkit.tasks.right_choice import READINGS, choices_of, find_reading, notes_of, place_of, readings_of
-from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.values import Batch, Checked, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 

@@ -35,12 +35,19 @@ from adapterkit.tasks.as_json import read_stored, write_stored
 from adapterkit.tasks.checked_rows import check
 from adapterkit.tasks.encoding import pad, pad_inputs
 from adapterkit.tasks.labels import Wanted
-from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.values import IGNORED, Checked, Encoded, Features, Loss, Outputs, Purpose
 from adapterkit.tasks.values import Batch as Batch
 from adapterkit.tasks.values import Feature as Feature
 from adapterkit.tasks.values import Row as Row
 from adapterkit.tasks.values import Vocabulary as Vocabulary
+
+SAMPLE_TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "My card was lost on the way to London, can you send a new one?",
+    "It was a bright cold day in April, and the clocks were striking thirteen.",
+    "Ada Lovelace wrote the first program in 1843.",
+)
+"""Texts of ours, for rows that stand in where nobody gave any."""
 
 
 class Task(ABC):

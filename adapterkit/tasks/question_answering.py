@@ -19,8 +19,8 @@ from adapterkit.tasks.checked_rows import by_row, check, refuse_rows, text_probl
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import longest, needs_fast
 from adapterkit.tasks.losses import cross_entropy
+from adapterkit.tasks.protocol import SAMPLE_TEXTS
 from adapterkit.tasks.question_windows import encode_windows
-from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
 from adapterkit.tasks.values import Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 DEFAULT_MAX_TOKENS = 384

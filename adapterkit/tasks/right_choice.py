@@ -7,7 +7,7 @@ those that agree.
 
 import string
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from typing import NamedTuple
 
 from adapterkit.errors import DataError
 from adapterkit.tasks.checked_rows import is_missing, listed, places_of
@@ -52,20 +52,21 @@ def _only(label: str, names: Sequence[str]) -> int | None:
     return names.index(label) if names.count(label) == 1 else None
 
 
-READINGS: Mapping[str, Callable[[str, Row], int | None]] = MappingProxyType(
-    {"name": _name, "text": _text, "letter": _letter, FROM_0: _from_0, FROM_1: _from_1}
-)
-"""Reading -> the position of the right choice, or None where a label cannot be read so; the plainest first."""
+class Reading(NamedTuple):
+    """What a label is, and the position of the choice that it names in a row, or None where it cannot be read so."""
 
-WORDS: Mapping[str, str] = MappingProxyType(
-    {
-        "name": "the name of a choice",
-        "text": "the text of a choice",
-        "letter": "the letter of a choice",
-        FROM_0: "a position counted from 0",
-        FROM_1: "a position counted from 1",
-    }
-)
+    words: str
+    place: Callable[[str, Row], int | None]
+
+
+READINGS: Mapping[str, Reading] = {
+    "name": Reading("the name of a choice", _name),
+    "text": Reading("the text of a choice", _text),
+    "letter": Reading("the letter of a choice", _letter),
+    FROM_0: Reading("a position counted from 0", _from_0),
+    FROM_1: Reading("a position counted from 1", _from_1),
+}
+"""The ways to read a column of labels, the plainest first."""
 
 
 def place_of(row: Row, reading: str) -> int | None:
@@ -73,7 +74,7 @@ def place_of(row: Row, reading: str) -> int | None:
     label = row.get("label")
     if isinstance(label, bool) or is_missing(label) or not isinstance(label, str | int | float):
         return None
-    return READINGS[reading](label_name(label), row)
+    return READINGS[reading].place(label_name(label), row)
 
 
 def readings_of(row: Row) -> dict[str, int]:
@@ -100,7 +101,7 @@ def find_reading(rows: Sequence[Row], known: str = "") -> str:
             raise DataError(
                 "labels can be read in several ways, which name other choices",
                 [
-                    f"{place}: label {row['label']!r:.40} is {WORDS[reading]}, choice {ways[reading] + 1}"
+                    f"{place}: label {row['label']!r:.40} is {READINGS[reading].words}, choice {ways[reading] + 1}"
                     for reading in others
                 ],
                 f"Say which: task.right_choice: {' or '.join(others)}.",
@@ -113,9 +114,9 @@ def _contradiction(found: Sequence[tuple[str, Row, Mapping[str, int]]], known: s
     first: dict[tuple[str, ...], str] = {}
     for place, row, ways in found:
         if known not in ways:
-            words = " or ".join(WORDS[reading] for reading in ways)
+            words = " or ".join(READINGS[reading].words for reading in ways)
             first.setdefault(tuple(ways), f"{place}: label {row['label']!r:.40} is {words}")
-    trained = f"; those of training rows were {WORDS[known]}" if known else ""
+    trained = f"; those of training rows were {READINGS[known].words}" if known else ""
     return DataError(
         f"the labels cannot be read in one way{trained}",
         listed(first.values()),
@@ -129,5 +130,5 @@ def notes_of(reading: str, rows: Sequence[Row]) -> list[str]:
     either = {FROM_0, FROM_1}
     if reading == FROM_0 and rows and all(either <= readings_of(row).keys() for row in rows):
         unsure = "though no label shows that it is not counted from 1; task.right_choice says which"
-        return [f"the label is read as {WORDS[reading]}, {unsure}"]
-    return [f"the label is read as {WORDS[reading]}"] if reading == FROM_1 else []
+        return [f"the label is read as {READINGS[reading].words}, {unsure}"]
+    return [f"the label is read as {READINGS[reading].words}"] if reading == FROM_1 else []

@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,9 +15,8 @@ from adapterkit.metrics import generated_text as text_scores
 from adapterkit.tasks.alpaca import earlier, lines, optional_problem
 from adapterkit.tasks.checked_rows import Cuts, is_missing, optional_text, refuse_rows, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest
-from adapterkit.tasks.language_model import DIRECTIONS, LanguageModelTask
-from adapterkit.tasks.protocol import GeneratingTask
-from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
+from adapterkit.tasks.language_model import LanguageModelTask
+from adapterkit.tasks.protocol import SAMPLE_TEXTS, GeneratingTask
 from adapterkit.tasks.spelling import Spelling, unwritable_note
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Purpose, Row, Vocabulary
 
@@ -29,10 +28,8 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask, kind="seq2seq-lm"):
     `score` is teacher-forced and cheap; `score_texts` compares generated text with every target of the same source.
     """
 
-    proof: ClassVar[Literal["predict", "score"]] = "score"
     metric_directions: ClassVar[Mapping[str, bool]] = {
-        "perplexity": DIRECTIONS["perplexity"],
-        "token_accuracy": DIRECTIONS["token_accuracy"],
+        **LanguageModelTask.metric_directions,
         **text_scores.DIRECTIONS,
     }
     generated_metrics: ClassVar[frozenset[str]] = frozenset(text_scores.DIRECTIONS)

@@ -2,28 +2,48 @@
 
 # Axes: B rows of a batch, N rows, C classes or targets.
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.errors import RecipeError
+from adapterkit.errors import DataError, RecipeError
 from adapterkit.metrics import Compared
 from adapterkit.metrics import classification as scores
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
-from adapterkit.tasks.checked_rows import Cuts, check, is_missing, optional_text, places_of, refuse_rows, text_problem
+from adapterkit.tasks.checked_rows import (
+    Cuts,
+    check,
+    is_missing,
+    listed,
+    optional_text,
+    places_of,
+    refuse_rows,
+    text_problem,
+)
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest
-from adapterkit.tasks.labels import Wanted, split_cell
-from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
-from adapterkit.tasks.text_problem import NAMES, TextProblem
-from adapterkit.tasks.text_problems import PROBLEMS, detect
+from adapterkit.tasks.labels import Wanted, number, split_cell
+from adapterkit.tasks.multi_label import MultiLabel
+from adapterkit.tasks.protocol import SAMPLE_TEXTS
+from adapterkit.tasks.regression import Regression
+from adapterkit.tasks.single_label import SingleLabel
+from adapterkit.tasks.text_problem import NAMES, TextProblem, items_of
 from adapterkit.tasks.values import Batch, Encoded, Features, Loss, Outputs, Purpose, Row, Vocabulary
+
+SEPARATORS = ("|", ";", ",")
+"""What labels are joined with in one cell."""
+
+PROBLEMS: Mapping[str, type[TextProblem]] = MappingProxyType(
+    {problem.name: problem for problem in (SingleLabel, MultiLabel, Regression)}
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +65,7 @@ class TextClassification(ConfidentTask, kind="text-classification"):
             rows, cls.columns, lambda row: unread.problem_of(row, "predict") or _label_problem(unread._label(row))
         )
         values, places = [unread._label(row) for row in usable], places_of(usable)
-        asked = PROBLEMS.get(settings.problem) or detect(values, places, settings.labels)
+        asked = PROBLEMS.get(settings.problem) or _detect(values, places, settings.labels)
         problem = asked.learned(values, places, settings.labels)
         if problem.name == "regression" and settings.abstain is not None:
             raise RecipeError(
@@ -156,7 +176,7 @@ def _label_problem(value: Any) -> str | None:
     """Why a value cannot be any kind of label."""
     if is_missing(value):
         return "no label"
-    for item in value if isinstance(value, list) else [value]:
+    for item in items_of(value):
         if item is None or not isinstance(item, str | int | float):
             return f"label {item!r:.40} is {type(item).__name__}, expected text or a number"
         if isinstance(item, float) and not np.isfinite(item):
@@ -164,3 +184,40 @@ def _label_problem(value: Any) -> str | None:
         if isinstance(item, str) and not item.strip():
             return "label is blank"
     return None
+
+
+def _detect(values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> type[TextProblem]:
+    """A list per row is multi-label (regression if it holds fractions), a number with a fraction is regression.
+    Raises DataError: lists and single labels in one column; cells that seem to hold several labels each."""
+    lists = [isinstance(value, list) for value in values]
+    if any(lists) and not all(lists):
+        first = [places[lists.index(wanted)] for wanted in (True, False)]
+        told = [f"{first[0]}: a list of labels", f"{first[1]}: a single label"]
+        raise DataError("labels are of two forms", told, "Give every row a list, or every row one label.")
+    read = [number(item) for value in values for item in items_of(value)]
+    fractions = any(found is not None and not found.is_integer() for found in read)
+    if given is None and fractions and all(found is not None for found in read):
+        return Regression
+    if any(lists):
+        return MultiLabel
+    if given is None:
+        _refuse_several_in_one(values, places)
+    return SingleLabel
+
+
+def _refuse_several_in_one(values: Sequence[Any], places: Sequence[str]) -> None:
+    """Raise DataError where labels look like several, joined by a character: their pieces are labels of other rows."""
+    first = dict(zip(reversed(values), reversed(places), strict=True))
+    names = [name for name in first if isinstance(name, str)]
+    for separator in SEPARATORS:
+        pieces = {name: [piece.strip() for piece in name.split(separator)] for name in names}
+        rows_with = Counter(piece for found in pieces.values() for piece in set(found) if piece)
+        joined = [name for name in names if len(pieces[name]) > 1]
+        known = [name for name in joined if all(rows_with[piece] > 1 for piece in pieces[name] if piece)]
+        if known and 2 * len(known) >= len(joined):
+            raise DataError(
+                f"labels seem to hold several each, separated by {separator!r}",
+                listed(f"{first[name]}: {name!r:.60}" for name in sorted(known, key=first.__getitem__)),
+                f'Say so: task.label_separator: "{separator}", or lists (["a", "b"]); where they are single labels,'
+                " task.problem: single-label.",
+            )

@@ -31,7 +31,7 @@ from adapterkit.tasks.encoding import (
 )
 from adapterkit.tasks.labels import Wanted, class_weights, find_classes, learn_labels
 from adapterkit.tasks.losses import cross_entropy
-from adapterkit.tasks.sample_texts import SAMPLE_TEXTS
+from adapterkit.tasks.protocol import SAMPLE_TEXTS
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
 from adapterkit.tasks.tag_reader import TagReader
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary

@@ -8,7 +8,7 @@ package that stands in this environment.
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -62,18 +62,17 @@ class SettingsTable(Mapping[str, type[B]], Generic[B]):
                 [f"{self.group}: no entry point {kind!r:.{_LONGEST_SHOWN}}"],
                 "Install the package that brings it, if you trust its authors: its code will run on this machine.",
             )
-        problem = ""
+        where = f"{self.group}: {kind} = {points[0].value}"
         if len(points) > 1:
-            problem = f"{' and '.join(map(package_of, points))} both bring it"
-        else:
-            found, problem = self._load(points[0])
-        if problem:
-            raise PluginError(
-                f"the {self.what} {kind!r} of {package_of(points[0])} cannot be used",
-                [f"{self.group}: {kind} = {points[0].value}: {problem}"],
-                "Repair or uninstall the package.",
-            )
-        return found
+            raise self._useless(kind, f"{where}: {self.package(kind)} both bring it")
+        derives = f"a class that derives from {self.base.__name__}"
+        found = self._imported(
+            kind, where, points[0].load, derives, lambda it: isinstance(it, type) and issubclass(it, self.base)
+        )
+        if problem := _misfit(found, kind):
+            raise self._useless(kind, f"{where}: {problem}")
+        settings: type[B] = found
+        return settings
 
     def __iter__(self) -> Iterator[str]:
         yield from self.own
@@ -101,21 +100,29 @@ class SettingsTable(Mapping[str, type[B]], Generic[B]):
         block = type(settings)
         reference = getattr(block, attribute)
         module, _, name = reference.partition(":")
-        found, problem = None, ""
+        return self._imported(
+            block.model_fields["kind"].default,
+            f"{block.__name__}.{attribute} = {reference!r}",
+            lambda: getattr(import_module(module), name),
+            f"an instance of a class that derives from {base.__name__}",
+            lambda it: isinstance(it, base),
+        )
+
+    def _imported(
+        self, kind: str, where: str, load: Callable[[], Any], expected: str, fits: Callable[[Any], bool]
+    ) -> Any:
+        """What another package's code gives, where it is what is expected."""
         try:
-            found = getattr(import_module(module), name)
-        except Exception as error:  # noqa: BLE001 - it is another package's code
-            problem = f"{type(error).__name__}: {error}"
-        if not problem and not isinstance(found, base):
-            problem = f"found {found!r:.80}, expected an instance of a class that derives from {base.__name__}"
-        if problem:
-            kind = block.model_fields["kind"].default
-            raise PluginError(
-                f"the {self.what} {kind!r} of {self.package(kind) or block.__module__} cannot be used",
-                [f"{block.__name__}.{attribute} = {reference!r}: {problem}"],
-                "Repair or uninstall the package.",
-            )
+            found = load()
+        except Exception as error:
+            raise self._useless(kind, f"{where}: {type(error).__name__}: {error}") from error
+        if not fits(found):
+            raise self._useless(kind, f"{where}: found {found!r:.80}, expected {expected}")
         return found
+
+    def _useless(self, kind: str, problem: str) -> PluginError:
+        summary = f"the {self.what} {kind!r} of {self.package(kind) or 'another package'} cannot be used"
+        return PluginError(summary, [problem], "Repair or uninstall the package.")
 
     def package(self, kind: str) -> str:
         """Who brings a kind, with its version, for messages."""
@@ -124,23 +131,17 @@ class SettingsTable(Mapping[str, type[B]], Generic[B]):
     def _points(self) -> Mapping[str, tuple[EntryPoint, ...]]:
         return _named(self.group, frozenset(self.own), tuple(sys.path))
 
-    def _load(self, point: EntryPoint) -> tuple[type[B], str]:
-        """The settings class, and what is wrong with it."""
-        try:
-            found = point.load()
-        except Exception as error:  # noqa: BLE001 - it is another package's code
-            return self.base, f"{type(error).__name__}: {error}"
-        if not (isinstance(found, type) and issubclass(found, self.base)):
-            return self.base, f"found {found!r:.80}, expected a class that derives from {self.base.__name__}"
-        kind = found.model_fields["kind"].default
-        if kind != point.name:
-            return self.base, f'{found.__name__}.kind: found {kind!r:.40}, expected Literal["{point.name}"] as default'
-        for name, needed in (("implementation", True), ("packer", False)):
-            reference = getattr(found, name, "")
-            if not isinstance(reference, str) or (_REFERENCE.fullmatch(reference) is None and (needed or reference)):
-                shown = f"{found.__name__}.{name}: found {reference!r:.80}"
-                return self.base, f'{shown}, expected "package.module:name"'
-        return found, ""
+
+def _misfit(settings: Any, kind: str) -> str:
+    """What is wrong with the settings class that an entry point names; "" where nothing is."""
+    given = settings.model_fields["kind"].default
+    if given != kind:
+        return f'{settings.__name__}.kind: found {given!r:.40}, expected Literal["{kind}"] as default'
+    for name, needed in (("implementation", True), ("packer", False)):
+        reference = getattr(settings, name, "")
+        if not isinstance(reference, str) or (_REFERENCE.fullmatch(reference) is None and (needed or reference)):
+            return f'{settings.__name__}.{name}: found {reference!r:.80}, expected "package.module:name"'
+    return ""
 
 
 def package_of(point: EntryPoint) -> str:
@@ -191,18 +192,14 @@ class OfKind(Generic[B]):
         shown = f"found {kind!r:.{_LONGEST_SHOWN}}"
         if not isinstance(kind, str):
             return f"{shown}, expected {one_of(self.table)}"
-        if problem := self._broken(kind):
-            return f"{shown}, which cannot be used: {problem}"
-        name = f"{kind!r:.{_LONGEST_SHOWN}}"
-        brought = f"or a package with the entry point {name} in {self.table.group}"
-        return f"{shown}, expected {one_of(self.table)} ({brought}){did_you_mean(kind, self.table)}"
-
-    def _broken(self, kind: str) -> str:
         try:
             self.table[kind]
         except PluginError as error:
-            return "" if not self.table.package(kind) else error.problems[0]
-        return ""
+            if self.table.package(kind):
+                return f"{shown}, which cannot be used: {error.problems[0]}"
+        name = f"{kind!r:.{_LONGEST_SHOWN}}"
+        brought = f"or a package with the entry point {name} in {self.table.group}"
+        return f"{shown}, expected {one_of(self.table)} ({brought}){did_you_mean(kind, self.table)}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self)

@@ -34,14 +34,8 @@ def build_head(
     backbone: Backbone, kind: str, classes: int, settings: HeadSettings, *, seed: int, trunk: nn.Module | None = None
 ) -> Headed:
     """Put a head on the backbone's trunk, initialised from `seed` without touching the global generator.
-
-    Args:
-        trunk: a view of the trunk that the head is put on instead.
-
-    Raises:
-        HeadError: the kind and the head do not go together, a setting would have no effect, or the family lacks the
-            kind.
-    """
+    `trunk`: a view of the trunk that the head is put on instead. Raises HeadError: the kind and the head do not go
+    together, a setting would have no effect, or the family lacks the kind."""
     resolved = resolve(backbone, kind, settings)
     _check_effect(kind, resolved)
     trunk = backbone.trunk if trunk is None else trunk

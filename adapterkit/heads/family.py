@@ -17,8 +17,7 @@ from adapterkit.backbone.generation_rules import generation_config
 from adapterkit.backbone.pretrained import is_model
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
-from adapterkit.heads.headed import Headed, run_in_float32
-from adapterkit.heads.protocol import Head
+from adapterkit.heads.headed import Head, Headed, run_in_float32
 from adapterkit.heads.row_ends import RowEnds
 from adapterkit.heads.token_rows import ENDING, put_token_rows
 from adapterkit.recipe import HeadSettings

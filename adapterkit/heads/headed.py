@@ -4,18 +4,23 @@ Axes: B rows, T tokens, K choices, C classes, V vocabulary.
 """
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from adapterkit.backbone import Backbone
 from adapterkit.backbone.pretrained import is_model
 from adapterkit.heads.lanes import Lanes
 from adapterkit.heads.row_ends import RowEnds, telling_ends
+from adapterkit.recipe import HeadSettings
+
+S = TypeVar("S", bound=HeadSettings)
 
 
 @dataclass
@@ -54,6 +59,16 @@ class Headed:
     @cached_property
     def _settings(self) -> dict[str, bool]:
         return without_cache(self.module)
+
+
+class Head(ABC, Generic[S]):
+    """A kind of head. Those that stand on states and are not transformers' derive from `heads.own.OwnHead`."""
+
+    @abstractmethod
+    def build(self, backbone: Backbone, trunk: nn.Module, kind: str, classes: int, settings: S) -> Headed:
+        """Put it on a trunk. `trunk`: the backbone's, or a view of it; its modules are shared, never copied. `kind`: of
+        the task. `classes`: number of labels, 0 for language models. `settings`: nothing in them is left to `auto`.
+        Raises HeadError: this head cannot serve this kind on this backbone."""
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.trunk import without_pooler
 from adapterkit.errors import HeadError
-from adapterkit.heads.headed import Headed, run_in_float32, without_cache
+from adapterkit.heads.headed import Head, Headed, S, run_in_float32, without_cache
 from adapterkit.heads.pooling import FixedPooling
-from adapterkit.heads.protocol import Head, S
 from adapterkit.recipe.kinds import FACTS
 
 HEAD_NAME = "adapterkit_head"

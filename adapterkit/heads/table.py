@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.heads.family import Family
+from adapterkit.heads.headed import Head
 from adapterkit.heads.own import OwnHead
 from adapterkit.heads.pooling import AttentionPooling
-from adapterkit.heads.protocol import Head
 from adapterkit.recipe import HeadSettings
 from adapterkit.recipe.head import HEAD_SETTINGS
 

@@ -30,10 +30,7 @@ def energy_test(a_NW: Any, b_NW: Any, *, rounds: int = ROUNDS, seed: int = 0) ->
 
     E = 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013, eq. 1). Of two sets from one distribution the second
     number is at most p with a probability of at most p.
-
-    Returns:
-        Distance, and p in [1 / (rounds + 1), 1].
-    """
+    Returns distance, and p in [1 / (rounds + 1), 1]."""
     from scipy.spatial.distance import cdist
 
     both = np.concatenate([np.asarray(a_NW, dtype=np.float64), np.asarray(b_NW, dtype=np.float64)])

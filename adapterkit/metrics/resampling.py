@@ -92,10 +92,7 @@ def bootstrap_weighted(
     rows: int, formulas: Mapping[str, Formula], directions: Mapping[str, bool], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Metric]:
     """As `bootstrap`, for metrics that are no function of sums (rank correlation).
-
-    Args:
-        formulas: metric -> (R,) values from (R, N): how many times each row is in each resample.
-    """
+    `formulas`: metric -> (R,) values from (R, N): how many times each row is in each resample."""
     if rows == 0:
         return {name: Metric(float("nan"), float("nan"), float("nan"), directions[name]) for name in formulas}
     once_1N = np.ones((1, rows))

@@ -25,7 +25,7 @@ class HeadSettings(Settings):
     """What turns the backbone's output into the task's output. Heads of other packages derive their settings from this.
 
     Attributes:
-        implementation: of a head that another package brings: "package.module:name" of its `heads.protocol.Head`.
+        implementation: of a head that another package brings: "package.module:name" of its `heads.headed.Head`.
         uses: of such a head, which of pooling, normalize, dropout and hidden have an effect on it.
     """
 

@@ -70,10 +70,9 @@ def _strategy(value: Any) -> Any:
 
 
 def _schedule(value: Any) -> Any:
-    known = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
-    if value not in known:
+    if value not in ("linear", "cosine", "constant", "constant_with_warmup"):
         raise Unreadable("write training.schedule: linear, cosine or constant")
-    return known[value]
+    return value.partition("_")[0]
 
 
 BATCH = "training.batch_size counts the rows of a whole step, over all processes and parts"
@@ -138,21 +137,19 @@ def translate(raw: dict[str, Any], known: Mapping[str, frozenset[str]]) -> tuple
     accumulated = any("per_device_train_batch_size" in block for _, block in _blocks(raw, known))
     for where, block in list(_blocks(raw, known)):
         for name in [name for name in block if name in NEIGHBOURS and name not in known[where]]:
-            neighbour, path = NEIGHBOURS[name], (*([where] if where else []), name)
-            if not neighbour.path:
-                problems.append((path, f"is not a known name; {neighbour.hint}"))
-                del block[name]
-                continue
+            neighbour, path, value = NEIGHBOURS[name], (*([where] if where else []), name), block[name]
+            problem = ""
             try:
-                value = neighbour.read(block[name])
+                if not neighbour.path:
+                    raise Unreadable(neighbour.hint)
+                value = neighbour.read(value)
+                problem = "" if value is None else _put(raw, neighbour.path, value)
             except Unreadable as reason:
-                problems.append((path, f"is not a known name; {reason}"))
-                del block[name]
-                continue
-            problem = "" if value is None else _put(raw, neighbour.path, value)
+                problem = f"is not a known name; {reason}"
+            del block[name]
             if problem:
                 problems.append((path, problem))
-            del block[name]
+                continue
             shown = ".".join(map(str, path))
             hint = f" ({neighbour.hint})" if neighbour.hint else ""
             read = f"is read as {neighbour.path}" if value is not None else f"changes nothing: {neighbour.path} says it"
@@ -186,8 +183,7 @@ def _put(raw: dict[str, Any], path: str, value: Any) -> str:
 def _whole_batches(raw: dict[str, Any]) -> None:
     """Rows of a device and a part, as Trainer counts them, become rows of a step, as they are counted here."""
     training = raw.get("training")
-    rows, parts = (
-        (training.get(name) for name in ("batch_size", "accumulate")) if isinstance(training, dict) else (0, 0)
-    )
-    if isinstance(training, dict) and isinstance(rows, int) and isinstance(parts, int):
-        training["batch_size"] = rows * parts
+    if isinstance(training, dict):
+        rows, parts = (training.get(name) for name in ("batch_size", "accumulate"))
+        if isinstance(rows, int) and isinstance(parts, int):
+            training["batch_size"] = rows * parts

@@ -87,11 +87,8 @@ def readable(
     needed: Callable[[Path], str] | None = None,
 ) -> list[Problem]:
     """pydantic's errors by path, those of the branches of one union joined by "or".
-
-    Args:
-        unknown: what is said of a name that is not known; that of a recipe by itself.
-        needed: what is said behind "is missing"; that of a recipe by itself.
-    """
+    `unknown`: what is said of a name that is not known; that of a recipe by itself. `needed`: what is said behind "is
+    missing"; that of a recipe by itself."""
     expected: dict[Path, list[str]] = {}
     whole: list[Problem] = []
     found: dict[Path, Any] = {}

@@ -89,14 +89,8 @@ class SettingsTable(Mapping[str, type[B]], Generic[B]):
 
     def load(self, settings: B, base: type, attribute: str = "implementation") -> Any:
         """What the settings of another package name, which may import torch.
-
-        Args:
-            base: what it is an instance of.
-            attribute: of the settings' class: "package.module:name".
-
-        Raises:
-            PluginError: it cannot be imported, or is something else.
-        """
+        `base`: what it is an instance of. `attribute`: of the settings' class: "package.module:name". Raises
+        PluginError: it cannot be imported, or is something else."""
         block = type(settings)
         reference = getattr(block, attribute)
         module, _, name = reference.partition(":")

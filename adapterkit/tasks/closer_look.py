@@ -21,10 +21,7 @@ def look_at(
     task: Task, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any], *, show: bool
 ) -> dict[str, Any]:
     """What `report.page` draws of a split beside its metrics, as plain JSON values; arguments as those of `score`.
-
-    Args:
-        show: whether texts of rows may be shown.
-    """
+    `show`: whether texts of rows may be shown."""
     found = task.compared(rows, features, outputs)
     errors = _worst(found, task, rows, features, outputs, WORST)
     if not show:
@@ -44,9 +41,7 @@ def worst_answers(
     task: Task, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
 ) -> list[dict[str, Any]]:
     """Rows that were answered badly, the worst first: wrong ones by their confidence, others by how far they are off.
-
-    Returns:
-        {"row": its number, "given", "expected", "answered", "confidence"} each; null where there is no confidence.
+    Returns {"row": its number, "given", "expected", "answered", "confidence"} each; null where there is no confidence.
     """
     return _worst(task.compared(rows, features, outputs), task, rows, features, outputs, None)
 

@@ -232,15 +232,9 @@ class Task(ABC):
         self, logits: Any, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> Loss:
         """The loss of a batch in fp32; total / weight is the loss that transformers' class for the kind gives.
-
-        Args:
-            logits: what the kind's model gives: (B, C); (B, T, C); (B, T, 2) for spans; (B, K); (B, T, V),
-                or (N, V) at the tokens that `answered` gives.
-            class_weights: (C,), from `class_weights`.
-
-        Raises:
-            RecipeError: smoothing or weights where the kind has no use for them.
-        """
+        `logits`: what the kind's model gives: (B, C); (B, T, C); (B, T, 2) for spans; (B, K); (B, T, V), or (N, V) at
+        the tokens that `answered` gives. `class_weights`: (C,), from `class_weights`. Raises RecipeError: smoothing or
+        weights where the kind has no use for them."""
         if label_smoothing and not self.smooths:
             raise self._useless("label smoothing", f"training.label_smoothing: found {label_smoothing}, expected 0")
         if class_weights is not None and not self.labels:
@@ -349,11 +343,8 @@ class GeneratingTask(Task):
 
     def stops(self, feature: Feature, asked: Sequence[str] | None = None) -> tuple[str, ...]:
         """Texts at which the answer to a prompt ends, as the model writes them.
-
-        Args:
-            asked: what a caller asks for; None for the settings' stop. What was learned as an end, the settings'
-                end_text and that of a chat's turn, ends every answer.
-        """
+        `asked`: what a caller asks for; None for the settings' stop. What was learned as an end, the settings' end_text
+        and that of a chat's turn, ends every answer."""
         end = () if self.settings.end_text is None else (self.settings.end_text,)
         return (*(self.settings.stop if asked is None else asked), *end, *feature.extras.get("stop", ()))
 

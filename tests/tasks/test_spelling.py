@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import adapterkit as ak
 from adapterkit.recipe import TaskSettings
-from adapterkit.tasks.spelling import Spelling, unwritable_note
+from adapterkit.tasks.seq2seq_lm import Spelling, unwritable_note
 from adapterkit.tasks.values import Vocabulary
 from tests.tasks.test_protocol import Make, Vocabularies
 from tests.training.worlds import recipe, train, write_rows

@@ -74,14 +74,8 @@ def debiased_cka(one_ND: Any, other_NE: Any) -> float:
     """Linear centred kernel alignment from unbiased HSIC (Nguyen et al. 2021; Song et al. 2012, equation 5).
 
     1 for representations that differ by a rotation, a shift and a scale; about 0 for independent ones.
-
-    Args:
-        one_ND: features.
-        other_NE: others of the same items, in the same order.
-
-    Raises:
-        DataError: other items, fewer than four, constant features, or values that are not finite.
-    """
+    `one_ND`: features. `other_NE`: others of the same items, in the same order. Raises DataError: other items, fewer
+    than four, constant features, or values that are not finite."""
     one_ND, other_NE = checked_states(one_ND), checked_states(other_NE)
     if len(one_ND) != len(other_NE):
         raise DataError(

@@ -47,10 +47,7 @@ class Codelength(NamedTuple):
 
 def info_nce(scores_NN: Any) -> float:
     """log N + E log softmax of the right one among N: a lower bound of information in nats (van den Oord et al. 2018).
-
-    Args:
-        scores_NN: how well partner j goes with item i; its own stands on the diagonal. No score makes it exceed log N.
-    """
+    `scores_NN`: how well partner j goes with item i; its own stands on the diagonal. No score makes it exceed log N."""
     scores_NN = np.asarray(scores_NN, dtype=np.float64)
     return float(math.log(len(scores_NN)) + np.mean(np.diag(scores_NN) - logsumexp(scores_NN, axis=1)))
 

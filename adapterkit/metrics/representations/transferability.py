@@ -19,14 +19,8 @@ def logme(states_ND: Any, labels_N: Any) -> float:
     """Log of the maximum evidence of a Bayesian linear model, per item, mean over classes (You et al. 2021).
 
     Higher is better; only scores of the same items and labels can be compared.
-
-    Args:
-        states_ND: features.
-        labels_N: the class of every item.
-
-    Raises:
-        DataError: fewer than three items, a single class, constant features, or values that are not finite.
-    """
+    `states_ND`: features. `labels_N`: the class of every item. Raises DataError: fewer than three items, a single
+    class, constant features, or values that are not finite."""
     states_ND, labels_N = checked_labels(states_ND, labels_N)
     return logme_regression(states_ND, labels_N[:, None] == np.unique(labels_N))
 
@@ -75,14 +69,7 @@ def h_score(states_ND: Any, labels_N: Any) -> float:
     """tr(cov(f)⁻¹ · cov(E[f|y])), with the covariance shrunk (Bao et al. 2019; Ibrahim et al. 2021, equation 8).
 
     Between 0 and the number of classes less one; higher is better.
-
-    Args:
-        states_ND: features.
-        labels_N: the class of every item.
-
-    Raises:
-        DataError: see `logme`.
-    """
+    `states_ND`: features. `labels_N`: the class of every item. Raises DataError: see `logme`."""
     from sklearn.covariance import ledoit_wolf
 
     states_ND, labels_N = checked_labels(states_ND, labels_N)

@@ -13,15 +13,9 @@ THRESHOLDS = 1 / (1 + np.exp(-np.linspace(12.0, -6.0, 361)))
 
 @dataclass(frozen=True)
 class Threshold:
-    """Which answers are given, and what that came to on the rows that chose it.
-
-    Attributes:
-        risk: share of wrong answers that is allowed among those that are given.
-        certainty: how sure the promise is.
-        abstain_up_to: answers with a confidence of at most this are withheld.
-        answered: share of the answers that are given.
-        wrong: share of these that are wrong.
-    """
+    """Which answers are given: those whose confidence is above `abstain_up_to`, so that a share of `risk` of them is
+    wrong at most, with this `certainty`; and on the rows that chose it, the shares that are `answered` and of these
+    `wrong`."""
 
     risk: float
     certainty: float
@@ -40,14 +34,9 @@ def find_threshold(confidence: Any, right: Any, risk: float, certainty: float) -
     would be refused, a tenth of all at least; or, where they are too few for that, where none wrong would be. Their
     number alone decides, never whether they are right.
 
-    Args:
-        confidence: (N,) from 0 to 1.
-        right: (N,) whether each answer was right.
-        risk: the share of wrong answers among those that are given that is allowed, in (0, 1).
-        certainty: probability, over the rows, that this is kept, in (0, 1).
-
-    Returns:
-        None where no threshold can be promised.
+    `confidence`: (N,) from 0 to 1. `right`: (N,) whether each answer was right. `risk`: the share of wrong answers
+    among those that are given that is allowed, in (0, 1). `certainty`: probability, over the rows, that this is kept,
+    in (0, 1). Returns None where no threshold can be promised.
     """
     from scipy.stats import binom
 

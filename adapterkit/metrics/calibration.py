@@ -38,15 +38,9 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence and truth of many answers (`items`), against each other.
-
-    Attributes:
-        ece: expected calibration error over `bins`.
-        brier: mean squared error of the probabilities; see `Judged.squared`.
-        nll_nats: mean -log p of what was right; None where the right answer has no probability.
-        confidence, accuracy: its mean, and the share that was right.
-        bins: reliability, lowest confidence first.
-    """
+    """Confidence and truth of many answers (`items`), against each other: expected calibration error over `bins`, mean
+    squared error of the probabilities (see `Judged.squared`), mean -log p of what was right (None where the right
+    answer has no probability), mean confidence, share that was right; and bins, lowest confidence first."""
 
     items: int
     ece: float

@@ -15,14 +15,8 @@ NOTHING = "–"
 
 
 class LabelScore(NamedTuple):
-    """How well one label is answered.
-
-    Attributes:
-        precision: of the answers with the label, the right ones.
-        recall: of the items that have it, those that were answered so.
-        f1: their harmonic mean. Each of the three is 0 where there is nothing to divide by.
-        items: how many have it: rows, words or entities.
-    """
+    """How well one label is answered; 0 where there is nothing to divide by. `items`: how many have it: rows, words or
+    entities."""
 
     precision: float
     recall: float

@@ -20,18 +20,9 @@ NORMAL_QUANTILES = 1.959964 + 0.841621
 
 @dataclass(frozen=True)
 class Difference:
-    """The second value less the first, on the same resamples of the same rows.
-
-    Attributes:
-        a: the metric of the first.
-        b: of the second.
-        difference: b - a.
-        low: of its 95 % paired percentile bootstrap.
-        high: of the same; both equal `difference` where there is no interval.
-        standard_error: of `difference`, over the resamples; 0 where there is no interval.
-        higher_is_better: of the metric.
-        verdict: what the interval says of the second.
-    """
+    """The second value less the first (b - a), on the same resamples of the same rows: its 95 % paired percentile
+    bootstrap, both ends of which equal it where there is no interval, its standard error, 0 there, and what the
+    interval says of the second."""
 
     a: float
     b: float
@@ -78,15 +69,11 @@ def rows_to_show(point: float, found: Difference, rows: int) -> int | None:
 
 @dataclass(frozen=True)
 class ChangedSides:
-    """Rows that one of two answered right and the other wrong.
+    """Rows that one of two answered right and the other wrong: how many the second alone (`gained`) and the first alone
+    (`lost`), with the numbers of the first 1,000 of each.
 
-    Attributes:
-        gained: how many the second alone answered right.
-        lost: how many the first alone did.
-        p_value: of McNemar's exact test: how often chance alone, with either side as likely, splits the rows that
-            changed at least so unevenly. 1 where none changed.
-        gained_rows: numbers of the first 1,000 of them.
-        lost_rows: of those.
+    `p_value`: of McNemar's exact test: how often chance alone, with either side as likely, splits the rows that changed
+    at least so unevenly. 1 where none changed.
     """
 
     gained: int

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from adapterkit.errors import RecipeError
 from adapterkit.recipe import problems
@@ -32,14 +32,13 @@ class Resolved:
     notes: tuple[str, ...] = ()
 
 
-@dataclass
-class _Raw:
+class _Raw(NamedTuple):
     """What a source says, before it is validated."""
 
     raw: dict[str, Any]
     name: str
-    origins: dict[problems.Path, str]
-    notes: list[str]
+    origins: Mapping[problems.Path, str] = {}
+    notes: Sequence[str] = ()
     output: str | None = None
 
 
@@ -100,9 +99,9 @@ def recipe_schema() -> dict[str, Any]:
 
 def _read(source: str | Path | Mapping[str, Any] | Recipe) -> _Raw:
     if isinstance(source, Recipe):
-        return _Raw(source.to_dict(), "the recipe", {}, [])
+        return _Raw(source.to_dict(), "the recipe")
     if isinstance(source, Mapping):
-        return _Raw(_plain(source, ()), "the recipe", {}, [])
+        return _Raw(_plain(source, ()), "the recipe")
     if not isinstance(source, str | Path):
         raise RecipeError(f"A recipe is a path, a name, a mapping or a Recipe, not {type(source).__name__}")
     path = Path(source)
@@ -119,7 +118,7 @@ def _of_file(path: Path, name: str) -> _Raw:
         what = "is empty" if parsed.value is None else f"holds {problems.show(parsed.value)}"
         raise RecipeError(f"{name} {what}; expected the blocks task, backbone and data", (), problems.REMEDY)
     origins: dict[problems.Path, str] = {path: f"line {line}" for path, line in parsed.lines.items() if path}
-    return _Raw(parsed.value, name, origins, [], output=f"runs/{path.stem}")
+    return _Raw(parsed.value, name, origins, output=f"runs/{path.stem}")
 
 
 def _of_artifact(folder: Path) -> _Raw:
@@ -138,7 +137,7 @@ def _of_artifact(folder: Path) -> _Raw:
     backbone = raw.get("backbone")
     if isinstance(backbone, dict) and backbone.pop("trust_remote_code", False) is not False:
         notes.append("backbone.trust_remote_code is off: an artifact cannot turn it on (set it on the command line)")
-    return _Raw(raw, f"the recipe of {folder}", {}, notes)
+    return _Raw(raw, f"the recipe of {folder}", notes=notes)
 
 
 def _shipped(name: str) -> Path:

@@ -6,17 +6,14 @@ from adapterkit.recipe.settings import Settings
 
 
 class MethodSettings(Settings):
-    """What is attached to the backbone, and where. Every method derives its own settings from this.
-
-    Attributes:
-        implementation: of a method that another package brings: "package.module:name" of its `methods.protocol.Method`.
-        packer: likewise of what packs it for a host; "" where a host cannot mount it.
-        attaches: whether anything is attached; false for a head alone.
-    """
+    """What is attached to the backbone, and where. Every method derives its own settings from this."""
 
     implementation: ClassVar[str] = ""
+    """Of a method that another package brings: "package.module:name" of its `methods.protocol.Method`."""
     packer: ClassVar[str] = ""
+    """Likewise of what packs it for a host; "" where a host cannot mount it."""
     attaches: ClassVar[bool] = True
+    """Whether anything is attached; false for a head alone."""
 
     kind: str
     """Which method."""

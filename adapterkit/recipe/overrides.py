@@ -24,16 +24,13 @@ Path = tuple[str, ...]
 
 @dataclass
 class Overridden:
-    """A recipe's raw mapping after the overrides."""
+    """A recipe's raw mapping after the overrides, and every path that one set; notes: what else they changed, for the
+    user to read; problems: those that cannot be read, or that lead nowhere."""
 
     raw: dict[str, Any]
-    """The mapping; the one that was given is unchanged."""
     set_paths: list[Path] = field(default_factory=list)
-    """Every path that an override set."""
     notes: list[str] = field(default_factory=list)
-    """What else an override changed, for the user to read."""
     problems: list[str] = field(default_factory=list)
-    """Overrides that cannot be read, or that lead nowhere."""
 
 
 def override(raw: Mapping[str, Any], overrides: Sequence[str]) -> Overridden:

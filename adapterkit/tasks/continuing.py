@@ -60,10 +60,9 @@ def _facts(model: Any, inputs: dict[str, Tensor], limits: Sequence[int], ends: S
     found = []
     for ids_T, mask_T, limit in zip(ids_BT, mask_BT, limits, strict=True):
         read_1T = ids_T[mask_T][None]
-        if model.config.is_encoder_decoder:
-            found.append(RowFacts(0, 1, limit, read_1T, ends_E))
-        else:
-            found.append(RowFacts(len(ids_T) - read_1T.shape[1], read_1T.shape[1], limit, read_1T, ends_E))
+        start = 1 if model.config.is_encoder_decoder else read_1T.shape[1]
+        padding = 0 if model.config.is_encoder_decoder else len(ids_T) - start
+        found.append(RowFacts(padding, start, limit, read_1T, ends_E))
     return found
 
 

@@ -1,14 +1,10 @@
 """Label names: learned from rows, found again in others, weighed."""
 
-# Axes: N rows, C classes.
-
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-
-from numpy.typing import NDArray
 
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.tasks.checked_rows import is_missing, listed
@@ -133,29 +129,21 @@ def _shown(places: Sequence[str]) -> str:
     return ", ".join(places[:5]) + (f" and {len(places) - 5} more" if len(places) > 5 else "")
 
 
-def class_weights(wanted: Wanted, labels: Sequence[str], classes: Sequence[int]) -> list[float]:
-    """One weight per class. "balanced": n / (C · count), as scikit-learn defines it; 1 for a class without rows."""
+def class_weights(wanted: Wanted, counts: Mapping[str, int], apart: int | None = None) -> list[float]:
+    """One weight per label, of which `counts` says how often each is an answer. "balanced": n / (C · count), as
+    scikit-learn defines it; of labels that each of so many rows has or not, `apart`, negatives / positives, for the
+    positive terms. 1 for a label without items. Raises RecipeError: a name is not a label, or a weight no weight."""
     if wanted == "balanced":
-        counts = Counter(classes)
-        return [len(classes) / (len(labels) * counts[place]) if counts[place] else 1.0 for place in range(len(labels))]
-    return _named(wanted, labels)
-
-
-def positive_weights(wanted: Wanted, labels: Sequence[str], hot_NC: NDArray[Any]) -> list[float]:
-    """One weight per label for its positive terms. "balanced": negatives / positives; 1 for a label without rows."""
-    if wanted == "balanced":
-        positives_C = hot_NC.sum(axis=0)
-        return [float((len(hot_NC) - count) / count) if 0 < count < len(hot_NC) else 1.0 for count in positives_C]
-    return _named(wanted, labels)
-
-
-def _named(wanted: Mapping[str, float], labels: Sequence[str]) -> list[float]:
-    problems = [f"training.class_weights.{name}: not a label" for name in wanted if name not in labels]
+        if apart is not None:
+            return [(apart - count) / count if 0 < count < apart else 1.0 for count in counts.values()]
+        items = sum(counts.values())
+        return [items / (len(counts) * count) if count else 1.0 for count in counts.values()]
+    problems = [f"training.class_weights.{name}: not a label" for name in wanted if name not in counts]
     problems += [
         f"training.class_weights.{name}: found {weight}, expected a finite number above 0"
         for name, weight in wanted.items()
         if not (math.isfinite(weight) and weight > 0)
     ]
     if problems:
-        raise RecipeError("class weights do not fit the labels", problems, f"Labels: {', '.join(labels)}")
-    return [float(wanted.get(label, 1.0)) for label in labels]
+        raise RecipeError("class weights do not fit the labels", problems, f"Labels: {', '.join(counts)}")
+    return [float(wanted.get(label, 1.0)) for label in counts]

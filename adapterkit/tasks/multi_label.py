@@ -15,12 +15,10 @@ from adapterkit.metrics import Compared, compare_sets
 from adapterkit.tasks.checked_rows import listed
 from adapterkit.tasks.labels import (
     NO_LABEL,
-    Wanted,
     find_classes,
     label_name,
     learn_labels,
     number,
-    positive_weights,
     stands_for_none,
 )
 from adapterkit.tasks.losses import binary_cross_entropy
@@ -122,10 +120,6 @@ class MultiLabel(TextProblem):
 
     def loss(self, logits_BC: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Loss:
         return binary_cross_entropy(logits_BC, labels, weights)
-
-    def weights(self, wanted: Wanted, read: Sequence[Any]) -> list[float]:
-        """Weights of the positive terms of each label."""
-        return positive_weights(wanted, self.labels, np.asarray(read))
 
     def counts(self, read: Sequence[Any]) -> dict[str, int]:
         return dict(zip(self.labels, np.asarray(read).sum(axis=0).astype(int).tolist(), strict=True))

@@ -34,7 +34,7 @@ from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import read_stored, write_stored
 from adapterkit.tasks.checked_rows import check
 from adapterkit.tasks.encoding import pad, pad_inputs
-from adapterkit.tasks.labels import Wanted
+from adapterkit.tasks.labels import Wanted, class_weights
 from adapterkit.tasks.values import IGNORED, Checked, Encoded, Features, Loss, Outputs, Purpose
 from adapterkit.tasks.values import Batch as Batch
 from adapterkit.tasks.values import Feature as Feature
@@ -114,9 +114,9 @@ class Task(ABC):
         Raises DataError: no usable row, one class only, or targets that do not fit together; with the places."""
 
     @property
-    @abstractmethod
     def classes(self) -> int:
         """Number of logits per item: labels, targets, 2 for answer spans, 1 for choices, 0 for language models."""
+        return len(self.labels)
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         """What a user should know of how the targets of these rows, all usable, were read."""
@@ -253,11 +253,7 @@ class Task(ABC):
         if not self.labels:
             told = f"training.class_weights: found {wanted!r}, expected null for this task"
             raise self._useless("class weights", told)
-        return self.weights(wanted, rows)
-
-    def weights(self, wanted: Wanted, rows: Sequence[Row]) -> list[float]:
-        """One weight per label, of a task that has labels."""
-        return []
+        return class_weights(wanted, self.label_counts(rows), len(rows) if self.problem == "multi-label" else None)
 
     def _useless(self, what: str, told: str) -> RecipeError:
         which = f"{self.kind} ({self.problem})" if self.problem else self.kind
@@ -312,10 +308,6 @@ class UnlabelledTask(Task):
         task = cls(settings)
         check(rows, cls.columns, lambda row: task.problem_of(row, "train"))
         return task
-
-    @property
-    def classes(self) -> int:
-        return 0
 
 
 class GeneratingTask(Task):

@@ -13,8 +13,6 @@ from adapterkit.errors import DataError
 from adapterkit.metrics import Compared, compare_classes
 from adapterkit.tasks.labels import (
     NO_LABEL,
-    Wanted,
-    class_weights,
     find_classes,
     is_whole,
     label_name,
@@ -84,9 +82,6 @@ class SingleLabel(TextProblem):
 
     def loss(self, logits_BC: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Loss:
         return cross_entropy(logits_BC, labels, smoothing, weights)
-
-    def weights(self, wanted: Wanted, read: Sequence[Any]) -> list[float]:
-        return class_weights(wanted, self.labels, read)
 
     def counts(self, read: Sequence[Any]) -> dict[str, int]:
         return dict(zip(self.labels, np.bincount(read, minlength=self.classes).tolist(), strict=True))

@@ -30,7 +30,7 @@ from adapterkit.tasks.checked_rows import (
 )
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest
-from adapterkit.tasks.labels import Wanted, number, split_cell
+from adapterkit.tasks.labels import number, split_cell
 from adapterkit.tasks.multi_label import MultiLabel
 from adapterkit.tasks.protocol import SAMPLE_TEXTS
 from adapterkit.tasks.regression import Regression
@@ -130,10 +130,6 @@ class TextClassification(ConfidentTask, kind="text-classification"):
 
     def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
         return self._problem.loss(logits, batch.labels, smoothing, weights)
-
-    def weights(self, wanted: Wanted, rows: Sequence[Row]) -> list[float]:
-        """Single-label: weights of the cross-entropy. Multi-label: weights of the positive terms of each label."""
-        return self._problem.weights(wanted, self._labels(rows))
 
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
         return self._problem.counts(self._labels(rows)) if self.labels else {}

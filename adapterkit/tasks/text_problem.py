@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from adapterkit.metrics import Compared
-from adapterkit.tasks.labels import Wanted
 from adapterkit.tasks.values import Loss
 
 NAMES = "names"
@@ -74,10 +73,6 @@ class TextProblem(ABC):
     @abstractmethod
     def loss(self, logits_BC: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Loss:
         """The loss of transformers' class for the problem."""
-
-    def weights(self, wanted: Wanted, read: Sequence[Any]) -> list[float]:
-        """One weight per label, where there are labels."""
-        return []
 
     def notes(self, values: Sequence[Any]) -> list[str]:
         """What a user should know of how these labels, which fit, are read."""

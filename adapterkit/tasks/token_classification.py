@@ -29,8 +29,8 @@ from adapterkit.tasks.encoding import (
     surroundings,
     windows_over,
 )
-from adapterkit.tasks.labels import Wanted, class_weights, find_classes, learn_labels
-from adapterkit.tasks.losses import cross_entropy
+from adapterkit.tasks.labels import find_classes, learn_labels
+from adapterkit.tasks.losses import cross_entropy, labelled
 from adapterkit.tasks.protocol import SAMPLE_TEXTS
 from adapterkit.tasks.tag_notations import OUTSIDE, iob2_names, is_entity_tag, to_iob2
 from adapterkit.tasks.tag_reader import TagReader
@@ -120,10 +120,6 @@ class TokenClassification(ConfidentTask, kind="token-classification"):
         return problems
 
     @property
-    def classes(self) -> int:
-        return len(self.labels)
-
-    @property
     def metrics(self) -> tuple[str, ...]:
         return (*ENTITY_METRICS, "accuracy", "loss") if self.scheme == "iob2" else ("accuracy", "macro_f1", "loss")
 
@@ -161,9 +157,6 @@ class TokenClassification(ConfidentTask, kind="token-classification"):
     def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
         return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), smoothing, weights)
 
-    def weights(self, wanted: Wanted, rows: Sequence[Row]) -> list[float]:
-        return class_weights(wanted, self.labels, [place for row in self._classes(rows) for place in row])
-
     def label_counts(self, rows: Sequence[Row]) -> dict[str, int]:
         counts = Counter(place for row in self._classes(rows) for place in row)
         return {label: counts[place] for place, label in enumerate(self.labels)}
@@ -172,7 +165,11 @@ class TokenClassification(ConfidentTask, kind="token-classification"):
         """Per feature: `Tagged` for the words of the window that no other window answers for."""
         logits_BTC = self.tempered(logits)
         top = logits_BTC.softmax(dim=-1).max(dim=-1)
-        loss_B, labelled_B = _losses(logits_BTC, batch.labels)
+        loss_B, labelled_B = [0.0] * len(logits_BTC), [0] * len(logits_BTC)
+        if batch.labels is not None:
+            logits_BCT = logits_BTC.transpose(1, 2)
+            loss_BT = F.cross_entropy(logits_BCT, batch.labels, ignore_index=IGNORED, reduction="none")
+            loss_B, labelled_B = loss_BT.sum(dim=1).tolist(), labelled(batch.labels).sum(dim=1).tolist()
         score_BT, class_BT = top.values.cpu().numpy(), top.indices.cpu().numpy()
         found = []
         for place, feature in enumerate(batch.features):
@@ -250,11 +247,3 @@ class TokenClassification(ConfidentTask, kind="token-classification"):
 def _confidence(scores: Sequence[float]) -> float:
     """The probability of all tags together. Words without a sub-token, whose tag nobody predicts, take no part."""
     return math.prod(score for score in scores if score)
-
-
-def _losses(logits_BTC: Tensor, labels_BT: Tensor | None) -> tuple[list[float], list[int]]:
-    """Per row, the summed cross-entropy of its labelled words, in nats, and how many these are."""
-    if labels_BT is None:
-        return [0.0] * len(logits_BTC), [0] * len(logits_BTC)
-    loss_BT = F.cross_entropy(logits_BTC.transpose(1, 2), labels_BT, ignore_index=IGNORED, reduction="none")
-    return loss_BT.sum(dim=1).tolist(), (labels_BT != IGNORED).sum(dim=1).tolist()

@@ -76,14 +76,8 @@ class Feature:
 
 @dataclass(frozen=True)
 class Truncation:
-    """What encoding had to cut away.
-
-    Attributes:
-        rows: rows that lost tokens.
-        tokens: tokens lost over all rows.
-        of_rows: rows encoded.
-        places: of the first rows that lost tokens (at most 20), as in "line 7".
-    """
+    """What encoding had to cut away: rows that lost tokens, of those encoded; tokens lost over all rows; and the places
+    of the first rows (at most 20), as in "line 7"."""
 
     rows: int = 0
     tokens: int = 0
@@ -123,14 +117,8 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded tensors for one forward.
-
-    Attributes:
-        inputs: model inputs by name, (B, T) or (B, K, T), padded on the right.
-        labels: the kind's labels, or None where a feature has none.
-        features: the features, in batch order.
-        vocabulary: what they were collated with.
-    """
+    """Padded tensors for one forward: model inputs by name, (B, T) or (B, K, T), padded on the right; the kind's
+    labels, or None where a feature has none; the features, in batch order; and what they were collated with."""
 
     inputs: dict[str, Tensor]
     labels: Any
@@ -150,12 +138,8 @@ class Batch:
 
 
 class Loss(NamedTuple):
-    """A loss as a sum and a weight, so that micro-batches and processes add up exactly.
-
-    Attributes:
-        total: summed loss, fp32, with its graph.
-        weight: what to divide by, fp32; 0 where every label is ignored (total is then 0 too, never NaN).
-    """
+    """A summed loss, with its graph, and what to divide it by, so that micro-batches and processes add up; both
+    in fp32. The weight is 0 where every label is ignored (total is then 0 too, never NaN)."""
 
     total: Tensor
     weight: Tensor

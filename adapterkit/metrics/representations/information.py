@@ -22,13 +22,7 @@ _MOST_STEPS = 50
 
 
 class Codelength(NamedTuple):
-    """How short the labels can be told to whoever has the representation.
-
-    Attributes:
-        bits: of all labels, sent online.
-        uniform_bits: of all labels, without any model.
-        items: how many labels.
-    """
+    """How short all labels can be told, online, to whoever has the representation, and without any model."""
 
     bits: float
     uniform_bits: float

@@ -16,15 +16,9 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 
 
 class Clusters(NamedTuple):
-    """How far groups of near items are the classes.
-
-    Attributes:
-        silhouette: of the classes themselves, mean over items (Rousseeuw 1987): in [-1, 1].
-        nmi: normalised mutual information of k-means' clusters with the classes: in [0, 1].
-        v_measure: harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007), which is the mutual
-            information over the arithmetic mean of both entropies; `nmi` is over the geometric one (Strehl and Ghosh
-            2002).
-    """
+    """How far groups of near items are the classes: the mean silhouette of the classes themselves (Rousseeuw 1987), in
+    [-1, 1]; and of k-means' clusters with the classes, in [0, 1], the mutual information over the geometric mean of
+    both entropies (`nmi`, Strehl and Ghosh 2002) and over the arithmetic one (Rosenberg and Hirschberg 2007)."""
 
     silhouette: float
     nmi: float
@@ -119,13 +113,8 @@ def linear_fit(states_ND: Any, target_NC: Any, groups_N: Any = None, *, folds: i
 def _ridge(square_DD: Floats, both_DC: Floats, spread_C: Floats, items: int) -> Floats:
     """Weights (D, C) of a ridge regression, with the penalty that generalised cross-validation takes.
 
-    That is the one of the least ‖residual‖² / (N - degrees of freedom)² (Golub, Heath and Wahba 1979).
-
-    Args:
-        square_DD: XᵀX, of centred features.
-        both_DC: XᵀY, of centred targets.
-        spread_C: YᵀY's diagonal.
-        items: N.
+    That is the one of the least ‖residual‖² / (N - degrees of freedom)² (Golub, Heath and Wahba 1979). Given are XᵀX,
+    XᵀY and the diagonal of YᵀY, of centred features and targets of N items.
     """
     value_D, vector_DD = np.linalg.eigh(square_DD)
     there = value_D > value_D[-1] * np.finfo(np.float64).eps * len(value_D)

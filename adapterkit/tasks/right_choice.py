@@ -52,19 +52,19 @@ def _only(label: str, names: Sequence[str]) -> int | None:
     return names.index(label) if names.count(label) == 1 else None
 
 
-class Reading(NamedTuple):
+class Naming(NamedTuple):
     """What a label is, and the position of the choice that it names in a row, or None where it cannot be read so."""
 
     words: str
     place: Callable[[str, Row], int | None]
 
 
-READINGS: Mapping[str, Reading] = {
-    "name": Reading("the name of a choice", _name),
-    "text": Reading("the text of a choice", _text),
-    "letter": Reading("the letter of a choice", _letter),
-    FROM_0: Reading("a position counted from 0", _from_0),
-    FROM_1: Reading("a position counted from 1", _from_1),
+READINGS: Mapping[str, Naming] = {
+    "name": Naming("the name of a choice", _name),
+    "text": Naming("the text of a choice", _text),
+    "letter": Naming("the letter of a choice", _letter),
+    FROM_0: Naming("a position counted from 0", _from_0),
+    FROM_1: Naming("a position counted from 1", _from_1),
 }
 """The ways to read a column of labels, the plainest first."""
 

@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import adapterkit as ak
-from adapterkit.evaluation.evaluating import answered
+from adapterkit.evaluation.outcome import ask
+from adapterkit.evaluation.probing.asked import Looking
 from adapterkit.evaluation.probing.measuring import measure
-from adapterkit.evaluation.probing.side_by_side import Looking, look_into
+from adapterkit.evaluation.probing.side_by_side import look_into
 from adapterkit.evaluation.probing.subjects import subjects_of
 
 HERE = Path(__file__).resolve().parent
@@ -120,7 +121,7 @@ def train(folder: Path, seed: int, backbone: ak.Backbone, until: float) -> None:
 
 def right_in(run: Path, file: str, backbone: ak.Backbone) -> str:
     """1 for each test row that is answered right, 0 for each other."""
-    judged = answered(run, file, backbone=backbone)[0].compared.judged
+    judged = ask(run, file, backbone=backbone).answers().compared.judged
     assert judged is not None
     return as_digits(judged.right)
 

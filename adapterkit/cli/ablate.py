@@ -1,6 +1,12 @@
-"""`adapterkit ablate`."""
+"""`adapterkit ablate`.
 
-import os
+Heads and poolings are compared above the frozen trunk, whose states are computed once for all of them. What was
+stopped goes on when the same command is given again.
+
+$ adapterkit ablate heads recipes/banking77.yaml
+$ adapterkit ablate layers recipes/banking77.yaml training.epochs=2 --seeds 2
+"""
+
 from typing import Annotated
 
 import typer
@@ -9,7 +15,6 @@ from adapterkit.cli import console, shared
 from adapterkit.cli.options import DataRoot, Overrides, RecipeName
 
 
-@shared.given(tell=shared.telling)
 def ablate(
     choice: Annotated[str, typer.Argument(metavar="WHAT", help="heads, pooling, layers or sites.", show_default=False)],
     recipe: RecipeName,
@@ -20,21 +25,11 @@ def ablate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where it stands.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Say what one choice of a recipe is worth: heads, pooling, layers or sites, and what is within noise.
-
-    Heads and poolings are compared above the frozen trunk, whose states are computed once for all of them. What was
-    stopped goes on when the same command is given again.
-
-    $ adapterkit ablate heads recipes/banking77.yaml
-    $ adapterkit ablate layers recipes/banking77.yaml training.epochs=2 --seeds 2
-    """
     from adapterkit.errors import SweepError
     from adapterkit.sweeping.ablation import Choice, ablation_record, define_ablation
 
     if choice not in list(Choice):
         raise SweepError(f"{choice!r} cannot be varied", [f"expected: {', '.join(Choice)}"])
-    if data_root is not None:
-        os.environ["ADAPTERKIT_DATA"] = str(data_root)
     wanted = define_ablation(Choice(choice), recipe, seeds=seeds, overrides=overrides or ())
     from adapterkit import sweeping
     from adapterkit.manifest import write_file

@@ -1,4 +1,10 @@
-"""`adapterkit attribute`."""
+"""`adapterkit attribute`.
+
+$ adapterkit attribute runs/banking77
+$ adapterkit attribute runs/banking77 --data banking77/test.jsonl --output runs/banking77-head --json
+$ adapterkit attribute runs/banking77 --full --full-rate 1e-4
+$ adapterkit attribute runs/banking77-head --other-backbone backbones/MiniLM-v2
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +14,8 @@ import typer
 from adapterkit.cli import options, shared
 
 
-@shared.given(how=shared.answering, tell=shared.telling)
 def attribute(
-    folder: options.Folder,
+    folder: options.Run,
     how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[str | None, options.option("--data", help="Test rows. Default: the recipe's.")] = None,
@@ -24,17 +29,9 @@ def attribute(
         float, typer.Option("--full-rate", min=0, help="Its learning rate; it decides what is reached.")
     ] = 5e-5,
 ) -> None:
-    """Say what the head gains over the commonest answer, and the adapter over the head alone.
-
-    $ adapterkit attribute runs/banking77
-    $ adapterkit attribute runs/banking77 --data banking77/test.jsonl --output runs/banking77-head --json
-    $ adapterkit attribute runs/banking77 --full --full-rate 1e-4
-    $ adapterkit attribute runs/banking77-head --other-backbone backbones/MiniLM-v2
-    """
-    from adapterkit.manifest import check_output, open_manifest
-
-    open_manifest(folder)
     if output is not None:
+        from adapterkit.manifest import check_output
+
         check_output(output, overwrite=False)
     from adapterkit import evaluation
 

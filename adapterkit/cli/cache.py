@@ -1,4 +1,10 @@
-"""`adapterkit cache`."""
+"""`adapterkit cache`.
+
+$ adapterkit cache ls
+$ adapterkit cache prune --older-than 30
+$ adapterkit cache prune --max-size 10GB
+$ adapterkit cache prune --all
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,13 +31,6 @@ def cache(
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show or remove the states of frozen layers that training keeps on the disk.
-
-    $ adapterkit cache ls
-    $ adapterkit cache prune --older-than 30
-    $ adapterkit cache prune --max-size 10GB
-    $ adapterkit cache prune --all
-    """
     from adapterkit.errors import RecipeError
     from adapterkit.training.trunk_cache import cache_root, entries, prune
 

@@ -1,4 +1,8 @@
-"""`adapterkit calibrate`."""
+"""`adapterkit calibrate`.
+
+$ adapterkit calibrate runs/banking77 --data banking77/validation.jsonl --output runs/banking77-calibrated
+$ adapterkit calibrate runs/banking77 --data validation.jsonl --output runs/banking77-sure --risk 0.05
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +12,8 @@ import typer
 from adapterkit.cli import options, shared
 
 
-@shared.given(how=shared.answering, tell=shared.telling)
 def calibrate(
-    folder: options.Folder,
+    folder: options.Run,
     how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[str, options.option("--data", help="Rows that were not trained on.")],
@@ -23,14 +26,8 @@ def calibrate(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the output.")] = False,
 ) -> None:
-    """Make confidence tell the truth: fit a temperature on rows, and withhold answers that are too unsure.
+    from adapterkit.manifest import check_output
 
-    $ adapterkit calibrate runs/banking77 --data banking77/validation.jsonl --output runs/banking77-calibrated
-    $ adapterkit calibrate runs/banking77 --data validation.jsonl --output runs/banking77-sure --risk 0.05
-    """
-    from adapterkit.manifest import check_output, open_manifest
-
-    open_manifest(folder)
     check_output(output, overwrite=overwrite)
     from adapterkit import evaluation
 

@@ -1,4 +1,8 @@
-"""`adapterkit compact`."""
+"""`adapterkit compact`.
+
+$ adapterkit compact runs/banking77 runs/banking77-small --data banking77/validation.jsonl
+$ adapterkit compact runs/banking77 runs/banking77-half --to bf16 --rank keep --data validation.jsonl
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,9 +12,8 @@ import typer
 from adapterkit.cli import options, shared
 
 
-@shared.given(how=shared.answering)
 def compact(
-    folder: options.Folder,
+    folder: options.Run,
     output: Annotated[Path, options.argument(metavar="OUT", help="Folder of the new version.")],
     how: shared.HowAnswered,
     data: Annotated[
@@ -28,14 +31,8 @@ def compact(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the output.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a smaller version of an artifact: fewer bits, lower ranks, and a metric that stays within a tolerance.
+    from adapterkit.manifest import KEPT, check_output
 
-    $ adapterkit compact runs/banking77 runs/banking77-small --data banking77/validation.jsonl
-    $ adapterkit compact runs/banking77 runs/banking77-half --to bf16 --rank keep --data validation.jsonl
-    """
-    from adapterkit.manifest import KEPT, check_output, open_manifest
-
-    open_manifest(folder)
     check_output(output, overwrite=overwrite, keep=KEPT)
     asked: Any = int(rank) if rank.lstrip("-").isdigit() else rank
     from adapterkit import evaluation

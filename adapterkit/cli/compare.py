@@ -1,4 +1,8 @@
-"""`adapterkit compare`."""
+"""`adapterkit compare`.
+
+$ adapterkit compare runs/banking77 runs/banking77-v2 --data banking77/test.jsonl
+$ adapterkit compare runs/a runs/b --data test.jsonl --by source --json > comparison.json
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,10 +10,9 @@ from typing import Annotated
 from adapterkit.cli import options, shared
 
 
-@shared.given(how=shared.answering, tell=shared.telling)
 def compare(
-    a: Annotated[Path, options.a_folder(metavar="A", help="The artifact to compare with.")],
-    b: Annotated[Path, options.a_folder(metavar="B", help="The artifact that is judged.")],
+    a: Annotated[Path, options.a_run(metavar="A", help="The artifact to compare with.")],
+    b: Annotated[Path, options.a_run(metavar="B", help="The artifact that is judged.")],
     how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[
@@ -22,15 +25,6 @@ def compare(
         str | None, options.option("--other-backbone", metavar="PATH_OR_ID", help="Where B's is, if another.")
     ] = None,
 ) -> None:
-    """Say whether one artifact answers better than another beyond chance, by how much, and on which rows.
-
-    $ adapterkit compare runs/banking77 runs/banking77-v2 --data banking77/test.jsonl
-    $ adapterkit compare runs/a runs/b --data test.jsonl --by source --json > comparison.json
-    """
-    from adapterkit.manifest import open_manifest
-
-    open_manifest(a)
-    open_manifest(b)
     from adapterkit import evaluation
 
     record = evaluation.compare(a, b, data, by=by or (), other_backbone=other_backbone, **how.of(a))

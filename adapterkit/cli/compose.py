@@ -1,4 +1,9 @@
-"""`adapterkit compose`."""
+"""`adapterkit compose`.
+
+$ adapterkit compose composition.yaml
+$ adapterkit compose composition.yaml --output runs/both
+$ adapterkit schema composition > composition.schema.json
+"""
 
 from __future__ import annotations
 
@@ -27,12 +32,6 @@ def compose(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compose adapters as a file says: say what comes out and how near it is, and write it where it is an artifact.
-
-    $ adapterkit compose composition.yaml
-    $ adapterkit compose composition.yaml --output runs/both
-    $ adapterkit schema composition > composition.schema.json
-    """
     from adapterkit.manifest import KEPT, check_output
 
     if output is not None:

@@ -1,12 +1,16 @@
-"""`adapterkit data`."""
+"""`adapterkit data`.
+
+$ adapterkit data tickets.csv
+$ adapterkit data train.jsonl test.jsonl --kind seq2seq-lm --column source=dialogue
+$ adapterkit data reviews/ --backbone models/all-MiniLM-L6-v2 --json
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from adapterkit.cli import console, options
+from adapterkit.cli import console, options, shared
 
 if TYPE_CHECKING:
     from adapterkit.survey import Survey
@@ -14,61 +18,47 @@ if TYPE_CHECKING:
 LABELS_SHOWN = 10
 
 Files = Annotated[
-    list[str],
-    options.argument(metavar="FILE…", help="Files, a pattern or a folder; test.csv is for the test."),
+    list[str], options.argument(metavar="FILE…", help="Files, a pattern or a folder; test.csv is for the test.")
 ]
 
 
-def data(
-    files: Files,
-    kind: options.KindName = None,
-    columns: options.Columns = None,
-    backbone: options.BackboneName = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    read_as: options.ReadAs = None,
-    data_root: options.DataRoot = None,
-    as_json: options.Json = False,
-) -> None:
-    """Show what files of rows hold and what they are for: columns, labels, lengths, repeats, and what splits share.
+@dataclass(frozen=True, kw_only=True)
+class Surveying(shared.Group):
+    """How files are looked at, as the arguments of `survey.look`."""
 
-    $ adapterkit data tickets.csv
-    $ adapterkit data train.jsonl test.jsonl --kind seq2seq-lm --column source=dialogue
-    $ adapterkit data reviews/ --backbone models/all-MiniLM-L6-v2 --json
-    """
-    survey = surveyed(files, kind, columns, backbone, options.reading(encoding, delimiter, read_as), data_root)
+    kind: options.KindName = None
+    columns: options.Columns = None
+    backbone: options.BackboneName = None
+    encoding: options.Encoding = None
+    delimiter: options.Delimiter = None
+    read_as: options.ReadAs = None
+    data_root: options.DataRoot = None
+
+    def given(self) -> dict[str, Any]:
+        from adapterkit.errors import DataError
+        from adapterkit.recipe import KINDS
+        from adapterkit.recipe.reading import reading_settings
+        from adapterkit.recipe.suggestions import did_you_mean
+
+        if self.kind is not None and self.kind not in KINDS:
+            expected = f"expected one of {', '.join(KINDS)}{did_you_mean(self.kind, KINDS)}"
+            raise DataError("There is no such kind of task", [f"--kind: found {self.kind!r:.40}, {expected}"])
+        settings = reading_settings(options.reading(self.encoding, self.delimiter, self.read_as))
+        columns = options.named(self.columns, "--column", "NAME=COLUMN", "text=sentence")
+        return {"kind": self.kind, "columns": columns, "settings": settings, "backbone": self.backbone}
+
+
+HowSurveyed = Annotated[dict[str, Any], Surveying]
+
+
+def data(files: Files, how: HowSurveyed, as_json: options.Json = False) -> None:
+    from adapterkit.survey import look
+
+    survey = look(files, **how)
     if as_json:
         console.print_json(facts(survey))
         return
     show(survey)
-
-
-def surveyed(
-    files: list[str],
-    kind: str | None,
-    columns: list[str] | None,
-    backbone: str | None,
-    read: dict[str, Any],
-    data_root: Path | None,
-) -> Survey:
-    """The files, looked at as the options say; `read`: how they are read.
-
-    Raises DataError or RecipeError: files that cannot be read, or options that make no sense.
-    """
-    from adapterkit.errors import DataError
-    from adapterkit.recipe import KINDS
-    from adapterkit.recipe.reading import reading_settings
-    from adapterkit.recipe.suggestions import did_you_mean
-    from adapterkit.survey import look
-
-    if kind is not None and kind not in KINDS:
-        raise DataError(
-            "There is no such kind of task",
-            [f"--kind: found {kind!r:.40}, expected one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"],
-        )
-    settings = reading_settings(read)
-    asked = options.named(columns, "--column", "NAME=COLUMN", "text=sentence")
-    return look(files, kind=kind, columns=asked, settings=settings, root=data_root, backbone=backbone)
 
 
 def facts(survey: Survey) -> dict[str, Any]:

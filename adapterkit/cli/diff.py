@@ -1,4 +1,8 @@
-"""`adapterkit diff`."""
+"""`adapterkit diff`.
+
+$ adapterkit diff runs/banking77 runs/banking77-v2
+$ adapterkit diff runs/banking77 runs/banking77-v2 --backbone ./models/all-MiniLM-L6-v2 --json > diff.json
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +11,8 @@ from adapterkit.cli import options, shared
 
 
 def diff(
-    a: Annotated[Path, options.a_folder(metavar="A", help="The artifact to compare with.")],
-    b: Annotated[Path, options.a_folder(metavar="B", help="The other.")],
+    a: Annotated[Path, options.a_run(metavar="A", help="The artifact to compare with.")],
+    b: Annotated[Path, options.a_run(metavar="B", help="The other.")],
     backbone: Annotated[
         str | None,
         options.option(
@@ -20,15 +24,6 @@ def diff(
     parts: options.Parts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what differs between two artifacts: recipe, data, labels, metrics, what was learned, and answers.
-
-    $ adapterkit diff runs/banking77 runs/banking77-v2
-    $ adapterkit diff runs/banking77 runs/banking77-v2 --backbone ./models/all-MiniLM-L6-v2 --json > diff.json
-    """
-    from adapterkit.manifest import open_manifest
-
-    open_manifest(a)
-    open_manifest(b)
     from adapterkit import evaluation
 
     named = options.named(parts, "--part", "NAME=FOLDER", "language=runs/language")

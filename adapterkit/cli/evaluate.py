@@ -1,4 +1,11 @@
-"""`adapterkit evaluate`."""
+"""`adapterkit evaluate`.
+
+$ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
+$ adapterkit evaluate runs/banking77 --report banking77.html --errors errors.csv
+$ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json > evaluation.json
+$ torchrun --standalone --nproc_per_node 2 -m adapterkit evaluate runs/banking77 --data banking77/test.jsonl
+$ adapterkit evaluate runs/tickets --data more.csv --encoding cp1252 --delimiter ";"
+"""
 
 import shlex
 import sys
@@ -9,33 +16,19 @@ from adapterkit.cli import console, options, shared
 from adapterkit.cli.processes import all_processes
 
 
-@shared.given(how=shared.answering, tell=shared.telling)
 def evaluate(
-    folder: options.Folder,
+    folder: options.Run,
     how: shared.HowAnswered,
     tell: shared.Telling,
     data: Annotated[
         str | None,
         options.option("--data", help="Rows to score. Default: the recipe's test rows, else its validation rows."),
     ] = None,
-    report: Annotated[
-        Path | None, options.option("--report", metavar="HTML", help="A page about the answers to write.")
-    ] = None,
+    report: options.Report = None,
     errors: Annotated[
         Path | None, options.option("--errors", metavar="CSV", help="Rows that are answered badly, to write.")
     ] = None,
 ) -> None:
-    """Score an artifact on a file of rows, with a confidence interval on every metric.
-
-    $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl
-    $ adapterkit evaluate runs/banking77 --report banking77.html --errors errors.csv
-    $ adapterkit evaluate runs/banking77 --data banking77/test.jsonl --data-root data --json > evaluation.json
-    $ torchrun --standalone --nproc_per_node 2 -m adapterkit evaluate runs/banking77 --data banking77/test.jsonl
-    $ adapterkit evaluate runs/tickets --data more.csv --encoding cp1252 --delimiter ";"
-    """
-    from adapterkit.manifest import open_manifest
-
-    open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
     accelerator = all_processes()
     from adapterkit import evaluation
 

@@ -1,4 +1,10 @@
-"""`adapterkit export`."""
+"""`adapterkit export`.
+
+$ adapterkit export runs/wnut17 models/wnut17 --format transformers
+$ adapterkit export runs/banking77 models/banking77-trunk --trunk-only
+$ adapterkit export runs/poet adapters/poet --format peft --flat --for vllm
+$ adapterkit export runs/banking77 models/banking77-onnx --format onnx --quantise int8
+"""
 
 import json
 from pathlib import Path
@@ -7,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import BackboneName, Folder, Json, WrittenDtype, argument, option
+from adapterkit.cli.options import BackboneName, Json, Run, WrittenDtype, argument, option
 
 Format = Literal["transformers", "peft", "adapterhub", "onnx", "sentence-transformers"]
 SAID: dict[Format, tuple[str, str]] = {
@@ -21,7 +27,7 @@ SAID: dict[Format, tuple[str, str]] = {
 
 
 def export(
-    folder: Folder,
+    folder: Run,
     output: Annotated[Path, argument(metavar="OUT", help="The folder to write.")],
     to: Annotated[
         Format,
@@ -56,18 +62,9 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write an adapter for programs without adapterkit, proven to answer as it does.
+    from adapterkit.manifest import check_output
 
-    $ adapterkit export runs/wnut17 models/wnut17 --format transformers
-    $ adapterkit export runs/banking77 models/banking77-trunk --trunk-only
-    $ adapterkit export runs/poet adapters/poet --format peft --flat --for vllm
-    $ adapterkit export runs/banking77 models/banking77-onnx --format onnx --quantise int8
-    """
-    from adapterkit.manifest import check_output, open_manifest
-
-    # Before torch is imported, so that a mistake is named at once.
-    check_output(output, overwrite=overwrite)
-    open_manifest(folder)
+    check_output(output, overwrite=overwrite)  # before torch is imported
     from adapterkit import artifact
     from adapterkit.evaluation.rows import read_for
 

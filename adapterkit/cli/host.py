@@ -1,4 +1,10 @@
-"""`adapterkit host`."""
+"""`adapterkit host`.
+
+Every sentence is answered by all that is mounted. Adapters can be mounted, swapped and taken off as you go.
+
+$ adapterkit host --mount intent=runs/banking77 --mount ner=runs/wnut17
+$ echo "my card was lost" | adapterkit host --mount intent=runs/banking77
+"""
 
 from __future__ import annotations
 
@@ -32,13 +38,6 @@ def host(
     slots: Slots = None,
     require_signature: RequiredKeys = None,
 ) -> None:
-    """Ask many adapters on one backbone, at a prompt.
-
-    Every sentence is answered by all that is mounted. Adapters can be mounted, swapped and taken off as you go.
-
-    $ adapterkit host --mount intent=runs/banking77 --mount ner=runs/wnut17
-    $ echo "my card was lost" | adapterkit host --mount intent=runs/banking77
-    """
     if not mount:
         raise typer.BadParameter("give at least one, as in --mount intent=runs/banking77", param_hint="--mount")
     from adapterkit.host.opening import open_host

@@ -1,4 +1,10 @@
-"""`adapterkit import`."""
+"""`adapterkit import`.
+
+$ adapterkit import lora-folder runs/imported --from peft
+$ adapterkit import adapterhub-folder runs/imported --from adapterhub
+$ adapterkit import setfit-folder runs/imported --from setfit
+$ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,13 +33,6 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a folder of PEFT, AdapterHub, sentence-transformers or SetFit into an artifact that answers the same.
-
-    $ adapterkit import lora-folder runs/imported --from peft
-    $ adapterkit import adapterhub-folder runs/imported --from adapterhub
-    $ adapterkit import setfit-folder runs/imported --from setfit
-    $ adapterkit import lora-folder runs/imported --kind text-classification --labels no,yes
-    """
     from adapterkit.manifest import KEPT, check_output
 
     check_output(output, overwrite=overwrite, keep=KEPT)  # before torch is imported

@@ -1,5 +1,11 @@
-"""`adapterkit init`."""
+"""`adapterkit init`.
 
+$ adapterkit init tickets.csv
+$ adapterkit init train.csv test.csv --output tickets.yaml
+$ adapterkit init articles.txt --kind masked-lm --backbone models/bert
+"""
+
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -8,42 +14,31 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.answering import asking
-from adapterkit.cli.data import Files, facts, show, surveyed
-from adapterkit.cli.options import BackboneName, Columns, DataRoot, Delimiter, Encoding, Json, KindName, ReadAs, reading
+from adapterkit.cli.data import Files, HowSurveyed, facts, show
+from adapterkit.cli.options import Json
 
 
 def init(
     files: Files,
-    kind: KindName = None,
-    columns: Columns = None,
+    how: HowSurveyed,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="RECIPE", help="Default: the first file's name.", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe that exists.")] = False,
-    backbone: BackboneName = None,
-    encoding: Encoding = None,
-    delimiter: Delimiter = None,
-    read_as: ReadAs = None,
-    data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Look at files of rows and write a recipe for them, with comments, whose values suit their size.
-
-    $ adapterkit init tickets.csv
-    $ adapterkit init train.csv test.csv --output tickets.yaml
-    $ adapterkit init articles.txt --kind masked-lm --backbone models/bert
-    """
     from adapterkit.errors import DataError, OutputError
+    from adapterkit.manifest import write_file
     from adapterkit.recipe import load_recipe
-    from adapterkit.survey import recipe_text
+    from adapterkit.survey import look, recipe_text
 
     recipe = Path(f"{_stem(files[0])}.yaml") if output is None else output
     if recipe.exists() and not force:
         raise OutputError(
             f"{recipe} exists already", remedy="Name another (--output other.yaml), or replace it (--force)."
         )
-    survey = surveyed(files, kind, columns, backbone, reading(encoding, delimiter, read_as), data_root)
+    survey = look(files, **how)
     if survey.lacking:
         raise DataError(
             "Nothing can be learned from these rows: text classification needs at least two labels",
@@ -51,19 +46,16 @@ def init(
             "Name the column that holds them: --column label=COLUMN; adapterkit data shows what each one holds.",
         )
     artifact = f"runs/{recipe.stem}"
-    words = ["adapterkit", "train", str(recipe), *([] if data_root is None else ["--data-root", str(data_root)])]
-    text = recipe_text(survey, artifact, shlex.join(words))
-    try:
-        recipe.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{recipe} cannot be written", [f"found: {error.strerror}"]) from error
+    root = os.environ.get("ADAPTERKIT_DATA")
+    command = shlex.join(["adapterkit", "train", str(recipe), *([] if root is None else ["--data-root", root])])
+    write_file(recipe, recipe_text(survey, artifact, command).encode())
     load_recipe(recipe)
     if as_json:
-        console.print_json({**facts(survey), "recipe": str(recipe), "next": shlex.join(words)})
+        console.print_json({**facts(survey), "recipe": str(recipe), "next": command})
         return
     show(survey)
     console.say(f"\nRecipe: {recipe}", style="green")
-    console.say(f"Train: {shlex.join(words)}")
+    console.say(f"Train: {command}")
     console.say(f"Then: {asking(survey.guess.kind, artifact)}")
 
 

@@ -1,4 +1,9 @@
-"""`adapterkit inspect`."""
+"""`adapterkit inspect`.
+
+$ adapterkit inspect runs/banking77
+$ adapterkit inspect runs/banking77 --json
+$ adapterkit inspect runs
+"""
 
 import os
 from pathlib import Path
@@ -12,12 +17,6 @@ LABELS_SHOWN = 12
 
 
 def inspect(folder: Folder, as_json: Json = False) -> None:
-    """Show what an artifact is: task, labels, backbone, size, metrics and origin; of a folder of runs, its list.
-
-    $ adapterkit inspect runs/banking77
-    $ adapterkit inspect runs/banking77 --json
-    $ adapterkit inspect runs
-    """
     from adapterkit.manifest import open_manifest
     from adapterkit.report.runs import find_runs, holds_runs
 

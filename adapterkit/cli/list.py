@@ -1,4 +1,8 @@
-"""`adapterkit list`."""
+"""`adapterkit list`.
+
+$ adapterkit list
+$ adapterkit list runs/banking77-sweep --json
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,13 @@ from adapterkit.cli import console
 from adapterkit.cli.options import Json
 
 if TYPE_CHECKING:
-    from adapterkit.report.runs import RunLine
+    from adapterkit.records.found import RunLine
 
 
 def list(  # noqa: A001 - what the verb is called
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where runs were written into.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the runs below a folder: kind, metric with its interval, size, date and backbone.
-
-    $ adapterkit list
-    $ adapterkit list runs/banking77-sweep --json
-    """
     from adapterkit.report.runs import find_runs
 
     show(find_runs(folder), folder, as_json=as_json)
@@ -32,7 +31,7 @@ def list(  # noqa: A001 - what the verb is called
 def show(lines: Sequence[RunLine], folder: Path, *, as_json: bool) -> None:
     """Runs as a table or as JSON."""
     if as_json:
-        console.print_json([line.to_dict() for line in lines])
+        console.print_json([line.model_dump() for line in lines])
         return
     if not lines:
         console.say(f"No runs in {folder}.")

@@ -1,5 +1,6 @@
 """Arguments and options that several verbs share, so that they are spelled and explained alike."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,23 @@ def _located(text: str | None) -> Path | None:
     return find_folder(text)
 
 
+def _opened(text: str) -> Path | None:
+    """The same, and its manifest is read before torch is imported, so that what is no artifact is named at once."""
+    from adapterkit.manifest import open_manifest
+
+    if (folder := _located(text)) is not None:
+        open_manifest(folder)
+    return folder
+
+
 a_folder = partial(argument, metavar="FOLDER", parser=str, callback=_located)
 """An artifact, named by its folder, or by where others keep it. Not found by `parser`, which would hide the errors."""
+a_run = partial(a_folder, callback=_opened)
+"""The same of one whose manifest can be read."""
 
-Folder = Annotated[Path, a_folder(help="The artifact's folder, or URL, or name on a hub, as in me/intent@v1.")]
+FOLDER = "The artifact's folder, or URL, or name on a hub, as in me/intent@v1."
+Folder = Annotated[Path, a_folder(help=FOLDER)]
+Run = Annotated[Path, a_run(help=FOLDER)]
 
 SignKey = Annotated[
     Path | None,
@@ -44,6 +58,8 @@ RequiredKeys = Annotated[
         help="Refuse what this public key (a file, or ed25519:…) has not signed. Many times: one of them has to.",
     ),
 ]
+
+Report = Annotated[Path | None, option("--report", metavar="HTML", help="A page about what was found, to write.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
@@ -83,9 +99,21 @@ Slots = Annotated[int | None, option(min=1, help="Adapters in memory at once; th
 
 Columns = Annotated[list[str] | None, option("--column", metavar="NAME=COLUMN", help="What the file calls a column.")]
 
+
+def _set_root(root: Path | None) -> Path | None:
+    """Say it where paths are read, to every process that is started too."""
+    if root is not None:
+        os.environ["ADAPTERKIT_DATA"] = str(root)
+    return root
+
+
 DataRoot = Annotated[
-    Path | None, option("--data-root", envvar="ADAPTERKIT_DATA", help="Folder that relative data paths start from.")
+    Path | None,
+    option(
+        "--data-root", envvar="ADAPTERKIT_DATA", callback=_set_root, help="Folder that relative data paths start from."
+    ),
 ]
+"""Every verb that reads data has it, and is done with it: paths are found there, whoever reads them."""
 
 KindName = Annotated[
     str | None, typer.Option("--kind", metavar="KIND", help="The kind of task. Default: guessed.", show_default=False)

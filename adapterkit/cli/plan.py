@@ -1,6 +1,13 @@
-"""`adapterkit plan`."""
+"""`adapterkit plan`.
 
-import os
+The backbone may be a folder that holds nothing but [cyan]config.json[/cyan]. Rows are read and encoded; without a
+tokenizer, four characters count as one token.
+
+$ adapterkit plan recipes/banking77.yaml
+$ adapterkit plan banking77 backbone.name=models/llama-3-8b training.batch_size=256 --gpus 8 --memory 80GiB
+$ adapterkit plan banking77 --gpus 1024 --memory 80GiB --interconnect 50GB
+"""
+
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -30,23 +37,12 @@ def plan(
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Estimate what a recipe will need, without loading weights, and the cheapest way to fit it.
-
-    The backbone may be a folder that holds nothing but [cyan]config.json[/cyan]. Rows are read and encoded; without a
-    tokenizer, four characters count as one token.
-
-    $ adapterkit plan recipes/banking77.yaml
-    $ adapterkit plan banking77 backbone.name=models/llama-3-8b training.batch_size=256 --gpus 8 --memory 80GiB
-    $ adapterkit plan banking77 --gpus 1024 --memory 80GiB --interconnect 50GB
-    """
     from adapterkit.data import check_sources
     from adapterkit.recipe import resolve
     from adapterkit.recipe.load import folder_of
 
     # Before torch is imported, so that a mistake is named at once.
     resolved = resolve(recipe, overrides or ())
-    if data_root is not None:
-        os.environ["ADAPTERKIT_DATA"] = str(data_root)
     check_sources(resolved.recipe.data, folder_of(recipe))
     from adapterkit import planning
 

@@ -1,4 +1,16 @@
-"""`adapterkit predict`."""
+"""`adapterkit predict`.
+
+Standard input holds one text per line, or one JSON object per line for tasks that read several columns.
+With --mount many adapters answer, and every row names its own in a column called task.
+
+$ echo "my card was lost" | adapterkit predict runs/banking77
+$ adapterkit predict runs/banking77 questions.csv --json > answers.jsonl
+$ echo '{"question": "Who?", "context": "Ada wrote it."}' | adapterkit predict runs/squad_small
+$ adapterkit predict --mount intent=runs/banking77 --mount ner=runs/wnut17 rows.jsonl
+$ adapterkit predict runs/banking77 questions.csv --errors skip --json > answers.jsonl
+$ adapterkit predict runs/banking77 questions.parquet --ray --ray-actors 4 --output answers.jsonl
+$ torchrun --standalone --nproc_per_node 2 -m adapterkit predict runs/banking77 questions.csv --json > answers.jsonl
+"""
 
 from __future__ import annotations
 
@@ -52,19 +64,6 @@ def predict(
         options.option(metavar="FILE", help="With --ray: JSON lines to write. Begun and stopped, it is gone on with."),
     ] = None,
 ) -> None:
-    """Answer rows: one line of output per row.
-
-    Standard input holds one text per line, or one JSON object per line for tasks that read several columns.
-    With --mount many adapters answer, and every row names its own in a column called task.
-
-    $ echo "my card was lost" | adapterkit predict runs/banking77
-    $ adapterkit predict runs/banking77 questions.csv --json > answers.jsonl
-    $ echo '{"question": "Who?", "context": "Ada wrote it."}' | adapterkit predict runs/squad_small
-    $ adapterkit predict --mount intent=runs/banking77 --mount ner=runs/wnut17 rows.jsonl
-    $ adapterkit predict runs/banking77 questions.csv --errors skip --json > answers.jsonl
-    $ adapterkit predict runs/banking77 questions.parquet --ray --ray-actors 4 --output answers.jsonl
-    $ torchrun --standalone --nproc_per_node 2 -m adapterkit predict runs/banking77 questions.csv --json > answers.jsonl
-    """
     if mount:
         if data is not None:
             raise typer.BadParameter("takes one FILE and no FOLDER", param_hint="--mount")

@@ -1,4 +1,10 @@
-"""`adapterkit pull`."""
+"""`adapterkit pull`.
+
+$ adapterkit pull me/banking77-lora@v1 runs/banking77
+$ adapterkit pull s3://team/banking77@v1 runs/banking77
+$ adapterkit pull me/banking77-lora runs/banking77 --require-signature release.pem.pub
+$ adapterkit verify $(adapterkit pull me/banking77-lora --json | jq -r .folder)
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,13 +29,6 @@ def pull(
     require_signature: RequiredKeys = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch an artifact from a hub, a URL or a folder, and check all that can be checked without its backbone.
-
-    $ adapterkit pull me/banking77-lora@v1 runs/banking77
-    $ adapterkit pull s3://team/banking77@v1 runs/banking77
-    $ adapterkit pull me/banking77-lora runs/banking77 --require-signature release.pem.pub
-    $ adapterkit verify $(adapterkit pull me/banking77-lora --json | jq -r .folder)
-    """
     from adapterkit.manifest import check_output, is_address, parse_hub_name, parse_store_name
     from adapterkit.manifest.signature import read_trusted
 

@@ -1,15 +1,21 @@
-"""`adapterkit push`."""
+"""`adapterkit push`.
+
+$ adapterkit push runs/banking77 me/banking77-lora
+$ adapterkit push runs/banking77 me/banking77-lora --tag v1 --private
+$ adapterkit push runs/banking77 s3://team/banking77 --tag v1
+$ adapterkit push runs/banking77 me/banking77-lora --sign release.pem
+"""
 
 from typing import Annotated
 
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Folder, Json, SignKey, argument, option
+from adapterkit.cli.options import Json, Run, SignKey, argument, option
 
 
 def push(
-    folder: Folder,
+    folder: Run,
     target: Annotated[
         str, argument(metavar="TARGET", help="OWNER/NAME on a hub, a URL as s3://team/intent, or a folder as ./intent.")
     ],
@@ -22,17 +28,9 @@ def push(
     message: Annotated[str | None, option("--message", help="Of the commit.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Publish an artifact on a hub, at a URL or in a folder: its four files. Golden rows of its data are in them.
+    from adapterkit.manifest import check_target
 
-    $ adapterkit push runs/banking77 me/banking77-lora
-    $ adapterkit push runs/banking77 me/banking77-lora --tag v1 --private
-    $ adapterkit push runs/banking77 s3://team/banking77 --tag v1
-    $ adapterkit push runs/banking77 me/banking77-lora --sign release.pem
-    """
-    from adapterkit.manifest import check_target, open_manifest
-
-    check_target(target, tag, private=private, message=message)  # before torch is imported, as is what follows
-    open_manifest(folder)
+    check_target(target, tag, private=private, message=message)  # before torch is imported
     from adapterkit.artifact import push
 
     published = push(folder, target, sign=sign, tag=tag, private=private, message=message)

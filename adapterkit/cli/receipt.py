@@ -1,4 +1,9 @@
-"""`adapterkit receipt`."""
+"""`adapterkit receipt`.
+
+$ adapterkit receipt make-key service.pem
+$ adapterkit serve --sign-with service.pem --mount intent=runs/banking77
+$ adapterkit receipt check reply.json --key service.pem.pub
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,21 +13,7 @@ import typer
 from adapterkit.cli import console
 from adapterkit.cli.options import Json, argument, option
 
-receipt = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    epilog=console.examples(
-        "adapterkit receipt make-key service.pem",
-        "adapterkit serve --sign-with service.pem --mount intent=runs/banking77",
-        "adapterkit receipt check reply.json --key service.pem.pub",
-    ),
-)
-
-
-@receipt.callback()
-def about() -> None:
-    """Prove with a service's public key that answers are its own and whole, or make it a key to sign with."""
+receipt = typer.Typer()
 
 
 @receipt.command()

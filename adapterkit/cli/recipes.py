@@ -1,4 +1,8 @@
-"""`adapterkit recipes`."""
+"""`adapterkit recipes`.
+
+$ adapterkit recipes
+$ adapterkit recipes banking77 > my.yaml
+"""
 
 from typing import Annotated
 
@@ -9,11 +13,6 @@ from adapterkit.cli.options import Json, argument
 
 
 def recipes(name: Annotated[str | None, argument(help="Print this recipe.")] = None, as_json: Json = False) -> None:
-    """List the recipes that ship with adapterkit, or print one to start your own from.
-
-    $ adapterkit recipes
-    $ adapterkit recipes banking77 > my.yaml
-    """
     from adapterkit.errors import RecipeError
     from adapterkit.recipe import load_recipe, shipped_recipes
 

@@ -1,9 +1,17 @@
-"""`adapterkit registry`: one verb with a verb of its own for everything that a registry does."""
+"""`adapterkit registry`.
+
+$ adapterkit registry add intent runs/banking77
+$ adapterkit registry promote intent 1 --backbone sentence-transformers/all-MiniLM-L6-v2
+$ adapterkit registry history intent
+$ adapterkit registry served intent --at 2026-11-28T09:30
+$ adapterkit registry roll-back intent
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +19,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import Folder, Json, argument, option
+from adapterkit.cli.shared import Group, joined
 
 if TYPE_CHECKING:
     from adapterkit.registry import Registry, Served, Version
@@ -33,50 +42,75 @@ Named = Annotated[str, argument(metavar="VERSION", help="A number, a digest or i
 DEFAULT_URL = "sqlite:///registry.db"
 STABLE = "stable"
 
-registry = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    epilog=console.examples(
-        "adapterkit registry add intent runs/banking77",
-        "adapterkit registry promote intent 1 --backbone sentence-transformers/all-MiniLM-L6-v2",
-        "adapterkit registry history intent",
-        "adapterkit registry served intent --at 2026-11-28T09:30",
-        "adapterkit registry roll-back intent",
-    ),
-)
+registry = typer.Typer()
 
 
-@registry.callback()
-def about() -> None:
-    """Keep versions of tasks: which answers, since when, on what evidence; go back in one command."""
+def _open(url: str, store: str | None = None, actor: str | None = None, *, new: bool = False) -> Registry:
+    from adapterkit.errors import RegistryError
+    from adapterkit.registry import Registry
+
+    kind, _, file = url.partition(":///")
+    if not new and kind == "sqlite" and "?" not in file and not Path(file).exists():
+        remedy = "Name another: --registry URL. Or make it: adapterkit registry add TASK SOURCE."
+        raise RegistryError(f"there is no registry at {url}", remedy=remedy)
+    return Registry(url, store=store, actor=actor)
 
 
-@registry.command()
-def add(
-    task: Task,
-    source: Folder,
-    url: Url = DEFAULT_URL,
-    store: StoreUrl = None,
-    actor: Actor = None,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Reading(Group):
+    """A registry to look at."""
+
+    url: Url = DEFAULT_URL
+
+    def given(self) -> Registry:
+        return _open(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changing(Reading):
+    """A registry to change, by somebody."""
+
+    actor: Actor = None
+
+    def given(self) -> Registry:
+        return _open(self.url, None, self.actor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filling(Changing):
+    """A registry to add to, which is made where there is none."""
+
+    store: StoreUrl = None
+
+    def given(self) -> Registry:
+        return _open(self.url, self.store, self.actor, new=True)
+
+
+ToRead = Annotated[Any, Reading]
+ToChange = Annotated[Any, Changing]
+ToFill = Annotated[Any, Filling]
+
+
+def act(name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A verb of the registry's own."""
+    return lambda verb: registry.command(name)(joined(verb))
+
+
+@act()
+def add(opened: ToFill, task: Task, source: Folder, as_json: Json = False) -> None:
     """Keep an artifact as a version of a task. The same content again is the same version."""
-    with _open(url, store, actor, new=True) as opened:
-        version = opened.add(task, source)
-    _show(version, as_json)
+    _show(opened.add(task, source), as_json)
 
 
-@registry.command("list")
+@act("list")
 def list_(
+    opened: ToRead,
     task: Annotated[str | None, argument(metavar="[TASK]", help="One task.")] = None,
-    url: Url = DEFAULT_URL,
     fingerprint: Annotated[str | None, option(help="Only versions for the backbone with this fingerprint.")] = None,
     as_json: Json = False,
 ) -> None:
     """List versions: task, number, digest, kind, method, channels, main metric, when."""
-    with _open(url) as opened:
-        versions = opened.versions(task, fingerprint=fingerprint)
+    versions = opened.versions(task, fingerprint=fingerprint)
     if as_json:
         console.print_json([vars(version) for version in versions])
         return
@@ -84,11 +118,10 @@ def list_(
     console.print_table([_row(version) for version in versions], headings)
 
 
-@registry.command()
-def show(task: Task, version: Named, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+@act()
+def show(opened: ToRead, task: Task, version: Named, as_json: Json = False) -> None:
     """Show a version: where it came from, what it was made from, its metrics, where it answers."""
-    with _open(url) as opened:
-        line = opened.lineage(task, version)
+    line = opened.lineage(task, version)
     if as_json:
         console.print_json({**vars(line[0]), "lineage": [each.digest for each in line]})
         return
@@ -96,8 +129,9 @@ def show(task: Task, version: Named, url: Url = DEFAULT_URL, as_json: Json = Fal
     console.print_table([["made from", f"{each.task} {each.number} ({each.short})"] for each in line[1:]])
 
 
-@registry.command()
+@act()
 def promote(
+    opened: ToChange,
     task: Task,
     version: Named,
     channel: Channel = STABLE,
@@ -117,66 +151,52 @@ def promote(
         ),
     ] = None,
     force: Annotated[str, option(metavar="REASON", help="Go past the gate; the audit keeps why.")] = "",
-    url: Url = DEFAULT_URL,
-    actor: Actor = None,
     as_json: Json = False,
 ) -> None:
     """Let a channel point to a version, once it passes the gate."""
-    with _open(url, None, actor) as opened:
-        found = _evidence(evidence or [])
-        if backbone is not None:
-            found |= _verified(opened, task, version, backbone)
-        promoted = opened.promote(task, version, channel, evidence=found, force=force)
-    _show(promoted, as_json)
+    found = _evidence(evidence or [])
+    if backbone is not None:
+        found |= _verified(opened, task, version, backbone)
+    _show(opened.promote(task, version, channel, evidence=found, force=force), as_json)
 
 
-@registry.command("roll-back")
-def roll_back(
-    task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, actor: Actor = None, as_json: Json = False
-) -> None:
+@act("roll-back")
+def roll_back(opened: ToChange, task: Task, channel: Channel = STABLE, as_json: Json = False) -> None:
     """Let a channel point to the version that it had before. Nothing is asked and nothing is fetched."""
-    with _open(url, None, actor) as opened:
-        _show(opened.roll_back(task, channel), as_json)
+    _show(opened.roll_back(task, channel), as_json)
 
 
-@registry.command()
+@act()
 def withdraw(
-    task: Task,
-    channel: Annotated[str, typer.Option("--channel", help="Which pointer.")],
-    url: Url = DEFAULT_URL,
-    actor: Actor = None,
+    opened: ToChange, task: Task, channel: Annotated[str, typer.Option("--channel", help="Which pointer.")]
 ) -> None:
     """Let a channel point to nothing, so that it answers no more. roll-back undoes it."""
-    with _open(url, None, actor) as opened:
-        opened.withdraw(task, channel)
+    opened.withdraw(task, channel)
 
 
-@registry.command("split")
+@act("split")
 def divide(
+    opened: ToChange,
     task: Task,
     shares: Annotated[list[str], argument(metavar="CHANNEL=SHARE…", help="Shares count relative to their sum.")],
-    url: Url = DEFAULT_URL,
-    actor: Actor = None,
 ) -> None:
     """Divide a task's traffic among its channels; services that follow this registry do so, before their rules."""
     divided = {}
-    for given in shares:
-        channel, _, share = given.rpartition("=")
+    for one in shares:
+        channel, _, share = one.rpartition("=")
         try:
             divided[channel] = float(share)
         except ValueError:
-            raise typer.BadParameter(f"{given!r}: expected CHANNEL=SHARE, such as stable=0.95") from None
-    with _open(url, None, actor) as opened:
-        opened.set_shares(task, divided)
-        whole = sum(divided.values())
+            raise typer.BadParameter(f"{one!r}: expected CHANNEL=SHARE, such as stable=0.95") from None
+    opened.set_shares(task, divided)
+    whole = sum(divided.values())
     console.say(", ".join(f"{channel} {share / whole:.1%}" for channel, share in divided.items()))
 
 
-@registry.command()
-def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+@act()
+def history(opened: ToRead, task: Task, channel: Channel = STABLE, as_json: Json = False) -> None:
     """Show everything that a channel answered with: since when, until when, by whom, on what evidence."""
-    with _open(url) as opened:
-        moves = opened.history(task, channel)
+    moves = opened.history(task, channel)
     if as_json:
         console.print_json([_facts(move) for move in moves])
         return
@@ -195,17 +215,16 @@ def history(task: Task, channel: Channel = STABLE, url: Url = DEFAULT_URL, as_js
     console.print_table(rows, ["since", "until", "version", "what", "by", "evidence", "left because"])
 
 
-@registry.command()
+@act()
 def served(
-    task: Annotated[str, argument(metavar="TASK", help="The task.")],
+    opened: ToRead,
+    task: Task,
     at: Annotated[str, option(metavar="TIME", help="ISO 8601; without a zone it is UTC.")],
     channel: Channel = STABLE,
-    url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
     """Say which version answered at a time. Exit status 1 where none did."""
-    with _open(url) as opened:
-        found = opened.served(task, at, channel)
+    found = opened.served(task, at, channel)
     if as_json:
         console.print_json(None if found is None else _facts(found))
     elif found is not None:
@@ -215,7 +234,7 @@ def served(
         raise typer.Exit(1)
 
 
-@registry.command()
+@act()
 def gate(
     require: Annotated[
         list[str] | None,
@@ -253,43 +272,38 @@ Tracking = Annotated[
 Model = Annotated[str | None, option("--name", help="Of the model in MLflow. Default: the task's.")]
 
 
-@registry.command("to-mlflow")
-def to_mlflow_(task: Task, version: Named, tracking: Tracking, name: Model = None, url: Url = DEFAULT_URL) -> None:
+@act("to-mlflow")
+def to_mlflow_(opened: ToRead, task: Task, version: Named, tracking: Tracking, name: Model = None) -> None:
     """Register a version in MLflow: its files, what it is as tags, its channels as aliases."""
     from adapterkit.registry.mlflow import to_mlflow
 
-    with _open(url) as opened:
-        number = to_mlflow(opened, task, version, tracking, name=name)
-    console.say(f"{name or task} {number} in MLflow")
+    console.say(f"{name or task} {to_mlflow(opened, task, version, tracking, name=name)} in MLflow")
 
 
-@registry.command("from-mlflow")
+@act("from-mlflow")
 def from_mlflow_(
+    opened: ToFill,
     task: Task,
     version: Annotated[str, argument(metavar="VERSION", help="A number or an alias in MLflow.")],
     tracking: Tracking,
     name: Model = None,
-    url: Url = DEFAULT_URL,
-    actor: Actor = None,
     as_json: Json = False,
 ) -> None:
     """Add a version of MLflow's. It is promoted to nothing: that asks a gate."""
     from adapterkit.registry.mlflow import from_mlflow
 
-    with _open(url, None, actor, new=True) as opened:
-        _show(from_mlflow(opened, task, name or task, version, tracking), as_json)
+    _show(from_mlflow(opened, task, name or task, version, tracking), as_json)
 
 
-@registry.command()
+@act()
 def audit(
-    url: Url = DEFAULT_URL,
+    opened: ToRead,
     head: Annotated[str | None, option(metavar="HASH", help="A hash noted earlier, which must still be there.")] = None,
     files: Annotated[bool, typer.Option("--files/--no-files", help="Read the artifacts' bytes too.")] = True,
     as_json: Json = False,
 ) -> None:
     """Prove that nothing in the history was changed. Exit status 0 or 1. Keep the hash that it prints elsewhere."""
-    with _open(url) as opened:
-        report = opened.audit(head=head, files=files)
+    report = opened.audit(head=head, files=files)
     if as_json:
         console.print_json(vars(report))
     else:
@@ -299,17 +313,6 @@ def audit(
         console.print_table([["entries", f"{report.entries:,}"], ["found", whole], ["head", report.head]])
     if not report:
         raise typer.Exit(1)
-
-
-def _open(url: str, store: str | None = None, actor: str | None = None, *, new: bool = False) -> Registry:
-    from adapterkit.errors import RegistryError
-    from adapterkit.registry import Registry
-
-    kind, _, file = url.partition(":///")
-    if not new and kind == "sqlite" and "?" not in file and not Path(file).exists():
-        remedy = "Name another: --registry URL. Or make it: adapterkit registry add TASK SOURCE."
-        raise RegistryError(f"there is no registry at {url}", remedy=remedy)
-    return Registry(url, store=store, actor=actor)
 
 
 def _verified(opened: Registry, task: str, version: str, backbone: str) -> dict[str, Any]:

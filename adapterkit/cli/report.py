@@ -1,4 +1,10 @@
-"""`adapterkit report`."""
+"""`adapterkit report`.
+
+Records are looked for in a run's folder `records` and beside the run; those count that name it.
+
+$ adapterkit report runs/banking77
+$ adapterkit report runs/a runs/b --record comparison.json --output a-and-b.html
+"""
 
 import shlex
 import sys
@@ -20,13 +26,6 @@ def report(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write one page about runs, with everything that verbs have found about them and written down with --json.
-
-    Records are looked for in a run's folder `records` and beside the run; those count that name it.
-
-    $ adapterkit report runs/banking77
-    $ adapterkit report runs/a runs/b --record comparison.json --output a-and-b.html
-    """
     from adapterkit.errors import OutputError
     from adapterkit.manifest import FINDINGS, write_file
     from adapterkit.report.finding import find_records

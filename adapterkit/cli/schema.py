@@ -1,4 +1,8 @@
-"""`adapterkit schema`."""
+"""`adapterkit schema`.
+
+$ adapterkit schema > recipe.schema.json
+$ adapterkit schema composition > composition.schema.json
+"""
 
 from typing import Annotated, Literal
 
@@ -18,11 +22,6 @@ def schema(
         typer.Argument(metavar="FILE", help="recipe, composition, or the record that a verb prints with --json."),
     ] = "recipe",
 ) -> None:
-    """Print the JSON schema of a recipe, a composition or a record: fields, bounds, defaults, what they do.
-
-    $ adapterkit schema > recipe.schema.json
-    $ adapterkit schema composition > composition.schema.json
-    """
     if of == "recipe":
         from adapterkit.recipe import recipe_schema
 

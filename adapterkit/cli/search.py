@@ -1,4 +1,9 @@
-"""`adapterkit search`."""
+"""`adapterkit search`.
+
+$ adapterkit search --backbone sentence-transformers/all-MiniLM-L6-v2
+$ adapterkit search runs --backbone runs/banking77
+$ adapterkit search s3://team --backbone ./models/all-MiniLM-L6-v2 --json
+"""
 
 from __future__ import annotations
 
@@ -23,12 +28,6 @@ def search(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List artifacts that fit a backbone, on a hub, at a URL or in a folder: by fingerprint, else by base model.
-
-    $ adapterkit search --backbone sentence-transformers/all-MiniLM-L6-v2
-    $ adapterkit search runs --backbone runs/banking77
-    $ adapterkit search s3://team --backbone ./models/all-MiniLM-L6-v2 --json
-    """
     from adapterkit.report.searching import search as look
 
     found = look(_sought(backbone), where)

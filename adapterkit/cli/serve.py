@@ -1,8 +1,16 @@
-"""`adapterkit serve`."""
+"""`adapterkit serve`.
+
+$ adapterkit serve --mount intent=runs/banking77 --mount ner=runs/wnut17
+$ adapterkit serve --registry sqlite:///registry.db --backbone sentence-transformers/all-MiniLM-L6-v2
+$ adapterkit serve --registry sqlite:///registry.db --backbone me/encoder --ray --replicas 2 --max-replicas 8
+$ adapterkit serve --keys keys.json --new-key ada --scope predict --scope feedback
+$ curl -s localhost:8000/v1/predict -d '{"rows": [{"task": "intent", "text": "my card was lost"}]}'
+"""
 
 import socket
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,71 +18,87 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import BackboneFormat, Mounts, RequiredKeys, Slots, option, sources_of
-from adapterkit.cli.shared import given
+from adapterkit.cli.shared import Group
 
 
-def replicated(
-    *,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Answer with replicas under Ray Serve, here or where RAY_ADDRESS says.")
-    ] = False,
-    replicas: Annotated[int | None, option(min=1, help="With --ray: how many, at least. Default: 2.")] = None,
-    max_replicas: Annotated[
-        int | None, option(min=1, help="With --ray: how many at most; the requests decide. Default: always as many.")
-    ] = None,
-    cpus: Annotated[
-        float | None, option("--cpus-per-replica", help="With --ray: processors of each. Default: 1.")
-    ] = None,
-    gpus: Annotated[
-        float | None, option("--gpus-per-replica", help="With --ray: accelerators of each. Default: 0.")
-    ] = None,
-) -> dict[str, Any] | None:
-    """The settings of replicas that were given; None without --ray."""
-    found = {"replicas": replicas, "max_replicas": max_replicas, "cpus": cpus, "gpus": gpus}
-    asked = {name: value for name, value in found.items() if value is not None}
-    if asked and not ray:
-        raise typer.BadParameter("they go with --ray", param_hint="--replicas and the like")
-    if max_replicas is not None and max_replicas < (replicas or 2):
-        raise typer.BadParameter(f"found {max_replicas}, and there are {replicas or 2}", param_hint="--max-replicas")
-    return asked if ray else None
+@dataclass(frozen=True, kw_only=True)
+class Answering(Group):
+    """What answers, and how: the service's settings under their names."""
 
-
-@given(replicas=replicated)
-def serve(
-    mount: Mounts = None,
     registry: Annotated[
         str | None,
         option(
-            "--registry",
             metavar="URL",
             envvar="ADAPTERKIT_REGISTRY",
             help="Answer with what the channels of this registry point to, and follow them.",
         ),
-    ] = None,
-    rules: Annotated[Path | None, option(metavar="FILE", help="Splits, guards, shadows and alerts, as YAML.")] = None,
+    ] = None
+    rules: Annotated[Path | None, option(metavar="FILE", help="Splits, guards, shadows and alerts, as YAML.")] = None
     shadow_log: Annotated[
         Path | None,
         option(
             metavar="FILE", help="Rows that a shadow answers otherwise, as JSON lines; no text unless the rules say so."
         ),
-    ] = None,
+    ] = None
     flags: Annotated[
         Path | None, option(metavar="FILE", help="Flags in flagd's format, for rules that let a flag choose the arm.")
-    ] = None,
+    ] = None
     backbone: Annotated[
         list[str] | None,
-        option(
-            "--backbone", metavar="PATH_OR_ID", help="Where to load it from. Many times: side by side, to change over."
-        ),
-    ] = None,
-    backbone_dtype: BackboneFormat = "auto",
-    slots: Slots = None,
-    require_signature: RequiredKeys = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8000,
+        option(metavar="PATH_OR_ID", help="Where to load it from. Many times: side by side, to change over."),
+    ] = None
+    dtype: BackboneFormat = "auto"
+    slots: Slots = None
+    require_signature: RequiredKeys = None
     keys: Annotated[
         Path | None, option(metavar="FILE", help="API keys. Needed on any address but this machine's own.")
-    ] = None,
+    ] = None
+    sign_with: Annotated[
+        Path | None, option(metavar="FILE", help="Sign receipts with this private key: adapterkit receipt make-key.")
+    ] = None
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Send OpenTelemetry traces, where its environment variables say.")
+    ] = False
+    follow_every_s: Annotated[
+        float, typer.Option("--follow-every", min=0.1, help="Seconds between looks at the registry.")
+    ] = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicas(Group):
+    """The settings of replicas that were given; None without --ray."""
+
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Answer with replicas under Ray Serve, here or where RAY_ADDRESS says.")
+    ] = False
+    replicas: Annotated[int | None, option(min=1, help="With --ray: how many, at least. Default: 2.")] = None
+    max_replicas: Annotated[
+        int | None, option(min=1, help="With --ray: how many at most; the requests decide. Default: always as many.")
+    ] = None
+    cpus: Annotated[float | None, option("--cpus-per-replica", help="With --ray: processors of each. Default: 1.")] = (
+        None
+    )
+    gpus: Annotated[
+        float | None, option("--gpus-per-replica", help="With --ray: accelerators of each. Default: 0.")
+    ] = None
+
+    def given(self) -> dict[str, Any] | None:
+        asked = {name: value for name, value in vars(self).items() if name != "ray" and value is not None}
+        if asked and not self.ray:
+            raise typer.BadParameter("they go with --ray", param_hint="--replicas and the like")
+        least = self.replicas or 2
+        if (self.max_replicas or least) < least:
+            problem = f"found {self.max_replicas}, and there are {least}"
+            raise typer.BadParameter(problem, param_hint="--max-replicas")
+        return asked if self.ray else None
+
+
+def serve(
+    how: Answering,
+    replicas: Annotated[dict[str, Any] | None, Replicas],
+    mount: Mounts = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8000,
     new_key: Annotated[
         str | None, option(metavar="NAME", help="Make a key in the file of --keys, print it, and end.")
     ] = None,
@@ -83,66 +107,34 @@ def serve(
     ] = None,
     certificate: Annotated[Path | None, option("--tls-certificate", metavar="FILE", help="For HTTPS.")] = None,
     private_key: Annotated[Path | None, option("--tls-key", metavar="FILE", help="For HTTPS.")] = None,
-    sign_with: Annotated[
-        Path | None, option(metavar="FILE", help="Sign receipts with this private key: adapterkit receipt make-key.")
-    ] = None,
-    traces: Annotated[
-        bool, typer.Option("--traces", help="Send OpenTelemetry traces, where its environment variables say.")
-    ] = False,
     board: Annotated[
         bool, typer.Option("--board", help="Give people a page at /board on which they see and steer.")
     ] = False,
-    every_s: Annotated[
-        float, typer.Option("--follow-every", min=0.1, help="Seconds between looks at the registry.")
-    ] = 2.0,
-    *,
-    replicas: dict[str, Any] | None,
 ) -> None:
-    """Answer over HTTP: mixed rows of many tasks in one batch, and a receipt with every answer.
-
-    $ adapterkit serve --mount intent=runs/banking77 --mount ner=runs/wnut17
-    $ adapterkit serve --registry sqlite:///registry.db --backbone sentence-transformers/all-MiniLM-L6-v2
-    $ adapterkit serve --registry sqlite:///registry.db --backbone me/encoder --ray --replicas 2 --max-replicas 8
-    $ adapterkit serve --keys keys.json --new-key ada --scope predict --scope feedback
-    $ curl -s localhost:8000/v1/predict -d '{"rows": [{"task": "intent", "text": "my card was lost"}]}'
-    """
     if new_key is not None:
-        _make_key(keys, new_key, scope)
+        _make_key(how.keys, new_key, scope)
         return
     sources = sources_of(mount or [])
-    if bool(sources) == (registry is not None):
+    if bool(sources) == (how.registry is not None):
         raise typer.BadParameter("give one of the two, to say what answers", param_hint="--mount or --registry")
-    if registry is None and (shadow_log is not None or flags is not None):
+    if how.registry is None and (how.shadow_log is not None or how.flags is not None):
         raise typer.BadParameter("they are about the channels of a registry", param_hint="--shadow-log, --flags")
-    if replicas is not None and shadow_log is not None:
+    if replicas is not None and how.shadow_log is not None:
         raise typer.BadParameter("replicas would write into one another's", param_hint="--shadow-log with --ray")
     from adapterkit.errors import ServingError
     from adapterkit.serving.settings import ServiceSettings, is_loopback
 
-    if registry is not None and not backbone:
+    if how.registry is not None and not how.backbone:
         raise ServingError("a registry's tasks may be of many backbones", remedy="Name one: --backbone PATH_OR_ID.")
-    if keys is None and not is_loopback(host):
+    if how.keys is None and not is_loopback(host):
         raise ServingError(
             f"{host} can be reached by others, and there are no keys",
             ["keys: expected a file"],
             "Make one: adapterkit serve --keys keys.json --new-key NAME; then serve with --keys keys.json.",
         )
     _check_certificate(certificate, private_key)
-    settings = ServiceSettings(
-        mounts=sources,
-        registry=registry,
-        rules=rules,
-        shadow_log=shadow_log,
-        flags=flags,
-        backbone=tuple(backbone or ()),
-        dtype=backbone_dtype,
-        slots=slots,
-        require_signature=tuple(require_signature or ()),
-        keys=keys,
-        sign_with=sign_with,
-        traces=traces,
-        follow_every_s=every_s,
-    )
+    asked = {name: value for name, value in vars(how).items() if value is not None}
+    settings = ServiceSettings.model_validate({"mounts": sources, **asked})
     try:
         import uvicorn
 
@@ -154,7 +146,7 @@ def serve(
     listening = _bound(host, port)
     address = f"{'http' if certificate is None else 'https'}://{host}:{listening.getsockname()[1]}"
     told = [f"The board: {address}{PATH}/"] if board else []
-    if keys is None:
+    if how.keys is None:
         told.append("Without keys: whoever reaches this address may ask. That is this machine alone.")
     if replicas is not None:
         from adapterkit.serving.ray.deploying import run

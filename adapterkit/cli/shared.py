@@ -1,105 +1,115 @@
 """Options that verbs have in common, as groups that a verb is given whole."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from adapterkit.cli import console, options
 
 
-def given(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A verb with the options of each group, whose parameter of the group's name is what the group makes of them."""
+class Group:
+    """Options as the fields of a dataclass. A verb that has a parameter of its type has all of them."""
 
-    def join(verb: Callable[..., Any]) -> Callable[..., Any]:
-        taken = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
-        own = [one for one in inspect.signature(verb, eval_str=True).parameters.values() if one.name not in groups]
-        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
-        parameters += [one for names in taken.values() for one in names.values()]
-
-        @wraps(verb)
-        def run(**words: Any) -> None:
-            made = {name: groups[name](**{one: words.pop(one) for one in names}) for name, names in taken.items()}
-            verb(**words, **made)
-
-        told: Any = run
-        told.__signature__ = inspect.Signature(parameters)
-        told.__annotations__ = {one.name: one.annotation for one in parameters}
-        return run
-
-    return join
+    def given(self) -> Any:
+        """What the verb is given for them; what has an end is open while the verb runs."""
+        return self
 
 
-@dataclass(frozen=True)
-class HowAnswered:
+def joined(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb with the options of its groups as parameters of its own."""
+    given = inspect.signature(verb, eval_str=True).parameters
+    groups = {name: group for name, one in given.items() if (group := _group(one.annotation)) is not None}
+    taken = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
+    alike = {one.name: one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in given.values()}
+    parameters = [one for name, one in alike.items() if name not in groups]
+    parameters += [one for names in taken.values() for one in names.values()]
+
+    @wraps(verb)
+    def run(**words: Any) -> None:
+        made = {name: groups[name](**{one: words.pop(one) for one in names}) for name, names in taken.items()}
+        with ExitStack() as stack:
+            for name, group in made.items():
+                words[name] = value = group.given()
+                if isinstance(value, AbstractContextManager):
+                    stack.enter_context(value)
+            verb(**words)
+
+    told: Any = run
+    told.__signature__ = inspect.Signature(parameters)
+    told.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _group(annotation: Any) -> type[Group] | None:
+    """The group that a parameter is of, or that makes what it is of."""
+    found = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, Group)]
+    return found[0] if found else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HowAnswered(Group):
     """How artifacts are to answer rows: what `evaluate` and its like take besides the artifact and the data."""
 
-    backbone: str | None
-    dtype: options.BackboneDtype
-    others: Mapping[str, Any]
+    backbone: options.BackboneName = None
+    backbone_dtype: options.BackboneFormat = "auto"
+    columns: options.Columns = None
+    encoding: options.Encoding = None
+    delimiter: options.Delimiter = None
+    read_as: options.ReadAs = None
+    data_root: options.DataRoot = None
+    parts: options.Parts = None
 
     def of(self, folder: Any) -> dict[str, Any]:
         """The arguments for one artifact, whose backbone is loaded here where a number format is asked for."""
-        return {**self.others, "backbone": options.in_format(folder, self.backbone, self.dtype)}
+        return {
+            "backbone": options.in_format(folder, self.backbone, self.backbone_dtype),
+            "columns": options.named(self.columns, "--column", "NAME=COLUMN", "text=sentence"),
+            "reading": options.reading(self.encoding, self.delimiter, self.read_as),
+            "parts": options.named(self.parts, "--part", "NAME=FOLDER", "language=runs/language"),
+        }
 
 
-def answering(
-    *,
-    backbone: options.BackboneName = None,
-    backbone_dtype: options.BackboneFormat = "auto",
-    columns: options.Columns = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    read_as: options.ReadAs = None,
-    data_root: options.DataRoot = None,
-    parts: options.Parts = None,
-) -> HowAnswered:
-    """How rows are read and answered."""
-    others = {
-        "columns": options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        "reading": options.reading(encoding, delimiter, read_as),
-        "data_root": data_root,
-        "parts": options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"),
-    }
-    return HowAnswered(backbone, backbone_dtype, others)
+@dataclass(frozen=True, kw_only=True)
+class Looking(Group):
+    """How representations are looked at, as the arguments of `probe` and its like."""
+
+    backbone: options.BackboneName = None
+    kind: options.KindName = None
+    columns: options.Columns = None
+    encoding: options.Encoding = None
+    delimiter: options.Delimiter = None
+    read_as: options.ReadAs = None
+    data_root: options.DataRoot = None
+    rows: options.ProbedRows = 2000
+    seed: options.Seed = 0
+    pooling: options.Pooling = "auto"
+    cache: Annotated[bool, options.option("--cache/--no-cache", help="Whether states are kept on the disk.")] = True
+
+    def given(self) -> dict[str, Any]:
+        columns = options.named(self.columns, "--column", "NAME=COLUMN", "text=sentence")
+        reading = options.reading(self.encoding, self.delimiter, self.read_as)
+        same = {name: getattr(self, name) for name in ("backbone", "kind", "rows", "seed", "pooling", "cache")}
+        return {**same, "columns": columns, "reading": reading}
 
 
-def looking(
-    *,
-    backbone: options.BackboneName = None,
-    kind: options.KindName = None,
-    columns: options.Columns = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    read_as: options.ReadAs = None,
-    data_root: options.DataRoot = None,
-    rows: options.ProbedRows = 2000,
-    seed: options.Seed = 0,
-    pooling: options.Pooling = "auto",
-    cache: Annotated[bool, options.option("--cache/--no-cache", help="Whether states are kept on the disk.")] = True,
-) -> dict[str, Any]:
-    """How representations are looked at: the arguments of `probe` and its like."""
-    return {
-        "backbone": backbone,
-        "kind": kind,
-        "columns": options.named(columns, "--column", "NAME=COLUMN", "text=sentence"),
-        "reading": options.reading(encoding, delimiter, read_as),
-        "data_root": data_root,
-        "rows": rows,
-        "seed": seed,
-        "pooling": pooling,
-        "cache": cache,
-    }
+HowLooked = Annotated[dict[str, Any], Looking]
 
 
-@dataclass(frozen=True)
-class Telling:
+@dataclass(frozen=True, kw_only=True)
+class Telling(Group):
     """Where a record goes, besides to whoever reads it here."""
 
-    as_json: bool
-    trackers: tuple[str, ...]
+    as_json: options.Json = False
+    trackers: Annotated[
+        list[str] | None,
+        options.option("--track", metavar="NAME", help="Tell a tracker too: tensorboard, wandb, mlflow, …"),
+    ] = None
 
     def __call__(self, record: Any, *runs: Any) -> None:
         """Hand a record to the trackers, which write into the first of some folders, and print it."""
@@ -108,6 +118,15 @@ class Telling:
 
             track(record, self.trackers, runs[0] if runs else None)
         show(record, runs, as_json=self.as_json)
+
+
+def write_page(record: Any, page: Path | None) -> None:
+    """The page of a record, where one is asked for."""
+    if page is not None:
+        from adapterkit.manifest import write_file
+        from adapterkit.report.judged import record_page
+
+        write_file(page, record_page(record, shlex.join(["adapterkit", *sys.argv[1:]])).encode())
 
 
 def show(record: Any, runs: Sequence[Any], *, as_json: bool) -> None:
@@ -120,15 +139,3 @@ def show(record: Any, runs: Sequence[Any], *, as_json: bool) -> None:
 
         artifacts = [run for run in runs if (Path(run) / MANIFEST).is_file()]
         console.print_section(section_of(record, {open_manifest(run).sha256: str(run) for run in artifacts}))
-
-
-def telling(
-    *,
-    as_json: options.Json = False,
-    trackers: Annotated[
-        list[str] | None,
-        options.option("--track", metavar="NAME", help="Tell a tracker too: tensorboard, wandb, mlflow, …"),
-    ] = None,
-) -> Telling:
-    """Where a record goes."""
-    return Telling(as_json, tuple(trackers or ()))

@@ -1,4 +1,8 @@
-"""`adapterkit sign`."""
+"""`adapterkit sign`.
+
+$ adapterkit sign runs/banking77 --key release.pem
+$ adapterkit sign composition.yaml --key release.pem
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +17,6 @@ def sign(
     ],
     key: Annotated[Path, option("--key", metavar="KEY", help="A private key: adapterkit receipt make-key FILE.")],
 ) -> None:
-    """Vouch for an artifact or a composition: a signature beside it, which changes nothing of it.
-
-    $ adapterkit sign runs/banking77 --key release.pem
-    $ adapterkit sign composition.yaml --key release.pem
-    """
     from adapterkit.manifest import open_manifest
     from adapterkit.manifest.signature import signature_for, write_signature
 

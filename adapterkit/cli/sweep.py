@@ -1,6 +1,17 @@
-"""`adapterkit sweep`."""
+"""`adapterkit sweep`.
 
-import os
+What stands behind [cyan]path=[/cyan] is the inside of a YAML list: values are separated by commas, a value that
+is a list stands in brackets, and text that holds a comma in quotes. [cyan]seed[/cyan] is short for
+[cyan]training.seed[/cyan]; the seeds of one setting are averaged. A sweep that was stopped goes on when the same
+command is given again.
+
+$ adapterkit sweep recipes/banking77.yaml --grid training.learning_rate=1e-3,2e-3 method.rank=4,8 seed=0,1,2
+$ adapterkit sweep banking77 output=runs/sites --grid "method.sites=auto,[attention.query,attention.key]"
+$ adapterkit sweep banking77 training.batch_size=4 --grid training.learning_rate=5e-4,1e-3 seed=0,1,2 --together 6
+$ adapterkit sweep banking77 --grid training.learning_rate=5e-4,1e-3,2e-3 method.rank=2,4,8 --halving --first 1epoch
+$ adapterkit sweep banking77 --grid training.learning_rate=1e-3,2e-3 seed=0,1,2 --processes 2
+"""
+
 import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -37,8 +48,7 @@ COMMAND = ManyWords
 def sweep(
     recipe: RecipeName,
     overrides: Annotated[
-        list[str] | None,
-        argument(metavar="KEY=VALUE", help="Fields to set for all points; output=DIR is the sweep's."),
+        list[str] | None, argument(metavar="KEY=VALUE", help="Fields to set for all points; output=DIR is the sweep's.")
     ] = None,
     grid: Annotated[
         list[str] | None,
@@ -72,28 +82,12 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe over a grid of settings, compare them on validation rows, and keep the best.
-
-    What stands behind [cyan]path=[/cyan] is the inside of a YAML list: values are separated by commas, a value that
-    is a list stands in brackets, and text that holds a comma in quotes. [cyan]seed[/cyan] is short for
-    [cyan]training.seed[/cyan]; the seeds of one setting are averaged. A sweep that was stopped goes on when the same
-    command is given again.
-
-    $ adapterkit sweep recipes/banking77.yaml --grid training.learning_rate=1e-3,2e-3 method.rank=4,8 seed=0,1,2
-    $ adapterkit sweep banking77 output=runs/sites --grid "method.sites=auto,[attention.query,attention.key]"
-    $ adapterkit sweep banking77 training.batch_size=4 --grid training.learning_rate=5e-4,1e-3 seed=0,1,2 --together 6
-    $ adapterkit sweep banking77 --grid training.learning_rate=5e-4,1e-3,2e-3 method.rank=2,4,8 --halving --first 1epoch
-    $ adapterkit sweep banking77 --grid training.learning_rate=1e-3,2e-3 seed=0,1,2 --processes 2
-    """
     from adapterkit.errors import SweepError
 
     if not halving and (eta is not None or first is not None):
         raise SweepError("--eta and --first belong to --halving", remedy="Add --halving, or leave them out.")
     if not grid:
         raise SweepError("a sweep needs a grid", ["--grid: found nothing"], "As in --grid method.rank=4,8 seed=0,1,2")
-    if data_root is not None:
-        os.environ["ADAPTERKIT_DATA"] = str(data_root)
-
     from adapterkit import sweeping
     from adapterkit.data import check_sources
     from adapterkit.recipe.load import folder_of

@@ -1,4 +1,14 @@
-"""`adapterkit train`."""
+"""`adapterkit train`.
+
+Any field of the recipe can be set behind it as [cyan]path=value[/cyan]; [cyan]adapterkit schema[/cyan] lists them.
+
+$ adapterkit train recipes/banking77.yaml
+$ adapterkit train banking77 training.learning_rate=1e-3 training.seed=1 output=runs/b77-seed1
+$ adapterkit train banking77 method.kind=bottleneck method.placement=houlsby output=runs/b77-houlsby
+$ adapterkit train banking77 --resume
+$ torchrun --standalone --nproc_per_node 2 --max-restarts 3 -m adapterkit train banking77 --resume auto
+$ accelerate launch --cpu --num_processes 2 -m adapterkit train banking77
+"""
 
 import os
 import sys
@@ -45,17 +55,6 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train an adapter: validate as it goes, keep the best state, write the artifact.
-
-    Any field of the recipe can be set behind it as [cyan]path=value[/cyan]; [cyan]adapterkit schema[/cyan] lists them.
-
-    $ adapterkit train recipes/banking77.yaml
-    $ adapterkit train banking77 training.learning_rate=1e-3 training.seed=1 output=runs/b77-seed1
-    $ adapterkit train banking77 method.kind=bottleneck method.placement=houlsby output=runs/b77-houlsby
-    $ adapterkit train banking77 --resume
-    $ torchrun --standalone --nproc_per_node 2 --max-restarts 3 -m adapterkit train banking77 --resume auto
-    $ accelerate launch --cpu --num_processes 2 -m adapterkit train banking77
-    """
     from adapterkit import training
     from adapterkit.data import check_sources
     from adapterkit.manifest import open_manifest
@@ -73,8 +72,6 @@ def train(
         _tell(output, kind, open_manifest(output).metrics, as_json)
         return
     training.check_start(output, resume=going_on, overwrite=overwrite)
-    if data_root is not None:
-        os.environ["ADAPTERKIT_DATA"] = str(data_root)  # read where paths are, and by every process that is started
     check_sources(resolved.recipe.data, folder_of(recipe))
 
     end_with_launcher()

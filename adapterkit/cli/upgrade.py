@@ -1,4 +1,7 @@
-"""`adapterkit upgrade`."""
+"""`adapterkit upgrade`.
+
+$ adapterkit upgrade --from backbones/v1 --to backbones/v2 runs/banking77 runs/clinc --output runs/v2
+"""
 
 import shlex
 from pathlib import Path
@@ -21,17 +24,13 @@ def upgrade(
     data_root: options.DataRoot = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what becomes of adapters on another backbone: what fits, what a copy loses, what training regains.
-
-    $ adapterkit upgrade --from backbones/v1 --to backbones/v2 runs/banking77 runs/clinc --output runs/v2
-    """
     from adapterkit.manifest import open_manifest
 
     for run in runs:
         open_manifest(run)
     from adapterkit import evaluation
 
-    record = evaluation.upgrade(runs, old, new, output=output, epochs=epochs, data_root=data_root, quiet=as_json)
+    record = evaluation.upgrade(runs, old, new, output=output, epochs=epochs, quiet=as_json)
     shared.show(record, runs, as_json=as_json)
     if as_json:
         return

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from importlib import import_module
 from inspect import cleandoc
 from keyword import iskeyword
-from typing import cast
+from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand
 
 from adapterkit.cli.console import examples
+from adapterkit.cli.shared import joined
 
 _TABLE = """\
 init: Look at files of rows and write a recipe for them, with comments, whose values suit their size.
@@ -52,7 +53,8 @@ schema: Print the JSON schema of a recipe, a composition or a record: fields, bo
 cache: Show or remove the states of frozen layers that training keeps on the disk.
 """
 VERBS: Mapping[str, str] = dict(re.findall(r"^(\S+): (.+)$", _TABLE, re.MULTILINE))
-"""Verb -> how the help of its own begins. What the verb does is the function of its name in the file of its name."""
+"""Verb -> how its help begins. What it does is the function of its name in the file of its name, or verbs of its own
+there; the text at the top of that file is the rest of the help, with commands as examples at the end."""
 
 PARSED_BY = "COMMAND"
 """A verb whose words are read in a way of their own has a command class of this name in its file."""
@@ -67,12 +69,14 @@ def load_verb(name: str) -> TyperCommand:
     """A verb with its options, ready to run."""
     word = f"{name}_" if iskeyword(name) else name
     module = import_module(f"adapterkit.cli.{word}")
+    more, *commands = cleandoc(module.__doc__ or "").partition("\n\n")[2].split("$ ")
+    text: dict[str, Any] = {"help": f"{VERBS[name]}\n\n{more}", "epilog": examples(*commands)}
+    how: dict[str, Any] = {"add_completion": False, "rich_markup_mode": "rich"}
     function = getattr(module, word)
-    if isinstance(function, typer.Typer):  # a verb with verbs of its own
-        group = typer.main.get_command(function)
-        group.name = name
-        return cast(TyperCommand, group)
-    text, *commands = cleandoc(function.__doc__ or "").split("\n$ ")
-    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(name, help=text, epilog=examples(*commands), cls=getattr(module, PARSED_BY, None))(function)
+    if isinstance(function, typer.Typer):
+        several = typer.Typer(no_args_is_help=True, **text, **how)
+        several.add_typer(function)
+        return cast(TyperCommand, typer.main.get_command(several))
+    alone = typer.Typer(**how)
+    alone.command(name, **text, cls=getattr(module, PARSED_BY, None))(joined(function))
     return cast(TyperCommand, typer.main.get_command(alone))

@@ -1,4 +1,9 @@
-"""`adapterkit verify`."""
+"""`adapterkit verify`.
+
+$ adapterkit verify runs/banking77
+$ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
+$ adapterkit verify --all runs --backbone ./models/all-MiniLM-L6-v2-new --junit verified.xml
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,12 +27,6 @@ def verify(
     require_signature: options.RequiredKeys = None,
     as_json: options.Json = False,
 ) -> None:
-    """Prove that an artifact is whole, fits its backbone, and still answers its golden rows. Exit status 0 or 1.
-
-    $ adapterkit verify runs/banking77
-    $ adapterkit verify runs/banking77 --backbone ./models/all-MiniLM-L6-v2 --json
-    $ adapterkit verify --all runs --backbone ./models/all-MiniLM-L6-v2-new --junit verified.xml
-    """
     from adapterkit.manifest.signature import read_trusted
 
     if every:

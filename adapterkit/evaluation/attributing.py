@@ -5,18 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.artifact.loading import find_backbone
-from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
-from adapterkit.data import Rows
 from adapterkit.errors import DataError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import Outcome, answer_rows, outcome_of, rows_to_answer
+from adapterkit.evaluation.outcome import HowAnswered, Outcome, Question, ask, made
 from adapterkit.metrics.paired import difference
 from adapterkit.recipe import resolve
 from adapterkit.recipe.kinds import FACTS
@@ -36,16 +33,12 @@ def attribute(
     artifact: str | Path,
     data: Any = None,
     *,
-    backbone: Backbone | str | Path | None = None,
     other_backbone: Backbone | str | Path | None = None,
     full_rate: float | None = None,
-    batch_size: int = 64,
     resamples: int = 1000,
     output: str | Path | None = None,
     quiet: bool = True,
-    parts: Mapping[str, str | Path] | None = None,
-    data_root: str | Path | None = None,
-    **how: Any,
+    **how: Unpack[HowAnswered],
 ) -> AttributionRecord:
     """Say what each step gains over the one before it, on the same test rows.
 
@@ -68,28 +61,27 @@ def attribute(
         DataError: the kind has no head of its own, or the artifact keeps no recipe.
         AdapterkitError: as of `train` and `evaluate`.
     """
-    opened = open_artifact(artifact, parts=parts)
+    opened = open_artifact(artifact, parts=how.get("parts"))
     _check(opened)
-    rows, used = rows_to_answer(opened, data, root=data_root, **how)
-    under = find_backbone(opened, backbone)
-    other = None
+    question = ask(opened, data, **how)
+    under, other = question.backbone, None
     if other_backbone is not None:
         other = find_backbone(opened, other_backbone)
         opened.check_backbone(other, other_version=True)
-    whole = answer_rows(opened, rows, under, batch_size=batch_size)
-    recipe = _recipe(opened, data_root)
+    whole = question.answers()
+    recipe = _recipe(opened, how.get("data_root"))
     with tempfile.TemporaryDirectory() as folder:
 
         def trained(on: Backbone, changes: Mapping[str, Any]) -> Outcome:
-            made = train(
+            result = train(
                 {**recipe, **changes, "output": str(output or Path(folder) / "trained")}, backbone=on, quiet=quiet
             )
-            return answer_rows(open_artifact(made.artifact), rows, on, batch_size=batch_size)
+            return question.answers(open_artifact(result.artifact), on=on)
 
         steps: list[tuple[str, Outcome]] = []
         alone = again = None
         if other is not None:
-            kept = answer_rows(opened, rows, other, batch_size=batch_size, other_version=True)
+            kept = question.answers(on=other, other_version=True)
             again = trained(other, {})
             steps = [(ARTIFACT, whole), (BACKBONE, kept), (AGAIN, again)]
         else:
@@ -99,16 +91,15 @@ def attribute(
             alone = trained(under, {"method": {"kind": "none"}}) if adapts else whole
             steps += [(HEAD, alone), *([(REPRESENTATION, whole)] if adapts else [])]
     if full_rate is not None:
-        steps.append((FULL, _full(opened, rows, recipe, other or under, full_rate, batch_size)))
+        steps.append((FULL, _full(question, recipe, other or under, full_rate)))
     metric = whole.task.main_metric
-    scores = [(name, outcome.metrics(resamples=resamples, seed=SEED)[metric]) for name, outcome in steps]
+    scores = [(name, outcome.metrics(resamples=resamples)[metric]) for name, outcome in steps]
     return AttributionRecord(
-        made_with=package_versions(),
-        seed=SEED,
+        **made(),
         answering=whole.answering,
         head_alone=None if alone is None else alone.answering,
         again=None if again is None else again.answering,
-        data=used,
+        data=question.used,
         resamples=resamples,
         metric=metric,
         starts_from=scores[0][0],
@@ -134,14 +125,12 @@ def _recipe(opened: Artifact, root: str | Path | None) -> dict[str, Any]:
     return {**recipe, "data": data, "training": training}
 
 
-def _full(
-    opened: Artifact, rows: Rows, recipe: Mapping[str, Any], backbone: Backbone, rate: float, batch_size: int
-) -> Outcome:
+def _full(question: Question, recipe: Mapping[str, Any], backbone: Backbone, rate: float) -> Outcome:
     asked = {"method": {"kind": "none"}, "training": {**recipe.get("training", {}), "learning_rate": rate}}
     asked["training"].pop("head_learning_rate", None)
     resolved = resolve({**recipe, **asked}).recipe
     with train_fully(resolved, read_recipe_rows(resolved), backbone) as adapted:
-        return outcome_of(adapted, opened, rows, batch_size=batch_size)
+        return question.answers_of(adapted)
 
 
 def _constant(opened: Artifact, outcome: Outcome, vocabulary: Vocabulary) -> Outcome | None:

@@ -1,11 +1,11 @@
 """Calibrate an artifact: a temperature, and a threshold to abstain by, in a new version of it."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from torch import Tensor
@@ -13,13 +13,9 @@ from torch import Tensor
 from adapterkit.adapted import Adapted
 from adapterkit.artifact import check_output, open_artifact, save_version
 from adapterkit.artifact.golden import compute_golden
-from adapterkit.artifact.loading import find_backbone
-from adapterkit.artifact.saving import package_versions
-from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
 from adapterkit.errors import DataError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import dtype_of, rows_to_answer
+from adapterkit.evaluation.outcome import SEED, HowAnswered, ask, dtype_of, made
 from adapterkit.manifest import open_manifest
 from adapterkit.metrics import Judged, measure_calibration
 from adapterkit.metrics.abstaining import find_threshold
@@ -44,12 +40,8 @@ def calibrate(
     *,
     risk: float | None = None,
     certainty: float | None = None,
-    backbone: Backbone | str | Path | None = None,
-    data_root: str | Path | None = None,
-    batch_size: int = 64,
     overwrite: bool = False,
-    parts: Mapping[str, str | Path] | None = None,
-    **how: Any,
+    **how: Unpack[HowAnswered],
 ) -> CalibratingRecord:
     """Fit a temperature on rows that were not trained on, and store it in a new version of the artifact.
 
@@ -61,7 +53,7 @@ def calibrate(
 
     Args:
         artifact: its folder, which stays as it is.
-        data: rows, as `evaluate` takes them, and its other arguments (`columns`, `reading`).
+        data: rows, as `evaluate` takes them, and its other arguments.
         output: where the new version shall stand.
         risk: see `metrics.abstaining.find_threshold`; None takes `task.abstain` of its recipe, and withholds nothing
             where there is none.
@@ -74,13 +66,13 @@ def calibrate(
         OutputError: something stands at `output`.
     """
     check_output(Path(output), overwrite=overwrite)
-    opened = open_artifact(artifact, parts=parts)
+    opened = open_artifact(artifact, parts=how.get("parts"))
     task = _confident(opened.task)
     settings = _with_risk(task.settings, risk, certainty)
-    rows, used = rows_to_answer(opened, data, root=data_root, **how)
-    halves = [rows, rows] if settings.abstain is None else _halves(rows)
-    with opened.adapted(find_backbone(opened, backbone)) as adapted:
-        fitting, measuring = (_computed(adapted, half, batch_size) for half in halves)
+    question = ask(opened, data, **how)
+    halves = [question.rows] * 2 if settings.abstain is None else _halves(question.rows)
+    with opened.adapted(question.backbone) as adapted:
+        fitting, measuring = (_computed(adapted, half, question.batch_size) for half in halves)
         judged = partial(_judged, halves[1], measuring)
         first = _judged(halves[0], fitting, task)
         _check_rows(first)
@@ -104,10 +96,9 @@ def calibrate(
     changes["calibration"] = {"calibrated": float(after.ece)}  # of other splits nobody knows
     save_version(output, opened.folder, changes, overwrite=overwrite)
     return CalibratingRecord(
-        made_with=package_versions(),
-        seed=SEED,
+        **made(),
         answering=Answerer.of(open_manifest(output), dtype_of(adapted)),
-        data=used,
+        data=question.used,
         temperature=fitted.temperature,
         before=measure_calibration(judged(task)),
         after=after,

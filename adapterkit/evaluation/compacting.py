@@ -7,22 +7,20 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 
 from adapterkit.adapted import PREFIX, Adapted, build
 from adapterkit.artifact import Artifact, check_output, open_artifact, save
-from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.lowrank import LowRank, truncated
-from adapterkit.artifact.saving import SaveDtype, name_of, package_versions, pick_dtype, round_weights, rounded
+from adapterkit.artifact.saving import SaveDtype, name_of, pick_dtype, round_weights, rounded
 from adapterkit.artifact.updates import updates_of
 from adapterkit.backbone import Backbone, Site
 from adapterkit.compose.mountable import MethodState, of_artifact
 from adapterkit.compose.updates import lora_of
 from adapterkit.errors import DataError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import Outcome, answer_rows, outcome_of, rows_to_answer
+from adapterkit.evaluation.outcome import HowAnswered, Outcome, ask, made
 from adapterkit.manifest import KEPT, CompactionFacts, open_manifest
 from adapterkit.methods.table import method_of
 from adapterkit.metrics import Metric
@@ -59,14 +57,9 @@ def compact(
     to: SaveDtype = "int8",
     rank: Rank = "auto",
     tolerance: float = 0.002,
-    backbone: Backbone | str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    reading: Mapping[str, Any] | None = None,
-    data_root: str | Path | None = None,
-    batch_size: int = 64,
     resamples: int = 1000,
     overwrite: bool = False,
-    parts: Mapping[str, str | Path] | None = None,
+    **how: Unpack[HowAnswered],
 ) -> CompactionRecord:
     """Write a smaller version of an artifact, whose main metric on rows is at most `tolerance` worse.
 
@@ -91,20 +84,20 @@ def compact(
         OutputError: something stands at `output`.
     """
     check_output(Path(output), overwrite=overwrite, keep=KEPT)
-    opened = open_artifact(artifact, parts=parts)
+    opened = open_artifact(artifact, parts=how.get("parts"))
     _check(opened, rank, tolerance)
-    rows, used = rows_to_answer(opened, data, columns=columns, root=data_root, reading=reading)
-    under = find_backbone(opened, backbone)
-    before = answer_rows(opened, rows, under, batch_size=batch_size).metrics(resamples=resamples, seed=SEED)
+    question = ask(opened, data, **how)
+    under, used = question.backbone, question.used
+    before = question.answers().metrics(resamples=resamples)
     methods = list(_candidates(opened, under, rank, to))
     tried: list[_Smaller] = []
 
     def worth(place: int) -> bool:
         dropped, own = methods[place]
         with _built(opened, own, under, to) as adapted:
-            outcome = outcome_of(adapted, opened, rows, batch_size=batch_size)
+            outcome = question.answers_of(adapted)
             numbers = sum(tensor.numel() for tensor in adapted.state().values())
-        after = outcome.metrics(resamples=resamples, seed=SEED)
+        after = outcome.metrics(resamples=resamples)
         main = difference(before[opened.task.main_metric], after[opened.task.main_metric])
         tried.append(_Smaller(dropped, own, outcome, after, main, numbers))
         return _lost(main) <= tolerance
@@ -145,8 +138,7 @@ def compact(
         )
     after = open_manifest(output)
     return CompactionRecord(
-        made_with=package_versions(),
-        seed=SEED,
+        **made(),
         answering=Answerer.of(after, chosen.outcome.answering.dtype),
         data=used,
         resamples=resamples,

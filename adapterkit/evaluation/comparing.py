@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from adapterkit.artifact import Artifact, open_artifact
 from adapterkit.artifact.loading import find_backbone
-from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
 from adapterkit.data import Rows
 from adapterkit.data.problems import unusable_note
 from adapterkit.errors import DataError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
+from adapterkit.evaluation.outcome import HowAnswered, Outcome, Question, ask, made
 from adapterkit.metrics import Metric
 from adapterkit.metrics.paired import changed_sides, difference, rows_to_show, thirds
 from adapterkit.metrics.resampling import CONFIDENCE
@@ -42,21 +41,16 @@ def compare(
     data: Any = None,
     *,
     by: Sequence[str] = (),
-    backbone: Backbone | str | Path | None = None,
     other_backbone: Backbone | str | Path | None = None,
-    data_root: str | Path | None = None,
-    batch_size: int = 64,
     resamples: int = 1000,
-    parts: Mapping[str, str | Path] | None = None,
-    **how: Any,
+    **how: Unpack[HowAnswered],
 ) -> ComparisonRecord:
     """Say whether `b` answers better than `a` beyond chance, by how much, and on which rows.
 
     Args:
         a: the folder of the artifact to compare with.
         b: the folder of the one that is judged.
-        data: rows, as `evaluate` takes them, and its other arguments (`columns`, `reading`); None takes the test rows
-            of a's recipe.
+        data: rows, as `evaluate` takes them, and its other arguments; None takes the test rows of a's recipe.
         by: columns of the rows by whose values they are sliced, beside their label and their length.
         other_backbone: of `b`; None takes that of `a` where it fits, else the one that `b` names.
 
@@ -64,16 +58,14 @@ def compare(
         ArtifactError, ContractError, BackboneError: an artifact or its backbone cannot be used.
         DataError: the two answer different questions, no row can be used by both, or a column cannot slice them.
     """
-    first, second = open_artifact(a, parts=parts), open_artifact(b, parts=parts)
+    first, second = (open_artifact(one, parts=how.get("parts")) for one in (a, b))
     _check_comparable(first, second)
-    rows, used = rows_to_answer(first, data, root=data_root, **how)
-    rows, used = _usable_by(second, rows, used)
-    _check_slicing(rows, by)
-    under = find_backbone(first, backbone)
+    question = _usable_by(second, ask(first, data, **how))
+    _check_slicing(question.rows, by)
     shared = other_backbone is None and second.manifest.backbone.fingerprint == first.manifest.backbone.fingerprint
-    before = answer_rows(first, rows, under, batch_size=batch_size)
-    other = under if shared else find_backbone(second, other_backbone)
-    return compare_outcomes(before, answer_rows(second, rows, other, batch_size=batch_size), used, by, resamples)
+    before = question.answers()
+    other = None if shared else find_backbone(second, other_backbone)
+    return compare_outcomes(before, question.answers(second, on=other), question.used, by, resamples)
 
 
 def compare_outcomes(
@@ -101,8 +93,7 @@ def compare_outcomes(
         sides = changed_sides(judged_a.right, judged_b.right, list(a.rows.numbers))
     point = POINTS.get(name, 0.01)
     return ComparisonRecord(
-        made_with=package_versions(),
-        seed=SEED,
+        **made(),
         a=a.answering,
         b=b.answering,
         data=used,
@@ -119,7 +110,7 @@ def compare_outcomes(
 
 
 def _paired(a: Outcome, b: Outcome, resamples: int) -> dict[str, tuple[Metric, Metric]]:
-    first, second = (one.metrics(resamples=resamples, seed=SEED) for one in (a, b))
+    first, second = (one.metrics(resamples=resamples) for one in (a, b))
     return {name: (metric, second[name]) for name, metric in first.items()}
 
 
@@ -132,16 +123,18 @@ def _check_comparable(a: Artifact, b: Artifact) -> None:
         raise DataError("the two artifacts answer different questions", told, "Compare artifacts of one task.")
 
 
-def _usable_by(other: Artifact, rows: Rows, used: RowsUsed) -> tuple[Rows, RowsUsed]:
-    """The rows that another artifact can use too."""
+def _usable_by(other: Artifact, question: Question) -> Question:
+    """The same of the rows that another artifact can use too."""
+    rows, used = question.rows, question.used
     checked = other.task.check_rows(rows, "score")
     if not checked.problems:
-        return rows, used
+        return question
     logger.warning(unusable_note(f"{used.source}, by {other.folder},", rows, checked.problems))
     bad = {number for number, _ in checked.problems}
     kept = rows.select(place for place, number in enumerate(rows.numbers) if number not in bad)
     more = used.unusable + len(rows) - len(kept)
-    return kept, used.model_copy(update={"rows": len(kept), "unusable": more, "digest": kept.digest()})
+    used = used.model_copy(update={"rows": len(kept), "unusable": more, "digest": kept.digest()})
+    return replace(question, rows=kept, used=used)
 
 
 def _slices(outcome: Outcome, by: Sequence[str]) -> Iterator[tuple[tuple[str, str], list[int]]]:

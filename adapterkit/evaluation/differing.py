@@ -15,13 +15,12 @@ from adapterkit.artifact.contents import method_target
 from adapterkit.artifact.golden import compute_golden
 from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.lowrank import LowRank
-from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
-from adapterkit.evaluation.evaluating import SEED
+from adapterkit.evaluation.outcome import made
 from adapterkit.manifest import GoldenRow, Manifest
 from adapterkit.methods.table import method_of
 from adapterkit.records import Answerer, DiffRecord
-from adapterkit.records.diff import ChangeRecord, DistanceRecord, GoldenDiffRecord
+from adapterkit.records.versions import ChangeRecord, DistanceRecord, GoldenDiffRecord
 
 COMPARED = ("recipe", "data", "task", "method", "parts", "head", "backbone", "seed", "dtype", "packages")
 """Blocks of the manifest that say what an artifact is, in the order in which they are told."""
@@ -54,8 +53,7 @@ def diff(
     added = [label for label in after.labels if label not in set(before.labels)]
     removed = [label for label in before.labels if label not in set(after.labels)]
     return DiffRecord(
-        made_with=package_versions(),
-        seed=SEED,
+        **made(),
         a=Answerer.of(before, before.golden.dtype),
         b=Answerer.of(after, after.golden.dtype),
         relation=_relation(before, after),

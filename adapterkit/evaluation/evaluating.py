@@ -1,38 +1,26 @@
-"""Evaluate an artifact on a data set."""
+"""Evaluate an artifact on a data set, and leave for people a page, and the rows that were answered badly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from adapterkit.artifact import open_artifact
-from adapterkit.artifact.loading import find_backbone
-from adapterkit.artifact.saving import package_versions
-from adapterkit.backbone import Backbone
-from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
-from adapterkit.evaluation.pages import check_writable, write_errors, write_report
+from adapterkit.errors import OutputError
+from adapterkit.evaluation.outcome import HowAnswered, Outcome, ask, made
+from adapterkit.manifest import write_file
 from adapterkit.metrics import Metric, measure_calibration
-from adapterkit.records import EvaluationRecord, MetricRecord, RowsUsed
+from adapterkit.records import EvaluationRecord
+from adapterkit.report.page import render
+from adapterkit.tasks.closer_look import look_at, worst_answers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SEED = 0
-"""Of every resampling: the same rows give the same intervals."""
-
 
 def evaluate(
-    artifact: str | Path,
-    data: Any = None,
-    *,
-    backbone: Backbone | str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    reading: Mapping[str, Any] | None = None,
-    data_root: str | Path | None = None,
-    batch_size: int = 64,
-    resamples: int = 1000,
-    parts: Mapping[str, str | Path] | None = None,
+    artifact: str | Path, data: Any = None, *, resamples: int = 1000, **how: Unpack[HowAnswered]
 ) -> dict[str, Metric]:
     """Score an artifact on rows. Rows that cannot be used are logged with their places.
 
@@ -40,20 +28,14 @@ def evaluate(
         artifact: its folder.
         data: a file, a hub data set, or rows in memory (dicts, a DataFrame, a `datasets.Dataset`; see `data.rows_of`);
             None takes the test rows of its recipe.
-        backbone: a loaded backbone, or where to load it from; None takes the one that the artifact names.
-        columns: canonical name -> the column of the data, on top of what the artifact's recipe says.
-        reading: how a file is read, by the fields of a recipe's data: {"encoding": "cp1252", "delimiter": ";"}.
-        data_root: where relative paths are looked for first.
         resamples: of the bootstrap that gives the 95 % intervals; 0 for none.
-        parts: where parts of a fusion are, by name; None looks beside the artifact.
+        how: `backbone`, `columns`, `reading`, `data_root`, `batch_size`, `parts`; see `HowAnswered`.
 
     Raises:
         ArtifactError, ContractError, BackboneError: the artifact or its backbone cannot be used.
         DataError: the data cannot be read, or no row can be used.
     """
-    how: Any = {"columns": columns, "reading": reading, "data_root": data_root, "parts": parts}
-    outcome, _ = answered(artifact, data, backbone=backbone, batch_size=batch_size, **how)
-    return outcome.metrics(resamples=resamples, seed=SEED)
+    return ask(artifact, data, **how).answers().metrics(resamples=resamples)
 
 
 def record_evaluation(
@@ -65,7 +47,7 @@ def record_evaluation(
     errors: str | Path | None = None,
     command: str = "",
     accelerator: Accelerator | None = None,
-    **how: Any,
+    **how: Unpack[HowAnswered],
 ) -> EvaluationRecord:
     """All that `evaluate` finds, each label and the calibration too, as a record that names everything behind it.
 
@@ -80,41 +62,56 @@ def record_evaluation(
     Raises:
         OutputError: a file cannot be written there; found before rows are answered.
     """
-    check_writable(*(path for path in (report, errors) if path is not None))
-    outcome, used = answered(artifact, data, accelerator=accelerator, **how)
+    check_writable(report, errors)
+    question = ask(artifact, data, **how)
+    outcome, used = question.answers(accelerator=accelerator), question.used
     judged = outcome.compared.judged
     record = EvaluationRecord(
-        made_with=package_versions(),
-        seed=SEED,
+        **made(),
         answering=outcome.answering,
         data=used,
         resamples=resamples,
-        metrics={name: MetricRecord.of(m) for name, m in outcome.metrics(resamples=resamples, seed=SEED).items()},
+        metrics=outcome.metrics(resamples=resamples),
         labels={label: score._asdict() for label, score in outcome.compared.labels.items()},
         calibration=None if judged is None else measure_calibration(judged),
     )
     if accelerator is not None and not accelerator.is_main_process:
         return record
     if report is not None:
-        write_report(Path(report), outcome, record, f"{Path(artifact).resolve().name} on {used.source}", command)
+        _write_report(Path(report), outcome, record, f"{Path(artifact).resolve().name} on {used.source}", command)
     if errors is not None:
-        write_errors(Path(errors), outcome)
+        _write_errors(Path(errors), outcome)
     return record
 
 
-def answered(
-    artifact: str | Path,
-    data: Any,
-    *,
-    backbone: Backbone | str | Path | None = None,
-    data_root: str | Path | None = None,
-    batch_size: int = 64,
-    parts: Mapping[str, str | Path] | None = None,
-    accelerator: Accelerator | None = None,
-    **how: Any,
-) -> tuple[Outcome, RowsUsed]:
-    """An artifact's answers to rows; arguments and errors as those of `evaluate`."""
-    opened = open_artifact(artifact, parts=parts)
-    rows, used = rows_to_answer(opened, data, root=data_root, **how)
-    loaded = find_backbone(opened, backbone)
-    return answer_rows(opened, rows, loaded, batch_size=batch_size, accelerator=accelerator), used
+def check_writable(*asked: str | Path | None) -> None:
+    """Refuse files that are asked for and cannot be written, before rows are answered.
+    Raises OutputError: a folder that is not there, or a folder in the file's place; all of them at once."""
+    paths = [Path(path) for path in asked if path is not None]
+    problems = [f"{path}: there is no folder {path.parent}" for path in paths if not path.parent.is_dir()]
+    problems += [f"{path}: is a folder, expected a file" for path in paths if path.is_dir()]
+    if problems:
+        raise OutputError("what was found cannot be written there", problems, "Make the folder, or name another file.")
+
+
+def _write_report(path: Path, outcome: Outcome, record: EvaluationRecord, title: str, command: str) -> None:
+    looked = look_at(outcome.task, outcome.rows, outcome.features, outcome.outputs, show=outcome.shows_rows)
+    answering, data = record.answering, record.data
+    facts = [
+        ["artifact", answering.sha256],
+        ["backbone", f"{answering.backbone}, fingerprint {answering.fingerprint[:12]}"],
+        ["rows", f"{data.rows:,} of {data.source}, {data.unusable:,} left out, digest {data.digest[:12]}"],
+        ["made with", ", ".join(f"{name} {version}" for name, version in record.made_with.items())],
+    ]
+    split = {**looked, "split": Path(data.source).name, "metrics": record.to_dict()["metrics"]}
+    write_file(path, render({"title": title, "command": command, "facts": facts, "splits": [split]}).encode())
+
+
+def _write_errors(path: Path, outcome: Outcome) -> None:
+    """Write rows that were answered badly as CSV; where the artifact's recipe shows rows nowhere, their numbers."""
+    names = ["row", "confidence", *(["expected", "answered", "given"] if outcome.shows_rows else [])]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(worst_answers(outcome.task, outcome.rows, outcome.features, outcome.outputs))
+    write_file(path, text.getvalue().encode())

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from adapterkit.adapted import Adapted
-from adapterkit.artifact import Artifact
+from adapterkit.artifact import Artifact, open_artifact
+from adapterkit.artifact.loading import find_backbone
+from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
-from adapterkit.data import Rows, as_rows
+from adapterkit.data import IN_MEMORY, Rows, as_rows
 from adapterkit.data.problems import unusable_note
-from adapterkit.evaluation.rows import data_settings, read_for, rows_for
+from adapterkit.evaluation.rows import data_settings, read_for
 from adapterkit.metrics import Compared, Metric
 from adapterkit.records import Answerer, RowsUsed
 from adapterkit.scoring import outputs_of, texts_of
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IN_MEMORY = "rows in memory"
+SEED = 0
+"""Of every resampling: the same rows give the same intervals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +45,13 @@ class Outcome:
     texts: Sequence[str] | None
     shows_rows: bool = True
 
-    def metrics(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, Metric]:
+    def metrics(self, *, resamples: int = 1000) -> dict[str, Metric]:
         """The main one first; see `Task.score`."""
-        found = self.task.measured(self.compared, resamples=resamples, seed=seed)
+        found = self.task.measured(self.compared, resamples=resamples, seed=SEED)
         if self.texts is None or not isinstance(self.task, GeneratingTask):
             return found
         texts = [self.texts[group[0]] for group in self.task.groups(self.rows)]
-        return {**self.task.score_texts(self.rows, texts, resamples=resamples, seed=seed), **found}
+        return {**self.task.score_texts(self.rows, texts, resamples=resamples, seed=SEED), **found}
 
     @cached_property
     def compared(self) -> Compared:
@@ -65,19 +68,82 @@ class Outcome:
         return replace(self, rows=self.rows.select(places), features=features, outputs=outputs, texts=texts)
 
 
-def rows_to_answer(
-    opened: Artifact,
-    data: Any = None,
-    *,
-    columns: Mapping[str, str] | None = None,
-    root: str | Path | None = None,
-    reading: Mapping[str, Any] | None = None,
-) -> tuple[Rows, RowsUsed]:
-    """Usable rows, and what they were; arguments as those of `evaluate`. What a user should know of them is logged."""
-    if data is None or isinstance(data, str | Path):
-        rows = read_for(opened, None if data is None else str(data), columns=columns, root=root, reading=reading)
-    else:
-        rows = rows_for(opened, data, columns=columns)
+class HowAnswered(TypedDict, total=False):
+    """How rows are read and answered, wherever artifacts are judged; all of it may be left out.
+
+    Attributes:
+        backbone: a loaded backbone, or where to load it from; None takes the one that the artifact names.
+        columns: canonical name -> the column of the data, on top of what the artifact's recipe says.
+        reading: how a file is read, by the fields of a recipe's data: {"encoding": "cp1252", "delimiter": ";"}.
+        data_root: where relative paths are looked for first.
+        batch_size: rows that are answered at once.
+        parts: where parts of a fusion are, by name; None looks beside the artifact.
+    """
+
+    backbone: Backbone | str | Path | None
+    columns: Mapping[str, str] | None
+    reading: Mapping[str, Any] | None
+    data_root: str | Path | None
+    batch_size: int
+    parts: Mapping[str, str | Path] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """An artifact, the usable rows that it is asked, what these were, and where its backbone is."""
+
+    artifact: Artifact
+    rows: Rows
+    used: RowsUsed
+    under: Backbone | str | Path | None = None
+    batch_size: int = 64
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The artifact's own, loaded when it is first asked for."""
+        return find_backbone(self.artifact, self.under)
+
+    def answers(
+        self,
+        by: Artifact | None = None,
+        *,
+        on: Backbone | None = None,
+        accelerator: Accelerator | None = None,
+        other_version: bool = False,
+    ) -> Outcome:
+        """What the artifact answers, or another one, on its backbone or on another.
+
+        `accelerator`: the processes that answer a share each, and all of which call this; None for this one alone.
+        `other_version`: see `Artifact.adapted`. Raises ArtifactError, ContractError: it cannot be put on the backbone;
+        DataError: a label that training did not see.
+        """
+        asked = by or self.artifact
+        with asked.adapted(on or self.backbone, other_version=other_version) as adapted:
+            return self.answers_of(adapted, asked, accelerator)
+
+    def answers_of(
+        self, adapted: Adapted, by: Artifact | None = None, accelerator: Accelerator | None = None
+    ) -> Outcome:
+        """What an adapter answers in the name of the artifact, or of another. Errors as of `answers`."""
+        task, opened = adapted.task, by or self.artifact
+        encoded = task.encode(self.rows, adapted.vocabulary, "score")
+        for note in encoded.notes:
+            logger.warning("%s", note)
+        outputs = outputs_of(adapted, encoded.features, batch_size=self.batch_size, accelerator=accelerator)
+        texts: list[str] | None = None
+        if isinstance(task, GeneratingTask) and task.generated_metrics:
+            found = texts_of(adapted, self.rows, batch_size=self.batch_size, accelerator=accelerator)
+            of_row = {row: text for group, text in zip(task.groups(self.rows), found, strict=True) for row in group}
+            texts = [of_row[row] for row in range(len(self.rows))]
+        answering, kept = Answerer.of(opened.manifest, dtype_of(adapted)), data_settings(opened)
+        shows = kept is None or kept.show_rows != "nowhere"
+        return Outcome(answering, task, self.rows, encoded.features, outputs, texts, shows)
+
+
+def ask(artifact: Artifact | str | Path, data: Any = None, **how: Unpack[HowAnswered]) -> Question:
+    """Read what an artifact is asked; `data` as of `evaluate`. What a user should know of the rows is logged."""
+    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact, parts=how.get("parts"))
+    rows = read_for(opened, data, columns=how.get("columns"), root=how.get("data_root"), reading=how.get("reading"))
     for note in rows.reading.notes:
         logger.warning("%s: %s", rows.source, note)
     checked = opened.task.check_rows(rows, "score")
@@ -86,44 +152,15 @@ def rows_to_answer(
     for note in opened.task.notes(checked.rows):
         logger.warning("%s: %s", rows.source, note)
     usable = as_rows(checked.rows)
-    return usable, RowsUsed(
+    used = RowsUsed(
         source=rows.source or IN_MEMORY, rows=len(usable), unusable=len(checked.problems), digest=usable.digest()
     )
+    return Question(opened, usable, used, how.get("backbone"), how.get("batch_size", 64))
 
 
-def answer_rows(
-    opened: Artifact,
-    rows: Rows,
-    backbone: Backbone,
-    *,
-    batch_size: int = 64,
-    accelerator: Accelerator | None = None,
-    other_version: bool = False,
-) -> Outcome:
-    """Let an artifact answer usable rows. `accelerator`: the processes that answer a share each, and all of which call
-    this; None for this one alone. `other_version`: see `Artifact.adapted`. Raises ArtifactError, ContractError: it
-    cannot be put on the backbone; DataError: a label that training did not see."""
-    with opened.adapted(backbone, other_version=other_version) as adapted:
-        return outcome_of(adapted, opened, rows, batch_size=batch_size, accelerator=accelerator)
-
-
-def outcome_of(
-    adapted: Adapted, opened: Artifact, rows: Rows, *, batch_size: int = 64, accelerator: Accelerator | None = None
-) -> Outcome:
-    """Let an adapter answer usable rows in the name of the artifact that it comes from. Errors as of `answer_rows`."""
-    task = adapted.task
-    encoded = task.encode(rows, adapted.vocabulary, "score")
-    for note in encoded.notes:
-        logger.warning("%s", note)
-    outputs = outputs_of(adapted, encoded.features, batch_size=batch_size, accelerator=accelerator)
-    texts: list[str] | None = None
-    if isinstance(task, GeneratingTask) and task.generated_metrics:
-        found = texts_of(adapted, rows, batch_size=batch_size, accelerator=accelerator)
-        of_row = {row: text for group, text in zip(task.groups(rows), found, strict=True) for row in group}
-        texts = [of_row[row] for row in range(len(rows))]
-    answering, kept = Answerer.of(opened.manifest, dtype_of(adapted)), data_settings(opened)
-    shows = kept is None or kept.show_rows != "nowhere"
-    return Outcome(answering, task, rows, encoded.features, outputs, texts, shows)
+def made() -> dict[str, Any]:
+    """What every record of an evaluation says of how it was made."""
+    return {"made_with": package_versions(), "seed": SEED}
 
 
 def dtype_of(adapted: Adapted) -> str:

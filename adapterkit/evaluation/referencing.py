@@ -1,18 +1,14 @@
 """Keep what rows look like to an adapter, in a new version of it, so that a service can say when they drift."""
 
 import base64
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from adapterkit.artifact import check_output, open_artifact, save_version
-from adapterkit.artifact.loading import find_backbone
-from adapterkit.backbone import Backbone
+from adapterkit.artifact import check_output, save_version
 from adapterkit.errors import DataError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import rows_to_answer
+from adapterkit.evaluation.outcome import SEED, HowAnswered, ask
 from adapterkit.host import Host
 from adapterkit.metrics.drift import projected
 from adapterkit.recipe.columns import input_text
@@ -23,14 +19,7 @@ FEWEST_ROWS = 16
 
 
 def reference(
-    artifact: str | Path,
-    data: Any,
-    output: str | Path,
-    *,
-    backbone: Backbone | str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    data_root: str | Path | None = None,
-    overwrite: bool = False,
+    artifact: str | Path, data: Any, output: str | Path, *, overwrite: bool = False, **how: Unpack[HowAnswered]
 ) -> int:
     """Keep the pooled states of up to 384 rows, drawn by chance, in a new version of an artifact.
 
@@ -52,13 +41,13 @@ def reference(
         OutputError: something stands at `output`.
     """
     check_output(Path(output), overwrite=overwrite)
-    opened = open_artifact(artifact)
-    rows, _ = rows_to_answer(opened, data, columns=columns, root=data_root)
-    texts = [text for row in rows if (text := input_text(row, opened.manifest.kind))]
+    question = ask(artifact, data, **how)
+    opened = question.artifact
+    texts = [text for row in question.rows if (text := input_text(row, opened.manifest.kind))]
     if len(texts) < FEWEST_ROWS:
         raise DataError("these rows cannot be a reference", [f"{len(texts)} rows, expected {FEWEST_ROWS} at least"])
     order = np.random.default_rng(SEED).permutation(len(texts))[:MOST_ROWS]
-    with Host(find_backbone(opened, backbone)) as host:
+    with Host(question.backbone) as host:
         host.mount("reference", opened)
         states = host.features([texts[place] for place in order], "reference")
     kept_NW = projected([state.float().mean(dim=0).tolist() for state in states]).astype("<f2")

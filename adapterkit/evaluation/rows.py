@@ -34,7 +34,7 @@ def data_settings(artifact: Artifact) -> DataSettings | None:
 
 def read_for(
     artifact: Artifact,
-    source: str | None = None,
+    data: Any = None,
     *,
     columns: Mapping[str, str] | None = None,
     root: str | Path | None = None,
@@ -42,17 +42,21 @@ def read_for(
 ) -> Rows:
     """Rows to score an artifact on, under its task's column names.
 
-    Without a source they are the recipe's test rows, or where it has none the validation rows, also those that training
+    Without any they are the recipe's test rows, or where it has none the validation rows, also those that training
     split off. What the recipe names is read as it was in training: format, configuration, revision and splits; other
-    data may have the recipe's column names or the task's. Columns and fields of `reading` count more than the recipe's.
+    data, rows in memory too, may have the recipe's column names or the task's. Columns and fields of `reading` count
+    more than the recipe's. `data`: a file, a hub data set, or rows as `data.rows_of` takes them.
 
     Raises DataError: there are no such rows, they are others than in training, or the data cannot be read.
     """
     kept = data_settings(artifact)
+    if data is not None and not isinstance(data, str | Path):
+        held = rows_of(data)
+        known = {name: column for name, column in artifact.trained_with.items() if column in held.columns}
+        return named_rows(held, {**known, **(columns or {})}, needs=artifact.task.columns)
+    source = str(data) if data is not None else None if kept is None else kept.test
     if source is None:
-        source = kept.test if kept is not None else None
-        if source is None:
-            return _validation_rows(artifact, kept, root)
+        return _validation_rows(artifact, kept, root)
     own = kept is not None and source in (kept.train, kept.validation, kept.test)
     settings = reading_settings(reading or {}, kept if own else None)
     unit = artifact.task.text_unit(kept)
@@ -90,12 +94,3 @@ def _validation_rows(artifact: Artifact, kept: DataSettings | None, root: str | 
         )
     logger.warning("there are no test rows: %s validation rows, by which the state was chosen, are scored", len(rows))
     return rows
-
-
-def rows_for(artifact: Artifact, rows: Any, *, columns: Mapping[str, str] | None = None) -> Rows:
-    """Rows in memory to score an artifact on, under its task's column names. `rows`: see `data.rows_of`. They may have
-    the recipe's column names or the task's. `columns`: canonical name -> column; these count more than the recipe's.
-    Raises DataError: these are no rows, or columns that the task needs are missing."""
-    held = rows_of(rows)
-    known = {name: column for name, column in artifact.trained_with.items() if column in held.columns}
-    return named_rows(held, {**known, **(columns or {})}, needs=artifact.task.columns)

@@ -11,14 +11,12 @@ from typing import Any
 from adapterkit.artifact import Artifact, check_output, open_artifact, save_version
 from adapterkit.artifact.golden import compute_golden, golden_problems
 from adapterkit.artifact.loading import find_backbone
-from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, DataError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import Outcome, answer_rows, rows_to_answer
+from adapterkit.evaluation.outcome import ask, made
 from adapterkit.metrics.paired import difference
 from adapterkit.recipe.kinds import FACTS
-from adapterkit.records.upgrade import UpgradedAdapter, UpgradeRecord, UpgradeTrial, Way
+from adapterkit.records.versions import UpgradedAdapter, UpgradeRecord, UpgradeTrial, Way
 from adapterkit.training import train
 
 
@@ -30,7 +28,6 @@ def upgrade(
     output: str | Path | None = None,
     epochs: float = 1.0,
     data_root: str | Path | None = None,
-    batch_size: int = 64,
     resamples: int = 1000,
     quiet: bool = True,
 ) -> UpgradeRecord:
@@ -68,16 +65,9 @@ def upgrade(
         artifact.check_backbone(before)
     with ExitStack() as stack:
         kept = Path(output) if output is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        trying = _Trying(before, after, epochs, data_root, batch_size, resamples, quiet, output is not None)
+        trying = _Trying(before, after, epochs, data_root, resamples, quiet, output is not None)
         adapters = tuple(trying.adapter(each, kept / name) for each, name in zip(opened, names, strict=True))
-    return UpgradeRecord(
-        made_with=package_versions(),
-        seed=SEED,
-        old=before.fingerprint,
-        new=after.fingerprint,
-        epochs=epochs,
-        adapters=adapters,
-    )
+    return UpgradeRecord(**made(), old=before.fingerprint, new=after.fingerprint, epochs=epochs, adapters=adapters)
 
 
 @dataclass(frozen=True)
@@ -88,21 +78,20 @@ class _Trying:
     new: Backbone
     epochs: float
     root: str | Path | None
-    batch_size: int
     resamples: int
     quiet: bool
     keeps: bool
 
     def adapter(self, opened: Artifact, folder: Path) -> UpgradedAdapter:
         """Try one."""
-        rows, used = rows_to_answer(opened, root=self.root)
-        before = answer_rows(opened, rows, self.old, batch_size=self.batch_size)
+        question = ask(opened, data_root=self.root, backbone=self.old)
+        before = question.answers()
         metric = before.task.main_metric
 
         def trial(way: Way, artifact: str | Path, seconds: float) -> UpgradeTrial:
             found = open_artifact(artifact)
-            after = answer_rows(found, rows, self.new, batch_size=self.batch_size)
-            lost = difference(self._metric(before), self._metric(after))
+            after = question.answers(found, on=self.new)
+            lost = difference(*(one.metrics(resamples=self.resamples)[metric] for one in (before, after)))
             shown, size = str(found.folder) if self.keeps else None, found.manifest.size_bytes
             return UpgradeTrial(way=way, difference=lost, seconds=round(seconds, 1), size_bytes=size, output=shown)
 
@@ -120,16 +109,13 @@ class _Trying:
         return UpgradedAdapter(
             run=str(opened.folder),
             answering=before.answering,
-            data=used,
+            data=question.used,
             metric=metric,
             misfits=misfits,
             golden=golden,
             trials=tuple(trials),
             advised=fine[0] if fine else None,
         )
-
-    def _metric(self, outcome: Outcome) -> Any:
-        return outcome.metrics(resamples=self.resamples, seed=SEED)[outcome.task.main_metric]
 
     def _copy(self, opened: Artifact, folder: Path) -> tuple[int, int]:
         """Put the same tensors on the new backbone. Returns how many golden rows are answered otherwise, of all."""

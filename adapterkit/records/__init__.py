@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from adapterkit.records.ablation import AblationRecord, SettingRecord
-from adapterkit.records.diff import DiffRecord
 from adapterkit.records.evaluation import (
     AttributionRecord,
     CalibratingRecord,
@@ -14,13 +12,26 @@ from adapterkit.records.evaluation import (
     EvaluationRecord,
     MetricRecord,
 )
-from adapterkit.records.probe import LayerRecord, ProbeRecord, RepresentationRecord
+from adapterkit.records.found import FoundArtifact, ReportRecord, SearchRecord
 from adapterkit.records.record import Answerer, Record, RowsUsed, figures_of, identity_of, read_record
-from adapterkit.records.report import ReportRecord
-from adapterkit.records.search import FoundArtifact, SearchRecord
-from adapterkit.records.stream import StreamRecord
-from adapterkit.records.transfer import NearestRecord, StartRecord, StartsRecord, TransferRecord
-from adapterkit.records.upgrade import UpgradedAdapter, UpgradeRecord, UpgradeTrial
+from adapterkit.records.representations import (
+    LayerRecord,
+    NearestRecord,
+    ProbeRecord,
+    RepresentationRecord,
+    StartRecord,
+    StartsRecord,
+    TransferRecord,
+)
+from adapterkit.records.versions import (
+    AblationRecord,
+    DiffRecord,
+    SettingRecord,
+    StreamRecord,
+    UpgradedAdapter,
+    UpgradeRecord,
+    UpgradeTrial,
+)
 
 __all__ = [
     "RECORDS", "AblationRecord", "Answerer", "AttributionRecord", "CalibratingRecord", "CompactionRecord",

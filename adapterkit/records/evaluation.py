@@ -1,28 +1,25 @@
 """What each verb that judges artifacts found."""
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from adapterkit.metrics import Calibration, Metric
+from adapterkit.metrics import Calibration
 from adapterkit.metrics.abstaining import Threshold
 from adapterkit.metrics.paired import ChangedSides, Difference, Verdict
 from adapterkit.records.record import Answerer, Number, Record, RowsUsed, Values
 
 
 class MetricRecord(Values):
-    """A metric with its 95 % interval, null where it is not defined; see `metrics.Metric`."""
+    """A metric with its 95 % interval, null where it is not defined; a `metrics.Metric` may be given for it."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     value: Number
     low: Number
     high: Number
     higher_is_better: bool
     how: str = ""
-
-    @classmethod
-    def of(cls, metric: Metric) -> Self:
-        """From a metric."""
-        return cls(**metric.to_dict())
 
 
 class EvaluationRecord(Record):

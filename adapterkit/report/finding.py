@@ -9,8 +9,8 @@ from adapterkit.errors import AdapterkitError, DataError
 from adapterkit.manifest import CONFIG, MANIFEST, Manifest, open_manifest
 from adapterkit.manifest import RECORDS as RECORDS_FOLDER
 from adapterkit.records import RECORDS, MetricRecord, Record, ReportRecord, SearchRecord, read_record
+from adapterkit.records.found import ReportedRun
 from adapterkit.records.record import MAX_RECORD_BYTES
-from adapterkit.records.report import ReportedRun
 
 KINDS = {
     kind.model_fields["form"].default: kind

@@ -20,8 +20,6 @@ What it draws (`Page`), every part of it optional but the title:
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, TypedDict
 
 from adapterkit.report import figures
@@ -50,14 +48,11 @@ class Page(TypedDict, total=False):
 
 def render(page: Page) -> str:
     """The page as HTML: one file, light or dark as its reader's system is, every text escaped."""
-    text: str = _template().render(
-        page={name: page.get(name) for name in Page.__annotations__},
-        figures=figures,
-        matrix=confusion_matrix,
-        pairs=most_confused,
-        classes=figures.CLASSES,
-    )
-    return text
+    found = figures.templates()
+    found.filters["figure"] = _figure
+    told = {name: page.get(name) for name in Page.__annotations__}
+    known = {"figures": figures, "matrix": confusion_matrix, "pairs": most_confused}
+    return str(found.get_template(TEMPLATE).render(page=told, **known))
 
 
 def confusion_matrix(counts: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
@@ -83,21 +78,6 @@ def most_confused(counts: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """Labels that were taken for another, the most frequent first."""
     wrong = [one for one in counts if one[0] != one[1]]
     return sorted(wrong, key=lambda one: -one[2])[:MOST_PAIRS]
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = _figure
-    return environment.get_template(TEMPLATE)
 
 
 def _figure(value: Any) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from adapterkit.errors import AdapterkitError, ArtifactError
 from adapterkit.manifest import MANIFEST, MAX_BYTES, Manifest
 from adapterkit.manifest.codec import parse_manifest
 from adapterkit.manifest.folder import read_file
+from adapterkit.records.found import RunLine
 
 DEEPEST = 6
 """Levels of folders that are looked through."""
@@ -24,36 +24,12 @@ MAIN = ("entity_f1", "micro_f1", "pearson", "accuracy", "f1", "perplexity")
 
 SPLITS = ("test", "validation")
 
-
-@dataclass(frozen=True)
-class RunLine:
-    """One run.
-
-    Attributes:
-        name: its folder, from the folder that was looked through.
-        state: "" of an artifact; else why it is none that can be used.
-        split: of the rows that the metric was measured on.
-        low: lower end of the metric's 95 % interval.
-        high: upper end of it.
-        date: when the artifact was written, ISO 8601.
-    """
-
-    name: str
-    state: str = ""
-    kind: str = ""
-    method: str = ""
-    split: str = ""
-    metric: str = ""
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    size_bytes: int = 0
-    date: str = ""
-    backbone: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys(("kind", "method", "split", "metric", "date", "backbone"), ""),
+    **dict.fromkeys(("value", "low", "high")),
+    "size_bytes": 0,
+}
+"""What is known of a run that is no artifact."""
 
 
 def main_metric(task: Mapping[str, Any], names: Mapping[str, Any]) -> str | None:
@@ -91,7 +67,7 @@ def _found(folder: Path) -> Iterator[RunLine]:
             yield _artifact(here, folder.name if name == "." else name)
         elif (here / PROGRESS).is_file():
             inner.clear()
-            yield RunLine(folder.name if name == "." else name, _stopped(here / PROGRESS))
+            yield RunLine(**NOTHING, name=folder.name if name == "." else name, state=_stopped(here / PROGRESS))
         elif len(here.relative_to(folder).parts) >= DEEPEST:
             inner.clear()
         inner[:] = [one for one in inner if not one.startswith(".")]
@@ -104,26 +80,20 @@ def _artifact(folder: Path, name: str) -> RunLine:
         written = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="minutes")
     except (AdapterkitError, OSError) as error:
         problems = error.problems if isinstance(error, AdapterkitError) else ()
-        return RunLine(name, state=(problems or (str(error),))[0])
-    return RunLine(
-        name,
-        kind=manifest.kind,
-        method=manifest.method.kind,
-        size_bytes=manifest.size_bytes,
-        date=written,
-        backbone=manifest.backbone.name,
-        **measured(manifest),
-    )
+        return RunLine(**NOTHING, name=name, state=(problems or (str(error),))[0])
+    return RunLine(name=name, **facts_of(manifest, written))
 
 
-def measured(manifest: Manifest) -> dict[str, Any]:
-    """The metric that counts, where it was measured: split, metric, value and interval."""
+def facts_of(manifest: Manifest, date: str) -> dict[str, Any]:
+    """What a list says of an artifact: see `records.found.RunFacts`; of metrics the one that counts."""
+    found = {**NOTHING, "kind": manifest.kind, "method": manifest.method.kind, "size_bytes": manifest.size_bytes}
+    found |= {"date": date, "backbone": manifest.backbone.name}
     for split in (*SPLITS, *sorted(manifest.metrics)):
         scores = manifest.metrics.get(split) or {}
         if (metric := main_metric(manifest.task, scores)) is not None:
-            found = scores[metric]
-            return {"split": split, "metric": metric, "value": found.value, "low": found.low, "high": found.high}
-    return {}
+            one = scores[metric]
+            return {**found, "split": split, "metric": metric, "value": one.value, "low": one.low, "high": one.high}
+    return found
 
 
 def _stopped(file: Path) -> str:

@@ -13,9 +13,9 @@ from adapterkit.errors import AdapterkitError, HubError, first_line
 from adapterkit.manifest import MANIFEST, MAX_BYTES, Manifest, Store, parse_manifest
 from adapterkit.manifest.elsewhere import find_url, read_url
 from adapterkit.manifest.names import MAIN, is_digest
-from adapterkit.records.search import Fit, FoundArtifact, SearchRecord
+from adapterkit.records.found import Fit, FoundArtifact, SearchRecord
 from adapterkit.report.hub_files import read_hub
-from adapterkit.report.runs import DEEPEST, measured
+from adapterkit.report.runs import DEEPEST, facts_of
 
 MOST_LISTED = 1000
 """Models of one base model that a hub is asked for."""
@@ -63,7 +63,8 @@ def search(wanted: Sought, where: str | None = None) -> SearchRecord:
         if (fit := wanted.fit(manifest)) is None:
             others += 1
         else:
-            found.append(_found(source, fit, date, manifest))
+            own = {"fingerprint": manifest.backbone.fingerprint, "sha256": manifest.sha256}
+            found.append(FoundArtifact(source=source, fit=fit, **own, **facts_of(manifest, date)))
     found.sort(key=lambda one: (ORDER.index(one.fit), one.kind, one.metric, -(one.value or 0.0), one.source))
     versions = {"adapterkit": metadata.version("adapterkit"), "python": platform.python_version()}
     return SearchRecord(
@@ -75,22 +76,6 @@ def search(wanted: Sought, where: str | None = None) -> SearchRecord:
         found=tuple(found),
         refused=refused,
         others=others,
-    )
-
-
-def _found(source: str, fit: Fit, date: str, manifest: Manifest) -> FoundArtifact:
-    own: dict[str, Any] = {"split": "", "metric": "", "value": None, "low": None, "high": None, **measured(manifest)}
-    return FoundArtifact(
-        source=source,
-        fit=fit,
-        kind=manifest.kind,
-        method=manifest.method.kind,
-        size_bytes=manifest.size_bytes,
-        date=date,
-        backbone=manifest.backbone.name,
-        fingerprint=manifest.backbone.fingerprint,
-        sha256=manifest.sha256,
-        **own,
     )
 
 

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from adapterkit.artifact import open_artifact
-from adapterkit.artifact.saving import package_versions
 from adapterkit.backbone import Backbone
-from adapterkit.data import Rows
 from adapterkit.errors import DeviceError, OutputError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import answer_rows, rows_to_answer
+from adapterkit.evaluation.outcome import Question, ask, made
 from adapterkit.manifest import MANIFEST, open_manifest
 from adapterkit.metrics import Metric
 from adapterkit.metrics.paired import difference
 from adapterkit.recipe import Recipe, load_recipe
-from adapterkit.records import Answerer, MetricRecord, RowsUsed
-from adapterkit.records.stream import StreamRecord, WayRecord, said
+from adapterkit.records import Answerer
+from adapterkit.records.versions import StreamRecord, WayRecord
 from adapterkit.stages.course import ISOLATED, JOINT, THROUGH, read_course
 from adapterkit.training import check_start, train
 from adapterkit.training.environment import load_backbone, make_accelerator
@@ -72,18 +69,18 @@ def stream(
         check_start(folder, resume=resume and _is_stopped(folder), overwrite=overwrite or resume)
     first = next(iter(recipes.values()))
     loaded = backbone or load_backbone(first, make_accelerator(first, output))
-    rows: dict[str, tuple[Rows, RowsUsed]] = {}
+    questions: dict[str, Question] = {}
     metrics: dict[str, str] = {}
     walks: dict[str, _Walk] = {way: _Walk() for way in wanted.ways if way != JOINT}
 
     def measure(walk: _Walk, stage: str, known: str, folder: Path) -> None:
         """Answer the test rows of a known stage after `stage`."""
         opened = open_artifact(folder)
-        if known not in rows:
-            rows[known] = rows_to_answer(opened, root=recipes[known].data.root)
+        if known not in questions:
+            questions[known] = ask(opened, data_root=recipes[known].data.root, backbone=loaded)
             metrics[known] = opened.task.main_metric
-        answered = answer_rows(opened, rows[known][0], loaded)
-        walk.after.setdefault(stage, {})[known] = answered.metrics(resamples=resamples, seed=SEED)[metrics[known]]
+        answered = questions[known].answers(opened)
+        walk.after.setdefault(stage, {})[known] = answered.metrics(resamples=resamples)[metrics[known]]
         walk.answering[known] = answered.answering
 
     for stage, recipe in recipes.items():
@@ -112,9 +109,8 @@ def stream(
         if alone is not None and way != ISOLATED
     }
     return StreamRecord(
-        made_with=package_versions(),
-        seed=SEED,
-        data={stage: used for stage, (_, used) in rows.items()},
+        **made(),
+        data={stage: question.used for stage, question in questions.items()},
         resamples=resamples,
         metrics=metrics,
         ways=ways,
@@ -170,10 +166,7 @@ def _recorded(walk: _Walk) -> WayRecord:
     *earlier, last = walk.after
     return WayRecord(
         answering=walk.answering,
-        after={
-            stage: {known: MetricRecord.of(metric) for known, metric in found.items()}
-            for stage, found in walk.after.items()
-        },
+        after=walk.after,
         forgetting={stage: difference(walk.after[stage][stage], walk.after[last][stage]) for stage in earlier},
     )
 
@@ -184,6 +177,8 @@ def _sentence(way: str, found: WayRecord, metrics: Mapping[str, str]) -> str:
     if not found.forgetting:
         end = list(found.after.values())[-1]
         return f"{way}: {', '.join(f'{stage} {cell.value or 0.0:.3f}' for stage, cell in end.items())} ({named})."
-    shown = ", ".join(f"{stage} {said(one)}" for stage, one in found.forgetting.items())
+    shown = ", ".join(
+        f"{stage} {one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]" for stage, one in found.forgetting.items()
+    )
     mean = sum(one.difference for one in found.forgetting.values()) / len(found.forgetting)
     return f"{way}: {shown}; on average {mean:+.3f} ({named})."

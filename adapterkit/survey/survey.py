@@ -7,16 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapterkit.data import (
-    Repeats,
-    Rows,
-    find_overlap,
-    find_repeats,
-    locate,
-    named_rows,
-    overlooked,
-    read_rows,
-)
+from adapterkit.data import Repeats, Rows, find_overlap, find_repeats, locate, named_rows, overlooked, read_rows
 from adapterkit.data.split_names import split_of
 from adapterkit.errors import DataError
 from adapterkit.glance import in_short

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from adapterkit.adapted import build
 from adapterkit.errors import DeviceError, HeadError, RecipeError, SiteError
@@ -22,16 +21,16 @@ def check_points(source: Source, points: Sequence[Point], reuse: Reuse) -> None:
         RecipeError: every problem, with the points that have it.
         AdapterkitError: rows or a backbone that cannot be read.
     """
-    found: dict[str, _Found] = {}
+    found: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
     for point in reversed(points):
         if (key := _key(point)) not in found:
             found[key] = _try(source, point, reuse)
     wrong: dict[str, list[str]] = {}
     for point in points:
-        for problem in found[_key(point)].problems:
+        for problem in found[_key(point)][0]:
             wrong.setdefault(problem, []).append(point.name)
     for path in points[0].settings if points else ():
-        reasons = [found[_key(point)].idle.get(path) for point in points]
+        reasons = [found[_key(point)][1].get(path) for point in points]
         # Where a rate does nothing at some points only, another axis decides what learns.
         if all(reasons):
             wrong[f"{path}: has no effect, {reasons[0]}"] = [point.name for point in points]
@@ -47,17 +46,8 @@ def _key(point: Point) -> str:
     return json.dumps([backbone_key(recipe), data, task, adapter, training], sort_keys=True)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What was seen of a point."""
-
-    problems: Sequence[str] = ()
-    """What would stop it."""
-    idle: Mapping[str, str] = field(default_factory=dict)
-    """See `idle_rates`."""
-
-
-def _try(source: Source, point: Point, reuse: Reuse) -> _Found:
+def _try(source: Source, point: Point, reuse: Reuse) -> tuple[Sequence[str], Mapping[str, str]]:
+    """What would stop a point, and what `idle_rates` says of it."""
     recipe = point.recipe
     try:
         rows = reuse.rows(recipe, folder_of(source))
@@ -66,6 +56,6 @@ def _try(source: Source, point: Point, reuse: Reuse) -> _Found:
         rows.task.class_weights(recipe.training.class_weights, rows.sample)
         with build(backbone, rows.task, recipe.method, recipe.head, recipe.training.seed) as adapted:
             make_learner(adapted, recipe.training, 1)
-            return _Found(idle=idle_rates(adapted, recipe.training))
+            return (), idle_rates(adapted, recipe.training)
     except (RecipeError, SiteError, HeadError, DeviceError) as error:
-        return _Found(list(error.problems) or [error.summary])
+        return list(error.problems) or [error.summary], {}

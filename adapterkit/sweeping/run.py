@@ -9,19 +9,22 @@ from typing import Any
 
 from adapterkit.errors import OutputError, SweepError
 from adapterkit.glance import in_short
-from adapterkit.manifest import open_manifest, read_folder, write_folder
+from adapterkit.manifest import open_manifest, read_folder, write_file, write_folder
+from adapterkit.report.figures import alone, ranking
 from adapterkit.sweeping.checks import check_points
 from adapterkit.sweeping.definition import define_sweep
 from adapterkit.sweeping.display import SweepDisplay
 from adapterkit.sweeping.halving import Halving, Rung, promoted
 from adapterkit.sweeping.ledger import BEST, DEFINITION, LOCK, PICTURE, Ledger
-from adapterkit.sweeping.plotting import plot_sweep
 from adapterkit.sweeping.points import Point, Source
 from adapterkit.sweeping.runner import Runner
-from adapterkit.sweeping.summary import Group, best_point, group_results
+from adapterkit.sweeping.summary import DONE, Group, best_point, group_results
 from adapterkit.training.reuse import backbone_key, rows_key
 
 logger = logging.getLogger(__name__)
+
+MOST_GROUPS = 40
+"""That a picture shows."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,7 @@ def sweep(
             display.say(f"Note: {note}", "yellow")
         check_points(recipe, [point for point in ordered if point.name not in runner.results], runner.reuse)
         ledger.begin(definition)
-        if wanted.halving is None:
-            _train_all(ordered, runner, display)
-        else:
-            _train_halving(ordered, runner, display, wanted.halving)
+        _train(ordered, runner, display, wanted.halving)
         return _finish(folder, points, runner.results, f"sweep over {', '.join(axis.path for axis in wanted.axes)}")
 
 
@@ -139,51 +139,36 @@ def _ordered(points: Sequence[Point]) -> list[Point]:
     return [points[place] for place in places]
 
 
-def _train_all(points: Sequence[Point], runner: Runner, display: SweepDisplay) -> None:
-    display.begin(len(points), sum(point.name in runner.results for point in points))
-    runner.ahead(points)
-    for company in runner.companies([point for point in points if point.name not in runner.results]):
-        display.running(company[0].name, len(company))
-        for point, line in runner.finish(company):
-            display.done(point.name, line)
-
-
-def _train_halving(points: Sequence[Point], runner: Runner, display: SweepDisplay, halving: Halving) -> None:
-    """Rung by rung; see `halving`."""
+def _train(points: Sequence[Point], runner: Runner, display: SweepDisplay, halving: Halving | None) -> None:
+    """Rung by rung; without halving there is one, up to the end. See `halving`."""
     alive = list(dict.fromkeys(point.group for point in points))
-    for rung in halving.rungs(len(alive)):
+    for rung in (Rung(0, len(alive), None),) if halving is None else halving.rungs(len(alive)):
         running = [point for point in points if point.group in alive]
-        if rung.budget is None:
-            _train_all(running, runner, display)
-            return
-        display.say(f"rung {rung.number + 1}: {len(alive)} settings up to {_shown(rung)}")
-        display.begin(len(running), sum((rung.number, point.name) in runner.rungs for point in running))
-        below = [point for point in running if (rung.number, point.name) not in runner.rungs]
-        runner.ahead(below, rung)
-        for company in runner.companies(below):
+        left = [point for point in running if not runner.knows(point, rung)]
+        if (budget := rung.budget) is not None:
+            share = f"{budget.amount:.0%} of the run" if budget.unit == "share" else f"{budget.amount:g} {budget.unit}"
+            display.say(f"rung {rung.number + 1}: {len(alive)} settings up to {share}")
+        display.begin(len(running), len(running) - len(left))
+        runner.ahead(left, rung)
+        for company in runner.companies(left):
             display.running(company[0].name, len(company))
             for point, line in runner.climb(company, rung):
                 display.done(point.name, line)
+        if halving is None or budget is None:
+            return
         scores: dict[str, list[float | None]] = {group: [] for group in alive}
         for point in running:
             scores[point.group].append(runner.rungs[rung.number, point.name]["value"])
-        left = max(1, rung.groups // halving.eta)
-        alive = promoted(scores, left, higher_is_better=runner.higher_is_better)
+        alive = promoted(scores, max(1, rung.groups // halving.eta), higher_is_better=runner.higher_is_better)
         for point in running:
             if point.group not in alive:
                 runner.drop(point, rung)
 
 
-def _shown(rung: Rung) -> str:
-    budget = rung.budget
-    if budget is None:
-        return "the end"
-    return f"{budget.amount:.0%} of the run" if budget.unit == "share" else f"{budget.amount:g} {budget.unit}"
-
-
 def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping[str, Any]], title: str) -> SweepResult:
     some = next(iter(results.values()))
     metric, higher = str(some["metric"]), bool(some["higher_is_better"])
+    better = "higher" if higher else "lower"
     groups = group_results(points, results, higher_is_better=higher)
     best = best_point(groups, results, higher_is_better=higher)
     if best is None:
@@ -196,7 +181,7 @@ def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping
     there = next(point.output for point in points if point.name == best)
     write_folder(artifact, read_folder(there).content, overwrite=True)
     try:
-        plot_sweep(groups, folder / PICTURE, metric, title, higher_is_better=higher)
+        _plot(groups, folder / PICTURE, f"validation {metric.replace('_', ' ')} ({better} is better); {title}")
     except OutputError as error:  # the best artifact stands there, and is what the sweep was for
         logger.warning("the best artifact is saved, and there is no picture of the sweep: %s", error.message)
     metrics = {
@@ -209,3 +194,24 @@ def _finish(folder: Path, points: Sequence[Point], results: Mapping[str, Mapping
         if point.name in results
     }
     return SweepResult(folder, metric, in_order, groups, best, artifact, metrics, folder / PICTURE)
+
+
+def _plot(groups: Sequence[Group], picture: Path, title: str) -> None:
+    """Every setting's score with its interval, its seeds as dots, the best on top; the best `MOST_GROUPS` of many."""
+    scored = [group for group in groups if group.mean is not None]
+    lines = [
+        {
+            "name": group.name.replace(",", "  "),
+            "value": group.mean,
+            "low": group.low,
+            "high": group.high,
+            "dots": [value for value in group.values if value is not None] if len(group.values) > 1 else [],
+            "mark": group.mark,
+            "faint": group.status != DONE,
+        }
+        for group in scored[:MOST_GROUPS]
+    ]
+    notes = [title]
+    notes += [f"{len(scored) - MOST_GROUPS} worse ones not drawn"] if len(scored) > MOST_GROUPS else []
+    notes += [f"{len(groups) - len(scored)} without a score"] if len(scored) < len(groups) else []
+    write_file(picture, alone([ranking(lines, "; ".join(notes))]).encode())

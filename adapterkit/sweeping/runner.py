@@ -65,8 +65,8 @@ class Runner:
         """The points that are trained side by side, in their order."""
         return [list(points[part]) for part in in_companies([point.recipe for point in points], self._together)]
 
-    def ahead(self, points: Sequence[Point], rung: Rung | None = None) -> None:
-        """Where there are several processes, train points in them; `finish` and `climb` then find how they ended."""
+    def ahead(self, points: Sequence[Point], rung: Rung) -> None:
+        """Where there are several processes, train points in them; `climb` then finds how they ended."""
         left = [point for point in points if point.name not in self.results and not is_done(point.output)]
         if self._processes == 1 or len(left) < 2:
             return
@@ -77,31 +77,30 @@ class Runner:
             self._ended[point.name] = end
             self._display.ended(point.name)
 
-    def finish(self, points: Sequence[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
-        """Train points to their end, side by side. Yields each with its line in results.jsonl."""
-        ended = self._train(points, None)
-        for point in points:
-            yield point, self._result(point, ended.get(point.name))
+    def knows(self, point: Point, rung: Rung) -> bool:
+        """Whether a point is done, or was scored at the end of a rung's budget."""
+        return point.name in self.results if rung.budget is None else (rung.number, point.name) in self.rungs
 
     def climb(self, points: Sequence[Point], rung: Rung) -> Iterator[tuple[Point, dict[str, Any]]]:
-        """Train points up to a rung's budget, side by side. Yields each with its line in rungs.jsonl.
+        """Train points up to a rung's budget, or to their end, side by side. Yields each with what it gave.
 
         A point whose run ends earlier, by its patience or because it failed, is done with that.
         """
         ended = self._train([point for point in points if point.name not in self.results], rung)
         for point in points:
-            end, line = ended.get(point.name), self.results.get(point.name)
+            end, line, rows = ended.get(point.name), self.results.get(point.name), self._rows(point)
             if isinstance(end, Paused):
-                rows = self._rows(point)
                 line = {**self._facts(point, rows), "value": _validated(point, rows.metric)}
+            elif isinstance(end, DivergedError):
+                line = self._add_result(point, rows, FAILED, reason=end.summary)
             elif line is None:
-                line = self._result(point, end)
-            names = ("value", "metric", "higher_is_better", "steps", "seconds", "reason", "trunk_cache")
-            kept = {name: line.get(name) for name in names}
-            entry = {"rung": rung.number, "point": point.name, **kept}
-            self._ledger.add_rung(entry)
-            self.rungs[rung.number, point.name] = entry
-            yield point, entry
+                line = self._add_result(point, rows, DONE)
+            if rung.budget is not None:
+                names = ("value", "metric", "higher_is_better", "steps", "seconds", "reason", "trunk_cache")
+                line = {"rung": rung.number, "point": point.name, **{name: line.get(name) for name in names}}
+                self._ledger.add_rung(line)
+                self.rungs[rung.number, point.name] = line
+            yield point, line
 
     def drop(self, point: Point, rung: Rung) -> None:
         """A point goes no further: its last score is its result, and its checkpoint is removed."""
@@ -110,7 +109,7 @@ class Runner:
             self._add_result(point, self._rows(point), HALVED, value=value)
         remove_checkpoint(checkpoint_of(point.output))
 
-    def _train(self, points: Sequence[Point], rung: Rung | None) -> dict[str, Outcome]:
+    def _train(self, points: Sequence[Point], rung: Rung) -> dict[str, Outcome]:
         """Train points to their end or up to a rung's budget: point -> how its run ended, of all that were to train."""
         for point in points:
             self._rows(point)
@@ -125,7 +124,7 @@ class Runner:
                 ended[point.name] = error
         return ended
 
-    def _train_together(self, points: Sequence[Point], rung: Rung | None) -> dict[str, Outcome]:
+    def _train_together(self, points: Sequence[Point], rung: Rung) -> dict[str, Outcome]:
         first, interrupt = points[0], Interrupt()
         backbone = self.reuse.backbone(first.recipe, make_accelerator(first.recipe, first.output))
         runs = [
@@ -135,12 +134,6 @@ class Runner:
         found = train_together(runs, interrupt, backbone, self._display)
         self._jointly.update(point.name for point in points if found.jointly)
         return {point.name: end for point, end in zip(points, found.outcomes, strict=True)}
-
-    def _result(self, point: Point, end: Outcome | None) -> dict[str, Any]:
-        rows = self._rows(point)
-        if isinstance(end, DivergedError):
-            return self._add_result(point, rows, FAILED, reason=end.summary)
-        return self._add_result(point, rows, DONE)
 
     def _rows(self, point: Point) -> RecipeRows:
         """The point's rows. Raises SweepError where rows or backbone are others than when the sweep was begun."""
@@ -180,11 +173,8 @@ class Runner:
                 split: {name: metric.model_dump(mode="json") for name, metric in scores.items()}
                 for split, scores in manifest.metrics.items()
             }
-            value, size_bytes, fingerprint = (
-                metrics["validation"][rows.metric]["value"],
-                manifest.size_bytes,
-                manifest.backbone.fingerprint,
-            )
+            value, size_bytes = metrics["validation"][rows.metric]["value"], manifest.size_bytes
+            fingerprint = manifest.backbone.fingerprint
             self._check_backbone(point, fingerprint)
         line = {
             **self._facts(point, rows),
@@ -215,19 +205,18 @@ class Runner:
         self._fingerprints[key] = fingerprint
 
 
-def _arguments(point: Point, rung: Rung | None) -> dict[str, Any]:
+def _arguments(point: Point, rung: Rung) -> dict[str, Any]:
     """How a point's run begins, or goes on."""
     try:
         begun = read_progress(checkpoint_of(point.output)) is not None
     except TrainingError:  # damaged: begin this point anew
         begun = False
-    budget = None if rung is None else rung.budget
     return {
         "overrides": point.overrides,
         "resume": begun,
         "overwrite": not begun,
         "quiet": True,
-        "pause_after": None if budget is None else budget.steps,
+        "pause_after": None if rung.budget is None else rung.budget.steps,
     }
 
 

@@ -78,7 +78,7 @@ def test_what_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_figure_that_is_not_defined_is_null() -> None:
-    undefined = MetricRecord.of(Metric(float("nan"), float("-inf"), float("inf")))
+    undefined = MetricRecord.model_validate(Metric(float("nan"), float("-inf"), float("inf")))
     assert (undefined.value, undefined.low, undefined.high) == (None, None, None)
 
 

@@ -2,18 +2,20 @@
 
 # Axes: N items, B rows of a batch, K choices, T tokens.
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapterkit.data import Rows, as_rows, named_rows, read_rows, rows_of
 from adapterkit.data.problems import unusable_note
-from adapterkit.errors import DataError
+from adapterkit.errors import DataError, HeadError
 from adapterkit.metrics.representations import LEAST_ITEMS, Labels
 from adapterkit.recipe import COLUMNS
 from adapterkit.recipe.kinds import FACTS
@@ -25,11 +27,61 @@ from adapterkit.tasks.protocol import Feature, Task, Vocabulary
 from adapterkit.tasks.table import TASKS
 from adapterkit.tasks.values import IGNORED
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 TARGETS = ("regression", "multi-label")
 """Problems whose rows have numbers instead of a class; of several labels a 0 or 1 for each."""
 
 MOST_OF_ONE_TAG = 0.5
 """Share of the words that one tag may have: most words of a text are no entity, and would hide those that are."""
+
+
+POOLINGS = ("auto", "mean", "first", "last")
+Tell = Callable[[str, int, int], None]
+"""Is told what is going on, how much more of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How representations are looked at, wherever they are.
+
+    Attributes:
+        kind: of task that the rows are for; None tells by their columns.
+        columns: canonical name -> the column of the data.
+        reading: how a file is read, by the fields of a recipe's data: {"encoding": "cp1252", "delimiter": ";"}.
+        data_root: where relative paths are looked for first.
+        rows: how many are drawn, at most; of words, the items.
+        seed: of everything that is drawn.
+        pooling: how a row becomes one vector; "auto" takes the backbone's.
+        cache: whether states and measures are kept on the disk, and read from there.
+        tell: is told of the progress.
+        accelerator: the processes that look at a share each, all of which call this; None for this one alone.
+    """
+
+    kind: str | None = None
+    columns: Mapping[str, str] | None = None
+    reading: Mapping[str, Any] | None = None
+    data_root: str | Path | None = None
+    rows: int = 2000
+    seed: int = 0
+    pooling: str = "auto"
+    cache: bool = True
+    tell: Tell = lambda what, done, total: None
+    accelerator: Accelerator | None = None
+
+    def told(self, what: str, total: int, done: int) -> None:
+        """Tell of the progress."""
+        self.tell(what, done, total)
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise HeadError(
+                f"rows cannot be pooled by {self.pooling!r} before anything was trained",
+                [f"expected: {', '.join(POOLINGS)}"],
+            )
+        if self.rows < 1:
+            raise DataError("no rows are left to look at", [f"rows: found {self.rows}, expected 1 or more"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +110,17 @@ class ProbedItem(NamedTuple):
     targets: tuple[float, ...] = ()
 
 
-def ask(
-    data: Any,
-    *,
-    kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    reading: Mapping[str, Any] | None = None,
-    root: str | Path | None = None,
-    count: int,
-    seed: int,
-) -> ProbedRows:
-    """Read rows, tell what they are for, and draw as many as are wanted at most; what is named as for `probe`.
+def ask(data: Any, how: Looking) -> ProbedRows:
+    """Read rows, tell what they are for, and draw as many as are wanted at most.
 
     Raises DataError: the rows cannot be read or used, or have no classes to look for.
     """
-    is_source = isinstance(data, str | Path)
-    read = read_rows(str(data), reading_settings(reading or {}), root=root, needs={}) if is_source else rows_of(data)
-    asked = dict(columns or {})
-    found = guess(look_at(read), kind, asked, "")
+    if isinstance(data, str | Path):
+        read = read_rows(str(data), reading_settings(how.reading or {}), root=how.data_root, needs={})
+    else:
+        read = rows_of(data)
+    asked = dict(how.columns or {})
+    found = guess(look_at(read), how.kind, asked, "")
     named = named_rows(read, {**found.columns, **asked}, needs=COLUMNS[found.kind])
     settings = TaskSettings(kind=found.kind)
     task = TASKS[found.kind].prepare(settings, named)
@@ -90,9 +135,9 @@ def ask(
     notes = [*read.reading.notes]
     if checked.problems:
         notes.append(unusable_note(named.source, named, checked.problems))
-    drawn = usable.sample(count, seed)
+    drawn = usable.sample(how.rows, how.seed)
     if len(drawn) < len(usable):
-        notes.append(f"{len(drawn):,} of {len(usable):,} rows, drawn with seed {seed}")
+        notes.append(f"{len(drawn):,} of {len(usable):,} rows, drawn with seed {how.seed}")
     return ProbedRows(task, drawn, len(checked.problems), usable.digest(), tuple(notes))
 
 

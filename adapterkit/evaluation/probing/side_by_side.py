@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapterkit.artifact import Artifact
 from adapterkit.artifact.saving import package_versions
-from adapterkit.errors import DataError, HeadError
-from adapterkit.evaluation.probing.asked import Drawn, ProbedRows, ask, draw, items_of
+from adapterkit.errors import DataError
+from adapterkit.evaluation.probing.asked import Drawn, Looking, ProbedRows, ask, draw, items_of
 from adapterkit.evaluation.probing.measuring import Measured, chance, compared, measure_once
 from adapterkit.evaluation.probing.states import LayerStates, see
 from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
@@ -21,42 +20,10 @@ from adapterkit.evaluation.rows import data_settings
 from adapterkit.metrics.representations import debiased_cka
 from adapterkit.own_folder import cache_folder
 from adapterkit.recipe.kinds import FACTS
-from adapterkit.records import LayerRecord, MetricRecord, ProbeRecord, RepresentationRecord, RowsUsed
+from adapterkit.records import LayerRecord, ProbeRecord, RepresentationRecord, RowsUsed
 from adapterkit.scoring import share_out
 from adapterkit.tasks.protocol import Vocabulary
 from adapterkit.training.trunk_cache import cache_root
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-POOLINGS = ("auto", "mean", "first", "last")
-Tell = Callable[[str, int, int], None]
-"""Is told what is going on, how much more of it is done, and how much there is."""
-
-
-@dataclass(frozen=True)
-class Looking:
-    """How representations are looked at; see `probe`."""
-
-    kind: str | None = None
-    columns: Mapping[str, str] | None = None
-    reading: Mapping[str, Any] | None = None
-    data_root: str | Path | None = None
-    rows: int = 2000
-    seed: int = 0
-    pooling: str = "auto"
-    cache: bool = True
-    tell: Tell = lambda what, done, total: None
-    accelerator: Accelerator | None = None
-
-    def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise HeadError(
-                f"rows cannot be pooled by {self.pooling!r} before anything was trained",
-                [f"expected: {', '.join(POOLINGS)}"],
-            )
-        if self.rows < 1:
-            raise DataError("no rows are left to look at", [f"rows: found {self.rows}, expected 1 or more"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,20 +49,7 @@ class Looked:
 
 
 def probe(
-    representations: Named | Sequence[Named] = (),
-    data: Any = None,
-    *,
-    backbone: Named | None = None,
-    kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    reading: Mapping[str, Any] | None = None,
-    data_root: str | Path | None = None,
-    rows: int = 2000,
-    seed: int = 0,
-    pooling: str = "auto",
-    cache: bool = True,
-    tell: Tell = lambda what, done, total: None,
-    accelerator: Accelerator | None = None,
+    representations: Named | Sequence[Named] = (), data: Any = None, *, backbone: Named | None = None, **how: Any
 ) -> ProbeRecord:
     """What each layer knows of the classes of some rows, for bare backbones and for adapters on them, side by side.
 
@@ -107,16 +61,8 @@ def probe(
             is looked at too.
         data: a file, a hub data set, or rows in memory: of two classes or more, with several labels, or with numbers.
         backbone: what the artifacts stand on; None loads the one that each names.
-        kind: of task that the rows are for; None tells by their columns.
-        columns: canonical name -> the column of the data.
-        reading: how a file is read, by the fields of a recipe's data: {"encoding": "cp1252", "delimiter": ";"}.
-        data_root: where relative paths are looked for first.
-        rows: how many are drawn, at most; of words, the items.
-        seed: of everything that is drawn.
-        pooling: how a row becomes one vector; "auto" takes the backbone's.
-        cache: whether states and measures are kept on the disk, and read from there.
-        tell: is told of the progress.
-        accelerator: the processes that look at a share each, all of which call this; None for this one alone.
+        how: `kind`, `columns`, `reading`, `data_root`, `rows`, `seed`, `pooling`, `cache`, `tell`, `accelerator`; see
+            `Looking`.
 
     Raises:
         ArtifactError, BackboneError: something cannot be read.
@@ -124,27 +70,29 @@ def probe(
         DataError: the rows cannot be read, or have no classes to look for.
         HeadError: a pooling that a row cannot be pooled by without training.
     """
-    how = Looking(kind, columns, reading, data_root, rows, seed, pooling, cache, tell, accelerator)
-    looked = look_into(subjects_of(representations, backbone), data, how)
+    asking = Looking(**how)
+    looked = look_into(subjects_of(representations, backbone), data, asking)
     pairs = zip(looked.subjects, looked.seen, strict=True)
     asked = [(subject, seen, place) for subject, seen in pairs for place in range(len(seen.window.layers))]
-    found = iter(
-        share_out(
-            asked,
-            lambda own: [_told(how, subject, seen, place, looked.drawn) for subject, seen, place in own],
-            accelerator,
-        )
-    )
+    cache = cache_folder() / "measures" if asking.cache else None
+
+    def measured_of(own: Sequence[tuple[Subject, LayerStates, int]]) -> list[Measured]:
+        found = []
+        for subject, seen, place in own:
+            found.append(measure_once(seen.states[:, place], looked.drawn, asking.seed, cache))
+            asking.told(f"measuring {subject.name}", len(seen.window.layers), 1)
+        return found
+
+    found = iter(share_out(asked, measured_of, asking.accelerator))
     measured = [list(islice(found, len(seen.window.layers))) for seen in looked.seen]
-    return _record(looked, measured, seed)
+    return _record(looked, measured, asking.seed)
 
 
 def look_into(subjects: Sequence[Subject], data: Any, how: Looking) -> Looked:
     """The states of all layers of some representations. Errors as those of `probe`."""
     if data is None:
         raise DataError("no rows are named to look at", remedy="Name a file, a hub data set, or rows (data=…, --data).")
-    how_read: Any = {"kind": how.kind, "columns": how.columns, "reading": how.reading, "root": how.data_root}
-    asked = ask(data, **how_read, count=how.rows, seed=how.seed)
+    asked = ask(data, how)
     read = {}
     for subject in subjects:
         frozen = subject.backbone
@@ -163,22 +111,12 @@ def look_into(subjects: Sequence[Subject], data: Any, how: Looking) -> Looked:
             pooling="" if not pooled else subject.backbone.pooling if how.pooling == "auto" else how.pooling,
             seed=how.seed,
             cache=cache_root() if how.cache else None,
-            tell=partial(_tell, how, subject.name, len(drawn.keys)),
+            tell=partial(how.told, f"computing {subject.name}", len(drawn.keys)),
             accelerator=how.accelerator,
         )
         for subject in subjects
     ]
     return Looked(asked, drawn, subjects, seen)
-
-
-def _tell(how: Looking, name: str, total: int, done: int) -> None:
-    how.tell(f"computing {name}", done, total)
-
-
-def _told(how: Looking, subject: Subject, seen: LayerStates, place: int, drawn: Drawn) -> Measured:
-    found = measure_once(seen.states[:, place], drawn, how.seed, cache_folder() / "measures" if how.cache else None)
-    how.tell(f"measuring {subject.name}", 1, len(seen.window.layers))
-    return found
 
 
 def _record(looked: Looked, measured: Sequence[Sequence[Measured]], seed: int) -> ProbeRecord:
@@ -206,7 +144,7 @@ def _record(looked: Looked, measured: Sequence[Sequence[Measured]], seed: int) -
                 artifact=None if subject.artifact is None else subject.artifact.manifest.sha256,
                 pooling=seen.pooling,
                 stands=stood.stands,
-                gains={layer: MetricRecord.of(gain) for layer, gain in gained.items()},
+                gains=gained,
                 layers=tuple(_layers(looked, seen, layers, stood, seed)),
             )
         )
@@ -235,11 +173,14 @@ def _layers(
             for subject, other in zip(looked.subjects, looked.seen, strict=True)
             if other is not own and layer in other.window.layers
         }
-        accuracy = None if layer not in stood.accuracy else MetricRecord.of(stood.accuracy[layer])
         figures = {name: value for name, value in of_layer.figures.items() if name != "accuracy"}
         found.append(
             LayerRecord(
-                layer=layer, accuracy=accuracy, figures=figures, refused=of_layer.refused, similarity=similarity
+                layer=layer,
+                accuracy=stood.accuracy.get(layer),
+                figures=figures,
+                refused=of_layer.refused,
+                similarity=similarity,
             )
         )
     return found

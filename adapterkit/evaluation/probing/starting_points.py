@@ -16,14 +16,13 @@ from scipy.stats import spearmanr
 from adapterkit.artifact.saving import package_versions
 from adapterkit.data import as_rows
 from adapterkit.errors import DataError
-from adapterkit.evaluation.evaluating import SEED
-from adapterkit.evaluation.outcome import answer_rows
-from adapterkit.evaluation.probing.asked import Drawn
+from adapterkit.evaluation.outcome import Question
+from adapterkit.evaluation.probing.asked import Drawn, Looking
 from adapterkit.evaluation.probing.measuring import chance, evidence, probe_rows, right_by_row
-from adapterkit.evaluation.probing.side_by_side import Looked, Looking, knows, look_into
+from adapterkit.evaluation.probing.side_by_side import Looked, knows, look_into
 from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
 from adapterkit.metrics import Metric, bootstrap, ratio
-from adapterkit.records import MetricRecord, NearestRecord, StartRecord, StartsRecord, TransferRecord
+from adapterkit.records import NearestRecord, StartRecord, StartsRecord, TransferRecord
 
 TESTED = 0.3
 """Share of the rows that heads are tested on."""
@@ -79,8 +78,7 @@ def transfer(
         if looked.drawn.targets is not None:
             problem = f"{name}: found {looked.asked.task.problem}"
             raise DataError("heads are tried on rows with a class each", [problem], "Rank starting points: nearest.")
-        found = _starts(looked, name, asked.seed, train=True)
-        sets[name] = found.model_copy(update={"answers": _answers_to(looked)})
+        sets[name] = _starts(looked, name, asked.seed, train=True)
     findings = [_sentence(name, found) for name, found in sets.items()]
     for ranking in RANKINGS:
         for k in CHOICES:
@@ -93,7 +91,7 @@ def transfer(
     return TransferRecord(made_with=package_versions(), seed=asked.seed, sets=sets, findings=tuple(findings))
 
 
-def _answers_to(looked: Looked) -> dict[str, dict[str, MetricRecord]]:
+def _answers_to(looked: Looked) -> dict[str, dict[str, Metric]]:
     """Adapter -> the main metric of its own head's answers to the rows, of those that know all of their labels."""
     asked, found = looked.asked, {}
     for subject in looked.subjects:
@@ -105,8 +103,8 @@ def _answers_to(looked: Looked) -> dict[str, dict[str, MetricRecord]]:
         if not same or not set(asked.task.labels) <= set(task.labels):
             continue
         usable = as_rows(task.check_rows(asked.rows, "score").rows)
-        metrics = answer_rows(artifact, usable, subject.backbone).metrics(seed=SEED)
-        found[subject.name] = {task.main_metric: MetricRecord.of(metrics[task.main_metric])}
+        metrics = Question(artifact, usable, looked.used, subject.backbone).answers().metrics()
+        found[subject.name] = {task.main_metric: metrics[task.main_metric]}
     return found
 
 
@@ -130,7 +128,7 @@ def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecor
                     layer=layer,
                     logme=known,
                     probe=probed,
-                    accuracy=None if accuracy is None else MetricRecord.of(accuracy),
+                    accuracy=accuracy,
                     own=_owns(subject, looked, name),
                 )
             )
@@ -142,6 +140,7 @@ def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecor
         starts=tuple(starts),
         rank_correlation={ranking: _correlation(starts, ranking) for ranking in RANKINGS} if train else {},
         regret={ranking: found for ranking in RANKINGS if (found := _regret(starts, ranking))},
+        answers=_answers_to(looked) if train else {},
         notes=looked.notes,
     )
 

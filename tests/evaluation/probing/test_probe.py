@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 import adapterkit as ak
 from adapterkit.cli import app, console
 from adapterkit.errors import ArtifactError, ContractError, DataError, HeadError
+from adapterkit.evaluation.probing.asked import Looking
 from adapterkit.evaluation.probing.measuring import Measured
-from adapterkit.evaluation.probing.side_by_side import Looking, look_into
+from adapterkit.evaluation.probing.side_by_side import look_into
 from adapterkit.evaluation.probing.subjects import subjects_of
 from adapterkit.evaluation.probing.verdict import adapter_sentence, bare_sentence, gains, standing
 from adapterkit.metrics.representations import linear_fit

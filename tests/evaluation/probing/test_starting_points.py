@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 import adapterkit as ak
 from adapterkit.cli import app
-from adapterkit.errors import DataError, OutputError
-from adapterkit.evaluation.probing.heat_map import draw_heat_map
-from adapterkit.evaluation.probing.side_by_side import Looking, look_into
+from adapterkit.errors import DataError
+from adapterkit.evaluation.probing.asked import Looking
+from adapterkit.evaluation.probing.side_by_side import look_into
 from adapterkit.evaluation.probing.subjects import subjects_of
 from adapterkit.metrics.representations import linear_probe, logme
 from adapterkit.records import TransferRecord
+from adapterkit.report.judged import record_page
 from tests.training.worlds import recipe, rows_of, train, write_rows
 
 KIND = "text-classification"
@@ -97,13 +98,14 @@ def test_what_the_ranking_lost_leaves_a_sets_own_adapter_out(found: TransferReco
     assert "each left out once" in found.findings[-1]
 
 
-def test_a_heat_map_is_a_picture_or_an_error(found: TransferRecord, tmp_path: Path) -> None:
-    draw_heat_map(found, tmp_path / "map.png")
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(OutputError):
-        draw_heat_map(found, tmp_path / "map.nothing")
-    with pytest.raises(OutputError):
-        draw_heat_map(found, tmp_path / "nowhere" / "map.png")
+def test_a_page_shades_what_a_head_is_right_in_on_every_representation(found: TransferRecord) -> None:
+    page = record_page(found)
+    assert page.count('style="--share:') == len(found.sets) * len(
+        {start.representation for one in found.sets.values() for start in one.starts}
+    )
+    for one in found.sets.values():
+        best = max(start.accuracy.value for start in one.starts if start.accuracy and start.accuracy.value is not None)
+        assert f">{best:.1%}<" in page
 
 
 def test_sets_that_cannot_be_learned_are_refused(run: Path, tiny_backbones: Any) -> None:
@@ -121,8 +123,9 @@ def test_the_commands_print_tables_and_records(run: Path, tmp_path: Path, tiny_f
     assert shown.exit_code == 0
     assert "Start from" in shown.stdout
     words = ["transfer", str(run), "--data", f"thirds={file}", "--backbone", backbone, "--json"]
-    done = CliRunner().invoke(app, [*words, "--plot", str(tmp_path / "map.svg")])
+    assert CliRunner().invoke(app, [*words, "--report", str(tmp_path / "nowhere" / "page.html")]).exit_code == 1
+    done = CliRunner().invoke(app, [*words, "--report", str(tmp_path / "page.html")])
     assert done.exit_code == 0, done.output
     assert TransferRecord.model_validate(json.loads(done.stdout)).sets.keys() == {"thirds"}
-    assert (tmp_path / "map.svg").stat().st_size
+    assert "--share:" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert CliRunner().invoke(app, [*words[:2], "--data", file, "--backbone", backbone]).exit_code == 1

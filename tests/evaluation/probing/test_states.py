@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapterkit.evaluation.probing.asked import ask, draw, items_of
+from adapterkit.evaluation.probing.asked import Looking, ask, draw, items_of
 from adapterkit.evaluation.probing.states import LayerStates, see, window
 from adapterkit.evaluation.probing.subjects import Subject, subjects_of
 from adapterkit.heads.pooling import pool
@@ -23,7 +23,7 @@ ROUNDING = 1e-5
 
 
 def seen(subject: Subject, kind: str, cache: Path | None = None, count: int = 24) -> tuple[Any, Any, LayerStates]:
-    asked = ask(rows_of(kind, count), count=100, seed=0)
+    asked = ask(rows_of(kind, count), Looking(rows=100))
     frozen = subject.backbone
     start = getattr(frozen.config, "decoder_start_token_id", None)
     vocabulary = Vocabulary.of(frozen.tokenizer, frozen.max_tokens, start)

@@ -1,4 +1,4 @@
-"""What representations know, layer by layer."""
+"""What representations know, layer by layer; and where a task can start from, with heads trained on each."""
 
 from typing import Literal
 
@@ -65,3 +65,61 @@ class ProbeRecord(Record):
     """What was drawn and left out."""
     findings: tuple[str, ...]
     """In sentences: where the information stands, and which layers an adapter is worth."""
+
+
+class StartRecord(Values):
+    """A layer of a representation as a starting point."""
+
+    representation: str
+    """A backbone's name, or an adapter's."""
+    artifact: str | None
+    """Digest of the adapter's manifest; null for a bare backbone."""
+    layer: int
+    """0 for the embeddings."""
+    probe: Number
+    """Accuracy of a cross-validated linear probe on the rows to learn from."""
+    logme: Number
+    """Of these rows; higher is better."""
+    accuracy: MetricRecord | None
+    """Of a head trained on these states, on rows that it has not seen; null where none was trained."""
+    own: bool
+    """Whether the adapter was trained on this very set."""
+
+
+class StartsRecord(Values):
+    """All starting points for one set of rows, the best by the probe first."""
+
+    data: RowsUsed
+    """The rows."""
+    kind: str
+    """Of task that they are for."""
+    chance: float
+    """Accuracy of whoever does not look."""
+    starts: tuple[StartRecord, ...]
+    """Every layer of every representation."""
+    rank_correlation: dict[str, Number]
+    """ "probe" and "logme" -> Spearman's, with the accuracies; null where nothing differs."""
+    regret: dict[str, dict[int, float]]
+    """Of either, k -> what the best of its k first lacks in accuracy of the best of all; adapters that were trained on
+    this set are left out, as a new task would have none."""
+    answers: dict[str, dict[str, MetricRecord]] = Field(default_factory=dict)
+    """Adapter -> its task's main metric -> of its own answers to the rows, head and all; of those that know all labels
+    of the set."""
+    notes: tuple[str, ...]
+    """What was drawn and left out."""
+
+
+class NearestRecord(Record):
+    """`adapterkit nearest --json`."""
+
+    form: Literal["adapterkit.nearest/1"] = Field("adapterkit.nearest/1", alias="schema")
+    found: StartsRecord
+    findings: tuple[str, ...]
+
+
+class TransferRecord(Record):
+    """`adapterkit transfer --json`; its sets by their names."""
+
+    form: Literal["adapterkit.transfer/1"] = Field("adapterkit.transfer/1", alias="schema")
+    sets: dict[str, StartsRecord]
+    findings: tuple[str, ...]

@@ -18,7 +18,7 @@ from adapterkit.cli.options import DataRoot, Overrides, RecipeName
 def ablate(
     choice: Annotated[str, typer.Argument(metavar="WHAT", help="heads, pooling, layers or sites.", show_default=False)],
     recipe: RecipeName,
-    tell: shared.Telling,
+    tell: shared.TellOptions,
     overrides: Overrides = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Of each setting.")] = 3,
     data_root: DataRoot = None,

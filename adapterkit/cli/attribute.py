@@ -16,8 +16,8 @@ from adapterkit.cli import options, shared
 
 def attribute(
     folder: options.Run,
-    how: shared.HowAnswered,
-    tell: shared.Telling,
+    how: shared.AnswerOptions,
+    tell: shared.TellOptions,
     data: Annotated[str | None, options.option("--data", help="Test rows. Default: the recipe's.")] = None,
     output: Annotated[Path | None, options.option("--output", help="Folder to keep the head alone in.")] = None,
     other_backbone: Annotated[

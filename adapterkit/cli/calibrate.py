@@ -14,8 +14,8 @@ from adapterkit.cli import options, shared
 
 def calibrate(
     folder: options.Run,
-    how: shared.HowAnswered,
-    tell: shared.Telling,
+    how: shared.AnswerOptions,
+    tell: shared.TellOptions,
     data: Annotated[str, options.option("--data", help="Rows that were not trained on.")],
     output: Annotated[Path, options.option("--output", help="Folder of the new version.")],
     risk: Annotated[

@@ -15,7 +15,7 @@ from adapterkit.cli import options, shared
 def compact(
     folder: options.Run,
     output: Annotated[Path, options.argument(metavar="OUT", help="Folder of the new version.")],
-    how: shared.HowAnswered,
+    how: shared.AnswerOptions,
     data: Annotated[
         str | None, options.option("--data", help="Rows that were not trained on. Default: its recipe's test rows.")
     ] = None,

@@ -13,8 +13,8 @@ from adapterkit.cli import options, shared
 def compare(
     a: Annotated[Path, options.a_run(metavar="A", help="The artifact to compare with.")],
     b: Annotated[Path, options.a_run(metavar="B", help="The artifact that is judged.")],
-    how: shared.HowAnswered,
-    tell: shared.Telling,
+    how: shared.AnswerOptions,
+    tell: shared.TellOptions,
     data: Annotated[
         str | None, options.option("--data", help="Rows to answer. Default: the test rows of A's recipe.")
     ] = None,

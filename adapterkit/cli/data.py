@@ -23,7 +23,7 @@ Files = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surveying(shared.Group):
+class SurveyOptions(shared.OptionGroup):
     """How files are looked at, as the arguments of `survey.look`."""
 
     kind: options.KindName = None
@@ -48,7 +48,7 @@ class Surveying(shared.Group):
         return {"kind": self.kind, "columns": columns, "settings": settings, "backbone": self.backbone}
 
 
-HowSurveyed = Annotated[dict[str, Any], Surveying]
+HowSurveyed = Annotated[dict[str, Any], SurveyOptions]
 
 
 def data(files: Files, how: HowSurveyed, as_json: options.Json = False) -> None:

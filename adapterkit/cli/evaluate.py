@@ -18,8 +18,8 @@ from adapterkit.cli.processes import all_processes
 
 def evaluate(
     folder: options.Run,
-    how: shared.HowAnswered,
-    tell: shared.Telling,
+    how: shared.AnswerOptions,
+    tell: shared.TellOptions,
     data: Annotated[
         str | None,
         options.option("--data", help="Rows to score. Default: the recipe's test rows, else its validation rows."),

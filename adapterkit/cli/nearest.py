@@ -10,7 +10,7 @@ from adapterkit.cli import console, options, shared
 
 def nearest(
     how: shared.HowLooked,
-    tell: shared.Telling,
+    tell: shared.TellOptions,
     representations: options.Representations = None,
     data: Annotated[str | None, options.option("--data", help="Rows of the new task.")] = None,
 ) -> None:

@@ -13,7 +13,7 @@ from adapterkit.cli.processes import all_processes
 
 def probe(
     how: shared.HowLooked,
-    tell: shared.Telling,
+    tell: shared.TellOptions,
     representations: options.Representations = None,
     data: Annotated[str | None, options.option("--data", help="Rows with labels.")] = None,
 ) -> None:

@@ -13,7 +13,7 @@ from adapterkit.cli import options, shared
 
 def reference(
     folder: options.Run,
-    how: shared.HowAnswered,
+    how: shared.AnswerOptions,
     data: Annotated[str, options.option("--data", help="Rows as they should be.")],
     output: Annotated[Path, options.option("--output", help="Folder of the new version.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the output.")] = False,

@@ -19,7 +19,7 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import Folder, Json, argument, option
-from adapterkit.cli.shared import Group, joined
+from adapterkit.cli.shared import OptionGroup, joined
 
 if TYPE_CHECKING:
     from adapterkit.registry import Registry, Served, Version
@@ -57,7 +57,7 @@ def _open(url: str, store: str | None = None, actor: str | None = None, *, new: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(Group):
+class ReadOptions(OptionGroup):
     """A registry to look at."""
 
     url: Url = DEFAULT_URL
@@ -67,7 +67,7 @@ class Reading(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changing(Reading):
+class ChangeOptions(ReadOptions):
     """A registry to change, by somebody."""
 
     actor: Actor = None
@@ -77,7 +77,7 @@ class Changing(Reading):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filling(Changing):
+class FillOptions(ChangeOptions):
     """A registry to add to, which is made where there is none."""
 
     store: StoreUrl = None
@@ -86,9 +86,9 @@ class Filling(Changing):
         return _open(self.url, self.store, self.actor, new=True)
 
 
-ToRead = Annotated[Any, Reading]
-ToChange = Annotated[Any, Changing]
-ToFill = Annotated[Any, Filling]
+ToRead = Annotated[Any, ReadOptions]
+ToChange = Annotated[Any, ChangeOptions]
+ToFill = Annotated[Any, FillOptions]
 
 
 def act(name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

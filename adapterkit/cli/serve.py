@@ -18,11 +18,11 @@ import typer
 
 from adapterkit.cli import console
 from adapterkit.cli.options import BackboneFormat, Mounts, RequiredKeys, Slots, option, sources_of
-from adapterkit.cli.shared import Group
+from adapterkit.cli.shared import OptionGroup
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering(Group):
+class ServeOptions(OptionGroup):
     """What answers, and how: the service's settings under their names."""
 
     registry: Annotated[
@@ -65,7 +65,7 @@ class Answering(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replicas(Group):
+class ReplicaOptions(OptionGroup):
     """The settings of replicas that were given; None without --ray."""
 
     ray: Annotated[
@@ -94,8 +94,8 @@ class Replicas(Group):
 
 
 def serve(
-    how: Answering,
-    replicas: Annotated[dict[str, Any] | None, Replicas],
+    how: ServeOptions,
+    replicas: Annotated[dict[str, Any] | None, ReplicaOptions],
     mount: Mounts = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8000,

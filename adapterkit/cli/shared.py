@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 from adapterkit.cli import console, options
 
 
-class Group:
+class OptionGroup:
     """Options as the fields of a dataclass. A verb that has a parameter of its type has all of them."""
 
     def given(self) -> Any:
@@ -46,14 +46,14 @@ def joined(verb: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _group(annotation: Any) -> type[Group] | None:
+def _group(annotation: Any) -> type[OptionGroup] | None:
     """The group that a parameter is of, or that makes what it is of."""
-    found = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, Group)]
-    return found[0] if found else None
+    each = (annotation, *get_args(annotation))
+    return next((one for one in each if isinstance(one, type) and issubclass(one, OptionGroup)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HowAnswered(Group):
+class AnswerOptions(OptionGroup):
     """How artifacts are to answer rows: what `evaluate` and its like take besides the artifact and the data."""
 
     backbone: options.BackboneName = None
@@ -76,7 +76,7 @@ class HowAnswered(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looking(Group):
+class LookOptions(OptionGroup):
     """How representations are looked at, as the arguments of `probe` and its like."""
 
     backbone: options.BackboneName = None
@@ -98,11 +98,11 @@ class Looking(Group):
         return {**same, "columns": columns, "reading": reading}
 
 
-HowLooked = Annotated[dict[str, Any], Looking]
+HowLooked = Annotated[dict[str, Any], LookOptions]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling(Group):
+class TellOptions(OptionGroup):
     """Where a record goes, besides to whoever reads it here."""
 
     as_json: options.Json = False

@@ -10,7 +10,7 @@ from adapterkit.cli import console, options, shared
 
 def transfer(
     how: shared.HowLooked,
-    tell: shared.Telling,
+    tell: shared.TellOptions,
     representations: options.Representations = None,
     data: Annotated[
         list[str] | None, options.option("--data", metavar="NAME=FILE", help="A set of rows, and what to call it.")

@@ -72,11 +72,6 @@ class Errors:
         return {"overall": _ratio(math.hypot(*missed), math.hypot(*norms)), "sites": sites}
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a number that can be computed with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _ratio(missed: float, norm: float) -> float:
     """A share of nothing is all of it, unless nothing is missed."""
     return missed / norm if norm > 0 else float(missed > 0)

@@ -11,31 +11,17 @@ A member is what the host has mounted under that name, or a folder or hub id.
 from collections.abc import Mapping, Sequence
 
 from adapterkit.compose.average import Average
-from adapterkit.compose.composition_file import load_composition
-from adapterkit.compose.file_schema import composition_schema
+from adapterkit.compose.composition_file import checked, composition_schema, load_composition
 from adapterkit.compose.fused import fuse
-from adapterkit.compose.members import chosen_heads
 from adapterkit.compose.saving import Composed, compose_file, save
-from adapterkit.compose.stacked import Stack, Stackable, offered_by
+from adapterkit.compose.stacked import Stack
 from adapterkit.compose.weighted import How, Weighted
 from adapterkit.errors import CompositionError
 
 __all__ = [
-    "Average",
-    "Composed",
-    "How",
-    "Stack",
-    "Stackable",
-    "Weighted",
-    "average",
-    "compose_file",
-    "composition_schema",
-    "fuse",
-    "load_composition",
-    "save",
-    "stack",
-    "weighted",
-]
+    "Average", "Composed", "How", "Stack", "Weighted", "average", "compose_file", "composition_schema", "fuse",
+    "load_composition", "save", "stack", "weighted",
+]  # fmt: skip
 
 
 def weighted(
@@ -69,9 +55,9 @@ def weighted(
             [f"found {type(weights).__name__}, expected a mapping"],
             'As in weighted({"a": 0.7, "b": 0.3}).',
         )
-    members = tuple((name, name) for name in weights)
-    chosen = chosen_heads(head, heads, [name for name, _ in members][:1])
-    return Weighted(members, tuple(weights.values()), chosen, how, rank, density, seed)
+    given = {"members": tuple(weights), "weights": dict(weights), "head": head, "heads": heads, "how": how}
+    block = {"weighted": {**given, "rank": rank, "density": density, "seed": seed}}
+    return checked(block, "weighted(…)")  # type: ignore[return-value]
 
 
 def average(
@@ -88,11 +74,16 @@ def average(
     Raises:
         CompositionError: with every problem.
     """
-    shares = (1.0,) * len(members) if weights is None else tuple(weights)
-    return Average(tuple((name, name) for name in members), shares, chosen_heads(head, heads, members[:1]))
+    if weights is not None and len(weights) != len(members):
+        raise CompositionError("average(…) makes no sense", [f"weights: {len(weights)} for {len(members)} members"])
+    shares = None if weights is None else dict(zip(members, weights, strict=True))
+    block = {"average": {"members": members, "weights": shares, "head": head, "heads": heads}}
+    return checked(block, "average(…)")  # type: ignore[return-value]
 
 
-def stack(*members: str | Stackable, head: str | None = None, heads: Sequence[str] | None = None) -> Stack:
+def stack(
+    *members: str | Weighted | Average | Stack, head: str | None = None, heads: Sequence[str] | None = None
+) -> Stack:
     """Adapters one on top of the other, the lowest first. A member may be a composition itself.
 
     Args:
@@ -103,6 +94,8 @@ def stack(*members: str | Stackable, head: str | None = None, heads: Sequence[st
     Raises:
         CompositionError: with every problem.
     """
-    named = tuple((member if isinstance(member, str) else member.words(), member) for member in members)
-    last = offered_by(*named[-1]) if named else ()
-    return Stack(named, chosen_heads(head, heads, last))
+    named = [(each, each) if isinstance(each, str) else (each.words(), {each.kind: each}) for each in members]
+    names = tuple(name for name, _ in named)
+    # A mapping would swallow what stands there twice.
+    given = dict(named) if len({*names}) == len(names) and names != members else names
+    return checked({"stack": {"members": given, "head": head, "heads": heads}}, "stack(…)")  # type: ignore[return-value]

@@ -4,8 +4,7 @@ Axes: R rank, I inputs, O outputs.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adapterkit.adapted import PREFIX
@@ -14,8 +13,9 @@ from adapterkit.artifact.lowrank import Errors, concatenated
 from adapterkit.artifact.tensors import shortened
 from adapterkit.artifact.updates import prefix_of, updates_of
 from adapterkit.backbone import Backbone
+from adapterkit.compose.any_composition import AnyComposition, Sources, Text, weight_problems
 from adapterkit.compose.approximate import sum_of
-from adapterkit.compose.members import head_problems, heads_of, method_state, open_members, report_of, weight_problems
+from adapterkit.compose.members import heads_of, method_state, open_members, report_of
 from adapterkit.compose.mountable import Find, MethodState, Mountable
 from adapterkit.compose.updates import on_trunk
 from adapterkit.errors import CompositionError
@@ -29,69 +29,59 @@ are as large as what is wanted. LoRAs from one start stay far below.
 """
 
 
-@dataclass(frozen=True)
-class Average:
-    """The mean of the parameters: a composition. Made by `average`.
+class Average(AnyComposition):
+    """The mean of the parameters of adapters that are built alike."""
 
-    Attributes:
-        members: (name in the composition, what is looked for) of each.
-        weights: of each member, at least 0; what counts is their share of the sum.
-        heads: the members whose heads answer.
-
-    Raises:
-        CompositionError: with every problem.
-    """
-
-    members: tuple[tuple[str, str], ...]
-    weights: tuple[float, ...]
-    heads: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        problems = self._problems()
-        if problems:
-            raise CompositionError("this average makes no sense", problems)
+    members: Sources
+    """Name in the composition → folder, hub id or mounted name; or a list of these."""
+    weights: dict[Text, float] | None = None
+    """Member → weight, of which the share counts. null: all alike."""
 
     @property
-    def shares(self) -> tuple[float, ...]:
-        """The weights as shares of 1."""
-        return tuple(weight / math.fsum(self.weights) for weight in self.weights)
+    def shares(self) -> dict[str, float]:
+        """Member -> its share of the weights, as a part of 1."""
+        weights = self.weights or dict.fromkeys(self.names, 1.0)
+        return {name: weights[name] / math.fsum(weights.values()) for name in self.names}
 
     def words(self) -> str:
         """The composition in one line: `average of 0.5·a, 0.5·b`."""
-        terms = (f"{share:g}·{name}" for (name, _), share in zip(self.members, self.shares, strict=True))
-        return f"average of {', '.join(terms)}"
+        return f"average of {', '.join(f'{share:g}·{name}' for name, share in self.shares.items())}"
 
     def build(self, find: Find, backbone: Backbone) -> Mountable:
         """The averaged method.
         Raises CompositionError: a member that is not found, members that are not built alike, or LoRAs whose averaged
         factors would be far from the average of what they do; ContractError: a member of another backbone."""
-        members = open_members(dict(self.members), find, backbone)
+        members = open_members(dict(self.sources), find, backbone)
         _check_alike(members, backbone)
         methods = {name: method_state(artifact) for name, artifact in members.items()}
-        shares = dict(zip(members, self.shares, strict=True))
+        shares = self.shares
         tensors = {name: on_trunk(own, backbone) for name, own in methods.items()}
-        first = methods[self.heads[0]]
+        first = methods[self.chosen[0]]
         prefix = f"{PREFIX}{prefix_of(first.config, backbone)}"
-        state = {
-            f"{prefix}{path}": sum_of([own[path].cpu().double() for own in tensors.values()], self.shares).float()
-            for path in tensors[self.heads[0]]
-        }
+        state = {}
+        for path in tensors[self.chosen[0]]:
+            values = [own[path].cpu().double() for own in tensors.values()]
+            state[f"{prefix}{path}"] = sum_of(values, [*shares.values()]).float()
         own = MethodState(first.method, first.config, state)
         report: dict[str, Any] = {
             "composition": "average",
-            **report_of("average", self.words(), self.shares, members),
-            "heads": list(self.heads),
+            **report_of("average", self.words(), shares, members),
+            "heads": list(self.chosen),
         }
         if method_of(own.method).low_rank:
             report["error"] = _check_near(methods, own, shares, backbone)
-        return Mountable((own,), heads_of(self.heads, members, self.words()), report)
+        return Mountable((own,), heads_of(self.chosen, members, self.words()), report)
 
-    def _problems(self) -> list[str]:
-        names = [name for name, _ in self.members]
-        problems = weight_problems(names, self.weights, least=0)
-        if not problems and not sum(self.weights) > 0:
-            problems.append("weights: all are 0, so nothing would be averaged")
-        return problems + head_problems(self.heads, names)
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """See `AnyComposition`."""
+        if self.weights is None:
+            return
+        yield from weight_problems(self.names, self.weights)
+        for name, weight in self.weights.items():
+            if weight < 0:
+                yield f"weights.{name}", f"found {weight:g}, expected a finite number of at least 0"
+        if self.weights and not any(self.weights.values()):
+            yield "weights", "all are 0, so nothing would be averaged"
 
 
 def _check_alike(members: Mapping[str, Artifact], backbone: Backbone) -> None:

@@ -11,6 +11,7 @@ from adapterkit.artifact import Artifact, CompositionFacts, DataFacts, open_arti
 from adapterkit.artifact.loading import find_backbone
 from adapterkit.artifact.saving import SaveDtype
 from adapterkit.backbone import Backbone
+from adapterkit.compose.any_composition import AnyComposition
 from adapterkit.compose.average import Average
 from adapterkit.compose.composition_file import load_composition
 from adapterkit.compose.mountable import Find, Mountable
@@ -19,11 +20,9 @@ from adapterkit.compose.weighted import Weighted
 from adapterkit.errors import CompositionError
 from adapterkit.manifest import MemberFacts
 
-AnyComposition = Weighted | Average | Stack
-
 
 def save(
-    composition: AnyComposition | str | Path,
+    composition: Weighted | Average | Stack | str | Path,
     folder: str | Path,
     *,
     backbone: Backbone | str | Path | None = None,
@@ -49,12 +48,8 @@ def save(
         ContractError: a member of another backbone.
         OutputError: something stands there, or the disk refuses.
     """
-    composition = composition if isinstance(composition, Weighted | Average | Stack) else load_composition(composition)
-    checked = check_savable(composition)
-    artifacts.check_output(folder, overwrite=overwrite, keep=artifacts.KEPT)
-    owner = find(dict(checked.members)[checked.heads[0]])
-    backbone = find_backbone(owner, backbone)
-    return write(checked.build(find, backbone), checked, owner, folder, backbone, overwrite=overwrite, dtype=dtype)
+    compose_file(composition, folder, backbone=backbone, find=find, overwrite=overwrite, dtype=dtype)
+    return Path(folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +62,7 @@ class Composed:
 
 
 def compose_file(
-    file: str | Path,
+    source: Weighted | Average | Stack | str | Path,
     folder: str | Path | None = None,
     *,
     backbone: Backbone | str | Path | None = None,
@@ -79,34 +74,32 @@ def compose_file(
 
     The arguments and errors are those of `save`; without a folder any composition will do.
     """
-    composition = load_composition(file)
-    use = f'Mount it: host.mount("name", "{file}").'
+    composition = source if isinstance(source, AnyComposition) else load_composition(source)
+    use = f'Mount it: host.mount("name", "{source}").'
     if folder is not None:
         check_savable(composition)
         artifacts.check_output(folder, overwrite=overwrite, keep=artifacts.KEPT)
-    elif not isinstance(composition, Stack) and len(composition.heads) == 1:
+    elif not isinstance(composition, Stack) and len(composition.chosen) == 1:
         use += " Or write it: --output DIR."
     else:
         what = "A stack" if isinstance(composition, Stack) else "A composition with several heads"
         use = f"{what} is mounted from its file and is no artifact. {use}"
     loaded = find_backbone(find(_first_source(composition)), backbone)
     composed = composition.build(find, loaded)
-    if folder is not None:
-        checked = check_savable(composition)
-        owner = find(dict(checked.members)[checked.heads[0]])
-        write(composed, checked, owner, folder, loaded, overwrite=overwrite, dtype=dtype)
+    if folder is not None and not isinstance(composition, Stack):
+        owner = find(dict(composition.sources)[composition.chosen[0]])
+        write(composed, composition, owner, folder, loaded, overwrite=overwrite, dtype=dtype)
     return Composed(composition.words(), composed, use)
 
 
 def _first_source(composition: Any) -> str:
     """What the first member of a composition, or of the composition inside it, is looked for under."""
-    source = composition.members[0][1]
+    source = composition.sources[0][1]
     return source if isinstance(source, str) else _first_source(source)
 
 
-def check_savable(composition: AnyComposition) -> Weighted | Average:
-    """The composition, if its result is one artifact.
-    Raises CompositionError: it is not, and how it is used instead."""
+def check_savable(composition: Weighted | Average | Stack) -> None:
+    """Raises CompositionError where the result is no artifact, and says how it is used instead."""
     if isinstance(composition, Stack):
         raise CompositionError(
             f"{composition.words()}: a stack is no artifact",
@@ -114,13 +107,12 @@ def check_savable(composition: AnyComposition) -> Weighted | Average:
             'Mount its file: host.mount("name", "composition.yaml"). A stack of plain LoRAs alone is their sum, '
             "which weighted() with weights of 1 writes.",
         )
-    if len(composition.heads) > 1:
+    if len(composition.chosen) > 1:
         raise CompositionError(
             f"{composition.words()}: several heads are no artifact",
-            [f"heads: {', '.join(composition.heads)}; an artifact holds one"],
+            [f"heads: {', '.join(composition.chosen)}; an artifact holds one"],
             'Write one artifact per head, or mount the file: host.mount("name", "composition.yaml").',
         )
-    return composition
 
 
 def write(
@@ -144,7 +136,7 @@ def write(
             folder,
             adapted,
             recipe={},
-            data=DataFacts(source=f"composed of {', '.join(_short(name) for name, _ in composition.members)}"),
+            data=DataFacts(source=f"composed of {', '.join(_short(name) for name in composition.names)}"),
             metrics={},
             seed=owner.manifest.seed,
             golden=[row.row for row in owner.manifest.golden.rows],
@@ -164,7 +156,7 @@ def _facts(report: Mapping[str, Any], made: Weighted | Average) -> CompositionFa
         MemberFacts(name=_short(member["name"]), weight=float(member["weight"]), sha256=member["sha256"])
         for member in report["members"]
     )
-    return CompositionFacts(how=report["how"], members=members, head=_short(made.heads[0]), error=error, **settings)
+    return CompositionFacts(how=report["how"], members=members, head=_short(made.chosen[0]), error=error, **settings)
 
 
 def _short(name: str) -> str:

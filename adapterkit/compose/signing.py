@@ -1,7 +1,6 @@
 """Signatures of compositions in files: of the order and the weights, and of the very artifacts that are its members."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,9 @@ def _told(composition: Any, find: Find, members: list[Manifest]) -> Mapping[str,
         members.append(find(source).manifest)
         return members[-1].sha256
 
-    settings = {one.name: getattr(composition, one.name) for one in fields(composition) if one.name != "members"}
-    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    named = [{"name": name, "is": member(source)} for name, source in composition.members]
-    return {"made": type(composition).__name__.lower(), "members": named, **listed}
+    told = composition.model_dump(exclude={"members", "head"}) | {"heads": list(composition.chosen)}
+    if "weights" in told:  # in the order of the members, as the heads are
+        weights = told["weights"] or dict.fromkeys(composition.names, 1.0)
+        told["weights"] = [weights[name] for name in composition.names]
+    named = [{"name": name, "is": member(source)} for name, source in composition.sources]
+    return {"made": composition.kind, "members": named, **told}

@@ -36,7 +36,11 @@ def test_a_weighted_plan(tmp_path):
           head: b
         """,
     )
-    assert composition == Weighted((("a", "runs/a"), ("b", "runs/b")), (0.7, 0.3), ("b",), "ties", 8, 0.5)
+    assert composition == Weighted(
+        members={"a": "runs/a", "b": "runs/b"}, weights={"a": 0.7, "b": 0.3}, head="b", how="ties", rank=8, density=0.5
+    )
+    assert composition.chosen == ("b",)
+    assert composition.names == ["a", "b"]
 
 
 def test_names_alone_are_what_is_looked_for(tmp_path):
@@ -45,8 +49,8 @@ def test_names_alone_are_what_is_looked_for(tmp_path):
 
 
 def test_an_average_and_a_stack_inside_a_stack(tmp_path):
-    assert read(tmp_path, "average: {members: [a, b], weights: {a: 2, b: 1}}") == Average(
-        (("a", "a"), ("b", "b")), (2.0, 1.0), ("a",)
+    assert read(tmp_path, "average: {members: [a, b], weights: {a: 2, b: 1}}") == compose.average(
+        "a", "b", weights=[2, 1]
     )
     composition = read(
         tmp_path,
@@ -58,8 +62,11 @@ def test_an_average_and_a_stack_inside_a_stack(tmp_path):
           heads: [task, x]
         """,
     )
-    inner = Average((("x", "runs/x"), ("y", "runs/y")), (1.0, 1.0), ("x",))
-    assert composition == Stack((("languages", inner), ("task", "runs/task")), ("task", "x"))
+    inner = Average(members={"x": "runs/x", "y": "runs/y"})
+    assert isinstance(composition, Stack)
+    assert composition.sources == (("languages", inner), ("task", "runs/task"))
+    assert inner.shares == {"x": 0.5, "y": 0.5}
+    assert composition.chosen == ("task", "x")
 
 
 def test_the_last_member_of_a_stack_answers_unless_another_is_named(tmp_path):
@@ -118,11 +125,14 @@ def test_every_mistake_is_reported_at_once_with_its_line_and_the_nearest_name(tm
             ["stack.heads (line 1): stands beside head; give one of the two"],
         ),
         ("stack: {members: [a], heads: []}", ["stack.heads (line 1): is empty; name at least one member"]),
-        ("stack: {members: [a, a]}", ["stack.members (line 1): names a member twice"]),
+        ("stack: {members: [a, a]}", ["stack.members (line 1): 'a' stands there twice"]),
         ("average: {members: {}}", ["average.members (line 1): none; name at least one"]),
         (
-            "stack:\n  members:\n    x: {weighted: {members: [a], weights: {a: 1}, rank: 3}}\n    y: {average: 5}",
-            ["stack.members.y.average (line 4): found 5, expected a block of settings"],
+            "stack:\n  members:\n    x: {weighted: {members: [a], weights: {a: 1}, seed: 3}}\n    y: {average: 5}",
+            [
+                "stack.members.x.weighted.seed (line 3): given, and exact draws nothing; leave it out",
+                "stack.members.y.average (line 4): found 5, expected a block of settings",
+            ],
         ),
         (
             "stack:\n  members:\n    x: {weighted: {members: [a], weights: {a: 1}, rank: 3}}",
@@ -169,6 +179,6 @@ def test_the_schema_describes_every_field():
     schema = composition_schema()
     json.dumps(schema)
     assert schema["title"] == "adapterkit composition"
-    for block in ("WeightedBlock", "AverageBlock", "StackBlock"):
+    for block in ("Weighted", "Average", "Stack"):
         fields = schema["$defs"][block]["properties"]
         assert all(field.get("description") for field in fields.values())

@@ -216,7 +216,7 @@ def test_an_unknown_member_is_named(host, world):
         ((), {}, "members: none"),
         (("a", "a"), {}, "'a' stands there twice"),
         (("a", "b"), {"head": "c"}, "head: 'c' is not a member; members are a, b"),
-        (("a", "b"), {"heads": []}, "heads takes a list"),
+        (("a", "b"), {"heads": []}, "heads: is empty"),
         ((compose.weighted({"a": 1.0}), "a"), {}, "two of them offer a head 'a'"),
     ],
     ids=str,

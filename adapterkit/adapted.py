@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
+from adapterkit.backbone.dropout import use_quick_dropout
 from adapterkit.backbone.named_tensors import misfits
 from adapterkit.backbone.pretrained import is_layer, keep, recompute
 from adapterkit.data import asked_of, group_by_length
@@ -73,6 +74,7 @@ class Adapted(nn.Module):
         self.attachment = attachment
         self.parts = tuple(parts)
         self.module = headed.module
+        use_quick_dropout(self.module)
         self.trained_with: Mapping[str, str] = {}
         self.compute_dtype = backbone.dtype
         self.sharded = False

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from adapterkit.backbone.dropout import Draw
 from adapterkit.backbone.plain_attention import attend_plainly
 from adapterkit.backbone.pretrained import is_model
 
@@ -99,11 +100,13 @@ def attend(
     scaling: float | None,
     causal: bool,
     position_bias: Tensor | None = None,
+    drawn: Draw | None = None,
 ) -> Tensor:
     """Attention of (B, H, T, D) over (B, H', S, D), where H' divides H. Returns (B, H, T, D). `mask`: True where a
     query sees a key, broadcast to (B, H, T, S); None for all, or for all before with `causal`. `causal`: whether a
-    query sees itself and what is before it, where there is no mask. `position_bias`: added to the scores."""
-    attended = _plain(query, key, value, mask, dropout, scaling, causal, position_bias)
+    query sees itself and what is before it, where there is no mask. `position_bias`: added to the scores. `drawn`: what
+    masks are cut from; torch's fused kernel draws its own."""
+    attended = _plain(query, key, value, mask, dropout, scaling, causal, position_bias, drawn)
     if attended is not None:
         return attended
     if position_bias is not None:
@@ -128,10 +131,16 @@ def _plain(
     scaling: float | None,
     causal: bool,
     position_bias: Tensor | None,
+    drawn: Draw | None = None,
 ) -> Tensor | None:
     """`attend` without the fused kernel; None where that one is better."""
     trains = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
-    if not trains or query.device.type != "cpu" or (position_bias is not None and position_bias.requires_grad):
+    # torch's kernel would draw masks of its own, of tensors without a gradient too.
+    if (
+        not (trains or dropout)
+        or query.device.type != "cpu"
+        or (position_bias is not None and position_bias.requires_grad)
+    ):
         return None
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
@@ -140,7 +149,7 @@ def _plain(
     bias = _bias(query, key, mask, causal, position_bias)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     key, value = _for_every_head(key, query), _for_every_head(value, query)
-    return attend_plainly(query, key, value, bias, scale, dropout)
+    return attend_plainly(query, key, value, bias, scale, dropout, drawn)
 
 
 def _bias(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, position_bias: Tensor | None) -> Tensor | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.backbone.attention import attend
+from adapterkit.backbone.dropout import draw
 
 SPARE_PLACES: Mapping[str, int] = {"cpu": 16, "cuda": 4096}
 """Places that may stay padding before another group is opened, by device: what a group costs in every layer beside the
@@ -32,6 +33,10 @@ class LengthGroup:
     rows: int
     tokens: int
     seen: Tensor | None
+
+    def rectangle(self, of_places: Tensor) -> Tensor:
+        """(H, G·L, …) as (G, H, L, …)."""
+        return of_places.reshape(-1, self.rows, self.tokens, *of_places.shape[2:]).transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,15 @@ class PackedRows:
         bias of positions (1, H, L, L) is that of the longest row.
         """
         attended = []
+        # Once for all groups: another process may have other ones.
+        drawn = draw(query.shape[:-1]) if dropout else None
         for number, group in enumerate(self.groups):
             places = slice(group.start, group.start + group.rows * group.tokens)
-            q, k, v = (
-                packed[0, :, places].reshape(-1, group.rows, group.tokens, packed.shape[-1]).transpose(0, 1)
-                for packed in (query, key, value)
-            )
+            q, k, v = (group.rectangle(packed[0, :, places]) for packed in (query, key, value))
             bias = None if position_bias is None else position_bias[:, :, : group.tokens, : group.tokens]
             mask = self._mask(number, window, causal, query.device)
-            found_GHLd = attend(q, k, v, mask, dropout, scaling, causal, bias)
+            own = drawn and drawn.of(group.rectangle(drawn.numbers[0, :, places]))
+            found_GHLd = attend(q, k, v, mask, dropout, scaling, causal, bias, own)
             attended.append(found_GHLd.transpose(1, 2).flatten(0, 1))
         return (attended[0] if len(attended) == 1 else torch.cat(attended))[None]
 

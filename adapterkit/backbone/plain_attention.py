@@ -15,27 +15,33 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from adapterkit.backbone.dropout import Masks, draw_seed
+from adapterkit.backbone.dropout import Draw, draw
 
 CHUNK_BYTES = 8 << 20
 """Scores that are in work at once. Smaller: more calls; larger: they leave the cache."""
 
 
 def attend_plainly(
-    q_BHTD: Tensor, k_BHSD: Tensor, v_BHSV: Tensor, bias: Tensor | None, scale: float, dropout: float
+    q_BHTD: Tensor,
+    k_BHSD: Tensor,
+    v_BHSV: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    dropout: float,
+    drawn: Draw | None = None,
 ) -> Tensor:
     """Attend, in the number format of autocast where that is on, else of q. Returns (B, H, T, V).
     `bias`: added to the scores, broadcast to (B, H, T, S); gets no gradient. `dropout`: the probability that a weight
-    is zero, in steps of 2⁻¹⁶."""
+    is zero, in steps of 2⁻¹⁶. `drawn`: what masks are cut from, with a number for each (B, H, T); else drawn here."""
     device = q_BHTD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q_BHTD.dtype
     if bias is not None:
         bias = bias.to(dtype)
     q_BHTD, k_BHSD, v_BHSV = (tensor.to(dtype) for tensor in (q_BHTD, k_BHSD, v_BHSV))
     # Drawn whether a mask is needed or not, torch's state would differ between models with and without dropout.
-    seed = draw_seed() if dropout else 0
+    drawn = (drawn or draw(q_BHTD.shape[:-1])) if dropout else None
     attended: Tensor = _PlainAttention.apply(  # type: ignore[no-untyped-call]
-        q_BHTD, k_BHSD, v_BHSV, bias, scale, dropout, seed
+        q_BHTD, k_BHSD, v_BHSV, bias, scale, dropout, drawn
     )
     return attended
 
@@ -43,20 +49,20 @@ def attend_plainly(
 class _PlainAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float, seed: int
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float, drawn: Draw | None
     ) -> Tensor:
         # Not contiguous: heads are a view of a linear's output, which reads its gradient in the same order.
-        ctx.settings, ctx.tokens_first = (scale, dropout, seed), not q.is_contiguous()
+        ctx.settings, ctx.tokens_first = (scale, dropout, drawn), not q.is_contiguous()
         # Products want every head's tokens one behind the other; the copies are kept, so that they are made once.
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         chunks = _chunks(q, k)
         # Laid out as the next layer reads it: (B, T, H, V).
         out = _empty(q, v.shape[-1], tokens_first=True)
-        masks = Masks(dropout, seed)
+        masks = None if drawn is None else drawn.masks(k.shape[2], dropout, q)
         with torch.autocast(q.device.type, enabled=False):
             for rows in chunks:
                 weights = _weights(q[rows], k[rows], _rows_of(bias, rows), scale)
-                used = masks.next(weights.shape, weights).mul_(weights) if dropout else weights
+                used = weights if masks is None else masks[rows].mul_(weights)
                 out[rows] = _product(used, v[rows])
         ctx.save_for_backward(q, k, v, bias, weights if len(chunks) == 1 else None)
         return out
@@ -65,17 +71,17 @@ class _PlainAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, saved = ctx.saved_tensors
-        scale, dropout, seed = ctx.settings
+        scale, dropout, drawn = ctx.settings
         dq, dk, dv = (_empty(tensor, tensor.shape[-1], tokens_first=ctx.tokens_first) for tensor in (q, k, v))
-        masks = Masks(dropout, seed)
+        masks = None if drawn is None else drawn.masks(k.shape[2], dropout, q)
         with torch.autocast(q.device.type, enabled=False):
             for rows in _chunks(q, k):
                 weights = _weights(q[rows], k[rows], _rows_of(bias, rows), scale) if saved is None else saved
                 g = grad[rows].contiguous()
                 d_weights = _product(g, v[rows].transpose(-1, -2))
                 used = weights
-                if dropout:
-                    kept = masks.next(weights.shape, weights)
+                if masks is not None:
+                    kept = masks[rows]
                     d_weights.mul_(kept)
                     used = kept.mul_(weights)
                 dv[rows] = _product(used.transpose(-1, -2), g)

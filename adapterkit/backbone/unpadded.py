@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit.backbone.attention import NAME, implementation
+from adapterkit.backbone.dropout import note_packed
 from adapterkit.backbone.module_tables import with_own_children
 from adapterkit.backbone.packed_rows import PackedLayout
 
@@ -92,6 +93,7 @@ def _forward(
     **inputs: Any,
 ) -> Any:
     """The forward of a stand-in: as the module's own, with padded inputs, of which it reads the tokens only."""
+    note_packed(layout.source, layout.shape)
     layers = with_own_children(whole)
     pooler = getattr(layers, "pooler", None)
     if pooler is not None:

@@ -98,9 +98,6 @@ class TrainingSettings(Settings):
     """Tokens per optimizer step instead of rows: short rows share a step, long ones do not. null: batch_size counts."""
     accumulate: Positive = 1
     """Parts into which a step's rows are cut. Higher: less memory, slower; the result is the same."""
-    shares: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Shares into which a step's rows are cut, each with dropout of its own: so many processes may go on with the run,
-    and learn what any other number would have. Higher: more forwards where processes are fewer."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest rate of the adapter's parameters. Higher: faster, less stable. Adapters want 10 to 50 times what full
     fine-tuning wants."""
@@ -174,11 +171,11 @@ class TrainingSettings(Settings):
 
     def _beside(self, objective: ObjectiveSettings) -> list[tuple[str, str]]:
         """What does not go with an objective that looks at all rows of a step, and at their states."""
-        problems = [
-            (name, f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1")
-            for name in ("accumulate", "shares")
-            if getattr(self, name) > 1
-        ]
+        problems = []
+        if self.accumulate > 1:
+            problems.append(
+                ("accumulate", f"cuts a step's rows, and objective.kind {objective.kind} reads all; write 1")
+            )
         if self.cache not in ("auto", "off"):
             problems.append(
                 ("cache", f"keeps states below the adapter, and {objective.kind} reads those of all layers")

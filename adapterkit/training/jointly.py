@@ -154,15 +154,7 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
     share = np.array([len(one.features["train"]) for one in jobs.values()], dtype=np.float64) ** (1 / temperature)
     drawn = np.random.default_rng(settings.seed).choice(len(share), size=total, p=share / share.sum())
     learnings = {
-        name: Learning(
-            one.adapted,
-            batches[name],
-            learner,
-            one.recipe.training,
-            one.accelerator,
-            _weights(one),
-            one.recipe.training.shares,
-        )
+        name: Learning(one.adapted, batches[name], learner, one.recipe.training, one.accelerator, _weights(one))
         for name, one in jobs.items()
     }
     readers = {}

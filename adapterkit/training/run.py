@@ -227,12 +227,6 @@ def _run(
     progress = begin(job.checkpoint, job.made_of(), resume=resume, overwrite=overwrite, defaults=defaults)
     check_agreement(job, progress)
     ranks = accelerator.num_processes
-    if 0 < progress.shares < ranks:
-        job.display.warn(
-            f"begun in {progress.shares} shares, {ranks} processes go on: dropout draws other masks from here on "
-            "(training.shares says how many a run may go on with)"
-        )
-    progress.shares = max(progress.shares, ranks, settings.shares)
     batches = _batches(job)
     for line in header_of(job):
         job.display.say(line)
@@ -259,9 +253,7 @@ def _run(
             "begin", step=progress.steps, total_steps=batches.total_steps, trunk_cache=kept_states, **_sizes(job)
         )
         job.display.begin(batches.total_steps, progress.steps)
-        learning = Learning(
-            adapted, batches, learner, settings, accelerator, class_weights, progress.shares, job.objective
-        )
+        learning = Learning(adapted, batches, learner, settings, accelerator, class_weights, job.objective)
         steps = turns(learning, done=progress.steps, position=progress.position)
         with interrupt:
             for turn in () if progress.is_enough(settings.patience) else steps:

@@ -67,8 +67,6 @@ class Progress:
         best_error: its standard error.
         kept_step: the step of the state that is kept.
         since_best: validations without a better score.
-        shares: each step's dropout is drawn for as many shares of its rows: the recipe's, or the most processes that
-            the run has had.
     """
 
     made_of: dict[str, Any]
@@ -78,7 +76,6 @@ class Progress:
     best_error: float = 0.0
     kept_step: Count | None = None
     since_best: Count = 0
-    shares: Count = 0
 
     def keeps(self, score: Metric) -> bool:
         """Take note of a validation. Returns whether its state is kept for now; one without a finite score never is."""

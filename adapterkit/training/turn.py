@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from adapterkit.adapted import Adapted
+from adapterkit.backbone.dropout import rows_draw
 from adapterkit.data import shard
 from adapterkit.errors import DivergedError
 from adapterkit.recipe import TrainingSettings
@@ -66,8 +67,6 @@ class Learning:
     Attributes:
         adapted: what learns.
         class_weights: of the loss.
-        shares: into how many each batch is cut: as the recipe says, and as many as the run has had
-            processes, at least. A process may compute several.
         objective: a term beside it.
     """
 
@@ -77,7 +76,6 @@ class Learning:
     settings: TrainingSettings
     accelerator: Accelerator
     class_weights: Tensor | None = None
-    shares: int = 1
     objective: Objective | None = None
 
 
@@ -92,42 +90,34 @@ class Turn:
         number: of the step, from 1.
         features: its rows, on all processes.
         seconds: wall time spent on it so far.
-        seed: of the dropout of this process's first share. It follows from the recipe's seed, the step's number and the
-            share's, so that a run that goes on, on fewer processes too, draws as if it had never stopped.
+        seed: of its dropout. It follows from the recipe's seed and the step's number, and each row draws by its number
+            in the step, so that a run that goes on, on any number of processes, draws as if it had never stopped.
     """
 
     def __init__(self, learning: Learning, number: int, after: Position, features: Sequence[Feature]) -> None:
         self.learning, self.number, self.features = learning, number, features
         self.seconds = 0.0
-        self.seed = self._seed(learning.accelerator.process_index)
+        drawn = sha256(f"{learning.settings.seed} {number}".encode())
+        self.seed = int.from_bytes(drawn.digest()[:7], "little")
         self._after = after
         self._sums: list[Tensor] = []
-
-    def _seed(self, share: int) -> int:
-        drawn = f"{self.learning.settings.seed} {self.number} {share}"
-        return int.from_bytes(sha256(drawn.encode()).digest()[:7], "little")
 
     def compute(self) -> None:
         """The gradients of all micro-batches, with a forward and a backward of the run's own.
 
-        The global random generators begin at the seed of each share.
+        The global random generators begin each at the step's seed.
         """
         started = time.perf_counter()
         run, accelerator = self.learning, self.learning.accelerator
-        ranks = accelerator.num_processes
-        micro_batches = _micro_batches(self.features, run.settings.accumulate)
-        # Every process computes as often as the others.
-        shares = range(accelerator.process_index, ranks * math.ceil(run.shares / ranks), ranks)
-        for share, index in ((share, index) for share in shares for index in range(len(micro_batches))):
-            if index == 0:
-                torch.manual_seed(self._seed(share))
-            micro_batch = micro_batches[index]
-            own = shard(micro_batch, share, run.shares) if share < run.shares else []
+        for micro_batch in _micro_batches(range(len(self.features)), run.settings.accumulate):
+            own = shard(micro_batch, accelerator.process_index, accelerator.num_processes)
             # A process without rows still computes, with one that counts for nothing.
-            batch = self.batch(own or micro_batch[:1])
-            found = None if run.objective is None else run.objective.answered(batch)
-            logits, term = found or (run.adapted(batch.inputs, run.adapted.task.answered(batch)), None)
-            torch.autograd.backward(self.loss(logits, batch, term, counts=1.0 if own else 0.0))
+            rows = own or micro_batch[:1]
+            batch = self.batch([self.features[row] for row in rows])
+            with rows_draw(self.seed, rows, run.adapted.backbone.trunk):
+                found = None if run.objective is None else run.objective.answered(batch)
+                logits, term = found or (run.adapted(batch.inputs, run.adapted.task.answered(batch)), None)
+                torch.autograd.backward(self.loss(logits, batch, term, counts=1.0 if own else 0.0))
         self.seconds += time.perf_counter() - started
 
     def take(self) -> Step:
@@ -213,7 +203,7 @@ def turns(learning: Learning, *, done: int = 0, position: Position | None = None
         yield Turn(learning, number, after, features)
 
 
-def _micro_batches(features: Sequence[Feature], count: int) -> list[Sequence[Feature]]:
+def _micro_batches(rows: range, count: int) -> list[range]:
     """Cut a step's rows, which are sorted by length, into micro-batches of equal size."""
-    size = math.ceil(len(features) / count)
-    return [features[start : start + size] for start in range(0, len(features), size)]
+    size = math.ceil(len(rows) / count)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from adapterkit.backbone.dropout import Masks, QuickDropout, draw_seed, mask_like, use_quick_dropout
+from adapterkit.backbone.dropout import Draw, QuickDropout, draw, note_packed, rows_draw, use_quick_dropout
 from tests import tiny
 
 
@@ -24,7 +24,11 @@ def dropout(probability: float = 0.25) -> QuickDropout:
     return found
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def mask_like(x: Tensor, probability: float, seed: int) -> Tensor:
+    return Draw(seed, draw(x.shape[:-1]).numbers).mask_like(x, probability)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_masks_drop_their_share_keep_the_mean_and_come_again(dtype: torch.dtype) -> None:
     x = torch.empty(200, 500, dtype=dtype)
     mask = mask_like(x, 0.25, 5)
@@ -36,36 +40,100 @@ def test_masks_drop_their_share_keep_the_mean_and_come_again(dtype: torch.dtype)
     assert not torch.equal(mask, mask_like(x, 0.25, 6))
 
 
-def test_every_place_is_dropped_as_often_as_any_other() -> None:
-    """Over 4,000 seeds, so that neither a place within a draw of 64 bits nor a neighbour decides."""
-    dropped = torch.stack([mask_like(torch.empty(8), 0.5, seed) == 0 for seed in range(4000)]).float()
+def test_every_place_is_dropped_as_often_as_any_other_whatever_happens_to_its_neighbours() -> None:
+    """Over 4,000 seeds: two tokens of four values, so that neither a place in a token, nor a neighbour, nor the same
+    place of another token decides."""
+    dropped = torch.stack([mask_like(torch.empty(2, 4), 0.5, seed).flatten() == 0 for seed in range(4000)]).float()
     # 5 standard deviations, of a share and of a correlation
     assert torch.allclose(dropped.mean(0), torch.full((8,), 0.5), rtol=0, atol=5 * 0.5 / 4000**0.5)
     assert torch.allclose(torch.corrcoef(dropped.T), torch.eye(8), rtol=0, atol=5 / 4000**0.5)
 
 
+def test_sums_over_a_batch_vary_as_they_do_when_every_value_is_drawn_by_itself() -> None:
+    """What tokens have in common, since they read one table, adds nothing that a gradient would see: the variance of
+    2,000 sums over 1,000 tokens, each 0 or 2 with equal odds, is 1,000."""
+    masks = torch.stack([mask_like(torch.empty(1000, 32), 0.5, 7 * seed) for seed in range(2000)])
+    sums = masks.sum(1)
+    # 5 standard errors of a variance of 2,000 × 32 sums
+    assert float(sums.var()) == pytest.approx(1000, rel=5 * (2 / 64_000) ** 0.5)
+
+
 @settings(deadline=None, max_examples=50)
-@given(st.integers(0, 40), st.floats(0, 1), st.integers(0, 2**63 - 1))
-def test_masks_of_any_size_and_probability_hold_two_values(count: int, probability: float, seed: int) -> None:
-    masks = Masks(probability, seed)
-    for mask in (masks.next((count,), torch.empty(0)), masks.next((count,), torch.empty(0))):
-        assert mask.shape == (count,)
-        assert set(mask.tolist()) <= {0.0, *mask[mask != 0][:1].tolist()}
-        assert mask.isfinite().all()
-    assert torch.equal(mask_like(torch.empty(count), probability, seed), Masks(probability, seed).next((count,), mask))
+@given(st.integers(0, 40), st.integers(1, 9), st.floats(0, 1), st.integers(0, 2**63 - 1))
+def test_masks_of_any_size_and_probability_hold_two_values(
+    tokens: int, width: int, probability: float, seed: int
+) -> None:
+    mask = mask_like(torch.empty(tokens, width), probability, seed)
+    assert mask.shape == (tokens, width)
+    assert set(mask.flatten().tolist()) <= {0.0, *mask[mask != 0][:1].tolist()}
+    assert mask.isfinite().all()
 
 
 def test_seeds_follow_the_global_generator() -> None:
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    first = [draw_seed() for _ in range(3)]
+    first = [draw((2,)).seed for _ in range(3)]
     torch.set_rng_state(state)
-    assert [draw_seed() for _ in range(3)] == first
+    assert [draw((2,)).seed for _ in range(3)] == first
     assert len(set(first)) == 3
 
 
+NOTHING = nn.Identity()
+
+
+def test_a_row_drops_the_same_wherever_it_stands() -> None:
+    """In a batch of four rows of six tokens, and in one of two with less padding; and by heads, for attention."""
+    x, heads = torch.empty(4, 6, 5), torch.empty(4, 3, 6, 6)
+    with rows_draw(9, [0, 1, 2, 3], NOTHING):
+        whole, of_heads = draw(x.shape[:-1]).mask_like(x, 0.5), draw(heads.shape[:-1]).mask_like(heads, 0.5)
+    with rows_draw(9, [1, 3], NOTHING):
+        some, short = draw((2, 4)).mask_like(torch.empty(2, 4, 5), 0.5), torch.empty(2, 3, 4, 4)
+        assert torch.equal(some, whole[[1, 3], :4])
+        assert torch.equal(draw((2, 3, 4)).mask_like(short, 0.5), of_heads[[1, 3], :, :4, :4])
+    with rows_draw(10, [1, 3], NOTHING):
+        assert not torch.equal(draw((2, 4)).mask_like(torch.empty(2, 4, 5), 0.5), some)
+
+
+def test_the_choices_of_a_row_drop_each_by_itself_and_the_same_wherever_the_row_stands() -> None:
+    x = torch.empty(6, 4, 8)  # 3 rows of 2 choices
+    with rows_draw(9, [0, 1, 2], NOTHING):
+        whole = draw((6, 4)).mask_like(x, 0.5)
+    with rows_draw(9, [2], NOTHING):
+        assert torch.equal(draw((2, 4)).mask_like(x[:2], 0.5), whole[4:])
+    assert len({str(one.tolist()) for one in whole}) == 6
+
+
+def test_a_packed_row_drops_what_it_drops_padded() -> None:
+    """Rows of 3 and 2 tokens, the longer one first, and two documents that share a row keep their places in it."""
+    source = torch.tensor([4, 5, 6, 0, 1])
+    with rows_draw(9, [5, 6], NOTHING):
+        padded = draw((2, 4)).mask_like(torch.empty(2, 4, 8), 0.5).flatten(0, 1)
+        heads = draw((2, 2, 4)).masks(3, 0.5, padded)[:].transpose(1, 2).flatten(0, 1)
+    with rows_draw(9, [5, 6], NOTHING):
+        note_packed(source, (2, 4))
+        assert torch.equal(draw((1, 5)).mask_like(torch.empty(1, 5, 8), 0.5)[0], padded[source])
+        assert torch.equal(draw((1, 2, 5)).masks(3, 0.5, padded)[:][0].transpose(0, 1), heads[source])
+
+
+def test_functions_of_torch_drop_by_row_too() -> None:
+    """As BART's layers call them."""
+
+    class Calling(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.dropout(x, p=0.5, training=self.training)
+
+    calling, layer, x = Calling(), dropout(0.5), torch.randn(2, 3, 4)
+    for model in (calling, layer):
+        with rows_draw(3, [0, 1], model):
+            both = model(x)
+        with rows_draw(3, [1], model):
+            assert torch.equal(model(x[1:]), both[1:])
+    with rows_draw(3, [0, 1], calling):
+        assert calling.eval()(x) is x
+
+
 def test_the_gradient_passes_where_the_value_did_and_no_mask_is_kept() -> None:
-    x = torch.linspace(1, 2, 600).requires_grad_()
+    x = torch.linspace(1, 2, 600).view(20, 30).requires_grad_()
     kept: list[Tensor] = []
 
     def keep(tensor: Any) -> Any:

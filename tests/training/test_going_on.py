@@ -48,7 +48,7 @@ def test_what_accelerate_launches_ends_with_it_and_goes_on_as_is_said_to_what_on
     tiny_folders: Any, tmp_path: Path
 ) -> None:
     """The signal reaches the launcher alone."""
-    training = {"max_steps": 60, "epochs": 2000, "shares": 2, "accumulate": 2, "learning_rate": 0.002}
+    training = {"max_steps": 60, "epochs": 2000, "accumulate": 2, "learning_rate": 0.002}
     file, two, log = plan_of(tmp_path, tiny_folders["bert"], **training), tmp_path / "out", tmp_path / "log"
     launch = ["accelerate", "launch", "--config_file", str(RECIPES / "cpu_2.yaml")]
     launch += ["-m", "adapterkit", "train", str(file)]

@@ -108,7 +108,7 @@ def machines() -> Iterator[Machines]:
 def test_two_machines_learn_what_one_learns_and_a_cut_link_ends_both_with_a_checkpoint_that_goes_on(
     machines: Machines, tiny_folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = {"max_steps": 40, "evaluate_every": 100, "shares": 2, "learning_rate": 0.002}
+    training = {"max_steps": 40, "evaluate_every": 100, "learning_rate": 0.002}
     file, two, cut = plan_of(tmp_path, tiny_folders["bert"], **training), tmp_path / "two", tmp_path / "cut"
     run = ["train", str(file), "data.validation=null"]
     one = train(str(file), overrides=[*run[2:], f"output={tmp_path / 'one'}"]).artifact

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from adapterkit.backbone.dropout import draw_seed, mask_like
+from adapterkit.backbone.dropout import Draw, draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,7 @@ def add_bottleneck(h: Tensor, z: Tensor, bottleneck: BottleneckTensors) -> Tenso
     """
     b = bottleneck
     scale, number = (b.scale, 1.0) if isinstance(b.scale, Tensor) else (None, b.scale)
-    seed = draw_seed() if b.dropout else 0
-    fixed = _Fixed(number, b.activation, b.dropout, seed)
+    fixed = _Fixed(number, b.activation, b.dropout, draw(h.shape[:-1]) if b.dropout else None)
     own_z = None if z is h else z
     tensors = (b.down_weight, b.down_bias, b.up_weight, b.up_bias)
     sum_ND: Tensor = _AddBottleneck.apply(h, own_z, *tensors, scale, fixed)  # type: ignore[no-untyped-call]
@@ -57,7 +56,7 @@ class _Fixed:
     scale: float
     activation: Callable[[Tensor], Tensor]
     dropout: float
-    seed: int
+    drawn: Draw | None
 
 
 class _AddBottleneck(torch.autograd.Function):
@@ -79,9 +78,9 @@ class _AddBottleneck(torch.autograd.Function):
         a_NM = F.linear(z_ND, down_MD.to(dtype), down_M.to(dtype))
         middle_NK = _with_ones(fixed.activation(a_NM))
         up_DK = _scaled_up(up_DM, up_D, scale, fixed.scale).to(dtype)
-        if fixed.dropout:
+        if fixed.drawn is not None:
             sum_ND = middle_NK @ up_DK.T
-            sum_ND.mul_(mask_like(sum_ND, fixed.dropout, fixed.seed)).add_(h_ND)
+            sum_ND.mul_(fixed.drawn.mask_like(sum_ND, fixed.dropout)).add_(h_ND)
         else:
             sum_ND = torch.addmm(h_ND, middle_NK, up_DK.T)
         ctx.save_for_backward(z_ND, a_NM, down_MD, down_M, up_DM, up_D, scale)
@@ -94,7 +93,7 @@ class _AddBottleneck(torch.autograd.Function):
         z_ND, a_NM, down_MD, down_M, up_DM, up_D, scale = ctx.saved_tensors
         fixed, dtype, of_h, of_z = ctx.fixed, z_ND.dtype, None, None
         g_ND = gradient.to(dtype)
-        f_ND = g_ND * mask_like(g_ND, fixed.dropout, fixed.seed) if fixed.dropout else g_ND
+        f_ND = g_ND if fixed.drawn is None else fixed.drawn.mask_like(g_ND, fixed.dropout).mul_(g_ND)
         with torch.enable_grad():
             inner_NM = a_NM.detach().requires_grad_()
             activated_NM = fixed.activation(inner_NM)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from adapterkit.backbone.dropout import draw_seed, mask_like
+from adapterkit.backbone.dropout import Draw, draw
 from adapterkit.methods.fused.frozen import add_down, up
 
 
@@ -50,9 +50,9 @@ def lora_linears(
     Gradients flow to A, to B, and to x where it wants one; never to W or b. Every linear draws a mask of its own, and
     draws it again for the gradient. There are no second derivatives. `made_by` is what x can be computed from again.
     """
-    seeds = [draw_seed() if linear.dropout else 0 for linear in linears]
+    drawn = [draw(x.shape[:-1]) if linear.dropout else None for linear in linears]
     factors = [factor for linear in linears for factor in (linear.a, linear.b)]
-    outputs: tuple[Tensor, ...] = _LoraLinears.apply(x, made_by, linears, dtype, seeds, *factors)  # type: ignore[no-untyped-call]
+    outputs: tuple[Tensor, ...] = _LoraLinears.apply(x, made_by, linears, dtype, drawn, *factors)  # type: ignore[no-untyped-call]
     # Given its axes inside, an output could not be changed in place, as DeBERTa does.
     return tuple(y_NO.view(*x.shape[:-1], y_NO.shape[-1]) for y_NO in outputs)
 
@@ -65,11 +65,11 @@ class _LoraLinears(torch.autograd.Function):
         made_by: Gelu | None,
         linears: Sequence[LoraLinear],
         dtype: torch.dtype,
-        seeds: list[int],
+        drawn: list[Draw | None],
         *factors: Tensor,
     ) -> tuple[Tensor, ...]:
         x_NI = x.to(dtype).reshape(-1, x.shape[-1])
-        s_QN = _shrink(x_NI, linears, seeds, factors[::2])
+        s_QN = _shrink(x_NI, linears, drawn, factors[::2])
         outputs = []
         for linear, s_RN, b_OR in zip(linears, _of_each(s_QN, linears), factors[1::2], strict=True):
             y_NO = up(linear.base, x_NI)
@@ -77,7 +77,7 @@ class _LoraLinears(torch.autograd.Function):
             y_NO.addmm_(s_RN.T, b_OR.to(dtype).T)
             outputs.append(y_NO)
         ctx.save_for_backward(x_NI if made_by is None else made_by.source.detach(), s_QN, *factors)
-        ctx.linears, ctx.seeds, ctx.shape, ctx.dtype = linears, seeds, x.shape, x.dtype
+        ctx.linears, ctx.drawn, ctx.shape, ctx.dtype = linears, drawn, x.shape, x.dtype
         # Not `made_by` itself: its source would outlive what autograd lets go of.
         ctx.approximate, ctx.products = None if made_by is None else made_by.approximate, dtype
         ctx.set_materialize_grads(False)
@@ -103,7 +103,7 @@ class _LoraLinears(torch.autograd.Function):
             of_b.append((s_RN @ g_NO).T.to(b_OR.dtype))
             if ctx.needs_input_grad[0]:
                 grad_x_NI = add_down(grad_x_NI, linear.base, g_NO)
-        of_a = _shrink_gradients(x_NI, g_QN, grad_x_NI, linears, ctx.seeds, factors[::2])
+        of_a = _shrink_gradients(x_NI, g_QN, grad_x_NI, linears, ctx.drawn, factors[::2])
         of_factors = [
             None if gradient is None else factor
             for gradient, pair in zip(gradients, zip(of_a, of_b, strict=True), strict=True)
@@ -113,16 +113,18 @@ class _LoraLinears(torch.autograd.Function):
         return grad_x, None, None, None, None, *of_factors
 
 
-def _shrink(x_NI: Tensor, linears: Sequence[LoraLinear], seeds: Sequence[int], factors: Sequence[Tensor]) -> Tensor:
+def _shrink(
+    x_NI: Tensor, linears: Sequence[LoraLinear], drawn: Sequence[Draw | None], factors: Sequence[Tensor]
+) -> Tensor:
     """A·dropout(x) of all linears: one product where nothing is dropped.
 
     Ranks come first: on CPUs a product with few rows is up to twice as fast as one with few columns.
     """
-    if not any(seeds):
+    if not any(drawn):
         return _joined(factors, x_NI.dtype) @ x_NI.T
     shrunk = []
-    for linear, seed, a_RI in zip(linears, seeds, factors, strict=True):
-        kept_NI = mask_like(x_NI, linear.dropout, seed).mul_(x_NI) if seed else x_NI
+    for linear, own, a_RI in zip(linears, drawn, factors, strict=True):
+        kept_NI = own.mask_like(x_NI, linear.dropout).mul_(x_NI) if own else x_NI
         shrunk.append(a_RI.to(x_NI.dtype) @ kept_NI.T)
     return torch.cat(shrunk)
 
@@ -132,18 +134,18 @@ def _shrink_gradients(
     g_QN: Tensor,
     grad_x_NI: Tensor | None,
     linears: Sequence[LoraLinear],
-    seeds: Sequence[int],
+    drawn: Sequence[Draw | None],
     factors: Sequence[Tensor],
 ) -> list[Tensor]:
     """The gradient of every A. That of x, where one is wanted, gets what flows through all A added in place."""
     dtype = x_NI.dtype
-    if not any(seeds):
+    if not any(drawn):
         if grad_x_NI is not None:
             grad_x_NI.addmm_(g_QN.T, _joined(factors, dtype))
         return [g_RI.to(a.dtype) for g_RI, a in zip(_of_each(g_QN @ x_NI, linears), factors, strict=True)]
     found = []
-    for linear, seed, a_RI, g_RN in zip(linears, seeds, factors, _of_each(g_QN, linears), strict=True):
-        mask_NI = mask_like(x_NI, linear.dropout, seed) if seed else torch.ones_like(x_NI)
+    for linear, own, a_RI, g_RN in zip(linears, drawn, factors, _of_each(g_QN, linears), strict=True):
+        mask_NI = own.mask_like(x_NI, linear.dropout) if own else torch.ones_like(x_NI)
         if grad_x_NI is not None:
             grad_x_NI.addcmul_(g_RN.T @ a_RI.to(dtype), mask_NI)
         found.append((g_RN @ mask_NI.mul_(x_NI)).to(a_RI.dtype))

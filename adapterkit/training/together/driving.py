@@ -33,7 +33,7 @@ ROUNDS = 3
 GRADIENT_TOLERANCE = {torch.float32: 1e-3}
 """How far joint gradients may be from those of each run alone, as a share of their norm; in narrow formats 0.1."""
 
-SHARED = ("precision", "accumulate", "shares", "gradient_checkpointing", "cache", "packed", "trackers")
+SHARED = ("precision", "accumulate", "gradient_checkpointing", "cache", "packed", "trackers")
 """What the `training` blocks of companions have in common: how is computed, not what is learned."""
 KEEPING_RUNS_APART = {"tensorboard"}
 """Trackers that can follow several runs of one process at the same time."""
@@ -162,8 +162,6 @@ def _joint(members: Sequence[_Member], backbone: Backbone) -> tuple[Joint, str] 
     runs = [turn.learning for turn in turns]
     if any(run.settings.accumulate > 1 for run in runs):
         return "one after another: training.accumulate cuts batches for want of memory"
-    if any(run.shares > 1 for run in runs):
-        return "one after another: training.shares cuts batches for dropout of their own"
     if any(run.objective is not None for run in runs):
         return "one after another: training.objective looks at one run's rows"
     try:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapterkit.backbone.dropout import mask_like
+from adapterkit.backbone.dropout import draw
 from adapterkit.methods.equations import ACTIVATIONS
 from adapterkit.methods.fused import bottleneck as fused
 from adapterkit.methods.fused.bottleneck import BottleneckTensors, add_bottleneck
@@ -28,7 +28,8 @@ def parts(**more: Any) -> tuple[list[Tensor], dict[str, Any]]:
 def test_gradients_are_those_of_differences(
     own_z: bool, dropout: float, learned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "draw_seed", lambda: 7)
+    drawn = draw((2, 4))
+    monkeypatch.setattr(fused, "draw", lambda lead: drawn)
     tensors, settings = parts(dropout=dropout)
     h, z = (torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     scale = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
@@ -45,10 +46,11 @@ def test_gradients_are_those_of_differences(
 def test_values_and_gradients_are_the_equations(
     activation: str, dropout: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "draw_seed", lambda: 9)
+    drawn = draw((3, 4))
+    monkeypatch.setattr(fused, "draw", lambda lead: drawn)
     (down, down_bias, up, up_bias), settings = parts(dropout=dropout, activation=ACTIVATIONS[activation])
     h = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
-    mask = mask_like(h.detach().reshape(-1, 5), dropout, 9).view_as(h) if dropout else 1.0
+    mask = drawn.mask_like(h.detach(), dropout) if dropout else 1.0
     expected = h + mask * 0.5 * (ACTIVATIONS[activation](h @ down.T + down_bias) @ up.T + up_bias)
     found = add_bottleneck(h, h, BottleneckTensors(down, down_bias, up, up_bias, **settings))
     assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterkit.backbone.dropout import mask_like
+from adapterkit.backbone.dropout import draw
 from adapterkit.methods.fused import lora
 from adapterkit.methods.fused.lora import LoraLinear, lora_linears
 
@@ -39,7 +39,8 @@ def weight_of(base: Any) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_differences(kind: str, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(lora, "draw_seed", lambda: 7)  # or every evaluation would draw another mask
+    drawn = draw((2, 4))
+    monkeypatch.setattr(lora, "draw", lambda lead: drawn)  # or every evaluation would draw another mask
     linears = [linear_of(kind, 2, 1.0, dropout), linear_of(kind, 3, 0.5, dropout), linear_of(kind, 1, 2.0)]
     factors = [factor for linear in linears for factor in (linear.a, linear.b)]
     x = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
@@ -53,11 +54,12 @@ def test_gradients_are_those_of_differences(kind: str, dropout: float, monkeypat
 @pytest.mark.parametrize("kind", KINDS)
 def test_dropout_is_what_the_equation_says_with_the_same_masks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    seeds = iter((11, 12))
-    monkeypatch.setattr(lora, "draw_seed", lambda: next(seeds))
+    draws = [draw((3, 4)), draw((3, 4))]
+    left = iter(draws)
+    monkeypatch.setattr(lora, "draw", lambda lead: next(left))
     linears = [linear_of(kind, 2, 2.0, 0.3), linear_of(kind, 3, 0.5, 0.5)]
     x = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
-    masks_of = [mask_like(x.detach().reshape(-1, 6), p, seed).view_as(x) for p, seed in ((0.3, 11), (0.5, 12))]
+    masks_of = [drawn.mask_like(x.detach(), p) for p, drawn in zip((0.3, 0.5), draws, strict=True)]
     wanted = [*(factor for linear in linears for factor in (linear.a, linear.b)), x]
     outputs = lora_linears(x, linears, torch.float64)
     loss = sum((output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum() for output in outputs)

@@ -56,6 +56,7 @@ class Backbone:
         fingerprints: what tells this checkpoint from others, by how much of the weights was read for it (see
             `fingerprint.fingerprints`); taken when it was loaded.
         files: what its files were when it was loaded.
+        formats: of weights that lie in another one, the format that they are to be computed in, by their address.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Backbone:
     generation: Mapping[str, Any] = field(default_factory=dict, repr=False)
     fingerprints: Mapping[Coverage, str] = field(default_factory=dict, repr=False)
     files: LoadedFiles | None = field(default=None, repr=False)
+    formats: Mapping[int, torch.dtype] = field(default_factory=dict, repr=False)
 
     __repr__ = in_short("name", "architecture=contract.architecture", "layers=contract.layers", "dtype", "device.type")
 
@@ -90,6 +92,7 @@ class Backbone:
         compute_dtype: str = "auto",
         fingerprint: Coverage = "whole",
         mapped: bool = False,
+        as_stored: bool = False,
     ) -> Self:
         """Load a backbone from a folder or from the hub.
 
@@ -107,6 +110,7 @@ class Backbone:
                 artifact whose fingerprint covers all of its backbone's weights is refused then.
             mapped: leave weights in their files where they lie there as they are used, for whoever takes a part of
                 them; whoever writes over the files changes them.
+            as_stored: leave them in the format of the checkpoint, for whoever gives each its own (`formats`).
 
         Raises:
             BackboneError: not found, not reachable, incomplete, damaged, or of an architecture that is not known; or
@@ -136,7 +140,7 @@ class Backbone:
         config, generation = read_config(folder), read_generation(folder)
         form = kept_form(config, dtype)
         with silence():
-            loaded = load_trunk(folder, torch_dtype, trust_remote_code)
+            loaded = load_trunk(folder, torch_dtype, trust_remote_code, as_stored=as_stored)
             trunk = loaded.trunk
             tokenizer = load_tokenizer(
                 folder,
@@ -176,6 +180,7 @@ class Backbone:
             generation=generation,
             fingerprints=loaded_as,
             files=files,
+            formats=loaded.formats,
         )
         _ = backbone.contract  # as loaded, whatever is set on the tokenizer later
         return backbone

@@ -37,31 +37,43 @@ def check_known(folder: Path, trust_remote_code: bool) -> None:
 class LoadedTrunk:
     """A trunk out of a checkpoint: without its head, of a checkpoint that also reads pictures or sound the part that
     reads text, with the path of this part ("" for the whole); the names of parameters that the checkpoint lacks, and of
-    tensors that its model has no place for."""
+    tensors that its model has no place for; and the formats that weights lack, by where they lie in memory."""
 
     trunk: Any
     part: str
     uninitialized: frozenset[str]
     unused_keys: frozenset[str]
+    formats: dict[int, torch.dtype]
 
 
-def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> LoadedTrunk:
-    """Load a checkpoint's trunk.
+def load_trunk(folder: Path, dtype: torch.dtype, remote: bool, *, as_stored: bool = False) -> LoadedTrunk:
+    """Load a checkpoint's trunk. `as_stored`: in the format that its config names, and not in that of the run.
     Raises BackboneError: damaged weights, weights of another shape, or weights that lack more than a pooler."""
+
+    def read(**settings: Any) -> Any:
+        return cast(Any, AutoModel).from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=remote,
+            output_loading_info=True,
+            **settings,
+        )
+
+    formats = {}
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=remote)
         # What the checkpoint lacks is drawn at random: the same numbers at every load, and no trace in the caller's
         # generator.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # the CPU's alone: torch.manual_seed would reach every GPU's too
-            model, report = cast(Any, AutoModel).from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                local_files_only=True,
-                trust_remote_code=remote,
-                output_loading_info=True,
-            )
+            model, report = read(dtype="auto" if as_stored else dtype)
+            if as_stored and report["missing_keys"]:
+                model, report = read(dtype=dtype)  # other numbers are drawn in another format
+            elif as_stored:
+                used = dict(read(dtype=dtype, device_map="meta")[0].named_parameters())
+                there = {name: weight for name, weight in model.named_parameters() if weight.dtype != used[name].dtype}
+                formats = {weight.data_ptr(): used[name].dtype for name, weight in there.items()}
     # Damage shows as whatever the reader of that format raises: safetensors, pickle, zipfile, torch or transformers.
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -80,7 +92,7 @@ def load_trunk(folder: Path, dtype: torch.dtype, remote: bool) -> LoadedTrunk:
             [f"{name}: missing" for name in needed[:12]],
             "Fetch the checkpoint again; if it stays so, its config and weights do not belong together.",
         )
-    return LoadedTrunk(trunk, part, missing, frozenset(report["unexpected_keys"]))
+    return LoadedTrunk(trunk, part, missing, frozenset(report["unexpected_keys"]), formats)
 
 
 def text_part(model: Any) -> tuple[str, Any]:

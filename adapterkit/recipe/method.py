@@ -24,6 +24,11 @@ class MethodSettings(Settings):
         return self.kind
 
     @property
+    def reads_weights(self) -> bool:
+        """Whether what is attached begins with numbers of the backbone's, so that these have to stand in its format."""
+        return True
+
+    @property
     def label(self) -> str:
         """The same in one word, for tables: "lora"."""
         return self.kind

@@ -68,6 +68,10 @@ class LoraMethod(MethodSettings):
         """Whether it starts with a part of the backbone's own weights, and is saved at twice the rank therefore."""
         return self.initialization in ("pissa", "olora")
 
+    @property
+    def reads_weights(self) -> bool:
+        return self.moves_weight or self.dora or self.bias != "none"
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         problems = [*_layer_problems(self.layers, self.top), *_site_problems(self.sites)]
@@ -82,6 +86,7 @@ class LoraMethod(MethodSettings):
 class BottleneckMethod(MethodSettings):
     """Small two-layer networks after or beside the sublayers (Houlsby 2019, Pfeiffer 2020, He 2021)."""
 
+    reads_weights: ClassVar[bool] = False
     kind: Literal["bottleneck"] = "bottleneck"
     """A small network with a narrow middle."""
     placement: Literal["houlsby", "pfeiffer", "parallel"] = "pfeiffer"
@@ -153,6 +158,7 @@ class BottleneckMethod(MethodSettings):
 class Ia3Method(MethodSettings):
     """Vectors that scale what linears give or read (IA3, Liu et al. 2022), through PEFT."""
 
+    reads_weights: ClassVar[bool] = False
     kind: Literal["ia3"] = "ia3"
     """One factor for every channel: the smallest artifacts."""
     sites: Many[Annotated[str, Field(min_length=1)]] | Literal["auto"] = "auto"
@@ -241,6 +247,7 @@ class NoMethod(MethodSettings):
 
     attaches: ClassVar[bool] = False
 
+    reads_weights: ClassVar[bool] = False
     kind: Literal["none"] = "none"
     """Head only."""
 

@@ -133,6 +133,7 @@ def load_backbone(recipe: Recipe, accelerator: Accelerator, *, to_shard: bool = 
         compute_dtype=computed_in,
         fingerprint=wanted.fingerprint,
         mapped=to_shard,
+        as_stored=to_shard and not recipe.method.reads_weights,
     )
 
 

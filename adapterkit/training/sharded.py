@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from adapterkit.adapted import Adapted
 from adapterkit.backbone.pretrained import is_model
@@ -47,10 +48,19 @@ class Sharded:
         mesh = init_device_mesh(device.type, (self._accelerator.num_processes,))
         units = units_of(adapted)
         ignored = {parameter for parameter in adapted.module.parameters() if parameter.requires_grad}
+        formats = adapted.backbone.formats
+
+        def use(tensor: nn.Parameter | Tensor) -> None:
+            tensor.data = tensor.data.to(dtype=formats.get(tensor.data_ptr()))
+
         for unit in units:
+            # One unit at a time stands in memory as it is computed with.
+            for parameter in unit.parameters():
+                use(parameter)
             fully_shard(unit, mesh=mesh, reshard_after_forward=not self._keep_gathered, ignored_params=ignored)
         for tensor in (*adapted.module.parameters(), *adapted.module.buffers()):
-            if tensor.device.type != device.type:  # what is in no unit
+            if not isinstance(tensor, DTensor):  # what is in no unit
+                use(tensor)
                 tensor.data = tensor.data.to(device)
         if device.type != "cpu":
             object.__setattr__(adapted.backbone, "device", device)

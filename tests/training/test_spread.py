@@ -203,11 +203,28 @@ def test_two_then_one_then_three_processes_learn_what_is_learned_without_a_stop(
         assert tensors(stopped).keys() == tensors(whole).keys()
 
 
-def test_in_bfloat16_shards_give_what_whole_backbones_give(world: Path) -> None:
-    case = "causal-lm, LoRA, micro-batches"
+@pytest.mark.parametrize("case", ["causal-lm, LoRA, micro-batches", "seq2seq-lm, bottleneck"])
+def test_in_bfloat16_shards_give_what_whole_backbones_give_and_only_what_is_cut_leaves_its_file(
+    world: Path, case: str
+) -> None:
     plans = [plan_of(world, case, name, precision="bf16") for name in ("bf16-whole", "bf16-sharded")]
     by_ranks(2, plans[0])
-    together(2, lambda: (os.environ.update(FSDP), train(plans[1])))
+
+    def act() -> None:
+        os.environ.update(FSDP)
+        spread = Sharded.spread
+
+        def spread_and_look(self: Sharded, adapted: Adapted) -> None:
+            frozen = [parameter for parameter in adapted.backbone.trunk.parameters() if not parameter.requires_grad]
+            assert {parameter.dtype for parameter in frozen} == {torch.float32}  # as the file has them
+            spread(self, adapted)
+            frozen = [parameter for parameter in adapted.backbone.trunk.parameters() if not parameter.requires_grad]
+            assert {parameter.dtype for parameter in frozen} == {torch.bfloat16}
+
+        Sharded.spread = spread_and_look  # type: ignore[method-assign]
+        train(plans[1])
+
+    together(2, act)
     # The same products of the same numbers; only gradients are added up in another way.
     assert losses(Path(plans[1]["output"])) == pytest.approx(losses(Path(plans[0]["output"])), rel=1e-2)
 

@@ -22,7 +22,7 @@ PROMISED: dict[str, set[str]] = {
     "torch": {
         *("torch", "torch.amp", "torch.autograd", "torch.autograd.function", "torch.distributed", "torch.nn"),
         *("torch.nn.functional", "torch.optim", "torch.optim.lr_scheduler", "torch.utils.checkpoint"),
-        *("torch.distributed.device_mesh", "torch.distributed.fsdp"),
+        *("torch.distributed.device_mesh", "torch.distributed.fsdp", "torch.distributed.tensor", "torch.overrides"),
     },
     "transformers": {"transformers", "transformers.generation.logits_process", "transformers.modeling_outputs"},
     # The packages of PEFT's methods list in `__all__` what they give.

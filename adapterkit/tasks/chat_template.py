@@ -48,7 +48,7 @@ class ChatTemplate:
             )
         self.header, self.end = self._marks()
         end = self.end.strip()
-        first = self._vocabulary.read(end, add_special_tokens=False)["input_ids"][:1] if end else []
+        first = self._vocabulary.bare(end)["input_ids"][:1] if end else []
         is_mark = bool(first) and first[0] in self._tokenizer.added_tokens_decoder
         self.stops = (str(self._tokenizer.decode(first)).strip(),) if is_mark else (end,) * bool(end)
 
@@ -60,14 +60,14 @@ class ChatTemplate:
         """
         text = self.write(turns, tools, answer=True)
         if not text[-1:].isspace() or not self._tokenizer.is_fast:
-            return list(self._vocabulary.read(text, add_special_tokens=False)["input_ids"])
+            return list(self._vocabulary.bare(text)["input_ids"])
         ids, spans = self._tokens(text + WORD)
         return [token for token, (_, stop) in zip(ids, spans, strict=True) if stop <= len(text)]
 
     def whole(self, turns: Sequence[Turn], tools: Tools = None) -> Document:
         """A chat of which everything is learned. Raises ChatProblem: the template refuses it."""
         text = self.write(turns, tools)
-        ids = list(self._vocabulary.read(text, add_special_tokens=False)["input_ids"])
+        ids = list(self._vocabulary.bare(text)["input_ids"])
         return Document(ids, [True] * len(ids), len(text))
 
     def answers(self, turns: Sequence[Turn], tools: Tools = None) -> Document:
@@ -77,11 +77,8 @@ class ChatTemplate:
         needs_fast(self._vocabulary, "causal-lm with completions_only on chats", "assistant turns are found by them.")
         text = self.write(turns, tools)
         ids, spans = self._tokens(text)
-        told = (
-            self._told(turns, tools)
-            if _GENERATION.search(str(self._tokenizer.get_chat_template(None, tools)))
-            else None
-        )
+        marked = _GENERATION.search(str(self._tokenizer.get_chat_template(None, tools)))
+        told = self._told(turns, tools) if marked else None
         found = _Turns(self, text, turns, tools)
         muted = [found.span(place) for place, turn in enumerate(turns) if _is_answer(turn) and turn.get("weight") == 0]
         if told is None:
@@ -114,7 +111,7 @@ class ChatTemplate:
         return self._tokenizer.apply_chat_template([dict(turn) for turn in turns], tools=tools, **settings)
 
     def _tokens(self, text: str) -> tuple[list[int], list[Span]]:
-        batch = self._vocabulary.read(text, add_special_tokens=False, return_offsets_mapping=True)
+        batch = self._vocabulary.bare(text, offsets=True)
         return list(batch["input_ids"]), [(int(first), int(last)) for first, last in batch["offset_mapping"]]
 
     def _told(self, turns: Sequence[Turn], tools: Tools) -> list[bool] | None:

@@ -93,9 +93,7 @@ def bare_ids(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
         if len(group) == 1 and sizes[group[0]] > CHARACTERS_AT_ONCE:
             found.append(ids_in_pieces(vocabulary, texts[group[0]]))
             continue
-        batch = vocabulary.read(
-            [texts[index] for index in group], add_special_tokens=False, truncation=False, padding=False
-        )
+        batch = vocabulary.bare([texts[index] for index in group])
         found += [same_numbers(ids, known) for ids in batch["input_ids"]]
     return found
 
@@ -108,13 +106,7 @@ def first_tokens(rows: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[
     texts = [" ".join(words) for words in rows]
     found = []
     for group in in_groups(range(len(texts)), list(map(len, texts))):
-        batch = vocabulary.read(
-            [texts[index] for index in group],
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_offsets_mapping=True,
-        )
+        batch = vocabulary.bare([texts[index] for index in group], offsets=True)
         for index, ids, offsets in zip(group, batch["input_ids"], batch["offset_mapping"], strict=True):
             found.append((list(ids), _firsts(rows[index], offsets)))
     return found

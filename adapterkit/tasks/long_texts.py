@@ -46,7 +46,7 @@ def beginning(vocabulary: Vocabulary, text: str, tokens: int) -> tuple[str, int]
         # Words are not cut where that can be helped, but some scripts have no spaces.
         stop = max(text.rfind(" ", size // 2, size), text.rfind("\n", size // 2, size))
         kept = text[: stop if stop > 0 else size]
-        found = len(vocabulary.read(kept, add_special_tokens=False, truncation=False)["input_ids"])
+        found = len(vocabulary.bare(kept)["input_ids"])
         if found >= tokens + SPARE_TOKENS:
             return kept, round((len(text) - len(kept)) * found / len(kept))
         size *= 4
@@ -65,7 +65,7 @@ def ids_in_pieces(vocabulary: Vocabulary, text: str) -> list[int]:
         if joined is not None:
             return joined
         size, overlap = 4 * size, 4 * overlap
-    return list(vocabulary.read(text, add_special_tokens=False, truncation=False)["input_ids"])
+    return list(vocabulary.bare(text)["input_ids"])
 
 
 def same_numbers(ids: Iterable[int], known: dict[int, int]) -> list[int]:
@@ -79,9 +79,7 @@ def _joined(vocabulary: Vocabulary, text: str, size: int, overlap: int) -> list[
     tail: list[Span] = []
     start = 0
     while True:
-        batch = vocabulary.read(
-            text[start : start + size], add_special_tokens=False, truncation=False, return_offsets_mapping=True
-        )
+        batch = vocabulary.bare(text[start : start + size], offsets=True)
         spans = [
             (token, start + first, start + stop)
             for token, (first, stop) in zip(batch["input_ids"], batch["offset_mapping"], strict=True)

@@ -78,7 +78,7 @@ def _questions(
         return [], []
     # White space at the ends of questions costs tokens and says nothing (SQuAD has some).
     texts = [question.strip() for question in questions]
-    batch = vocabulary.read(texts, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
+    batch = vocabulary.bare(texts, offsets=True)
     most = max(1, (limit - special) // 2)
     rooms = []
     for index, offsets in enumerate(batch["offset_mapping"]):

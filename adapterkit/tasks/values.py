@@ -52,6 +52,10 @@ class Vocabulary:
         with _READING:
             return self.tokenizer(text, text_pair, verbose=False, **settings)
 
+    def bare(self, text: Any, *, offsets: bool = False) -> Any:
+        """What the tokenizer makes of texts by themselves: uncut, without special tokens."""
+        return self.read(text, add_special_tokens=False, truncation=False, return_offsets_mapping=offsets)
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:

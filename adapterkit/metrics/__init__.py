@@ -4,12 +4,12 @@ from adapterkit.metrics.calibration import Calibration, Judged, judged, judged_c
 from adapterkit.metrics.classification import compare_classes, compare_numbers, compare_sets, compare_words
 from adapterkit.metrics.compared import Compared, Groups, LabelScore
 from adapterkit.metrics.generated_text import score_generated
-from adapterkit.metrics.resampling import Formula, Metric, bootstrap, bootstrap_weighted, mean_of, of_sums, ratio
+from adapterkit.metrics.resampling import Formula, Metric, bootstrap, of_sums, ratio, ratio_of
 from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, compare_entities, entities, is_iob2
 
 __all__ = [
     "ENTITY_METRICS", "Calibration", "Compared", "Formula", "Groups", "Judged", "LabelScore", "Metric", "bootstrap",
-    "bootstrap_weighted", "both_tags", "compare_classes", "compare_entities", "compare_numbers", "compare_sets",
-    "compare_words", "entities", "is_iob2", "judged", "judged_classes", "mean_of", "measure_calibration", "of_sums",
-    "ratio", "score_generated",
+    "both_tags", "compare_classes", "compare_entities", "compare_numbers", "compare_sets",
+    "compare_words", "entities", "is_iob2", "judged", "judged_classes", "measure_calibration", "of_sums",
+    "ratio", "ratio_of", "score_generated",
 ]  # fmt: skip

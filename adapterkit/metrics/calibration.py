@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adapterkit.errors import DataError
-
-Numbers = NDArray[np.float64]
+from adapterkit.metrics.resampling import Numbers
 
 BINS = 15
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adapterkit.metrics.calibration import judged, judged_classes
 from adapterkit.metrics.compared import NOTHING, Compared, Groups, label_scores
-from adapterkit.metrics.resampling import Formula, Statistics, mean_of, of_sums, ratio
+from adapterkit.metrics.resampling import Numbers, of_sums, ratio, ratio_of
 
 NAMES = {
     "single-label": ("accuracy", "macro_f1", "mcc"),
@@ -23,20 +23,14 @@ DIRECTIONS = {name: name != "mse" for names in NAMES.values() for name in names}
 """Metric -> whether higher is better."""
 
 
-def accuracy(sums_S: Statistics) -> Any:
-    """Right items / items."""
-    classes = (sums_S.shape[-1] - 1) // 3
-    return ratio(sums_S[..., :classes].sum(axis=-1), sums_S[..., -1])
-
-
-def macro_f1(sums_S: Statistics) -> Any:
+def macro_f1(sums_S: Numbers) -> Any:
     """Mean F1 over the classes that occur, in the answers or in the predictions (scikit-learn's macro average)."""
     right_C, gold_C, predicted_C = np.split(sums_S[..., :-1], 3, axis=-1)
     f1_C = ratio(2 * right_C, gold_C + predicted_C)
     return ratio(f1_C.sum(axis=-1), ((gold_C + predicted_C) > 0).sum(axis=-1))
 
 
-def mcc(sums_S: Statistics) -> Any:
+def mcc(sums_S: Numbers) -> Any:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 where it is not defined."""
     right_C, gold_C, predicted_C = np.split(sums_S[..., :-1], 3, axis=-1)
     items = sums_S[..., -1]
@@ -61,9 +55,9 @@ def compare_words(labels: Sequence[str], gold: Sequence[Sequence[str]], given: S
 
 
 def _compare_items(
-    labels: Sequence[str], rows: int, row_I: Any, gold_I: Any, given_I: Any, **formulas: Formula
+    labels: Sequence[str], rows: int, row_I: Any, gold_I: Any, given_I: Any, **formulas: Callable[[Numbers], Any]
 ) -> Compared:
-    """Items of rows. Statistics of a row: how often each class is answered rightly, right, and answered; its items."""
+    """Items of rows. Numbers of a row: how often each class is answered rightly, right, and answered; its items."""
     classes = len(labels)
     statistics_NS = np.zeros((rows, 3 * classes + 1))
     np.add.at(statistics_NS, (row_I, gold_I), gold_I == given_I)
@@ -71,7 +65,10 @@ def _compare_items(
         np.add.at(statistics_NS, (row_I, column_I), 1)
     return Compared(
         rows,
-        of_sums(statistics_NS, {"accuracy": accuracy, "macro_f1": macro_f1, **formulas}),
+        {
+            "accuracy": ratio_of(statistics_NS[:, :classes].sum(axis=1), statistics_NS[:, -1]),
+            **{name: of_sums(statistics_NS, formula) for name, formula in {"macro_f1": macro_f1, **formulas}.items()},
+        },
         label_scores(labels, *np.split(statistics_NS.sum(axis=0)[:-1], 3)),
         confused=[(labels[right], labels[answered]) for right, answered in zip(gold_I, given_I, strict=True)],
     )
@@ -82,17 +79,13 @@ def compare_sets(labels: Sequence[str], gold_NC: Any, probability_NC: Any, thres
     gold_NC, probability_NC = np.asarray(gold_NC) > 0, np.asarray(probability_NC)
     given_NC = probability_NC >= threshold
     right_N = (gold_NC == given_NC).all(axis=1)
-    statistics_NS = np.concatenate([gold_NC & given_NC, gold_NC, given_NC], axis=1)
+    both_NC = gold_NC & given_NC
+    statistics_NS = np.concatenate([both_NC, gold_NC, given_NC], axis=1)
 
-    def counts(sums_S: Statistics) -> tuple[Statistics, Statistics]:
-        right_C, gold_C, given_C = np.split(sums_S, 3, axis=-1)
-        return 2 * right_C, gold_C + given_C
+    def mean_f1(sums_S: Numbers) -> Any:
+        both_C, gold_C, given_C = np.split(sums_S, 3, axis=-1)
+        return ratio(2 * both_C, gold_C + given_C).mean(axis=-1)
 
-    def micro_f1(sums_S: Statistics) -> Any:
-        twice_right_C, both_C = counts(sums_S)
-        return ratio(twice_right_C.sum(axis=-1), both_C.sum(axis=-1))
-
-    f1 = {"micro_f1": micro_f1, "macro_f1": lambda sums_S: ratio(*counts(sums_S)).mean(axis=-1)}
     of_gold_NC = np.maximum(np.where(gold_NC, probability_NC, 1 - probability_NC), np.finfo(np.float64).eps)
     confused = [
         (labels[place] if gold_NC[row, place] else NOTHING, labels[place] if given_NC[row, place] else NOTHING)
@@ -100,7 +93,11 @@ def compare_sets(labels: Sequence[str], gold_NC: Any, probability_NC: Any, thres
     ]
     return Compared(
         len(right_N),
-        {**of_sums(statistics_NS, f1), "exact_match": mean_of(right_N)},
+        {
+            "micro_f1": ratio_of(2 * both_NC.sum(axis=1), gold_NC.sum(axis=1) + given_NC.sum(axis=1)),
+            "macro_f1": of_sums(statistics_NS, mean_f1),
+            "exact_match": ratio_of(right_N),
+        },
         label_scores(labels, *np.split(statistics_NS.sum(axis=0), 3)),
         judged(np.maximum(probability_NC, 1 - probability_NC).prod(axis=1), right_N, -np.log(of_gold_NC).sum(axis=1)),
         confused,
@@ -113,7 +110,7 @@ def compare_numbers(gold_NC: Any, predicted_NC: Any) -> Compared:
     predicted_NC = np.asarray(predicted_NC, dtype=np.float64)
     off_N = np.abs(gold_NC - predicted_NC).mean(axis=1)
 
-    def mean_over_targets(measure: Callable[[Any, Any, Any], Any]) -> Callable[[Statistics], Any]:
+    def mean_over_targets(measure: Callable[[Any, Any, Any], Any]) -> Callable[[Numbers], Any]:
         return lambda times_RN: np.mean(
             [
                 measure(times_RN, gold_N, predicted_N)
@@ -125,13 +122,13 @@ def compare_numbers(gold_NC: Any, predicted_NC: Any) -> Compared:
     formulas = {
         "pearson": mean_over_targets(_pearson),
         "spearman": mean_over_targets(_spearman),
-        "mse": mean_of(((gold_NC - predicted_NC) ** 2).mean(axis=1)),
+        "mse": ratio_of(((gold_NC - predicted_NC) ** 2).mean(axis=1)),
     }
     groups = _by_quarter(gold_NC[:, 0], off_N) if gold_NC.shape[1] == 1 and len(gold_NC) else None
     return Compared(len(off_N), formulas, groups=groups, badness=off_N.tolist())
 
 
-def _by_quarter(gold_N: Statistics, off_N: Statistics) -> Groups:
+def _by_quarter(gold_N: Numbers, off_N: Numbers) -> Groups:
     edges = np.unique(np.quantile(gold_N, (0, 0.25, 0.5, 0.75, 1)))
     found_N = np.clip(np.searchsorted(edges, gold_N, side="right") - 1, 0, max(0, len(edges) - 2))
     groups = []
@@ -142,18 +139,18 @@ def _by_quarter(gold_N: Statistics, off_N: Statistics) -> Groups:
     return Groups("right number", "mean absolute error", groups)
 
 
-def _pearson(times_RN: Statistics, x_N: Statistics, y_N: Statistics) -> Any:
+def _pearson(times_RN: Numbers, x_N: Numbers, y_N: Numbers) -> Any:
     """Correlation of x and y, each item taken as many times as `times_RN` says; 0 where one of them is constant."""
     x_N, y_N = x_N - x_N.mean(), y_N - y_N.mean()
     return _correlation(times_RN, np.broadcast_to(x_N, times_RN.shape), np.broadcast_to(y_N, times_RN.shape))
 
 
-def _spearman(times_RN: Statistics, x_N: Statistics, y_N: Statistics) -> Any:
+def _spearman(times_RN: Numbers, x_N: Numbers, y_N: Numbers) -> Any:
     """Correlation of the ranks within each resample, ties at their mean rank."""
     return _correlation(times_RN, _ranks(times_RN, x_N), _ranks(times_RN, y_N))
 
 
-def _ranks(times_RN: Statistics, value_N: Statistics) -> NDArray[np.float64]:
+def _ranks(times_RN: Numbers, value_N: Numbers) -> NDArray[np.float64]:
     distinct, place_N = np.unique(value_N, return_inverse=True)
     order_N = np.argsort(place_N, kind="stable")
     starts = np.searchsorted(place_N[order_N], np.arange(len(distinct)))
@@ -162,7 +159,7 @@ def _ranks(times_RN: Statistics, value_N: Statistics) -> NDArray[np.float64]:
     return rank_RU[:, place_N]
 
 
-def _correlation(times_RN: Statistics, x_RN: Statistics, y_RN: Statistics) -> Any:
+def _correlation(times_RN: Numbers, x_RN: Numbers, y_RN: Numbers) -> Any:
     items_R1 = times_RN.sum(axis=1, keepdims=True)
     x_RN = x_RN - (times_RN * x_RN).sum(axis=1, keepdims=True) / items_R1
     y_RN = y_RN - (times_RN * y_RN).sum(axis=1, keepdims=True) / items_R1

@@ -37,7 +37,7 @@ class Compared(NamedTuple):
 
     Attributes:
         items: how many a bootstrap draws from: rows, or pieces of long texts.
-        formulas: metric -> as `bootstrap_weighted` asks for it, the main one first.
+        formulas: metric -> as `bootstrap` asks for it, the main one first.
         labels: how well each label, or type of entity, is answered; {} without labels.
         judged: how sure each row's answer was, and whether it was right as a whole. None where answers are numbers or
             generated texts: no probability is given to them.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adapterkit.metrics.resampling import Metric, Statistics, bootstrap_weighted, mean_of, of_sums, ratio
+from adapterkit.metrics.resampling import Metric, Numbers, bootstrap, of_sums, ratio, ratio_of
 from adapterkit.metrics.scripts import bleu_tokens, words
 
 DIRECTIONS = {"chrf": True, "bleu": True, "rouge_l": True, "exact_match": True}
@@ -33,19 +33,19 @@ def score_generated(
     bleu_NS, chrf_NS = _statistics(BLEU(tokenize=tokens), texts, references), _statistics(CHRF(), texts, references)
     pairs = list(zip(texts, references, strict=True))
     formulas = {
-        **of_sums(chrf_NS, {"chrf": _chrf}),
-        **of_sums(bleu_NS, {"bleu": _bleu}),
-        "rouge_l": mean_of([_rouge_l(text, group) for text, group in pairs]),
-        "exact_match": mean_of([text.strip() in map(str.strip, group) for text, group in pairs]),
+        "chrf": of_sums(chrf_NS, _chrf),
+        "bleu": of_sums(bleu_NS, _bleu),
+        "rouge_l": ratio_of([_rouge_l(text, group) for text, group in pairs]),
+        "exact_match": ratio_of([text.strip() in map(str.strip, group) for text, group in pairs]),
     }
-    found = bootstrap_weighted(len(texts), formulas, DIRECTIONS, resamples=resamples, seed=seed)
+    found = bootstrap(len(texts), formulas, DIRECTIONS, resamples=resamples, seed=seed)
     if tokens != "13a":
         found["bleu"] = replace(found["bleu"], how=f"sacrebleu's {tokens} tokens")
         found["rouge_l"] = replace(found["rouge_l"], how="each letter a word where a script writes no spaces")
     return found
 
 
-def _statistics(metric: Any, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
+def _statistics(metric: Any, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Numbers:
     """(N, S): sacrebleu's sufficient statistics of every text. Missing references are None, which it leaves out."""
     columns = list(itertools.zip_longest(*references))
     logger = logging.getLogger("sacrebleu")
@@ -59,7 +59,7 @@ def _statistics(metric: Any, texts: Sequence[str], references: Sequence[Sequence
     return np.asarray(found, dtype=np.float64)
 
 
-def _bleu(sums_S: Statistics) -> Any:
+def _bleu(sums_S: Numbers) -> Any:
     """100 · brevity penalty · geometric mean of the 1- to 4-gram precisions, zero counts smoothed exponentially.
 
     Papineni et al. 2002 with sacrebleu's default smoothing (NIST's: the k-th zero counts as 1 / 2^k).
@@ -75,7 +75,7 @@ def _bleu(sums_S: Statistics) -> Any:
     return np.where(there, 100 * penalty * np.exp(logs), 0.0)
 
 
-def _chrf(sums_S: Statistics) -> Any:
+def _chrf(sums_S: Numbers) -> Any:
     """chrF2 over character 1- to 6-grams (Popović 2015): mean precision and recall over orders, then F with β = 2.
 
     The statistics are, per order: n-grams of the text, n-grams of the reference, shared ones.

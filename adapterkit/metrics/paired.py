@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from adapterkit.metrics.resampling import CONFIDENCE, Metric, Statistics
+from adapterkit.metrics.resampling import CONFIDENCE, Metric, Numbers
 
 Verdict = Literal["better", "worse", "no difference shown"]
 
@@ -83,7 +83,7 @@ class ChangedSides:
     lost_rows: tuple[int, ...]
 
 
-def changed_sides(first_right: Statistics, second_right: Statistics, numbers: Sequence[int]) -> ChangedSides:
+def changed_sides(first_right: Numbers, second_right: Numbers, numbers: Sequence[int]) -> ChangedSides:
     """Compare (N,) rights row by row (McNemar 1947, exact: a binomial with p = 1/2), rows having numbers."""
     gained, lost = (
         [number for number, changed in zip(numbers, before - after, strict=True) if changed < 0]

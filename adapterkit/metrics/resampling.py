@@ -10,7 +10,6 @@ product; no metric is computed from texts twice.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from adapterkit.glance import in_short
 
-Statistics = NDArray[np.float64]
-Formula = Callable[[Statistics], Statistics]
-"""(…, S) summed statistics -> (…) values of a metric."""
+Numbers = NDArray[np.float64]
+Formula = Callable[[Numbers], Numbers]
+"""(R, N): how many times each item is in each resample -> (R,) values of a metric."""
 
 CONFIDENCE = 0.95
 _CHUNK_CELLS = 500_000
@@ -68,70 +67,53 @@ class Metric:
 
 
 def bootstrap(
-    statistics_NS: Any,
-    formulas: Mapping[str, Formula],
-    directions: Mapping[str, bool],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+    items: int, formulas: Mapping[str, Formula], directions: Mapping[str, bool], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Metric]:
-    """Every metric of `formulas` on the sums of the rows' statistics, with intervals over resampled rows.
+    """Every metric of `formulas`, with intervals over resampled items: rows, or groups of rows that belong together.
 
     Args:
-        statistics_NS: (N, S), one row of statistics per row of data (per group, where rows belong together).
-        formulas: metric -> value from summed statistics; vectorised over leading axes.
+        items: how many.
+        formulas: metric -> its values from how many times each item is in each resample; see `ratio_of`, `of_sums`.
         directions: metric -> whether higher is better.
         resamples: how many bootstrap samples; 0 gives low = high = value.
         seed: of the resampling; the same seed gives the same interval.
     """
-    weighted = of_sums(statistics_NS, formulas)
-    return bootstrap_weighted(len(statistics_NS), weighted, directions, resamples=resamples, seed=seed)
-
-
-def bootstrap_weighted(
-    rows: int, formulas: Mapping[str, Formula], directions: Mapping[str, bool], *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Metric]:
-    """As `bootstrap`, for metrics that are no function of sums (rank correlation).
-    `formulas`: metric -> (R,) values from (R, N): how many times each row is in each resample."""
-    if rows == 0:
+    if items == 0:
         return {name: Metric(float("nan"), float("nan"), float("nan"), directions[name]) for name in formulas}
-    once_1N = np.ones((1, rows))
+    once_1N = np.ones((1, items))
     values = {name: float(formula(once_1N)[0]) for name, formula in formulas.items()}
-    spread: dict[str, list[Statistics]] = {name: [] for name in formulas}
-    for times_RN in _resamples(rows, resamples, seed):
+    spread: dict[str, list[Numbers]] = {name: [] for name in formulas}
+    for times_RN in _resamples(items, resamples, seed):
         for name, formula in formulas.items():
             spread[name].append(formula(times_RN))
     return {name: _metric(values[name], spread[name], directions[name]) for name in formulas}
 
 
-def mean_of(values_N: Any) -> Formula:
-    """The mean of one number for every item, as `bootstrap_weighted` asks for it."""
-    values_N = np.asarray(values_N, dtype=np.float64)
-    return lambda times_RN: times_RN @ values_N / times_RN.sum(axis=-1)
+def ratio_of(above_N: Any, below_N: Any = None) -> Formula:
+    """The sum of one number of every item over that of another, or over how many items there are; 0 where that is 0."""
+    above_N = np.asarray(above_N, dtype=np.float64)
+    below_N = np.ones(len(above_N)) if below_N is None else np.asarray(below_N, dtype=np.float64)
+    return lambda times_RN: ratio(times_RN @ above_N, times_RN @ below_N)
 
 
-def of_sums(statistics_NS: Any, formulas: Mapping[str, Formula]) -> dict[str, Formula]:
-    """Formulas of summed statistics as `bootstrap_weighted` asks for them."""
+def of_sums(statistics_NS: Any, formula: Callable[[Numbers], Numbers]) -> Formula:
+    """What a formula, vectorised over leading axes, makes of the sums of every item's statistics."""
     statistics_NS = np.asarray(statistics_NS, dtype=np.float64)
-    return {name: partial(_of_sums, formula, statistics_NS) for name, formula in formulas.items()}
+    return lambda times_RN: formula(times_RN @ statistics_NS)
 
 
-def _of_sums(formula: Formula, statistics_NS: Statistics, times_RN: Statistics) -> Statistics:
-    return formula(times_RN @ statistics_NS)
-
-
-def _resamples(rows: int, resamples: int, seed: int) -> Iterator[Statistics]:
-    """How many times each row is in each resample, (R, N), a few resamples at a time."""
+def _resamples(items: int, resamples: int, seed: int) -> Iterator[Numbers]:
+    """How many times each item is in each resample, (R, N), a few resamples at a time."""
     chance = np.random.default_rng(seed)
-    step = max(1, _CHUNK_CELLS // rows)
+    step = max(1, _CHUNK_CELLS // items)
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
-        drawn = chance.integers(0, rows, size=(count, rows))
-        drawn += np.arange(count)[:, None] * rows
-        yield np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
+        drawn = chance.integers(0, items, size=(count, items))
+        drawn += np.arange(count)[:, None] * items
+        yield np.bincount(drawn.ravel(), minlength=count * items).reshape(count, items).astype(np.float64)
 
 
-def _metric(value: float, spread: Sequence[Statistics], higher_is_better: bool) -> Metric:
+def _metric(value: float, spread: Sequence[Numbers], higher_is_better: bool) -> Metric:
     spread_R = np.concatenate([np.zeros(0), *spread])
     defined_R = spread_R[np.isfinite(spread_R)]
     if not len(defined_R):
@@ -141,10 +123,8 @@ def _metric(value: float, spread: Sequence[Statistics], higher_is_better: bool) 
     return Metric(value, float(low), float(high), higher_is_better, spread=tuple(spread_R.tolist()))
 
 
-def ratio(numerator: Any, denominator: Any, empty: float = 0.0) -> Any:
-    """numerator / denominator, and `empty` where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(
-        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    )
-    safe = np.where(denominator == 0, 1.0, denominator)
-    return np.where(denominator == 0, empty, numerator / safe)
+def ratio(above: Any, below: Any) -> Any:
+    """above / below, and 0 where below is 0."""
+    above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    nothing = np.zeros(np.broadcast_shapes(above.shape, below.shape))
+    return np.divide(above, below, out=nothing, where=below != 0)

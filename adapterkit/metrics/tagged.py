@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adapterkit.metrics.compared import NOTHING, Compared, label_scores
-from adapterkit.metrics.resampling import of_sums, ratio
+from adapterkit.metrics.resampling import ratio_of
 
 ENTITY_METRICS = {"entity_f1": True, "entity_precision": True, "entity_recall": True}
 """Metric -> whether higher is better."""
@@ -49,14 +49,15 @@ def compare_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence
             count.update(held)
             statistics_NS[row, place] = len(held)
         confused += [(there.get(span, NOTHING), found.get(span, NOTHING)) for span in {**there, **found}]
+    right_N, there_N, found_N = statistics_NS.T
     formulas = {
-        "entity_f1": lambda sums_S: ratio(2 * sums_S[..., 0], sums_S[..., 1] + sums_S[..., 2]),
-        "entity_precision": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 2]),
-        "entity_recall": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1]),
+        "entity_f1": ratio_of(2 * right_N, there_N + found_N),
+        "entity_precision": ratio_of(right_N, found_N),
+        "entity_recall": ratio_of(right_N, there_N),
     }
     types = sorted({*counts[1], *counts[2]})
     labels = label_scores(types, *([count[kind] for kind in types] for count in counts))
-    return Compared(len(gold), of_sums(statistics_NS, formulas), labels, confused=confused)
+    return Compared(len(gold), formulas, labels, confused=confused)
 
 
 @cache

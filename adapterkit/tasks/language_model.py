@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.metrics import Compared, Formula, Groups, of_sums, ratio
+from adapterkit.metrics import Compared, Formula, Groups, ratio, ratio_of
 from adapterkit.tasks.losses import at_labels, labelled, token_cross_entropy
 from adapterkit.tasks.protocol import UnlabelledTask
 from adapterkit.tasks.values import Batch, Feature, Features, Loss, Outputs, Row
@@ -86,31 +86,29 @@ class LanguageModelTask(UnlabelledTask):
         for feature in features:
             characters[feature.row] += feature.extras.get("characters", 0)
         sums = summed(features, outputs, len(rows))
-        statistics_FS = np.zeros((len(features), 4))
-        for place, (feature, output) in enumerate(zip(features, outputs, strict=True)):
-            statistics_FS[place, :3] = output
-            if output.tokens:
-                statistics_FS[place, 3] = characters[feature.row] * output.tokens / sums[feature.row]["tokens"]
+        nats_F, tokens_F, right_F = np.array(outputs, dtype=np.float64).reshape(-1, 3).T
+        share_F = np.array([characters[f.row] / max(sums[f.row]["tokens"], 1) for f in features]) * tokens_F
+        per_token = ratio_of(nats_F, tokens_F)
         formulas: dict[str, Formula] = {
-            "perplexity": lambda sums_S: _perplexity(sums_S[..., 0], sums_S[..., 1]),
-            "bits_per_character": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 3] * math.log(2)),
-            "token_accuracy": lambda sums_S: ratio(sums_S[..., 2], sums_S[..., 1]),
+            "perplexity": lambda times_RF: _perplexity(per_token(times_RF)),
+            "bits_per_character": ratio_of(nats_F, share_F * math.log(2)),
+            "token_accuracy": ratio_of(right_F, tokens_F),
         }
         by_length: dict[int, list[tuple[float, int]]] = {}
         for one in sums:
             by_length.setdefault(max(one["tokens"] - 1, 0).bit_length(), []).append((one["loss_nats"], one["tokens"]))
         groups = [
-            (f"up to {2**power:,}", float(_perplexity(*map(sum, zip(*inside, strict=True)))), len(inside))
+            (f"up to {2**power:,}", float(_perplexity(ratio(*map(sum, zip(*inside, strict=True))))), len(inside))
             for power, inside in sorted(by_length.items())
         ]
         return Compared(
             len(features),
-            of_sums(statistics_FS, {name: one for name, one in formulas.items() if name in self.metric_directions}),
+            {name: formula for name, formula in formulas.items() if name in self.metric_directions},
             groups=Groups("predicted tokens", "perplexity", groups),
             badness=[one["loss_nats"] / max(one["tokens"], 1) for one in sums],
         )
 
 
-def _perplexity(nats: Any, tokens: Any) -> Any:
+def _perplexity(nats_per_token: Any) -> Any:
     # Beyond exp(700) a double is infinite; no model that is worth a number comes near.
-    return np.exp(np.minimum(ratio(nats, tokens), 700.0))
+    return np.exp(np.minimum(nats_per_token, 700.0))

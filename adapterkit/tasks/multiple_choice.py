@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterkit.metrics import Compared, judged_classes, mean_of
+from adapterkit.metrics import Compared, judged_classes, ratio_of
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
 from adapterkit.tasks.checked_rows import (
@@ -169,7 +169,7 @@ class MultipleChoice(ConfidentTask, UnlabelledTask, kind="multiple-choice"):
         found = judged_classes(share_NK, gold_N)
         pairs = zip(gold_N, share_NK.argmax(axis=1).tolist(), strict=True)
         confused = [(str(right + 1), str(given + 1)) for right, given in pairs]
-        return Compared(len(rows), {"accuracy": mean_of(found.right)}, judged=found, confused=confused)
+        return Compared(len(rows), {"accuracy": ratio_of(found.right)}, judged=found, confused=confused)
 
     def _labels(self, rows: Sequence[Row]) -> list[int]:
         asked = self.settings.right_choice

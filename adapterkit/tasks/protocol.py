@@ -26,7 +26,7 @@ from torch import Tensor
 from adapterkit.data import TextUnit
 from adapterkit.errors import DataError, RecipeError
 from adapterkit.glance import in_short
-from adapterkit.metrics import Compared, Metric, bootstrap_weighted
+from adapterkit.metrics import Compared, Metric, bootstrap
 from adapterkit.recipe import DataSettings
 from adapterkit.recipe.columns import COLUMNS, Column
 from adapterkit.recipe.kinds import Kind
@@ -288,8 +288,7 @@ class Task(ABC):
 
     def measured(self, found: Compared, *, resamples: int = 1000, seed: int = 0) -> dict[str, Metric]:
         """The metrics of answers that are compared; see `score`."""
-        directions = self.metric_directions
-        return bootstrap_weighted(found.items, found.formulas, directions, resamples=resamples, seed=seed)
+        return bootstrap(found.items, found.formulas, self.metric_directions, resamples=resamples, seed=seed)
 
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Compared, Groups, judged, mean_of
+from adapterkit.metrics import Compared, Groups, judged, ratio_of
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.answers import NULL, Span, best_spans, best_threshold, exact_match, f1, gold_answers, token_mask
 from adapterkit.tasks.checked_rows import by_row, check, refuse_rows, text_problem
@@ -142,7 +142,7 @@ class QuestionAnswering(ConfidentTask, kind="question-answering"):
         groups = [(word, sum(values) / len(values), len(values)) for word, values in sorted(asked.items())]
         return Compared(
             len(rows),
-            {"f1": mean_of(f1_N), "exact_match": mean_of(right_N)},
+            {"f1": ratio_of(f1_N), "exact_match": ratio_of(right_N)},
             judged=judged([answer["confidence"] for answer in answers], right_N),
             groups=Groups("question word", "F1", groups),
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapterkit.errors import DataError
-from adapterkit.metrics import Compared, compare_entities, compare_words, judged, of_sums, ratio
+from adapterkit.metrics import Compared, compare_entities, compare_words, judged, ratio_of
 from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, is_iob2
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.checked_rows import Cuts, check, places_of, refuse_rows
@@ -200,8 +200,7 @@ class TokenClassification(ConfidentTask, kind="token-classification"):
         losses_NS = np.zeros((len(rows), 2))
         for feature, output in zip(features, outputs, strict=True):
             losses_NS[feature.row] += output.loss_nats, output.labelled
-        per_word = of_sums(losses_NS, {"loss": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])})
-        formulas = {**found.formulas, **words.formulas, **per_word}
+        formulas = {**found.formulas, **words.formulas, "loss": ratio_of(*losses_NS.T)}
         right_N = [given == wanted for given, wanted in zip(predicted, gold, strict=True)]
         return found._replace(
             formulas={name: formulas[name] for name in self.metrics},

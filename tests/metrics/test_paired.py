@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adapterkit.metrics import Metric, bootstrap_weighted, mean_of
+from adapterkit.metrics import Metric, bootstrap, ratio_of
 from adapterkit.metrics.paired import Difference, changed_sides, difference, rows_to_show, thirds, verdict_of
 
 
 def of_shares(right_N: np.ndarray, resamples: int = 4000) -> Metric:
-    formulas = {"accuracy": mean_of(right_N)}
-    return bootstrap_weighted(len(right_N), formulas, {"accuracy": True}, resamples=resamples)["accuracy"]
+    formulas = {"accuracy": ratio_of(right_N)}
+    return bootstrap(len(right_N), formulas, {"accuracy": True}, resamples=resamples)["accuracy"]
 
 
 @pytest.mark.parametrize("seed", range(3))

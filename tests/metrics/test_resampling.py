@@ -11,42 +11,37 @@ from adapterkit.metrics import (
     Compared,
     Metric,
     bootstrap,
-    bootstrap_weighted,
     compare_classes,
     compare_numbers,
     compare_sets,
-    ratio,
+    ratio_of,
 )
 from adapterkit.metrics import classification as scores
 
 
 def measured(found: Compared) -> dict[str, Metric]:
-    return bootstrap_weighted(found.items, found.formulas, scores.DIRECTIONS, resamples=10)
-
-
-def mean(sums: np.ndarray) -> np.ndarray:
-    return np.asarray(ratio(sums[..., 0], sums[..., 1]))
+    return bootstrap(found.items, found.formulas, scores.DIRECTIONS, resamples=10)
 
 
 def test_the_interval_of_a_share_is_the_binomial_one() -> None:
     # 500 of 1,000 right: standard error √(0.25 / 1000) = 0.0158, so 95 % lie within 0.5 ± 0.031.
-    hits = np.stack([np.repeat([0.0, 1.0], 500), np.ones(1000)], axis=1)
-    metric = bootstrap(hits, {"share": mean}, {"share": True}, resamples=2000)["share"]
+    formulas = {"share": ratio_of(np.repeat([0.0, 1.0], 500))}
+    metric = bootstrap(1000, formulas, {"share": True}, resamples=2000)["share"]
     assert metric.value == 0.5
     assert metric.low == pytest.approx(0.469, abs=0.004)
     assert metric.high == pytest.approx(0.531, abs=0.004)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
-    hits = np.stack([np.arange(50) % 3 == 0, np.ones(50)], axis=1)
-    first, again, other = (bootstrap(hits, {"m": mean}, {"m": True}, seed=seed)["m"] for seed in (1, 1, 2))
+    formulas = {"m": ratio_of(np.arange(50) % 3 == 0)}
+    first, again, other = (bootstrap(50, formulas, {"m": True}, seed=seed)["m"] for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_no_resamples_give_no_interval_and_no_rows_give_nan() -> None:
-    metric = bootstrap([[1.0, 2.0]], {"m": mean}, {"m": False}, resamples=0)["m"]
+    metric = bootstrap(1, {"m": ratio_of([1.0], [2.0])}, {"m": False}, resamples=0)["m"]
     assert (metric.value, metric.low, metric.high, metric.higher_is_better) == (0.5, 0.5, 0.5, False)
-    assert math.isnan(bootstrap(np.zeros((0, 2)), {"m": mean}, {"m": True})["m"].value)
+    assert math.isnan(bootstrap(0, {"m": ratio_of([])}, {"m": True})["m"].value)
     assert metric.to_dict() == {"value": 0.5, "low": 0.5, "high": 0.5, "higher_is_better": False}
 
 

@@ -13,7 +13,7 @@ from seqeval.scheme import IOB2
 
 from adapterkit.data import Rows
 from adapterkit.errors import BackboneError, DataError
-from adapterkit.metrics import ENTITY_METRICS, bootstrap_weighted, compare_entities, entities
+from adapterkit.metrics import ENTITY_METRICS, bootstrap, compare_entities, entities
 from adapterkit.tasks import Batch, Task, Vocabulary
 from adapterkit.tasks.tag_reader import HOW_TO_LIST
 from tests.tasks.test_protocol import Make, Vocabularies
@@ -185,7 +185,7 @@ TAG_ROWS = st.lists(
 def test_entity_scores_are_seqeval_s_strict_ones(rows: list[list[tuple[str, str]]]) -> None:
     gold, predicted = [[tag for tag, _ in row] for row in rows], [[tag for _, tag in row] for row in rows]
     compared = compare_entities(gold, predicted)
-    found = bootstrap_weighted(compared.items, compared.formulas, ENTITY_METRICS, resamples=0)
+    found = bootstrap(compared.items, compared.formulas, ENTITY_METRICS, resamples=0)
     options: dict[str, Any] = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
     assert found["entity_f1"].value == pytest.approx(f1_score(gold, predicted, **options))
     assert found["entity_precision"].value == pytest.approx(precision_score(gold, predicted, **options))

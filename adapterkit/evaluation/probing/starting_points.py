@@ -21,7 +21,7 @@ from adapterkit.evaluation.probing.asked import Drawn, Looking
 from adapterkit.evaluation.probing.measuring import chance, evidence, probe_rows, right_by_row
 from adapterkit.evaluation.probing.side_by_side import Looked, knows, look_into
 from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
-from adapterkit.metrics import Metric, bootstrap, ratio
+from adapterkit.metrics import Metric, bootstrap, ratio_of
 from adapterkit.records import NearestRecord, StartRecord, StartsRecord, TransferRecord
 
 TESTED = 0.3
@@ -199,9 +199,8 @@ def _trained(
     scores_NC[:, head.classes_] = head.predict_proba((states_NW[tested] - mean_W) / spread)
     of_tested = replace(drawn, labels=drawn.labels[tested], groups=drawn.groups[tested])  # classes keep their numbers
     right_G, items_G = right_by_row(scores_NC, of_tested)
-    statistics_GS = np.stack([right_G, items_G], axis=1)
-    formula = {"accuracy": lambda sums_S: ratio(sums_S[..., 0], sums_S[..., 1])}
-    return bootstrap(statistics_GS, formula, {"accuracy": True}, seed=seed)["accuracy"]
+    formulas = {"accuracy": ratio_of(right_G, items_G)}
+    return bootstrap(len(items_G), formulas, {"accuracy": True}, seed=seed)["accuracy"]
 
 
 def _sentence(name: str, found: StartsRecord) -> str:

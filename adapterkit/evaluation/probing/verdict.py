@@ -2,14 +2,13 @@
 
 # Axes: G rows, L layers, S statistics.
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from adapterkit.evaluation.probing.measuring import Measured
-from adapterkit.metrics import Metric, bootstrap, ratio
+from adapterkit.metrics import Formula, Metric, bootstrap, ratio_of
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,13 @@ def standing(layers: Sequence[int], measured: Sequence[Measured], chance: float,
     probed = [(layer, found) for layer, found in zip(layers, measured, strict=True) if len(found.right)]
     if not probed:
         return Standing({}, None, None)
-    statistics_GS = np.stack([*(found.right for _, found in probed), probed[0][1].items], axis=1)
-    total = [found.right.sum() for _, found in probed]
-    top = int(np.argmax(total))
-    formulas: dict[str, Callable[[Any], Any]] = {}
-    for place, (layer, _) in enumerate(probed):
-        formulas[f"accuracy {layer}"] = _share(place)
-        formulas[f"behind {layer}"] = _share(top, place)
-    found = bootstrap(statistics_GS, formulas, dict.fromkeys(formulas, True), seed=seed)
+    items_G = probed[0][1].items
+    top = int(np.argmax([found.right.sum() for _, found in probed]))
+    formulas: dict[str, Formula] = {}
+    for layer, one in probed:
+        formulas[f"accuracy {layer}"] = ratio_of(one.right, items_G)
+        formulas[f"behind {layer}"] = ratio_of(probed[top][1].right - one.right, items_G)
+    found = bootstrap(len(items_G), formulas, dict.fromkeys(formulas, True), seed=seed)
     accuracy = {layer: found[f"accuracy {layer}"] for layer, _ in probed}
     best = probed[top][0]
     if accuracy[best].low <= chance:
@@ -52,16 +50,9 @@ def gains(
     for layer, with_adapter in zip(layers, adapted, strict=True):
         without = bare.get(layer)
         if without is not None and len(without.right) and len(without.right) == len(with_adapter.right):
-            statistics_GS = np.stack([with_adapter.right, without.right, without.items], axis=1)
-            found[layer] = bootstrap(statistics_GS, {"gain": _share(0, 1)}, {"gain": True}, seed=seed)["gain"]
+            gain = ratio_of(with_adapter.right - without.right, without.items)
+            found[layer] = bootstrap(len(without.items), {"gain": gain}, {"gain": True}, seed=seed)["gain"]
     return found
-
-
-def _share(place: int, less: int | None = None) -> Callable[[Any], Any]:
-    """What is right, less what is right of another, over all items."""
-    if less is None:
-        return lambda sums_S: ratio(sums_S[..., place], sums_S[..., -1])
-    return lambda sums_S: ratio(sums_S[..., place] - sums_S[..., less], sums_S[..., -1])
 
 
 def bare_sentence(name: str, found: Standing, top: int, chance: float, says: str = "is right in {}") -> str:

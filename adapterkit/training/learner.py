@@ -21,6 +21,9 @@ HEAD_RATE_FACTOR = 5.0
 SUMS = 4
 """Numbers that every process adds to a step, besides its gradients."""
 
+FEW_BYTES = 1 << 20
+"""Up to so many bytes the first of the processes on CPUs adds up what travels; a ring, beyond, keeps none waiting."""
+
 
 @dataclass
 class Learner:
@@ -57,7 +60,7 @@ class Learner:
         tail[:] = sums
         if processes > 1:
             for tensor in (self.flat.travels, *self._loose_gradients()):
-                distributed.all_reduce(tensor)
+                _add_up(tensor)
         found: list[float] = tail.tolist()
         return found
 
@@ -94,6 +97,19 @@ class Learner:
     def size(self) -> float:
         """The norm of all parameters: not finite as soon as one value is not."""
         return _norm([self.flat.values, *(loose.detach() for loose in self.loose)])
+
+
+def _add_up(tensor: Tensor) -> None:
+    """Let a tensor hold the sum over all processes. Of few bytes messages cost more than bytes: then the first process
+    adds up, with 2(N - 1) messages in the place of a ring's 4N(N - 1)."""
+    if tensor.nbytes > FEW_BYTES or tensor.device.type != "cpu":
+        distributed.all_reduce(tensor)
+        return
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size() * (distributed.get_rank() == 0))]
+    distributed.gather(tensor, parts or None)
+    if parts:
+        torch.sum(torch.stack(parts), 0, out=tensor)
+    distributed.broadcast(tensor, 0)
 
 
 def _norm(tensors: list[Tensor]) -> float:

@@ -52,7 +52,7 @@ def counted(plans: dict[tuple[int, int], dict[str, Any]], said: Any) -> None:
 def test_a_step_sends_its_gradients_and_no_frozen_weight(tmp_path: Path, tiny_folders: Any) -> None:
     few, many = 2, 10
     plans = {}
-    for ranks in (2, 3):
+    for ranks in (2, 4):
         for steps in (few, many):
             training = {"max_steps": steps, "epochs": 9, "evaluate_every": 100, "checkpoint_every": 100}
             plan = recipe(tmp_path, tiny_folders["bert"], training=training, output=str(tmp_path / f"{ranks}-{steps}"))
@@ -68,9 +68,9 @@ def test_a_step_sends_its_gradients_and_no_frozen_weight(tmp_path: Path, tiny_fo
     tensors = load_file(tmp_path / "2-2" / "adapter_model.safetensors").values()
     trainable_bytes = sum(4 * tensor.numel() for tensor in tensors)
     frozen_bytes = (tiny_folders["bert"] / "model.safetensors").stat().st_size
-    for ranks in (2, 3):
+    for ranks in (2, 4):
         step_bytes = (found[ranks, many] - found[ranks, few]) / (many - few)
         # Heads of packets, and messages to every neighbour.
-        assert 0 <= step_bytes - 2 * (ranks - 1) * trainable_bytes <= 16_000
+        assert 0 <= step_bytes - 2 * (ranks - 1) * trainable_bytes <= 4_000
         # Meeting, agreeing and ending.
         assert found[ranks, few] - few * step_bytes < (ranks - 1) * frozen_bytes / 2, frozen_bytes

@@ -1,8 +1,8 @@
 """Documents of a causal language model: texts, prompts with completions, and chats, as one sequence of tokens each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from adapterkit.errors import DataError
 from adapterkit.recipe.task import TaskSettings
@@ -13,6 +13,8 @@ from adapterkit.tasks.checked_rows import is_missing, listed, optional_text, pla
 from adapterkit.tasks.encoding import bare_ids, surroundings
 from adapterkit.tasks.values import Row, Vocabulary
 
+T = TypeVar("T")
+
 
 class WrittenPrompt(NamedTuple):
     """What an answer follows, and the texts at which it ends besides those of the task."""
@@ -22,7 +24,7 @@ class WrittenPrompt(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A prompt, and the completion that is learned behind it; "" where it is to be generated."""
+    """A prompt, and the completion that is learned behind it; "" where it is to be generated, and behind a text."""
 
     prompt: str
     completion: str
@@ -76,33 +78,22 @@ class Documents:
         Raises DataError: a row is no document; BackboneError: a chat, and the tokenizer has no template for it."""
         only = self._settings.completions_only
         refuse_rows(rows, lambda row: document_problem(row, predict=False, completions_only=only), "are no documents")
-        found: list[Document | None] = []
-        for index, (reading, ids, completion) in enumerate(self._tokenised(rows, self._settings.end_text or "")):
-            if isinstance(reading, WrittenChat):
-                found.append(self._chat(index, reading))
-            elif isinstance(reading, Pair):
-                found.append(self._pair(reading, ids, completion))
-            else:
-                whole = [*self._begun(ids), *self._end]
-                found.append(Document(whole, [True] * len(whole), len(reading) - self._unread(ids)))
-        return found
+        return [
+            self._pair(reading, ids, completion)
+            if isinstance(reading, Pair)
+            else self._unless_refused(index, self._learned, reading)
+            for index, (reading, ids, completion) in enumerate(self._tokenised(rows, self._settings.end_text or ""))
+        ]
 
     def prompts(self, rows: Sequence[Row]) -> list[WrittenPrompt | None]:
         """What generation continues: a prompt, a beginning, or a chat up to the assistant's turn; None for the refused.
         Raises BackboneError: a chat, and the tokenizer has no template for it."""
-        found: list[WrittenPrompt | None] = []
-        for index, (reading, ids, _) in enumerate(self._tokenised(rows)):
-            if not isinstance(reading, WrittenChat):
-                found.append(WrittenPrompt(self._begun(ids)))
-                continue
-            try:
-                found.append(
-                    WrittenPrompt(self._template.prompt(asked(reading.turns), reading.tools), self._template.stops)
-                )
-            except ChatProblem as problem:
-                self.refused[index] = str(problem)
-                found.append(None)
-        return found
+        return [
+            WrittenPrompt(self._begun(ids))
+            if isinstance(reading, Pair)
+            else self._unless_refused(index, self._asked, reading)
+            for index, (reading, ids, _) in enumerate(self._tokenised(rows))
+        ]
 
     def refusal(self, rows: Sequence[Row]) -> DataError:
         """The error for rows that were refused: the reason itself where there is but one row."""
@@ -130,27 +121,26 @@ class Documents:
 
     def _tokenised(
         self, rows: Sequence[Row], end: str = ""
-    ) -> Iterator[tuple[WrittenChat | Pair | str, list[int], list[int]]]:
-        """Every row as it is read, with the tokens of its text or prompt and of its completion, `end` behind them."""
+    ) -> Iterator[tuple[WrittenChat | Pair, list[int], list[int]]]:
+        """Every row as it is read, with the tokens of its prompt and of its completion, `end` behind them."""
         readings = [self._reading(row) for row in rows]
         self.alpaca += sum(is_alpaca(row) for row in rows if not is_chat(row))
         known, completions = [""] * len(rows), [""] * len(rows)
         for index, reading in enumerate(readings):
-            if isinstance(reading, str):
-                known[index] = reading + end
-            elif isinstance(reading, Pair):
-                known[index], completions[index] = reading.prompt, reading.completion + end * bool(reading.completion)
+            if isinstance(reading, Pair):
+                known[index] = reading.prompt + end * (not reading.completion)
+                completions[index] = reading.completion + end * bool(reading.completion)
         yield from zip(
             readings, bare_ids(self._vocabulary, known), bare_ids(self._vocabulary, completions), strict=True
         )
 
-    def _reading(self, row: Row) -> WrittenChat | Pair | str:
+    def _reading(self, row: Row) -> WrittenChat | Pair:
         if is_chat(row):
             return WrittenChat(*chat_of(row))
         answer = optional_text(row, "completion") or ""
         if not is_alpaca(row):
             prompt = optional_text(row, "prompt")
-            return str(row["text"]) if prompt is None else Pair(prompt, answer)
+            return Pair(row["text"], "") if prompt is None else Pair(prompt, answer)
         if not self._chats_alpaca:
             return Pair(alpaca_prompt(row), answer)
         answers = [{"role": ASSISTANT, "content": answer}] if answer else []
@@ -170,10 +160,16 @@ class Documents:
         """Characters of a first token that nothing predicts, since no begin token stands before it."""
         return 0 if self._begin else len(str(self._vocabulary.tokenizer.decode(list(ids[:1]))))
 
-    def _chat(self, index: int, chat: WrittenChat) -> Document | None:
-        template = self._template
+    def _learned(self, chat: WrittenChat) -> Document:
+        write = self._template.answers if self._settings.completions_only else self._template.whole
+        return write(chat.turns, chat.tools)
+
+    def _asked(self, chat: WrittenChat) -> WrittenPrompt:
+        return WrittenPrompt(self._template.prompt(asked(chat.turns), chat.tools), self._template.stops)
+
+    def _unless_refused(self, index: int, write: Callable[[WrittenChat], T], chat: WrittenChat) -> T | None:
         try:
-            return (template.answers if self._settings.completions_only else template.whole)(chat.turns, chat.tools)
+            return write(chat)
         except ChatProblem as problem:
             self.refused[index] = str(problem)
             return None

@@ -5,15 +5,17 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from adapterkit.metrics import Compared, Formula, Groups, ratio, ratio_of
+from adapterkit.recipe.task import TaskSettings
+from adapterkit.tasks.checked_rows import check
 from adapterkit.tasks.losses import at_labels, labelled, token_cross_entropy
-from adapterkit.tasks.protocol import UnlabelledTask
+from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.values import Batch, Feature, Features, Loss, Outputs, Row
 
 
@@ -51,11 +53,19 @@ def summed(features: Sequence[Feature], outputs: Sequence[Likelihood], rows: int
 
 
 @dataclass(frozen=True, repr=False)
-class LanguageModelTask(UnlabelledTask):
+class LanguageModelTask(Task):
     """A kind whose loss and metrics are about labelled tokens; its outputs are a `Likelihood` per feature."""
 
     proof: ClassVar[Literal["predict", "score"]] = "score"
     metric_directions: ClassVar[Mapping[str, bool]] = {"perplexity": False, "token_accuracy": True}
+
+    settings: TaskSettings
+
+    @classmethod
+    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
+        task = cls(settings)
+        check(rows, cls.columns, lambda row: task.problem_of(row, "train"))
+        return task
 
     def targets(self, labels_BT: Tensor) -> Tensor:
         """At each token the label that its logits predict."""

@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,25 +27,25 @@ from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import encode_texts, longest, pad
 from adapterkit.tasks.labels import label_name, stands_for_none
 from adapterkit.tasks.losses import masked_cross_entropy
-from adapterkit.tasks.protocol import SAMPLE_TEXTS, UnlabelledTask
+from adapterkit.tasks.protocol import SAMPLE_TEXTS
 from adapterkit.tasks.right_choice import READINGS, choices_of, find_reading, notes_of, place_of, readings_of
 from adapterkit.tasks.values import Batch, Checked, Encoded, Feature, Features, Loss, Outputs, Purpose, Row, Vocabulary
 
 
 @dataclass(frozen=True, repr=False)
-class MultipleChoice(ConfidentTask, UnlabelledTask, kind="multiple-choice"):
+class MultipleChoice(ConfidentTask, kind="multiple-choice"):
     """The right one of a row's choices. `reading`: how the labels of the training rows name it, a key of `READINGS`; ""
     where no rows were read."""
 
     answers_places: ClassVar[bool] = True
     metric_directions: ClassVar[Mapping[str, bool]] = {"accuracy": True}
 
+    settings: TaskSettings
     reading: str = field(default="", metadata=OPTIONAL)
 
     @classmethod
     def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
-        task = super().prepare(settings, rows)
-        asked = settings.right_choice
+        task, asked = cls(settings), settings.right_choice
         usable, _ = check(rows, cls.columns, lambda row: task.problem_of(row, "train"))
         return replace(task, reading=find_reading(usable) if asked == "auto" else asked)
 
@@ -162,10 +163,7 @@ class MultipleChoice(ConfidentTask, UnlabelledTask, kind="multiple-choice"):
 
     def compared(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Compared:
         """Choices are called by their position, from 1."""
-        share_NK = np.zeros((len(outputs), max(map(len, outputs), default=1)))
-        for row, output in enumerate(outputs):
-            share_NK[row, : len(output)] = output
-        gold_N = self._labels(rows)
+        share_NK, gold_N = np.array([*zip_longest(*outputs, fillvalue=0.0)]).T, self._labels(rows)
         found = judged_classes(share_NK, gold_N)
         pairs = zip(gold_N, share_NK.argmax(axis=1).tolist(), strict=True)
         confused = [(str(right + 1), str(given + 1)) for right, given in pairs]
@@ -174,12 +172,12 @@ class MultipleChoice(ConfidentTask, UnlabelledTask, kind="multiple-choice"):
     def _labels(self, rows: Sequence[Row]) -> list[int]:
         asked = self.settings.right_choice
         reading = find_reading(rows, self.reading) if asked == "auto" else asked
-
-        def unread(row: Row) -> str | None:
-            known = place_of(row, reading) is not None
-            return None if known else f"label {row.get('label')!r:.40} is none of the choices"
-
-        refuse_rows(rows, unread, "have no right choice")
+        told = "label {!r:.40} is none of the choices"
+        refuse_rows(
+            rows,
+            lambda row: told.format(row.get("label")) if place_of(row, reading) is None else None,
+            "have no right choice",
+        )
         return [place for row in rows if (place := place_of(row, reading)) is not None]
 
 

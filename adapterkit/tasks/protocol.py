@@ -18,7 +18,6 @@ Rows are any sequence of dicts with canonical column names. Errors name them by 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
@@ -293,20 +292,6 @@ class Task(ABC):
     def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with what is chosen on validation rows (the no-answer threshold); itself where nothing is."""
         return self
-
-
-@dataclass(frozen=True, repr=False)
-class UnlabelledTask(Task):
-    """A kind whose answers are tokens or positions, and no names from a set: training rows teach it nothing but that
-    they can be used."""
-
-    settings: TaskSettings
-
-    @classmethod
-    def prepare(cls, settings: TaskSettings, rows: Sequence[Row]) -> Self:
-        task = cls(settings)
-        check(rows, cls.columns, lambda row: task.problem_of(row, "train"))
-        return task
 
 
 class GeneratingTask(Task):

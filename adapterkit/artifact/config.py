@@ -4,6 +4,7 @@ adapterkit takes nothing from it; it is for plain PEFT and vLLM. It is checked a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from adapterkit.artifact.tensors import shortened
@@ -47,7 +48,7 @@ def make_config(
         heads: modules of the family's class that are saved whole.
         token_rows: see `Headed`.
     """
-    fields = _fields(method)
+    fields = {**SHARED, **method_of(method).fields}
     return {
         **{key: value for key, value in content.items() if key in fields},
         "peft_type": method_of(method).peft_type,
@@ -65,9 +66,10 @@ def check_config(
 ) -> None:
     """Check a config against the manifest's kind, method and head. `tokens`: how many have rows of their own. Raises
     ArtifactError: with every field that is unknown, of another type, out of bounds, or a pattern."""
-    fields, row = _fields(method), method_of(method)
+    row = method_of(method)
+    fields: dict[str, Field] = {**SHARED, **row.fields}
     if tokens:
-        fields = {**fields, TOKENS: by_module(_numbers(tokens), f"{tokens} token numbers")}
+        fields[TOKENS] = by_module((partial(_are_numbers, tokens), "numbers"), f"{tokens} token numbers")
     problems = [
         f"{CONFIG}: {key[:80]!r}: a field that an artifact does not have" for key in config if key not in fields
     ]
@@ -92,16 +94,7 @@ def targets_of(config: Mapping[str, Any]) -> frozenset[str]:
     return frozenset() if targets == NO_TARGETS else frozenset(targets)
 
 
-def _numbers(count: int) -> Field:
-    """So many numbers of tokens."""
-    return (
-        lambda value: (
-            isinstance(value, list)
-            and len(set(map(str, value))) == len(value) == count
-            and all(type(one) is int and 0 <= one < 2**31 for one in value)
-        )
-    ), "numbers"
-
-
-def _fields(method: MethodSettings) -> Mapping[str, Field]:
-    return {**SHARED, **method_of(method).fields}
+def _are_numbers(count: int, value: Any) -> bool:
+    """Whether a value is a list of so many numbers of tokens, all different."""
+    plain = isinstance(value, list) and all(type(one) is int and 0 <= one < 2**31 for one in value)
+    return plain and len({*value}) == len(value) == count

@@ -16,7 +16,7 @@ from adapterkit.artifact.contents import check_state, without_effect
 from adapterkit.artifact.golden import row_problems
 from adapterkit.artifact.parts import REMEDY, as_part, folders_of_parts, part_problems
 from adapterkit.artifact.remembered_checks import check_tensors, read_config
-from adapterkit.artifact.tensors import Header, parse_header, read_tensors
+from adapterkit.artifact.tensors import parse_header, read_tensors
 from adapterkit.backbone import Backbone, Contract
 from adapterkit.errors import AdapterkitError, ArtifactError, ContractError
 from adapterkit.glance import in_short
@@ -25,7 +25,6 @@ from adapterkit.manifest import (
     CONFIG,
     MANIFEST,
     TENSORS,
-    Files,
     Manifest,
     file_problems,
     parse_manifest,
@@ -215,7 +214,10 @@ def read_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None 
         problems += [f"{MANIFEST}: {problem}" for problem in row_problems(task, manifest.golden)]
     if contract is None or task is None or problems:
         raise refused(files.folder, problems)
-    state = _state(files, header)
+    try:
+        state = read_tensors(files.content[TENSORS], header, TENSORS)
+    except ArtifactError as error:
+        raise refused(files.folder, error.problems) from error
     original = files.sha256(CARD) == manifest.files[CARD].sha256
     return Artifact(files.folder, manifest, task, contract, config, state, original, dict(parts or {}))
 
@@ -230,13 +232,6 @@ def _task(manifest: Manifest) -> Task:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # A stored task with a field of another type, which its own checks do not foresee.
         raise ArtifactError(f"{MANIFEST} cannot be used", [f"{MANIFEST}: task: {str(error)[:200]}"]) from error
-
-
-def _state(files: Files, header: Header) -> dict[str, Tensor]:
-    problems: list[str] = []
-    with _gathering(problems):
-        return read_tensors(files.content[TENSORS], header, TENSORS)
-    raise refused(files.folder, problems)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -40,24 +40,13 @@ from adapterkit.manifest import (
 
 if TYPE_CHECKING:
     from adapterkit.adapted import Adapted
+    from adapterkit.manifest.facts import MetricFacts
+    from adapterkit.metrics import Metric
     from adapterkit.recipe import Recipe
 
 SaveDtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 PACKAGES = ("adapterkit", "peft", "safetensors", "tokenizers", "torch", "transformers")
-
-
-class Interval(Protocol):
-    """A metric with its 95 % interval, as tasks score it."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def how(self) -> str: ...
 
 
 def pick_dtype(dtype: SaveDtype) -> torch.dtype:
@@ -100,7 +89,7 @@ def save(
     *,
     recipe: Recipe | Mapping[str, Any],
     data: DataFacts,
-    metrics: Mapping[str, Mapping[str, Interval]],
+    metrics: Mapping[str, Mapping[str, Metric | MetricFacts]],
     seed: int,
     golden: Sequence[Mapping[str, Any]] | GoldenFacts,
     golden_rows: int = 4,

@@ -22,6 +22,7 @@ def open_members(sources: Mapping[str, str], find: Find, backbone: Backbone) -> 
     for name, source in sources.items():
         try:
             found[name] = find(source)
+            found[name].check_backbone(backbone)
         except ContractError as error:
             foreign += [f"{name}: {problem}" for problem in error.problems]
         except AdapterkitError as error:
@@ -31,30 +32,15 @@ def open_members(sources: Mapping[str, str], find: Find, backbone: Backbone) -> 
     if problems:
         raise CompositionError(f"{count(problems)} of this composition cannot be found", problems)
     if foreign:
-        raise ContractError("this composition does not fit this backbone", foreign, FOREIGN)
-    _check_together(found, backbone)
+        trained_on = {name: artifact.manifest.backbone for name, artifact in found.items()}
+        alike = len(found) == len(sources) and len({facts.fingerprint for facts in trained_on.values()}) == 1
+        if not alike:
+            foreign += [
+                f"{n}: was trained on {facts.fingerprint[:12]}… ({facts.name})" for n, facts in trained_on.items()
+            ]
+        remedy = "Load the backbone that the members name." if alike else FOREIGN
+        raise ContractError("this composition does not fit this backbone", foreign, remedy)
     return found
-
-
-def _check_together(members: Mapping[str, Artifact], backbone: Backbone) -> None:
-    """Raises ContractError: naming both sides of every difference."""
-    problems = []
-    for name, artifact in members.items():
-        try:
-            artifact.check_backbone(backbone)
-        except ContractError as error:
-            problems += [f"{name}: {problem}" for problem in error.problems]
-    if not problems:
-        return
-    trained_on = {name: artifact.manifest.backbone for name, artifact in members.items()}
-    if len({facts.fingerprint for facts in trained_on.values()}) > 1:
-        problems += [
-            f"{name}: was trained on {facts.fingerprint[:12]}… ({facts.name})" for name, facts in trained_on.items()
-        ]
-        remedy = FOREIGN
-    else:
-        remedy = "Load the backbone that the members name."
-    raise ContractError("this composition does not fit this backbone", problems, remedy)
 
 
 def heads_of(chosen: Sequence[str], members: Mapping[str, Artifact], source: str) -> dict[str, HeadState]:

@@ -1,7 +1,8 @@
 """What a PEFT config says of a LoRA or an IA3, and what in it adapterkit cannot honour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from peft import IA3Config, LoraConfig, PeftConfig
@@ -13,26 +14,11 @@ from adapterkit.methods.peft_fields import FLAG, Field, by_module, one_of
 from adapterkit.methods.protocol import Method
 from adapterkit.methods.table import METHODS
 
-_WITHOUT_EFFECT = frozenset(
-    {
-        "peft_type",
-        "peft_version",
-        "auto_mapping",
-        "inference_mode",
-        "fan_in_fan_out",
-        "init_ia3_weights",
-        "megatron_core",
-        "qalora_group_size",
-        "runtime_config",
-        "ephemeral_gpu_offload",
-        "loftq_config",
-        "eva_config",
-        "corda_config",
-        "lora_ga_config",
-        "ensure_weight_tying",
-        "unsloth_fixed",  # Unsloth's mark
-    }
-)
+_WITHOUT_EFFECT = frozenset({
+    "peft_type", "peft_version", "auto_mapping", "inference_mode", "fan_in_fan_out", "init_ia3_weights",
+    "megatron_core", "qalora_group_size", "runtime_config", "ephemeral_gpu_offload", "loftq_config", "eva_config",
+    "corda_config", "lora_ga_config", "ensure_weight_tying", "unsloth_fixed",  # the last is Unsloth's mark
+})  # fmt: skip
 _KNOWN: tuple[tuple[Method[Any], type[PeftConfig]], ...] = ((METHODS["lora"], LoraConfig), (METHODS["ia3"], IA3Config))
 """Methods that can be imported, and PEFT's configurations of them."""
 
@@ -54,15 +40,15 @@ class PeftFacts:
     """
 
     method: Method[Any]
-    task_type: str | None
-    base_model: str
-    revision: str | None
-    alpha: float
-    alphas: Mapping[str, float]
-    dropout: float
-    rslora: bool
-    dora: bool
-    bias: str
+    task_type: str | None = None
+    base_model: str = ""
+    revision: str | None = None
+    alpha: float = 8.0
+    alphas: Mapping[str, float] = field(default_factory=dict)
+    dropout: float = 0.0
+    rslora: bool = False
+    dora: bool = False
+    bias: str = "none"
     moved: str = ""
 
     def alpha_of(self, module: str) -> float:
@@ -113,23 +99,16 @@ def read_facts(config: Mapping[str, Any]) -> PeftFacts:
     )
 
 
-def _are_names(value: Any) -> bool:
-    return value is None or isinstance(value, str) or (isinstance(value, list) and all(type(n) is str for n in value))
-
-
-def _are_ranks(value: Any) -> bool:
-    return isinstance(value, dict) and all(type(rank) is int for rank in value.values())
-
-
-def _are_layers(value: Any) -> bool:
-    return value is None or type(value) is int or (isinstance(value, list) and all(type(n) is int for n in value))
-
-
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and 0 < value <= 1e6
 
 
-_NAMES: Field = (_are_names, "a text, a list of texts, or null")
+def _are(kind: type, value: Any) -> bool:
+    """Whether a value is null, one thing of a kind, or a list of such."""
+    return value is None or type(value) is kind or (isinstance(value, list) and all(type(one) is kind for one in value))
+
+
+_NAMES: Field = (partial(_are, str), "a text, a list of texts, or null")
 _NUMBER: Field = (_is_number, "a number above 0")
 _TEXT: Field = (lambda value: value is None or (isinstance(value, str) and len(value) <= 4096), "a text or null")
 _READ: Mapping[str, Field] = {
@@ -150,10 +129,13 @@ _READ: Mapping[str, Field] = {
         "a start that can be computed again; PEFT's path_initial_model_for_weight_conversion saves any other",
     ),
     "r": (lambda value: type(value) is int, "a whole number"),
-    "rank_pattern": (lambda value: value is None or _are_ranks(value), "whole numbers by module name"),
+    "rank_pattern": (
+        lambda value: value is None or (isinstance(value, dict) and _are(int, [*value.values()])),
+        "whole numbers by module name",
+    ),
     "target_modules": _NAMES,
     "exclude_modules": _NAMES,
-    "layers_to_transform": (_are_layers, "a number, a list of them, or null"),
+    "layers_to_transform": (partial(_are, int), "a number, a list of them, or null"),
     "layers_pattern": _NAMES,
     "feedforward_modules": _NAMES,
     "modules_to_save": _NAMES,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.artifact.convert.adapterhub.locations import below, bottleneck_locations
+from adapterkit.artifact.convert.adapterhub.locations import bottleneck_locations, field_problems, tensors_at
 from adapterkit.artifact.tensors import shortened
 from adapterkit.artifact.updates import layers_of
 from adapterkit.backbone import Backbone, Sublayer
@@ -35,11 +35,12 @@ _UNSEEN = {
     "architecture", "init_weights", "init_weights_seed", "inv_adapter_reduction_factor", "stochastic_depth",
     "reduction_factor", "leave_out", "adapter_residual_before_ln", "phm_dim", "factorized_phm_W", "shared_W_phm",
     "shared_phm_rule", "factorized_phm_rule", "phm_c_init", "phm_init_range", "learn_phm", "phm_rank", "phm_bias",
-    "hypercomplex_nonlinearity",
+    "hypercomplex_nonlinearity", "mh_adapter", "output_adapter", "cross_adapter", "original_ln_before", "is_parallel",
+    "residual_before_ln", "non_linearity", "scaling", "dropout", "phm_layer",
 }  # fmt: skip
-"""Fields that only say how it was started, or that the tensors say too."""
+"""Fields that only say how it was started, that the tensors say too, or that are looked at by themselves."""
 
-_REFUSED = {
+_WANTED = {
     "ln_before": (False, "a layer norm of its own before the bottleneck"),
     "ln_after": (False, "a layer norm of its own behind the bottleneck"),
     "use_gating": (False, "a gate, which weighs the bottleneck anew for every text"),
@@ -64,7 +65,9 @@ def read_bottleneck(
     Raises:
         ArtifactError: it is no bottleneck of ours, or its tensors are not those that the config describes.
     """
-    problems = list(_problems(config))
+    problems, scaling = field_problems(config, _UNSEEN, _WANTED), config.get("scaling", 1.0)
+    if scaling not in ("learned", "channel") and type(scaling) not in (int, float):
+        problems.append(f"scaling: found {scaling!r:.40}, expected a number, learned or channel")
     placement = _placement(config, problems)
     activation = ACTIVATIONS.get(str(config.get("non_linearity")).lower(), "")
     if not activation:
@@ -77,19 +80,18 @@ def read_bottleneck(
             shortened(problems),
             "It can be served with AdapterHub; train it here with method.kind=bottleneck.",
         )
-    at, shared, names = _by_sublayer(tensors, name, backbone)
-    dense = {sublayer: _dense(found, shared, config, names[sublayer]) for sublayer, found in at.items()}
-    if not dense:
-        raise ArtifactError("the folder has no tensors of a bottleneck", remedy="It was saved in part: save it again.")
-    scaling = config.get("scaling", 1.0)
-    learned = scaling == "learned"
+    common = f"shared_parameters.{name}."
+    shared = {key.rpartition(common)[2]: tensor for key, tensor in tensors.items() if common in key}
+    own, places = {key: t for key, t in tensors.items() if common not in key}, bottleneck_locations(backbone)
+    at = tensors_at(own, f".adapters.{name}.", places, ())
+    dense = {places[place]: _dense(found, shared, config, place) for place, found in at.items()}
     method = BottleneckMethod(
         placement=placement,  # type: ignore[arg-type]
         cross_attention=any(sublayer.name == "cross_attention" for sublayer in dense),
         width=max(len(found["bottleneck_down.weight"]) for found in dense.values()),
         activation=activation,  # type: ignore[arg-type]
         scale=float(scaling) if type(scaling) in (int, float) and scaling > 0 else 1.0,
-        scale_learned=learned,
+        scale_learned=scaling == "learned",
         dropout=float(config.get("dropout", 0.0)),
         layers=layers_of(dense, backbone),
     )
@@ -98,21 +100,6 @@ def read_bottleneck(
             for ending in ("bottleneck_up.weight", "bottleneck_up.bias"):
                 found[ending] = found[ending] * scaling
     return method, _filled(method, dense, backbone)
-
-
-def _problems(config: Mapping[str, Any]) -> list[str]:
-    known = {"mh_adapter", "output_adapter", "cross_adapter", "original_ln_before", "residual_before_ln", "is_parallel"}
-    known |= {"non_linearity", "scaling", "dropout", "phm_layer", *_UNSEEN, *_REFUSED}
-    problems = [f"{key[:80]}: a field that is not known" for key in sorted(config.keys() - known)]
-    problems += [
-        f"{key}: found {config[key]!r:.40}: {why}, which adapterkit does not have"
-        for key, (value, why) in _REFUSED.items()
-        if (config.get(key, value) or None) != (value or None)
-    ]
-    scaling = config.get("scaling", 1.0)
-    if scaling not in ("learned", "channel") and type(scaling) not in (int, float):
-        problems.append(f"scaling: found {scaling!r:.40}, expected a number, learned or channel")
-    return problems
 
 
 def _placement(config: Mapping[str, Any], problems: list[str]) -> str:
@@ -130,32 +117,6 @@ def _placement(config: Mapping[str, Any], problems: list[str]) -> str:
     if config.get("residual_before_ln", True) is not True:
         problems.append(f"residual_before_ln: found {config['residual_before_ln']!r:.40}, expected true")
     return "pfeiffer"
-
-
-def _by_sublayer(
-    tensors: Mapping[str, Tensor], name: str, backbone: Backbone
-) -> tuple[dict[Sublayer, dict[str, Tensor]], dict[str, Tensor], dict[Sublayer, str]]:
-    """Tensors by sublayer and their ending; those that all have in common; and the sublayers' names in messages."""
-    places = bottleneck_locations(backbone)
-    at: dict[Sublayer, dict[str, Tensor]] = {}
-    shared: dict[str, Tensor] = {}
-    names, problems = {}, []
-    for key, tensor in tensors.items():
-        for mark in (f".adapters.{name}.", f"shared_parameters.{name}."):
-            place, found, ending = key.rpartition(mark)
-            if found:
-                break
-        path = below(place, places)
-        if mark.startswith("shared") and found:
-            shared[ending] = tensor
-        elif not found or path is None:
-            problems.append(f"{key[:200]!r}: no place for it on this backbone")
-        else:
-            at.setdefault(places[path], {})[ending] = tensor
-            names[places[path]] = place
-    if problems:
-        raise ArtifactError("these tensors are not those of a bottleneck on this backbone", shortened(problems))
-    return at, shared, names
 
 
 def _dense(

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from adapterkit.artifact.convert.adapterhub.folder import SETUP, Saved
-from adapterkit.artifact.convert.adapterhub.locations import below, bottleneck_locations
-from adapterkit.artifact.tensors import shortened
+from adapterkit.artifact.convert.adapterhub.locations import bottleneck_locations, field_problems, tensors_at
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import CONFIG, MAX_BYTES, parse_object, read_file
@@ -25,6 +24,13 @@ _WANTED: Mapping[str, tuple[Any, str]] = {
     "query_before_ln": (False, "a query that is read before the norm"),
     "residual_before": (False, "the residual within the values"),
     "temperature": (False, "a temperature, which falls with every forward"),
+}
+
+_RENAMED = {
+    "query.weight": "fusion_query.weight",
+    "query.bias": "fusion_query.bias",
+    "key.weight": "fusion_key.weight",
+    "value.weight": "fusion_value.weight",
 }
 
 
@@ -49,11 +55,7 @@ def read_setup(src: Path) -> tuple[list[str], Path, Path]:
 def fusion_settings(saved: Saved, parts: Sequence[str], backbone: Backbone) -> FusionMethod:
     """The settings of a fusion. Raises ArtifactError where it is computed otherwise than ours."""
     config: Mapping[str, Any] = saved.config.get("config") or {}
-    problems = [
-        f"{key}: found {config.get(key)!r:.20}: {why}, which adapterkit does not have"
-        for key, (value, why) in _WANTED.items()
-        if bool(config.get(key, value)) != value
-    ]
+    problems = field_problems(config, config.keys() - _WANTED.keys(), _WANTED)
     if problems:
         raise ArtifactError("the fusion is none of ours", problems, "Serve it with AdapterHub.")
     width = backbone.hidden_size
@@ -62,22 +64,13 @@ def fusion_settings(saved: Saved, parts: Sequence[str], backbone: Backbone) -> F
 
 def fusion_tensors(saved: Saved, names: Sequence[str], backbone: Backbone) -> dict[str, dict[str, Tensor]]:
     """By the path of the sublayer's last module in the trunk, the fusion's tensors by ending."""
-    places = bottleneck_locations(backbone)
-    mark = f".adapter_fusion_layer.{','.join(names)}."
+    places, mark = bottleneck_locations(backbone), f".adapter_fusion_layer.{','.join(names)}."
     at: dict[str, dict[str, Tensor]] = {}
-    problems = []
-    renamed = {"query.weight": "fusion_query.weight", "query.bias": "fusion_query.bias"}
-    renamed |= {"key.weight": "fusion_key.weight", "value.weight": "fusion_value.weight"}
-    for key, tensor in saved.tensors.items():
-        place, found, ending = key.rpartition(mark)
-        path = below(place, places) if found else None
-        if path is None or ending not in {*renamed, "key.bias"}:
-            problems.append(f"{key[:200]!r}: no place for it on this backbone")
-        elif ending != "key.bias":
-            own = tensor - torch.eye(len(tensor)) if ending == "value.weight" else tensor
-            at.setdefault(places[path].output, {})[renamed[ending]] = own
-    if problems:
-        raise ArtifactError("these tensors are not those of a fusion on this backbone", shortened(problems))
+    for place, found in tensors_at(saved.tensors, mark, places, (*_RENAMED, "key.bias")).items():
+        own = {_RENAMED[ending]: tensor for ending, tensor in found.items() if ending != "key.bias"}
+        if (value := own.get("fusion_value.weight")) is not None:
+            own["fusion_value.weight"] = value - torch.eye(len(value))
+        at[places[place].output] = own
     return at
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.artifact.convert.adapterhub.locations import below
+from adapterkit.artifact.convert.adapterhub.locations import field_problems, tensors_at
 from adapterkit.artifact.convert.peft_facts import PeftFacts
 from adapterkit.artifact.tensors import shortened
 from adapterkit.backbone import Backbone
@@ -21,11 +21,11 @@ _UNSEEN = {
     "architecture", "selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout",
     "attn_matrices", "composition_mode", "init_weights", "init_weights_seed", "dtype",
 }  # fmt: skip
-_REFUSED = {
-    "use_gating": "a gate, which weighs the update anew for every text",
-    "use_dora": "DoRA, of which AdapterHub's merged and unmerged answers differ",
-    "vera_d": "VeRA, whose matrices are dense and shared by all layers",
-    "vera_b": "VeRA, whose matrices are dense and shared by all layers",
+_WANTED = {
+    "use_gating": (False, "a gate, which weighs the update anew for every text"),
+    "use_dora": (False, "DoRA, of which AdapterHub's merged and unmerged answers differ"),
+    "vera_d": (None, "VeRA, whose matrices are dense and shared by all layers"),
+    "vera_b": (None, "VeRA, whose matrices are dense and shared by all layers"),
 }
 
 
@@ -35,8 +35,7 @@ def read_linears(
     """What PEFT's config would say, and by the path of the linear in the trunk the tensors by ending.
     `config`: AdapterHub's settings of it. `name`: the adapter's. Raises ArtifactError: something that LoRA and IA3 here
     do not have, or tensors that have no place."""
-    problems = [f"{key[:80]}: a field that is not known" for key in sorted(config.keys() - _UNSEEN - _REFUSED.keys())]
-    problems += [f"{key}: {why}" for key, why in _REFUSED.items() if config.get(key)]
+    problems = field_problems(config, _UNSEEN, _WANTED)
     rank, alpha = config.get("r", 8), config.get("alpha", 8)
     mode = config.get("composition_mode", "add")
     if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not alpha:
@@ -45,7 +44,8 @@ def read_linears(
         problems.append(f"composition_mode: found {mode!r:.40}, expected add or scale")
     if problems:
         raise ArtifactError("the adapter is no LoRA or IA3 of ours", shortened(problems), "Serve it with AdapterHub.")
-    at = _by_linear(tensors, name, backbone)
+    linears = {site.path for site in backbone.sites.sites if site.linear}
+    at = tensors_at(tensors, f".loras.{name}.", linears, ("lora_A", "lora_B"))
     found, alphas = {}, {}
     for path, own in at.items():
         if mode == "scale":
@@ -59,23 +59,7 @@ def read_linears(
         alphas[path] = float(groups * alpha)
     method = METHODS["ia3" if mode == "scale" else "lora"]
     dropout = float(config.get("dropout", 0.0))
-    return PeftFacts(method, None, "", None, float(alpha), alphas, dropout, False, False, "none"), found
-
-
-def _by_linear(tensors: Mapping[str, Tensor], name: str, backbone: Backbone) -> dict[str, dict[str, Tensor]]:
-    paths = {site.path: site for site in backbone.sites.sites if site.linear}
-    at: dict[str, dict[str, Tensor]] = {}
-    problems = []
-    for key, tensor in tensors.items():
-        place, found, ending = key.rpartition(f".loras.{name}.")
-        path = below(place, paths) if found else None
-        if path is None or ending not in ("lora_A", "lora_B"):
-            problems.append(f"{key[:200]!r}: no place for it on this backbone")
-        else:
-            at.setdefault(path, {})[ending] = tensor
-    if problems or not at:
-        raise ArtifactError("these tensors are not those of a LoRA on this backbone", shortened(problems))
-    return at
+    return PeftFacts(method, alpha=float(alpha), alphas=alphas, dropout=dropout), found
 
 
 def _block_diagonal(b: Tensor, groups: int, path: str, config: Mapping[str, Any], backbone: Backbone) -> Tensor:

@@ -5,7 +5,6 @@ then the data. Everything in the header is checked against the file's real size 
 allocated is never more than the file itself.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from adapterkit.artifact.eight_bits import SCALE_BYTES, decode, matrix_shape, stored_shape
@@ -154,29 +154,18 @@ def unusable(tensor: Tensor) -> str | None:
 
 
 def dump_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Write tensors in the order of their names.
+    """Write tensors, in an order that only their names and dtypes decide.
     Raises ArtifactError: a tensor is empty, not finite, too large, or of a dtype that an artifact does not hold."""
     problems = [
         f"{name!r}: {reason}" for name, tensor in sorted(tensors.items()) if (reason := _unwritable(tensor)) is not None
     ]
     if problems:
         raise ArtifactError("These tensors cannot be saved", shortened(problems), "Nothing was written.")
-    fields: dict[str, Any] = {"__metadata__": METADATA}
-    chunks: list[bytes] = []
-    begin = 0
-    for name, tensor in sorted(tensors.items()):
-        chunk = _bytes_of(tensor)
-        fields[name] = {
-            "dtype": NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, begin + len(chunk)],
-        }
-        begin += len(chunk)
-        chunks.append(chunk)
-    header = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
-    # Readers that map the file want aligned data; the format pads its header with spaces for them.
-    header += b" " * (-len(header) % 8)
-    return b"".join([len(header).to_bytes(8, "little"), header, *chunks])
+    copies = {  # the library refuses tensors that share memory
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in sorted(tensors.items())
+    }
+    return save(copies, METADATA)
 
 
 def shortened(problems: list[str]) -> list[str]:
@@ -232,8 +221,3 @@ def _unwritable(tensor: Tensor) -> str | None:
     if tensor.dim() > MAX_DIMENSIONS:
         return f"{tensor.dim()} dimensions, expected at most {MAX_DIMENSIONS}"
     return unusable(tensor)
-
-
-def _bytes_of(tensor: Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return bytes(flat.view(torch.uint8).numpy().tobytes())

@@ -1,7 +1,7 @@
 """Prove that an artifact is whole, fits a backbone, and still answers as it did when it was saved."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,29 +91,34 @@ def verify(
         return _failed(Path(folder), checks, error)
     folder = artifact.folder
     checks.append(Check("files", True, f"{len(artifact.manifest.files) + 1} files, every digest right"))
-    checks.append(_card(artifact))
+    original = artifact.card_is_original
+    told = "is as it was saved" if original else "was edited since it was saved; answers do not depend on it"
+    checks.append(Check("card", original, f"{CARD} {told}"))
     loaded = find_backbone(artifact, backbone)
     try:
-        artifact.check_backbone(loaded)
-        checks.append(_contract(artifact, loaded, full))
-        adapted = artifact.adapted(loaded)
+        for check in _on_backbone(artifact, loaded, full):
+            checks.append(check)  # one by one: those before a failure count
     except AdapterkitError as error:
         return _failed(folder, checks, error)
-    try:
-        checks.append(_tensors(artifact))
-        problems = golden_problems(adapted, artifact.manifest.golden)
-    except AdapterkitError as error:
-        return _failed(folder, checks, error)
-    finally:
-        adapted.detach()
-    golden = artifact.manifest.golden
-    count = len(golden.rows)
-    answered = f"{count} answered as when they were saved, in {golden.dtype}"
-    detail = "; ".join(problems) or (answered if count else "the artifact has none")
-    checks.append(Check("golden rows", not problems and count > 0, detail))
     if keys or os.path.lexists(folder / SIGNATURE):
-        checks.append(_signature(artifact, keys))
+        try:
+            signed = ", ".join(signers_of(folder, artifact.manifest, keys))
+            checks.append(Check("signature", True, f"{signed} signed this artifact for this backbone"))
+        except AdapterkitError as error:
+            checks.append(Check("signature", False, "; ".join([error.summary, *error.problems])))
     return Report(folder, tuple(checks))
+
+
+def _on_backbone(artifact: Artifact, loaded: Backbone, full: bool) -> Iterator[Check]:
+    artifact.check_backbone(loaded)
+    yield _contract(artifact, loaded, full)
+    with artifact.adapted(loaded) as adapted:
+        yield _tensors(artifact)
+        golden = artifact.manifest.golden
+        problems = golden_problems(adapted, golden)
+        answered = f"{len(golden.rows)} answered as when they were saved, in {golden.dtype}"
+        detail = "; ".join(problems) or (answered if golden.rows else "the artifact has none")
+        yield Check("golden rows", not problems and bool(golden.rows), detail)
 
 
 def verify_all(
@@ -181,10 +186,8 @@ def _contract(artifact: Artifact, backbone: Backbone, full: bool) -> Check:
     fits = f"{backbone.name} is the backbone it was trained on"
     if needed.coverage == "samples":
         if full:
-            told = (
-                "the artifact knows samples of its backbone's weights alone, so there is nothing to compare them with"
-            )
-            return Check("contract", False, told)
+            known = "the artifact knows samples of its backbone's weights alone"
+            return Check("contract", False, f"{known}, so there is nothing to compare them with")
         return Check("contract", True, f"{fits}, by its config, its tokenizer and samples of its large tensors")
     if not full:
         return Check("contract", True, f"{fits}, to every byte of its weights")
@@ -207,17 +210,3 @@ def _tensors(artifact: Artifact) -> Check:
     if heads:
         return Check("tensors", True, f"{found}; the head alone answers, since the method changes nothing: {reason}")
     return Check("tensors", False, f"it changes nothing: {reason}")
-
-
-def _signature(artifact: Artifact, keys: Sequence[str]) -> Check:
-    try:
-        signed = ", ".join(signers_of(artifact.folder, artifact.manifest, keys))
-    except AdapterkitError as error:
-        return Check("signature", False, "; ".join([error.summary, *error.problems]))
-    return Check("signature", True, f"{signed} signed this artifact for this backbone")
-
-
-def _card(artifact: Artifact) -> Check:
-    if artifact.card_is_original:
-        return Check("card", True, f"{CARD} is as it was saved")
-    return Check("card", False, f"{CARD} was edited since it was saved; answers do not depend on it")

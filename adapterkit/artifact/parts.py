@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX
-from adapterkit.artifact.contents import method_target
+from adapterkit.artifact.config import targets_of
 from adapterkit.artifact.tensors import shortened
+from adapterkit.artifact.updates import prefix_of
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import MANIFEST, TENSORS, Manifest, PartFacts
@@ -46,10 +47,18 @@ def folders_of_parts(folder: Path, facts: tuple[PartFacts, ...], given: Mapping[
     return found
 
 
-def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Tensor], backbone: Backbone) -> Part:
+def as_part(
+    name: str,
+    folder: Path,
+    manifest: Manifest,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    backbone: Backbone,
+) -> Part:
     """An artifact as a part, with its tensors by their path in the trunk.
-    `name`: what the fusion calls it. `folder`: where it was read, for the messages. `state`: its tensors by name.
-    Raises ArtifactError: it is no bottleneck, or its tensors are not those of a bottleneck on this backbone."""
+    `name`: what the fusion calls it. `folder`: where it was read, for the messages. `config`: PEFT's. `state`: its
+    tensors by name. Raises ArtifactError: it is no bottleneck, or its tensors are not those of a bottleneck on this
+    backbone."""
     settings: Any = manifest.method
     method, hidden = method_of(settings), backbone.contract.hidden_size
     if not method.fuses:
@@ -58,29 +67,20 @@ def as_part(name: str, folder: Path, manifest: Manifest, state: Mapping[str, Ten
             [f"method: found {settings.kind}, expected bottleneck: the attention is over what bottlenecks add"],
             "Stack it, or combine it with others of its kind by weights.",
         )
-    known = sorted((sublayer.output for sublayer in backbone.sites.sublayers), key=len, reverse=True)
-    heads = {PREFIX + path for path in manifest.head_tensors}
+    prefix, targets = prefix_of(config, backbone), targets_of(config)
     tensors: dict[str, dict[str, Tensor]] = {}
-    problems = []
-    for full_name, tensor in state.items():
-        target = None if full_name in heads else method_target(full_name, method)
-        if target is None:
-            continue
-        path = next(
-            (known_path for known_path in known if target == known_path or target.endswith(f".{known_path}")), None
-        )
-        ending = full_name[len(PREFIX) + len(target) + 1 :]
-        if path is None:
-            problems.append(f"{TENSORS}: {full_name!r}: no sublayer of this backbone ends at {target}")
-        else:
-            tensors.setdefault(path, {})[ending] = tensor
+    for path in (sublayer.output for sublayer in backbone.sites.sublayers if prefix + sublayer.output in targets):
+        start = f"{PREFIX}{prefix}{path}."
+        tensors[path] = {ending: state[start + ending] for ending in method.endings if start + ending in state}
+    lost = sorted(targets - {prefix + path for path in tensors})
+    problems = [f"{TENSORS}: {target}: no sublayer of this backbone" for target in lost]
     sizes = method.shapes(settings, {"width": settings.size_at(hidden)}, "")
     expected = {ending: tuple(size or hidden for size in shape) for ending, shape in sizes.items()}
     for path, found in sorted(tensors.items()):
         shapes = {ending: tuple(tensor.shape) for ending, tensor in found.items()}
         if shapes != expected:
             problems.append(f"{TENSORS}: {path}: found {shapes}, expected {expected}")
-    if problems or not tensors:
+    if problems:
         raise ArtifactError(f"{folder} does not hold the bottleneck that it describes", shortened(problems))
     return Part(name, manifest.files[TENSORS].sha256, settings, tensors)
 

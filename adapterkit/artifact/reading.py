@@ -183,7 +183,9 @@ class Artifact:
 
 def as_parts(opened: Mapping[str, Artifact], backbone: Backbone) -> tuple[Part, ...]:
     """Artifacts as the parts of a fusion, by name. Raises ArtifactError where one is no bottleneck."""
-    return tuple(as_part(name, each.folder, each.manifest, each.state, backbone) for name, each in opened.items())
+    return tuple(
+        as_part(name, each.folder, each.manifest, each.config, each.state, backbone) for name, each in opened.items()
+    )
 
 
 def read_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None = None) -> Artifact:

@@ -1,7 +1,6 @@
 """From the tensors of a LoRA or an IA3 to the settings of a recipe that attaches the same."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import nn
@@ -15,6 +14,7 @@ from adapterkit.artifact.updates import layers_of, pattern_of
 from adapterkit.backbone import Backbone, Site
 from adapterkit.errors import ArtifactError
 from adapterkit.manifest import TENSORS
+from adapterkit.methods.reach import Reach
 from adapterkit.recipe import Ia3Method, LoraMethod, MethodSettings, NoMethod
 from adapterkit.recipe.methods import MAX_RANK
 
@@ -36,7 +36,9 @@ def find_method(
         ArtifactError: a module that is no site, or that the config names and that has no tensors; ranks that are not
             the config's; a choice of modules that no recipe can describe, or a bad rank or shape.
     """
-    sites = _sites_by_path(module, backbone)
+    reach = Reach(module, backbone.trunk)
+    found = {reach.path(site.path): site for site in backbone.sites.sites if site.linear}
+    sites = {path: site for path, site in found.items() if path is not None}
     problems: list[str] = []
     at: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in sorted(shapes.items()):
@@ -66,25 +68,8 @@ def find_method(
         missing = [f"{path}: {told}" for path in sorted(wanted - set(chosen))]
         remedy = "A recipe adapts every chosen site in every chosen layer."
         raise ArtifactError("no recipe adapts such modules", shortened(missing), remedy)
-    if not _has_biases(facts.bias, backbone, chosen.values()):
-        facts = replace(facts, bias="none")  # which is what PEFT has trained then
-    return READERS[facts.method.peft_type](facts, at, ChosenSites(chosen, names, layers))
-
-
-@dataclass(frozen=True)
-class ChosenSites:
-    """What is adapted."""
-
-    sites: Mapping[str, Site]
-    """By path in the model."""
-    names: tuple[str, ...]
-    """Of the sites."""
-    layers: tuple[int, ...] | None
-    """Their numbers; None where they are all."""
-
-
-def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites) -> LoraMethod:
-    """Ranks are those of the tensors, alphas those of the config."""
+    if not facts.method.low_rank:
+        return Ia3Method(sites=names, layers=layers, inputs=_inputs(at, chosen, names))
     ranks = {target: next(iter(tensors.get("lora_A.weight", ())), 0) for target, tensors in at.items()}
     problems = [
         f"{TENSORS}: {target[:200]}: rank {rank:,}, expected 1 to {MAX_RANK:,}"
@@ -93,59 +78,23 @@ def _lora(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites) -> Lo
     ]
     if problems:
         raise ArtifactError("its tensors have no such shapes", shortened(problems))
-    rank, rank_pattern = _pattern(ranks, chosen.sites)
-    alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen.sites)
+    rank, rank_pattern = _pattern(ranks, chosen)
+    alpha, alpha_pattern = _pattern({target: facts.alpha_of(target) for target in ranks}, chosen)
+    trunk = backbone.trunk
+    trained = trunk.modules() if facts.bias == "all" else (trunk.get_submodule(site.path) for site in chosen.values())
+    has_biases = any(isinstance(getattr(each, "bias", None), nn.Parameter) for each in trained)
     return LoraMethod(
         rank=rank,
         alpha=alpha,
         dropout=facts.dropout,
-        sites=chosen.names,
-        layers=chosen.layers,
+        sites=names,
+        layers=layers,
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
         rslora=facts.rslora,
         dora=facts.dora,
-        bias=facts.bias,  # type: ignore[arg-type]
+        bias=facts.bias if has_biases else "none",  # type: ignore[arg-type]  # which is what PEFT has trained then
     )
-
-
-def _ia3(facts: PeftFacts, at: Mapping[str, Shapes], chosen: ChosenSites) -> Ia3Method:
-    """A row of factors stands on what a linear reads, a column on what it gives."""
-    shapes = {target: tensors["ia3_l"] for target, tensors in at.items()}
-    problems = [
-        f"{TENSORS}: {target[:200]}: shape {shape}, expected one row or one column"
-        for target, shape in shapes.items()
-        if len(shape) != 2 or 1 not in shape
-    ]
-    if problems:
-        raise ArtifactError("its tensors have no such shapes", shortened(problems))
-    inputs = {target: shape[0] == 1 for target, shape in shapes.items()}
-    return Ia3Method(sites=chosen.names, inputs=_inputs(inputs, chosen.sites, chosen.names), layers=chosen.layers)
-
-
-READERS: Mapping[str, Callable[[PeftFacts, Mapping[str, Shapes], ChosenSites], MethodSettings]] = {
-    "LORA": _lora,
-    "IA3": _ia3,
-}
-"""PEFT's type -> what makes settings of the tensors at every module that is adapted. Each has a row in `peft_facts`."""
-
-
-def _sites_by_path(module: nn.Module, backbone: Backbone) -> dict[str, Site]:
-    """Path in the class -> site, for every linear site that the class holds."""
-    paths = {id(inner): path for path, inner in module.named_modules()}
-    found = {}
-    for site in backbone.sites.sites:
-        path = paths.get(id(backbone.trunk.get_submodule(site.path)))
-        if site.linear and path is not None:
-            found[path] = site
-    return found
-
-
-def _has_biases(which: str, backbone: Backbone, chosen: Iterable[Site]) -> bool:
-    """Whether there are any of the biases that PEFT trains for a word of its config."""
-    trunk = backbone.trunk
-    modules = trunk.modules() if which == "all" else (trunk.get_submodule(site.path) for site in chosen)
-    return any(isinstance(getattr(module, "bias", None), nn.Parameter) for module in modules)
 
 
 def _linears(module: nn.Module, shapes: Shapes) -> list[str]:
@@ -159,12 +108,19 @@ def _linears(module: nn.Module, shapes: Shapes) -> list[str]:
     ]
 
 
-def _inputs(inputs: Mapping[str, bool], chosen: Mapping[str, Site], names: tuple[str, ...]) -> tuple[str, ...]:
-    """The sites whose input is scaled."""
-    sides = {name: {inputs[target] for target, site in chosen.items() if site.name == name} for name in names}
-    torn = [f"{name}: scales what it reads in one layer, and what it gives in another" for name in names]
-    torn = [problem for problem, name in zip(torn, names, strict=True) if len(sides[name]) > 1]
-    if torn:
+def _inputs(at: Mapping[str, Shapes], chosen: Mapping[str, Site], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The sites whose input IA3 scales: a row of factors stands on what a linear reads, a column on what it gives."""
+    shapes = {target: tensors["ia3_l"] for target, tensors in at.items()}
+    problems = [
+        f"{TENSORS}: {target[:200]}: shape {shape}, expected one row or one column"
+        for target, shape in shapes.items()
+        if len(shape) != 2 or 1 not in shape
+    ]
+    if problems:
+        raise ArtifactError("its tensors have no such shapes", shortened(problems))
+    sides = {name: {shapes[target][0] == 1 for target, site in chosen.items() if site.name == name} for name in names}
+    told = "scales what it reads in one layer, and what it gives in another"
+    if torn := [f"{name}: {told}" for name in names if len(sides[name]) > 1]:
         raise ArtifactError("no recipe scales so", torn, "A recipe scales one side of a site.")
     return tuple(name for name in names if sides[name] == {True})
 

@@ -65,7 +65,7 @@ def write_fusion(artifact: Artifact, backbone: Backbone, parts: list[str], probl
 
 def _bottleneck(artifact: Artifact, backbone: Backbone, name: str, problems: list[str]) -> Written:
     settings: Any = artifact.manifest.method
-    part = as_part(name, artifact.folder, artifact.manifest, artifact.state, backbone)
+    part = as_part(name, artifact.folder, artifact.manifest, artifact.config, artifact.state, backbone)
     width, hidden = settings.width_for(backbone.hidden_size), backbone.hidden_size
     factor = hidden / width
     config = {

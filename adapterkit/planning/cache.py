@@ -9,7 +9,7 @@ from adapterkit.adapted import Adapted
 from adapterkit.data import Rows
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.datasets import RecipeRows
-from adapterkit.training.trunk_cache.cut import NoCut, cut_of
+from adapterkit.training.trunk_cache.cut import NoCutError, cut_of
 from adapterkit.training.trunk_cache.keys import keyed_batches
 
 
@@ -35,9 +35,10 @@ def plan_cache(adapted: Adapted, rows: RecipeRows, features: Sequence[Feature]) 
     """What the trunk cache of a recipe's rows would take."""
     if not isinstance(rows.train, Rows):
         return CachePlan("streamed rows are not known before they are read")
-    cut = cut_of(adapted)
-    if isinstance(cut, NoCut):
-        return CachePlan(cut.reason)
+    try:
+        cut = cut_of(adapted)
+    except NoCutError as error:
+        return CachePlan(str(error))
     every = list(features)
     for held in (rows.validation, rows.test):
         if held is not None:

@@ -84,8 +84,4 @@ class Journal:
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """The events of a journal, none where there is no journal; see `read_records`."""
-    return read_records(path, _check)
-
-
-def _check(value: Any) -> None:
-    _KINDS.get(_Event.model_validate(value).event, _Event).model_validate(value)
+    return read_records(path, lambda v: _KINDS.get(_Event.model_validate(v).event, _Event).model_validate(v))

@@ -37,7 +37,8 @@ def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told
         except (ValueError, RecursionError):
             first = None
         name = "SQuAD's JSON" if is_article(first) else "a JSON array"
-        return Opened(Dialect(name, tuple(file.notes), True), partial(_read_array, file.bare), "record")
+        dialect, bare = Dialect(name, tuple(file.notes), True), file.bare
+        return Opened(dialect, lambda problems: _objects(_items(bare, problems), problems), "record")
     shape = find_shape(_parse(file), asked, str(file.path))
     dialect = Dialect(shape.words, tuple(file.notes), True)
     return Opened(dialect, partial(_objects, [(value, "") for value in shape.records]), "record")
@@ -100,11 +101,6 @@ def _read_lines(file: TextFile, problems: Problems) -> Iterator[Numbered]:
             yield number, found
 
 
-def _read_array(file: TextFile, problems: Problems) -> Iterator[Numbered]:
-    """The objects of an array. A broken one ends it: where the next begins cannot be known."""
-    return _objects(_items(file, problems), problems)
-
-
 def _objects(values: Iterable[tuple[Any, str]], problems: Problems) -> Iterator[Numbered]:
     """The objects among values, each with words for its place, numbered from 1; articles as their questions."""
     number = 0
@@ -124,7 +120,8 @@ def _objects(values: Iterable[tuple[Any, str]], problems: Problems) -> Iterator[
 
 
 def _items(file: TextFile, problems: Problems) -> Iterator[tuple[Any, str]]:
-    """Every item of the array, and words for its line; more of the file is read when one is not complete."""
+    """Every item of the array, and words for its line; more of the file is read when one is not complete.
+    A broken one ends it: where the next begins cannot be known."""
     pieces = file.pieces()
     text, at, line, ended = "", 0, 1, False
 

@@ -172,8 +172,8 @@ def look_at(path: Path, expected: str = "a text file", encoding: str = "auto") -
     chosen = named or asked or _by_zeros(head) or "utf-8"
     if b"\x00" in head and not chosen.startswith(("utf-16", "utf-32")):
         place = head.index(b"\x00")
-        lines = head[:place].count(b"\n")
-        if lines == 0 or _is_binary(head):
+        controls = sum(head.count(bytes([code])) for code in range(32) if code not in (9, 10, 12, 13, 27))
+        if b"\n" not in head[:place] or controls > max(4, len(head) // 100):
             raise wrong(path, (f"binary data (a NUL at byte {place + 1})", ""), expected)
     text = head[len(bom) :].decode(chosen, "replace")
     whole = len(head) < HEAD_BYTES
@@ -189,12 +189,6 @@ def wrong(path: Path, found: tuple[str, str], expected: str) -> DataError:
         [f"found: {what}", f"expected: {expected}"],
         way_out or "Convert the file, or name its format: data.format=…",
     )
-
-
-def _is_binary(head: bytes) -> bool:
-    """Whether more than a few bytes are control characters that no text has."""
-    controls = sum(head.count(bytes([code])) for code in range(32) if code not in (9, 10, 12, 13, 27))
-    return controls > max(4, len(head) // 100)
 
 
 def _by_zeros(head: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -70,16 +70,13 @@ class PooledHost:
 
     def __call__(self, chunks: pyarrow.Table) -> pyarrow.Table:
         """Lines of JSON for the rows of every chunk."""
-        columns = chunks.to_pydict()
-        lines = [self._lines(pickle.loads(rows)) for rows in columns["rows"]]
+        columns, one, lines = chunks.to_pydict(), self._name, list[bytes]()
+        for rows in map(pickle.loads, columns["rows"]):
+            asked = [row if one is None or isinstance(row, AdapterkitError) else (one, row) for row in rows]
+            found = self._host.predict(asked, errors="return")
+            plain = [{"error": answer.as_json()} if isinstance(answer, AdapterkitError) else answer for answer in found]
+            lines.append("".join(f"{shown_json(answer)}\n" for answer in plain).encode())
         return pyarrow.table({"number": columns["number"], "lines": lines})
-
-    def _lines(self, rows: Sequence[Any]) -> bytes:
-        one = self._name
-        asked = [row if one is None or isinstance(row, AdapterkitError) else (one, row) for row in rows]
-        found = self._host.predict(asked, errors="return")
-        plain = [{"error": answer.as_json()} if isinstance(answer, AdapterkitError) else answer for answer in found]
-        return "".join(f"{shown_json(answer)}\n" for answer in plain).encode()
 
 
 @contextmanager

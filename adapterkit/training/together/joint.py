@@ -18,7 +18,6 @@ from adapterkit.adapted import Adapted, build
 from adapterkit.backbone import Backbone
 from adapterkit.heads.lanes import Lanes, NoLanesError
 from adapterkit.methods.table import method_of
-from adapterkit.tasks.protocol import Batch
 from adapterkit.training.trunk_cache import share_states
 from adapterkit.training.turn import Turn
 
@@ -61,16 +60,15 @@ class Joint:
         self._lanes.set([number for number, _ in turns], [choices * len(batch.features) for batch in batches])
         logits = self._all(inputs, at_BT)
         sizes = [len(own.features) if at is None else int(at.sum()) for own, at in zip(batches, answered, strict=True)]
-        pieces = zip(torch.split(logits, sizes), batches, turns, strict=True)
-        losses = [turn.loss(self._own(piece, batch), batch) for piece, batch, (_, turn) in pieces]
+        losses = []
+        for piece, batch, (_, turn) in zip(torch.split(logits, sizes), batches, turns, strict=True):
+            # Without the tokens or choices by which others' rows are longer.
+            own = piece[:, : batch.inputs["input_ids"].shape[1]] if self._all.task.answers_places else piece
+            losses.append(turn.loss(own, batch))
         torch.autograd.backward(torch.stack(losses).sum())
         seconds = (time.perf_counter() - started) / len(turns)
         for _, turn in turns:
             turn.seconds += seconds
-
-    def _own(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Without the tokens or choices by which others' rows are longer."""
-        return logits[:, : batch.inputs["input_ids"].shape[1]] if self._all.task.answers_places else logits
 
     @contextmanager
     def without_dropout(self) -> Iterator[None]:

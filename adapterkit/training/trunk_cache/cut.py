@@ -34,22 +34,20 @@ class Cut:
     """Logits from the inputs of a batch, what was kept of its rows (B, T, D), and where alone, (B, T) or None."""
 
 
-@dataclass(frozen=True)
-class NoCut:
+class NoCutError(Exception):
     """There is nothing to keep, and why."""
 
-    reason: str
 
-
-def cut_of(adapted: Adapted) -> Cut | NoCut:
-    """The highest cut below everything that learns."""
+def cut_of(adapted: Adapted) -> Cut:
+    """The highest cut below everything that learns. Raises NoCutError: there is none."""
     if adapted.task.draws_anew:
-        return NoCut(f"{adapted.task.kind} draws new masks in every epoch, so that no text is read twice")
+        raise NoCutError(f"{adapted.task.kind} draws new masks in every epoch, so that no text is read twice")
     module, lowest = adapted.module, adapted.attachment.lowest_layer
     try:
         path, layers = layers_of(module)
-    except SiteError:
-        return NoCut(f"{adapted.backbone.contract.architecture} holds no list of layers that could run apart")
+    except SiteError as error:
+        named = adapted.backbone.contract.architecture
+        raise NoCutError(f"{named} holds no list of layers that could run apart") from error
     count = len(layers)
     if not lowest and isinstance(module, OwnModel) and module.pools:
         fixed = [inner for inner in module.modules() if isinstance(inner, FixedPooling)]
@@ -67,9 +65,9 @@ def cut_of(adapted: Adapted) -> Cut | NoCut:
     # Above an encoder that is not adapted, its whole decoder may be.
     layer = lowest.get(side, count)
     if adapted.backbone.sites.layer_count[side] != count:
-        return NoCut(f"its layers are not one list: {path} holds {count} of them")
+        raise NoCutError(f"its layers are not one list: {path} holds {count} of them")
     if layer < 1:
-        return NoCut("the lowest adapted layer is the first one, so that nothing lies below it")
+        raise NoCutError("the lowest adapted layer is the first one, so that nothing lies below it")
     return _between_layers(adapted, layer)
 
 

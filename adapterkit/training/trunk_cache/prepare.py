@@ -19,7 +19,7 @@ from adapterkit.own_folder import cache_folder
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.job import Job
-from adapterkit.training.trunk_cache.cut import Cut, NoCut, answers_alike, cut_of
+from adapterkit.training.trunk_cache.cut import Cut, NoCutError, answers_alike, cut_of
 from adapterkit.training.trunk_cache.estimate import Estimate
 from adapterkit.training.trunk_cache.keys import flat_inputs, keyed_batches, keys_of
 from adapterkit.training.trunk_cache.shortcut import Shortcut
@@ -52,63 +52,58 @@ def use_cache(job: Job, batches: Batches) -> str:
     it is not used is said where the recipe asks for it."""
     if job.recipe.training.cache == "off":
         return "off"
-    found = _shortcut(job, batches)
-    if isinstance(found, NoCut):
-        decision = f"not used, {found.reason}"
+    try:
+        job.adapted.shortcut, decision = _shortcut(job, batches)
+    except NoCutError as error:
+        decision = f"not used, {error}"
         if job.recipe.training.cache != "auto":
             job.display.say(f"trunk cache: {decision}")
-        return decision
-    job.adapted.shortcut, decision = found
     return decision
 
 
-def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str] | NoCut:
+def _shortcut(job: Job, batches: Batches) -> tuple[Shortcut, str]:
     adapted = job.adapted
     objective = job.recipe.training.objective
     if objective is not None and objective.reads_rows:
-        return NoCut(f"training.objective {objective.kind} reads the states of all layers")
+        raise NoCutError(f"training.objective {objective.kind} reads the states of all layers")
     if isinstance(job.rows.train, RowStream):
-        return NoCut("streamed rows are not known before they are read")
+        raise NoCutError("streamed rows are not known before they are read")
     if adapted.sharded:
-        return NoCut("the backbone is in shards")
-    cut = cut_of(adapted)
-    if isinstance(cut, NoCut):
-        return cut
-    opened = _open(job, cut, batches)
+        raise NoCutError("the backbone is in shards")
+    cut, objection = cut_of(adapted), ""
+    try:
+        store, wanted, decision = _open(job, cut, batches)
+    except NoCutError as error:
+        objection = str(error)
     # The disk may look otherwise to every process, and all of them have to fill or none.
-    objection = opened.reason if isinstance(opened, NoCut) else ""
     if job.accelerator.num_processes > 1:
         objection = next(filter(None, gather_object([objection])), "")
-    if objection or isinstance(opened, NoCut):
-        return NoCut(objection)
-    store, wanted, decision = opened
+    if objection:
+        raise NoCutError(objection)
     job.display.say(f"trunk cache: {decision}")
     _fill(job, cut, store, wanted)
     found = sum(row != MISSING for row in store.find(list(wanted.tokens)))
     if store.refusal:
         job.display.warn(f"the trunk cache cannot be written, {store.refusal}")
     if not found:
-        return NoCut("nothing could be kept")
+        raise NoCutError("nothing could be kept")
     if found < len(wanted.tokens):
         job.display.warn(f"{len(wanted.tokens) - found:,} texts are not kept and will be computed each time")
     return Shortcut(cut, store, adapted.backbone.device), decision
 
 
-def _open(job: Job, cut: Cut, batches: Batches) -> tuple[StateStore, Wanted, str] | NoCut:
+def _open(job: Job, cut: Cut, batches: Batches) -> tuple[StateStore, Wanted, str]:
     """The states that there are, as this process sees them, those that are wanted, and what is decided by the recipe's
     setting."""
-    probed = _probe(job, cut)
-    if isinstance(probed, NoCut):
-        return probed
     setting = job.recipe.training.cache
-    store = StateStore(cache_root(setting), space_of(job.adapted, cut.layer, cut.pooling, probed))
+    store = StateStore(cache_root(setting), space_of(job.adapted, cut.layer, cut.pooling, _probe(job, cut)))
     wanted = _wanted(job)
     missing = {key for key, row in zip(wanted.tokens, store.find(list(wanted.tokens)), strict=True) if row == MISSING}
     if len(missing) < len(wanted.tokens) and not _still_right(job, cut, store, wanted):
-        return NoCut(f"{store.folder} holds other states than this backbone gives: was it changed in memory?")
+        raise NoCutError(f"{store.folder} holds other states than this backbone gives: was it changed in memory?")
     estimate = _estimate(job, cut, store, wanted, missing, batches)
     if setting == "auto" and (objection := estimate.objection()):
-        return NoCut(objection)
+        raise NoCutError(objection)
     where = f"above {cut.pooling} pooling" if cut.pooling else f"below layer {cut.layer} of {estimate.layers}"
     new = f"{len(missing):,} of them new ({readable_bytes(estimate.new_bytes)})"
     gain = f"{TOLD_GAIN:.0f} times or more" if estimate.gain > TOLD_GAIN else f"{estimate.gain:.1f} times"
@@ -142,24 +137,25 @@ def _lower(job: Job, cut: Cut, inputs: dict[str, Tensor]) -> Tensor:
         return cut.lower({name: value.to(device) for name, value in inputs.items()})
 
 
-def _probe(job: Job, cut: Cut) -> torch.dtype | NoCut:
+def _probe(job: Job, cut: Cut) -> torch.dtype:
     """The type of the states, once both halves were seen to answer as the whole does."""
     adapted = job.adapted
     device = adapted.backbone.device
-    otherwise = NoCut(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
+    otherwise = NoCutError(f"{adapted.backbone.contract.architecture} answers otherwise when it is split")
     if not cut.pooling and not can_be_cut(adapted.backbone.trunk):
-        return otherwise
+        raise otherwise
     shortest = sorted(job.features["train"], key=lambda feature: feature.length_tokens)[:PROBED_ROWS]
     if not shortest:
-        return NoCut("there are no rows")
+        raise NoCutError("there are no rows")
     inputs = adapted.task.collate(shortest, adapted.vocabulary).to(device).inputs
     if keys_of(flat_inputs(inputs)) is None:
-        return NoCut("several documents share a row" if "position_ids" in inputs else "its rows are not padded right")
+        several = "several documents share a row"
+        raise NoCutError(several if "position_ids" in inputs else "its rows are not padded right")
     with torch.inference_mode(), adapted.autocast():
         kept = cut.lower(flat_inputs(inputs))
         # Both leave out padding, or neither does: its logits are nobody's.
         if not answers_alike(cut.upper(inputs, kept, None), adapted(inputs)):
-            return otherwise
+            raise otherwise
     return kept.dtype
 
 

@@ -4,12 +4,13 @@ Axes: B rows (of several choices: one for each choice), T tokens, D hidden width
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from adapterkit.adapted import Adapted
-from adapterkit.training.trunk_cache.cut import Cut, NoCut, cut_of
+from adapterkit.training.trunk_cache.cut import Cut, NoCutError, cut_of
 from adapterkit.training.trunk_cache.keys import flat_inputs, keys_of
 from adapterkit.training.trunk_cache.store import MISSING, StateStore
 
@@ -45,7 +46,7 @@ class Shortcut:
 def share_states(adapters: Sequence[Adapted], another: Adapted) -> None:
     """Let another adapter answer from the states that adapters with the same cut answer from, if all of them do."""
     shortcuts = [adapted.shortcut for adapted in adapters if isinstance(adapted.shortcut, Shortcut)]
-    cut = cut_of(another)
-    if len(shortcuts) == len(adapters) and not isinstance(cut, NoCut):
-        store = shortcuts[-1].store  # opened last, so that it holds what the others have added
-        another.shortcut = Shortcut(cut, store, another.backbone.device)
+    with suppress(NoCutError):
+        if len(shortcuts) == len(adapters):
+            store = shortcuts[-1].store  # opened last, so that it holds what the others have added
+            another.shortcut = Shortcut(cut_of(another), store, another.backbone.device)

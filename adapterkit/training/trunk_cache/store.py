@@ -71,7 +71,10 @@ class StateStore:
         try:
             private_folder(self.folder)
             self._tagger = Tagger(secret("trunk"))
-            self._describe()
+            if not (self.folder / DESCRIPTION).exists():
+                part = self.folder / f".{os.getpid()}.description.part"
+                part.write_text(json.dumps(asdict(self.space), indent=1), encoding="utf-8")
+                os.replace(part, self.folder / DESCRIPTION)
             os.utime(self.folder / DESCRIPTION)  # it is being used; and a disk that is read only says so
             remove_leftovers(self.folder)
         except OSError as error:
@@ -165,7 +168,10 @@ class StateStore:
         number = len(self._segments)
         self._segments.append(segment)
         if self.space.pooling:
-            self._take_into_memory(number, segment)
+            vectors_BD = np.empty((int(segment.lengths.sum()), self.space.width), self.space.numpy_dtype)
+            if self._vector_bytes + vectors_BD.nbytes <= VECTOR_BYTES and self._readers.read(segment, 0, vectors_BD):
+                self._vectors[number] = vectors_BD
+                self._vector_bytes += vectors_BD.nbytes
         starts, lengths = segment.starts.tolist(), segment.lengths.tolist()
         for row, key in enumerate(segment.keys):
             if self._rows.setdefault(key, len(self._state)) != len(self._state):
@@ -175,12 +181,6 @@ class StateStore:
             self._start.append(starts[row])
             self._length.append(lengths[row])
             self._state.append(_RIGHT if trusted else _UNCHECKED)
-
-    def _take_into_memory(self, number: int, segment: Segment) -> None:
-        vectors_BD = np.empty((int(segment.lengths.sum()), self.space.width), self.space.numpy_dtype)
-        if self._vector_bytes + vectors_BD.nbytes <= VECTOR_BYTES and self._readers.read(segment, 0, vectors_BD):
-            self._vectors[number] = vectors_BD
-            self._vector_bytes += vectors_BD.nbytes
 
     def _read(self, row: int, states_TD: Array) -> bool:
         """Fill an array with a row. False: it cannot be had any more."""
@@ -203,13 +203,6 @@ class StateStore:
             return False
         self._state[row] = _RIGHT
         return True
-
-    def _describe(self) -> None:
-        description = self.folder / DESCRIPTION
-        if not description.exists():
-            part = self.folder / f".{os.getpid()}.description.part"
-            part.write_text(json.dumps(asdict(self.space), indent=1), encoding="utf-8")
-            os.replace(part, description)
 
     def _refuse(self, error: OSError) -> None:
         self.refusal = f"{error.filename or self.folder}: {error.strerror or error}"

@@ -11,17 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from adapterkit.errors import AdapterkitError, ConflictError, GateError, NotMountedError
+from adapterkit.serving import requests
 from adapterkit.serving.guarded import key_of
-from adapterkit.serving.requests import (
-    Divide,
-    Drain,
-    MountTask,
-    Promote,
-    RequestError,
-    RollBack,
-    UnmountTask,
-    schema_of,
-)
+from adapterkit.serving.requests import RequestError, schema_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -74,12 +66,12 @@ def add_routes(app: FastAPI, service: Service, steering: Steering) -> None:
         return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
     acts: dict[str, tuple[type[Any], Callable[[str, Any], Any]]] = {
-        "mount": (MountTask, lambda by, it: steering.mount(by, it.task, it.source)),
-        "unmount": (UnmountTask, lambda by, it: steering.unmount(by, it.task)),
-        "promote": (Promote, steering.promote),
-        "roll-back": (RollBack, lambda by, it: steering.roll_back(by, it.task, it.channel)),
-        "split": (Divide, lambda by, it: steering.divide(by, it.task, it.split)),
-        "drain": (Drain, lambda by, it: steering.drain(by, it.on)),
+        "mount": (requests.MountTask, lambda by, it: steering.mount(by, it.task, it.source)),
+        "unmount": (requests.UnmountTask, lambda by, it: steering.unmount(by, it.task)),
+        "promote": (requests.Promote, steering.promote),
+        "roll-back": (requests.RollBack, lambda by, it: steering.roll_back(by, it.task, it.channel)),
+        "split": (requests.Divide, lambda by, it: steering.divide(by, it.task, it.split)),
+        "drain": (requests.Drain, lambda by, it: steering.drain(by, it.on)),
     }
 
     def add(name: str, model: type[Any], act: Callable[[str, Any], Any]) -> None:

@@ -18,7 +18,6 @@ from adapterkit.serving.guarded import REFUSALS, Guarded, key_of, refusal
 from adapterkit.serving.keys import Keys
 from adapterkit.serving.openai import add_routes
 from adapterkit.serving.opening import Follower
-from adapterkit.serving.receipts import Signer
 from adapterkit.serving.requests import Feedback, Predict, PredictAll, PredictTask, RequestError, schema_of
 from adapterkit.serving.service import Service
 from adapterkit.serving.settings import Limits
@@ -35,7 +34,7 @@ def create_app(
     limits: Limits | None = None,
     watch: Watch | None = None,
     follower: Follower | None = None,
-    signer: Signer | None = None,
+    signer: Any = None,
     traces: Traces | None = None,
 ) -> Any:
     """The service's ASGI application.
@@ -46,7 +45,7 @@ def create_app(
         limits: of requests.
         watch: counts per version, and guards; None counts alone.
         follower: what keeps the fleet at a registry's channels; None without a registry.
-        signer: signs receipts; None leaves them unsigned.
+        signer: private key (Ed25519) that signs receipts; None leaves them unsigned.
         traces: writes spans of requests; None for none.
     """
     limits, watch = limits or Limits(), watch or Watch(fleet)

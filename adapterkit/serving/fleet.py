@@ -74,10 +74,6 @@ class Receipt:
     backbone: str
     arm: str
 
-    def as_json(self) -> dict[str, str]:
-        """As a service gives it."""
-        return dict(vars(self))
-
 
 @dataclass
 class Fleet:

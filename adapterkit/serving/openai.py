@@ -17,16 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from adapterkit.host.answers.decoding import Decoding
+from adapterkit.serving import requests
 from adapterkit.serving.fleet import Receipt
 from adapterkit.serving.guarded import error_facts, key_of
-from adapterkit.serving.requests import (
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingsRequest,
-    RequestError,
-    TextRequest,
-    schema_of,
-)
+from adapterkit.serving.requests import RequestError, schema_of
 from adapterkit.serving.work import Done
 from adapterkit.tasks.protocol import Vocabulary
 
@@ -59,10 +53,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
             fleet.find(model, "")
         return JSONResponse(_model(model))
 
-    @app.post("/v1/completions", openapi_extra=schema_of(CompletionRequest))
+    @app.post("/v1/completions", openapi_extra=schema_of(requests.CompletionRequest))
     async def completions(request: Request) -> Response:
         """Continue prompts."""
-        owner, asked = await service.open(request, "predict", CompletionRequest)
+        owner, asked = await service.open(request, "predict", requests.CompletionRequest)
         writer = _writer(service, asked.model, asked.user or owner.name)
         prompts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
         settings = _settings(asked, asked.max_tokens)
@@ -74,10 +68,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         reply, usage = _reply(service, "text_completion", asked.model, choices, found), _usage(writer, prompts, texts)
         return _streamed([reply], asked, usage) if asked.stream else JSONResponse({**reply, "usage": usage})
 
-    @app.post("/v1/chat/completions", openapi_extra=schema_of(ChatRequest))
+    @app.post("/v1/chat/completions", openapi_extra=schema_of(requests.ChatRequest))
     async def chat(request: Request) -> Response:
         """Continue a chat."""
-        owner, asked = await service.open(request, "predict", ChatRequest)
+        owner, asked = await service.open(request, "predict", requests.ChatRequest)
         writer = _writer(service, asked.model, asked.user or owner.name)
         messages = [message.model_dump(exclude_none=True) for message in asked.messages]
         settings = _settings(asked, asked.max_completion_tokens or asked.max_tokens)
@@ -94,10 +88,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         chunk = {**reply, "object": "chat.completion.chunk"}
         return _streamed([{**chunk, "choices": piece} for piece in pieces], asked, usage)
 
-    @app.post("/v1/embeddings", openapi_extra=schema_of(EmbeddingsRequest))
+    @app.post("/v1/embeddings", openapi_extra=schema_of(requests.EmbeddingsRequest))
     async def embeddings(request: Request) -> Response:
         """Texts as vectors: the mean of the last hidden states, of the bare backbone or with a task's adapter."""
-        owner, asked = await service.open(request, "predict", EmbeddingsRequest)
+        owner, asked = await service.open(request, "predict", requests.EmbeddingsRequest)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         adapter, receipts = None, []
         if asked.model != BACKBONE:
@@ -117,7 +111,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse({**reply, "adapterkit": {"receipts": told}})
 
 
-def _settings(asked: TextRequest, new_tokens: int | None) -> dict[str, Any]:
+def _settings(asked: requests.TextRequest, new_tokens: int | None) -> dict[str, Any]:
     """How `Host.texts` continues a prompt."""
     top_p = asked.top_p if asked.top_p < 1 and asked.temperature else None
     decoding = Decoding(None, asked.temperature, None, top_p, asked.seed)
@@ -156,7 +150,7 @@ def _usage(host: Host, prompts: list[str], texts: list[str]) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _streamed(chunks: list[dict[str, Any]], asked: TextRequest, usage: Mapping[str, int]) -> StreamingResponse:
+def _streamed(chunks: list[dict[str, Any]], asked: requests.TextRequest, usage: Mapping[str, int]) -> StreamingResponse:
     if asked.stream_options is not None and asked.stream_options.include_usage:
         chunks = [*chunks, {**chunks[0], "choices": [], "usage": usage}]
 

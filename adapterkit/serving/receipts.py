@@ -21,16 +21,10 @@ if TYPE_CHECKING:
 ANSWER, SIGNATURE = "answer_sha256", "signature"
 
 
-class Signer:
-    """Signs receipts with a service's private key."""
-
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-
-    def signed(self, receipt: Mapping[str, str], answer: Any) -> dict[str, str]:
-        """A receipt with the digest of its answer and a signature over both."""
-        whole = {**receipt, ANSWER: sha256(canonical(answer)).hexdigest()}
-        return {**whole, SIGNATURE: sign(self._key, canonical(whole))}
+def signed(key: Ed25519PrivateKey, receipt: Mapping[str, str], answer: Any) -> dict[str, str]:
+    """A receipt with the digest of its answer and a signature over both, by a service's private key."""
+    whole = {**receipt, ANSWER: sha256(canonical(answer)).hexdigest()}
+    return {**whole, SIGNATURE: sign(key, canonical(whole))}
 
 
 @dataclass(frozen=True)

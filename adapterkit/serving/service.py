@@ -13,7 +13,7 @@ from adapterkit.serving.figures import Figures
 from adapterkit.serving.fleet import Fleet, Receipt
 from adapterkit.serving.guarded import body_of, error_facts, key_of
 from adapterkit.serving.keys import Key, Keys, Scope
-from adapterkit.serving.receipts import Signer
+from adapterkit.serving.receipts import signed
 from adapterkit.serving.requests import Model, QueueFullError, RequestError, read
 from adapterkit.serving.settings import Limits
 from adapterkit.serving.traces import Traces
@@ -32,7 +32,7 @@ class Service:
     limits: Limits
     figures: Figures
     work: Work
-    signer: Signer | None = None
+    signer: Any = None
     traces: Traces | None = None
     embedding: int = 0
 
@@ -107,8 +107,8 @@ class Service:
 
     def receipt(self, receipt: Receipt, answer: Any) -> dict[str, Any]:
         """A receipt as JSON, signed where the service has a key."""
-        facts = receipt.as_json()
-        return facts if self.signer is None else self.signer.signed(facts, answer)
+        facts = dict(vars(receipt))
+        return facts if self.signer is None else signed(self.signer, facts, answer)
 
 
 async def _gone(request: Request) -> None:

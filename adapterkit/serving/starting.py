@@ -14,7 +14,6 @@ from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.keys import read_keys
 from adapterkit.serving.opening import Follower, mounted_fleet, registry_fleet
-from adapterkit.serving.receipts import Signer
 from adapterkit.serving.settings import ServiceSettings
 from adapterkit.serving.traces import exported_traces
 from adapterkit.serving.watch import Watch
@@ -41,7 +40,7 @@ def started(settings: ServiceSettings) -> Iterator[Started]:
         if settings.traces:
             traced, send_last = exported_traces()
             closing.callback(send_last)
-        signer = None if settings.sign_with is None else Signer(read_private(settings.sign_with))
+        signer = None if settings.sign_with is None else read_private(settings.sign_with)
         keys, rules = read_keys(settings.keys), read_rules(settings.rules or {})
         follower: Follower | None = None
         trusted = read_trusted(settings.require_signature or None)

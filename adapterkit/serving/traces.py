@@ -45,7 +45,7 @@ class Traces:
             whose = [done.receipt for done in found if done.receipt is not None]
             inside = set_span_in_context(span)
             for receipt, count in Counter(whose).items():
-                own = {f"adapterkit.{name}": value for name, value in receipt.as_json().items()}
+                own = {f"adapterkit.{name}": value for name, value in vars(receipt).items()}
                 inner = self._tracer.start_span("adapterkit.version", inside, attributes=own, start_time=began_ns)
                 inner.set_attribute("adapterkit.rows", count)
                 inner.end()

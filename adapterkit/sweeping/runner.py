@@ -131,7 +131,7 @@ class Runner:
             begin_run(self._source, interrupt, self.reuse, backbone=backbone, **_arguments(point, rung))
             for point in points
         ]
-        found = train_together(runs, interrupt, backbone, self._display)
+        found = train_together(runs, interrupt, backbone, self._display.decided, self._display.share)
         self._jointly.update(point.name for point in points if found.jointly)
         return {point.name: end for point, end in zip(points, found.outcomes, strict=True)}
 

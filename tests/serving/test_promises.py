@@ -27,7 +27,7 @@ from starlette.testclient import TestClient
 from adapterkit.serving.app import create_app
 from adapterkit.serving.fleet import Fleet
 from adapterkit.serving.keys import SCOPES, add_key, read_keys
-from adapterkit.serving.receipts import Signer, check
+from adapterkit.serving.receipts import check
 from adapterkit.serving.settings import Limits
 from adapterkit.signing import make_key, read_private, read_public
 from tests.board.conftest import served
@@ -148,7 +148,7 @@ def certified(folder: Path) -> tuple[Path, Path]:
 
 def test_embeddings_of_a_task_have_receipts_that_prove_them(fleet: Fleet, tmp_path: Path) -> None:
     make_key(tmp_path / "key.pem")
-    app = create_app(fleet, signer=Signer(read_private(tmp_path / "key.pem")))
+    app = create_app(fleet, signer=read_private(tmp_path / "key.pem"))
     with TestClient(app) as client:
         asked = {"model": "intent", "input": ["a card", "a train"]}
         plain = client.post("/v1/embeddings", json=asked).json()

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from adapterkit.cli.app import app
 from adapterkit.errors import SignatureError
 from adapterkit.serving.app import create_app
-from adapterkit.serving.receipts import Signer, check
+from adapterkit.serving.receipts import check
+from adapterkit.serving.receipts import signed as signed_receipt
 from adapterkit.signing import make_key, read_private, read_public
 from tests.serving.conftest import standing_fleet
 
@@ -36,7 +37,7 @@ def signed(
     """A key, and what a service with it answers."""
     file = tmp_path_factory.mktemp("signed") / "key.pem"
     make_key(file)
-    signer = Signer(read_private(file))
+    signer = read_private(file)
     with standing_fleet(tiny_backbones, folders) as fleet, TestClient(create_app(fleet, signer=signer)) as client:
         return file, client.post("/v1/predict", json={"rows": [*ROWS, {"task": "none"}]}).content
 
@@ -98,7 +99,7 @@ def test_the_command_checks_replies_line_by_line(reply: Mapping[str, Any], tmp_p
 
 def test_checking_needs_no_torch(tmp_path: Path) -> None:
     make_key(tmp_path / "key.pem")
-    receipt = Signer(read_private(tmp_path / "key.pem")).signed({"task": "intent"}, {"label": "yes"})
+    receipt = signed_receipt(read_private(tmp_path / "key.pem"), {"task": "intent"}, {"label": "yes"})
     (tmp_path / "reply.json").write_text(json.dumps({"answer": {"label": "yes"}, "receipt": receipt}))
     code = (
         "import sys; from adapterkit.cli.app import app; "

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,16 +51,6 @@ class Together:
     jointly: bool
 
 
-class Onlooker(Protocol):
-    """Whoever follows runs that are trained side by side."""
-
-    def decided(self, decision: str) -> None:
-        """Whether their gradients are computed in one batch, and why."""
-
-    def share(self, done: float) -> None:
-        """So much is done, from 0 to 1."""
-
-
 def in_companies(recipes: Sequence[Recipe], most: int) -> list[slice]:
     """Runs in their order, cut where the next one cannot be trained beside the ones before, or `most` are reached."""
     begins, shared = [0], list(map(_shared, recipes))
@@ -79,12 +69,17 @@ def _shared(recipe: Recipe) -> str:
 
 
 def train_together(
-    runs: Sequence[Run], interrupt: Interrupt, backbone: Backbone, onlooker: Onlooker | None = None
+    runs: Sequence[Run],
+    interrupt: Interrupt,
+    backbone: Backbone,
+    decided: Callable[[str], None] = lambda _: None,
+    share: Callable[[float], None] = lambda _: None,
 ) -> Together:
     """Drive runs, whose recipes differ in what `in_companies` lets differ, all to their ends. Raises AdapterkitError: a
     run's, other than that it diverged; the others keep their last checkpoints; KeyboardInterrupt: stopped by the user,
     after every run has written a checkpoint.
     `interrupt`: the one that they were begun with. `backbone`: the one whose twins they are on; it carries no adapter.
+    `decided`: told whether gradients are computed in one batch, and why. `share`: told how much is done, from 0 to 1.
     """
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices), ExitStack() as stack:
@@ -94,16 +89,15 @@ def train_together(
         waiting = [member for member in members if member.turn is not None]
         found = _joint(waiting, backbone)
         joint, decision = (None, found) if isinstance(found, str) else found
-        if onlooker is not None:
-            onlooker.decided(decision)
+        decided(decision)
         numbers = {id(member): number for number, member in enumerate(waiting)}
         while waiting:
             _compute(joint, [(numbers[id(member)], member) for member in waiting])
             for member in waiting:
                 member.advance()
             waiting = [member for member in waiting if member.turn is not None]
-            if onlooker is not None and waiting:
-                onlooker.share(sum(member.share for member in members) / len(members))
+            if waiting:
+                share(sum(member.share for member in members) / len(members))
         if any(member.stopped for member in members):
             raise KeyboardInterrupt
         return Together([member.outcome for member in members], decision, joint is not None)

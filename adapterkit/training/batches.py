@@ -43,14 +43,7 @@ class HeldBatches:
         self.total_steps = max(1, wanted if settings.max_steps is None else min(wanted, settings.max_steps))
 
     def _of_epoch(self, epoch: int) -> list[list[int]]:
-        settings = self._settings
-        return group_by_length(
-            self._lengths,
-            batch_size=None if settings.batch_tokens else settings.batch_size,
-            batch_tokens=settings.batch_tokens,
-            seed=settings.seed,
-            epoch=epoch,
-        )
+        return _grouped(self._lengths, self._settings, epoch)
 
     def after(self, position: Position) -> Iterator[tuple[Position, Sequence[Feature]]]:
         """Every batch from `position` on; see `Batches`. With a token budget epochs may differ by a few batches."""
@@ -113,18 +106,18 @@ class StreamedBatches:
                 self._warn(unusable_note("train", rows, problems))
             for note in encoded.notes if epoch == 0 else ():
                 self._warn(f"train: {note}")
-            batches = group_by_length(
-                [feature.length_tokens for feature in encoded.features],
-                batch_size=None if settings.batch_tokens else settings.batch_size,
-                batch_tokens=settings.batch_tokens,
-                seed=settings.seed + window,
-                epoch=epoch,
-            )
-            yield from ([encoded.features[index] for index in chosen] for chosen in batches)
+            lengths = [feature.length_tokens for feature in encoded.features]
+            for chosen in _grouped(lengths, settings, epoch, window):
+                yield [encoded.features[index] for index in chosen]
 
     def line_numbers(self, features: Sequence[Feature]) -> list[int]:
         """Where in the training data the rows of a batch of the window at hand stand."""
         return sorted({self._lines[feature.row] for feature in features})
+
+
+def _grouped(lengths: Sequence[int], settings: TrainingSettings, epoch: int, window: int = 0) -> list[list[int]]:
+    size, tokens = None if settings.batch_tokens else settings.batch_size, settings.batch_tokens
+    return group_by_length(lengths, batch_size=size, batch_tokens=tokens, seed=settings.seed + window, epoch=epoch)
 
 
 def _nothing_to_learn(source: str) -> DataError:

@@ -1,12 +1,11 @@
 """What stands before the replicas: it reads a request whole, sends it to one of them, and asks another if that dies."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 from ray.exceptions import RayActorError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -85,31 +84,17 @@ class Front:
         found = [reply for reply in replies if isinstance(reply, Reply)]
         if refused := [reply for reply in found if reply.status != 200]:
             return _response(refused[0])
-        whole = CollectorRegistry()
-        whole.register(_Merged(found))
-        return Response(generate_latest(whole), media_type="text/plain; version=0.0.4", headers=HEADERS)
+        families: dict[str, Metric] = {}
+        for reply in found:
+            replica = dict(reply.headers)[REPLICA].decode()
+            for family in text_string_to_metric_families(reply.body.decode()):
+                whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                whole.samples += [each._replace(labels={**each.labels, "replica": replica}) for each in family.samples]
+        merged: Any = SimpleNamespace(collect=families.values)
+        return Response(generate_latest(merged), media_type="text/plain; version=0.0.4", headers=HEADERS)
 
 
 def _response(reply: Reply) -> Response:
     answer = Response(reply.body, reply.status)
     answer.raw_headers = list(reply.headers)
     return answer
-
-
-class _Merged(Collector):
-    """The figures of many replicas, as one registry of Prometheus."""
-
-    def __init__(self, replies: Iterable[Reply]) -> None:
-        self._replies = replies
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family once, with the samples of all."""
-        found: dict[str, Metric] = {}
-        for reply in self._replies:
-            replica = dict(reply.headers)[REPLICA].decode()
-            for family in text_string_to_metric_families(reply.body.decode()):
-                whole = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-                whole.samples += [
-                    sample._replace(labels={**sample.labels, "replica": replica}) for sample in family.samples
-                ]
-        yield from found.values()

@@ -139,11 +139,7 @@ def _of_frame(frame: Any, name: str) -> Iterator[Row]:
     ]
     if wrong:
         raise DataError(f"{name}: a DataFrame whose columns cannot be told apart", wrong, "Rename its columns.")
-    held = {}
-    for column in columns:
-        values, missing = frame[column].tolist(), frame[column].isna().tolist()
-        held[column] = [None if gone else plain(value) for value, gone in zip(values, missing, strict=True)]
-    return (dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True))
+    return _of_mappings(frame.astype(object).where(frame.notna(), None).to_dict("records"), name)
 
 
 def plain(value: Any) -> Any:

@@ -1,7 +1,9 @@
-"""The report of a run: what `report.page` draws, taken from the job, its journal and its scores."""
+"""What is said of a run: in a few lines before it begins, and in its report: what `report.page` draws, taken from the
+job, its journal and its scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from adapterkit.metrics import Metric
@@ -12,6 +14,35 @@ from adapterkit.training.journal import read_journal
 from adapterkit.training.row_notes import in_order
 
 BARS = 24
+SHOWN = 10
+"""Labels that are counted one by one; of more, the most and the least frequent."""
+
+
+def header_of(job: Job) -> list[str]:
+    """What a run is about to do, in a few lines: its rows, labels, lengths and parameters."""
+    facts, task = job.rows.facts, job.adapted.task
+    left_out = {split: f" ({count:,} left out)" for split, count in facts.unusable.items() if count}
+    rows = [f"{split} {count:,}{left_out.get(split, '')}" for split, count in in_order(facts.rows)]
+    kept = f"the state with the best {job.rows.metric}" if job.rows.validation else "the last state"
+    lines = [f"rows: {', '.join(rows) or 'a stream'}; {kept} is kept"]
+    if task.labels:
+        lines.append(f"labels: {_counted(task.labels, facts.label_counts.get('train', {}))}")
+    lengths = [feature.length_tokens for feature in job.features.get("train", ())]
+    if lengths:
+        lines.append(f"lengths: {min(lengths):,} to {max(lengths):,} tokens, median {median(lengths):,.0f}")
+    learning = job.adapted.method_parameters(), job.adapted.head_parameters()
+    method, head = (sum(parameter.numel() for parameter in each.values()) for each in learning)
+    lines.append(f"trained: {method + head:,} parameters, {method:,} of the method and {head:,} of the head")
+    return lines
+
+
+def _counted(labels: Sequence[str], counts: Mapping[str, int]) -> str:
+    """How many labels there are, and how often; of a stream, whose rows nobody has counted, their names."""
+    names = sorted(labels, key=lambda label: (-counts[label], label)) if counts else list(labels)
+    shown = [f"{label} {counts[label]:,}" if counts else label for label in names]
+    if len(shown) > SHOWN:
+        shown[SHOWN // 2 : -(SHOWN // 2)] = ["…"]
+    return f"{len(labels):,} ({', '.join(shown)})"
 
 
 def report_of(job: Job, metrics: Mapping[str, Mapping[str, Metric]], looked: Mapping[str, Mapping[str, Any]]) -> str:

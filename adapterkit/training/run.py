@@ -35,13 +35,13 @@ from adapterkit.training.environment import (
     told_of_lost_processes,
 )
 from adapterkit.training.finishing import finish
-from adapterkit.training.header import header_of
 from adapterkit.training.interrupt import Interrupt
 from adapterkit.training.job import Job
 from adapterkit.training.journal import Journal
 from adapterkit.training.launch import check_launch
 from adapterkit.training.learner import idle_rates, make_learner
 from adapterkit.training.objectives.objective import make_objective
+from adapterkit.training.reporting import header_of
 from adapterkit.training.reuse import Reuse
 from adapterkit.training.run_display import RunDisplay
 from adapterkit.training.sharded import shards_of

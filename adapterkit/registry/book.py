@@ -10,10 +10,9 @@ from typing import Any
 from sqlalchemy import JSON, ColumnElement, Connection, Engine, cast, func, select
 
 from adapterkit.errors import ConflictError, RegistryError
-from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry, chain_problems, chained, written_details
 from adapterkit.registry.database import one_moment, refused_as_registry_error, writing
-from adapterkit.registry.history import MOVES, disagreements
+from adapterkit.registry.history import MOVES, disagreements, later_than
 from adapterkit.registry.records import SHORT, Version
 from adapterkit.registry.tables import AUDIT, CHANNELS, FACTS, GATES, HEAD, VERSIONS
 
@@ -23,7 +22,7 @@ class WriterTurn:
 
     def __init__(self, connection: Connection, actor: str) -> None:
         self._head = connection.execute(select(HEAD).with_for_update()).one()
-        self.connection, self._actor, self.at = connection, actor, times.after(self._head.at)
+        self.connection, self._actor, self.at = connection, actor, later_than(self._head.at)
 
     def note(self, action: str, task: str, channel: str, digest: str, details: Mapping[str, Any]) -> None:
         """Write what was done into the audit."""

@@ -1,11 +1,17 @@
-"""What the audit's entries say of a channel: where it pointed when, and where a roll back leads."""
+"""What the audit's entries say of a channel: where it pointed when, and where a roll back leads.
+
+Times are UTC, to the microsecond, in texts that compare as they read.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from adapterkit.errors import RegistryError
 from adapterkit.registry.audit import Entry
 from adapterkit.registry.records import Served, Version
 
+_FORM = "%Y-%m-%dT%H:%M:%S.%fZ"
 MOVES = ("promote", "roll-back", "withdraw")
 """Actions after which a channel points elsewhere, or to nothing."""
 
@@ -68,3 +74,29 @@ def disagreements(entries: Iterable[Entry], versions: Iterable[Version]) -> list
             if pointed.get((version.task, channel)) != version.digest
         ]
     return problems
+
+
+def written(when: datetime) -> str:
+    """A time as the registry writes it."""
+    return when.astimezone(UTC).strftime(_FORM)
+
+
+def later_than(previous: str) -> str:
+    """This moment, and later than `previous` even where the clocks of two writers disagree."""
+    moment = written(datetime.now(UTC))
+    if moment > previous:
+        return moment
+    return written(datetime.strptime(previous, _FORM).replace(tzinfo=UTC) + timedelta(microseconds=1))
+
+
+def parse_time(when: str | datetime) -> str:
+    """A time that somebody gave: ISO 8601; without a zone it is UTC, a mere date is its first moment.
+    Raises RegistryError: it is no time."""
+    if isinstance(when, str):
+        try:
+            when = datetime.fromisoformat(when)
+        except ValueError:
+            raise RegistryError(
+                f"{when!r} is no time", ["at: expected ISO 8601"], "As in 2026-11-28T09:30 or 2026-11-28T10:30+01:00."
+            ) from None
+    return written(when if when.tzinfo is not None else when.replace(tzinfo=UTC))

@@ -16,12 +16,10 @@ from adapterkit.errors import AdapterkitError, RegistryError
 from adapterkit.manifest import MANIFEST, Manifest, Store, dump_json, open_manifest, parse_manifest, read_whole
 from adapterkit.manifest.signature import signature_for, signers_of
 from adapterkit.own_folder import cache_folder
-from adapterkit.registry import times
 from adapterkit.registry.audit import AuditReport, Entry
 from adapterkit.registry.gates import Evidence, Gate, read_evidence, read_gate
-from adapterkit.registry.history import history_of, moves_of, way_back
-from adapterkit.registry.names import check_name, find_version
-from adapterkit.registry.records import SHORT, Served, Version
+from adapterkit.registry.history import history_of, moves_of, parse_time, way_back
+from adapterkit.registry.records import SHORT, Served, Version, check_name, find_version
 
 STABLE = "stable"
 DEFAULT_URL = "sqlite:///registry.db"
@@ -306,7 +304,7 @@ class Registry:
     def served(self, task: str, at: str | datetime, channel: str = STABLE) -> Served | None:
         """What a channel answered with at a time; None where nothing did yet.
         `at`: ISO 8601 or a datetime; without a zone it is UTC."""
-        moment = times.parse_time(at)
+        moment = parse_time(at)
         answered = (
             move
             for move in self.history(task, channel)

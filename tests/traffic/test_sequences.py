@@ -20,7 +20,7 @@ from adapterkit.traffic.sequences import (
     log_evidence_of_difference,
     share_interval,
 )
-from adapterkit.traffic.verdicts import verdicts_of
+from adapterkit.traffic.tallies import verdicts_of
 
 ALPHA = 0.05
 MANY = 10_000

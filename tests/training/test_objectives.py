@@ -17,8 +17,7 @@ from safetensors import safe_open
 import adapterkit as ak
 from adapterkit.errors import DeviceError, RecipeError
 from adapterkit.training.learner import Learner
-from adapterkit.training.objectives.objective import make_objective
-from adapterkit.training.objectives.terms import distance, simcse, supervised_contrastive
+from adapterkit.training.objectives.objective import distance, make_objective, simcse, supervised_contrastive
 from tests.training.worlds import bytes_of, events, losses, recipe, train
 
 DROPPING = {"kind": "lora", "rank": 4, "dropout": 0.2}

@@ -19,10 +19,9 @@ from adapterkit.own_folder import cache_folder
 from adapterkit.tasks.protocol import Feature
 from adapterkit.training.batches import Batches
 from adapterkit.training.job import Job
-from adapterkit.training.trunk_cache.cut import Cut, NoCutError, answers_alike, cut_of
+from adapterkit.training.trunk_cache.cut import Cut, NoCutError, Shortcut, answers_alike, cut_of
 from adapterkit.training.trunk_cache.estimate import Estimate
 from adapterkit.training.trunk_cache.keys import flat_inputs, keyed_batches, keys_of
-from adapterkit.training.trunk_cache.shortcut import Shortcut
 from adapterkit.training.trunk_cache.space import space_of
 from adapterkit.training.trunk_cache.store import MISSING, StateStore
 

@@ -14,7 +14,7 @@ import torch
 import adapterkit as ak
 from adapterkit.errors import TrainingError
 from adapterkit.training.trunk_cache import cut, entries, prepare, segment, store
-from adapterkit.training.trunk_cache.shortcut import Shortcut
+from adapterkit.training.trunk_cache.cut import Shortcut
 from tests.training.worlds import bytes_of, losses, recipe, rows_of, train, write_rows
 
 TOP_1 = {"kind": "lora", "rank": 4, "top": 1}

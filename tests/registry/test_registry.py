@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from adapterkit.errors import ArtifactError, ConflictError, GateError, RegistryError
-from adapterkit.registry import Gate, Registry, times
+from adapterkit.registry import Gate, Registry, book, history
 from tests.registry.conftest import Make
 
 PASSED = {"contract": {"passed": True}, "golden rows": {"passed": True, "detail": "8 rows"}}
@@ -71,7 +71,7 @@ def test_a_channel_moves_and_comes_back(registry: Registry, make: Make) -> None:
 
 def test_what_answered_at_a_time_can_be_said(registry: Registry, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     hours = iter(["2026-01-01T08:00", "2026-01-01T09:00", "2026-01-01T10:00", "2026-01-01T11:00"])
-    monkeypatch.setattr(times, "after", lambda previous: times.parse_time(next(hours)))
+    monkeypatch.setattr(book, "later_than", lambda previous: history.parse_time(next(hours)))
     first, second = registry.add("intent", make("a")), registry.add("intent", make("b"))
     registry.promote("intent", "1")
     registry.promote("intent", "2")

@@ -5,19 +5,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from adapterkit.recipe.settings import Many, Settings, refuse
+from adapterkit.recipe.settings import Many, Settings, foreign, refuse, twice
 
 Text = Annotated[str, Field(min_length=1)]
-HUB_ONLY = ("config", "revision")
-
 OF_FORMATS: dict[str, tuple[str, ...]] = {
     "delimiter": ("csv", "tsv"),
     "quotes": ("csv", "tsv"),
     "header": ("csv", "tsv", "conll"),
     "field": ("json",),
     "encoding": ("jsonl", "json", "csv", "tsv", "conll", "text"),
+    "config": ("hub",),
+    "revision": ("hub",),
 }
-"""Fields that belong to some formats of files."""
+"""Fields that belong to some formats."""
 
 
 class DataSettings(Settings):
@@ -65,43 +65,13 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        problems = [*self._foreign(), *self._mapped_twice()]
+        named = [name for name in OF_FORMATS if getattr(self, name) != type(self).model_fields[name].default]
+        problems = foreign([] if self.format == "auto" else named, OF_FORMATS, self.format)
+        problems += twice("columns", list(self.columns.values())) + twice("header", self.header or ())
         if self.encoding != "auto" and not _is_text_encoding(self.encoding):
             problems.append(("encoding", f"found {self.encoding!r:.40}, expected one that Python knows, like cp1252"))
-        if self.header is not None and len(set(self.header)) < len(self.header):
-            problems.append(("header", "names a column twice; every column has a name of its own"))
         refuse(problems)
         return self
-
-    def _foreign(self) -> list[tuple[str, str]]:
-        """Fields of other formats than the one that is named."""
-        if self.format == "auto":
-            return []
-        what = "a hub data set" if self.format == "hub" else f"a {self.format} file"
-        fields = type(self).model_fields
-        named = {name for name in OF_FORMATS if getattr(self, name) != fields[name].default}
-        problems = [
-            (name, f"belongs to {' and '.join(formats)} files, not to {what}; remove it")
-            for name, formats in OF_FORMATS.items()
-            if name in named and self.format not in formats
-        ]
-        if self.format != "hub":
-            problems += [
-                (name, f"belongs to a hub data set, not to {what}; remove it")
-                for name in HUB_ONLY
-                if getattr(self, name)
-            ]
-        return problems
-
-    def _mapped_twice(self) -> list[tuple[str, str]]:
-        used: dict[str, list[str]] = {}
-        for canonical, name in self.columns.items():
-            used.setdefault(name, []).append(canonical)
-        return [
-            ("columns", f"maps {' and '.join(canonicals)} to one column, {name!r}; map each to its own")
-            for name, canonicals in used.items()
-            if len(canonicals) > 1
-        ]
 
 
 def _is_text_encoding(name: str) -> bool:

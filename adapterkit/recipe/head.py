@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.recipe.methods import Share, Width
-from adapterkit.recipe.settings import Many, Settings, refuse
+from adapterkit.recipe.settings import Many, Settings, refuse, twice
 from adapterkit.recipe.suggestions import did_you_mean
 from adapterkit.recipe.table import SettingsTable
 
@@ -86,9 +86,7 @@ class HeadSettings(Settings):
             for name, (is_given, reason) in reasons.items()
             if is_given and name not in self.effective
         ]
-        if len(set(self.tokens)) < len(self.tokens):
-            problems.append(("tokens", "names a token twice; name each once"))
-        refuse(problems)
+        refuse(problems + twice("tokens", self.tokens))
         return self
 
 

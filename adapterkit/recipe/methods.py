@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from adapterkit.recipe.method import MethodSettings
-from adapterkit.recipe.settings import Many, refuse
+from adapterkit.recipe.settings import Many, refuse, twice
 from adapterkit.recipe.table import SettingsTable
 
 MAX_RANK = 4096
@@ -179,7 +179,7 @@ class Ia3Method(MethodSettings):
     def _together(self) -> Self:
         problems = [*_layer_problems(self.layers, self.top), *_site_problems(self.sites)]
         if isinstance(self.inputs, tuple):
-            problems += _twice("inputs", self.inputs)
+            problems += twice("inputs", self.inputs)
             if isinstance(self.sites, tuple):
                 problems += [
                     ("inputs", f"names {name!r}, which is not one of sites")
@@ -219,14 +219,14 @@ class FusionMethod(MethodSettings):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        problems = _twice("parts", self.parts)
+        problems = twice("parts", self.parts)
         if len(self.parts) < 2:
             problems.append(("parts", f"names {len(self.parts)}; a fusion needs two or more"))
         names = [part_name(folder) for folder in self.parts]
         problems += [
             ("parts", f"calls several folders {name!r}; the last name of a path is the part's, so rename a folder")
             for name in sorted({name for name in names if names.count(name) > 1})
-            if not _twice("parts", self.parts)
+            if not twice("parts", self.parts)
         ]
         problems += [
             ("parts", f"found {folder!r}, expected a folder with a name of its own, which does not begin with a dot")
@@ -267,7 +267,7 @@ METHOD_SETTINGS: SettingsTable[MethodSettings] = SettingsTable(
 def _layer_problems(layers: tuple[int, ...] | None, top: int | None) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
     if layers is not None:
-        problems += _twice("layers", layers)
+        problems += twice("layers", layers)
         if not layers:
             problems.append(
                 ("layers", "is empty; name at least one layer, or write null for all, or method.kind: none")
@@ -281,9 +281,4 @@ def _site_problems(sites: tuple[str, ...] | str) -> list[tuple[str, str]]:
     if isinstance(sites, str):
         return []
     empty = [("sites", 'is empty; name at least one site, or write "auto", or method.kind: none')]
-    return _twice("sites", sites) or empty * (not sites)
-
-
-def _twice(name: str, values: tuple[str, ...] | tuple[int, ...]) -> list[tuple[str, str]]:
-    twice = sorted({repr(value) for value in values if values.count(value) > 1})
-    return [(name, f"holds {', '.join(twice)} more than once; name each once")] if twice else []
+    return twice("sites", sites) or empty * (not sites)

@@ -91,11 +91,8 @@ def _switch_method(result: Overridden, new: Any) -> None:
     old = block.get("kind", "lora")
     if old == new or old not in METHOD_SETTINGS:
         return
-    dropped = [
-        name
-        for name in block
-        if name in METHOD_SETTINGS[old].model_fields and name not in METHOD_SETTINGS[new].model_fields
-    ]
+    only_old = METHOD_SETTINGS[old].model_fields.keys() - METHOD_SETTINGS[new].model_fields.keys()
+    dropped = [name for name in block if name in only_old]
     for name in dropped:
         del block[name]
     if dropped:

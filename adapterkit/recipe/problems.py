@@ -10,7 +10,7 @@ from adapterkit.errors import RecipeError
 from adapterkit.recipe.data import DataSettings
 from adapterkit.recipe.kinds import BELONGS, KINDS
 from adapterkit.recipe.schema import HEAD, METHOD, BackboneSettings, Recipe, together
-from adapterkit.recipe.settings import SettingsError
+from adapterkit.recipe.settings import SettingsError, foreign
 from adapterkit.recipe.suggestions import did_you_mean, nearest, one_of
 from adapterkit.recipe.table import OfKind
 from adapterkit.recipe.task import TaskSettings
@@ -181,11 +181,7 @@ def _foreign(raw: Mapping[str, Any]) -> list[Problem]:
     task = raw.get("task")
     if not isinstance(task, Mapping) or task.get("kind") not in KINDS:
         return []
-    return [
-        (("task", name), f"belongs to {' and '.join(kinds)}, not to {task['kind']}; remove it")
-        for name, kinds in BELONGS.items()
-        if name in task and task["kind"] not in kinds
-    ]
+    return [(("task", name), problem) for name, problem in foreign(task, BELONGS, task["kind"])]
 
 
 def _between_blocks(raw: Mapping[str, Any]) -> list[Problem]:

@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from adapterkit.errors import DataError
-from adapterkit.recipe.data import HUB_ONLY, OF_FORMATS, DataSettings
+from adapterkit.recipe.data import OF_FORMATS, DataSettings
 from adapterkit.recipe.problems import readable, show_path
 from adapterkit.recipe.suggestions import did_you_mean
 
-FIELDS = ("format", *OF_FORMATS, *HUB_ONLY)
+FIELDS = ("format", *OF_FORMATS)
 
 
 class _Asked(BaseModel):

@@ -1,6 +1,6 @@
 """What every block of a recipe has in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,3 +54,15 @@ def refuse(problems: Sequence[tuple[str, str]]) -> None:
     """Raise SettingsError if there is any problem."""
     if problems:
         raise SettingsError(problems)
+
+
+def foreign(given: Iterable[str], owners: Mapping[str, Sequence[str]], own: str) -> list[tuple[str, str]]:
+    """Those of the given fields that have owners, and not this one."""
+    strange = sorted(name for name in given if name in owners and own not in owners[name])
+    return [(name, f"belongs to {' and '.join(owners[name])}, not to {own}; remove it") for name in strange]
+
+
+def twice(path: str, values: Sequence[Any]) -> list[tuple[str, str]]:
+    """Values that stand more than once in a list."""
+    found = sorted({repr(value) for value in values if values.count(value) > 1})
+    return [(path, f"holds {', '.join(found)} more than once; name each once")] if found else []

@@ -1,13 +1,12 @@
 """The `task` block: what is learned, and the few settings that belong to one kind only."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from adapterkit.recipe.kinds import BELONGS, Kind
-from adapterkit.recipe.settings import Many, Settings, refuse
+from adapterkit.recipe.settings import Many, Settings, foreign, refuse, twice
 
 Piece = Annotated[str, Field(min_length=1, max_length=200)]
 Unanswerable = Literal["auto", True, False]
@@ -89,25 +88,14 @@ class TaskSettings(Settings):
 
     @model_validator(mode="after")
     def _belongs(self) -> Self:
-        problems = [
-            (name, f"belongs to {' and '.join(BELONGS[name])}, not to {self.kind}; remove it")
-            for name in sorted(self.model_fields_set & BELONGS.keys())
-            if self.kind not in BELONGS[name]
-        ]
+        problems = foreign(self.model_fields_set, BELONGS, self.kind)
         if self.labels is not None and self.kind in BELONGS["labels"]:
-            twice = sorted(label for label, count in Counter(self.labels).items() if count > 1)
-            if twice:
-                problems.append(("labels", f"holds {', '.join(map(repr, twice))} more than once; name each label once"))
+            problems += twice("labels", self.labels)
             if not self.labels:
                 problems.append(("labels", "is empty; name the labels, or write null to learn them from the rows"))
             if self.problem == "regression":
                 problems.append(("labels", "has no meaning for a regression, whose targets are numbers; remove it"))
-        written = list(self.spelling.values())
-        twice = sorted({stand_in for stand_in in written if written.count(stand_in) > 1})
-        if twice:
-            problems.append(
-                ("spelling", f"{', '.join(map(repr, twice))} stands for two texts, and cannot be read back")
-            )
+        problems += twice("spelling", list(self.spelling.values()))  # which could not be read back
         longest = self.max_tokens
         if self.kind == "question-answering" and longest is not None and self.stride_tokens >= longest:
             problems.append(("stride_tokens", f"is {self.stride_tokens}, expected less than max_tokens ({longest})"))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from adapterkit.recipe.settings import Many, Settings, refuse
+from adapterkit.recipe.settings import Many, Settings, foreign, refuse
 
 Positive = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
@@ -51,15 +51,8 @@ class ObjectiveSettings(Settings):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        given = {"alone": self.alone, "temperature": self.temperature is not None, "width": self.width is not None}
-        problems = [
-            (name, f"belongs to {' and '.join(CONTRASTIVE)}, not to {self.kind}; remove it")
-            for name, is_given in given.items()
-            if is_given and not self.contrasts
-        ]
-        if self.distance is not None and self.kind != "near-backbone":
-            problems.append(("distance", f"belongs to near-backbone, not to {self.kind}; remove it"))
-        refuse(problems)
+        owners = {**dict.fromkeys(("alone", "temperature", "width"), CONTRASTIVE), "distance": ("near-backbone",)}
+        refuse(foreign([name for name in owners if getattr(self, name)], owners, self.kind))
         return self
 
 

@@ -44,7 +44,7 @@ def test_what_is_written_with_texts_that_stand_nowhere_else_is_read_back(numbers
 
 
 def test_two_texts_with_one_stand_in_are_refused() -> None:
-    with pytest.raises(ValueError, match="'-' stands for two texts, and cannot be read back"):
+    with pytest.raises(ValueError, match="spelling: holds '-' more than once"):
         TaskSettings(kind=KIND, spelling={"_": "-", "~": "-"})
 
 

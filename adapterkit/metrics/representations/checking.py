@@ -22,20 +22,18 @@ def checked_states(states_ND: Any) -> Floats:
     Raises DataError: not two axes, too few items, values that are not finite, or all items alike.
     """
     found = np.asarray(states_ND, dtype=np.float64)
-    problems = []
     if found.ndim != 2 or found.shape[1] < 1:
-        problems.append(f"shape: found {found.shape}, expected (items, width)")
+        problem = f"shape: found {found.shape}, expected (items, width)"
     elif len(found) < LEAST_ITEMS:
-        problems.append(f"items: found {len(found)}, expected {LEAST_ITEMS} or more")
+        problem = f"items: found {len(found)}, expected {LEAST_ITEMS} or more"
     elif not np.isfinite(found).all():
-        problems.append(
-            f"values: {int((~np.isfinite(found)).any(axis=1).sum())} of {len(found)} items hold NaN or infinity"
-        )
+        lost = int((~np.isfinite(found)).any(axis=1).sum())
+        problem = f"values: {lost} of {len(found)} items hold NaN or infinity"
     elif not np.ptp(found, axis=0).any():
-        problems.append("values: all items are alike, so that they tell nothing apart")
-    if problems:
-        raise DataError("these states cannot be measured", problems)
-    return found
+        problem = "values: all items are alike, so that they tell nothing apart"
+    else:
+        return found
+    raise DataError("these states cannot be measured", [problem])
 
 
 def checked_labels(states_ND: Any, labels_N: Any) -> tuple[Floats, Labels]:

@@ -6,14 +6,9 @@ from types import MappingProxyType
 from typing import Literal
 
 Kind = Literal[
-    "text-classification",
-    "token-classification",
-    "question-answering",
-    "multiple-choice",
-    "masked-lm",
-    "causal-lm",
+    "text-classification", "token-classification", "question-answering", "multiple-choice", "masked-lm", "causal-lm",
     "seq2seq-lm",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,27 +69,18 @@ FACTS: Mapping[str, KindFacts] = MappingProxyType({
 
 KINDS: tuple[str, ...] = tuple(FACTS)
 
-BELONGS: Mapping[str, tuple[Kind, ...]] = {
-    "labels": ("text-classification", "token-classification"),
-    "label_separator": ("text-classification", "token-classification"),
-    "problem": ("text-classification",),
-    "tags": ("token-classification",),
-    "right_choice": ("multiple-choice",),
-    "abstain": ("text-classification", "token-classification", "question-answering", "multiple-choice"),
-    "stride_tokens": ("question-answering",),
-    "max_answer_tokens": ("question-answering",),
-    "unanswerable": ("question-answering",),
-    "mask_probability": ("masked-lm",),
-    "block_tokens": ("masked-lm", "causal-lm"),
-    "completions_only": ("causal-lm",),
-    "begin_token": ("causal-lm",),
-    "end_text": ("causal-lm",),
-    "pack_documents": ("causal-lm",),
-    "max_target_tokens": ("seq2seq-lm",),
-    "prefix": ("seq2seq-lm",),
-    "spelling": ("seq2seq-lm",),
-    "beams": ("causal-lm", "seq2seq-lm"),
-    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
-    "stop": ("causal-lm", "seq2seq-lm"),
+_SETTINGS: Mapping[tuple[Kind, ...], tuple[str, ...]] = {
+    ("text-classification", "token-classification"): ("labels", "label_separator"),
+    ("text-classification",): ("problem",),
+    ("token-classification",): ("tags",),
+    ("multiple-choice",): ("right_choice",),
+    ("text-classification", "token-classification", "question-answering", "multiple-choice"): ("abstain",),
+    ("question-answering",): ("stride_tokens", "max_answer_tokens", "unanswerable"),
+    ("masked-lm",): ("mask_probability",),
+    ("masked-lm", "causal-lm"): ("block_tokens",),
+    ("causal-lm",): ("completions_only", "begin_token", "end_text", "pack_documents"),
+    ("seq2seq-lm",): ("max_target_tokens", "prefix", "spelling"),
+    ("causal-lm", "seq2seq-lm"): ("beams", "max_new_tokens", "stop"),
 }
+BELONGS: Mapping[str, tuple[Kind, ...]] = {name: kinds for kinds, names in _SETTINGS.items() for name in names}
 """Settings of the task block that belong to one kind or two; every other one belongs to all kinds."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from adapterkit.data import as_rows
 from adapterkit.metrics import Compared, measure_calibration
-from adapterkit.tasks.protocol import Feature, Row, Task
+from adapterkit.tasks.protocol import Row, Task
+from adapterkit.tasks.values import Features, Outputs
 
 WORST = 50
 """Answers that a page shows."""
@@ -17,13 +18,11 @@ LONGEST_SHOWN = 800
 """Characters of a row that a page shows."""
 
 
-def look_at(
-    task: Task, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any], *, show: bool
-) -> dict[str, Any]:
+def look_at(task: Task, rows: Sequence[Row], features: Features, outputs: Outputs, *, show: bool) -> dict[str, Any]:
     """What `report.page` draws of a split beside its metrics, as plain JSON values; arguments as those of `score`.
     `show`: whether texts of rows may be shown."""
     found = task.compared(rows, features, outputs)
-    errors = _worst(found, task, rows, features, outputs, WORST)
+    errors = worst_answers(task, rows, features, outputs, found=found, most=WORST)
     if not show:
         errors = [{"row": one["row"], "confidence": one["confidence"]} for one in errors]
     return {
@@ -38,22 +37,18 @@ def look_at(
 
 
 def worst_answers(
-    task: Task, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]
-) -> list[dict[str, Any]]:
-    """Rows that were answered badly, the worst first: wrong ones by their confidence, others by how far they are off.
-    Returns {"row": its number, "given", "expected", "answered", "confidence"} each; null where there is no confidence.
-    """
-    return _worst(task.compared(rows, features, outputs), task, rows, features, outputs, None)
-
-
-def _worst(
-    found: Compared,
     task: Task,
     rows: Sequence[Row],
-    features: Sequence[Feature],
-    outputs: Sequence[Any],
-    most: int | None,
+    features: Features,
+    outputs: Outputs,
+    *,
+    found: Compared | None = None,
+    most: int | None = None,
 ) -> list[dict[str, Any]]:
+    """Rows that were answered badly, the worst first: wrong ones by their confidence, others by how far they are off.
+    `found`: `Task.compared` of them, where it is at hand. `most`: so many at most. Returns {"row": its number, "given",
+    "expected", "answered", "confidence"} each; null where there is no confidence."""
+    found = task.compared(rows, features, outputs) if found is None else found
     judged, badness = found.judged, list(found.badness)
     if not badness and judged is not None:
         badness = ((1 - judged.right) * (1 + judged.confidence)).tolist()

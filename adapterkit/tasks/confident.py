@@ -13,7 +13,8 @@ from torch import Tensor
 
 from adapterkit.metrics.abstaining import find_threshold
 from adapterkit.tasks.as_json import OPTIONAL
-from adapterkit.tasks.protocol import Feature, Row, Task
+from adapterkit.tasks.protocol import Row, Task
+from adapterkit.tasks.values import Features, Outputs
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class ConfidentTask(Task):
             answer["abstained"] = confidence <= self.abstain_up_to
         return answer
 
-    def calibrated(self, rows: Sequence[Row], features: Sequence[Feature], outputs: Sequence[Any]) -> Self:
+    def calibrated(self, rows: Sequence[Row], features: Features, outputs: Outputs) -> Self:
         """The task with the confidence up to which it abstains chosen on these rows, where the settings ask for it."""
         asked = self.settings.abstain
         found = None if asked is None else self.compared(rows, features, outputs).judged

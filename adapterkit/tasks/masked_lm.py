@@ -69,11 +69,27 @@ class MaskedLm(LanguageModelTask, kind="masked-lm"):
         return cuts.encoded(features)
 
     def drawn(self, feature: Feature, vocabulary: Vocabulary, seed: int | None, epoch: int) -> Feature:
-        """Inputs with masks; labels are the tokens that were there, IGNORED elsewhere."""
+        """Inputs with masks; labels are the tokens that were there, IGNORED elsewhere.
+
+        Of a share of the text's tokens, one at least, 80 % become the mask, 10 % any token, 10 % stay (Devlin et al.
+        2018, section 3.1).
+        """
         if feature.labels is None:
             return feature
         key = (EVALUATION_SEED, feature.index) if seed is None else (seed, epoch, feature.index, 1)
-        ids, labels = self._masked(feature, vocabulary, _random_ids(vocabulary), np.random.default_rng(key))
+        chance, random_ids = np.random.default_rng(key), _random_ids(vocabulary)
+        ids = list(feature.inputs["input_ids"])
+        labels = [IGNORED] * len(ids)
+        room = np.arange(feature.extras["from"], feature.extras["to"])
+        count = min(len(room), max(1, round(self.settings.mask_probability * len(room))))
+        chosen = chance.permutation(room)[:count].tolist()
+        draws, others = chance.random(count).tolist(), chance.integers(0, len(random_ids), count).tolist()
+        for place, draw, other in zip(chosen, draws, others, strict=True):
+            labels[place] = ids[place]
+            if draw < 0.8:
+                ids[place] = vocabulary.tokenizer.mask_token_id
+            elif draw < 0.9:
+                ids[place] = random_ids[other]
         return replace(feature, inputs={**feature.inputs, "input_ids": ids}, labels=labels)
 
     def outputs(self, logits: Any, batch: Batch) -> list[Any]:
@@ -106,28 +122,6 @@ class MaskedLm(LanguageModelTask, kind="masked-lm"):
                 for output in outputs
             ]
         return super().predictions(rows, features, outputs)
-
-    def _masked(
-        self, feature: Feature, vocabulary: Vocabulary, random_ids: Sequence[int], chance: np.random.Generator
-    ) -> tuple[list[int], list[int]]:
-        """Choose a share of the text's tokens, one at least: 80 % become the mask, 10 % any token, 10 % stay.
-
-        Devlin et al. 2018, section 3.1.
-        """
-        ids = list(feature.inputs["input_ids"])
-        labels = [IGNORED] * len(ids)
-        room = np.arange(feature.extras["from"], feature.extras["to"])
-        count = min(len(room), max(1, round(self.settings.mask_probability * len(room))))
-        chosen = chance.permutation(room)[:count].tolist()
-        for place, draw, other in zip(
-            chosen, chance.random(count).tolist(), chance.integers(0, len(random_ids), count).tolist(), strict=True
-        ):
-            labels[place] = ids[place]
-            if draw < 0.8:
-                ids[place] = vocabulary.tokenizer.mask_token_id
-            elif draw < 0.9:
-                ids[place] = random_ids[other]
-        return ids, labels
 
 
 @lru_cache(maxsize=4)

@@ -25,27 +25,15 @@ def choices_of(row: Row) -> list[str] | None:
     return choices if isinstance(choices, list) else None
 
 
-def _name(label: str, row: Row) -> int | None:
+def _count(row: Row) -> int:
+    return len(choices_of(row) or [])
+
+
+def _names_of(row: Row) -> list[str]:
+    """The names that stand beside the choices."""
     raw = row.get("choices")
     names = raw.get("label") if isinstance(raw, Mapping) else None
-    return _only(label, [label_name(name) for name in names]) if isinstance(names, list) else None
-
-
-def _text(label: str, row: Row) -> int | None:
-    return _only(label, [label_name(choice) for choice in choices_of(row) or []])
-
-
-def _letter(label: str, row: Row) -> int | None:
-    letter = label.strip("(). ").upper()
-    return _only(letter, list(string.ascii_uppercase[: len(choices_of(row) or [])]))
-
-
-def _from_0(label: str, row: Row) -> int | None:
-    return int(label) if label.isdecimal() and int(label) < len(choices_of(row) or []) else None
-
-
-def _from_1(label: str, row: Row) -> int | None:
-    return int(label) - 1 if label.isdecimal() and 1 <= int(label) <= len(choices_of(row) or []) else None
+    return [*map(label_name, names)] if isinstance(names, list) else []
 
 
 def _only(label: str, names: Sequence[str]) -> int | None:
@@ -60,11 +48,20 @@ class Naming(NamedTuple):
 
 
 READINGS: Mapping[str, Naming] = {
-    "name": Naming("the name of a choice", _name),
-    "text": Naming("the text of a choice", _text),
-    "letter": Naming("the letter of a choice", _letter),
-    FROM_0: Naming("a position counted from 0", _from_0),
-    FROM_1: Naming("a position counted from 1", _from_1),
+    "name": Naming("the name of a choice", lambda label, row: _only(label, _names_of(row))),
+    "text": Naming("the text of a choice", lambda label, row: _only(label, [*map(label_name, choices_of(row) or [])])),
+    "letter": Naming(
+        "the letter of a choice",
+        lambda label, row: _only(label.strip("(). ").upper(), list(string.ascii_uppercase[: _count(row)])),
+    ),
+    FROM_0: Naming(
+        "a position counted from 0",
+        lambda label, row: int(label) if label.isdecimal() and int(label) < _count(row) else None,
+    ),
+    FROM_1: Naming(
+        "a position counted from 1",
+        lambda label, row: int(label) - 1 if label.isdecimal() and 1 <= int(label) <= _count(row) else None,
+    ),
 }
 """The ways to read a column of labels, the plainest first."""
 

@@ -7,6 +7,7 @@ answer. Tokens are those of the whole chat, as `apply_chat_template` gives them.
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from adapterkit.errors import BackboneError
@@ -80,11 +81,10 @@ class ChatTemplate:
         marked = _GENERATION.search(str(self._tokenizer.get_chat_template(None, tools)))
         told = self._told(turns, tools) if marked else None
         found = _Turns(self, text, turns, tools)
-        muted = [found.span(place) for place, turn in enumerate(turns) if _is_answer(turn) and turn.get("weight") == 0]
+        answers = [place for place, turn in enumerate(turns) if _is_answer(turn)]
+        silent = _within(spans, [found.span(place) for place in answers if turns[place].get("weight") == 0])
         if told is None:
-            places = [place for place, turn in enumerate(turns) if _is_answer(turn) and turn.get("weight") != 0]
-            told = _within(spans, [found.span(place) for place in places])
-        silent = _within(spans, muted)
+            told = _within(spans, [found.span(place) for place in answers if turns[place].get("weight") != 0])
         counted = [yes and not no for yes, no in zip(told, silent, strict=True)]
         written = {place for span, yes in zip(spans, counted, strict=True) if yes for place in range(*span)}
         return Document(ids, counted, len(written))
@@ -196,9 +196,7 @@ def _is_answer(turn: Turn) -> bool:
 
 def _alike(first: str, second: str) -> int:
     """How many characters two texts have in common at their beginning."""
-    return next(
-        (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def _within(spans: Sequence[Span], wanted: Sequence[Span]) -> list[bool]:

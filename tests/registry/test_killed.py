@@ -33,7 +33,7 @@ from adapterkit.registry import Registry
 def write(actor):
     registry = Registry(sys.argv[1], actor=actor)
     written = 0
-    for step in itertools.count():
+    for step in itertools.count(1):  # a way back comes behind three promotions, so that there always is one
         try:
             registry.promote("intent", str(step % 3 + 1)) if step % 4 else registry.roll_back("intent")
             written += 1

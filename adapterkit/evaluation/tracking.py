@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from adapterkit.errors import OutputError
 from adapterkit.records import Record, figures_of, identity_of
 from adapterkit.training.standing import RUN_FOLDER
-from adapterkit.training.trackers import check_trackers
+from adapterkit.training.trackers import tracker_names
 
 
 def track(record: Record, names: Sequence[str], folder: str | Path | None = None) -> None:
@@ -17,7 +17,7 @@ def track(record: Record, names: Sequence[str], folder: str | Path | None = None
 
     Raises RecipeError: a tracker that is not installed; OutputError: a tracker cannot write.
     """
-    check_trackers(names)
+    tracker_names(names)
     place = Path(folder or ".") / RUN_FOLDER
     kind = record.form.partition("/")[0].rpartition(".")[2]
     accelerator = Accelerator(mixed_precision="no", cpu=True, log_with=list(names), project_dir=str(place))

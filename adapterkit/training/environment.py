@@ -35,7 +35,7 @@ def make_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
     tracker that this machine does not have; DeviceError: a device that this machine does not have, or a launcher that
     asks for what no run does."""
     check_launch(os.environ, recipe)
-    names = tracker_names(recipe.training)
+    names = tracker_names(recipe.training.trackers)
     # Of several processes each has to know its device when they meet. A process that is alone need not say, so that
     # one program can train on a GPU first and on the CPU next.
     several = get_cpu_distributed_information().world_size > 1

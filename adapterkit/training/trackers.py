@@ -5,12 +5,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 
 from adapterkit.errors import RecipeError
-from adapterkit.recipe import Recipe, TrainingSettings
+from adapterkit.recipe import Recipe
 from adapterkit.training.standing import by_path
 
 logger = logging.getLogger(__name__)
@@ -19,29 +20,20 @@ LEAST_SECONDS = 0.1
 """Between two steps that are told. A tracker writes and flushes, which may take longer than a step over kept states."""
 
 
-def tracker_names(settings: TrainingSettings) -> list[str]:
+def tracker_names(wanted: Sequence[str] | Literal["auto"]) -> list[str]:
     """The trackers of a run, by Accelerate's names.
     Raises RecipeError: one that Accelerate does not have, or that is not installed."""
-    if settings.trackers == "auto":
-        return [name for name in _installed() if name == "tensorboard"]
-    return check_trackers(settings.trackers)
-
-
-def check_trackers(names: Sequence[str]) -> list[str]:
-    """The names. Raises RecipeError for one that Accelerate does not have, or that is not installed."""
-    available = _installed()
-    missing = [name for name in names if name not in available]
+    available = [getattr(name, "value", str(name)) for name in get_available_trackers()]
+    if wanted == "auto":
+        return [name for name in available if name == "tensorboard"]
+    missing = [name for name in wanted if name not in available]
     if missing:
         raise RecipeError(
             "not every tracker can be used",
             [f"trackers: found {name!r}, installed are {', '.join(available) or 'none'}" for name in missing],
             "Install it (pip install wandb, mlflow, …), or leave it out.",
         )
-    return list(names)
-
-
-def _installed() -> list[str]:
-    return [getattr(name, "value", str(name)) for name in get_available_trackers()]
+    return list(wanted)
 
 
 class Tracking:

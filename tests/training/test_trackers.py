@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 
 from adapterkit.errors import RecipeError
-from adapterkit.recipe import TrainingSettings
 from adapterkit.training import trackers
 from tests.training.worlds import entries, recipe, train
 
 
 def test_tensorboard_is_on_where_it_is_installed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: ["wandb", "tensorboard"])
-    assert trackers.tracker_names(TrainingSettings()) == ["tensorboard"]
-    assert trackers.tracker_names(TrainingSettings(trackers=())) == []
-    assert trackers.tracker_names(TrainingSettings(trackers=("wandb",))) == ["wandb"]
+    assert trackers.tracker_names("auto") == ["tensorboard"]
+    assert trackers.tracker_names(()) == []
+    assert trackers.tracker_names(("wandb",)) == ["wandb"]
     monkeypatch.setattr(trackers, "get_available_trackers", list)
-    assert trackers.tracker_names(TrainingSettings()) == []
+    assert trackers.tracker_names("auto") == []
 
 
 def test_a_tracker_that_is_not_there_is_refused_and_leaves_nothing(tiny_backbones: Any, tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def in_companies(recipes: Sequence[Recipe], most: int) -> list[slice]:
     """Runs in their order, cut where the next one cannot be trained beside the ones before, or `most` are reached."""
     begins, shared = [0], list(map(_shared, recipes))
     for place, recipe in enumerate(recipes[1:], start=1):
-        alike = shared[begins[-1]] == shared[place]
-        if place - begins[-1] >= most or not alike or not KEEPING_RUNS_APART.issuperset(tracker_names(recipe.training)):
+        followed = KEEPING_RUNS_APART.issuperset(tracker_names(recipe.training.trackers))
+        if place - begins[-1] >= most or shared[begins[-1]] != shared[place] or not followed:
             begins.append(place)
     return [slice(*ends) for ends in pairwise([*begins, len(recipes)])] if recipes else []
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from adapterkit.artifact import round_weights, save
-from adapterkit.artifact.saving import SaveDtype, golden_of
+from adapterkit.artifact.saving import golden_of
 from adapterkit.data import Rows
 from adapterkit.errors import OutputError
-from adapterkit.manifest import REPORT, GoldenFacts, write_file
+from adapterkit.manifest import REPORT, write_file
 from adapterkit.metrics import LabelScore, Metric
 from adapterkit.scoring import outputs_of, score
 from adapterkit.tasks.closer_look import look_at
@@ -51,38 +51,29 @@ def finish(
     adapted.shortcut = None  # the golden rows prove what the whole model answers
     settings, rows = job.recipe.training, job.rows.validation or job.rows.test or job.held_rows()
     golden = golden_of(adapted, rows, settings.golden_rows, settings.seed)  # every process: they may hold parts alone
-    by_first(job.accelerator, lambda: _save(job, metrics, looked, dtype, golden, overwrite=overwrite))
+
+    def write() -> None:
+        save(
+            job.output,
+            adapted,
+            recipe=job.recipe,
+            data=job.rows.facts.model_copy(update={"length_tokens": _lengths(job)}),
+            metrics=metrics,
+            calibration={split: float(found["ece"]) for split, one in looked.items() if (found := one["calibration"])},
+            seed=settings.seed,
+            golden=golden,
+            parent=job.before,
+            overwrite=overwrite,
+            dtype=dtype,
+        )
+        remove_checkpoint(job.checkpoint)
+        try:
+            write_file(job.output / REPORT, report_of(job, metrics, looked).encode())
+        except OutputError as error:  # the artifact stands there, and is what the run was for
+            logger.warning("the artifact is saved, and there is no report of its run: %s", error.message)
+
+    by_first(job.accelerator, write)
     return metrics
-
-
-def _save(
-    job: Job,
-    metrics: Mapping[str, Mapping[str, Metric]],
-    looked: Mapping[str, Mapping[str, Any]],
-    dtype: SaveDtype,
-    golden: GoldenFacts,
-    *,
-    overwrite: bool,
-) -> None:
-    adapted = job.adapted
-    save(
-        job.output,
-        adapted,
-        recipe=job.recipe,
-        data=job.rows.facts.model_copy(update={"length_tokens": _lengths(job)}),
-        metrics=metrics,
-        calibration={split: float(found["ece"]) for split, one in looked.items() if (found := one["calibration"])},
-        seed=job.recipe.training.seed,
-        golden=golden,
-        parent=job.before,
-        overwrite=overwrite,
-        dtype=dtype,
-    )
-    remove_checkpoint(job.checkpoint)
-    try:
-        write_file(job.output / REPORT, report_of(job, metrics, looked).encode())
-    except OutputError as error:  # the artifact stands there, and is what the run was for
-        logger.warning("the artifact is saved, and there is no report of its run: %s", error.message)
 
 
 def _score(job: Job, split: str, rows: Rows) -> tuple[dict[str, Metric], dict[str, Any]]:

@@ -73,23 +73,11 @@ def train_jointly(
         display = stack.enter_context(RunDisplay(quiet=quiet))
         rows = {name: read_recipe_rows(recipe) for name, recipe in recipes.items()}
         adapters = _adapters(recipes, rows, backbone, stack)
+        tracking, jobs = Tracking(accelerator), {}
         for name, adapted in adapters.items():
             adapted.compute_dtype = compute_dtype(recipes[name], backbone)
-        tracking = Tracking(accelerator)
-        jobs = {
-            name: Job(
-                recipes[name],
-                rows[name],
-                encode_splits(rows[name], adapters[name], display),
-                adapters[name],
-                accelerator,
-                None,
-                display,
-                tracking,
-                outputs[name],
-            )
-            for name in names
-        }
+            own = (recipes[name], rows[name], encode_splits(rows[name], adapted, display), adapted)
+            jobs[name] = Job(*own, accelerator, None, display, tracking, outputs[name])
         try:
             return _run(jobs, temperature, resume=resume, overwrite=overwrite)
         finally:
@@ -153,10 +141,12 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
     # (steps,): whose turn it is at each.
     share = np.array([len(one.features["train"]) for one in jobs.values()], dtype=np.float64) ** (1 / temperature)
     drawn = np.random.default_rng(settings.seed).choice(len(share), size=total, p=share / share.sum())
-    learnings = {
-        name: Learning(one.adapted, batches[name], learner, one.recipe.training, one.accelerator, _weights(one))
-        for name, one in jobs.items()
-    }
+    learnings = {}
+    for name, one in jobs.items():
+        own = one.recipe.training
+        weights = one.adapted.task.class_weights(own.class_weights, one.held_rows())
+        weighted = None if weights is None else torch.tensor(weights, device=one.adapted.backbone.device)
+        learnings[name] = Learning(one.adapted, batches[name], learner, own, one.accelerator, weighted)
     readers = {}
     for place, name in enumerate(names):
         reader = readers[name] = batches[name].after(Position())
@@ -189,8 +179,3 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
             one.adapted.eval()
             found[name] = Result(one.output, finish(one, None, total, journal, overwrite=overwrite or resume), total)
     return {name: found[name] for name in names}
-
-
-def _weights(job: Job) -> torch.Tensor | None:
-    weights = job.adapted.task.class_weights(job.recipe.training.class_weights, job.held_rows())
-    return None if weights is None else torch.tensor(weights, device=job.adapted.backbone.device)

@@ -129,18 +129,21 @@ def _open_text(file: TextFile, asked: AskedOfFile) -> Opened:
     """
 
     def rows(file: TextFile, problems: Problems) -> Iterator[Numbered]:
-        held, first, whole = list[str](), 0, asked.text_unit == "document"
+        if asked.text_unit == "document":
+            text = "".join(line + "\n" for _, line in file.lines(problems))
+            if text.strip():
+                yield 1, {"text": text}
+            return
+        held, first = list[str](), 0
         for number, line in file.lines(problems):
             blank = not line or line.isspace()
-            if whole or not blank:
+            if not blank:
                 first = first if held else number
                 held.append(line)
-            if held and not whole and (blank or asked.text_unit == "line"):
+            if held and (blank or asked.text_unit == "line"):
                 yield first, {"text": "\n".join(held)}
                 held = []
-        if whole and "".join(held).strip():
-            yield 1, {"text": "\n".join([*held, ""])}
-        elif held and not whole:
+        if held:
             yield first, {"text": "\n".join(held)}
 
     notes = tuple(file.notes)

@@ -138,9 +138,7 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
         load_checkpoint(job.checkpoint, learner, {})
     else:
         remove_checkpoint(job.checkpoint)
-    # (steps,): whose turn it is at each.
-    share = np.array([len(one.features["train"]) for one in jobs.values()], dtype=np.float64) ** (1 / temperature)
-    drawn = np.random.default_rng(settings.seed).choice(len(share), size=total, p=share / share.sum())
+    drawn = _drawn([len(one.features["train"]) for one in jobs.values()], total, temperature, settings.seed)
     learnings = {}
     for name, one in jobs.items():
         own = one.recipe.training
@@ -179,3 +177,9 @@ def _run(jobs: Mapping[str, Job], temperature: float, *, resume: bool, overwrite
             one.adapted.eval()
             found[name] = Result(one.output, finish(one, None, total, journal, overwrite=overwrite or resume), total)
     return {name: found[name] for name in names}
+
+
+def _drawn(rows: list[int], steps: int, temperature: float, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(steps,): whose turn it is at each."""
+    share = np.asarray(rows, dtype=np.float64) ** (1 / temperature)
+    return np.random.default_rng(seed).choice(len(rows), size=steps, p=share / share.sum())

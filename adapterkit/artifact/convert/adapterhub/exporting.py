@@ -8,25 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterkit.artifact.convert.adapterhub.folder import (
-    FUSION_CONFIG,
-    FUSION_WEIGHTS,
-    HEAD_CONFIG,
-    HEAD_WEIGHTS,
-    SETUP,
-    WEIGHTS,
-)
+from adapterkit.artifact.convert.adapterhub.folder import ADAPTER, FUSION, HEAD, SETUP, write_saved
 from adapterkit.artifact.convert.adapterhub.importing import import_adapterhub
-from adapterkit.artifact.convert.adapterhub.written_head import write_head
-from adapterkit.artifact.convert.adapterhub.written_method import write_fusion, write_method
+from adapterkit.artifact.convert.adapterhub.writing import write_fusion, write_head, write_method
 from adapterkit.artifact.convert.answering import check_answers, expected_answers, plain_answer
 from adapterkit.artifact.loading import load, open_artifact
 from adapterkit.artifact.parts import folders_of_parts
 from adapterkit.artifact.reading import Artifact
-from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ExportError
-from adapterkit.manifest import CONFIG, dump_json
+from adapterkit.manifest import dump_json
 from adapterkit.recipe.kinds import FACTS
 
 CLASSES = {
@@ -60,16 +51,15 @@ def write_adapterhub(artifact: Artifact, backbone: Backbone, stage: Path, out: P
         )
     problems: list[str] = []
     name = re.sub(r"[^A-Za-z0-9_-]", "_", out.name)
-    head = write_head(artifact, backbone, name, problems)
-    parts: dict[str, tuple[Mapping[str, Any], dict[str, Tensor]]] = {}
-    fusion: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None
-    if artifact.manifest.parts:
-        folders = folders_of_parts(artifact.folder, artifact.manifest.parts, artifact.part_folders)
-        for part, folder in folders.items():
-            parts[part] = write_method(open_artifact(folder), backbone, part, problems)
-        fusion = write_fusion(artifact, backbone, list(parts), problems)
-    else:
-        parts[name] = write_method(artifact, backbone, name, problems)
+    pieces: list[tuple[tuple[str, str, str], str, Mapping[str, Any], Mapping[str, Tensor]]] = []
+    parts = folders_of_parts(artifact.folder, artifact.manifest.parts, artifact.part_folders)
+    for part, folder in (parts or {name: artifact.folder}).items():
+        alone = open_artifact(folder) if parts else artifact
+        pieces.append((ADAPTER, part, *write_method(alone, backbone, part, problems)))
+    if parts:
+        pieces.append((FUSION, ",".join(parts), *write_fusion(artifact, backbone, list(parts), problems)))
+    if (head := write_head(artifact, backbone, name, problems)) is not None:
+        pieces.append((HEAD, name, *head))
     if problems:
         raise ExportError(
             f"{artifact.folder} cannot be written for AdapterHub", problems, "Serve it with `adapterkit serve`."
@@ -81,26 +71,16 @@ def write_adapterhub(artifact: Artifact, backbone: Backbone, stage: Path, out: P
         "model_type": family,
         "version": VERSION,
     }
-    for part, (config, tensors) in parts.items():
-        folder = stage / part if fusion else stage
-        _write(folder, CONFIG, WEIGHTS[0], {**about, "name": part, "config": config}, tensors)
-    if head is not None:
-        folder = stage / name if fusion else stage
-        _write(folder, HEAD_CONFIG, HEAD_WEIGHTS[0], {**about, "name": name, "config": head[0]}, head[1])
-    if fusion is not None:
-        fused = ",".join(parts)
-        named = {**about, "name": fused, "adapter_names": list(parts), "config": fusion[0]}
-        _write(stage / fused, FUSION_CONFIG, FUSION_WEIGHTS[0], named, fusion[1])
+    for files, called, config, tensors in pieces:
+        content = {**about, "name": called, "config": config}
+        if files is FUSION:
+            content["adapter_names"] = list(parts)
+        write_saved(stage / called if parts else stage, files, content, tensors)
+    if parts:
         single = [{"type": "single", "children": [part]} for part in parts]
         setup = {"adapter_setup": {"type": "Fuse", "children": single}, "head_setup": name if head else None}
         (stage / SETUP).write_bytes(dump_json({**setup, "version": VERSION}))
     _prove(artifact, backbone, stage)
-
-
-def _write(folder: Path, config: str, weights: str, content: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / config).write_bytes(dump_json(content))
-    (folder / weights).write_bytes(dump_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def _prove(artifact: Artifact, backbone: Backbone, folder: Path) -> None:

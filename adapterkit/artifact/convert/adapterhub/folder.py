@@ -10,15 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterkit.artifact.tensors import parse_header, read_tensors, shortened
+from adapterkit.artifact.tensors import dump_tensors, parse_header, read_tensors, shortened
 from adapterkit.errors import ArtifactError
-from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, parse_object, read_file
+from adapterkit.manifest import CONFIG, MAX_BYTES, TENSORS, dump_json, parse_object, read_file
 
-HEAD_CONFIG, FUSION_CONFIG, SETUP = "head_config.json", "adapter_fusion_config.json", "adapter_setup.json"
-WEIGHTS = ("adapter.safetensors", "pytorch_adapter.bin")
-HEAD_WEIGHTS = ("model_head.safetensors", "pytorch_model_head.bin")
-FUSION_WEIGHTS = ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin")
-"""The name of the safetensors file, which is written, and that of the pickle, which AdapterHub writes by default."""
+Tensors = Mapping[str, Tensor]
+
+ADAPTER = (CONFIG, "adapter.safetensors", "pytorch_adapter.bin")
+HEAD = ("head_config.json", "model_head.safetensors", "pytorch_model_head.bin")
+FUSION = ("adapter_fusion_config.json", "model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin")
+"""Names of files: the config, the safetensors, which are written, and the pickle, which AdapterHub writes by default."""
+
+SETUP = "adapter_setup.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Saved:
 
     config: Mapping[str, Any]
     """Its JSON; under "config" the settings."""
-    tensors: Mapping[str, Tensor]
+    tensors: Tensors
     """By AdapterHub's names."""
 
     @property
@@ -36,32 +39,33 @@ class Saved:
         return str(self.config.get("name"))
 
 
-def read_saved(folder: Path, config: str, weights: tuple[str, str]) -> Saved:
+def read_saved(folder: Path, names: tuple[str, str, str]) -> Saved:
     """Read a config and the tensors that go with it.
     Raises ArtifactError: a file is missing, damaged, or holds more than tensors."""
+    config, safe, pickled = names
     found = parse_object(read_file((folder / config).resolve(), MAX_BYTES[CONFIG]), config)
-    return Saved(found, _tensors(folder, weights))
+    if not (folder / safe).exists() and not (folder / pickled).exists():
+        problem = f"{safe}: no such file, and no {pickled}"
+        raise ArtifactError("a file is missing", [problem], "Give AdapterHub's own folder.")
+    name = safe if (folder / safe).exists() else pickled
+    raw = read_file((folder / name).resolve(), MAX_BYTES[TENSORS])
+    tensors = read_tensors(raw, parse_header(raw, name), name) if name == safe else _unpickled(bytes(raw), name)
+    return Saved(found, tensors)
+
+
+def write_saved(folder: Path, names: tuple[str, str, str], content: Mapping[str, Any], tensors: Tensors) -> None:
+    """Write a config and the tensors that go with it."""
+    folder.mkdir(exist_ok=True)
+    (folder / names[0]).write_bytes(dump_json(content))
+    (folder / names[1]).write_bytes(dump_tensors(tensors))
 
 
 def read_head(folder: Path) -> Saved | None:
     """The head in a folder, or None where there is none."""
-    if not (folder / HEAD_CONFIG).exists() and not any((folder / name).exists() for name in HEAD_WEIGHTS):
-        return None
-    return read_saved(folder, HEAD_CONFIG, HEAD_WEIGHTS)
+    return read_saved(folder, HEAD) if any((folder / name).exists() for name in HEAD) else None
 
 
-def _tensors(folder: Path, weights: tuple[str, str]) -> dict[str, Tensor]:
-    safe, pickled = weights
-    if (folder / safe).exists():
-        raw = read_file((folder / safe).resolve(), MAX_BYTES[TENSORS])
-        return read_tensors(raw, parse_header(raw, safe), safe)
-    if not (folder / pickled).exists():
-        problem = f"{safe}: no such file, and no {pickled}"
-        raise ArtifactError("a file is missing", [problem], "Give AdapterHub's own folder.")
-    return _unpickled(bytes(read_file((folder / pickled).resolve(), MAX_BYTES[TENSORS])), pickled)
-
-
-def _unpickled(raw: bytes, name: str) -> dict[str, Tensor]:
+def _unpickled(raw: bytes, name: str) -> Tensors:
     """Tensors of a `torch.save`, through torch's loader that builds nothing else; a file that would grow is refused."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:

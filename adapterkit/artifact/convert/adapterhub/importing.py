@@ -9,15 +9,7 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX
 from adapterkit.artifact.convert.adapterhub.bottleneck import read_bottleneck
-from adapterkit.artifact.convert.adapterhub.folder import (
-    FUSION_CONFIG,
-    FUSION_WEIGHTS,
-    HEAD_WEIGHTS,
-    SETUP,
-    WEIGHTS,
-    read_head,
-    read_saved,
-)
+from adapterkit.artifact.convert.adapterhub.folder import ADAPTER, FUSION, HEAD, SETUP, read_head, read_saved
 from adapterkit.artifact.convert.adapterhub.fusion import fusion_settings, fusion_tensors, read_setup
 from adapterkit.artifact.convert.adapterhub.head import HeadFacts, describe_head, head_tensors
 from adapterkit.artifact.convert.adapterhub.linears import read_linears
@@ -69,7 +61,7 @@ def import_adapterhub(
 
 
 def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked: ImportOptions) -> Path:
-    saved = read_saved(src, CONFIG, WEIGHTS)
+    saved = read_saved(src, ADAPTER)
     config = saved.config.get("config")
     if not isinstance(config, dict):
         raise ArtifactError("its config has no settings", [f"{CONFIG}: config: found {config!r:.60}"])
@@ -89,8 +81,8 @@ def _import_one(src: Path, out: Path, given: Backbone | str | Path | None, asked
 
 def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, asked: ImportOptions) -> Path:
     names, folder, head_folder = read_setup(src)
-    saved = read_saved(folder, FUSION_CONFIG, FUSION_WEIGHTS)
-    backbone = backbone_of(given, read_saved(src / names[0], CONFIG, WEIGHTS).config.get("model_name"))
+    saved = read_saved(folder, FUSION)
+    backbone = backbone_of(given, read_saved(src / names[0], ADAPTER).config.get("model_name"))
     facts = describe_head(read_head(head_folder), backbone, asked.kind)
     made, bare = _task_and_head(facts, backbone, asked)
     at = fusion_tensors(saved, names, backbone)
@@ -98,7 +90,7 @@ def _import_fusion(src: Path, out: Path, given: Backbone | str | Path | None, as
     for place in places.values():
         check_output(place, overwrite=asked.overwrite)
     for name, place in places.items():
-        alone = any((src / name / file).exists() for file in HEAD_WEIGHTS)
+        alone = any((src / name / file).exists() for file in HEAD)
         own = replace(asked, kind=None if alone else _language_kind(backbone), rows=())
         _import_one(src / name, place, backbone, own)
     method = fusion_settings(saved, [str(place) for place in places.values()], backbone)

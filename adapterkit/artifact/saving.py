@@ -145,7 +145,6 @@ def save(
             token_rows=rows,
         )
     )
-    version, parent_digest, history = _ancestry(parent)
     content: dict[str, Any] = {
         "format": FORMAT,
         "task": adapted.task.to_dict(),
@@ -172,9 +171,7 @@ def save(
             for split, named in metrics.items()
         },
         **({"calibration": dict(calibration)} if calibration else {}),
-        "version": version,
-        "parent": parent_digest,
-        "history": history,
+        **_ancestry(parent),
         "dtype": name_of(dtype),
         "parameters": _parameters(adapted),
         "golden": golden_of(adapted, golden, golden_rows, seed).model_dump(mode="json"),
@@ -210,8 +207,7 @@ def save_version(
         OutputError: something stands at `folder`, or the disk refuses; nothing is left half-written.
     """
     before = read_folder(parent)
-    ancestry = dict(zip(("version", "parent", "history"), _ancestry(parent), strict=True))
-    content = {**parse_object(before.content[MANIFEST], MANIFEST), **changes, **ancestry}
+    content = {**parse_object(before.content[MANIFEST], MANIFEST), **changes, **_ancestry(parent)}
     del content["sha256"]
     kept = {name: bytes(before.content[name]) for name in (CONFIG, TENSORS)}
     _write(Path(folder), content, kept, overwrite=overwrite)
@@ -241,13 +237,14 @@ def whole_modules(parameters: Iterable[str], trained: Iterable[str]) -> list[str
     return sorted(found)
 
 
-def _ancestry(parent: str | Path | Manifest | None) -> tuple[int, str | None, list[dict[str, Any]]]:
+def _ancestry(parent: str | Path | Manifest | None) -> dict[str, Any]:
     """Version number, parent's digest and history of a new version of `parent`."""
     if parent is None:
-        return 1, None, []
+        return {"version": 1, "parent": None, "history": []}
     before = parent if isinstance(parent, Manifest) else open_manifest(parent)
     history = [ancestor.model_dump(mode="json") for ancestor in before.history]
-    return before.version + 1, before.sha256, [*history, {"version": before.version, "sha256": before.sha256}]
+    history.append({"version": before.version, "sha256": before.sha256})
+    return {"version": before.version + 1, "parent": before.sha256, "history": history}
 
 
 def _portable(recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:

@@ -122,11 +122,13 @@ def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone
     Raises CompositionError: with every such pair of members."""
     problems = []
     words = set()
-    changed = [
-        (name, own, _changed(own, backbone))
-        for name, own in methods
-        if not method_of(own.method).why_not_merged(own.method)
-    ]
+    changed = []
+    for name, own in methods:
+        if not method_of(own.method).why_not_merged(own.method):
+            prefix = prefix_of(own.config, backbone)
+            biases = {key.removeprefix(PREFIX).removesuffix(".bias") for key in own.state if key.endswith(".bias")}
+            paths = {path.removeprefix(prefix) for path in {*own.config["target_modules"], *biases}}
+            changed.append((name, own, paths))
     for place, (name, own, paths) in enumerate(changed):
         for other, _, others in changed[:place] + changed[place + 1 :]:
             both = sorted(paths & others)
@@ -141,10 +143,3 @@ def _check_order_free(methods: list[tuple[str, MethodState]], backbone: Backbone
             problems,
             "What rescales a linear was trained with that linear alone. Stack adapters of other sites, or plain LoRA.",
         )
-
-
-def _changed(own: MethodState, backbone: Backbone) -> set[str]:
-    """Linears whose weights a method changes, or whose biases."""
-    prefix = prefix_of(own.config, backbone)
-    biases = {name.removeprefix(PREFIX).removesuffix(".bias") for name in own.state if name.endswith(".bias")}
-    return {path.removeprefix(prefix) for path in {*own.config["target_modules"], *biases}}

@@ -134,7 +134,7 @@ def _strangers(handle: int) -> list[str]:
             plain_folder = entry.is_dir(follow_symlinks=False)
             known = entry.name in IGNORED_FOLDERS if plain_folder else entry.name in IGNORED_FILES
             if not known and entry.name not in MAX_BYTES:
-                problems.append(f"{_shown(entry.name)}: not a file of an artifact; move it elsewhere")
+                problems.append(f"{repr(entry.name)[1:-1][:80]}: not a file of an artifact; move it elsewhere")
     return problems
 
 
@@ -162,7 +162,3 @@ def _read(handle: int, name: str, limit_bytes: int) -> bytearray:
 
 def _reason(error: OSError | ValueError) -> str:
     return error.strerror or "cannot be opened" if isinstance(error, OSError) else "not a path"
-
-
-def _shown(name: str) -> str:
-    return repr(name)[1:-1][:80]

@@ -165,7 +165,9 @@ def write_signature(what: Path, raw: bytes) -> Path:
 def _parse_for(raw: bytes, statement: Mapping[str, Any], what: object) -> _Signed:
     """A signature's file, which has to be of this statement."""
     signed = _parse(raw, what)
-    if problems := _differences(signed.statement, statement):
+    pairs = {name: (signed.statement.get(name), statement.get(name)) for name in {*signed.statement, *statement}}
+    problems = [f"{n}: signed {_shown(a)}, found {_shown(b)}" for n, (a, b) in sorted(pairs.items()) if a != b]
+    if problems:
         count = f"{len(problems)} difference{'s' if len(problems) > 1 else ''}"
         raise SignatureError(f"the signature of {what} is of something else ({count})", problems, _REMEDY)
     return signed
@@ -195,12 +197,6 @@ def _dump(statement: Mapping[str, Any], signatures: Sequence[Mapping[str, str]])
     if len(signatures) > MOST_SIGNERS:
         raise SignatureError(f"it would have {len(signatures)} signatures", [f"expected at most {MOST_SIGNERS}"])
     return dump_json({"format": 1, "statement": dict(statement), "signatures": list(signatures)})
-
-
-def _differences(signed: Mapping[str, Any], statement: Mapping[str, Any]) -> list[str]:
-    names = sorted({*signed, *statement})
-    pairs = [(name, signed.get(name), statement.get(name)) for name in names]
-    return [f"{name}: signed {_shown(then)}, found {_shown(now)}" for name, then, now in pairs if then != now]
 
 
 def _shown(value: Any) -> str:

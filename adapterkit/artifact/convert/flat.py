@@ -5,7 +5,7 @@ by module, layers that are left out. What is not looked at gives other answers w
 in the tensors: ranks are filled up with zeros, scales are folded into B, and modules that are not adapted have zeros.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from adapterkit.artifact.convert.answering import check_answers, expected_answer
 from adapterkit.artifact.reading import Artifact
 from adapterkit.artifact.tensors import dump_tensors
 from adapterkit.artifact.updates import filled, prefix_of, updates_of
-from adapterkit.backbone import Backbone, Site
+from adapterkit.backbone import Backbone
 from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError
 from adapterkit.manifest import CARD, CONFIG, TENSORS, dump_json
@@ -98,9 +98,19 @@ def write_flat(artifact: Artifact, copy: Backbone, stage: Path, out: Path, *, fl
     Raises ExportError: a rank above the server's, or plain PEFT answers otherwise."""
     manifest, prefix = artifact.manifest, prefix_of(artifact.config, copy)
     updates = updates_of(manifest.method, artifact.config, artifact.state, copy)
-    rank = _rank_for(max(update.rank for update in updates.values()), server)
+    highest, ranks = max(update.rank for update in updates.values()), SERVERS[server].ranks if server else ()
+    if ranks and highest > ranks[-1]:
+        raise ExportError(
+            f"{SERVERS[server].name} takes a rank of at most {ranks[-1]}, and this LoRA has {highest}",
+            remedy="Take a smaller rank: `adapterkit compose … --rank`, or train with one.",
+        )
+    rank = next((taken for taken in ranks if taken >= highest), highest)
+    names = {(site.side, site.name) for site in updates}
+    for group in WHOLE:
+        names |= {(side, other) for side, name in names if name in group for other in group}
+    sites = [site for site in copy.sites.sites if (site.side, site.name) in names]
     state, targets = {}, []
-    for site, update in filled(updates, _whole_sites(updates, copy), lambda _: rank, copy).items():
+    for site, update in filled(updates, sites, lambda _: rank, copy).items():
         targets.append(prefix + site.path)
         state[f"{PREFIX}{targets[-1]}.lora_A.weight"] = update.a.float()
         state[f"{PREFIX}{targets[-1]}.lora_B.weight"] = update.b.float()
@@ -133,24 +143,6 @@ def _server_problems(artifact: Artifact, server: str) -> Iterator[str]:
         yield f"head {head.kind}: {taken.name} reads one linear called score or classifier: train with head.kind=family"
     elif extra := sorted({name.rpartition(".")[0] for name in artifact.manifest.head_tensors} - HEADS):
         yield f"head: {taken.name} reads one linear called score or classifier, and this one has {', '.join(extra)} too"
-
-
-def _rank_for(rank: int, server: str) -> int:
-    ranks = SERVERS[server].ranks if server else ()
-    if ranks and rank > ranks[-1]:
-        raise ExportError(
-            f"{SERVERS[server].name} takes a rank of at most {ranks[-1]}, and this LoRA has {rank}",
-            remedy="Take a smaller rank: `adapterkit compose … --rank`, or train with one.",
-        )
-    return next((taken for taken in ranks if taken >= rank), rank)
-
-
-def _whole_sites(updates: Iterable[Site], backbone: Backbone) -> list[Site]:
-    """Every site that a server looks for, in the trunk's order."""
-    names = {(site.side, site.name) for site in updates}
-    for group in WHOLE:
-        names |= {(side, other) for side, name in names if name in group for other in group}
-    return [site for site in backbone.sites.sites if (site.side, site.name) in names]
 
 
 def _config(artifact: Artifact, targets: Sequence[str], rank: int) -> dict[str, Any]:

@@ -126,6 +126,8 @@ def save_imported(
         if reason:
             logger.warning("the head of %s alone answers, since its method changes nothing: %s", src, reason)
         adapted.load_state(tensors)
+        words = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+        kept: Any = words.pop() if words in ({"bfloat16"}, {"float16"}) else "float32"  # so that not one bit changes
         return save(
             out,
             adapted,
@@ -135,15 +137,7 @@ def save_imported(
             seed=SEED,
             golden=list(asked.rows) or task.sample_rows(task.labels, task.problem),
             overwrite=asked.overwrite,
-            dtype=asked.dtype or _dtype(tensors),
+            dtype=asked.dtype or kept,
         )
     finally:
         adapted.detach()
-
-
-def _dtype(tensors: Mapping[str, Tensor]) -> SaveDtype:
-    """The one that the tensors have, so that not one bit changes."""
-    words = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
-    if words == {"bfloat16"}:
-        return "bfloat16"
-    return "float16" if words == {"float16"} else "float32"

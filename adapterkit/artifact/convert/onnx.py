@@ -8,7 +8,7 @@ which asks for other lengths and another number of rows than were traced.
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,9 @@ def write_onnx(
         batches = [adapted.task.collate([one], adapted.vocabulary, seed=0).inputs for one in features]
         batches.append(adapted.task.collate(features, adapted.vocabulary, seed=0).inputs)
         expected = [plain_answer(adapted, batch, False) for batch in batches]
-        scored = list(_scored_batches(adapted, rows)) if rows else []
+        scored = []  # each as a batch of its own, so that no padding is quantised with it
+        for feature in adapted.task.encode(list(rows), adapted.vocabulary, "score").features if rows else ():
+            scored.append((feature, adapted.task.collate([feature], adapted.vocabulary, seed=0)))
         if merged:
             adapted.merge()
         trace(adapted, batches[-1], stage / MODEL)
@@ -106,7 +108,10 @@ class Traced(nn.Module):
 def trace(adapted: Adapted, inputs: Mapping[str, Tensor], file: Path) -> None:
     """Write what an adapter computes as an ONNX model, for other rows and lengths than these too."""
     names = list(inputs)
-    axes = {name: {axis: _axis(name, axis, tensor) for axis in range(tensor.dim())} for name, tensor in inputs.items()}
+    axes = {}
+    for name, tensor in inputs.items():
+        tokens = "target_tokens" if name.startswith("decoder") else "tokens"
+        axes[name] = dict(enumerate(["rows", *["choices"] * (tensor.dim() - 2), tokens][: tensor.dim()]))
     model = Traced(adapted.headed, names, float(temperature_of(adapted.task))).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every size that it reads
@@ -127,14 +132,6 @@ def trace(adapted: Adapted, inputs: Mapping[str, Tensor], file: Path) -> None:
                 [f"{adapted.task.kind} with {adapted.method.words}: {first_line(error)}"],
                 "Export a plain checkpoint (--format transformers) and convert that with a tool for its family.",
             ) from error
-
-
-def _axis(name: str, axis: int, tensor: Tensor) -> str:
-    if axis == 0:
-        return "rows"
-    if axis < tensor.dim() - 1:
-        return "choices"
-    return "target_tokens" if name.startswith("decoder") else "tokens"
 
 
 def _session(file: Path) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -177,12 +174,6 @@ def _changes(
         kept = found.argmax(axis) == wanted.argmax(axis)
         same, choices = same + int(kept.sum()), choices + kept.numel()
     return {"largest": worst, "same_choices": same, "choices": choices}
-
-
-def _scored_batches(adapted: Adapted, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Feature, Any]]:
-    """Every feature of the rows, each as a batch of its own, so that no padding is quantised with it."""
-    for feature in adapted.task.encode(list(rows), adapted.vocabulary, "score").features:
-        yield feature, adapted.task.collate([feature], adapted.vocabulary, seed=0)
 
 
 def _metrics(

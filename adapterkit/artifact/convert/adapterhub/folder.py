@@ -19,7 +19,7 @@ Tensors = Mapping[str, Tensor]
 ADAPTER = (CONFIG, "adapter.safetensors", "pytorch_adapter.bin")
 HEAD = ("head_config.json", "model_head.safetensors", "pytorch_model_head.bin")
 FUSION = ("adapter_fusion_config.json", "model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin")
-"""Names of files: the config, the safetensors, which are written, and the pickle, which AdapterHub writes by default."""
+"""Names of files: the config, the safetensors, which are written, and the pickle, AdapterHub's own default."""
 
 SETUP = "adapter_setup.json"
 

@@ -126,16 +126,12 @@ def _named(at: Mapping[str, Mapping[str, Tensor]], reach: Reach) -> dict[str, Te
 
 def _language_kind(backbone: Backbone) -> str:
     """The kind whose head every adapter of a backbone borrows."""
+    sort = "decoder" if backbone.is_decoder else "encoder"
+    sorts = ("any", "encoder-decoder" if backbone.is_encoder_decoder else sort)
     for kind, facts in FACTS.items():
-        if facts.borrows_head and facts.trunk in ("any", _sort(backbone)):
+        if facts.borrows_head and facts.trunk in sorts:
             return kind
     raise ArtifactError("a part of the fusion has no head", remedy="Save the parts with their heads.")
-
-
-def _sort(backbone: Backbone) -> str:
-    if backbone.is_encoder_decoder:
-        return "encoder-decoder"
-    return "decoder" if backbone.is_decoder else "encoder"
 
 
 def _refuse_others(config: Mapping[str, Any]) -> None:

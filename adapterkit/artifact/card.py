@@ -67,14 +67,8 @@ def render_card(content: Mapping[str, Any], size_bytes: int) -> bytes:
 
 
 def export_card(manifest: Manifest, title: str, *sections: str, library: str = "", relation: str = "") -> bytes:
-    """The card of what an artifact was exported to.
-
-    Args:
-        manifest: the artifact's.
-        title: its first heading.
-        sections: what follows, in markdown; what is not ours in it was `escaped`.
-        library: the hub's name of what loads it, for the metadata.
-        relation: the hub's word for what it is to its backbone.
+    """The card of what an artifact was exported to. `sections`: what follows the title, in markdown, of which all that
+    is not ours was `escaped`. `library`, `relation`: the hub's words for what loads it, and how it relates to its base.
     """
     name, above = manifest.backbone.name, []
     if library:

@@ -36,18 +36,8 @@ def make_config(
     heads: Iterable[str] = (),
     token_rows: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
-    """PEFT's config of an adapter.
-
-    Args:
-        kind: the task's.
-        method: the settings.
-        content: the method's own part, as `Attachment.config` gives it.
-        name: the backbone's.
-        revision: the backbone's.
-        own_head: whether the head is one that the family's class lacks.
-        heads: modules of the family's class that are saved whole.
-        token_rows: see `Headed`.
-    """
+    """PEFT's config of an adapter. `content`: the method's own part, as `Attachment.config` gives it. `name`,
+    `revision`: the backbone's. `heads`: modules of the class that are saved whole. `token_rows`: see `Headed`."""
     fields = {**SHARED, **method_of(method).fields}
     return {
         **{key: value for key, value in content.items() if key in fields},

@@ -29,15 +29,8 @@ def open_artifact(source: str | Path, *, parts: Mapping[str, str | Path] | None 
 
 def read_parts(method: MethodSettings, backbone: Backbone) -> tuple[Part, ...]:
     """The parts that a recipe's fusion names by their folders; () for every other method.
-
-    Raises:
-        ArtifactError: a folder is no artifact, or no bottleneck.
-        ContractError: a part belongs to another backbone.
-    """
-    opened = {part_name(folder): open_artifact(folder) for folder in method.part_folders()}
-    for artifact in opened.values():
-        artifact.check_backbone(backbone)
-    return as_parts(opened, backbone)
+    Raises ArtifactError: a folder is no artifact, or no bottleneck; ContractError: a part of another backbone."""
+    return as_parts({part_name(folder): open_artifact(folder) for folder in method.part_folders()}, backbone)
 
 
 def load(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -34,6 +33,8 @@ from adapterkit.manifest import (
 from adapterkit.methods.fusion.part import Part
 from adapterkit.tasks.protocol import Task
 from adapterkit.tasks.table import TASKS
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +160,7 @@ class Artifact:
             ArtifactError: a part is missing, damaged or another one; names both sides.
             ContractError: a part belongs to another backbone.
         """
-        opened = self.open_parts()
-        for artifact in opened.values():
-            artifact.check_backbone(backbone)
-        return as_parts(opened, backbone)
+        return as_parts(self.open_parts(), backbone)
 
     def open_parts(self) -> dict[str, Artifact]:
         """The artifacts of a fusion's parts, by name; {} for every other method.
@@ -182,7 +180,10 @@ class Artifact:
 
 
 def as_parts(opened: Mapping[str, Artifact], backbone: Backbone) -> tuple[Part, ...]:
-    """Artifacts as the parts of a fusion, by name. Raises ArtifactError where one is no bottleneck."""
+    """Artifacts as the parts of a fusion, by name.
+    Raises ArtifactError: one is no bottleneck; ContractError: one belongs to another backbone."""
+    for artifact in opened.values():
+        artifact.check_backbone(backbone)
     return tuple(
         as_part(name, each.folder, each.manifest, each.config, each.state, backbone) for name, each in opened.items()
     )
@@ -194,24 +195,16 @@ def read_artifact(folder: str | Path, *, parts: Mapping[str, str | Path] | None 
     `folder`, when they are needed. Raises ArtifactError: with every problem found."""
     files = read_folder(folder)
     problems: list[str] = []
-    manifest = config = header = None
-    with _gathering(problems):
-        manifest = parse_manifest(files.content[MANIFEST])
-    with _gathering(problems):
-        config = read_config(bytes(files.content[CONFIG]))
-    with _gathering(problems):
-        header = parse_header(files.content[TENSORS], TENSORS)
-    if manifest is None or config is None or header is None or problems:
+    manifest = _tried(problems, parse_manifest, files.content[MANIFEST])
+    config = _tried(problems, read_config, bytes(files.content[CONFIG]))
+    header = _tried(problems, parse_header, files.content[TENSORS], TENSORS)
+    if manifest is None or config is None or header is None:
         raise refused(files.folder, problems)
     problems += file_problems(files, manifest)
-    contract = task = None
-    with _gathering(problems):
-        contract = Contract.from_dict(manifest.backbone.contract)
-    with _gathering(problems):
-        task = _task(manifest)
-    with _gathering(problems):
-        described = bytes(files.content[TENSORS][: header.data_start])
-        check_tensors(manifest, config, bytes(files.content[CONFIG]), header, described)
+    contract = _tried(problems, Contract.from_dict, manifest.backbone.contract)
+    task = _tried(problems, _task, manifest)
+    described = bytes(files.content[TENSORS][: header.data_start])
+    _tried(problems, check_tensors, manifest, config, bytes(files.content[CONFIG]), header, described)
     if task is not None:
         problems += [f"{MANIFEST}: {problem}" for problem in row_problems(task, manifest.golden)]
     if contract is None or task is None or problems:
@@ -236,13 +229,13 @@ def _task(manifest: Manifest) -> Task:
         raise ArtifactError(f"{MANIFEST} cannot be used", [f"{MANIFEST}: task: {str(error)[:200]}"]) from error
 
 
-@contextmanager
-def _gathering(problems: list[str]) -> Iterator[None]:
-    """Go on after a refusal, so that every problem is reported at once."""
+def _tried(problems: list[str], read: Callable[..., T], *given: Any) -> T | None:
+    """What a function reads; None where it refuses, with its problems noted, so that all are reported at once."""
     try:
-        yield
+        return read(*given)
     except AdapterkitError as error:
         problems += error.problems or (error.summary,)
+    return None
 
 
 def _short(digest: str) -> str:

@@ -40,12 +40,7 @@ def updates_of(
     settings: MethodSettings, config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: Backbone
 ) -> dict[Site, LowRank]:
     """The update that a low-rank method makes at every site, with its own scaling folded in, in the trunk's order.
-
-    Args:
-        settings: the method's.
-        config: PEFT's.
-        state: its tensors by their names in an artifact.
-    """
+    `config`: PEFT's. `state`: its tensors by their names in an artifact."""
     method, prefix, targets, found = method_of(settings), prefix_of(config, backbone), targets_of(config), {}
     for site in backbone.sites.sites:
         if f"{prefix}{site.path}" in targets:

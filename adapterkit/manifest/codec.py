@@ -41,13 +41,6 @@ def parse_manifest(raw: bytes | bytearray) -> Manifest:
             [f"{MANIFEST}: format: found {found!r:.40}, expected {FORMAT}"],
             remedy,
         )
-    backbone = value.get("backbone")
-    if isinstance(backbone, dict) and "coverage" not in backbone:
-        raise ArtifactError(
-            f"{MANIFEST} is of an earlier adapterkit",
-            [f"{MANIFEST}: backbone.coverage: missing: what its fingerprint saw of the backbone is not known"],
-            "Train the adapter again; its recipe is in the manifest.",
-        )
     problems = []
     claimed = value.get("sha256")
     if not _is_digest(claimed, raw, value):

@@ -63,15 +63,9 @@ def plain_answer(model: nn.Module, inputs: dict[str, Tensor], trunk_only: bool) 
 
 
 def temper(own: Mapping[str, Tensor], trained: Iterable[str], task: Task) -> None:
-    """Divide logits by the task's temperature, in the weights of the head's last linear with one output per class.
-
-    The answers are compared afterwards, which proves that it was the one.
-
-    Args:
-        own: tensors by name; changed in place.
-        trained: names of the head's, from the trunk on.
-        task: whose temperature it is.
-    """
+    """Divide logits by the task's temperature, in the weights of the head's last linear with one output per class. The
+    answers are compared afterwards, which proves that it was the one. `own`: tensors by name, changed in place.
+    `trained`: names of the head's."""
     weights = {name: own[name] for name in trained if name.endswith(".weight")}
     ends = [name for name, tensor in weights.items() if tensor.dim() == 2 and len(tensor) == task.classes]
     for name in (each for end in ends[-1:] for each in (end, f"{end.removesuffix('weight')}bias") if each in own):

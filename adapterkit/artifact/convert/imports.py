@@ -59,16 +59,9 @@ def backbone_of(given: Backbone | str | Path | None, named: object, revision: st
 
 
 def make_task(kind: str, labels: Sequence[str] | None, settings: Mapping[str, Any], sizes: Sequence[int]) -> Task:
-    """The task of an adapter that came without its rows.
-
-    Args:
-        labels: names of the classes in the order of the logits.
-        settings: more of a recipe's task settings.
-        sizes: first sizes of the head's tensors, for the message: one of them is the number of labels.
-
-    Raises:
-        ArtifactError: labels are missing, given for a kind without any, or the settings are not valid.
-    """
+    """The task of an adapter that came without its rows. `labels`: in the order of the logits. `sizes`: first sizes of
+    the head's tensors, for the message: one of them is the number of labels. Raises ArtifactError: labels are missing,
+    given for a kind without any, or the settings are not valid."""
     task_class = TASKS[kind]
     given: dict[str, Any] = {"kind": kind, **settings}
     try:
@@ -104,18 +97,9 @@ def save_imported(
     tensors: Mapping[str, Tensor],
     parts: Sequence[Part] = (),
 ) -> Path:
-    """Build the adapter, give it the tensors, and write the artifact.
-
-    Args:
-        src: what was read, for messages and the manifest.
-        origin: whose format it had.
-        tensors: by their names in an artifact; exactly those that the adapter has.
-        parts: of a fusion.
-
-    Raises:
-        ArtifactError: other tensors than the adapter has, or it changes nothing.
-        OutputError: `out` is in the way or cannot be written.
-    """
+    """Build the adapter, give it the tensors, and write the artifact. `src`: what was read, for messages and the
+    manifest. `origin`: whose format it had. `tensors`: by their names in an artifact. Raises ArtifactError: others than
+    the adapter has, or it changes nothing; OutputError: `out` is in the way or cannot be written."""
     adapted = build(backbone, task, method, head, SEED, parts=parts)
     try:
         expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}

@@ -25,19 +25,8 @@ _KNOWN: tuple[tuple[Method[Any], type[PeftConfig]], ...] = ((METHODS["lora"], Lo
 
 @dataclass(frozen=True)
 class PeftFacts:
-    """What is taken from a PEFT config.
-
-    Attributes:
-        method: which of ours it is. What follows `revision` is LoRA's.
-        task_type: PEFT's word for the kind, or None.
-        base_model: name of the backbone, or "".
-        revision: its revision, or None.
-        alpha: where no pattern says otherwise.
-        alphas: module name, or its end -> alpha, first match first.
-        dropout: on the input of the update, in training.
-        rslora, dora, bias: as in a recipe.
-        moved: the start that has changed the weights it was trained on, and of which the folder holds no trace; or "".
-    """
+    """What is taken from a PEFT config: which of our methods it is, PEFT's word for the kind, the backbone; of a LoRA
+    the alpha and those of single modules (by name or its end, first match first), dropout, and what else it is."""
 
     method: Method[Any]
     task_type: str | None = None
@@ -50,6 +39,7 @@ class PeftFacts:
     dora: bool = False
     bias: str = "none"
     moved: str = ""
+    """The start that has changed the weights it was trained on, and of which the folder holds no trace; or ""."""
 
     def alpha_of(self, module: str) -> float:
         """The alpha of a module, as PEFT finds it: the first key that is the name or its end."""

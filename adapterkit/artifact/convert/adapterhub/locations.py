@@ -41,15 +41,8 @@ def tensors_at(
     tensors: Mapping[str, Tensor], mark: str, paths: Collection[str], endings: Collection[str]
 ) -> dict[str, dict[str, Tensor]]:
     """Path -> ending -> tensor, of tensors called path, mark and ending, behind whatever a class calls the base model.
-
-    Args:
-        mark: what AdapterHub puts between the two.
-        paths: of all places that there are.
-        endings: of all tensors that one place may have; none for whatever it has.
-
-    Raises:
-        ArtifactError: with every tensor that has no place, or where there is none at all.
-    """
+    `paths`: of all places that there are. `endings`: of all tensors that a place may have; none for whatever it has.
+    Raises ArtifactError: with every tensor that has no place, or where there is none at all."""
     found: dict[str, dict[str, Tensor]] = {}
     problems = []
     for key, tensor in tensors.items():
@@ -69,12 +62,8 @@ def tensors_at(
 def field_problems(
     config: Mapping[str, Any], unseen: Collection[str], wanted: Mapping[str, tuple[Any, str]]
 ) -> list[str]:
-    """What a config says that adapterkit does not have.
-
-    Args:
-        unseen: fields that only say how it was started, or that are read elsewhere.
-        wanted: field -> the only value that it can have here, and what any other one asks for.
-    """
+    """What a config says that adapterkit does not have. `unseen`: fields that only say how it was started, or that are
+    read elsewhere. `wanted`: field -> the only value that it can have here, and what any other one asks for."""
     problems = [f"{key[:80]}: a field that is not known" for key in sorted(config.keys() - unseen - wanted.keys())]
     return problems + [
         f"{key}: found {config[key]!r:.40}: {why}, which adapterkit does not have"

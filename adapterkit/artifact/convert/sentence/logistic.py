@@ -29,14 +29,8 @@ _BESIDE = frozenset({"sklearn.preprocessing._label.LabelBinarizer", "sklearn.pre
 
 @dataclass(frozen=True)
 class LinearFacts:
-    """A linear head.
-
-    Attributes:
-        weight: (C, D), float32.
-        bias: (C,), float32.
-        classes: what scikit-learn calls each output: a label's number or its name.
-        problem: "single-label" or "multi-label".
-    """
+    """A linear head: weight (C, D) and bias (C,) in float32, what scikit-learn calls each output (the number or name of
+    a label), and "single-label" or "multi-label"."""
 
     weight: Tensor
     bias: Tensor

@@ -92,11 +92,8 @@ class Adapted(nn.Module):
     __repr__ = in_short("task.kind", "method.kind", "head.kind", "backbone.name")
 
     def forward(self, inputs: dict[str, Tensor], at_BT: Tensor | None = None) -> Tensor:
-        """Logits of a batch: shapes as `Headed.logits` gives them. Raises DetachedError after `detach`.
-
-        Args:
-            at_BT: of a language model, whether to answer at a token; everywhere where it is None.
-        """
+        """Logits of a batch: shapes as `Headed.logits` gives them. `at_BT`: of a language model, whether to answer at a
+        token; everywhere where it is None. Raises DetachedError after `detach`."""
         self._check_attached()
         with self.autocast():
             logits = None if self.shortcut is None else self.shortcut(inputs, at_BT)
@@ -131,8 +128,7 @@ class Adapted(nn.Module):
         """Keep for the backward only what enters each layer that trains, and compute the rest again (Chen et al. 2016,
         arXiv 1604.06174). What is learned stays the same, dropout included: random states are put back.
 
-        Raises:
-            RecipeError: the backbone's layers cannot be computed again one by one.
+        Raises RecipeError: the backbone's layers cannot be computed again one by one.
         """
         for layer in self._checkpointed:
             keep(layer)
@@ -160,12 +156,8 @@ class Adapted(nn.Module):
         return {f"{PREFIX}{name}": tensor for name, tensor in sorted({**self.attachment.state(), **own}.items())}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over tensors as `state` gives them.
-
-        Raises:
-            ArtifactError: missing or unknown names, other shapes, values that are not finite; nothing changes then.
-            DetachedError: after `detach`.
-        """
+        """Take over tensors as `state` gives them. Raises ArtifactError: missing or unknown names, other shapes, values
+        that are not finite; nothing changes then; DetachedError after `detach`."""
         self._check_attached()
         named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
         trained = self.headed.trained
@@ -186,10 +178,8 @@ class Adapted(nn.Module):
         self.attachment.unmerge()
 
     def detach(self) -> None:
-        """Take the adapter off and let its tensors go. It answers no more; doing it again does nothing.
-
-        Whoever drops an adapter need not call this: no other adapter and no host waits for it.
-        """
+        """Take the adapter off and let its tensors go. It answers no more; doing it again does nothing. Whoever drops
+        an adapter need not call this: no other adapter and no host waits for it."""
         if self._attached:
             self._attached = False
             self.eval()
@@ -213,10 +203,7 @@ class Adapted(nn.Module):
 
     def outputs(self, features: Sequence[Feature], *, batch_size: int = 64) -> list[Any]:
         """The task's small output of every feature, in their order; longest first inside, so that little is padded.
-
-        Raises:
-            NotFiniteError: rows of which the logits are not finite.
-        """
+        Raises NotFiniteError: rows of which the logits are not finite."""
         return _all_finite(features, *self._outputs(features, batch_size))
 
     def _outputs(self, features: Sequence[Feature], batch_size: int) -> tuple[list[Any], set[int]]:

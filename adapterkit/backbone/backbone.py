@@ -186,11 +186,8 @@ class Backbone:
         return backbone
 
     def twin(self) -> Self:
-        """This backbone in modules and parameters of its own, over the same memory.
-
-        Each of them may carry an adapter at the same time, and none sees what is attached to another. What a method
-        puts in the place of a frozen tensor (a split weight, a trained bias) is its own.
-        """
+        """This backbone in modules and parameters of its own, over the same memory: each may carry an adapter at the
+        same time. What a method puts in the place of a frozen tensor (a split weight, a trained bias) is its own."""
         twin, source = copy.copy(self), plain_source(self.trunk)
         object.__setattr__(twin, "trunk", twin_of(source))
         object.__setattr__(twin, "plain_source", source)  # as long as there are twins, they share its memory
@@ -213,11 +210,8 @@ class Backbone:
 
     @property
     def sites(self) -> Sites:
-        """Where methods may attach, as found when the trunk was loaded.
-
-        Raises:
-            SiteError: the family's layers are not known; lists the linears found.
-        """
+        """Where methods may attach, as found when the trunk was loaded. Raises SiteError: the family's layers are not
+        known; lists the linears found."""
         if isinstance(self._found_sites, SiteError):
             raise self._found_sites
         return self._found_sites
@@ -238,20 +232,14 @@ class Backbone:
         return self.fingerprints[self.coverage]
 
     def check_files(self) -> None:
-        """Check that the checkpoint's files are those that were loaded, before more is read of them.
-
-        Raises:
-            BackboneError: they are others.
-        """
+        """Check that the checkpoint's files are those that were loaded, before more is read of them. Raises
+        BackboneError: they are others."""
         if self.files is not None:
             self.files.check()
 
     def fingerprint_read_again(self) -> str:
         """The fingerprint over every byte of the checkpoint as it lies on the disk, whatever is remembered of it.
-
-        Raises:
-            BackboneError: the files are not those that were loaded, or cannot be read.
-        """
+        Raises BackboneError: the files are not those that were loaded, or cannot be read."""
         self.check_files()
         return fingerprints(self.folder, self.contract.tokenizer, again=True)["whole"]
 

@@ -86,11 +86,8 @@ class Contract(BaseModel):
 
     @classmethod
     def from_dict(cls, content: Any) -> Self:
-        """The contract in those JSON values.
-
-        Raises:
-            ContractError: fields that are missing, unknown or of another type; all of them are named.
-        """
+        """The contract in those JSON values. Raises ContractError: fields that are missing, unknown or of another type;
+        all of them are named."""
         if not isinstance(content, dict):
             raise ContractError(f"a contract is a JSON object, found {type(content).__name__}")
         try:

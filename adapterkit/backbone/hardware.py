@@ -14,13 +14,8 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bf
 
 
 def pick_device(wanted: str = "auto") -> torch.device:
-    """The device of that name. "auto" is CUDA, then Apple's MPS, then the CPU.
-
-    Under a launcher that starts one process per GPU, "auto" and "cuda" are the GPU of this process (LOCAL_RANK).
-
-    Raises:
-        DeviceError: no such device on this machine.
-    """
+    """The device of that name. "auto" is CUDA, then Apple's MPS, then the CPU. Under a launcher that starts one process
+    per GPU, "auto" and "cuda" are the GPU of this process (LOCAL_RANK). Raises DeviceError: this machine has none."""
     if wanted == "auto":
         if torch.cuda.is_available():
             return pick_device("cuda")
@@ -53,11 +48,8 @@ def _cuda(number: int | None) -> torch.device:
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """The number format of that name. "auto" is bfloat16 where `bfloat16_is_fast`, else float32.
-
-    Raises:
-        DeviceError: no number format of that name.
-    """
+    """The number format of that name. "auto" is bfloat16 where `bfloat16_is_fast`, else float32. Raises DeviceError:
+    there is none of that name."""
     if wanted == "auto":
         return torch.bfloat16 if bfloat16_is_fast(device) else torch.float32
     if wanted not in DTYPES:

@@ -42,11 +42,8 @@ def _unused_positions(trunk: nn.Module) -> int:
 
 
 def pooling(folder: Path, *, causal: bool) -> Pooling:
-    """How to make one vector of a text's states: what the checkpoint says, else by family.
-
-    A sentence-transformers checkpoint says it in its pooling module. Without one: the last token of a decoder (the only
-    one that has seen the whole text), the mean of everything else.
-    """
+    """How to make one vector of a text's states: what a sentence-transformers checkpoint says in its pooling module;
+    else the last token of a decoder (the only one that has seen the whole text), the mean of everything else."""
     return said_pooling(folder) or ("last" if causal else "mean")
 
 

@@ -66,10 +66,8 @@ def laid_out(weight_OI: Tensor) -> Tensor:
 
 def pack(trunk: nn.Module, paths: Sequence[str]) -> None:
     """Lay out the weights of the linears at these paths of a trunk on a CPU where that pays, each in the place of the
-    plain one; what is not frozen, narrow or quantised stays plain.
-
-    Forwards that run meanwhile are right. What shares the plain weights' memory, as a twin does, keeps it.
-    """
+    plain one; what is not frozen, narrow or quantised stays plain. Forwards that run meanwhile are right. What shares
+    the plain weights' memory, as a twin does, keeps it."""
     for linear in {id(module): module for module in map(trunk.get_submodule, paths)}.values():
         kind, weight = _PACKED.get(type(linear)), getattr(linear, "weight", None)
         if kind is None or type(weight) is not nn.Parameter or weight.requires_grad or not weight.is_cpu:

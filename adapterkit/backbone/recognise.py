@@ -13,11 +13,8 @@ from adapterkit.errors import SiteError
 
 
 def find_sites(trunk: nn.Module) -> Sites:
-    """Every site of a trunk.
-
-    Raises:
-        SiteError: the layers are built in a way that adapterkit does not know; lists the linears found.
-    """
+    """Every site of a trunk. Raises SiteError: the layers are built in a way that adapterkit does not know; lists the
+    linears found."""
     sites: list[Site] = []
     sublayers: list[Sublayer] = []
     layer_count: dict[Side, int] = {}

@@ -15,15 +15,8 @@ AUTO_ROLES = ("query", "value", "qkv", "key_value", "qkv_gate")
 
 @dataclass(frozen=True)
 class Site:
-    """One named place in one layer.
-
-    Attributes:
-        name: what the module does, as in "attention.query".
-        layer: number of the layer within its side, from 0.
-        side: the side that the layer is in.
-        path: the module's path in the trunk.
-        linear: whether the module is a linear (else it is the whole layer).
-    """
+    """One named place in one layer: what the module there does, as in "attention.query", the number of the layer within
+    its side, from 0, the module's path in the trunk, and whether it is a linear (else it is the whole layer)."""
 
     name: str
     layer: int
@@ -63,10 +56,8 @@ class Sites:
     """Every site of a trunk, the encoder's first, from the lowest layer up.
 
     Attributes:
-        sites: all of them.
         sublayers: the residual branches, for methods that need them.
-        layer_count: how many layers each side has.
-        no_sublayers: why there are no `sublayers`, or "".
+        no_sublayers: why there are none, or "".
         positional: paths of the linears that read relative positions too, which all rows of a batch have in common
             (DeBERTa), so that rows with different adapters there cannot share a forward.
     """

@@ -14,10 +14,8 @@ _VIEWED = "adapterkit_viewed"
 
 
 def twin_of(trunk: nn.Module) -> nn.Module:
-    """Modules and parameters of one's own over the very memory of the trunk's.
-
-    What is attached to the one, or put in the place of one of its weights, is not seen by the other.
-    """
+    """Modules and parameters of one's own over the very memory of the trunk's. What is attached to the one, or put in
+    the place of one of its weights, is not seen by the other."""
     same: dict[int, Any] = {}
     for module in trunk.modules():
         plain = [value for value in vars(module).values() if isinstance(value, Tensor)]
@@ -30,11 +28,8 @@ def twin_of(trunk: nn.Module) -> nn.Module:
 
 
 def without_pooler(trunk: nn.Module) -> nn.Module:
-    """A shallow view of the trunk that shares every child with it but has no pooler.
-
-    For trunks without a pooler the view simply equals the trunk. The trunk itself stays as it is, and modules that
-    are attached inside the layers are seen by both. The view is an instance of the trunk's class.
-    """
+    """A view of the trunk, of its class, that shares every child with it but has no pooler. Modules that are attached
+    inside the layers are seen by both."""
     view = shallow(trunk)
     if getattr(view, "pooler", None) is not None:
         view.register_module("pooler", None)
@@ -42,11 +37,8 @@ def without_pooler(trunk: nn.Module) -> nn.Module:
 
 
 def shallow(module: nn.Module) -> nn.Module:
-    """A view of a module that shares every child and every tensor, in tables of its own.
-
-    A child that is replaced in the view, or a hook that is put on it, leaves the module as it is. The view is an
-    instance of the module's class.
-    """
+    """A view of a module, of its class, that shares every child and every tensor, in tables of its own: a child that is
+    replaced in the view, or a hook that is put on it, leaves the module as it is."""
     view = with_own_tables(module)
     if is_model(module):
         view.__dict__.pop(_HOOKED, None)

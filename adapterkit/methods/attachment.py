@@ -130,10 +130,8 @@ class Attachment:
                 parameter.copy_(values[path])
 
     def config(self) -> dict[str, Any]:
-        """The content of PEFT's adapter_config.json; the caller sets task_type and base_model_name_or_path.
-
-        The same whatever the hash seed.
-        """
+        """The content of PEFT's adapter_config.json, whatever the hash seed; the caller sets task_type and
+        base_model_name_or_path."""
         content = self._config if self._moved_weight is None else self._moved_weight.config(self._config)
         copied: dict[str, Any] = _jsonable(content)
         return copied
@@ -145,10 +143,8 @@ class Attachment:
                 module.train(mode)
 
     def fuse(self, on: bool = True) -> None:
-        """Let training steps compute with fused functions, as they do from the start, or with plain operations.
-
-        Both learn the same. Where the fused ones do not apply the plain ones run anyway (see `methods.fused`).
-        """
+        """Let training steps compute with fused functions, as they do from the start, or with plain operations. Both
+        learn the same. Where the fused ones do not apply the plain ones run anyway (see `methods.fused`)."""
         self._method.compute_fused(self._layers, self._sites, on)
 
     def merge(self) -> None:

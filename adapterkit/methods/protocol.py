@@ -64,20 +64,12 @@ class Method(ABC, Generic[S]):
 
     @abstractmethod
     def attach(self, carrier: Carrier, settings: S) -> Attachment:
-        """Put it on a model, untrained.
-
-        Raises:
-            SiteError: sites that do not exist or cannot be reached; lists what exists.
-            RecipeError: settings that do not go together with this backbone.
-        """
+        """Put it on a model, untrained. Raises SiteError: sites that do not exist or cannot be reached; lists what
+        exists; RecipeError: settings that do not go together with this backbone."""
 
     def compute_fused(self, layers: Mapping[str, Any], sites: Mapping[str, Site], on: bool) -> None:
-        """Let its layers compute training steps with fused functions, or with plain operations.
-
-        Args:
-            layers: by path in the model.
-            sites: of the layers, by the same paths.
-        """
+        """Let its layers compute training steps with fused functions, or with plain operations. Both `layers` and their
+        `sites` are by path in the model."""
 
     def why_not_joined(self, settings: S, backbone: Backbone) -> str:
         """Why several of its adapters cannot train in one batch, on the rows of each: the gradients of which are those
@@ -96,12 +88,8 @@ class Method(ABC, Generic[S]):
 
     @abstractmethod
     def shapes(self, settings: S, config: Mapping[str, Any], target: str) -> Mapping[str, Shape]:
-        """Its tensors at one module, exactly those: ending -> shape.
-
-        Args:
-            config: `adapter_config.json`, with every required field.
-            target: path of the module in the adapter's model.
-        """
+        """Its tensors at one module, exactly those: ending -> shape. `config` is `adapter_config.json`, with every
+        required field, and `target` the path of the module in the adapter's model."""
 
     def config_problems(self, settings: S, config: Mapping[str, Any], parts: Sequence[PartFacts]) -> Iterable[str]:
         """What `adapter_config.json` says otherwise than the settings, or than the parts of a fusion."""
@@ -122,22 +110,15 @@ class Method(ABC, Generic[S]):
         return "" if self.low_rank else "it is no ΔW that could be added"
 
     def update(self, settings: S, site: Site, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The factors a (R, I) and b (O, R) of its ΔW = b·a at one site, with its scaling inside b.
-
-        Args:
-            tensors: of this site, by ending.
-        """
+        """The factors a (R, I) and b (O, R) of its ΔW = b·a at one site, with its scaling inside b; `tensors` are those
+        of this site, by ending."""
         raise NotImplementedError(f"{settings.kind} has no low-rank updates")
 
     def update_in_peft(
         self, config: Mapping[str, Any], target: str, tensors: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The same factors as plain PEFT scales them by `adapter_config.json`, for which no backbone is needed.
-
-        Args:
-            target: path of the module in the adapter's model.
-            tensors: of this module, by ending.
-        """
+        """The same factors as plain PEFT scales them by `adapter_config.json`, for which no backbone is needed;
+        `target` is the path of the module in the adapter's model, `tensors` are those of this module, by ending."""
         raise NotImplementedError(f"{self.peft_type} has no low-rank updates")
 
     def why_not_averaged(self, settings: S) -> str:

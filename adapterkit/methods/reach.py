@@ -37,10 +37,7 @@ def check_bare(trunk: nn.Module, summary: str, remedy: str) -> None:
 
 
 class Reach:
-    """Paths of a trunk's modules in a model that shares them.
-
-    A model built on a trunk may hold only a part of it: T5's token classifier has no decoder.
-    """
+    """Paths of a trunk's modules in a model that shares them, or some of them: T5's token classifier has no decoder."""
 
     def __init__(self, model: nn.Module, trunk: nn.Module) -> None:
         """Look every module of the model up by identity.

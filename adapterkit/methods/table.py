@@ -33,11 +33,7 @@ METHODS: Mapping[str, Method[Any]] = {
 
 
 def method_of(settings: MethodSettings) -> Method[Any]:
-    """The method that settings are of.
-
-    Raises:
-        PluginError: another package brings it, and it cannot be used.
-    """
+    """The method that settings are of. Raises PluginError: another package brings it, and it cannot be used."""
     own = METHODS.get(settings.kind)
     found: Method[Any] = METHOD_SETTINGS.load(settings, Method) if own is None else own
     return found
@@ -52,20 +48,14 @@ def attach(
     dtype: torch.dtype = torch.float32,
     parts: Sequence[Part] = (),
 ) -> Attachment:
-    """Attach a method to a model that holds the backbone's modules.
-
-    The adapter is in eval mode; nothing outside the trunk changes whether it is trained.
+    """Attach a method to a model. The adapter is in eval mode; nothing outside the trunk changes whether it is trained.
+    Raises as `Method.attach`.
 
     Args:
         model: holds modules of the backbone's trunk, the very objects, and possibly a head.
-        settings: which method, where and how.
         seed: of the initialisation; the global random generators are left as they were.
         dtype: of the adapter's tensors, whatever the backbone's.
         parts: of a fusion.
-
-    Raises:
-        SiteError: sites that do not exist or cannot be reached; lists what exists.
-        RecipeError: settings that do not go together with this backbone.
     """
     from adapterkit.methods.carrier import Carrier
 

@@ -62,13 +62,8 @@ class Call:
     Errors go in the place of their rows where the call `returns` them; otherwise they are raised."""
 
     def __init__(self, rows: Iterable[Any], table: Mapping[str, Mounted], errors: Errors) -> None:
-        """Read the rows, each of whose names is looked up once in the table of what is mounted.
-
-        They are (name, row) pairs; rows by themselves, which name their adapter in a column `task` unless only one is
-        mounted; or an error in the place of what could not even be read.
-
-        Raises NotMountedError, DataError, and TypeError for rows that are no pairs, where errors are raised.
-        """
+        """Read the rows, as `Host.predict` takes them; each name is looked up once in the table of what is mounted.
+        Raises NotMountedError, DataError, and TypeError for rows that are no pairs, where errors are raised."""
         check_errors(errors)
         self.returns = errors == "return"
         self.bad: dict[int, AdapterkitError] = {}
@@ -117,10 +112,8 @@ class Call:
             self.bad.setdefault(place, error)
 
     def encode(self, vocabulary: Vocabulary) -> None:
-        """Give every group its features. Groups that read the same rows in the same way share them.
-
-        What is read to predict depends on the kind of a task and on its settings, and not on what it has learned.
-        """
+        """Give every group its features. Groups that read the same rows in the same way share them: what is read to
+        predict depends on the kind of a task and on its settings, and not on what it has learned."""
         if len(self.groups) > 1:
             vocabulary = replace(vocabulary, tokenizer=RememberingTokenizer(vocabulary.tokenizer))
         errors: Errors = "return" if self.returns else "raise"

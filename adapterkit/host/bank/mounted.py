@@ -16,12 +16,7 @@ from adapterkit.tasks.protocol import Task
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MountedHead:
-    """One head of what is mounted.
-
-    Attributes:
-        asked: its task, and how rows of it are written.
-        template: its modules.
-    """
+    """One head of what is mounted: its task and how rows of it are written, and its modules."""
 
     asked: Asked
     template: Template
@@ -37,14 +32,11 @@ class Mounted:
     """One version of what is mounted under a name. It never changes; a swap puts another in its place.
 
     Attributes:
-        name: the name that rows are addressed to.
         version: 1 for what was mounted, one more for every swap since.
-        origin: the artifact; nothing for a composition.
+        origin: the artifact; nothing for a composition, whose `report` is what it says of itself.
         heads: name -> head; one usually, under any name.
         method: what is attached, in the order of application: "lora", "houlsby + lora", "none".
         rank: the largest rank of a LoRA or width of a bottleneck; None without either.
-        seat: its tensors.
-        report: what a composition says of itself.
         backbone: fingerprint of the one that answers.
     """
 
@@ -69,18 +61,13 @@ class Status:
     """What there is to know of one mounted adapter.
 
     Attributes:
-        name: as mounted.
         version: 1 when mounted, one more for every swap.
         artifact: the version that the artifact says of itself; 0 for a composition.
-        kind: of task.
-        method: what is attached.
-        rank: the LoRA's rank or the bottleneck's width.
-        slot: its place in the bank; None while it is away.
+        kind: of its tasks, in words; method and rank as in `Mounted`.
+        slot: its place in the bank; None while it is away, and not `resident` where the backbone is.
         size_bytes: of its tensors, packed method and head.
         hits: rows that were asked of it.
-        resident: whether its tensors are where the backbone is.
-        source: the artifact's folder; nothing for a composition.
-        report: what a composition says of itself.
+        source: the artifact's folder; nothing for a composition, whose `report` is what it says of itself.
     """
 
     name: str

@@ -29,11 +29,8 @@ from adapterkit.host.engine.view import CompiledView, LayerRange, Placed, Span, 
 
 
 class Engine:
-    """Runs a backbone with another adapter in every row.
-
-    Threads may share one engine. Each forward in flight holds a view of its own: modules, and no tensor that the
-    backbone does not have.
-    """
+    """Runs a backbone with another adapter in every row. Threads may share one engine: each forward in flight holds a
+    view of its own, of modules, and no tensor that the backbone does not have."""
 
     def __init__(
         self,
@@ -44,19 +41,7 @@ class Engine:
         compiler: str | Any = "inductor",
         packed: Packing = "auto",
     ) -> None:
-        """
-        Args:
-            backbone: bare; but for the layout of its weights it is left as it is.
-            compile: let torch compile the views' forwards.
-            merge: fold the LoRA of an adapter that owns a batch into copies of the weights, where that is cheaper.
-            compiler: torch's name of the backend, or a backend.
-            packed: "auto" lays out the backbone's weights for this CPU where that is faster, for good; not where
-                weights are compiled or folded.
-
-        Raises:
-            SiteError: an adapter is attached to the backbone.
-            ValueError: both `compile` and `merge`.
-        """
+        """Arguments and errors as for `Host`; `compiler` is torch's name of the backend, or a backend."""
         if compile and merge:
             raise ValueError(
                 "a compiled host has one graph for every batch, and merges nothing: leave one of the two off"
@@ -92,14 +77,10 @@ class Engine:
 
     @contextmanager
     def routed(self, adapters: Sequence[Carried]) -> Iterator[nn.Module]:
-        """A trunk in whose forwards every row carries its own adapter.
+        """A trunk in whose forwards every row carries its own adapter; `adapters` are given in `order`.
 
-        Args:
-            adapters: what each row of the batch carries, in `order`.
-
-        Yields:
-            An instance of the trunk's class, for any number of forwards in this thread, over exactly these rows or
-            over each of them repeated in place (beams, choices). Its encoder and its decoder work by themselves too.
+        It is an instance of the trunk's class, for any number of forwards in this thread, over exactly these rows or
+        over each of them repeated in place (beams, choices). Its encoder and its decoder work by themselves too.
         """
         with self._leased(adapters) as view:
             yield view.trunk

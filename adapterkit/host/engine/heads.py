@@ -78,25 +78,15 @@ class StandIn(nn.Module):
         self.states: States | None = None
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        states = self.states
+        states: Any = self.states  # transformers says 'floating point' by the type FloatTensor
         if states is None:
             raise RuntimeError("a stand-in was asked before the trunk had computed anything")
         if self.role == "encoder":
-            encoder = states.last if states.encoder is None else states.encoder
-            return BaseModelOutput(last_hidden_state=_float(encoder))
+            return BaseModelOutput(states.last if states.encoder is None else states.encoder)
         if self.role == "trunk" and states.encoder is not None:
-            return Seq2SeqModelOutput(
-                last_hidden_state=_float(states.last), encoder_last_hidden_state=_float(states.encoder)
-            )
+            return Seq2SeqModelOutput(states.last, encoder_last_hidden_state=states.encoder)
         pooled = states.pooled if self.pooler is None else self.pooler(states.last)
-        return BaseModelOutputWithPoolingAndCrossAttentions(
-            last_hidden_state=_float(states.last), pooler_output=_float(pooled)
-        )
-
-
-def _float(tensor: Tensor | None) -> Any:
-    """transformers types these as FloatTensor, which is how it says 'floating point'."""
-    return tensor
+        return BaseModelOutputWithPoolingAndCrossAttentions(states.last, pooled)
 
 
 class Template:

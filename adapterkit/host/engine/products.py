@@ -331,12 +331,9 @@ class ModuleWork:
     def __init__(
         self, rows: int | None, additions: Sequence[Addition[Any]], *, in_place: bool, merged: Merged | None = None
     ) -> None:
-        """
-        Args:
-            rows: of the batch, before any repetition; None where every addition is for the whole batch.
-            in_place: whether the module's output is its own, so that it may be written to.
-            merged: takes the place of the module's own product, and of as many of the first additions as it folds.
-        """
+        """`rows`: of the batch, before any repetition; None where every addition is for the whole batch. `in_place`:
+        whether the module's output is its own, so that it may be written to. `merged`: takes the place of the module's
+        own product, and of as many of the first additions as it folds."""
         self.rows = rows
         self.residual = next((addition.residual for addition in additions if addition.residual is not None), None)
         self._merged = merged

@@ -82,11 +82,8 @@ def owns_output(module: nn.Module) -> bool:
 
 
 def view_of(trunk: nn.Module) -> nn.Module:
-    """A view of a trunk, in eval mode: other modules, the same tensors. Raises SiteError: an adapter is attached to it.
-
-    Parameters of the view are other objects than the trunk's around the same memory, so that training that swaps a
-    trunk's weights for others, as merging does, is not seen.
-    """
+    """A view of a trunk, in eval mode: other modules, and other parameters around the same memory, so that training
+    that swaps a trunk's weights for others, as merging does, is not seen. Raises SiteError: an adapter is attached."""
     check_unused(trunk)
     return twin_of(trunk).requires_grad_(False).eval()
 

@@ -36,17 +36,8 @@ def pack(
     backbone: Backbone,
     parts: Sequence[Part] = (),
 ) -> Packed | None:
-    """Read a method's tensors.
-
-    Args:
-        method: the artifact's.
-        config: the content of its adapter_config.json; it says which modules the adapter's model holds.
-        state: the artifact's tensors by name; those of the head are passed over.
-        backbone: which the artifact fits.
-        parts: of a fusion.
-
-    Returns:
-        None for the method `none`.
+    """Read a method's tensors; arguments as for `Unpacked`, but for the names that they have in the artifact. None for
+    the method `none`.
 
     Raises:
         ArtifactError: the tensors are not exactly those of the method at the backbone's sites; lists every difference.

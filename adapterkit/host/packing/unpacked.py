@@ -21,15 +21,9 @@ S = TypeVar("S", bound=MethodSettings)
 
 
 class Unpacked(Generic[S]):
-    """A method that is not packed yet.
-
-    Attributes:
-        settings: the artifact's.
-        config: the content of its adapter_config.json; it says which modules the adapter's model holds.
-        tensors: by path and ending in that model; those of the head may be among them.
-        backbone: which the artifact fits.
-        parts: of a fusion, in its order.
-    """
+    """A method that is not packed yet: the artifact's settings and adapter_config.json, which says which modules the
+    adapter's model holds; its tensors by path and ending in that model, those of the head maybe among them; the
+    backbone that it fits; and the parts of a fusion, in its order."""
 
     def __init__(
         self,

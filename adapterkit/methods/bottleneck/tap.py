@@ -9,11 +9,8 @@ from adapterkit.errors import SiteError
 
 
 class Tap:
-    """A forward pre-hook that keeps the first input of one module until it is taken.
-
-    Every thread has its own, so concurrent calls never see each other's. A sublayer that is skipped leaves nothing
-    that matters: the next call of the module overwrites it.
-    """
+    """A forward pre-hook that keeps the first input of one module until it is taken, for every thread by itself. A
+    sublayer that is skipped leaves nothing that matters: the next call of the module overwrites it."""
 
     def __init__(self, module: nn.Module, name: str) -> None:
         """Start to listen. `module`: its first positional input, or the first keyword one, is kept. `name`: the

@@ -166,10 +166,8 @@ def check_injected(model: nn.Module, targets: Mapping[str, Site], settings: Lora
 
 
 def renew_magnitudes(layers: Mapping[str, Any]) -> None:
-    """Make DoRA's magnitudes the norms that its forward computes, in the dtype that it computes them in.
-
-    PEFT takes them in the backbone's dtype; an adapter in another one would change the output before any training.
-    """
+    """Make DoRA's magnitudes the norms that its forward computes, in the dtype that it computes them in. PEFT takes
+    them in the backbone's dtype; an adapter in another one would change the output before any training."""
     for layer in layers.values():
         if ADAPTER in layer.lora_magnitude_vector:
             dora = layer.lora_magnitude_vector[ADAPTER]

@@ -9,8 +9,7 @@ import torch
 from torch.nn import functional
 
 from adapterkit.errors import SiteError
-from adapterkit.methods.ia3.choosing import choose
-from adapterkit.methods.ia3.peft_layers import check_injected
+from adapterkit.methods.rows.ia3 import check_injected, choose
 from adapterkit.methods.table import attach
 from adapterkit.recipe import Ia3Method
 from tests.methods.cases import attached, bits, disturb

@@ -18,11 +18,10 @@ from adapterkit.host.engine.structure import BottleneckPiece, FusionPiece
 from adapterkit.host.packing.lora import pack_lora
 from adapterkit.host.packing.unpacked import Packer, Unpacked
 from adapterkit.methods.fusion.part import Part, fusion_targets
-from adapterkit.methods.ia3.choosing import choose, scales_input
 from adapterkit.methods.lowest_layer import lowest_layers
 from adapterkit.methods.rows.bottleneck import Bottleneck
 from adapterkit.methods.rows.fusion import Fusion
-from adapterkit.methods.rows.ia3 import FACTORS, Ia3
+from adapterkit.methods.rows.ia3 import FACTORS, Ia3, choose, scales_input
 from adapterkit.recipe import BottleneckMethod, FusionMethod, Ia3Method, MethodSettings
 from adapterkit.recipe.methods import METHOD_SETTINGS
 

@@ -1,1 +1,0 @@
-"""IA3 through PEFT (Liu et al. 2022)."""

@@ -41,8 +41,6 @@ class Adapted(nn.Module):
 
     Attributes:
         backbone: a twin of the backbone it was built on: modules of its own over the same memory, which never changes.
-        task: what is answered.
-        method: the method's settings.
         head: the head's settings, with nothing left to `auto`.
         headed: the trunk with the head on it.
         attachment: the method on the trunk.

@@ -32,18 +32,13 @@ from adapterkit.recipe.formats import QUANTISED
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A pretrained transformers model whose weights never change, with its tokenizer.
-
-    Made by `Backbone.load`.
+    """A pretrained transformers model whose weights never change, with its tokenizer. Made by `Backbone.load`.
 
     Attributes:
-        name: the hub id or folder that it was loaded from, as given.
+        name: the hub id or folder that it was loaded from, as given; `folder` is where the files are.
         revision: the hub's commit, or None for a folder.
-        folder: where the checkpoint's files are.
-        trunk: the model without any head, frozen and in eval mode.
+        trunk: the model without any head, frozen and in eval mode; `config` is its own.
         tokenizer: its tokenizer, which always has a pad token.
-        config: the trunk's config.
-        device: the device it is on.
         dtype: the number format it computes in. Modules that transformers keeps in float32 stay so.
         quantised: how the linears of its layers keep their weights, in eight or four bits; "" for plain numbers.
         uninitialized: names of trunk parameters that the checkpoint lacks (a pooler's); they are the same random

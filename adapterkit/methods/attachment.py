@@ -1,7 +1,7 @@
 """A method on a model that shares a backbone's trunk, until it is taken off again without a trace."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -17,14 +17,6 @@ from adapterkit.recipe import MethodSettings
 
 _NOT_OWN = ("base_layer.", "parts.")
 """What a layer holds and an artifact does not: the linear that it wraps, and the parts of a fusion."""
-
-
-class Attached(Protocol):
-    """What an attachment asks of its method; see `methods.protocol.Method`."""
-
-    def compute_fused(self, layers: Mapping[str, Any], sites: Mapping[str, Site], on: bool) -> None: ...
-
-    def why_not_merged(self, settings: Any) -> str: ...
 
 
 class Merge:
@@ -75,7 +67,7 @@ class Attachment:
 
     def __init__(
         self,
-        method: Attached,
+        method: Any,
         settings: MethodSettings,
         layers: Mapping[str, Any],
         config: Mapping[str, Any],
@@ -84,7 +76,7 @@ class Attachment:
         sites: Mapping[str, Site] | None = None,
         biases: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
-        """Made by `Method.attach`: the layers that hold a method's parameters, by path in the model, with what
+        """Made by this method's `attach`: the layers that hold its parameters, by path in the model, with what
         `adapter_config.json` says of it, and the way back, None where nothing was changed. `sites`, by the same paths,
         are for fused functions that want to know them; `biases`, by path in the model, the trunk's own that are trained
         too."""
@@ -177,15 +169,11 @@ class Attachment:
         for path, layer in self._layers.items():
             for name, parameter in layer.named_parameters():
                 if not name.startswith(_NOT_OWN):
-                    found[f"{path}.{file_name(name)}"] = parameter
+                    short = ".".join(one for one in name.split(".") if one != ADAPTER)
+                    if short.startswith("lora_magnitude_vector"):  # which PEFT keeps in a module, and not in its files
+                        short = short.removesuffix(".weight")
+                    found[f"{path}.{short}"] = parameter
         return dict(sorted(found.items()))
-
-
-def file_name(name: str) -> str:
-    """A parameter's name in a PEFT layer as PEFT's files have it: without the adapter's name."""
-    short = ".".join(one for one in name.split(".") if one != ADAPTER)
-    # PEFT keeps DoRA's magnitude in a module and its files do not show it.
-    return short.removesuffix(".weight") if short.startswith("lora_magnitude_vector") else short
 
 
 def _jsonable(value: Any) -> Any:

@@ -30,21 +30,17 @@ class Decoding:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.beams is not None and self.beams < 1:
-            problems.append(f"num_beams: found {self.beams}, expected at least 1")
-        if not 0 <= self.temperature < float("inf"):
-            problems.append(f"temperature: found {self.temperature}, expected 0 or more")
-        if self.top_k is not None and self.top_k < 1:
-            problems.append(f"top_k: found {self.top_k}, expected at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            problems.append(f"top_p: found {self.top_p}, expected more than 0 and at most 1")
-        if self.seed is not None and not 0 <= self.seed < SEEDS:
-            problems.append(f"seed: found {self.seed}, expected 0 to 2^63 - 1")
+        bounds = (
+            ("num_beams", self.beams, self.beams is None or self.beams >= 1, "at least 1"),
+            ("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 or more"),
+            ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "at least 1"),
+            ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "more than 0 and at most 1"),
+            ("seed", self.seed, self.seed is None or 0 <= self.seed < SEEDS, "0 to 2^63 - 1"),
+        )
+        problems = [f"{name}: found {value}, expected {wanted}" for name, value, fits, wanted in bounds if not fits]
         if not self.temperature:
-            for name in ("top_k", "top_p", "seed"):
-                if getattr(self, name) is not None:
-                    problems.append(f"{name}: has no meaning at temperature 0, where nothing is drawn")
+            idle = [name for name in ("top_k", "top_p", "seed") if getattr(self, name) is not None]
+            problems += [f"{name}: has no meaning at temperature 0, where nothing is drawn" for name in idle]
         elif self.beams is not None and self.beams > 1:
             problems.append(f"num_beams: found {self.beams} at temperature {self.temperature}, expected one of the two")
         if problems:

@@ -67,7 +67,6 @@ class Ia3(Method[Ia3Method]):
             yield f"feedforward_modules: {module!r} is not one of target_modules"
 
     def why_not_merged(self, settings: Ia3Method) -> str:
-        """It scales rows or columns of weights."""
         return ""
 
     def why_not_summed(self, settings: Ia3Method) -> str:
@@ -78,7 +77,6 @@ class Ia3(Method[Ia3Method]):
         return ""
 
     def rescales(self, settings: Ia3Method) -> str:
-        """It does."""
         return "IA3"
 
 

@@ -104,7 +104,6 @@ class Lora(Method[LoraMethod]):
         return settings.bias != "none" and path.endswith(".bias")
 
     def why_not_merged(self, settings: LoraMethod) -> str:
-        """It is a change of weights."""
         return ""
 
     def why_not_summed(self, settings: LoraMethod) -> str:
@@ -136,7 +135,6 @@ class Lora(Method[LoraMethod]):
         return same | {f"{target} alpha": f"{alpha:g}" for target, alpha in alphas.items()}
 
     def rescales(self, settings: LoraMethod) -> str:
-        """DoRA does."""
         return "DoRA" if settings.dora else ""
 
 

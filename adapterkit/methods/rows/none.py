@@ -38,7 +38,6 @@ class Nothing(Method[NoMethod]):
         return Attachment(self, settings, {}, {"r": 1, "lora_alpha": 1, "target_modules": NO_TARGETS}, {}, None)
 
     def shapes(self, settings: NoMethod, config: Mapping[str, Any], target: str) -> Mapping[str, Shape]:
-        """None."""
         return {}
 
     def why_not_joined(self, settings: NoMethod, backbone: Backbone) -> str:
@@ -46,17 +45,13 @@ class Nothing(Method[NoMethod]):
         return ""
 
     def why_not_merged(self, settings: NoMethod) -> str:
-        """There is nothing to fold in."""
         return ""
 
     def why_not_summed(self, settings: NoMethod) -> str:
-        """There is nothing to add."""
         return "it has no ΔW"
 
     def why_not_averaged(self, settings: NoMethod) -> str:
-        """There is nothing to average."""
         return "it has no parameters beside its head"
 
     def rescales(self, settings: NoMethod) -> str:
-        """Nothing."""
         return ""

@@ -8,7 +8,7 @@ artifact's folder is still as it was.
 """
 
 import contextlib
-import heapq
+import itertools
 import os
 import shutil
 import tempfile
@@ -79,13 +79,10 @@ def in_ram(loaded: Loaded, device: torch.device) -> Away:
 
 
 class OnDisk:
-    """Tensors in a file of the host's own: their bytes one after the other, with a checksum kept in memory.
+    """Tensors in a file of the host's own: their bytes one after the other, with a checksum kept in memory. `again`
+    computes the adapter anew from where it was mounted from, should the file be lost."""
 
-    Args:
-        again: computes the adapter anew from where it was mounted from, should the file be lost.
-    """
-
-    def __init__(self, loaded: Loaded, path: Path, again: Callable[[], Loaded]) -> None:
+    def __init__(self, loaded: Loaded, path: Path, again: Away) -> None:
         self._path = path
         self._again = again
         # Meta tensors keep shapes and dtypes and no bytes.
@@ -119,7 +116,7 @@ class Seat:
     """One mounted version in a bank: the bytes of its tensors, how many rows it has answered, and its slot, None while
     it is away."""
 
-    def __init__(self, loaded: Loaded, again: Callable[[], Loaded]) -> None:
+    def __init__(self, loaded: Loaded, again: Away) -> None:
         self.size_bytes = loaded.size_bytes
         self.hits = 0
         self.slot: int | None = None
@@ -149,14 +146,12 @@ class Bank:
         self._folder = folder
         self._lock = Lock()
         self._used: OrderedDict[Seat, None] = OrderedDict()
-        self._free: list[int] = []
-        self._highest = 0
         self._files: Path | None = None
         self._written = 0
         self._fetcher: ThreadPoolExecutor | None = None
         self._closed = False
 
-    def admit(self, loaded: Loaded, again: Callable[[], Loaded]) -> Seat:
+    def admit(self, loaded: Loaded, again: Away) -> Seat:
         """Give a newly mounted adapter a seat, and let others leave where that is too many."""
         seat = Seat(loaded, again)
         self._shrink(self.slots - 1)
@@ -226,18 +221,13 @@ class Bank:
         with self._lock:
             if seat.left:
                 return
+            taken = {other.slot for other in self._used}
+            seat.slot = next(slot for slot in itertools.count() if slot not in taken)
             self._used[seat] = None
-            if self._free:
-                seat.slot = heapq.heappop(self._free)
-            else:
-                seat.slot = self._highest
-                self._highest += 1
 
     def _vacate(self, seat: Seat) -> None:
         if seat in self._used:
             del self._used[seat]
-            if seat.slot is not None:
-                heapq.heappush(self._free, seat.slot)
             seat.slot = None
 
     def _shrink(self, most: int) -> None:
@@ -260,7 +250,7 @@ class Bank:
                     if victim not in self._used:
                         victim.loaded = None
 
-    def _put_away(self, loaded: Loaded, again: Callable[[], Loaded]) -> Away:
+    def _put_away(self, loaded: Loaded, again: Away) -> Away:
         if self._device.type != "cpu":
             return in_ram(loaded, self._device)
         path: Path | None = None

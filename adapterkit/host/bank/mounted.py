@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,25 +115,19 @@ class Statuses(tuple[Status, ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        cells = [_COLUMNS, *map(_cells, self)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        rows = [
+            (s.name, s.version, s.kind, s.method, s.rank, s.slot, f"{s.size_bytes:,}", f"{s.hits:,}", s.resident)
+            for s in self
         ]
+        cells: list[Sequence[str]] = [_COLUMNS, *(list(map(_shown, row)) for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         return "\n".join([*lines, f"{len(self)} mounted, {sum(s.size_bytes for s in self):,} bytes"])
 
     __repr__ = __str__
 
 
-def _cells(status: Status) -> tuple[str, ...]:
-    return (
-        status.name,
-        str(status.version),
-        status.kind,
-        status.method,
-        "-" if status.rank is None else str(status.rank),
-        "-" if status.slot is None else str(status.slot),
-        f"{status.size_bytes:,}",
-        f"{status.hits:,}",
-        "yes" if status.resident else "no",
-    )
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)

@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from adapterkit.backbone.recognise import hidden_width
@@ -17,11 +16,12 @@ from adapterkit.methods.bottleneck.tap import Tap
 from adapterkit.methods.equations import ACTIVATIONS, bottleneck, bottleneck_input
 from adapterkit.methods.fused.bottleneck import BottleneckTensors, add_bottleneck
 from adapterkit.methods.fused.frozen import product_dtype
+from adapterkit.methods.layer import WrappingLayer
 
 BASE_ROW = "__base__"  # PEFT's name for "no adapter" in a mixed batch
 
 
-class BottleneckLayer(nn.Module, BaseTunerLayer):
+class BottleneckLayer(WrappingLayer):
     """h + f(z), with f(z) = scale · (W_up · act(W_down · z + b_down) + b_up) and dropout on f.
 
     h is what the wrapped module gives, r the residual that the model adds afterwards, LN its norm after adding
@@ -37,9 +37,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     b_down zero, as in the official code of He et al. (`init_option="lora"`).
     """
 
-    # Inherited from PEFT, which has no types; what nn.Module says of unknown attributes would hide them.
+    # See `WrappingLayer`.
     active_adapters: Any
-    get_base_layer: Any
     set_adapter: Any
     _move_adapter_to_device_of_base_layer: Any
 
@@ -48,14 +47,12 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig, **beside: Any) -> None:
         """Wrap a linear or a norm; `beside` it stand what `update_layer` takes."""
-        super().__init__()
-        self.base_layer = base_layer
+        super().__init__(base_layer)
         self.bottleneck_down = nn.ModuleDict()
         self.bottleneck_up = nn.ModuleDict()
         self.bottleneck_scale = nn.ParameterDict()
         self.dropouts = nn.ModuleDict()
         self.configs: dict[str, BottleneckConfig] = {}
-        self.merged_adapters: list[str] = []
         self.fused = False
         self._active_adapter = adapter_name
         self._tap: Tap | None = None

@@ -208,7 +208,7 @@ class Host:
         call.encode(self._vocabulary)
         self._computing.fill(call, batch_size=1 if self._exact else batch_size)
         self._generation.fill(call, Decoding(), batch_size=1 if self._exact else batch_size)
-        return call.answered(call.answers())
+        return call.answered()
 
     def predict_all(
         self,
@@ -299,7 +299,7 @@ class Host:
         call.encode(self._vocabulary)
         size = 1 if self._exact else batch_size
         self._generation.fill(call, decoding or Decoding(), max_new_tokens, stop, batch_size=size)
-        return call.answered(call.texts())
+        return call.answered(texts=True)
 
     def logits(self, batch: Mapping[str, Tensor], tasks: Sequence[str]) -> list[Tensor]:
         """Logits of a batch of tensors, each row by its own adapter.
@@ -362,7 +362,7 @@ class Host:
         for chosen in group_by_length(lengths, batch_size=1 if self._exact else batch_size, shuffle=False):
             inputs = pad_inputs([encoded[index] for index in chosen], self._vocabulary)
             with torch.inference_mode():
-                states = self._forwards.states([carried] * len(chosen), inputs)
+                states = self._forwards.states(carried, inputs)
             for row, index in enumerate(chosen):
                 found[index] = states.last[row, : lengths[index]].clone()
         return [found[index] for index in range(len(texts))]

@@ -155,29 +155,20 @@ class Call:
                 self.fail(group, error)
         return found
 
-    def answers(self) -> list[Any]:
-        """Answers and errors in the order of the rows; of several heads on one row, {head: answer}."""
+    def answered(self, *, texts: bool = False) -> list[Answered]:
+        """Answers, or generated texts alone, and errors in the order of the rows, with whose they are; of several heads
+        on one row, {head: answer}."""
         found: dict[int, Any] = {}
+        whose: dict[int, Mounted] = {}
         for group in self.groups:
-            if group in self.failed:
-                continue
-            several = len(group.mounted.heads) > 1
-            for place, answer in zip(group.places, group.answers(), strict=True):
-                found[place] = {**found.get(place, {}), group.name: answer} if several else answer
-        return in_place(found, self.bad, self.rows)
-
-    def answered(self, answers: Sequence[Any]) -> list[Answered]:
-        """Answers or texts, in the order of the rows, with whose they are."""
-        whose = {place: group.mounted for group in self.groups for place in group.places}
-        return [Answered(answer, None if place in self.bad else whose[place]) for place, answer in enumerate(answers)]
-
-    def texts(self) -> list[Any]:
-        """Generated texts and errors in the order of the rows."""
-        found: dict[int, Any] = {}
-        for group in self.groups:
-            if group not in self.failed:
-                found.update(zip(group.places, (answer["text"] for answer in group.answers()), strict=True))
-        return in_place(found, self.bad, self.rows)
+            several = len(group.mounted.heads) > 1 and not texts
+            answers = () if group in self.failed else zip(group.places, group.answers(), strict=True)
+            for place, answer in answers:
+                own = answer["text"] if texts else answer
+                found[place] = {**found.get(place, {}), group.name: own} if several else own
+                whose[place] = group.mounted
+        rows = enumerate(in_place(found, self.bad, self.rows))
+        return [Answered(answer, None if place in self.bad else whose[place]) for place, answer in rows]
 
 
 class RememberingTokenizer:

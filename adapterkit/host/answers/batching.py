@@ -54,14 +54,11 @@ class Forwards:
             found.update(zip(places, self._together([pieces[place] for place in places], reads), strict=True))
         return [found[place] for place in range(len(pieces))]
 
-    def states(self, carried: Sequence[Carried], inputs: Inputs) -> States:
-        """What the trunk computes for a batch; of an encoder-decoder the encoder alone.
-        `carried`: what each row carries, in any order. `inputs`: (B, T)."""
+    def states(self, carried: Carried, inputs: Inputs) -> States:
+        """What the trunk computes for a batch (B, T) of rows that all carry this; of an encoder-decoder the encoder
+        alone."""
         reads = "encoder" if self._backbone.is_encoder_decoder else "trunk"
-        order = self._engine.order(carried)
-        places = torch.tensor(order)
-        states = self._run([carried[row] for row in order], {n: t[places] for n, t in inputs.items()}, reads)
-        return states.rows(torch.argsort(places).to(states.last.device))
+        return self._run([carried] * len(inputs["input_ids"]), inputs, reads)
 
     def narrow(self) -> AbstractContextManager[Any]:
         """Above a trunk in a narrow format heads compute as they do in training: under autocast."""
@@ -190,17 +187,12 @@ def _answered(
         alike.setdefault((template, shape) if template.joins else number, []).append(number)
     found: dict[int, Tensor] = {}
     for numbers in alike.values():
-        heads = [pieces[number].head for number in numbers]
-        shared = len({places[number] for number in numbers}) == 1 and len(numbers) > 1
-        if shared and heads[0].template.pools_alike:
-            own = _of_rows(pieces[numbers[0]], places[numbers[0]], states, inputs)
-            answers: Sequence[Tensor] = logits_on_shared_rows(heads, *own)
-        else:
-            own = _of_rows(
-                pieces[numbers[0]], [place for number in numbers for place in places[number]], states, inputs
-            )
-            counts = [len(pieces[number].inputs["input_ids"]) for number in numbers]
-            answers = logits_on_own_rows(heads, counts, *own)
+        heads, first = [pieces[number].head for number in numbers], numbers[0]
+        pooled_once = len(numbers) > 1 and heads[0].template.pools_alike and len({places[n] for n in numbers}) == 1
+        at = places[first] if pooled_once else [place for number in numbers for place in places[number]]
+        own = _of_rows(pieces[first], at, states, inputs)
+        counts = [len(pieces[number].inputs["input_ids"]) for number in numbers]
+        answers = logits_on_shared_rows(heads, *own) if pooled_once else logits_on_own_rows(heads, counts, *own)
         found.update(zip(numbers, answers, strict=True))
     return [found[number] for number in range(len(pieces))]
 

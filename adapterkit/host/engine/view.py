@@ -31,7 +31,7 @@ from adapterkit.host.engine.products import (
     Shrunk,
     Weights,
 )
-from adapterkit.host.engine.route import Carried, RowRun, row_runs
+from adapterkit.host.engine.route import Carried, row_runs
 from adapterkit.host.engine.shared_modules import bare, host_module, owns_output, product
 from adapterkit.host.engine.structure import AffinePiece, BottleneckPiece, InputPiece, LoraPiece, Piece, Structure
 
@@ -96,17 +96,24 @@ class View:
     def take_up(self, adapters: Sequence[Carried]) -> None:
         """Give every module its work for a batch of rows that carry these, in `route.order`."""
         first = adapters[0] if adapters else ()
-        if len(first) == 1 and all(carried is first or carried == first for carried in adapters):
+        owned = all(carried is first or carried == first for carried in adapters)
+        positional = bool(self._positional) and any(
+            not self._positional.isdisjoint(packed.structure.paths) for packed in first
+        )
+        if owned and len(first) == 1 and not self._merge and not positional:
             self._take_up_one(first[0], len(adapters))
-        else:
-            self._take_up_runs(list(row_runs(adapters, self.gathering.collect)), len(adapters))
+            return
+        # Who owns a batch with positions owns what is not of any row too: what positions give.
+        whole = owned and positional
+        runs = (
+            (None if whole else (run.low, run.high), structure, weights)
+            for run in row_runs(adapters, self.gathering.collect)
+            for structure, weights in run.carried
+        )
+        self.give(runs, None if whole else len(adapters), Shrunk())
 
     def _take_up_one(self, packed: Packed, rows: int) -> None:
         """One adapter's batch, as it was given before if it was."""
-        if self._merge or not self._positional.isdisjoint(packed.structure.paths):
-            weights = Weights(packed.structure, [packed.flat], self.gathering.collect)
-            self._take_up_runs([RowRun(0, rows, ((packed.structure, weights),))], rows)
-            return
         known = self._known.get(packed)
         if known is None:
             weights, shrunk = Weights(packed.structure, [packed.flat], self.gathering.collect), Shrunk()
@@ -122,24 +129,6 @@ class View:
                 work.rows = rows
             module["work"], module["records"] = work, records
             self._busy.add(path)
-
-    def _take_up_runs(self, found: Sequence[RowRun], rows: int) -> None:
-        whole = self._is_whole(found, rows)
-        runs = (
-            (None if whole else (run.low, run.high), structure, weights)
-            for run in found
-            for structure, weights in run.carried
-        )
-        self.give(runs, None if whole else rows, Shrunk())
-
-    def _is_whole(self, found: Sequence[RowRun], rows: int) -> bool:
-        """Whether one adapter owns the batch, and what is not of any row too: what positions give."""
-        if not self._positional or len(found) != 1 or (found[0].low, found[0].high) != (0, rows):
-            return False
-        carried = found[0].carried
-        return all(weights.count == 1 for _, weights in carried) and any(
-            not self._positional.isdisjoint(structure.paths) for structure, _ in carried
-        )
 
     def give(self, runs: Iterable[tuple[Rows, Structure, Held]], rows: int | None, shrunk: Shrunk | None) -> None:
         """Give every module the additions of these runs of rows, in place of those that it had."""

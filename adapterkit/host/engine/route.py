@@ -6,7 +6,6 @@ product serves them all.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from adapterkit.host.engine.assembly import Packed
@@ -15,16 +14,6 @@ from adapterkit.host.engine.structure import Structure
 
 Carried = tuple[Packed, ...]
 """What one row carries, applied in order: () nothing, one adapter usually, several for a composition."""
-
-
-@dataclass(frozen=True)
-class RowRun:
-    """A run of rows, before any repetition, whose adapters have the same structures, each adapter with the same number
-    of rows; with what is applied to them, in order."""
-
-    low: int
-    high: int
-    carried: tuple[tuple[Structure, Weights], ...]
 
 
 def order(adapters: Sequence[Carried]) -> list[int]:
@@ -46,9 +35,10 @@ def order(adapters: Sequence[Carried]) -> list[int]:
     return sorted(range(len(adapters)), key=lambda index: keys[adapters[index]])
 
 
-def row_runs(adapters: Sequence[Carried], gather: Gather) -> Iterator[RowRun]:
-    """The runs of rows that stand in `order`; rows without adapters are in none. Any order gives right answers.
-    `gather`: makes one tensor of several adapters'; see `Weights`."""
+def row_runs(adapters: Sequence[Carried], gather: Gather) -> Iterator[tuple[tuple[int, int], Structure, Weights]]:
+    """What is applied to runs of rows, before any repetition, that stand in `order`, a row's own in its order; rows
+    without adapters are in none. Any order gives right answers. Of a run all adapters have one structure, and each the
+    same number of rows. `gather`: makes one tensor of several adapters'; see `Weights`."""
     runs: list[tuple[Carried, int, int]] = []
     low = 0
     for carried, same in groupby(adapters):
@@ -56,17 +46,10 @@ def row_runs(adapters: Sequence[Carried], gather: Gather) -> Iterator[RowRun]:
         runs.append((carried, low, high))
         low = high
     for (structures, _), alike in groupby(runs, key=lambda run: (_structures(run[0]), run[2] - run[1])):
-        if not structures:
-            continue
         members = list(alike)
-        yield RowRun(
-            members[0][1],
-            members[-1][2],
-            tuple(
-                (structure, Weights(structure, [carried[place].flat for carried, _, _ in members], gather))
-                for place, structure in enumerate(structures)
-            ),
-        )
+        rows = members[0][1], members[-1][2]
+        for place, structure in enumerate(structures):
+            yield rows, structure, Weights(structure, [carried[place].flat for carried, _, _ in members], gather)
 
 
 def _structures(carried: Carried) -> tuple[Structure, ...]:

@@ -105,11 +105,8 @@ class View:
             return
         # Who owns a batch with positions owns what is not of any row too: what positions give.
         whole = owned and positional
-        runs = (
-            (None if whole else (run.low, run.high), structure, weights)
-            for run in row_runs(adapters, self.gathering.collect)
-            for structure, weights in run.carried
-        )
+        found = row_runs(adapters, self.gathering.collect)
+        runs = ((None if whole else rows, structure, weights) for rows, structure, weights in found)
         self.give(runs, None if whole else len(adapters), Shrunk())
 
     def _take_up_one(self, packed: Packed, rows: int) -> None:

@@ -7,13 +7,13 @@ themselves, and those are never written again.
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapterkit.backbone import Backbone
 from adapterkit.backbone.cut import can_be_cut, layers_of
@@ -25,7 +25,7 @@ from adapterkit.host.engine.idle_work import without_idle_work
 from adapterkit.host.engine.route import Carried
 from adapterkit.host.engine.shared_modules import check_unused, view_of
 from adapterkit.host.engine.structure import FusionPiece
-from adapterkit.host.engine.view import CompiledView, LayerRange, Placed, Span, View, placed
+from adapterkit.host.engine.view import CompiledView, LayerRange, Placed, Span, View
 
 
 class Engine:
@@ -58,7 +58,7 @@ class Engine:
             self._trunk = plain_source(self._trunk)
         self._pristine = view_of(self._trunk)
         self._free: deque[View] = deque()
-        self._known: tuple[Placed, ...] = ()
+        self._known: dict[Placed, Tensor] = {}
         self._lock = threading.Lock()
 
     order = staticmethod(route.order)
@@ -124,18 +124,18 @@ class Engine:
 
     def _new_view(self) -> View:
         trunk = view_of(self._pristine)
-        if not self._compile:
-            return View(without_idle_work(trunk), merge=self._merge, positional=self._positional)
-        like = torch.empty(0, dtype=self.backbone.dtype, device=self.backbone.device)
-        return CompiledView(trunk, self._compile_module, self._learn, like)
+        if self._compile:
+            return CompiledView(trunk, self._compile_module, self._learn)
+        return View(without_idle_work(trunk), merge=self._merge, positional=self._positional)
 
     def _compile_module(self, module: nn.Module) -> None:
         module.compile(dynamic=True, backend=self._compiler)
 
-    def _learn(self, adapters: Sequence[Carried]) -> tuple[Placed, ...]:
-        """All structures seen so far; a new one makes torch compile once more.
+    def _learn(self, adapters: Sequence[Carried]) -> Mapping[Placed, Tensor]:
+        """All structures seen so far, with their zeros; a new one makes torch compile once more.
         Raises RoutingError: an adapter reads positions, or is a fusion."""
-        new = [one for one in placed(adapters) if one not in self._known]
+        found = {(place, one.structure): one.flat for carried in adapters for place, one in enumerate(carried)}
+        new = {placed: torch.zeros_like(flat) for placed, flat in found.items() if placed not in self._known}
         for _, structure in new:
             reads_positions = not self._positional.isdisjoint(structure.paths)
             if reads_positions or any(isinstance(piece, FusionPiece) for piece in structure.pieces):
@@ -143,5 +143,5 @@ class Engine:
                 raise RoutingError(f"a compiled host cannot carry {what}", remedy="Use compile=False.")
         if new:
             with self._lock:
-                self._known += tuple(one for one in new if one not in self._known)
+                self._known = {**self._known, **{key: zeros for key, zeros in new.items() if key not in self._known}}
         return self._known

@@ -3,7 +3,7 @@
 Axes: B rows, T tokens, D hidden width.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import takewhile
@@ -203,15 +203,14 @@ class CompiledView(View):
         self,
         trunk: nn.Module,
         compile_module: Callable[[nn.Module], None],
-        learn: Callable[[Sequence[Carried]], Sequence[Placed]],
-        like: Tensor,
+        learn: Callable[[Sequence[Carried]], Mapping[Placed, Tensor]],
     ) -> None:
         """`compile_module`: compiles a module in place. `learn`: what rows carry -> all structures that the host has
-        seen. `like`: a tensor of the dtype and on the device of the backbone."""
+        seen, with the zeros (P,) of a row that has another one."""
         super().__init__(trunk)
-        self._learn, self._like = learn, like
+        self._learn = learn
+        self._zeros: Mapping[Placed, Tensor] = {}
         self._row_weights: dict[Placed, RowWeights] = {}
-        self._zeros: dict[Structure, Tensor] = {}
         halves = [half for name in ("encoder", "decoder") if (half := getattr(trunk, name, None)) is not None]
         encoder_decoder = bool(getattr(trunk.config, "is_encoder_decoder", False))
         for module in [trunk, *(halves if encoder_decoder else [])]:
@@ -219,30 +218,18 @@ class CompiledView(View):
 
     def take_up(self, adapters: Sequence[Carried]) -> None:
         """As `View.take_up`, in any order."""
-        known = self._learn(adapters)
-        if tuple(self._row_weights) != tuple(known):
-            self._row_weights = {placed: RowWeights(placed[1]) for placed in known}
-            self._zeros = {structure: self._like.new_zeros(structure.size) for _, structure in known}
+        self._zeros = self._learn(adapters)
+        if tuple(self._row_weights) != tuple(self._zeros):
+            self._row_weights = {placed: RowWeights(placed[1]) for placed in self._zeros}
             self.give(((None, structure, weights) for (_, structure), weights in self._row_weights.items()), None, None)
         for (place, structure), weights in self._row_weights.items():
-            weights.flats = torch.stack([self._flat(carried, place, structure) for carried in adapters])
-
-    def _flat(self, carried: Carried, place: int, structure: Structure) -> Tensor:
-        if len(carried) > place and carried[place].structure is structure:
-            return carried[place].flat
-        return self._zeros[structure]
+            zeros = self._zeros[place, structure]
+            own = [carried[place] if len(carried) > place else None for carried in adapters]
+            flats = [one.flat if one is not None and one.structure is structure else zeros for one in own]
+            weights.flats = torch.stack(flats)
 
     def lay_down(self) -> None:
         """Forget the batch; the additions stay, for they hold nothing of it."""
         self._residuals.clear()
-        for (_, structure), weights in self._row_weights.items():
-            weights.flats = self._zeros[structure][None]
-
-
-def placed(adapters: Iterable[Carried]) -> Iterator[Placed]:
-    """Every structure of these rows with its place, each once."""
-    found: dict[Placed, None] = {}
-    for carried in adapters:
-        for place, packed in enumerate(carried):
-            found[place, packed.structure] = None
-    yield from found
+        for placed, weights in self._row_weights.items():
+            weights.flats = self._zeros[placed][None]

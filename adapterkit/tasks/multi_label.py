@@ -13,16 +13,8 @@ from torch import Tensor
 from adapterkit.errors import DataError
 from adapterkit.metrics import Compared, compare_sets
 from adapterkit.tasks.checked_rows import listed
-from adapterkit.tasks.labels import (
-    NO_LABEL,
-    find_classes,
-    label_name,
-    learn_labels,
-    number,
-    stands_for_none,
-)
+from adapterkit.tasks.labels import NO_LABEL, find_classes, label_name, learn_labels, number, stands_for_none
 from adapterkit.tasks.losses import binary_cross_entropy
-from adapterkit.tasks.single_label import SingleLabel
 from adapterkit.tasks.text_problem import MULTI_HOT, NAMES, TextProblem
 from adapterkit.tasks.values import Loss
 
@@ -62,10 +54,6 @@ class MultiLabel(TextProblem):
         if not labels:
             raise DataError(f"none of the {len(values)} training rows has a label", remedy="Check data.columns.label.")
         return cls(labels, given=given is not None)
-
-    @classmethod
-    def sample(cls, names: Sequence[str], count: int) -> list[Any]:
-        return [[name] for name in SingleLabel.sample(names, count)]
 
     def misfit(self, value: Any) -> str | None:
         if not isinstance(value, list):

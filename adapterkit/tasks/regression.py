@@ -42,19 +42,11 @@ class Regression(TextProblem):
             raise DataError("rows have different numbers of targets", listed(other))
         return cls((), widths[0][0])
 
-    @classmethod
-    def sample(cls, names: Sequence[str], count: int) -> list[Any]:
-        return [0.5] * count
-
     def inconsistencies(self) -> list[str]:
         problems = ["labels: found names, expected none (regression)"] if self.labels else []
         if not 1 <= self.targets <= MOST_TARGETS:
             problems.append(f"targets: found {self.targets} ({self.name})")
         return problems
-
-    @property
-    def classes(self) -> int:
-        return self.targets
 
     def misfit(self, value: Any) -> str | None:
         items = items_of(value)

@@ -11,14 +11,7 @@ from torch import Tensor
 
 from adapterkit.errors import DataError
 from adapterkit.metrics import Compared, compare_classes
-from adapterkit.tasks.labels import (
-    NO_LABEL,
-    find_classes,
-    is_whole,
-    label_name,
-    learn_labels,
-    stands_for_none,
-)
+from adapterkit.tasks.labels import NO_LABEL, find_classes, is_whole, label_name, learn_labels, stands_for_none
 from adapterkit.tasks.losses import cross_entropy
 from adapterkit.tasks.text_problem import TextProblem
 from adapterkit.tasks.values import Loss
@@ -49,10 +42,6 @@ class SingleLabel(TextProblem):
                 "Check data.columns.label, or name all labels in task.labels.",
             )
         return cls(labels, given=given is not None)
-
-    @classmethod
-    def sample(cls, names: Sequence[str], count: int) -> list[Any]:
-        return [names[place % len(names)] for place in range(count)]
 
     def misfit(self, value: Any) -> str | None:
         if isinstance(value, list):

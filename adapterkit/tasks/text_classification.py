@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import cycle, islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -80,9 +81,10 @@ class TextClassification(ConfidentTask, kind="text-classification"):
     @classmethod
     def sample_rows(cls, labels: Sequence[str] = (), problem: str = "") -> list[dict[str, Any]]:
         names = list(labels) or ["a", "b"]
-        count = max(len(SAMPLE_TEXTS), len(names))
-        values = PROBLEMS[problem or "single-label"].sample(names, count)
-        return [{"text": SAMPLE_TEXTS[place % len(SAMPLE_TEXTS)], "label": values[place]} for place in range(count)]
+        written: dict[str, list[Any]] = {"multi-label": [[name] for name in names], "regression": [0.5]}
+        values, count = written.get(problem, names), max(len(SAMPLE_TEXTS), len(names))
+        pairs = zip(cycle(SAMPLE_TEXTS), islice(cycle(values), count), strict=False)
+        return [{"text": text, "label": label} for text, label in pairs]
 
     def inconsistencies(self) -> list[str]:
         if self.problem not in PROBLEMS:

@@ -41,11 +41,6 @@ class TextProblem(ABC):
     def learned(cls, values: Sequence[Any], places: Sequence[str], given: Sequence[str] | None) -> Self:
         """The problem that the labels of training rows pose. Raises DataError where there is nothing to learn."""
 
-    @classmethod
-    @abstractmethod
-    def sample(cls, names: Sequence[str], count: int) -> list[Any]:
-        """`count` labels, every name among them where count allows."""
-
     def inconsistencies(self) -> list[str]:
         """What `learned` can never have made."""
         problems = []
@@ -60,7 +55,7 @@ class TextProblem(ABC):
     @property
     def classes(self) -> int:
         """Number of logits."""
-        return len(self.labels)
+        return len(self.labels) or self.targets
 
     @abstractmethod
     def misfit(self, value: Any) -> str | None:

@@ -7,15 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from adapterkit.metrics import (
-    Compared,
-    Metric,
-    bootstrap,
-    compare_classes,
-    compare_numbers,
-    compare_sets,
-    ratio_of,
-)
+from adapterkit.metrics import Compared, Metric, bootstrap, compare_classes, compare_numbers, compare_sets, ratio_of
 from adapterkit.metrics import classification as scores
 
 

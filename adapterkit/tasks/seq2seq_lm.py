@@ -37,10 +37,7 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask, kind="seq2seq-lm"):
     `score` is teacher-forced and cheap; `score_texts` compares generated text with every target of the same source.
     """
 
-    metric_directions: ClassVar[Mapping[str, bool]] = {
-        **LanguageModelTask.metric_directions,
-        **text_scores.DIRECTIONS,
-    }
+    metric_directions: ClassVar[Mapping[str, bool]] = {**LanguageModelTask.metric_directions, **text_scores.DIRECTIONS}
     generated_metrics: ClassVar[frozenset[str]] = frozenset(text_scores.DIRECTIONS)
 
     @classmethod

@@ -6,6 +6,7 @@ share a block in training (see `fill_blocks`); the loss of each is what it would
 
 # Axes: B blocks of a batch, T tokens, V vocabulary.
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapterkit.errors import RecipeError
-from adapterkit.tasks.checked_rows import Cuts
+from adapterkit.tasks.checked_rows import encoded
 from adapterkit.tasks.documents import Documents, document_problem
 from adapterkit.tasks.encoding import longest, surrounded, windows_over
 from adapterkit.tasks.language_model import LanguageModelTask
@@ -50,7 +51,7 @@ class CausalLm(LanguageModelTask, GeneratingTask, kind="causal-lm"):
         predict: one prompt per row, cut on its left to leave room for max_new_tokens, or for half of what the backbone
             takes where that is less.
         """
-        cuts, documents = Cuts(rows), Documents(vocabulary, self.settings)
+        cuts, documents = Counter[int](), Documents(vocabulary, self.settings)
         features: list[Feature] = []
         if purpose == "predict":
             limit = longest(self.settings, vocabulary)
@@ -59,13 +60,13 @@ class CausalLm(LanguageModelTask, GeneratingTask, kind="causal-lm"):
                 limit = min(limit, max(room, vocabulary.max_tokens // 2))
             for index, prompt in enumerate(documents.prompts(rows)):
                 if prompt is not None:
-                    cuts.add(index, len(prompt.ids) - limit)
+                    cuts[index] = len(prompt.ids) - limit
                     tokens = surrounded(vocabulary, prompt.ids[-limit:], [], [])
                     ends = {"stop": prompt.stop}
                     features.append(Feature(index, len(features), tokens, None, len(tokens["input_ids"]), ends))
             if documents.refused:
                 raise documents.refusal(rows)
-            return cuts.encoded(features)
+            return encoded(rows, features, cuts)
         size = self._block_tokens(vocabulary)
         overlap = 1 if purpose == "train" else size // 2
         for index, document in enumerate(documents.read(rows)):
@@ -91,7 +92,7 @@ class CausalLm(LanguageModelTask, GeneratingTask, kind="causal-lm"):
             raise documents.refusal(rows)
         if purpose == "train" and self.settings.pack_documents:
             features = fill_blocks(features, size)
-        return cuts.encoded(features, "; ".join(documents.notes(rows, alpaca=purpose == "train")))
+        return encoded(rows, features, cuts, "; ".join(documents.notes(rows, alpaca=purpose == "train")))
 
     def targets(self, labels_BT: Tensor) -> Tensor:
         """At each token the label of the one after it."""

@@ -115,31 +115,22 @@ def by_row(features: Sequence[Feature], rows: int) -> list[list[int]]:
     return positions
 
 
-class Cuts:
-    """Counts what encoding cuts away."""
+def encoded(
+    rows: Sequence[Row], features: list[Feature], cuts: Mapping[int, int] | None = None, note: str = ""
+) -> Encoded:
+    """Features of rows, with a note. `cuts`: position of a row -> tokens that were cut away from it."""
+    lost = {row: tokens for row, tokens in sorted((cuts or {}).items()) if tokens > 0}
+    places = places_of(rows) if lost else []
+    first = tuple(places[row] for row in [*lost][:20])
+    return Encoded(features, Truncation(len(lost), sum(lost.values()), len(rows), first), note)
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
-        self._lost: dict[int, int] = {}
 
-    def add(self, row: int, tokens: int) -> None:
-        """Count `tokens` lost from the row at this position."""
-        if tokens > 0:
-            self._lost[row] = self._lost.get(row, 0) + tokens
-
-    def __contains__(self, row: int) -> bool:
-        return row in self._lost
-
-    def whole(self, encoded: Iterable[tuple[dict[str, list[int]], int]], labels: Iterable[Any]) -> list[Feature]:
-        """One feature for each row, of its tokens; the numbers of tokens lost are counted."""
-        features = []
-        for index, ((tokens, lost), label) in enumerate(zip(encoded, labels, strict=True)):
-            self.add(index, lost)
-            features.append(Feature(index, index, tokens, label, len(tokens["input_ids"])))
-        return features
-
-    def encoded(self, features: list[Feature], note: str = "") -> Encoded:
-        """The features with the count, and a note."""
-        places = places_of(self._rows) if self._lost else []
-        first = tuple(places[row] for row in sorted(self._lost)[:20])
-        return Encoded(features, Truncation(len(self._lost), sum(self._lost.values()), len(self._rows), first), note)
+def encoded_whole(
+    rows: Sequence[Row], found: Sequence[tuple[dict[str, list[int]], int]], labels: Sequence[Any]
+) -> Encoded:
+    """One feature for each row. `found`: its tokens, and how many more were cut away."""
+    features = [
+        Feature(index, index, tokens, label, len(tokens["input_ids"]))
+        for index, ((tokens, _), label) in enumerate(zip(found, labels, strict=True))
+    ]
+    return encoded(rows, features, {index: lost for index, (_, lost) in enumerate(found)})

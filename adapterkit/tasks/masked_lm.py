@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from adapterkit.errors import BackboneError, RecipeError
-from adapterkit.tasks.checked_rows import Cuts, text_problem
+from adapterkit.tasks.checked_rows import encoded, encoded_whole, text_problem
 from adapterkit.tasks.encoding import bare_ids, blocks, encode_texts, longest, surrounded, surroundings
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.values import IGNORED, Batch, Encoded, Feature, Features, Outputs, Purpose, Row, Vocabulary
@@ -47,12 +47,11 @@ class MaskedLm(LanguageModelTask, kind="masked-lm"):
                 [f"tokenizer: {type(vocabulary.tokenizer).__name__} has none"],
                 "Use a backbone that was trained with masks (BERT, RoBERTa, DistilBERT, ModernBERT).",
             )
-        cuts = Cuts(rows)
         features: list[Feature] = []
         if purpose == "predict":
             texts = [row["text"].replace(MASK, vocabulary.tokenizer.mask_token) for row in rows]
-            encoded = encode_texts(vocabulary, texts, None, longest(self.settings, vocabulary))
-            return cuts.encoded(cuts.whole(encoded, [None] * len(rows)))
+            found = encode_texts(vocabulary, texts, None, longest(self.settings, vocabulary))
+            return encoded_whole(rows, found, [None] * len(rows))
         before, after = surroundings(vocabulary)
         block_tokens = self.settings.block_tokens
         room = longest(self.settings, vocabulary, block_tokens, "block_tokens") if block_tokens else None
@@ -66,7 +65,7 @@ class MaskedLm(LanguageModelTask, kind="masked-lm"):
                 extras = {"from": first, "to": first + block.stop - block.start}
                 length = len(tokens["input_ids"])
                 features.append(Feature(index, len(features), tokens, tokens["input_ids"], length, extras))
-        return cuts.encoded(features)
+        return encoded(rows, features)
 
     def drawn(self, feature: Feature, vocabulary: Vocabulary, seed: int | None, epoch: int) -> Feature:
         """Inputs with masks; labels are the tokens that were there, IGNORED elsewhere.

@@ -2,6 +2,7 @@
 
 # Axes: B rows of a batch, K choices, T tokens, N rows.
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -15,8 +16,8 @@ from adapterkit.metrics import Compared, judged_classes, ratio_of
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
 from adapterkit.tasks.checked_rows import (
-    Cuts,
     check,
+    encoded,
     is_missing,
     optional_text,
     refuse_rows,
@@ -111,17 +112,17 @@ class MultipleChoice(ConfidentTask, kind="multiple-choice"):
                 owners.append(index)
                 firsts.append(question if context is None else context)
                 seconds.append(choice if context is None else f"{question} {choice}")
-        cuts = Cuts(rows)
+        cuts = Counter[int]()
         inputs: list[dict[str, list[Any]]] = [{} for _ in rows]
         for index, (tokens, lost) in zip(owners, encode_texts(vocabulary, firsts, seconds, limit), strict=True):
-            cuts.add(index, lost)
+            cuts[index] += lost
             for name, values in tokens.items():
                 inputs[index].setdefault(name, []).append(values)
         features = []
         for index, choices in enumerate(inputs):
             length = max(len(ids) for ids in choices["input_ids"])
             features.append(Feature(index, index, choices, labels[index], length))
-        return cuts.encoded(features)
+        return encoded(rows, features, cuts)
 
     def padded(self, features: Features, vocabulary: Vocabulary, multiple: int) -> dict[str, Tensor]:
         """(B, K, T) each. A row with fewer choices repeats its first one; `loss` and `outputs` leave it out."""

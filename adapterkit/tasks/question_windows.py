@@ -1,10 +1,11 @@
 """Question and context as overlapping windows, with the characters that every context token stands for."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from unicodedata import category
 
-from adapterkit.tasks.checked_rows import Cuts, places_of
+from adapterkit.tasks.checked_rows import encoded, places_of
 from adapterkit.tasks.long_texts import in_groups
 from adapterkit.tasks.values import IGNORED, Encoded, Feature, Row, Vocabulary
 
@@ -31,7 +32,7 @@ def encode_windows(
     """
     tokenizer = vocabulary.tokenizer
     special = int(tokenizer.num_special_tokens_to_add(pair=True))
-    cuts = Cuts(rows)
+    cuts = Counter[int]()
     questions, rooms = _questions([row["question"] for row in rows], vocabulary, limit, special, cuts)
     features: list[Feature] = []
     spans: dict[int, list[int]] = {}
@@ -54,7 +55,7 @@ def encode_windows(
             labels = (null, null) if span == NO_SPAN else span
             extras = {"offsets": offsets, "null": null}
             features.append(Feature(index, len(features), window, labels, len(window["input_ids"]), extras))
-    return cuts.encoded(features, _beyond_note(beyond, rows))
+    return encoded(rows, features, cuts, _beyond_note(beyond, rows))
 
 
 def _beyond_note(beyond: Sequence[int], rows: Sequence[Row]) -> str:
@@ -71,7 +72,7 @@ def _beyond_note(beyond: Sequence[int], rows: Sequence[Row]) -> str:
 
 
 def _questions(
-    questions: Sequence[str], vocabulary: Vocabulary, limit: int, special: int, cuts: Cuts
+    questions: Sequence[str], vocabulary: Vocabulary, limit: int, special: int, cuts: Counter[int]
 ) -> tuple[list[str], list[int]]:
     """The questions, cut to half of what special tokens leave, and the room that each leaves to its context."""
     if not questions:
@@ -84,7 +85,7 @@ def _questions(
     for index, offsets in enumerate(batch["offset_mapping"]):
         kept = len(offsets)
         if kept > most:
-            cuts.add(index, kept - most)
+            cuts[index] = kept - most
             texts[index], kept = texts[index][: offsets[most - 1][1]], most
         rooms.append(max(1, limit - special - kept))
     return texts, rooms

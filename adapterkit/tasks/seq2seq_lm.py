@@ -19,7 +19,7 @@ from adapterkit.errors import BackboneError
 from adapterkit.metrics import Metric
 from adapterkit.metrics import generated_text as text_scores
 from adapterkit.tasks.alpaca import earlier, lines, optional_problem
-from adapterkit.tasks.checked_rows import Cuts, is_missing, optional_text, refuse_rows, text_problem
+from adapterkit.tasks.checked_rows import encoded, is_missing, optional_text, refuse_rows, text_problem
 from adapterkit.tasks.encoding import encode_texts, longest
 from adapterkit.tasks.language_model import LanguageModelTask
 from adapterkit.tasks.protocol import SAMPLE_TEXTS, GeneratingTask
@@ -58,15 +58,15 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask, kind="seq2seq-lm"):
         texts = [self.settings.prefix + spelling.write(_source(row)) for row in rows]
         sources = encode_texts(vocabulary, texts, None, limit)
         targets: list[list[int] | None] = [None] * len(rows)
-        cuts = Cuts(rows)
+        cuts = Counter[int]()
         if purpose != "predict":
             refuse_rows(rows, lambda row: text_problem(row, "target"), "have no target")
             most = longest(self.settings, vocabulary, self.settings.max_target_tokens, "max_target_tokens")
             texts = [spelling.write(row["target"]) for row in rows]
             for index, (tokens, lost) in enumerate(encode_texts(vocabulary, texts, None, most)):
-                cuts.add(index, lost)
+                cuts[index] += lost
                 targets[index] = tokens["input_ids"]
-            uncut = [None if index in cuts else target for index, target in enumerate(targets)]
+            uncut = [None if cuts[index] else target for index, target in enumerate(targets)]
             note = unwritable_note([row["target"] for row in rows], uncut, vocabulary, spelling)
             alpaca = sum(not is_missing(row.get("instruction")) for row in rows)
             if alpaca and purpose == "train":
@@ -74,11 +74,11 @@ class Seq2SeqLm(LanguageModelTask, GeneratingTask, kind="seq2seq-lm"):
                 note = "; ".join([said, *[note] * bool(note)])
         features = []
         for index, ((tokens, lost), target) in enumerate(zip(sources, targets, strict=True)):
-            cuts.add(index, lost)
+            cuts[index] += lost
             # The decoder's tokens cost about as much as the encoder's.
             length = len(tokens["input_ids"]) + len(target or [])
             features.append(Feature(index, index, tokens, target, length))
-        return cuts.encoded(features, note)
+        return encoded(rows, features, cuts, note)
 
     def collate(self, features: Features, vocabulary: Vocabulary, **drawing: Any) -> Batch:
         """Labels are (B, U); decoder_input_ids are the labels one to the right, behind the start token."""

@@ -20,8 +20,8 @@ from adapterkit.metrics import classification as scores
 from adapterkit.recipe.task import TaskSettings
 from adapterkit.tasks.as_json import OPTIONAL
 from adapterkit.tasks.checked_rows import (
-    Cuts,
     check,
+    encoded_whole,
     is_missing,
     listed,
     optional_text,
@@ -117,11 +117,10 @@ class TextClassification(ConfidentTask, kind="text-classification"):
     def encode(self, rows: Sequence[Row], vocabulary: Vocabulary, purpose: Purpose = "train") -> Encoded:
         labels = [None] * len(rows) if purpose == "predict" else self._labels(rows)
         limit = longest(self.settings, vocabulary)
-        encoded = encode_texts(
+        found = encode_texts(
             vocabulary, [row["text"] for row in rows], [optional_text(row, "text_pair") for row in rows], limit
         )
-        cuts = Cuts(rows)
-        return cuts.encoded(cuts.whole(encoded, labels))
+        return encoded_whole(rows, found, labels)
 
     def stacked(self, labels: Sequence[Any], multiple: int) -> Tensor:
         return torch.tensor(labels, dtype=self._problem.dtype)

@@ -18,7 +18,7 @@ from adapterkit.errors import DataError
 from adapterkit.metrics import Compared, compare_entities, compare_words, judged, ratio_of
 from adapterkit.metrics.tagged import ENTITY_METRICS, both_tags, entities, is_iob2
 from adapterkit.recipe.task import TaskSettings
-from adapterkit.tasks.checked_rows import Cuts, check, places_of, refuse_rows
+from adapterkit.tasks.checked_rows import check, encoded, places_of, refuse_rows
 from adapterkit.tasks.confident import ConfidentTask
 from adapterkit.tasks.encoding import (
     first_tokens,
@@ -135,7 +135,6 @@ class TokenClassification(ConfidentTask, kind="token-classification"):
         labels = None if purpose == "predict" else self._classes(rows)
         before, after = surroundings(vocabulary)
         room = max(1, longest(self.settings, vocabulary) - len(before) - len(after))
-        cuts = Cuts(rows)
         features: list[Feature] = []
         for index, (ids, firsts) in enumerate(first_tokens([self._reader.words_of(row) for row in rows], vocabulary)):
             found = windows_over(len(ids), room, min(WIDEST_OVERLAP, room // 4))
@@ -152,7 +151,7 @@ class TokenClassification(ConfidentTask, kind="token-classification"):
                         marks[position] = labels[index][word]
                 extras = {"at": at, "words": [word for _, word in owned]}
                 features.append(Feature(index, len(features), tokens, marks, length, extras))
-        return cuts.encoded(features)
+        return encoded(rows, features)
 
     def summed_loss(self, logits: Any, batch: Batch, smoothing: float, weights: Tensor | None) -> Loss:
         return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), smoothing, weights)

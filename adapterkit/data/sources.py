@@ -15,7 +15,7 @@ from pathlib import Path
 
 from adapterkit.data.columns import match_columns, rename
 from adapterkit.data.consistency import watched
-from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened, TextUnit
+from adapterkit.data.files.dialect import AskedOfFile, Opened, TextUnit
 from adapterkit.data.files.opening import open_file
 from adapterkit.data.files.text import look_at
 from adapterkit.data.locating import locate
@@ -187,9 +187,8 @@ class _Source:
 
     def reading(self, matched: Mapping[str, str]) -> Reading:
         """How the rows are read."""
-        dialects = list(dict.fromkeys(one.dialect for one in self.opened))
-        told = [f"read as {one}" for one in dialects if one.told]
-        words = "; ".join(map(str, dialects)) or "a hub data set"
+        told = dict.fromkeys(f"read as {one}" for one in self.opened if one.told)
+        words = "; ".join(dict.fromkeys(map(str, self.opened))) or "a hub data set"
         return Reading(words, (*self.located.notes, *told), matched, self.unit)
 
     def read(self, problems: Problems, *, streaming: bool) -> Iterator[Numbered]:
@@ -221,7 +220,7 @@ class _Source:
 
     def without_rows(self) -> DataError:
         """The error for a source without a row."""
-        table = bool(self.opened) and all(one.dialect.name in ("CSV", "TSV") for one in self.opened)
+        table = bool(self.opened) and all(one.name in ("CSV", "TSV") for one in self.opened)
         what = "a header but no rows" if table else "no rows"
         return DataError(f"{self.shown} holds no rows", [f"found: {what}", "expected: at least one row"])
 
@@ -233,7 +232,7 @@ def _class_text(path: Path) -> Opened:
         text = "".join(look_at(path, "plain text").pieces())
         yield 1, {"text": text.removesuffix("\n"), "label": path.parent.name}
 
-    return Opened(Dialect("plain text"), rows)
+    return Opened("plain text", rows)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 
 from adapterkit.data.files.compression import file_head, packing_of
-from adapterkit.data.files.dialect import Dialect, Opened
+from adapterkit.data.files.dialect import Opened
 from adapterkit.data.files.signatures import recognise
 from adapterkit.data.files.text import wrong
 from adapterkit.data.problems import Problems
@@ -28,7 +28,7 @@ def open_parquet(path: Path) -> Opened:
         packing = packing_of(path)
         found = (f"a {packing} archive", "Parquet packs itself: unpack the file.") if packing else recognise(head, path)
         raise wrong(path, found or ("text", ""), "a Parquet file")
-    return Opened(Dialect("Parquet"), partial(_rows, path), "record")
+    return Opened("Parquet", partial(_rows, path), unit="record")
 
 
 def _rows(path: Path, problems: Problems) -> Iterator[Numbered]:

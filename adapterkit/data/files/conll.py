@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from adapterkit.data.files.delimited import head_lines
-from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Opened
 from adapterkit.data.files.text import TextFile
 from adapterkit.data.problems import Problems
 from adapterkit.data.rows import Numbered, Row
@@ -62,7 +62,7 @@ def open_conll(file: TextFile, asked: AskedOfFile) -> Opened:
         notes = [f"{len(columns.names)} columns: {', '.join(one or 'numbers of words' for one in columns.names)}"]
         notes += [f"tags from the last one (data.columns.tags={others[-1]} takes another)"] if others else []
         name = "CoNLL"
-    return Opened(Dialect(name, (*notes, *file.notes), True), partial(_rows, file.bare, columns))
+    return Opened(name, partial(_rows, file.bare, columns), (*notes, *file.notes), True)
 
 
 def looks_like_conll(file: TextFile) -> bool:

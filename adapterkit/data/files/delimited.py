@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Opened
 from adapterkit.data.files.layout import DELIMITERS, Layout, find_layout
 from adapterkit.data.files.text import TextFile, wrong
 from adapterkit.data.problems import Problems
@@ -43,7 +43,7 @@ def open_delimited(file: TextFile, asked: AskedOfFile, format_: str, *, told: bo
     ordinary = layout.delimiter == preferred and layout == Layout(preferred, layout.quoted)
     notes = [*([] if ordinary else layout.notes), *file.notes]
     name = "TSV" if format_ == "tsv" and layout.delimiter == "\t" else "CSV"
-    return Opened(Dialect(name, tuple(notes), told or bool(notes)), partial(_rows, file.bare, layout, header))
+    return Opened(name, partial(_rows, file.bare, layout, header), tuple(notes), told or bool(notes))
 
 
 def head_lines(file: TextFile) -> list[str]:

@@ -25,26 +25,19 @@ class AskedOfFile:
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """What a file was found to be."""
+class Opened:
+    """A file that was looked at, ready to be read."""
 
     name: str
-    """The format in words: "JSON lines", "CSV"."""
+    """Its format in words: "JSON lines", "CSV"."""
+    rows: Callable[[Problems], Iterator[Numbered]]
+    """Reads them, from the beginning at each call."""
     notes: tuple[str, ...] = ()
     """What is peculiar: "semicolons between cells", "in UTF-16"."""
     told: bool = False
     """Whether a user should be told, since the name of the file does not say it."""
+    unit: str = "line"
+    """What the number of a row counts: "line" or "record"."""
 
     def __str__(self) -> str:
         return ", ".join((self.name, *self.notes))
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A file that was looked at, ready to be read."""
-
-    dialect: Dialect
-    rows: Callable[[Problems], Iterator[Numbered]]
-    """Reads them, from the beginning at each call."""
-    unit: str = "line"
-    """What the number of a row counts: "line" or "record"."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Opened
 from adapterkit.data.files.json_shapes import find_shape
 from adapterkit.data.files.json_values import DECODER, RefusedError, check_characters, parse_object, why_not, word_of
 from adapterkit.data.files.squad import flatten, is_article
@@ -27,21 +27,20 @@ def open_json(file: TextFile, asked: AskedOfFile, format_: str = "json", *, told
     `format_` "jsonl": each line is a row, even a single one. Raises DataError: an object in which no rows are found, or
     a document that is too large.
     """
-    start = file.head.lstrip(_SPACE)[:1]
+    start, notes = file.head.lstrip(_SPACE)[:1], tuple(file.notes)
     if asked.settings.field is None and (start not in ("[", "{") or _in_lines(file, format_)):
-        notes = tuple(file.notes)
-        return Opened(Dialect("JSON lines", notes, told or bool(notes)), partial(_read_lines, file.bare))
+        return Opened("JSON lines", partial(_read_lines, file.bare), notes, told or bool(notes))
     if start == "[" and asked.settings.field is None:
         try:
             first = DECODER.raw_decode(file.head.lstrip(_SPACE)[1:].lstrip(_SPACE))[0]
         except (ValueError, RecursionError):
             first = None
         name = "SQuAD's JSON" if is_article(first) else "a JSON array"
-        dialect, bare = Dialect(name, tuple(file.notes), True), file.bare
-        return Opened(dialect, lambda problems: _objects(_items(bare, problems), problems), "record")
+        bare = file.bare
+        return Opened(name, lambda problems: _objects(_items(bare, problems), problems), notes, True, "record")
     shape = find_shape(_parse(file), asked, str(file.path))
-    dialect = Dialect(shape.words, tuple(file.notes), True)
-    return Opened(dialect, partial(_objects, [(value, "") for value in shape.records]), "record")
+    rows = partial(_objects, [(value, "") for value in shape.records])
+    return Opened(shape.words, rows, notes, True, "record")
 
 
 def _in_lines(file: TextFile, format_: str) -> bool:

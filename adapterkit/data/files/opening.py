@@ -8,7 +8,7 @@ from pathlib import Path
 from adapterkit.data.files.compression import PACKED, file_head
 from adapterkit.data.files.conll import looks_like_conll, open_conll
 from adapterkit.data.files.delimited import head_lines, open_delimited
-from adapterkit.data.files.dialect import AskedOfFile, Dialect, Opened
+from adapterkit.data.files.dialect import AskedOfFile, Opened
 from adapterkit.data.files.json_document import open_json
 from adapterkit.data.files.json_values import DECODER
 from adapterkit.data.files.layout import DELIMITERS, find_layout
@@ -147,4 +147,4 @@ def _open_text(file: TextFile, asked: AskedOfFile) -> Opened:
             yield first, {"text": "\n".join(held)}
 
     notes = tuple(file.notes)
-    return Opened(Dialect("plain text", notes, bool(notes)), partial(rows, file.bare))
+    return Opened("plain text", partial(rows, file.bare), notes, bool(notes))

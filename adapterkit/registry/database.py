@@ -44,7 +44,8 @@ def open_database(url: str) -> Engine:
         # Python's driver would begin a transaction at the first write only, too late for what was read before it.
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
         # Only who writes takes the lock at once; who reads keeps nobody waiting.
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_begin(connection)))
+        begin = {True: "BEGIN IMMEDIATE", False: "BEGIN"}
+        event.listen(engine, "begin", lambda at: at.exec_driver_sql(begin["writes" in at.get_execution_options()]))
     try:
         with writing(engine) as connection:
             _migrate(connection)
@@ -81,10 +82,6 @@ def one_moment(engine: Engine) -> Connection:
     """A connection to whose every question the registry is as it was at the first; SQLite's are so by themselves."""
     options: Any = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
     return engine.execution_options(**options).connect()
-
-
-def _begin(connection: Connection) -> str:
-    return "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"
 
 
 def _migrate(connection: Connection) -> None:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +73,9 @@ class Watch:
         self._take_off = take_off or self._back
         self._seen: dict[tuple[str, str], Observed] = {}
         self._lock = threading.Lock()
-        self._counting = Beside("adapterkit-watch", _call, waiting=WAITING, together=1, aside_s=ASIDE_S)
+        self._counting = Beside[Callable[[], None]](
+            "adapterkit-watch", lambda calls: calls[0](), waiting=WAITING, together=1, aside_s=ASIDE_S
+        )
         self.alerts = Alerts([str(address) for address in self._rules.alerts])
         self.events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
 
@@ -228,8 +230,3 @@ class Watch:
         except AdapterkitError as error:
             return f"it goes on: {error.summary}"
         return "what was mounted before answers again" if gone else "it goes on: nothing answered before"
-
-
-def _call(calls: Sequence[Callable[[], None]]) -> None:
-    for call in calls:
-        call()

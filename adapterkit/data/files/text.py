@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -69,10 +70,8 @@ class TextFile:
         Lines that cannot be decoded, or that hold a NUL, become a problem each, and come with the bad bytes replaced so
         that readers of records that span lines keep their place. Raises DataError: a line that is longer than
         `LONGEST_LINE_BYTES`."""
-        decoded: Iterator[str] = self._decoded_lines()
-        if self.encoding == "utf-8" and self.ends == "\n":
-            decoded = (self._decode(number, line, problems) for number, line in enumerate(self._raw_lines(), start=1))
-        for number, text in enumerate(decoded, start=1):
+        plain = self.encoding == "utf-8" and self.ends == "\n"
+        for number, text in enumerate(self._plain_lines(problems) if plain else self._decoded_lines(), start=1):
             if "\x00" in text:
                 problems.add(f"line {number}", f"a NUL at character {text.index(chr(0)) + 1}, which no text holds")
             yield number, text if keep_ends else text.removesuffix("\n").removesuffix("\r")
@@ -101,15 +100,19 @@ class TextFile:
                 if not piece:
                     return
 
-    def _raw_lines(self) -> Iterator[bytes]:
+    def _plain_lines(self, problems: Problems) -> Iterator[str]:
         with open_unpacked(self.path) as file:
             file.read(self.bom_bytes)
-            number = 1
-            while line := file.readline(LONGEST_LINE_BYTES + 1):
+            for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE_BYTES + 1), b""), start=1):
                 if len(line) > LONGEST_LINE_BYTES:
                     raise self._too_long(number)
-                yield line
-                number += 1
+                try:
+                    text = line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    told = self._undecodable(error, ends=error.end == len(line))
+                    problems.add(f"line {number}", told, _OTHER_ENCODING)
+                    text = line.decode("utf-8", "replace")
+                yield text
 
     def _decoded_lines(self) -> Iterator[str]:
         rest, number = "", 1
@@ -122,13 +125,6 @@ class TextFile:
                 raise self._too_long(number)
         if rest:
             yield rest
-
-    def _decode(self, number: int, line: bytes, problems: Problems) -> str:
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            problems.add(f"line {number}", self._undecodable(error, ends=error.end == len(line)), _OTHER_ENCODING)
-            return line.decode("utf-8", "replace")
 
     def _undecodable(self, error: UnicodeDecodeError, *, ends: bool) -> str:
         byte = error.object[error.start]

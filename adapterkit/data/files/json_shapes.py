@@ -81,7 +81,9 @@ def _under_a_key(value: Mapping[str, Any], asked: AskedOfFile, source: str) -> S
     if usual:
         records = value[usual[0]]
         if is_article(records[0]):
-            return Shape(f"SQuAD's JSON{_version(value)}", records)
+            version = value.get("version")
+            shown = f" {version.removeprefix('v')}" if isinstance(version, str) and len(version) < 10 else ""
+            return Shape(f"SQuAD's JSON{shown}", records)
         return Shape(f"JSON with its rows under {usual[0]!r}", records)
     others = [inner for name, inner in value.items() if name not in lists]
     if not lists or any(isinstance(inner, list) for inner in others):
@@ -93,11 +95,6 @@ def _under_a_key(value: Mapping[str, Any], asked: AskedOfFile, source: str) -> S
         [f"found: {', '.join(map(repr, lists))}, expected one list of rows"],
         f"Say which holds the rows: data.field={lists[0]}",
     )
-
-
-def _version(value: Mapping[str, Any]) -> str:
-    version = value.get("version")
-    return f" {version.removeprefix('v')}" if isinstance(version, str) and len(version) < 10 else ""
 
 
 def _split(value: Mapping[str, Any], split: str) -> Shape | None:

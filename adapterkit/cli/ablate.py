@@ -25,20 +25,15 @@ def ablate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where it stands.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    from adapterkit.errors import SweepError
-    from adapterkit.sweeping.ablation import Choice, ablation_record, define_ablation
+    from adapterkit.sweeping.ablation import ablation_record, define_ablation
 
-    if choice not in list(Choice):
-        raise SweepError(f"{choice!r} cannot be varied", [f"expected: {', '.join(Choice)}"])
-    wanted = define_ablation(Choice(choice), recipe, seeds=seeds, overrides=overrides or ())
+    grid, changes = define_ablation(choice, recipe, seeds=seeds, overrides=overrides or ())
     from adapterkit import sweeping
     from adapterkit.manifest import write_file
     from adapterkit.report.judged import gains_picture
 
-    result = sweeping.sweep(
-        recipe, wanted.grid, overrides=wanted.overrides, overwrite=overwrite, quiet=quiet or tell.as_json
-    )
-    record = ablation_record(Choice(choice), result)
+    result = sweeping.sweep(recipe, grid, overrides=changes, overwrite=overwrite, quiet=quiet or tell.as_json)
+    record = ablation_record(choice, result)
     picture = result.folder / "gains.svg"
     write_file(picture, gains_picture(record).encode())
     tell(record, result.folder)

@@ -94,24 +94,14 @@ def sweep(
 
     budget = None if first is None else sweeping.Budget.parse(first)
     thinning = sweeping.Halving(3 if eta is None else eta, budget) if halving else False
+    asked: Any = {"halving": thinning, "together": together, "processes": processes, "overrides": overrides or ()}
     # Before torch is imported, so that a mistake is named at once.
-    wanted = sweeping.define_sweep(
-        recipe, grid, halving=thinning, together=together, processes=processes, overrides=overrides or ()
-    )
+    wanted = sweeping.define_sweep(recipe, grid, **asked)
     wanted.check(overwrite=overwrite)
     for data in {point.recipe.data.model_dump_json(): point.recipe.data for point in wanted.points}.values():
         check_sources(data, folder_of(recipe))
     try:
-        result = sweeping.sweep(
-            recipe,
-            grid,
-            halving=thinning,
-            together=together,
-            processes=processes,
-            overrides=overrides or (),
-            overwrite=overwrite,
-            quiet=quiet or as_json,
-        )
+        result = sweeping.sweep(recipe, grid, **asked, overwrite=overwrite, quiet=quiet or as_json)
     except KeyboardInterrupt as interruption:
         several = together if together > 1 else None
         workers = processes if processes > 1 else None

@@ -1,6 +1,5 @@
 """The demo's data set, made by a seeded grammar: requests to an assistant, with intents and slots."""
 
-from adapterkit.demo.data_files import ROWS, generate, sentences
-from adapterkit.demo.sentences import GRAMMAR, INTENTS, SLOTS, Sentence
+from adapterkit.demo.sentences import GRAMMAR, INTENTS, ROWS, SLOTS, Sentence, generate, sentences
 
 __all__ = ["GRAMMAR", "INTENTS", "ROWS", "SLOTS", "Sentence", "generate", "sentences"]

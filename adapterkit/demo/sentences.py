@@ -1,11 +1,15 @@
-"""Sentences of `grammar.yaml` beside this file: phrasings, fillers and the noise of natural speech, a tag per word."""
+"""The demo's data, intents and slots over the same sentences, with phrasings held out for the test.
 
+Sentences are those of `grammar.yaml` beside this file: phrasings, fillers, the noise of natural speech, a tag per word.
+"""
+
+import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -42,6 +46,8 @@ Word = tuple[str, str]
 
 OUTSIDE = "O"
 
+ROWS: dict[Split, int] = {"train": 1200, "validation": 200, "test": 400}
+
 _PIECES = re.compile(r"\{(\w+)\}|(\S+)")
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
 
@@ -66,6 +72,50 @@ class Sentence:
         return re.sub(r" ([,.?!:])", r"\1", " ".join(self.words))
 
 
+def sentences(seed: int = 0) -> dict[Split, list[Sentence]]:
+    """The demo's sentences: every text once over all splits, the intents in equal shares, in shuffled order.
+
+    The same seed gives the same sentences on every machine.
+    """
+    texts: set[str] = set()
+    made: dict[Split, list[Sentence]] = {}
+    for split, count in ROWS.items():
+        chance = random.Random(f"demo {split} {seed}")
+        rows: list[Sentence] = []
+        while len(rows) < count:
+            sentence = make_sentence(split, INTENTS[len(rows) % len(INTENTS)], chance)
+            key = sentence.text.casefold()
+            if key not in texts:
+                texts.add(key)
+                rows.append(sentence)
+        chance.shuffle(rows)
+        made[split] = rows
+    return made
+
+
+def generate(folder: str | Path, seed: int = 0) -> dict[str, Path]:
+    """Write the demo's six files into a folder, which is made where it is missing.
+
+    Returns:
+        "intents/train", "intents/validation", "intents/test" -> JSON lines with `text` and `label`;
+        "slots/train", "slots/validation", "slots/test" -> JSON lines with `tokens` and `tags` (IOB2).
+    """
+    paths: dict[str, Path] = {}
+    for split, rows in sentences(seed).items():
+        intents = ({"text": row.text, "label": row.intent} for row in rows)
+        slots = ({"tokens": list(row.words), "tags": list(row.tags)} for row in rows)
+        paths[f"intents/{split}"] = _write(Path(folder) / "intents" / f"{split}.jsonl", intents)
+        paths[f"slots/{split}"] = _write(Path(folder) / "slots" / f"{split}.jsonl", slots)
+    return paths
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_bytes(lines.encode("utf-8"))
+    return path
+
+
 def make_sentence(split: Split, intent: str, chance: random.Random) -> Sentence:
     """A sentence of this split's phrasings. Half of a test sentence's fillers are ones that training never uses."""
     phrasing = chance.choice(GRAMMAR.phrases[split][intent])
@@ -73,15 +123,6 @@ def make_sentence(split: Split, intent: str, chance: random.Random) -> Sentence:
     words = _spoken(_filled(_contracted(said, chance), split, chance), split, chance)
     words = _written(words, chance)
     return Sentence(intent, phrasing, tuple(word for word, _ in words), tuple(tag for _, tag in words))
-
-
-def expansions(phrasing: str) -> list[str]:
-    """Every way to choose among a phrasing's alternatives."""
-    found = _ALTERNATIVES.search(phrasing)
-    if found is None:
-        return [" ".join(phrasing.split())]
-    head, tail = phrasing[: found.start()], phrasing[found.end() :]
-    return [whole for choice in found[1].split("|") for whole in expansions(head + choice + tail)]
 
 
 def _plain(text: str) -> list[Word]:

@@ -123,8 +123,7 @@ def plan(
             [f"training.objective.kind: found {objective.kind}, which looks at the rows of a step once more"],
             "Plan without it: adapterkit plan … training.objective=null",
         )
-    devices, memory_bytes = _machine(gpus, memory)
-    link_bytes = None if interconnect is None else _link(interconnect, tflops)
+    devices, memory_bytes, link_bytes = _machine(gpus, memory, interconnect, tflops)
     on_gpu = gpus is not None or torch.cuda.is_available()
     weights, dtype = _dtypes(found, on_gpu)
     rows = read_recipe_rows(found, folder_of(recipe))
@@ -259,9 +258,9 @@ def _batches(batches: HeldBatches) -> tuple[Sequence[Feature], Sequence[Feature]
 
 def _weights_bytes(frozen: Sequence[Tensor], narrow: Collection[Tensor], form: str) -> int:
     """Of the frozen tensors, of which the narrow ones are quantised: an adapter holds them as parameters of its own."""
-    wide = sum(tensor.numel() * tensor.element_size() for tensor in frozen)
-    wide -= sum(weight.numel() * weight.element_size() for weight in narrow)
-    return wide + sum(quantised_bytes(weight, form) for weight in narrow)
+    return sum(tensor.nbytes for tensor in frozen) + sum(
+        quantised_bytes(weight, form) - weight.nbytes for weight in narrow
+    )
 
 
 def _memory(weights_bytes: int, trained: int, step: DryStep) -> Memory:
@@ -292,10 +291,7 @@ def _cut(adapted: Adapted) -> list[int]:
     trunk: Any = adapted.backbone.trunk
     embedding = trunk.get_input_embeddings()
     units.sort(key=lambda unit: unit is not embedding)
-    return [
-        sum(weight.numel() * weight.element_size() for weight in unit.parameters() if not weight.requires_grad)
-        for unit in units
-    ]
+    return [sum(weight.nbytes for weight in unit.parameters() if not weight.requires_grad) for unit in units]
 
 
 def _artifact_bytes(adapted: Adapted, recipe: Recipe, dtype: torch.dtype) -> int:
@@ -314,32 +310,26 @@ def _artifact_bytes(adapted: Adapted, recipe: Recipe, dtype: torch.dtype) -> int
     return 8 + -(-length // 8) * 8 + start
 
 
-def _machine(gpus: int | None, memory: int | str | None) -> tuple[int, int]:
-    problems = []
+def _machine(
+    gpus: int | None, memory: int | str | None, interconnect: int | str | None, tflops: float
+) -> tuple[int, int, int | None]:
+    """How many devices there are, the memory of each, and what each sends in a second, where that was asked."""
     there = torch.cuda.device_count()
-    devices = gpus if gpus is not None else max(1, there)
-    if devices < 1:
-        problems.append(f"gpus: found {gpus}, expected at least 1")
-    size: int | None
-    if memory is None:
-        on_gpu = there and gpus != 0
-        size = torch.cuda.get_device_properties(0).total_memory if on_gpu else psutil.virtual_memory().total
-    elif (size := _size(memory)) is None:
+    on_gpu = there and gpus != 0
+    known = torch.cuda.get_device_properties(0).total_memory if on_gpu else psutil.virtual_memory().total
+    size = known if memory is None else _size(memory)
+    sent = None if interconnect is None else _size(interconnect)
+    problems = [f"gpus: found {gpus}, expected at least 1"] if gpus is not None and gpus < 1 else []
+    if size is None:
         problems.append(f"memory: found {memory!r}, expected bytes or a size")
-    if problems or size is None:
-        raise RecipeError("this machine cannot be planned for", problems, "As in --gpus 8 --memory 80GiB")
-    return devices, size
-
-
-def _link(interconnect: int | str, tflops: float) -> int:
-    problems = []
-    if (size := _size(interconnect)) is None:
+    if interconnect is not None and sent is None:
         problems.append(f"interconnect: found {interconnect!r}, expected bytes or a size for each second")
     if not tflops > 0:
         problems.append(f"tflops: found {tflops}, expected more than 0")
     if problems or size is None:
-        raise RecipeError("this network cannot be planned for", problems, "As in --interconnect 50GB --tflops 400")
-    return size
+        remedy = "As in --gpus 8 --memory 80GiB --interconnect 50GB --tflops 400"
+        raise RecipeError("this machine cannot be planned for", problems, remedy)
+    return gpus or max(1, there), size, sent
 
 
 def _size(given: int | str) -> int | None:

@@ -17,7 +17,6 @@ whole. AdamW keeps two moments for every trained number (Loshchilov & Hutter 201
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 FSDP_OVERHEAD = 1.25
@@ -124,7 +123,15 @@ class Strategy:
 
 def strategies_for(step: StepNeeds, *, devices: int, memory_bytes: int) -> tuple[Strategy, ...]:
     """Every way there is, the cheapest first."""
-    return tuple(sorted(_all(step, devices, memory_bytes), key=lambda way: way.cost))
+    ways = [False, True] if step.below_flops and not step.cacheable else [False]
+    again = [False, True] if step.layers >= 2 and step.checkpointable else [False]
+    found = [
+        _strategy(step, devices, int(USABLE * memory_bytes), cached, checkpointed, sharded)
+        for cached in ways
+        for checkpointed in ([True] if step.checkpointed else again)
+        for sharded in ([False, True] if devices > 1 and not cached else [False])
+    ]
+    return tuple(sorted(found, key=lambda way: way.cost))
 
 
 def choose(ways: tuple[Strategy, ...]) -> Strategy | None:
@@ -132,33 +139,25 @@ def choose(ways: tuple[Strategy, ...]) -> Strategy | None:
     return next((way for way in ways if way.fits), None)
 
 
-def _all(step: StepNeeds, devices: int, memory_bytes: int) -> Iterator[Strategy]:
-    usable = int(USABLE * memory_bytes)
-    for cached in (False, True):
-        if cached and (step.cacheable or not step.below_flops):
-            continue
-        saved = step.below_flops if cached else 0
-        for checkpointed in (True,) if step.checkpointed else (False, True):
-            if checkpointed and not step.checkpointed and (step.layers < 2 or not step.checkpointable):
-                continue
-            again = step.above_flops if checkpointed else 0
-            for sharded in (False, True):
-                if sharded and (devices < 2 or cached):
-                    continue
-                cost = (step.flops - saved + again) / max(1, step.flops) / devices
-                whole = _checkpointed(step) if checkpointed else step.memory
-                whole = _sharded(whole, step, devices) if sharded else whole
-                most = max(1, math.ceil(step.rows / devices))
-                accumulate = _accumulate(whole, devices, most, usable)
-                memory = whole.shared(devices * accumulate)
-                yield Strategy(
-                    name=_name(devices, cached, checkpointed, sharded),
-                    memory=memory,
-                    accumulate=accumulate,
-                    cost=cost * (FSDP_OVERHEAD if sharded else 1.0),
-                    fits=memory.total <= usable,
-                    how=_how(devices, cached, checkpointed, sharded, accumulate),
-                )
+def _strategy(step: StepNeeds, devices: int, usable: int, cached: bool, checkpointed: bool, sharded: bool) -> Strategy:
+    whole, flops = step.memory, step.flops - (step.below_flops if cached else 0)
+    if checkpointed:
+        kept = step.layers * step.boundary_bytes + math.ceil(whole.activations / max(1, step.layers))
+        whole = replace(whole, activations=min(whole.activations, kept))
+        flops += step.above_flops
+    if sharded:
+        own = math.ceil(step.cut_bytes / devices) + step.gathered_bytes
+        whole = replace(whole, weights=whole.weights - step.cut_bytes + own)
+    accumulate = _accumulate(whole, devices, max(1, math.ceil(step.rows / devices)), usable)
+    memory = whole.shared(devices * accumulate)
+    return Strategy(
+        name=_name(devices, cached, checkpointed, sharded),
+        memory=memory,
+        accumulate=accumulate,
+        cost=flops / max(1, step.flops) / devices * (FSDP_OVERHEAD if sharded else 1.0),
+        fits=memory.total <= usable,
+        how=_how(devices, cached, checkpointed, sharded, accumulate),
+    )
 
 
 def _accumulate(whole: Memory, devices: int, most: int, usable: int) -> int:
@@ -166,17 +165,6 @@ def _accumulate(whole: Memory, devices: int, most: int, usable: int) -> int:
     room = usable - whole.resident
     needed = (whole.total - whole.resident) / devices
     return most if room <= 0 else min(most, max(1, math.ceil(needed / room)))
-
-
-def _checkpointed(step: StepNeeds) -> Memory:
-    memory = step.memory
-    kept = step.layers * step.boundary_bytes + math.ceil(memory.activations / max(1, step.layers))
-    return replace(memory, activations=min(memory.activations, kept))
-
-
-def _sharded(memory: Memory, step: StepNeeds, devices: int) -> Memory:
-    weights = memory.weights - step.cut_bytes + math.ceil(step.cut_bytes / devices) + step.gathered_bytes
-    return replace(memory, weights=weights)
 
 
 def _name(devices: int, cached: bool, checkpointed: bool, sharded: bool) -> str:

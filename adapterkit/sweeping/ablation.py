@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from adapterkit.artifact.saving import package_versions
@@ -30,38 +28,29 @@ SITES: Mapping[str, Any] = {
 }
 
 
-class Choice(StrEnum):
-    """What is varied."""
-
-    HEADS = "heads"
-    POOLING = "pooling"
-    LAYERS = "layers"
-    SITES = "sites"
+CHOICES = ("heads", "pooling", "layers", "sites")
+"""What can be varied."""
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """What `sweep` takes: a grid, and what is set on top of the recipe for all of its points."""
-
-    grid: Mapping[str, Sequence[Any]]
-    overrides: tuple[str, ...]
-
-
-def define_ablation(choice: Choice, recipe: Source, *, seeds: int = 3, overrides: Sequence[str] = ()) -> Ablation:
-    """The sweep over one choice.
+def define_ablation(
+    choice: str, recipe: Source, *, seeds: int = 3, overrides: Sequence[str] = ()
+) -> tuple[Mapping[str, Sequence[Any]], tuple[str, ...]]:
+    """The sweep over one choice: its grid, and what is set on top of the recipe for all of its points.
 
     Heads and poolings are compared above the frozen trunk, without a method, so that its states are computed once for
     all of them; layers and sites with the recipe's method.
 
     Args:
-        choice: what is varied.
+        choice: what is varied; one of `CHOICES`.
         recipe: as `train` takes it.
         seeds: of each setting, from 0.
         overrides: "path=value" each, on top of the recipe.
 
     Raises:
-        SweepError: the recipe has no such choice.
+        SweepError: there is no such choice, or the recipe does not have it.
     """
+    if choice not in CHOICES:
+        raise SweepError(f"{choice!r} cannot be varied", [f"expected: {', '.join(CHOICES)}"])
     if seeds < 1:
         raise SweepError("an ablation needs a seed", [f"seeds: found {seeds}, expected 1 or more"])
     resolved = resolve(recipe, overrides)
@@ -69,19 +58,19 @@ def define_ablation(choice: Choice, recipe: Source, *, seeds: int = 3, overrides
     facts = FACTS[own.task.kind]
     grid: Mapping[str, Sequence[Any]]
     fixed: tuple[str, ...] = ()
-    if choice in (Choice.HEADS, Choice.POOLING):
+    if choice in ("heads", "pooling"):
         if facts.borrows_head:
             raise SweepError(
                 f"the head of {own.task.kind} is the checkpoint's own, and no other can stand in its place"
             )
-        if choice is Choice.POOLING and not facts.pooled:
+        if choice == "pooling" and not facts.pooled:
             raise SweepError(f"{own.task.kind} answers per token, so nothing is pooled")
         fixed = ("method={kind: none}",)
-        if choice is Choice.HEADS:
+        if choice == "heads":
             grid, fixed = {"head.kind": _heads(facts.pooled)}, (*fixed, "head.pooling=auto")
         else:
             grid = {"head.pooling": ["mean", "first", "last"]}
-    elif choice is Choice.LAYERS:
+    elif choice == "layers":
         _needs(own, "top", choice)
         layers = _layers(own)
         grid, fixed = {"method.top": sorted({1, 2, layers // 2, layers} - {0})}, ("method.layers=null",)
@@ -90,7 +79,7 @@ def define_ablation(choice: Choice, recipe: Source, *, seeds: int = 3, overrides
         grid = SITES
     if not any(word.partition("=")[0].strip() == "output" for word in overrides):
         fixed = (*fixed, f"output={output.with_name(f'{output.name}-{choice}')}")
-    return Ablation({**grid, "seed": list(range(seeds))}, (*overrides, *fixed))
+    return {**grid, "seed": list(range(seeds))}, (*overrides, *fixed)
 
 
 def within_noise(best: Group, other: Group) -> bool | None:
@@ -110,7 +99,7 @@ def within_noise(best: Group, other: Group) -> bool | None:
     return bool(abs(mean) <= t.ppf(0.975, count - 1) * deviation / math.sqrt(count))
 
 
-def ablation_record(choice: Choice, result: SweepResult) -> AblationRecord:
+def ablation_record(choice: str, result: SweepResult) -> AblationRecord:
     """What was found."""
     best, lines = result.groups[0], list(result.points.values())
     groups = []
@@ -158,7 +147,7 @@ def _layers(recipe: Recipe) -> int:
     return int(AutoConfig.from_pretrained(folder).get_text_config().num_hidden_layers)
 
 
-def _needs(recipe: Recipe, field: str, choice: Choice) -> None:
+def _needs(recipe: Recipe, field: str, choice: str) -> None:
     if field not in type(recipe.method).model_fields:
         raise SweepError(
             f"the recipe's method has no {choice} to choose",

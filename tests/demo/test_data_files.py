@@ -7,9 +7,17 @@ import pytest
 
 from adapterkit.data import find_overlap, read_rows
 from adapterkit.demo import GRAMMAR, INTENTS, ROWS, SLOTS, generate, sentences
-from adapterkit.demo.sentences import expansions
 
 SPLITS = ("train", "validation", "test")
+
+
+def expansions(phrasing: str) -> list[str]:
+    """Every way to choose among a phrasing's alternatives."""
+    found = re.search(r"\[([^\[\]]*)\]", phrasing)
+    if found is None:
+        return [" ".join(phrasing.split())]
+    head, tail = phrasing[: found.start()], phrasing[found.end() :]
+    return [whole for choice in found[1].split("|") for whole in expansions(head + choice + tail)]
 
 
 @pytest.fixture(scope="module")

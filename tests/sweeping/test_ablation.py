@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from adapterkit.cli import app
 from adapterkit.errors import SweepError
-from adapterkit.sweeping.ablation import Choice, define_ablation, within_noise
+from adapterkit.sweeping.ablation import define_ablation, within_noise
 from adapterkit.sweeping.summary import Group
 from tests.training.worlds import METHODS, recipe
 
@@ -23,8 +23,8 @@ def group(*values: float | None) -> Group:
     return Group("g", {}, "done", (), values, None, None, 1.0)
 
 
-def tried(choice: Choice, made: dict[str, Any]) -> list[Any]:
-    grid = define_ablation(choice, made, seeds=2).grid
+def tried(choice: str, made: dict[str, Any]) -> list[Any]:
+    grid = define_ablation(choice, made, seeds=2)[0]
     assert grid["seed"] == [0, 1]
     return next(list(values) for path, values in grid.items() if path != "seed")
 
@@ -32,25 +32,25 @@ def tried(choice: Choice, made: dict[str, Any]) -> list[Any]:
 def test_what_is_tried_follows_from_the_recipe(tiny_folders: Any, tmp_path: Path) -> None:
     texts = recipe(tmp_path, tiny_folders["bert"], TEXTS)
     tags = recipe(tmp_path, tiny_folders["distilbert"], TAGS)
-    assert tried(Choice.HEADS, texts) == ["family", "linear", "mlp", "attention"]
-    assert tried(Choice.HEADS, tags) == ["family", "linear", "mlp"]  # what pools has no answer for a token
-    assert tried(Choice.POOLING, texts) == ["mean", "first", "last"]
-    assert tried(Choice.LAYERS, texts) == [1, 2, 3]  # of the tiny backbone's three
-    assert tried(Choice.SITES, texts)[-1] == "all-linear"
-    assert "method={kind: none}" in define_ablation(Choice.HEADS, texts).overrides
+    assert tried("heads", texts) == ["family", "linear", "mlp", "attention"]
+    assert tried("heads", tags) == ["family", "linear", "mlp"]  # what pools has no answer for a token
+    assert tried("pooling", texts) == ["mean", "first", "last"]
+    assert tried("layers", texts) == [1, 2, 3]  # of the tiny backbone's three
+    assert tried("sites", texts)[-1] == "all-linear"
+    assert "method={kind: none}" in define_ablation("heads", texts)[1]
 
 
 def test_a_choice_that_a_recipe_does_not_have_is_refused(tiny_folders: Any, tmp_path: Path) -> None:
     bare = recipe(tmp_path, tiny_folders["bert"], TEXTS, method=METHODS["none"])
-    for choice in (Choice.LAYERS, Choice.SITES):
+    for choice in ("layers", "sites"):
         with pytest.raises(SweepError, match="expected one with method"):
             define_ablation(choice, bare)
     with pytest.raises(SweepError, match="the checkpoint's own"):
-        define_ablation(Choice.HEADS, recipe(tmp_path, tiny_folders["gpt2"], NEXT))
+        define_ablation("heads", recipe(tmp_path, tiny_folders["gpt2"], NEXT))
     with pytest.raises(SweepError, match="nothing is pooled"):
-        define_ablation(Choice.POOLING, recipe(tmp_path, tiny_folders["distilbert"], TAGS))
+        define_ablation("pooling", recipe(tmp_path, tiny_folders["distilbert"], TAGS))
     with pytest.raises(SweepError, match="found 0"):
-        define_ablation(Choice.HEADS, bare, seeds=0)
+        define_ablation("heads", bare, seeds=0)
     assert "cannot be varied" in CliRunner().invoke(app, ["ablate", "colours", "banking77"]).output
 
 

@@ -177,14 +177,9 @@ def print_section(section: Mapping[str, Any]) -> None:
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     """Metrics with their intervals as rows of a table."""
-    rows = []
-    for name, metric in metrics.items():
-        facts = metric_facts(metric)
-        value, low, high = facts["value"], facts.get("low"), facts.get("high")
-        interval = f"{low:.4f} – {high:.4f}" if low is not None and high is not None else ""
-        how = facts.get("how")
-        rows.append([f"{name} ({how})" if how else name, f"{value:.4f}", interval])
-    return rows
+    from adapterkit.report.cells import metric_cells
+
+    return [metric_cells(name, metric_facts(metric)) for name, metric in metrics.items()]
 
 
 def metric_facts(metric: Any) -> dict[str, Any]:

@@ -15,7 +15,6 @@ $ torchrun --standalone --nproc_per_node 2 -m adapterkit predict runs/banking77 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,21 +63,24 @@ def predict(
         options.option(metavar="FILE", help="With --ray: JSON lines to write. Begun and stopped, it is gone on with."),
     ] = None,
 ) -> None:
+    folders = options.named(parts, "--part", "NAME=FOLDER", "language=runs/language")
+    name: str | None = None
     if mount:
         if data is not None:
             raise typer.BadParameter("takes one FILE and no FOLDER", param_hint="--mount")
         if parts:
             raise typer.BadParameter("belongs to one artifact, and not to --mount", param_hint="--part")
-        name = None
-        sources: dict[str, Source] = {**options.sources_of(mount)}
-        data = folder
+        named, data = options.sources_of(mount), folder
     elif slots is not None:
         raise typer.BadParameter("belongs to --mount", param_hint="--slots")
     elif folder is None:
         raise typer.BadParameter("missing; or mount adapters with --mount NAME=FOLDER", param_hint="FOLDER")
     else:
+        from adapterkit.manifest import open_manifest
+
+        open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
         name = str(folder)
-        sources = _one(folder, options.named(parts, "--part", "NAME=FOLDER", "language=runs/language"))
+        named = {name: name}
     read = options.reading(encoding, delimiter, read_as)
     if read and data is None:
         raise typer.BadParameter("belong to a FILE", param_hint="--encoding, --delimiter, --read")
@@ -87,8 +89,6 @@ def predict(
     if ray:
         if data is None or output is None or accelerator is not None:
             raise typer.BadParameter("takes a FILE and --output, and no launcher", param_hint="--ray")
-        folders = options.named(parts, "--part", "NAME=FOLDER", "language=runs/language")
-        named = options.sources_of(mount) if mount else {str(folder): str(folder)}
         settings = {"backbone": backbone, "slots": slots, "dtype": backbone_dtype}
         from adapterkit.serving.ray.files import Hosting, answer_file
 
@@ -99,8 +99,10 @@ def predict(
         raise typer.Exit(SKIPPED if found.bad else 0)
     if actors is not None or output is not None:
         raise typer.BadParameter("they go with --ray", param_hint="--ray-actors, --output")
+    from adapterkit.artifact import open_artifact
     from adapterkit.host.opening import open_host
 
+    sources: dict[str, Source] = {**named} if name is None else {name: open_artifact(name, parts=folders)}
     rows = rows_of(data, read, again=not skip, accelerator=accelerator)
     with open_host(sources, backbone, slots=slots, dtype=backbone_dtype) as host:
         answering, started = Answering(host, rows, name, skip=skip, accelerator=accelerator), time.perf_counter()
@@ -118,16 +120,6 @@ def predict(
         if console.is_main_process():
             console.print_error(answering.refusal(answering.rows))
         raise typer.Exit(SKIPPED)
-
-
-def _one(folder: Path, folders: Mapping[str, str]) -> dict[str, Source]:
-    """One artifact under the name of its folder."""
-    from adapterkit.manifest import open_manifest
-
-    open_manifest(folder)  # before torch is imported, so that what is no artifact is named at once
-    from adapterkit.artifact import open_artifact
-
-    return {str(folder): open_artifact(folder, parts=folders)}
 
 
 def _print(answer: Any, as_json: bool) -> None:

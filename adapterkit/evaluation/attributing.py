@@ -14,6 +14,7 @@ from adapterkit.artifact.loading import find_backbone
 from adapterkit.backbone import Backbone
 from adapterkit.errors import DataError
 from adapterkit.evaluation.outcome import HowAnswered, Outcome, Question, ask, made
+from adapterkit.evaluation.rows import kept_recipe
 from adapterkit.metrics.paired import difference
 from adapterkit.recipe import resolve
 from adapterkit.recipe.kinds import FACTS
@@ -69,7 +70,8 @@ def attribute(
         other = find_backbone(opened, other_backbone)
         opened.check_backbone(other, other_version=True)
     whole = question.answers()
-    recipe = _recipe(opened, how.get("data_root"))
+    # Where it started, and what it was shaped by, are both about a method.
+    recipe = kept_recipe(opened, how.get("data_root"), start_from=None, objective=None)
     with tempfile.TemporaryDirectory() as folder:
 
         def trained(on: Backbone, changes: Mapping[str, Any]) -> Outcome:
@@ -116,13 +118,6 @@ def _check(opened: Artifact) -> None:
         raise DataError(f"{opened.folder} has no head of its own that a gain could be traced to", [told])
     if not opened.manifest.recipe:
         raise DataError(f"{opened.folder} keeps no recipe, by which its head could be trained alone")
-
-
-def _recipe(opened: Artifact, root: str | Path | None) -> dict[str, Any]:
-    recipe: dict[str, Any] = dict(opened.manifest.recipe)
-    data = {**recipe["data"], "root": None if root is None else str(root)}
-    training = {**recipe.get("training", {}), "start_from": None, "objective": None}  # both are about a method
-    return {**recipe, "data": data, "training": training}
 
 
 def _full(question: Question, recipe: Mapping[str, Any], backbone: Backbone, rate: float) -> Outcome:

@@ -4,6 +4,7 @@ Axes: R rank, I inputs, O outputs.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,8 @@ def compact(
         tried.append(_Smaller(dropped, own, outcome, after, main, numbers))
         return _lost(main) <= tolerance
 
-    kept = _first(worth, len(methods))
-    if kept is None:
+    kept = bisect_left(range(len(methods)), True, key=worth)  # what follows one that is worth it, is too
+    if kept == len(methods):
         raise _too_much(tried[-1], opened.task.main_metric, tolerance, to)
     chosen = next(one for one in tried if one.own is methods[kept][1])
     facts = CompactionFacts(
@@ -227,15 +228,6 @@ def _built(opened: Artifact, own: MethodState, backbone: Backbone, to: SaveDtype
     return adapted
 
 
-def _first(worth: Any, count: int) -> int | None:
-    """The first of so many that is worth it, where whatever follows one that is, is too; None where none is."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if worth(middle) else (middle + 1, high)
-    return low if low < count else None
-
-
 def _lost(found: Difference) -> float:
     """How much worse it became; a value that is no number is as bad as can be."""
     lost = -found.difference if found.higher_is_better else found.difference / max(abs(found.a), 1e-12)
@@ -243,13 +235,11 @@ def _lost(found: Difference) -> float:
 
 
 def _too_much(last: _Smaller, metric: str, tolerance: float, to: SaveDtype) -> DataError:
+    found = last.difference
+    rank = "at the rank that was asked for" if last.dropped else "with every direction kept"
+    problem = f"{metric}: {found.a:.4f} → {found.b:.4f} [{found.low:+.4f}, {found.high:+.4f}] in {to}, {rank}"
     return DataError(
         f"{metric} would become worse than a tolerance of {tolerance:g} allows",
-        [
-            f"{metric}: {last.difference.a:.4f} → {last.difference.b:.4f} "
-            f"[{last.difference.low:+.4f}, {last.difference.high:+.4f}] in {to}, with every direction kept"
-            if not last.dropped
-            else f"{metric}: {last.difference.a:.4f} → {last.difference.b:.4f} in {to} at the rank that was asked for"
-        ],
+        [problem],
         "Allow more, give more rows, or take bfloat16. Nothing was written.",
     )

@@ -32,6 +32,13 @@ def data_settings(artifact: Artifact) -> DataSettings | None:
         ) from error
 
 
+def kept_recipe(artifact: Artifact, root: str | Path | None, **training: Any) -> dict[str, Any]:
+    """The recipe that an artifact keeps, to train by it again: with paths from `root`, and these values of training."""
+    recipe: dict[str, Any] = dict(artifact.manifest.recipe)
+    data = {**recipe["data"], "root": None if root is None else str(root)}
+    return {**recipe, "data": data, "training": {**recipe.get("training", {}), **training}}
+
+
 def read_for(
     artifact: Artifact,
     data: Any = None,

@@ -14,6 +14,7 @@ from adapterkit.artifact.loading import find_backbone
 from adapterkit.backbone import Backbone
 from adapterkit.errors import AdapterkitError, DataError
 from adapterkit.evaluation.outcome import ask, made
+from adapterkit.evaluation.rows import kept_recipe
 from adapterkit.metrics.paired import difference
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.records.versions import UpgradedAdapter, UpgradeRecord, UpgradeTrial, Way
@@ -143,21 +144,14 @@ class _Trying:
         self, opened: Artifact, changes: Mapping[str, Any], folder: Path, start: Path | None = None
     ) -> tuple[Path, float]:
         """Train by the adapter's recipe with these changes. Returns the artifact, and how many seconds it took."""
-        recipe = self._recipe(opened)
-        # The precision is that which the new backbone is loaded in.
-        changed: dict[str, Any] = {"epochs": self.epochs, "max_steps": None, "precision": "auto"}
-        changed["start_from"] = None if start is None else {"run": str(start)}
-        training = {**recipe.get("training", {}), **changed}
-        if "method" in changes:  # an objective shapes the one that was there
-            training["objective"] = None
-        data = {**recipe["data"], "root": None if self.root is None else str(self.root)}
+        # The precision is that which the new backbone is loaded in; an objective shapes the method that was there.
+        asked: dict[str, Any] = {"epochs": self.epochs, "max_steps": None, "precision": "auto"}
+        asked["start_from"] = None if start is None else {"run": str(start)}
+        asked |= {"objective": None} if "method" in changes else {}
+        recipe = {**kept_recipe(opened, self.root, **asked), "backbone": self._recipe(opened)["backbone"], **changes}
         started = time.monotonic()
         try:
-            result = train(
-                {**recipe, **changes, "data": data, "training": training, "output": str(folder)},
-                backbone=self.new,
-                quiet=self.quiet,
-            )
+            result = train({**recipe, "output": str(folder)}, backbone=self.new, quiet=self.quiet)
         except AdapterkitError as error:
             told = [f"{opened.folder}: {error.message}"]
             raise DataError(

@@ -64,6 +64,13 @@ def metric(one: Told | None) -> str:
     return f"{one['value']:.3f}{interval}"
 
 
+def metric_cells(name: str, one: Told) -> list[str]:
+    """Cells of a metric: its name with how it was measured, its value, its 95 % interval."""
+    low, high, how = one.get("low"), one.get("high"), one.get("how")
+    interval = "" if low is None or high is None else f"{low:.4f} – {high:.4f}"
+    return [f"{name} ({how})" if how else name, number(one["value"], ".4f"), interval]
+
+
 def change(one: Told) -> str:
     """A difference with its interval."""
     return f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"

@@ -14,6 +14,7 @@ from adapterkit.report.cells import (
     change,
     compared,
     metric,
+    metric_cells,
     named,
     number,
     pictured,
@@ -93,10 +94,8 @@ def _runs(runs: Sequence[Told]) -> Section:
 
 
 def _evaluation(record: Told, names: Names) -> Section:
-    rows, sentences = [], []
-    for name, one in record["metrics"].items():
-        interval = "" if None in (one["low"], one["high"]) else f"{one['low']:.4f} – {one['high']:.4f}"
-        rows.append([f"{name} ({one['how']})" if one["how"] else name, number(one["value"], ".4f"), interval])
+    sentences = []
+    rows = [metric_cells(name, one) for name, one in record["metrics"].items()]
     if (found := record["calibration"]) is not None:
         nll = "" if found["nll_nats"] is None else f", negative log-likelihood {found['nll_nats']:.3f} nats"
         sentences.append(

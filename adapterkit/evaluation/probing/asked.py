@@ -125,9 +125,12 @@ def ask(data: Any, how: Looking) -> ProbedRows:
     settings = TaskSettings(kind=found.kind)
     task = TASKS[found.kind].prepare(settings, named)
     if not (_is_choice(task) or task.labels or task.problem in TARGETS):
+        why = "a span has no class, so attribute says what a head alone reads of it"
+        if FACTS[task.kind].borrows_head:
+            why = "every token is an answer, so evaluate says what the checkpoint knows of them: its loss"
         raise DataError(
             f"{read.source} has no classes or numbers to look for in a representation",
-            [f"found {found.kind}, by {found.why}: {_why_not(task)}"],
+            [f"found {found.kind}, by {found.why}: {why}"],
             "Use rows with labels or numbers, with tagged words, or with choices of which one is right.",
         )
     checked = task.check_rows(named, "score")
@@ -139,12 +142,6 @@ def ask(data: Any, how: Looking) -> ProbedRows:
     if len(drawn) < len(usable):
         notes.append(f"{len(drawn):,} of {len(usable):,} rows, drawn with seed {how.seed}")
     return ProbedRows(task, drawn, len(checked.problems), usable.digest(), tuple(notes))
-
-
-def _why_not(task: Task) -> str:
-    if FACTS[task.kind].borrows_head:
-        return "every token is an answer, so evaluate says what the checkpoint knows of them: its loss"
-    return "a span has no class, so attribute says what a head alone reads of it"
 
 
 def _is_choice(task: Task) -> bool:

@@ -20,7 +20,7 @@ from adapterkit.evaluation.outcome import Question
 from adapterkit.evaluation.probing.asked import Drawn, Looking
 from adapterkit.evaluation.probing.measuring import chance, evidence, probe_rows, right_by_row
 from adapterkit.evaluation.probing.side_by_side import Looked, knows, look_into
-from adapterkit.evaluation.probing.subjects import Named, Subject, subjects_of
+from adapterkit.evaluation.probing.subjects import Named, subjects_of
 from adapterkit.metrics import Metric, bootstrap, ratio_of
 from adapterkit.records import NearestRecord, StartRecord, StartsRecord, TransferRecord
 
@@ -114,22 +114,25 @@ def _starts(looked: Looked, name: str, seed: int, *, train: bool) -> StartsRecor
     learned = drawn.only(fitted)
     starts = []
     for subject, seen in zip(looked.subjects, looked.seen, strict=True):
+        artifact = subject.artifact
+        own = artifact is not None and (artifact.folder.name == name or knows(artifact, looked.asked))
         for place, layer in enumerate(seen.window.layers):
             states_NW = seen.states[:, place].astype(np.float64)
             known = probed = accuracy = None
             with contextlib.suppress(DataError):  # states that are all alike: nothing to start from
                 known = evidence(states_NW[fitted], learned)
-                probed = _probed(states_NW[fitted], learned, seed)
+                right_G, items_G = probe_rows(states_NW[fitted], learned, seed)
+                probed = float(right_G.sum() / items_G.sum())
                 accuracy = _trained(states_NW, drawn, fitted, tested, seed) if train else None
             starts.append(
                 StartRecord(
                     representation=subject.name,
-                    artifact=None if subject.artifact is None else subject.artifact.manifest.sha256,
+                    artifact=None if artifact is None else artifact.manifest.sha256,
                     layer=layer,
                     logme=known,
                     probe=probed,
                     accuracy=accuracy,
-                    own=_owns(subject, looked, name),
+                    own=own,
                 )
             )
     starts.sort(key=lambda start: _ranked(start, "probe"), reverse=True)
@@ -162,16 +165,6 @@ def _regret(starts: Sequence[StartRecord], ranking: str) -> dict[int, float]:
     foreign = [start for start in starts if start.accuracy is not None and not start.own]
     shares = [_share(start) for start in sorted(foreign, key=lambda start: -_ranked(start, ranking))]
     return {k: max(shares) - max(shares[:k]) for k in CHOICES} if shares else {}
-
-
-def _probed(states_NW: NDArray[np.float64], learned: Drawn, seed: int) -> float:
-    right_G, items_G = probe_rows(states_NW, learned, seed)
-    return float(right_G.sum() / items_G.sum())
-
-
-def _owns(subject: Subject, looked: Looked, name: str) -> bool:
-    artifact = subject.artifact
-    return artifact is not None and (artifact.folder.name == name or knows(artifact, looked.asked))
 
 
 def _halves(drawn: Drawn, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

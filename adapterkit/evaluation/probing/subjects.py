@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,6 @@ def _is_run(named: Any) -> bool:
 
 def _unlike(name: str, names: set[str]) -> str:
     """The name, with a number behind it where it is taken."""
-    number = 1
-    found = name or "backbone"
-    while found in names:
-        number += 1
-        found = f"{name}-{number}"
-    names.add(found)
+    tried = (f"{name}-{number}" if number > 1 else name or "backbone" for number in count(1))
+    names.add(found := next(one for one in tried if one not in names))
     return found

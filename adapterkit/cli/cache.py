@@ -6,6 +6,7 @@ $ adapterkit cache prune --max-size 10GB
 $ adapterkit cache prune --all
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,31 +53,15 @@ def cache(
 
 
 def _show(found: list[Any], root: Path, as_json: bool) -> None:
-    from datetime import UTC, datetime
-
-    used = [datetime.fromtimestamp(entry.used, UTC).strftime("%Y-%m-%d %H:%M") for entry in found]
-    if as_json:
-        facts = ("backbone", "layer", "pooling", "dtype", "rows", "size_bytes")
-        rows = [
-            {**{name: getattr(entry, name) for name in facts}, "used": date, "folder": str(entry.folder)}
-            for entry, date in zip(found, used, strict=True)
-        ]
-        console.print_json(rows)
-        return
+    facts, rows = [], []
+    for entry in found:
+        used = datetime.fromtimestamp(entry.used, UTC).strftime("%Y-%m-%d %H:%M")
+        told = {name: getattr(entry, name) for name in ("backbone", "layer", "pooling", "dtype", "rows", "size_bytes")}
+        facts.append({**told, "used": used, "folder": str(entry.folder)})
+        size, name = console.readable_bytes(entry.size_bytes), "/".join(Path(entry.backbone).parts[-2:])
+        rows.append([size, name, str(entry.layer), entry.pooling or "-", entry.dtype, f"{entry.rows:,}", used])
     headings = ("size", "backbone", "below layer", "pooling", "numbers", "rows", "last use (UTC)")
-    table = [
-        [
-            console.readable_bytes(entry.size_bytes),
-            "/".join(Path(entry.backbone).parts[-2:]),
-            str(entry.layer),
-            entry.pooling or "-",
-            entry.dtype,
-            f"{entry.rows:,}",
-            date,
-        ]
-        for entry, date in zip(found, used, strict=True)
-    ]
-    console.print_table(table, headings, title=str(root))
+    console.print_either(as_json, facts, rows, headings, str(root))
 
 
 def _size(text: str) -> int:

@@ -166,6 +166,26 @@ def print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = (), tit
     echo("\n".join(line.rstrip() for line in captured.get().split("\n")).rstrip("\n"))
 
 
+def print_either(
+    as_json: bool, facts: Any, rows: Sequence[Sequence[str]], headings: Sequence[str] = (), title: str = ""
+) -> None:
+    """Facts as JSON for machines, or their table for people."""
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(rows, headings, title)
+
+
+def tell_done(as_json: bool, facts: Any, done: str, *more: str) -> None:
+    """Facts as JSON for machines; for people what was done, and what more there is to say."""
+    if as_json:
+        print_json(facts)
+        return
+    say(done, style="green")
+    for line in more:
+        say(line)
+
+
 def print_section(section: Mapping[str, Any]) -> None:
     """What a page says of a record, in letters: its tables, and what it comes to."""
     for table in (*section["tables"], *section.get("golden", ())):

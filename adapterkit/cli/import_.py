@@ -43,8 +43,5 @@ def import_(
     readers = {"peft": import_peft, "adapterhub": import_adapterhub}
     read = readers.get(origin, import_sentence_transformers)
     written = read(source, output, backbone=backbone, kind=kind, labels=names, task=task, overwrite=overwrite)
-    if as_json:
-        console.print_json({"artifact": str(written)})
-        return
-    console.say(f"Artifact: {written}", style="green")
-    console.say(f"Try: adapterkit verify {written}")
+    told = f"Artifact: {written}", f"Try: adapterkit verify {written}"
+    console.tell_done(as_json, {"artifact": str(written)}, *told)

@@ -41,7 +41,4 @@ def pull(
     from adapterkit.artifact import pull
 
     folder = pull(name, output, overwrite=overwrite, offline=offline, require_signature=keys or None)
-    if as_json:
-        console.print_json({"folder": str(folder)})
-        return
-    console.say(f"Artifact: {folder}", style="green")
+    console.tell_done(as_json, {"folder": str(folder)}, f"Artifact: {folder}")

@@ -34,9 +34,5 @@ def push(
     from adapterkit.artifact import push
 
     published = push(folder, target, sign=sign, tag=tag, private=private, message=message)
-    if as_json:
-        facts = {name: getattr(published, name) for name in ("repository", "commit", "tag", "url", "name")}
-        console.print_json(facts)
-        return
-    console.say(f"Published: {published.url}", style="green")
-    console.say(f"adapterkit pull {published.name}")
+    facts = {name: getattr(published, name) for name in ("repository", "commit", "tag", "url", "name")}
+    console.tell_done(as_json, facts, f"Published: {published.url}", f"adapterkit pull {published.name}")

@@ -32,18 +32,11 @@ def check(
     except OSError as error:
         raise SignatureError(f"{file} cannot be read", [error.strerror or str(error)]) from error
     found = receipts.check(raw, read_public(key))
-    if as_json:
-        console.print_json([vars(each) for each in found])
-    else:
-        rows = [
-            [
-                str(number),
-                *(str(each.receipt.get(name, ""))[:12] for name in ("task", "version", "artifact", "arm")),
-                each.problem or "proven",
-            ]
-            for number, each in enumerate(found, 1)
-        ]
-        console.print_table(rows, ["receipt", "task", "version", "artifact", "arm", "found"])
+    names, rows = ("task", "version", "artifact", "arm"), []
+    for number, each in enumerate(found, 1):
+        told = [str(each.receipt.get(name, ""))[:12] for name in names]
+        rows.append([str(number), *told, each.problem or "proven"])
+    console.print_either(as_json, [*map(vars, found)], rows, ["receipt", *names, "found"])
     if any(each.problem for each in found):
         raise typer.Exit(1)
 

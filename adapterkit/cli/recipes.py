@@ -26,7 +26,7 @@ def recipes(name: Annotated[str | None, argument(help="Print this recipe.")] = N
             console.print_json(load_recipe(found.path).to_dict())
         else:
             typer.echo(found.path.read_text(encoding="utf-8"), nl=False)
-    elif as_json:
-        console.print_json([{**recipe._asdict(), "path": str(recipe.path)} for recipe in shipped])
     else:
-        console.print_table([[recipe.name, recipe.headline] for recipe in shipped], ("recipe", "what it does"))
+        facts = [{**recipe._asdict(), "path": str(recipe.path)} for recipe in shipped]
+        rows = [[recipe.name, recipe.headline] for recipe in shipped]
+        console.print_either(as_json, facts, rows, ("recipe", "what it does"))

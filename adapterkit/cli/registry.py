@@ -111,11 +111,8 @@ def list_(
 ) -> None:
     """List versions: task, number, digest, kind, method, channels, main metric, when."""
     versions = opened.versions(task, fingerprint=fingerprint)
-    if as_json:
-        console.print_json([vars(version) for version in versions])
-        return
     headings = ["task", "version", "digest", "kind", "method", "channels", "metric", "added"]
-    console.print_table([_row(version) for version in versions], headings)
+    console.print_either(as_json, [*map(vars, versions)], [*map(_row, versions)], headings)
 
 
 @act()
@@ -197,9 +194,6 @@ def divide(
 def history(opened: ToRead, task: Task, channel: Channel = STABLE, as_json: Json = False) -> None:
     """Show everything that a channel answered with: since when, until when, by whom, on what evidence."""
     moves = opened.history(task, channel)
-    if as_json:
-        console.print_json([_facts(move) for move in moves])
-        return
     rows = [
         [
             move.since,
@@ -212,7 +206,8 @@ def history(opened: ToRead, task: Task, channel: Channel = STABLE, as_json: Json
         ]
         for move in moves
     ]
-    console.print_table(rows, ["since", "until", "version", "what", "by", "evidence", "left because"])
+    headings = ["since", "until", "version", "what", "by", "evidence", "left because"]
+    console.print_either(as_json, [*map(_facts, moves)], rows, headings)
 
 
 @act()
@@ -362,9 +357,6 @@ def _row(version: Version) -> list[str]:
 
 
 def _show(version: Version, as_json: bool) -> None:
-    if as_json:
-        console.print_json(vars(version))
-        return
     rows = [
         ["version", f"{version.task} {version.number}"],
         ["digest", version.digest],
@@ -378,4 +370,4 @@ def _show(version: Version, as_json: bool) -> None:
     ]
     for part, metrics in version.metrics.items():
         rows += [[f"{part} {name}", f"{value} ({interval})"] for name, value, interval in console.metric_rows(metrics)]
-    console.print_table(rows)
+    console.print_either(as_json, vars(version), rows)

@@ -33,7 +33,10 @@ def init(
     from adapterkit.recipe import load_recipe
     from adapterkit.survey import look, recipe_text
 
-    recipe = Path(f"{_stem(files[0])}.yaml") if output is None else output
+    # A file's name without its endings, or a pattern's letters.
+    stem = Path(files[0].rstrip("/")).name.split(".")[0]
+    stem = "".join(letter for letter in stem if letter.isalnum() or letter in "-_ ").strip("-_ ")
+    recipe = Path(f"{stem or 'recipe'}.yaml") if output is None else output
     if recipe.exists() and not force:
         raise OutputError(
             f"{recipe} exists already", remedy="Name another (--output other.yaml), or replace it (--force)."
@@ -57,9 +60,3 @@ def init(
     console.say(f"\nRecipe: {recipe}", style="green")
     console.say(f"Train: {command}")
     console.say(f"Then: {asking(survey.guess.kind, artifact)}")
-
-
-def _stem(name: str) -> str:
-    """A file's name without its endings, or a pattern's letters."""
-    stem = Path(name.rstrip("/")).name.split(".")[0]
-    return "".join(letter for letter in stem if letter.isalnum() or letter in "-_ ").strip("-_ ") or "recipe"

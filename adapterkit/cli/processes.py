@@ -103,14 +103,14 @@ def launcher_words(arguments: Sequence[str]) -> list[str]:
     parent = psutil.Process().parent()
     while parent is not None:
         words = parent.cmdline()
-        if words[-len(arguments) :] != [*arguments] or not any(_is_launcher(word) for word in words):
+        launches = any(
+            Path(word).name in LAUNCHERS or word.startswith(("accelerate.commands.", "torch.distributed."))
+            for word in words
+        )
+        if words[-len(arguments) :] != [*arguments] or not launches:
             break
         found, parent = words, parent.parent()
     return found
-
-
-def _is_launcher(word: str) -> bool:
-    return Path(word).name in LAUNCHERS or word.startswith(("accelerate.commands.", "torch.distributed."))
 
 
 def shown(words: Sequence[str]) -> str:

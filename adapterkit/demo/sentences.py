@@ -181,12 +181,8 @@ def _written(words: list[Word], chance: random.Random) -> list[Word]:
         places = [place for place, (word, tag) in enumerate(words) if tag == OUTSIDE and len(word) > 4]
         if places:
             place = chance.choice(places)
-            words[place] = (_mistyped(words[place][0], chance), OUTSIDE)
+            word = words[place][0]
+            at = chance.randrange(1, len(word) - 2)
+            swapped = word[at + 1] + word[at] + word[at + 2 :]
+            words[place] = (word[:at] + (swapped if chance.random() < 0.5 else word[at + 1 :]), OUTSIDE)
     return words
-
-
-def _mistyped(word: str, chance: random.Random) -> str:
-    at = chance.randrange(1, len(word) - 2)
-    if chance.random() < 0.5:
-        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    return word[:at] + word[at + 1 :]

@@ -63,7 +63,11 @@ def attribute(
         AdapterkitError: as of `train` and `evaluate`.
     """
     opened = open_artifact(artifact, parts=how.get("parts"))
-    _check(opened)
+    if FACTS[opened.task.kind].borrows_head:
+        told = f"kind: {opened.task.kind}, whose head is the checkpoint's"
+        raise DataError(f"{opened.folder} has no head of its own that a gain could be traced to", [told])
+    if not opened.manifest.recipe:
+        raise DataError(f"{opened.folder} keeps no recipe, by which its head could be trained alone")
     question = ask(opened, data, **how)
     under, other = question.backbone, None
     if other_backbone is not None:
@@ -110,14 +114,6 @@ def attribute(
             for (_, before), (name, after) in pairwise(scores)
         ),
     )
-
-
-def _check(opened: Artifact) -> None:
-    if FACTS[opened.task.kind].borrows_head:
-        told = f"kind: {opened.task.kind}, whose head is the checkpoint's"
-        raise DataError(f"{opened.folder} has no head of its own that a gain could be traced to", [told])
-    if not opened.manifest.recipe:
-        raise DataError(f"{opened.folder} keeps no recipe, by which its head could be trained alone")
 
 
 def _full(question: Question, recipe: Mapping[str, Any], backbone: Backbone, rate: float) -> Outcome:

@@ -70,7 +70,10 @@ def calibrate(
     task = _confident(opened.task)
     settings = _with_risk(task.settings, risk, certainty)
     question = ask(opened, data, **how)
-    halves = [question.rows] * 2 if settings.abstain is None else _halves(question.rows)
+    rows = question.rows
+    order = np.random.default_rng(SEED).permutation(len(rows))
+    apart = [rows.select(sorted(order[first::2].tolist())) for first in (0, 1)]
+    halves = [rows, rows] if settings.abstain is None else apart
     with opened.adapted(question.backbone) as adapted:
         fitting, measuring = (_computed(adapted, half, question.batch_size) for half in halves)
         judged = partial(_judged, halves[1], measuring)
@@ -197,11 +200,6 @@ def _check_rows(found: Judged) -> None:
     if count < FEWEST_ROWS or right in (0, count):
         told = f"{count} rows, {right} answered right; expected {FEWEST_ROWS} at least, and some of either"
         raise DataError("these rows cannot say how sure to be", [told], MORE_ROWS)
-
-
-def _halves(rows: Rows) -> list[Rows]:
-    order = np.random.default_rng(SEED).permutation(len(rows))
-    return [rows.select(sorted(order[first::2].tolist())) for first in (0, 1)]
 
 
 def _no_threshold(found: Judged, asked: Abstaining) -> DataError:

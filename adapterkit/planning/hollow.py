@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from safetensors import safe_open
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from adapterkit.backbone import Backbone
@@ -52,7 +52,8 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         with torch.device("meta"):
             model = cast(Any, AutoModel).from_config(config, dtype=dtype, trust_remote_code=settings.trust_remote_code)
         part, trunk = text_part(model)
-        replace_tensors(trunk, _without_memory)
+        # In the place of what is on the meta device, something of its shape on the CPU.
+        replace_tensors(trunk, lambda own: torch.zeros((), dtype=own.dtype).expand(own.shape) if own.is_meta else own)
         causal = is_causal(trunk.config)
         rows = trunk.get_input_embeddings().weight.shape[0]
         try:
@@ -83,11 +84,6 @@ def hollow_backbone(settings: BackboneSettings, dtype: torch.dtype) -> Hollow:
         part=part,
     )
     return Hollow(backbone, has_head, tuple(notes))
-
-
-def _without_memory(tensor: Tensor) -> Tensor:
-    """For a tensor on the meta device, one of its shape on the CPU."""
-    return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) if tensor.is_meta else tensor
 
 
 class Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]

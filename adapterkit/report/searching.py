@@ -56,7 +56,10 @@ def search(wanted: Sought, where: str | None = None) -> SearchRecord:
     others = 0
     for source, date, at in _on_hub(wanted) if where is None else _below(where):
         try:
-            manifest = parse_manifest(_read(*at))
+            place, commit = at
+            limit = MAX_BYTES[MANIFEST]
+            read = read_hub(place, MANIFEST, commit, limit) if commit else read_url(place, limit)
+            manifest = parse_manifest(read or b"")
         except AdapterkitError as error:
             refused[source] = "; ".join(error.problems or (error.summary,))
             continue
@@ -114,13 +117,6 @@ def _on_hub(wanted: Sought) -> Iterator[tuple[str, str, tuple[str, str]]]:
         commit = str(model.sha or MAIN)
         date = "" if model.last_modified is None else model.last_modified.isoformat(timespec="minutes")
         yield f"{name}@{commit}", date, (name, commit)
-
-
-def _read(place: str, commit: str) -> bytes:
-    """A manifest, of at most the bytes that one may have: at a URL, or of a hub's repository at a commit."""
-    if commit:
-        return read_hub(place, MANIFEST, commit, MAX_BYTES[MANIFEST])
-    return read_url(place, MAX_BYTES[MANIFEST]) or b""
 
 
 def _hub_name() -> str:

@@ -42,8 +42,14 @@ def guess(columns: Columns, kind: str | None, asked: Mapping[str, str], model: s
         if found:  # of several columns one could always be read alone; that says nothing
             break
         for name, fits in table.items():
-            match = fits(columns, _by_name(name, columns, asked)) if kind in (None, name) else None
-            if match is not None and (kind == name or not _is_label(columns, match[0].get("target"), asked)):
+            if kind not in (None, name):
+                continue
+            known = {own: column for own, column in asked.items() if own in COLUMNS[name] and column in columns}
+            match = fits(columns, find_columns(list(columns), known, COLUMNS[name]))
+            # What a text would be written for may come again and again, and be called something that labels are too.
+            target = None if match is None else match[0].get("target")
+            is_label = target not in (None, "target", asked.get("target")) and columns[str(target)].repeats
+            if match is not None and (kind == name or not is_label):
                 found[name] = match
     if not found:
         held = ", ".join(f"{seen.name!r} ({seen.holds})" for seen in columns.values())
@@ -56,16 +62,6 @@ def guess(columns: Columns, kind: str | None, asked: Mapping[str, str], model: s
     best = next(iter(found))
     matched, why = found[best]
     return Guess(best, matched, why, tuple(name for name in found if name != best))
-
-
-def _is_label(columns: Columns, target: str | None, asked: Mapping[str, str]) -> bool:
-    """Whether what a text would be written for comes again and again, and is called something that labels are too."""
-    return target not in (None, "target", asked.get("target")) and columns[str(target)].repeats
-
-
-def _by_name(kind: Kind, columns: Columns, asked: Mapping[str, str]) -> dict[str, str]:
-    known = {name: column for name, column in asked.items() if name in COLUMNS[kind] and column in columns}
-    return find_columns(list(columns), known, COLUMNS[kind])
 
 
 def _needed(kind: str) -> str:

@@ -46,16 +46,12 @@ class SweepDisplay(ProgressDisplay):
         """A run has ended, or pauses. What it decided on the trunk cache is told once for each folder of states."""
         self._done += 1
         self._bar.advance(self._task)
-        self.say(f"[{self._done}/{self._total}] {name}  {_outcome(line)}")
+        told = f"failed: {line['reason']}" if line.get("reason") else "no score"
+        if line["value"] is not None:
+            told = f"{line['metric']} {line['value']:.4f}  {line['seconds']:.1f} s"
+        self.say(f"[{self._done}/{self._total}] {name}  {told}")
         decision = line.get("trunk_cache")
         folder = str(decision).rpartition("; in ")[2]
         if decision and folder not in self._decisions:
             self._decisions.add(folder)
             self.say(f"trunk cache: {decision}")
-
-
-def _outcome(line: Mapping[str, Any]) -> str:
-    """A result in a few words."""
-    if line["value"] is None:
-        return f"failed: {line['reason']}" if line.get("reason") else "no score"
-    return f"{line['metric']} {line['value']:.4f}  {line['seconds']:.1f} s"

@@ -149,15 +149,16 @@ class Runner:
         return rows
 
     def _facts(self, point: Point, rows: RecipeRows) -> dict[str, Any]:
-        steps, seconds = _spent(point)
-        begun = [event for event in _journal(point) if event["event"] == "begin"]
+        events = _journal(point)
+        begun = [event for event in events if event["event"] == "begin"]
+        steps = [event for event in events if event["event"] == "step"]
         return {
             "point": point.name,
             "settings": dict(point.settings),
             "metric": rows.metric,
             "higher_is_better": rows.task.higher_is_better(rows.metric),
-            "steps": steps,
-            "seconds": round(seconds, 3),
+            "steps": steps[-1]["step"] if steps else 0,
+            "seconds": round(sum(event["seconds"] or 0.0 for event in steps), 3),  # without validation and saving
             "trunk_cache": begun[0].get("trunk_cache") if begun else None,
             "in_one_batch": point.name in self._jointly,
         }
@@ -226,12 +227,6 @@ def _validated(point: Point, metric: str) -> float | None:
     kept = [event for event in events if event["kept"]] if point.recipe.training.keep_best else events
     value: float | None = kept[-1]["metrics"].get(metric) if kept else None
     return value
-
-
-def _spent(point: Point) -> tuple[int, float]:
-    """Optimizer steps that were taken, and their seconds; without validation and saving."""
-    steps = [event for event in _journal(point) if event["event"] == "step"]
-    return (steps[-1]["step"] if steps else 0), sum(event["seconds"] or 0.0 for event in steps)
 
 
 def _journal(point: Point) -> list[dict[str, Any]]:

@@ -105,7 +105,9 @@ def _group(name: str, points: Sequence[Point], results: Mapping[str, Mapping[str
     there = [value for value in values if value is not None]
     statuses = {line["status"] for line in lines}
     spread = stdev(there) if len(there) > 1 else None
-    halves = [half for line in lines if (half := _half(line)) is not None]
+    # Half of the bootstrap's interval of every point that is done.
+    measured = (line.get("metrics", {}).get("validation", {}).get(line["metric"]) for line in lines)
+    halves = [(one["high"] - one["low"]) / 2 for one in measured if one is not None]
     wide = ([mean(halves)] if halves else []) + ([] if spread is None else [2 * spread / math.sqrt(len(there))])
     return Group(
         name=name,
@@ -118,9 +120,3 @@ def _group(name: str, points: Sequence[Point], results: Mapping[str, Mapping[str
         seconds=sum(line["seconds"] for line in lines),
         half=max(wide, default=None),
     )
-
-
-def _half(line: Mapping[str, Any]) -> float | None:
-    """Half of the bootstrap's interval of a point that is done."""
-    found = line.get("metrics", {}).get("validation", {}).get(line["metric"])
-    return None if found is None else (found["high"] - found["low"]) / 2

@@ -157,7 +157,15 @@ def _record(looked: Looked, measured: Sequence[Sequence[Measured]], seed: int) -
         labels=drawn.counts,
         chance=by_chance,
         representations=tuple(found),
-        notes=(*looked.notes, *_trained_on(looked)),
+        # What adapters know of the very rows that they were trained on says little of others.
+        notes=(
+            *looked.notes,
+            *(
+                f"{subject.name} was trained on {looked.asked.rows.source}: name other rows to see what it is worth"
+                for subject in looked.subjects
+                if subject.artifact is not None and knows(subject.artifact, looked.asked)
+            ),
+        ),
         findings=tuple(findings),
     )
 
@@ -191,15 +199,6 @@ def _similarity(one_NW: Any, other_NW: Any) -> float | None:
         return debiased_cka(one_NW, other_NW)
     except DataError:
         return None
-
-
-def _trained_on(looked: Looked) -> list[str]:
-    """Adapters that were trained on the very rows that are looked at: what they know of them says little of others."""
-    return [
-        f"{subject.name} was trained on {looked.asked.rows.source}: name other rows to see what it is worth"
-        for subject in looked.subjects
-        if subject.artifact is not None and knows(subject.artifact, looked.asked)
-    ]
 
 
 def knows(artifact: Artifact, asked: ProbedRows) -> bool:

@@ -124,7 +124,10 @@ def see(
     shared: list[int] = []  # items of this process's batches
     copies: list[tuple[int, int]] = []
     same: dict[bytes, int] = {}  # what is read twice is computed once, so that it has the same bits wherever it stands
-    lengths = [_tokens(features[place]) for place in used]
+    lengths = []  # of a feature in a batch, with all of its choices
+    for place in used:
+        ids = features[place].inputs["input_ids"]
+        lengths.append(features[place].length_tokens * (len(ids) if ids and isinstance(ids[0], list) else 1))
     most = max(1, min(BATCH_TOKENS, BATCH_BYTES // (layers * width * 4)))
     with subject.trunk() as trunk:
         for turn, batch in enumerate(group_by_length(lengths, batch_tokens=most, shuffle=False)):
@@ -169,12 +172,6 @@ def see(
     if store is not None:
         store.flush()
     return LayerStates(states, chosen, pooling, computed)
-
-
-def _tokens(feature: Feature) -> int:
-    """Tokens of a feature in a batch, those of all its choices."""
-    ids = feature.inputs["input_ids"]
-    return feature.length_tokens * (len(ids) if ids and isinstance(ids[0], list) else 1)
 
 
 def _keys(inputs: dict[str, Tensor], asked: Sequence[tuple[int, int, int]]) -> list[bytes] | None:

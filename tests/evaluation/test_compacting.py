@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 import adapterkit as ak
 from adapterkit.cli.app import app
 from adapterkit.errors import DataError, OutputError
-from adapterkit.evaluation.compacting import _first
 from adapterkit.manifest import open_manifest
 from tests.training.worlds import entries, recipe, rows_of, train
 
@@ -130,13 +129,6 @@ def test_every_method_is_stored_in_fewer_bits_and_only_a_lora_has_a_rank(
     assert ak.verify(tmp_path / "small", backbone)
     with pytest.raises(DataError, match="cannot be given another"):
         ak.compact(whole, tmp_path / "rank", rows, rank=1, backbone=backbone)
-
-
-def test_the_first_that_is_worth_it_is_found_whatever_it_is() -> None:
-    for count in range(6):
-        for first in range(count + 1):
-            found = _first(lambda place, first=first: place >= first, count)
-            assert found == (first if first < count else None)
 
 
 def test_the_command_line(world: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from adapterkit.errors import AdapterkitError
 from adapterkit.evaluation import record_evaluation
 from adapterkit.records import Record
 from adapterkit.sweeping import sweep
-from adapterkit.sweeping.ablation import Choice, ablation_record, define_ablation
+from adapterkit.sweeping.ablation import ablation_record, define_ablation
 from tests.training.worlds import METHODS, recipe, rows_of, train, write_rows
 
 KIND = "text-classification"
@@ -75,8 +75,8 @@ def ablated(backbone: Any, a: Path, rows: list[dict[str, Any]], out: Path) -> Re
     made = recipe(a.parent, backbone, output=str(out), data={"train": write_rows(a.parent / "ablated.jsonl", rows)})
     made["data"]["validation"] = 0.5
     made["training"]["epochs"] = 1
-    wanted = define_ablation(Choice.POOLING, made, seeds=1)
-    return ablation_record(Choice.POOLING, sweep(made, wanted.grid, overrides=wanted.overrides, quiet=True))
+    grid, changes = define_ablation("pooling", made, seeds=1)
+    return ablation_record("pooling", sweep(made, grid, overrides=changes, quiet=True))
 
 
 VERBS: Mapping[str, Callable[[Any, Path, Path, Any, Path], Record]] = {

@@ -55,7 +55,6 @@ def attribute(
         full_rate: the learning rate of a last step, in which the recipe trains the whole backbone too (the other one,
             where there is one); nothing of it is kept. None leaves it out.
         output: where the artifact of the head alone, or that on the other backbone, is kept; None keeps none.
-        quiet: show no progress of its training.
 
     Raises:
         ContractError: the other backbone differs in more than its weights.

@@ -58,7 +58,6 @@ def calibrate(
         risk: see `metrics.abstaining.find_threshold`; None takes `task.abstain` of its recipe, and withholds nothing
             where there is none.
         certainty: None takes that of `task.abstain`, or 0.9.
-        overwrite: replace what stands at `output`.
 
     Raises:
         DataError: answers of this kind have no confidence; the rows cannot tell; or no threshold keeps the risk.

@@ -77,7 +77,6 @@ def compact(
             any site keeps; "keep" leaves it.
         tolerance: how much worse the main metric may become: in its own units where higher is better, else as a share
             of it.
-        overwrite: replace what stands at `output`.
 
     Raises:
         DataError: the metric becomes worse than that, or the arguments cannot be followed; nothing is written.

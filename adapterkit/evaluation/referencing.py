@@ -30,7 +30,6 @@ def reference(
         artifact: its folder, which stays as it is.
         data: rows as they should be, such as those that were trained on; and `evaluate`'s other arguments.
         output: where the new version shall stand.
-        overwrite: replace what stands there.
 
     Returns:
         How many rows it keeps.

@@ -111,13 +111,15 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         inside = value.items()
     elif isinstance(value, list):
-        named = ([each.get(name) for name in ("name", "layer")] if isinstance(each, Mapping) else [] for each in value)
-        called = (next((one for one in found if one is not None), place) for place, found in enumerate(named))
-        inside = zip(called, value, strict=True)
+        inside = ((_called(each, place), each) for place, each in enumerate(value))
     else:
         yield path, value
     for name, each in inside:
         yield from _leaves(f"{path}/{name}" if path else str(name), each)
+
+
+def _called(value: Any, place: int) -> Any:
+    return next((value[name] for name in ("name", "layer") if isinstance(value, Mapping) and name in value), place)
 
 
 Kind = TypeVar("Kind", bound=Record)

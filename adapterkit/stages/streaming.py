@@ -55,7 +55,6 @@ def stream(
         resume: keep the artifacts of stages that have ended, and go on with one that was stopped.
         overwrite: replace what stands at the output.
         resamples: of the bootstrap that gives the 95 % intervals; differences are paired.
-        quiet: show no progress.
 
     Raises:
         RecipeError: the course cannot be followed.

@@ -25,7 +25,6 @@ class Definition:
         resolved: the recipe that all points begin with.
         axes: the grid.
         halving: how settings are thinned out while they are trained; None trains all to the end.
-        folder: where everything of it stands.
         points: in the order of the grid's values.
     """
 

@@ -32,14 +32,12 @@ class SweepResult:
     """What a sweep gave.
 
     Attributes:
-        folder: where everything of it stands.
         metric: points were compared by it, on validation rows.
         points: name -> its line in results.jsonl.
         groups: settings with all their seeds, the best first.
         best: name of the best point.
         artifact: its copy.
         metrics: of the best: split -> metric -> value with its interval.
-        picture: the plot.
     """
 
     folder: Path
@@ -84,8 +82,6 @@ def sweep(
             its share of the cores. Every point learns what it learns alone.
         overrides: "path=value" each, set on top of the recipe for all points. "output=DIR" is the sweep's own folder;
             else it is the recipe's output with "-sweep" behind it.
-        overwrite: begin anew where a sweep stands.
-        quiet: show no progress.
 
     Raises:
         SweepError: the grid cannot be used, the folder holds another sweep, or every point failed.

@@ -59,7 +59,10 @@ def _facts(composed: Mountable) -> list[list[str]]:
     rows = [["composition", str(report["composition"])]]
     if "how" in report:
         rows.append(["how", str(report["how"])])
-    rows += [["member", _member(member)] for member in report["members"]]
+    for member in report["members"]:
+        name, weight = member["name"], member.get("weight")
+        told = f"{name}: {member.get('method') or member.get('words')}"
+        rows.append(["member", told if weight is None else f"{weight:g} × {name}"])
     rows += [["head", f"{name}: {head.task.kind}, {head.head.kind}"] for name, head in composed.heads.items()]
     if "rank" in report:
         lowest, highest = report["rank"]["lowest"], report["rank"]["highest"]
@@ -67,10 +70,3 @@ def _facts(composed: Mountable) -> list[list[str]]:
     if "error" in report:
         rows.append(["relative error", f"{report['error']['overall']:.4f}"])
     return rows
-
-
-def _member(member: Mapping[str, Any]) -> str:
-    name = str(member["name"])
-    if "weight" in member:
-        return f"{member['weight']:g} × {name}"
-    return f"{name}: {member.get('method') or member.get('words')}"

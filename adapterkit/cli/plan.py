@@ -59,13 +59,19 @@ def plan(
     rows = [[name, console.readable_bytes(size)] for name, size in uses.items()]
     console.print_table(rows, ("memory of the largest step", "one device"))
     headings = ("way, the cheapest first", "time", "per device", "fits", "how")
-    console.print_table([_way(way, way is found.chosen) for way in found.strategies], headings)
+    rows = []
+    for way in found.strategies:
+        batches = f" in {way.accumulate} micro-batches" if way.accumulate > 1 else ""
+        fits = "yes, taken" if way is found.chosen else "yes" if way.fits else "no"
+        size = console.readable_bytes(way.memory.total)
+        rows.append([f"{way.name}{batches}", f"{way.cost:.2f}", size, fits, way.how])
+    console.print_table(rows, headings)
     if found.traffic:
         headings = ("what travels in a step", "each sends", "seconds", "seconds computing", "waits from")
         rows = []
-        for way in found.traffic:
-            seconds = [f"{value:.2g}" for value in (way.seconds, way.computing_seconds)]
-            rows.append([way.way, console.readable_bytes(way.device_bytes), *seconds, f"{way.waits_from:,} GPUs"])
+        for sent in found.traffic:
+            seconds = [f"{value:.2g}" for value in (sent.seconds, sent.computing_seconds)]
+            rows.append([sent.way, console.readable_bytes(sent.device_bytes), *seconds, f"{sent.waits_from:,} GPUs"])
         console.print_table(rows, headings)
     console.say(*_verdict(found))
 
@@ -84,12 +90,6 @@ def _facts(plan: Any) -> list[list[str]]:
         ["artifact", f"{console.readable_bytes(plan.artifact_bytes)} of tensors"],
         ["machine", f"{plan.devices} × {console.readable_bytes(plan.memory_bytes)}"],
     ]
-
-
-def _way(way: Any, chosen: bool) -> list[str]:
-    batches = f" in {way.accumulate} micro-batches" if way.accumulate > 1 else ""
-    fits = "yes, taken" if chosen else "yes" if way.fits else "no"
-    return [f"{way.name}{batches}", f"{way.cost:.2f}", console.readable_bytes(way.memory.total), fits, way.how]
 
 
 def _verdict(plan: Any) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from adapterkit.demo.lessons import BACKBONE, FOLDER, HEAD_ONLY, LESSONS, LORA, 
 from adapterkit.demo.sentences import generate
 from adapterkit.errors import ServingError
 from adapterkit.manifest import MANIFEST, open_manifest
-from adapterkit.registry import Entry, Registry
+from adapterkit.registry import Registry
 from adapterkit.training import train
 
 ROWS = 120
@@ -95,9 +95,11 @@ def run(
             _day(asking, folder, console)
         console.rule("the audit")
         for entry in registry.entries():
-            console.print(
-                f"  {entry.number:2} {entry.action:10} {entry.task} {entry.channel} {entry.digest[:12]}{_why(entry)}"
-            )
+            shares = entry.details.get("split", {}).items()
+            more = ", ".join(f"{channel} {share:.0%}" for channel, share in shares)
+            more += f" (forced: {entry.details['forced']})" if "forced" in entry.details else ""
+            named = f"{entry.task} {entry.channel} {entry.digest[:12]}"
+            console.print(f"  {entry.number:2} {entry.action:10} {named}{more}")
         console.print(f"Nothing in it was changed: {'yes' if registry.audit() else 'no'}")
     return asking
 
@@ -123,13 +125,6 @@ def _day(asking: Asking, folder: Path, console: Console) -> None:
     console.rule("one roll back")
     _told(console, asking.post("/v1/admin/roll-back", {"task": "intent"}))
     asking.traffic(rows[-ROWS // 3 :])
-
-
-def _why(entry: Entry) -> str:
-    """What an entry of the audit keeps beside what was done."""
-    if "split" in entry.details:
-        return ", ".join(f"{channel} {share:.0%}" for channel, share in entry.details["split"].items())
-    return f" (forced: {entry.details['forced']})" if "forced" in entry.details else ""
 
 
 def _told(console: Console, found: Mapping[str, Any]) -> None:

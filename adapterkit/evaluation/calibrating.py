@@ -77,7 +77,10 @@ def calibrate(
         fitting, measuring = (_computed(adapted, half, question.batch_size) for half in halves)
         judged = partial(_judged, halves[1], measuring)
         first = _judged(halves[0], fitting, task)
-        _check_rows(first)
+        count, right = len(first.right), int(first.right.sum())
+        if count < FEWEST_ROWS or right in (0, count):
+            told = f"{count} rows, {right} answered right; expected {FEWEST_ROWS} at least, and some of either"
+            raise DataError("these rows cannot say how sure to be", [told], MORE_ROWS)
         whole = task.answers_places or task.problem == "multi-label" or first.nats is None
         fits = loss_of_whole(partial(_judged, halves[0], fitting), task) if whole else loss_of_classes(task, fitting)
         asked: dict[str, Any] = {"settings": settings, "temperature": fit_temperature(fits)}
@@ -192,13 +195,6 @@ def _with_risk(settings: TaskSettings, risk: float | None, certainty: float | No
         raise DataError("answers cannot be withheld so", problems)
     abstain = Abstaining.model_validate({**before, **asked}) if asked else settings.abstain
     return TaskSettings.model_validate({**settings.model_dump(), "abstain": abstain}) if asked else settings
-
-
-def _check_rows(found: Judged) -> None:
-    count, right = len(found.right), int(found.right.sum())
-    if count < FEWEST_ROWS or right in (0, count):
-        told = f"{count} rows, {right} answered right; expected {FEWEST_ROWS} at least, and some of either"
-        raise DataError("these rows cannot say how sure to be", [told], MORE_ROWS)
 
 
 def _no_threshold(found: Judged, asked: Abstaining) -> DataError:

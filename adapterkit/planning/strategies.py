@@ -148,7 +148,10 @@ def _strategy(step: StepNeeds, devices: int, usable: int, cached: bool, checkpoi
     if sharded:
         own = math.ceil(step.cut_bytes / devices) + step.gathered_bytes
         whole = replace(whole, weights=whole.weights - step.cut_bytes + own)
-    accumulate = _accumulate(whole, devices, max(1, math.ceil(step.rows / devices)), usable)
+    # The fewest micro-batches that fit, or all that there can be.
+    most, room = max(1, math.ceil(step.rows / devices)), usable - whole.resident
+    needed = (whole.total - whole.resident) / devices
+    accumulate = most if room <= 0 else min(most, max(1, math.ceil(needed / room)))
     memory = whole.shared(devices * accumulate)
     return Strategy(
         name=_name(devices, cached, checkpointed, sharded),
@@ -158,13 +161,6 @@ def _strategy(step: StepNeeds, devices: int, usable: int, cached: bool, checkpoi
         fits=memory.total <= usable,
         how=_how(devices, cached, checkpointed, sharded, accumulate),
     )
-
-
-def _accumulate(whole: Memory, devices: int, most: int, usable: int) -> int:
-    """The fewest micro-batches that fit, or all that there can be."""
-    room = usable - whole.resident
-    needed = (whole.total - whole.resident) / devices
-    return most if room <= 0 else min(most, max(1, math.ceil(needed / room)))
 
 
 def _name(devices: int, cached: bool, checkpointed: bool, sharded: bool) -> str:

@@ -54,19 +54,17 @@ def guess(columns: Columns, kind: str | None, asked: Mapping[str, str], model: s
     if not found:
         held = ", ".join(f"{seen.name!r} ({seen.holds})" for seen in columns.values())
         what = "any kind of task" if kind is None else kind
+        needs = {} if kind is None else COLUMNS[kind]  # type: ignore[index]
+        told = ", ".join(f"{name} ({need.meaning})" for name, need in needs.items() if need.required)
+        needed = [f"{kind} needs {told}"] if needs else []
         raise DataError(
             f"The rows do not look like those of {what}",
-            [f"columns found: {held}", *([] if kind is None else [_needed(kind)])],
+            [f"columns found: {held}", *needed],
             "Say what they are: --kind KIND and, for each column, --column NAME=COLUMN. Kinds: " + ", ".join(KINDS),
         )
     best = next(iter(found))
     matched, why = found[best]
     return Guess(best, matched, why, tuple(name for name in found if name != best))
-
-
-def _needed(kind: str) -> str:
-    needs = COLUMNS[kind]  # type: ignore[index]
-    return f"{kind} needs " + ", ".join(f"{name} ({need.meaning})" for name, need in needs.items() if need.required)
 
 
 Match = tuple[dict[str, str], str] | None

@@ -44,7 +44,10 @@ def trained(
     """
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload([__name__, "peft"])  # once, however many processes and rungs there are
-    devices, queue = _gpus(), context.SimpleQueue()
+    said, count = os.environ.get(VISIBLE), torch.cuda.device_count()
+    # The GPUs that this process may use, as CUDA names them in the environment.
+    devices = [*map(str, range(count))] if said is None else [name for name in said.split(",") if name]
+    queue = context.SimpleQueue()
     for number in range(processes):
         queue.put(devices[number % len(devices)] if devices else "")
     threads = max(1, torch.get_num_threads() // processes)
@@ -69,12 +72,6 @@ def trained(
             if interrupt.asked:
                 for process in {*multiprocessing.active_children()} - {*others}:
                     process.terminate()
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA names them in the environment."""
-    said = os.environ.get(VISIBLE)
-    return [*map(str, range(torch.cuda.device_count()))] if said is None else [name for name in said.split(",") if name]
 
 
 OWN: dict[str, Any] = {}

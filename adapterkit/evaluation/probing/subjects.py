@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -57,10 +56,13 @@ def subjects_of(named: Named | Sequence[Named], backbone: Named | None = None) -
     backbone; DataError: nothing is named.
     """
     several = [named] if isinstance(named, str | Path | Backbone) else named
-    opened: list[Artifact | Backbone] = [
-        one if isinstance(one, Backbone) else open_artifact(one) if _is_run(one) else Backbone.load(one)
-        for one in several
-    ]
+    opened: list[Artifact | Backbone] = []
+    for place in several:
+        if isinstance(place, Backbone):
+            opened.append(place)
+        else:
+            is_run = (Path(place) / MANIFEST).is_file() or parse_store_name(str(place)) is not None
+            opened.append(open_artifact(place) if is_run else Backbone.load(place))
     if not opened and backbone is not None:
         opened = [backbone if isinstance(backbone, Backbone) else Backbone.load(backbone)]
     if not opened:
@@ -87,12 +89,6 @@ def _under(artifact: Artifact, backbone: Named | None, loaded: dict[str, Backbon
         loaded[key] = find_backbone(artifact, backbone)
     artifact.check_backbone(loaded[key])
     return loaded[key]
-
-
-def _is_run(named: Any) -> bool:
-    return not isinstance(named, Backbone) and (
-        (Path(named) / MANIFEST).is_file() or parse_store_name(str(named)) is not None
-    )
 
 
 def _unlike(name: str, names: set[str]) -> str:

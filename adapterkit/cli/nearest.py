@@ -14,7 +14,6 @@ def nearest(
     representations: options.Representations = None,
     data: Annotated[str | None, options.option("--data", help="Rows of the new task.")] = None,
 ) -> None:
-    options.check_runs(representations or [])
     from adapterkit import evaluation
 
     with console.stages() as progress:

@@ -45,11 +45,6 @@ FOLDER = "The artifact's folder, or URL, or name on a hub, as in me/intent@v1."
 Folder = Annotated[Path, a_folder(help=FOLDER)]
 Run = Annotated[Path, a_run(help=FOLDER)]
 
-SignKey = Annotated[
-    Path | None,
-    option("--sign", metavar="KEY", help="Sign it with this private key: adapterkit receipt make-key FILE."),
-]
-
 RequiredKeys = Annotated[
     list[str] | None,
     option(
@@ -119,25 +114,20 @@ KindName = Annotated[
     str | None, typer.Option("--kind", metavar="KIND", help="The kind of task. Default: guessed.", show_default=False)
 ]
 
-ProbedRows = Annotated[int, typer.Option("--rows", min=1, help="Rows that are drawn, at most.")]
 
-Representations = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="BACKBONE_OR_RUN…", help="Backbones, and artifacts on them.", show_default=False),
-]
-
-Pooling = Annotated[str, typer.Option("--pooling", help="auto, mean, first or last: how a row becomes one vector.")]
-
-Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
-
-
-def check_runs(names: list[str]) -> None:
-    """Check the artifacts among some names before torch is imported. Raises ArtifactError for one that is damaged."""
+def _checked(names: list[str] | None) -> list[str] | None:
+    """Names whose artifacts are checked before torch is imported. Raises ArtifactError for one that is damaged."""
     from adapterkit.manifest import MANIFEST, open_manifest
 
-    for name in names:
+    for name in names or ():
         if (Path(name) / MANIFEST).is_file():
             open_manifest(name)
+    return names
+
+
+Representations = Annotated[
+    list[str] | None, argument(metavar="BACKBONE_OR_RUN…", callback=_checked, help="Backbones, and artifacts on them.")
+]
 
 
 Encoding = Annotated[str | None, option("--encoding", help="Of text files, as in cp1252. Default: found.")]

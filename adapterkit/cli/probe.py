@@ -17,7 +17,6 @@ def probe(
     representations: options.Representations = None,
     data: Annotated[str | None, options.option("--data", help="Rows with labels.")] = None,
 ) -> None:
-    options.check_runs(representations or [])
     accelerator = all_processes()
     from adapterkit import evaluation
 

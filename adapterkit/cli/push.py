@@ -6,12 +6,13 @@ $ adapterkit push runs/banking77 s3://team/banking77 --tag v1
 $ adapterkit push runs/banking77 me/banking77-lora --sign release.pem
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adapterkit.cli import console
-from adapterkit.cli.options import Json, Run, SignKey, argument, option
+from adapterkit.cli.options import Json, Run, argument, option
 
 
 def push(
@@ -19,7 +20,9 @@ def push(
     target: Annotated[
         str, argument(metavar="TARGET", help="OWNER/NAME on a hub, a URL as s3://team/intent, or a folder as ./intent.")
     ],
-    sign: SignKey = None,
+    sign: Annotated[
+        Path | None, option(metavar="KEY", help="Sign it with this private key: adapterkit receipt make-key FILE.")
+    ] = None,
     tag: Annotated[str | None, option("--tag", help="A name for this version; a tag never moves.")] = None,
     private: Annotated[
         bool | None,

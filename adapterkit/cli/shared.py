@@ -10,6 +10,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import typer
+
 from adapterkit.cli import console, options
 
 
@@ -86,9 +88,9 @@ class LookOptions(OptionGroup):
     delimiter: options.Delimiter = None
     read_as: options.ReadAs = None
     data_root: options.DataRoot = None
-    rows: options.ProbedRows = 2000
-    seed: options.Seed = 0
-    pooling: options.Pooling = "auto"
+    rows: Annotated[int, typer.Option(min=1, help="Rows that are drawn, at most.")] = 2000
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0
+    pooling: Annotated[str, typer.Option(help="auto, mean, first or last: how a row becomes one vector.")] = "auto"
     cache: Annotated[bool, options.option("--cache/--no-cache", help="Whether states are kept on the disk.")] = True
 
     def given(self) -> dict[str, Any]:

@@ -17,7 +17,6 @@ def transfer(
     ] = None,
     report: options.Report = None,
 ) -> None:
-    options.check_runs(representations or [])
     from adapterkit import evaluation
 
     evaluation.check_writable(report)

@@ -125,11 +125,9 @@ class _Trying:
         backbone |= {"part": new.part} if new.part else {}
         backbone |= {"coverage": new.coverage, "contract": new.contract.to_dict()}
         changes: dict[str, Any] = {"backbone": backbone, "metrics": {}, "recipe": self._recipe(opened)}
-        with tempfile.TemporaryDirectory() as scratch:
-            moved = open_artifact(save_version(Path(scratch) / "copy", opened.folder, changes))
-            with moved.adapted(new) as adapted:
-                problems = golden_problems(adapted, opened.manifest.golden)
-                golden = compute_golden(adapted, [row.row for row in opened.manifest.golden.rows])
+        with opened.adapted(new, other_version=True) as adapted:
+            problems = golden_problems(adapted, opened.manifest.golden)
+            golden = compute_golden(adapted, [row.row for row in opened.manifest.golden.rows])
         changes["golden"] = golden.model_dump(mode="json")
         folder.parent.mkdir(parents=True, exist_ok=True)
         save_version(folder, opened.folder, changes)

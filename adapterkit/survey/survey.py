@@ -13,8 +13,7 @@ from adapterkit.errors import DataError
 from adapterkit.glance import in_short
 from adapterkit.recipe import COLUMNS, DataSettings
 from adapterkit.survey.guessing import Guess, guess, problem_of
-from adapterkit.survey.lengths import Lengths, lengths_of
-from adapterkit.survey.seen import Seen, look_at
+from adapterkit.survey.seen import Lengths, Seen, lengths_of, look_at
 
 SPLITS = ("train", "validation", "test")
 

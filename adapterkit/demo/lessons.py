@@ -10,7 +10,7 @@ from rich.table import Table
 
 from adapterkit.artifact import load, open_artifact
 from adapterkit.backbone import Backbone
-from adapterkit.demo.sentences import ROWS, generate
+from adapterkit.demo.grammar import ROWS, generate
 from adapterkit.training import train
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"

@@ -22,8 +22,8 @@ from rich.console import Console
 
 from adapterkit.artifact import save_version
 from adapterkit.backbone import Backbone
+from adapterkit.demo.grammar import generate
 from adapterkit.demo.lessons import BACKBONE, FOLDER, HEAD_ONLY, LESSONS, LORA, recipe
-from adapterkit.demo.sentences import generate
 from adapterkit.errors import ServingError
 from adapterkit.manifest import MANIFEST, open_manifest
 from adapterkit.registry import Registry

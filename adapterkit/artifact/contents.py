@@ -7,7 +7,9 @@ only the backbone knows (the exact set and every shape) is checked when the two 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from adapterkit.adapted import PREFIX
+from torch import Tensor
+
+from adapterkit.adapted import PREFIX, Adapted
 from adapterkit.artifact.config import TOKENS, targets_of
 from adapterkit.artifact.tensors import DTYPES, NAMES, TensorEntry, shortened
 from adapterkit.errors import ArtifactError
@@ -86,9 +88,10 @@ def check_contents(manifest: Manifest, config: Mapping[str, Any], shapes: Shapes
         raise ArtifactError("The tensors are not those of this adapter", shortened(problems))
 
 
-def check_state(found: Shapes, expected: Shapes) -> None:
-    """Check names and shapes against an adapter that was built on the backbone.
-    Raises ArtifactError: with every difference."""
+def put_state(adapted: Adapted, state: Mapping[str, Tensor]) -> None:
+    """Give an adapter that was built on its backbone its tensors.
+    Raises ArtifactError: with every difference of names and shapes; it is as it was then."""
+    found, expected = ({name: tuple(t.shape) for name, t in each.items()} for each in (state, adapted.state()))
     problems = [f"{TENSORS}: {name!r}: missing" for name in sorted(expected.keys() - found.keys())]
     problems += [
         f"{TENSORS}: {name!r}: this adapter has no such tensor" for name in sorted(found.keys() - expected.keys())
@@ -100,6 +103,7 @@ def check_state(found: Shapes, expected: Shapes) -> None:
     ]
     if problems:
         raise ArtifactError("The tensors are not those of this adapter on this backbone", shortened(problems))
+    adapted.load_state(dict(state))
 
 
 def dtype_problems(manifest: Manifest, entries: Mapping[str, TensorEntry]) -> list[str]:

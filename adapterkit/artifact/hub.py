@@ -60,8 +60,8 @@ def publish(
     content = {name: bytes(raw) for name, raw in files.content.items()}
     if (findings := Path(files.folder) / FINDINGS).is_file():
         content[FINDINGS] = findings.read_bytes()
-    hub = HfApi()
-    done = ""
+    hub, done, manifest = HfApi(), "", artifact.manifest
+    said = f"{manifest.kind}, {manifest.method.kind} on {Path(manifest.backbone.name).name}"
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
         taken = [ref.name for ref in hub.list_repo_refs(repository).tags] if tag is not None else []
@@ -76,7 +76,7 @@ def publish(
         if (signature := signature_beside(before, signature, files, repository)) is not None:
             content[SIGNATURE] = signature
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=raw) for name, raw in content.items()]
-        committed = hub.create_commit(repository, additions, commit_message=message or _message(artifact))
+        committed = hub.create_commit(repository, additions, commit_message=message or said)
         done = f", but for its commit {committed.oid}, which has no tag yet"
         if tag is not None:
             hub.create_tag(repository, tag=tag, revision=committed.oid)
@@ -155,9 +155,4 @@ def _fetch_file(named: ArtifactName, commit: str, path: Path, size_bytes: int) -
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {first_line(error)[:300]}"
-
-
-def _message(artifact: Artifact) -> str:
-    manifest = artifact.manifest
-    return f"{manifest.kind}, {manifest.method.kind} on {Path(manifest.backbone.name).name}"
+    return f"{type(error).__name__}: {first_line(error)}"

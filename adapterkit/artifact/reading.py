@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapterkit.adapted import PREFIX, Adapted, build
 from adapterkit.artifact.config import TOKENS
-from adapterkit.artifact.contents import check_state, without_effect
+from adapterkit.artifact.contents import put_state, without_effect
 from adapterkit.artifact.golden import row_problems
 from adapterkit.artifact.parts import REMEDY, as_part, folders_of_parts, part_problems
 from adapterkit.artifact.remembered_checks import check_tensors, read_config
@@ -140,13 +140,11 @@ class Artifact:
         manifest, parts = self.manifest, self.parts(backbone)
         adapted = build(backbone, self.task, manifest.method, manifest.head, manifest.seed, parts=parts)
         try:
-            expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
             told = {path: tuple(tokens) for path, tokens in self.config.get(TOKENS, {}).items()}
             if told != adapted.headed.token_rows:
                 problem = f"{CONFIG}: {TOKENS}: found {told}, expected {dict(adapted.headed.token_rows)}"
                 raise ArtifactError("The tokens with rows of their own are others on this backbone", [problem])
-            check_state({name: tuple(tensor.shape) for name, tensor in self.state.items()}, expected)
-            adapted.load_state(dict(self.state))
+            put_state(adapted, self.state)
             adapted.trained_with = self.trained_with
         except AdapterkitError:
             adapted.detach()

@@ -3,14 +3,13 @@
 Axes: I inputs, O outputs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 
-from adapterkit.artifact import Artifact
 from adapterkit.artifact.lowrank import Errors, LowRank, concatenated, nearest_of_rank, truncated
-from adapterkit.artifact.updates import updates_of
+from adapterkit.artifact.updates import filled, updates_of
 from adapterkit.backbone import Backbone, Site
 from adapterkit.compose import approximate
 from adapterkit.compose.any_composition import AnyComposition, Sources, Text, weight_problems
@@ -53,7 +52,11 @@ class Weighted(AnyComposition):
         """The LoRA, with the error of an approximation in the report. Raises CompositionError: a member that is not
         found, or that is no plain LoRA; ContractError: a member of another backbone."""
         members = open_members(dict(self.sources), find, backbone)
-        _check_additive(members)
+        methods = {name: artifact.manifest.method for name, artifact in members.items()}
+        reasons = {name: method_of(method).why_not_summed(method) for name, method in methods.items()}
+        if problems := [f"{name}: {methods[name].words}: {reason}" for name, reason in reasons.items() if reason]:
+            remedy = "stack() puts such members one on top of the other."
+            raise CompositionError("only plain LoRA adapters can be summed", problems, remedy)
         updates = {
             name: updates_of(one.manifest.method, one.config, one.state, backbone) for name, one in members.items()
         }
@@ -64,7 +67,8 @@ class Weighted(AnyComposition):
         merged: dict[Site, LowRank] = {}
         errors = Errors()
         for site in sites:
-            exact = _exact([(weights[name], updates[name].get(site)) for name in members])
+            terms = [(weights[name], updates[name][site]) for name in active if site in updates[name]]
+            exact = concatenated(terms) if terms else filled({}, [site], lambda _: 0, backbone)[site]
             merged[site] = self._approximated(site, exact, weights, updates, rank) if active else exact
             if self.how != "exact":
                 errors.add(site.path, exact, merged[site])
@@ -115,26 +119,3 @@ class Weighted(AnyComposition):
             yield "seed", f"given, and {self.how} draws nothing; leave it out"
         elif self.seed is not None and self.seed < 0:
             yield "seed", f"found {self.seed!r}, expected a whole number of at least 0"
-
-
-def _exact(terms: Sequence[tuple[float, LowRank | None]]) -> LowRank:
-    """Σ w·ΔW. Weights of 0 leave nothing, not even rank."""
-    present = [(weight, update) for weight, update in terms if update is not None]
-    used = [(weight, update) for weight, update in present if weight != 0]
-    if used:
-        return concatenated(used)
-    _, shape = present[0]
-    return LowRank(shape.a[:0], shape.b[:, :0])
-
-
-def _check_additive(members: Mapping[str, Artifact]) -> None:
-    """Raises CompositionError with every member that is not ΔW alone."""
-    problems = []
-    for name, artifact in members.items():
-        method = artifact.manifest.method
-        if reason := method_of(method).why_not_summed(method):
-            problems.append(f"{name}: {method.words}: {reason}")
-    if problems:
-        raise CompositionError(
-            "only plain LoRA adapters can be summed", problems, "stack() puts such members one on top of the other."
-        )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from adapterkit.errors import AdapterkitError, ArtifactError, HubError
+from adapterkit.errors import AdapterkitError, ArtifactError, HubError, first_line
 
 
 def read_url(url: str, limit_bytes: int) -> bytes | None:
@@ -37,7 +37,7 @@ def write_url(url: str, content: bytes, *, new: bool = False) -> bool:
     except FileExistsError:
         return False
     except FileNotFoundError as error:
-        raise HubError(f"{url} cannot be written", [_first_line(error)], "Make the bucket or folder first.") from error
+        raise HubError(f"{url} cannot be written", [first_line(error)], "Make the bucket or folder first.") from error
     return True
 
 
@@ -84,7 +84,7 @@ def _system(url: str) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise HubError(
             f"{url} is no place that artifacts can be kept in",
-            [_first_line(error)],
+            [first_line(error)],
             "Name a folder, or a URL whose fsspec package is installed (s3fs for s3://, gcsfs for gs://).",
         ) from error
     return system, str(path)
@@ -101,10 +101,6 @@ def _told(url: str) -> Iterator[None]:
         outage = is_outage(error)
         raise HubError(
             f"{url} cannot be {'reached' if outage else 'used'}",
-            [f"{type(error).__name__}: {_first_line(error)}"],
+            [f"{type(error).__name__}: {first_line(error)}"],
             "Check the address and the network." if outage else "Check the address, the credentials and their rights.",
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:300]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from adapterkit.adapted import PREFIX, build
-from adapterkit.artifact.contents import check_state, without_effect
+from adapterkit.artifact.contents import put_state, without_effect
 from adapterkit.artifact.saving import SaveDtype, save
 from adapterkit.backbone import Backbone
 from adapterkit.errors import ArtifactError, DataError
@@ -102,14 +102,12 @@ def save_imported(
     the adapter has, or it changes nothing; OutputError: `out` is in the way or cannot be written."""
     adapted = build(backbone, task, method, head, SEED, parts=parts)
     try:
-        expected = {name: tuple(tensor.shape) for name, tensor in adapted.state().items()}
-        check_state({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
+        put_state(adapted, tensors)
         heads = {PREFIX + path for path in adapted.headed.trained}
         if (reason := without_effect(method, heads, tensors)) and not heads:
             raise ArtifactError("it has no effect", [f"it changes nothing: {reason}"], "Train it first.")
         if reason:
             logger.warning("the head of %s alone answers, since its method changes nothing: %s", src, reason)
-        adapted.load_state(tensors)
         words = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
         kept: Any = words.pop() if words in ({"bfloat16"}, {"float16"}) else "float32"  # so that not one bit changes
         return save(

@@ -24,18 +24,11 @@ N = TypeVar("N", int, float)
 def find_method(
     facts: PeftFacts, config: Mapping[str, Any] | None, shapes: Shapes, module: nn.Module, backbone: Backbone
 ) -> MethodSettings:
-    """The method that has exactly these tensors.
-
-    Args:
-        facts: of PEFT's config.
-        config: PEFT's, whose modules and ranks must be those of the tensors; None where there is none.
-        shapes: tensor name -> shape, the head's among them.
-        module: the family's class around the backbone's trunk, in which the names are paths.
-
-    Raises:
-        ArtifactError: a module that is no site, or that the config names and that has no tensors; ranks that are not
-            the config's; a choice of modules that no recipe can describe, or a bad rank or shape.
-    """
+    """The method that has exactly these tensors. `config`: PEFT's, whose modules and ranks must be those of the
+    tensors; None where there is none. `shapes`: tensor name -> shape, the head's among them. `module`: the family's
+    class around the trunk, in which the names are paths. Raises ArtifactError: a module that is no site, or that the
+    config names and that has no tensors; ranks that are not the config's; a choice that no recipe can describe; a bad
+    rank or shape."""
     reach = Reach(module, backbone.trunk)
     found = {reach.path(site.path): site for site in backbone.sites.sites if site.linear}
     sites = {path: site for path, site in found.items() if path is not None}

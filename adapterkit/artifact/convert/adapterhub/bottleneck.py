@@ -53,18 +53,10 @@ _WANTED = {
 def read_bottleneck(
     config: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor], backbone: Backbone
 ) -> tuple[BottleneckMethod, dict[str, dict[str, Tensor]]]:
-    """Settings, and by the path of the sublayer's last module in the trunk its tensors by ending.
-
-    Layers with a narrower bottleneck, or without one where the settings ask for one, are filled up with zeros, which
-    add nothing.
-
-    Args:
-        config: AdapterHub's settings of it.
-        name: the adapter's.
-
-    Raises:
-        ArtifactError: it is no bottleneck of ours, or its tensors are not those that the config describes.
-    """
+    """Settings, and by the path of the sublayer's last module in the trunk its tensors by ending. Layers with a
+    narrower bottleneck, or without one where the settings ask for one, are filled up with zeros, which add nothing.
+    `config`: AdapterHub's settings of it. `name`: the adapter's. Raises ArtifactError: it is no bottleneck of ours, or
+    its tensors are not those that the config describes."""
     problems, scaling = field_problems(config, _UNSEEN, _WANTED), config.get("scaling", 1.0)
     if scaling not in ("learned", "channel") and type(scaling) not in (int, float):
         problems.append(f"scaling: found {scaling!r:.40}, expected a number, learned or channel")

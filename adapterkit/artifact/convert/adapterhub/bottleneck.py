@@ -115,25 +115,17 @@ def _dense(
     found: dict[str, Tensor], shared: Mapping[str, Tensor], config: Mapping[str, Any], place: str
 ) -> dict[str, Tensor]:
     """Down and up as plain linears."""
-    if config.get("phm_layer"):
-        weights = {
-            f"bottleneck_{side}.weight": _kronecker_sum(found, shared, f"adapter_{side}{index}", side, place)
-            for side, index in (("down", ".0"), ("up", ""))
-        }
-        biases = {
-            "bottleneck_down.bias": found.get("adapter_down.0.b"),
-            "bottleneck_up.bias": found.get("adapter_up.b"),
-        }
-    else:
-        theirs = {"down": "adapter_down.0", "up": "adapter_up"}
-        missing = [f"{place[:200]}: no {name}.weight" for name in theirs.values() if f"{name}.weight" not in found]
-        if missing:
-            raise ArtifactError("the bottleneck is not whole", missing, "Save it again with AdapterHub.")
-        weights = {f"bottleneck_{side}.weight": found[f"{name}.weight"] for side, name in theirs.items()}
-        biases = {f"bottleneck_{side}.bias": found.get(f"{name}.bias") for side, name in theirs.items()}
-    dense = {**weights}
-    for ending, bias in biases.items():
-        dense[ending] = torch.zeros(len(weights[ending.replace("bias", "weight")])) if bias is None else bias
+    compact, dense, missing = bool(config.get("phm_layer")), {}, []
+    for side, name in (("down", "adapter_down.0"), ("up", "adapter_up")):
+        if not compact and f"{name}.weight" not in found:
+            missing.append(f"{place[:200]}: no {name}.weight")
+            continue
+        weight = _kronecker_sum(found, shared, name, side, place) if compact else found[f"{name}.weight"]
+        bias = found.get(f"{name}.b" if compact else f"{name}.bias")
+        dense[f"bottleneck_{side}.weight"] = weight
+        dense[f"bottleneck_{side}.bias"] = torch.zeros(len(weight)) if bias is None else bias
+    if missing:
+        raise ArtifactError("the bottleneck is not whole", missing, "Save it again with AdapterHub.")
     scaling = found.get("scaling")
     if config.get("scaling") == "learned" and scaling is not None:
         dense["bottleneck_scale"] = scaling

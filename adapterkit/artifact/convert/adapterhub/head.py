@@ -53,9 +53,16 @@ def describe_head(head: Saved | None, backbone: Backbone, kind: str | None) -> H
             )
         return HeadFacts(kind, HeadSettings(kind="family"))
     config = head.config.get("config")
-    if config is None:
-        stated = _kind_of_class(str(head.config.get("model_class")))
-        facts = _class_head(head, stated or kind)
+    if config is None:  # of a transformers class, which AdapterHub saves under the class's own names
+        name = str(head.config.get("model_class"))
+        ends = {of.auto_class.removeprefix("AutoModel"): each for each, of in FACTS.items()} | HEAD_TYPES
+        stated = next((each for end, each in ends.items() if name.endswith(end)), kind)
+        if stated is None:
+            problem = f"head_config.json: model_class {head.config.get('model_class')!r:.60}"
+            remedy = f"Pass kind= one of {', '.join(KINDS)}."
+            raise ArtifactError("the folder does not say what its head is for", [problem], remedy)
+        labels = _labels(head.config.get("label2id")) if stated in BELONGS["labels"] else None
+        facts = HeadFacts(stated, HeadSettings(kind="family"), labels, named=dict(head.tensors))
     else:
         facts = _flexible_head(config, head, backbone)
     if kind is not None and kind != facts.kind:
@@ -88,18 +95,6 @@ def head_tensors(facts: HeadFacts, bare: Headed) -> dict[str, Tensor]:
             ending = name.rpartition(".")[2]
             tensors[PREFIX + name] = layer.get(ending, torch.zeros(len(layer["weight"])))
     return tensors
-
-
-def _class_head(head: Saved, kind: str | None) -> HeadFacts:
-    """The head of a transformers class, which AdapterHub saves under the class's own names."""
-    if kind is None:
-        raise ArtifactError(
-            "the folder does not say what its head is for",
-            [f"head_config.json: model_class {head.config.get('model_class')!r:.60}"],
-            f"Pass kind= one of {', '.join(KINDS)}.",
-        )
-    labels = _labels(head.config.get("label2id")) if kind in BELONGS["labels"] else None
-    return HeadFacts(kind, HeadSettings(kind="family"), labels, named=dict(head.tensors))
 
 
 def _flexible_head(config: Mapping[str, Any], head: Saved, backbone: Backbone) -> HeadFacts:
@@ -158,11 +153,6 @@ def _labels(numbers: Any) -> tuple[str, ...] | None:
     by_number = {number: str(label) for label, number in numbers.items() if type(number) is int}
     in_order = sorted(by_number) == list(range(len(numbers)))
     return tuple(by_number[number] for number in range(len(numbers))) if in_order else None
-
-
-def _kind_of_class(name: str) -> str | None:
-    ends = {facts.auto_class.removeprefix("AutoModel"): kind for kind, facts in FACTS.items()} | HEAD_TYPES
-    return next((kind for end, kind in ends.items() if name.endswith(end)), None)
 
 
 def _check_borrowed(own: Mapping[str, Tensor], bare: Headed) -> None:

@@ -42,6 +42,7 @@ class Method(ABC, Generic[S]):
         still: endings of tensors -> the value of which all of them together, whatever the others are, change nothing.
         low_rank: whether it adds a ΔW = b·a to weights, which `update` and `update_in_peft` then give: both or neither.
         fuses: whether it can be a part of a fusion.
+        not_merged: what `why_not_merged` answers, whatever the settings; so `not_summed` and `not_averaged`.
     """
 
     peft_type: ClassVar[str]
@@ -52,6 +53,9 @@ class Method(ABC, Generic[S]):
     still: ClassVar[Mapping[str, float]] = {}
     low_rank: ClassVar[bool]
     fuses: ClassVar[bool] = False
+    not_merged: ClassVar[str] = "it says of no weight of the backbone what it becomes"
+    not_summed: ClassVar[str] = "it is no ΔW that could be added"
+    not_averaged: ClassVar[str] = "nothing is known of what the mean of its parameters does"
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -103,11 +107,11 @@ class Method(ABC, Generic[S]):
 
     def why_not_merged(self, settings: S) -> str:
         """Why it cannot be folded into the backbone's weights."""
-        return "it says of no weight of the backbone what it becomes"
+        return self.not_merged
 
     def why_not_summed(self, settings: S) -> str:
         """Why it is not ΔW = b·a alone, to which others could be added."""
-        return "" if self.low_rank else "it is no ΔW that could be added"
+        return "" if self.low_rank else self.not_summed
 
     def update(self, settings: S, site: Site, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The factors a (R, I) and b (O, R) of its ΔW = b·a at one site, with its scaling inside b; `tensors` are those
@@ -123,7 +127,7 @@ class Method(ABC, Generic[S]):
 
     def why_not_averaged(self, settings: S) -> str:
         """Why the mean of its parameters means nothing, even between adapters that are built alike."""
-        return "nothing is known of what the mean of its parameters does"
+        return self.not_averaged
 
     def build(self, settings: S, config: Mapping[str, Any]) -> dict[str, str]:
         """What must be the same between adapters whose parameters are averaged, beside the shapes: what -> value."""

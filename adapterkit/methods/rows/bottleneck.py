@@ -33,6 +33,9 @@ class Bottleneck(Method[BottleneckMethod]):
     required = ("width",)
     still: ClassVar[Mapping[str, float]] = {"bottleneck_up.weight": 0.0, "bottleneck_up.bias": 0.0}
     fuses = True
+    not_merged = "an activation stands between its two projections, so no weight of the backbone can hold it"
+    not_summed = "its network has a bend between two linears, so it is no ΔW that could be added"
+    not_averaged = ""  # networks from one start, or of one shape, are averaged as AdapterSoup does
 
     def attach(self, carrier: Carrier, settings: BottleneckMethod) -> Attachment:
         """Attach it by our own tuner of PEFT's. See `Method.attach`."""
@@ -81,16 +84,6 @@ class Bottleneck(Method[BottleneckMethod]):
         width = config["width"]
         sizes: tuple[Shape, ...] = ((width, None), (width,), (None, width), (None,), (1,))
         return dict(zip(self.endings[: 5 if settings.scale_learned else 4], sizes, strict=False))
-
-    def why_not_merged(self, settings: BottleneckMethod) -> str:
-        return "an activation stands between its two projections, so no weight of the backbone can hold it"
-
-    def why_not_summed(self, settings: BottleneckMethod) -> str:
-        return "its network has a bend between two linears, so it is no ΔW that could be added"
-
-    def why_not_averaged(self, settings: BottleneckMethod) -> str:
-        """Networks from one start, or of one shape, are averaged as AdapterSoup does."""
-        return ""
 
     def build(self, settings: BottleneckMethod, config: Mapping[str, Any]) -> dict[str, str]:
         """What the network computes, beside its tensors."""

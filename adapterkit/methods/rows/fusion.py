@@ -30,6 +30,9 @@ class Fusion(Method[FusionMethod]):
         "dropout": SHARE,
     }
     required = ("query_width", "placement")
+    not_merged = "it chooses among its parts anew for every token, and a weight is the same for all"
+    not_summed = "it chooses among its parts anew for every token, so it is no ΔW that could be added"
+    not_averaged = "it weighs parts of its own, which other fusions do not have"
 
     def attach(self, carrier: Carrier, settings: FusionMethod) -> Attachment:
         """Attach it where its parts stand. See `Method.attach`."""
@@ -58,12 +61,3 @@ class Fusion(Method[FusionMethod]):
             yield f"placement: {placement} is not that of the parts"
         if settings.query_width not in (None, width):
             yield f"query_width: {width} is not the manifest's ({settings.query_width})"
-
-    def why_not_merged(self, settings: FusionMethod) -> str:
-        return "it chooses among its parts anew for every token, and a weight is the same for all"
-
-    def why_not_summed(self, settings: FusionMethod) -> str:
-        return "it chooses among its parts anew for every token, so it is no ΔW that could be added"
-
-    def why_not_averaged(self, settings: FusionMethod) -> str:
-        return "it weighs parts of its own, which other fusions do not have"

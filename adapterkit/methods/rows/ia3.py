@@ -41,6 +41,9 @@ class Ia3(Method[Ia3Method]):
     }
     required = ("feedforward_modules",)
     still: ClassVar[Mapping[str, float]] = {FACTORS: 1.0}
+    not_merged = ""
+    not_summed = "its factors rescale whole weights, so its ΔW has full rank and depends on what else is added"
+    not_averaged = ""  # weights are linear in its factors: their mean is the mean of what the members do to them
 
     def attach(self, carrier: Carrier, settings: Ia3Method) -> Attachment:
         """Let PEFT attach it. See `Method.attach`."""
@@ -65,16 +68,6 @@ class Ia3(Method[Ia3Method]):
         """Modules whose input is scaled, and which are not adapted."""
         for module in sorted(set(config["feedforward_modules"]) - set(config["target_modules"])):
             yield f"feedforward_modules: {module!r} is not one of target_modules"
-
-    def why_not_merged(self, settings: Ia3Method) -> str:
-        return ""
-
-    def why_not_summed(self, settings: Ia3Method) -> str:
-        return "its factors rescale whole weights, so its ΔW has full rank and depends on what else is added"
-
-    def why_not_averaged(self, settings: Ia3Method) -> str:
-        """Weights are linear in its factors, so that their mean is the mean of what the members do to them."""
-        return ""
 
     def rescales(self, settings: Ia3Method) -> str:
         return "IA3"

@@ -41,6 +41,7 @@ class Lora(Method[LoraMethod]):
         "init_lora_weights": FLAG_OR_WORD,
     }
     required = ("r", "lora_alpha")
+    not_merged = ""
     still: ClassVar[Mapping[str, float]] = {B: 0.0}
 
     def attach(self, carrier: Carrier, settings: LoraMethod) -> Attachment:
@@ -102,9 +103,6 @@ class Lora(Method[LoraMethod]):
     def trains(self, settings: LoraMethod, path: str) -> bool:
         """Biases, where the settings say so."""
         return settings.bias != "none" and path.endswith(".bias")
-
-    def why_not_merged(self, settings: LoraMethod) -> str:
-        return ""
 
     def why_not_summed(self, settings: LoraMethod) -> str:
         if settings.dora:

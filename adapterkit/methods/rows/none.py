@@ -24,6 +24,9 @@ class Nothing(Method[NoMethod]):
     peft_type = "LORA"
     peft_import = ""
     endings = ()
+    not_merged = ""
+    not_summed = "it has no ΔW"
+    not_averaged = "it has no parameters beside its head"
     fields: ClassVar[Mapping[str, Field]] = {
         "target_modules": (lambda value: value == NO_TARGETS, repr(NO_TARGETS)),
         "r": RANK,
@@ -43,15 +46,6 @@ class Nothing(Method[NoMethod]):
     def why_not_joined(self, settings: NoMethod, backbone: Backbone) -> str:
         """Heads train side by side."""
         return ""
-
-    def why_not_merged(self, settings: NoMethod) -> str:
-        return ""
-
-    def why_not_summed(self, settings: NoMethod) -> str:
-        return "it has no ΔW"
-
-    def why_not_averaged(self, settings: NoMethod) -> str:
-        return "it has no parameters beside its head"
 
     def rescales(self, settings: NoMethod) -> str:
         return ""

@@ -14,8 +14,6 @@ from adapterkit.tasks.asked import Errors, check_errors, encode_each, in_place, 
 from adapterkit.tasks.finite import no_numbers
 from adapterkit.tasks.protocol import Batch, Feature, GeneratingTask, Vocabulary
 
-Answer = dict[str, Any]
-
 TASK = "task"
 """The column in which a row by itself names its adapter."""
 
@@ -39,7 +37,7 @@ class HeadRows:
         """Whether its answers are generated text."""
         return isinstance(self.head.task, GeneratingTask)
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[dict[str, Any]]:
         """One answer per row."""
         task = self.head.task
         if isinstance(task, GeneratingTask):

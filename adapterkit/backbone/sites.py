@@ -84,7 +84,6 @@ class Sites:
         *,
         layers: Collection[int] | None = None,
         top: int | None = None,
-        sides: Collection[str] | None = None,
     ) -> tuple[Site, ...]:
         """The sites of those names in those layers.
 
@@ -92,10 +91,9 @@ class Sites:
             names: site names; "auto" for queries and values, or what makes both; "all-linear" for every linear.
             layers: numbers of layers, counted from 0 in each side. None: all.
             top: the highest `top` layers of each side instead. None: all.
-            sides: "encoder", "decoder" or both. None: all there are.
 
         Raises:
-            SiteError: a name, a layer or a side that does not exist, or nothing selected; lists what exists.
+            SiteError: a name or a layer that does not exist, or nothing selected; lists what exists.
         """
         if names == "auto":
             wanted = set(self.auto())
@@ -103,8 +101,8 @@ class Sites:
             wanted = {site.name for site in self.sites if site.linear}
         else:
             wanted = {names} if isinstance(names, str) else set(names)
-        problems = [f"site {name!r}: not in this backbone" for name in sorted(wanted - set(self.names()))]
-        return self._chosen(self.sites, wanted, problems, layers, top, sides)
+        unknown = [f"site {name!r}: not in this backbone" for name in sorted(wanted - set(self.names()))]
+        return self._chosen(self.sites, wanted, unknown, layers, top)
 
     def select_sublayers(
         self,
@@ -112,7 +110,6 @@ class Sites:
         *,
         layers: Collection[int] | None = None,
         top: int | None = None,
-        sides: Collection[str] | None = None,
     ) -> tuple[Sublayer, ...]:
         """The sublayers of those names in those layers; the arguments and errors of `select`."""
         if not self.sublayers:
@@ -122,39 +119,28 @@ class Sites:
             )
         known = tuple(dict.fromkeys(sublayer.name for sublayer in self.sublayers))
         wanted = {names} if isinstance(names, str) else set(names)
-        problems = [
-            f"sublayer {name!r}: not in this backbone, which has {', '.join(known)}"
-            for name in sorted(wanted - set(known))
-        ]
-        return self._chosen(self.sublayers, wanted, problems, layers, top, sides)
+        there = f"not in this backbone, which has {', '.join(known)}"
+        unknown = [f"sublayer {name!r}: {there}" for name in sorted(wanted - set(known))]
+        return self._chosen(self.sublayers, wanted, unknown, layers, top)
 
     def _chosen(
         self,
         known: Iterable[P],
         wanted: Collection[str],
-        problems: list[str],
+        unknown: Sequence[str],
         layers: Collection[int] | None,
         top: int | None,
-        sides: Collection[str] | None,
     ) -> tuple[P, ...]:
+        problems, deepest = [*unknown], max(self.layer_count.values(), default=0)
         if layers is not None and top is not None:
             problems.append("layers and top: only one of them can be given")
-        chosen = {side: count for side, count in self.layer_count.items() if sides is None or side in sides}
-        problems += [
-            f"side {side!r}: this backbone has {' and '.join(self.layer_count)}"
-            for side in sorted(set(sides or ()) - set(self.layer_count))
-        ]
-        deepest = max(chosen.values(), default=0)
         if top is not None and not 1 <= top <= deepest:
             problems.append(f"top {top}: must be between 1 and {deepest}")
-        problems += [
-            f"layer {layer}: must be between 0 and {deepest - 1}"
-            for layer in sorted(set(layers or ()))
-            if not 0 <= layer < deepest
-        ]
+        beyond = sorted(layer for layer in set(layers or ()) if not 0 <= layer < deepest)
+        problems += [f"layer {layer}: must be between 0 and {deepest - 1}" for layer in beyond]
         levels = {
             (side, layer)
-            for side, count in chosen.items()
+            for side, count in self.layer_count.items()
             for layer in range(count)
             if (layers is None or layer in layers) and (top is None or layer >= count - top)
         }

@@ -53,17 +53,10 @@ class Contract(BaseModel):
 
     __repr__ = in_short("architecture", "layers", "hidden_size", "vocabulary_size", "max_tokens", "padding_side")
 
-    def differences(
-        self, other: Self, mine: str = "artifact needs", theirs: str = "this backbone gives", *, generates: bool = True
-    ) -> list[str]:
-        """Every point on which the two differ, naming both sides. Empty: they fit.
-
-        Args:
-            other: what the backbone at hand gives.
-            mine: how to call this contract's side.
-            theirs: how to call the other's.
-            generates: whether text is generated; where it is not, generation settings and chat template do not count.
-        """
+    def differences(self, other: Self, *, generates: bool = True) -> list[str]:
+        """Every point on which an artifact that needs this differs from what the backbone at hand gives, naming both
+        sides. Empty: they fit. Where no text is generated, generation settings and chat template do not count."""
+        mine, theirs = "artifact needs", "this backbone gives"
         lines = []
         for name in type(self).model_fields:
             left, right = getattr(self, name), getattr(other, name)

@@ -85,21 +85,15 @@ class ChangedSides:
 
 def changed_sides(first_right: Numbers, second_right: Numbers, numbers: Sequence[int]) -> ChangedSides:
     """Compare (N,) rights row by row (McNemar 1947, exact: a binomial with p = 1/2), rows having numbers."""
+    from scipy.stats import binom
+
     gained, lost = (
         [number for number, changed in zip(numbers, before - after, strict=True) if changed < 0]
         for before, after in ((first_right, second_right), (second_right, first_right))
     )
-    p_value = _two_sided(len(gained), len(lost))
-    return ChangedSides(len(gained), len(lost), p_value, tuple(gained[:SHOWN_ROWS]), tuple(lost[:SHOWN_ROWS]))
-
-
-def _two_sided(gained: int, lost: int) -> float:
-    total, fewer = gained + lost, min(gained, lost)
-    at_most_fewer, term = 0, 1  # C(total, k), summed in whole numbers
-    for count in range(fewer + 1):
-        at_most_fewer += term
-        term = term * (total - count) // (count + 1)
-    return min(1.0, 2 * at_most_fewer / (1 << total))
+    at_most_fewer = float(binom.cdf(min(len(gained), len(lost)), len(gained) + len(lost), 0.5))
+    p_value, most = min(1.0, 2 * at_most_fewer), SHOWN_ROWS
+    return ChangedSides(len(gained), len(lost), p_value, tuple(gained[:most]), tuple(lost[:most]))
 
 
 def thirds(values: Sequence[float]) -> list[tuple[float, float]]:

@@ -51,7 +51,8 @@ def started(settings: ServiceSettings) -> Iterator[Started]:
         else:
             from adapterkit.registry import Registry
 
-            if (settings.flags is not None) != rules.has_flags:
+            flagged = any(each.flag is not None for each in rules.tasks.values())
+            if (settings.flags is not None) != flagged:
                 raise ServingError("a file of flags goes with rules that name a flag", remedy="Give both or neither.")
             fleet, follower = registry_fleet(Registry(settings.registry), rules, *settings.backbones, **loaded)
         closing.callback(fleet.host.close)

@@ -85,11 +85,6 @@ class Rules(BaseModel):
         """The rules of a task."""
         return self.tasks.get(task, TaskRules())
 
-    @property
-    def has_flags(self) -> bool:
-        """Whether a flag chooses the arms of a task."""
-        return any(rules.flag is not None for rules in self.tasks.values())
-
     def check_without_channels(self) -> None:
         """Raise TrafficError where these rules name channels, which only a registry has."""
         wrong = [

@@ -61,7 +61,7 @@ def trained(tiny_backbones: Any, tmp_path_factory: pytest.TempPathFactory) -> An
     def make(kind: str) -> Any:
         if kind not in made:
             folder, backbone = tmp_path_factory.mktemp("calibrate"), tiny_backbones[FAMILY[kind]]
-            blocks = {"head": {"kind": "family"}, "training": {"epochs": 4}, "data": {"test": None}}
+            blocks = {"head": {"kind": "family"}, "training": {"epochs": 6}, "data": {"test": None}}
             made[kind] = backbone, train(recipe(folder, backbone, kind, **blocks), backbone=backbone).artifact
         backbone, artifact = made[kind]
         return backbone, artifact, noisy(kind, 80)

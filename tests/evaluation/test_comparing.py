@@ -23,7 +23,7 @@ SOURCES = ("mail", "chat", "mail")
 def pair(tiny_backbones: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Their backbone, a poor and a good artifact, and 60 rows of which a fifth has the other label."""
     folder, backbone = tmp_path_factory.mktemp("compare"), tiny_backbones["bert"]
-    settings = {"poor": {"max_steps": 1, "learning_rate": 1e-5}, "good": {"epochs": 3}}
+    settings = {"poor": {"max_steps": 1, "learning_rate": 1e-5}, "good": {"epochs": 8}}
     runs = {
         name: train(recipe(folder, backbone, training=each, output=str(folder / name)), backbone=backbone).artifact
         for name, each in settings.items()

@@ -9,7 +9,9 @@ A member is what the host has mounted under that name, or a folder or hub id.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from adapterkit.compose.any_composition import AnyComposition
 from adapterkit.compose.average import Average
 from adapterkit.compose.composition_file import checked, composition_schema, load_composition
 from adapterkit.compose.fused import fuse
@@ -94,7 +96,9 @@ def stack(
     Raises:
         CompositionError: with every problem.
     """
-    named = [(each, each) if isinstance(each, str) else (each.words(), {each.kind: each}) for each in members]
+    named: list[tuple[str, Any]] = [
+        (each.words(), {each.kind: each}) if isinstance(each, AnyComposition) else (str(each), each) for each in members
+    ]
     names = tuple(name for name, _ in named)
     # A mapping would swallow what stands there twice.
     given = dict(named) if len({*names}) == len(names) and names != members else names

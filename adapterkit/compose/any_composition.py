@@ -79,7 +79,7 @@ class AnyComposition(Settings):
 
 def weight_problems(names: list[str], weights: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """Weights of what is no member, and members without one."""
-    for name in weights.keys() - set(names):
+    for name in sorted(weights.keys() - set(names)):
         yield f"weights.{name}", f"is not a member; members are {', '.join(names)}{did_you_mean(name, names)}"
     for name in names:
         if name not in weights:

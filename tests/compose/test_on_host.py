@@ -218,6 +218,7 @@ def test_an_unknown_member_is_named(host, world):
         (("a", "b"), {"head": "c"}, "head: 'c' is not a member; members are a, b"),
         (("a", "b"), {"heads": []}, "heads: is empty"),
         ((compose.weighted({"a": 1.0}), "a"), {}, "two of them offer a head 'a'"),
+        (("a", 3), {}, "found 3, expected text"),
     ],
     ids=str,
 )

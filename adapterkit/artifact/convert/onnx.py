@@ -25,6 +25,7 @@ from adapterkit.backbone.checkpoint import silence
 from adapterkit.errors import ExportError, first_line
 from adapterkit.heads import Headed
 from adapterkit.manifest import CARD, MANIFEST, dump_json
+from adapterkit.manifest.strict_json import without_nan
 from adapterkit.methods.table import method_of
 from adapterkit.recipe.kinds import FACTS
 from adapterkit.tasks.confident import temperature_of
@@ -87,7 +88,7 @@ def write_onnx(
             facts["metrics"] = {name: {"float32": value, quantise: after[name]} for name, value in before.items()}
         copy.tokenizer.save_pretrained(stage)
         shutil.copyfile(artifact.folder / MANIFEST, stage / MANIFEST)
-        (stage / FACTS_FILE).write_bytes(dump_json(facts))
+        (stage / FACTS_FILE).write_bytes(dump_json(without_nan(facts)))
         (stage / CARD).write_bytes(_card(artifact, list(batches[0]), facts))
 
 

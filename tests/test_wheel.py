@@ -84,6 +84,12 @@ def test_a_wheel_holds_the_package_its_recipes_and_nothing_else(wheel: Path) -> 
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     sources = {f"adapterkit/{file.relative_to(ROOT / 'adapterkit')}" for file in (ROOT / "adapterkit").rglob("*.py")}
     recipes = {f"adapterkit/_recipes/{file.relative_to(RECIPES)}" for file in RECIPES.rglob("*.yaml")}
-    files = {"adapterkit/artifact/card.md", "adapterkit/demo/grammar.yaml", "adapterkit/report/page.html"}
-    files |= {"adapterkit/py.typed", *(f"adapterkit/board/{name}" for name in ("page.html", "board.css", "board.js"))}
+    of = {
+        "artifact": ("card.md",),
+        "board": ("board.css", "board.js", "page.html"),
+        "demo": ("grammar.yaml",),
+        "report": ("figures.css", "figures.html", "page.html"),
+        "survey": ("recipe.yaml.txt",),
+    }
+    files = {"adapterkit/py.typed", *(f"adapterkit/{room}/{name}" for room, held in of.items() for name in held)}
     assert set(names) == sources | recipes | files

@@ -108,20 +108,15 @@ def sweep(
         options = {
             "--eta": eta, "--first": first, "--together": several, "--processes": workers, "--data-root": data_root,
         }  # fmt: skip
-        console.say(f"Stopped. Go on with: {_again(recipe, overrides, grid, halving, options)}", "yellow")
+        words = ["adapterkit", "sweep", recipe, *(overrides or ()), GRID, *grid, *["--halving"] * halving]
+        for name, value in options.items():  # but for --overwrite
+            words += [] if value is None else [name, str(value)]
+        console.say(f"Stopped. Go on with: {shlex.join(words)}", "yellow")
         raise typer.Exit(130) from interruption
     if as_json:
         console.print_json(_facts(result))
         return
     _print(result)
-
-
-def _again(recipe: str, overrides: Any, grid: list[str], halving: bool, options: Mapping[str, Any]) -> str:
-    """The command that goes on; never with --overwrite."""
-    words = ["adapterkit", "sweep", recipe, *(overrides or ()), GRID, *grid, *["--halving"] * halving]
-    for name, value in options.items():
-        words += [] if value is None else [name, str(value)]
-    return shlex.join(words)
 
 
 def _print(result: Any) -> None:

@@ -118,8 +118,10 @@ def test_products_that_need_content_are_told(tiny_folders: Any) -> None:
 
 @pytest.mark.parametrize("method", ["lora", "bottleneck"])
 def test_the_peak_of_a_step_is_that_of_torchs_own_memory_profile(
-    method: str, tiny_folders: Any, tiny_backbones: Any
+    method: str, tiny_folders: Any, tiny_backbones: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Of so small a model a table of draws would be the half, and what torch compares it in.
+    monkeypatch.setattr("adapterkit.backbone.dropout._STARTS", 256)
     name = next(name for name, case in METHODS.items() if case.settings.kind == method)
     case = Case("text-classification", "bert", name, "linear-mean")
     _, step = hollow_case(case, tiny_folders["bert"])

@@ -13,9 +13,8 @@ import pytest
 
 from adapterkit.backbone import Backbone
 from adapterkit.errors import TrainingError
-from adapterkit.training import Paused
 from adapterkit.training.trunk_cache import entries as kept_states
-from tests.training.ranks import as_rank, by_ranks, free_port, together
+from tests.training.ranks import as_rank, by_ranks, free_port
 from tests.training.worlds import events, losses, recipe, rows_of, train, write_rows
 
 # Python 3.12 warns of forks beside threads; nothing here waits for a lock of another thread.
@@ -67,27 +66,6 @@ def test_two_processes_over_kept_states_train_as_one_that_keeps_none(
         for ours, theirs in zip(events(two, "score"), events(one.artifact, "score"), strict=True):
             assert ours["metrics"]["accuracy"] == theirs["metrics"]["accuracy"]
     assert losses(tmp_path / "filling") == losses(tmp_path / "reading")
-
-
-def test_with_dropout_fewer_processes_go_on_as_if_the_run_had_never_stopped(tiny_folders: Any, tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, tiny_folders["bert"])
-    plan["method"] = {"kind": "lora", "rank": 2, "dropout": 0.2}
-    by_ranks(2, {**plan, "output": str(tmp_path / "whole")})
-    stopped = {**plan, "output": str(tmp_path / "stopped")}
-
-    def until(step: int, resume: bool) -> None:
-        with pytest.raises(Paused):
-            train(stopped, pause_after=lambda batches: step, resume=resume)
-
-    together(2, lambda: until(2, False))
-    until(6, True)
-    by_ranks(2, stopped, resume=True)
-    begun = [(event["step"], event["processes"]) for event in events(tmp_path / "stopped", "begin")]
-    assert begun == [(0, 2), (2, 1), (6, 2)]
-    # The losses are sums of the same numbers in another order.
-    assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
-    alone = train(plan, overrides=[f"output={tmp_path / 'alone'}"])
-    assert losses(alone.artifact) != pytest.approx(losses(tmp_path / "whole"), rel=1e-2)
 
 
 def told(rank: int, port: int, plans: Sequence[dict[str, Any]], said: Any) -> None:

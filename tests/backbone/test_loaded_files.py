@@ -80,8 +80,8 @@ def test_files_that_change_while_they_are_loaded_are_refused(
 ) -> None:
     plain = backbone.load_trunk
 
-    def meanwhile(*args: Any) -> Any:
-        found = plain(*args)
+    def meanwhile(*args: Any, **named: Any) -> Any:
+        found = plain(*args, **named)
         write_over(checkpoint / name) if name.endswith(".safetensors") else edit(checkpoint, name)
         return found
 

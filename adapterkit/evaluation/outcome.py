@@ -142,6 +142,8 @@ class Question:
 
 def ask(artifact: Artifact | str | Path, data: Any = None, **how: Unpack[HowAnswered]) -> Question:
     """Read what an artifact is asked; `data` as of `evaluate`. What a user should know of the rows is logged."""
+    if strange := how.keys() - HowAnswered.__annotations__.keys():
+        raise TypeError(f"unknown: {', '.join(sorted(strange))}; expected {', '.join(HowAnswered.__annotations__)}")
     opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact, parts=how.get("parts"))
     rows = read_for(opened, data, columns=how.get("columns"), root=how.get("data_root"), reading=how.get("reading"))
     for note in rows.reading.notes:

@@ -54,6 +54,15 @@ def test_other_files_have_the_recipes_column_names_or_the_tasks(
     assert ak.evaluate(result.artifact, file, backbone=backbone) == result.metrics["test"]
 
 
+def test_an_option_that_there_is_not_is_refused(world: Any, tmp_path: Path) -> None:
+    _, backbone, result = world
+    others = {"compare": (result.artifact,), "calibrate": (None, tmp_path / "out"), "probe": (), "attribute": ()}
+    for verb, more in {"evaluate": (), **others}.items():
+        with pytest.raises(TypeError, match="batchsize"):
+            getattr(ak, verb)(result.artifact, *more, backbone=backbone, batchsize=8)
+    assert not (tmp_path / "out").exists()
+
+
 def test_columns_that_are_named_count_more_than_the_recipes(world: Any, tmp_path: Path) -> None:
     _, backbone, result = world
     rows = [{"said": "nothing", "words": row["text"], "mood": row["label"]} for row in rows_of(KIND, 60)[32:]]

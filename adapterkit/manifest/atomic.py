@@ -211,7 +211,7 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644, new: bool = Fal
     Raises:
         OutputError: the disk refuses; what stood there before is unchanged.
     """
-    stage = (beside or path).with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    stage = Path(os.path.abspath(beside or path)).parent / f".{path.name}.{uuid.uuid4().hex}.new"
     try:
         with open(os.open(stage, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(content)

@@ -102,8 +102,8 @@ def _check_values(value: Any) -> None:
         kinds = set(map(type, level))
         if float in kinds and not all(math.isfinite(item) for item in level if type(item) is float):
             raise _RefusedError("a number is out of range")
-        if int in kinds and max(abs(item) for item in level if type(item) is int) > MAX_INTEGER:
-            raise _RefusedError("an integer is out of range")
+        if int in kinds and abs(largest := max((item for item in level if type(item) is int), key=abs)) > MAX_INTEGER:
+            raise _RefusedError(f"the integer {str(largest)[:40]} is out of range")
         if not kinds & {dict, list}:
             return
         inner: list[Any] = []

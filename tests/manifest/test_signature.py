@@ -85,6 +85,17 @@ def test_what_is_signed_can_be_checked_by_hand(signed: Path, key: Path) -> None:
     assert one["key"] == "ed25519:" + base64.b64encode(raw_key).decode()
 
 
+def test_an_artifact_is_signed_from_inside_its_folder_too(
+    make: Make, key: Path, trusted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make("here")
+    beside = {path.name for path in folder.parent.iterdir()}
+    monkeypatch.chdir(folder)
+    put_signature(Path(), key.absolute())
+    assert signers_of(folder, open_manifest(folder), trusted) == list(trusted)
+    assert {path.name for path in folder.parent.iterdir()} == beside
+
+
 def test_a_signature_changes_nothing_of_the_artifact(signed: Path, trusted: tuple[str, ...]) -> None:
     manifest = open_manifest(signed)
     (signed / SIGNATURE).unlink()

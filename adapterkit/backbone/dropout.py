@@ -14,10 +14,11 @@ Axes: N tokens, W values of each; a `lead` is a tensor's shape without its last 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from inspect import unwrap
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,11 @@ def _filled(table: Tensor, probability: float, seed: int) -> Tensor:
 
 @dataclass
 class _Rows:
-    """The rows whose tokens are in work: a number of each, (B,), and what is known of how they are packed."""
+    """The rows whose tokens are in work: a number of each, (B,), whether what computes calls torch's function to drop,
+    and what is known of how they are packed."""
 
     keys: Any
+    by_function: bool = False
     packed: tuple[Tensor, tuple[int, int]] | None = None
     found: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
@@ -157,13 +160,22 @@ def rows_draw(seed: int, rows: Sequence[int], trunk: nn.Module) -> Iterator[None
     torch.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed(seed + rows[0])  # of torch's fused attention, which draws by no row
-    _rows = _Rows(_mixed(np.array(rows, dtype=np.uint64) * _ROW + np.uint64(seed)))
+    _rows = _Rows(_mixed(np.array(rows, dtype=np.uint64) * _ROW + np.uint64(seed)), _drops_by_function(trunk))
     try:
-        by_function = any(map(_calls_function, {type(module).forward for module in trunk.modules()}))
-        with _FunctionalDropout() if by_function else nullcontext():
+        with _by_rows():
             yield
     finally:
         _rows = None
+
+
+def _by_rows() -> AbstractContextManager[Any]:
+    return _FunctionalDropout() if _rows is not None and _rows.by_function else nullcontext()
+
+
+def first_and_again() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """What a layer that is checkpointed computes in, and computes again in: torch runs a backward without the modes
+    that it was called in."""
+    return nullcontext(), _by_rows()
 
 
 def note_packed(source_P: Tensor, shape: tuple[int, int]) -> None:
@@ -223,11 +235,25 @@ def _by_function(input: Tensor, p: float = 0.5, training: bool = True, inplace: 
     return F.dropout(input, p, training, inplace) if inplace or not training else _dropped(input, p)
 
 
+def _drops_by_function(trunk: nn.Module) -> bool:
+    layers = [module for module in trunk.modules() if not isinstance(module, nn.Dropout)]
+    eager = any(getattr(getattr(m, "config", None), "_attn_implementation", "") == "eager" for m in layers)
+    return any(_calls_function(forward, eager) for forward in {type(module).forward for module in layers})
+
+
 @cache
-def _calls_function(forward: Callable[..., Any]) -> bool:
-    """Whether a layer's forward calls torch's function, as the names in its code say."""
-    code: Any = getattr(unwrap(forward), "__code__", None)
-    return code is not None and {"functional", "dropout"} <= set(code.co_names)
+def _calls_function(forward: Callable[..., Any], eager: bool) -> bool:
+    """Whether a layer's forward, or a function that it calls by name, calls torch's function, as the names in their
+    code say. `eager`: whether layers attend by transformers' function for that, which each of them names."""
+    forward = unwrap(forward)
+    known = getattr(forward, "__globals__", {})
+    named = [name for name in _names_in(forward) if eager or name != "eager_attention_forward"]
+    called = [known[name] for name in named if isinstance(known.get(name), FunctionType)]
+    return any("dropout" in names and names & {"functional", "F"} for names in map(_names_in, (forward, *called)))
+
+
+def _names_in(function: Any) -> set[str]:
+    return set(getattr(getattr(function, "__code__", None), "co_names", ()))
 
 
 def use_quick_dropout(model: nn.Module) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch.utils.checkpoint import checkpoint
 
+from adapterkit.backbone.dropout import first_and_again
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.modeling_layers import GradientCheckpointingLayer
@@ -35,7 +37,7 @@ def recompute(layer: Any) -> bool:
     if layer.gradient_checkpointing:
         return False
     layer.gradient_checkpointing = True
-    layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=first_and_again)
     return True
 
 

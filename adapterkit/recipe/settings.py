@@ -1,5 +1,6 @@
 """What every block of a recipe has in common."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -64,5 +65,5 @@ def foreign(given: Iterable[str], owners: Mapping[str, Sequence[str]], own: str)
 
 def twice(path: str, values: Sequence[Any]) -> list[tuple[str, str]]:
     """Values that stand more than once in a list."""
-    found = sorted({repr(value) for value in values if values.count(value) > 1})
+    found = sorted(repr(value) for value, count in Counter(values).items() if count > 1)
     return [(path, f"holds {', '.join(found)} more than once; name each once")] if found else []

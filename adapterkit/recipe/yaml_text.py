@@ -69,6 +69,8 @@ def parse_yaml(text: str) -> Parsed:
         raise YamlError(f"is larger than {LARGEST_TEXT_BYTES:,} bytes; a recipe has a few thousand")
     try:
         root = yaml.compose(text, Loader=_Plain)
+    except yaml.composer.ComposerError as error:
+        raise YamlError(f"{_position(error.problem_mark)}a second document begins; a recipe is one") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(f"{_position(mark)}{error.problem or error.context}") from error

@@ -115,15 +115,23 @@ def test_a_packed_row_drops_what_it_drops_padded() -> None:
         assert torch.equal(draw((1, 2, 5)).masks(3, 0.5, padded)[:][0].transpose(0, 1), heads[source])
 
 
+def dropped(x: Tensor, training: bool) -> Tensor:
+    return nn.functional.dropout(x, p=0.5, training=training)
+
+
 def test_functions_of_torch_drop_by_row_too() -> None:
-    """As BART's layers call them."""
+    """As BART's layers call them; and as Bloom's do, by a function beside the layer."""
 
     class Calling(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.dropout(x, p=0.5, training=self.training)
 
+    class CallingAnother(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return dropped(x, self.training)
+
     calling, layer, x = Calling(), dropout(0.5), torch.randn(2, 3, 4)
-    for model in (calling, layer):
+    for model in (calling, CallingAnother(), layer):
         with rows_draw(3, [0, 1], model):
             both = model(x)
         with rows_draw(3, [1], model):
@@ -168,6 +176,22 @@ def test_a_checkpointed_layer_drops_the_same_again() -> None:
     found = torch.autograd.grad(checkpoint(layer, x, use_reentrant=False).sum(), tuple(layer.parameters()))
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
+
+
+def test_weights_of_attention_that_is_written_out_drop_by_row_too(tiny_backbones: Mapping[str, Any]) -> None:
+    """Gemma 2's, whose layers find transformers' function for it by a config."""
+    trunk = tiny_backbones["gemma-2"].twin().trunk.train()
+    ids = torch.randint(10, 60, (3, 6), generator=torch.Generator().manual_seed(0))
+    assert trunk.config._attn_implementation == "eager"
+    with torch.no_grad():
+        with rows_draw(3, [0, 1, 2], trunk):
+            every = trunk(input_ids=ids).last_hidden_state
+        with rows_draw(3, [2], trunk):
+            alone = trunk(input_ids=ids[2:]).last_hidden_state
+        trunk.eval()
+        without = trunk(input_ids=ids).last_hidden_state
+    assert torch.allclose(alone, every[2:], atol=1e-5)
+    assert not torch.allclose(without, every, atol=1e-2)
 
 
 @pytest.mark.parametrize("family", [family for family in tiny.FAMILIES if family != "bart"])

@@ -23,6 +23,7 @@ from adapterkit.recipe import (
     TrainingSettings,
     load_recipe,
 )
+from adapterkit.recipe.settings import twice
 from adapterkit.recipe.task import BELONGS
 
 BLOCKS: list[type[BaseModel]] = [
@@ -207,3 +208,21 @@ def test_a_recipe_writes_out_every_default_and_reads_back() -> None:
 def test_a_block_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_recipe(recipe()).training.seed = 3  # type: ignore[misc]
+
+
+def test_what_stands_twice_is_found_without_comparing_every_pair() -> None:
+    compared = []
+
+    class Counted(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    names = [Counted(f"label {number}") for number in range(300)]
+    assert twice("labels", names) == []
+    assert twice("labels", [*names, Counted("label 7")]) == [
+        ("labels", "holds 'label 7' more than once; name each once")
+    ]
+    assert len(compared) < 3000

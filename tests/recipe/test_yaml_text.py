@@ -66,7 +66,7 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
         ("a: -.inf", "line 1, column 4", "not a finite number"),
         ("a: 1e999", "line 1, column 4", "too large"),
         ("a: " + "9" * 5000, "line 1, column 4", "5000 characters"),
-        ("a: 1\n---\nb: 2", "line 2", "another document"),
+        ("a: 1\n---\nb: 2", "line 2, column 1", "a second document begins; a recipe is one"),
         ("a: [1, 2", "line 1", "expected"),
         ("a:\n\t- 1", "line 2", "cannot start any token"),
         ("a: 1\nb: \x00", "line 2", "character"),

@@ -236,8 +236,10 @@ def _by_function(input: Tensor, p: float = 0.5, training: bool = True, inplace: 
 
 
 def _drops_by_function(trunk: nn.Module) -> bool:
+    from adapterkit.backbone.attention import implementation
+
     layers = [module for module in trunk.modules() if not isinstance(module, nn.Dropout)]
-    eager = any(getattr(getattr(m, "config", None), "_attn_implementation", "") == "eager" for m in layers)
+    eager = any(implementation(getattr(layer, "config", None)) == "eager" for layer in layers)
     return any(_calls_function(forward, eager) for forward in {type(module).forward for module in layers})
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from adapterkit.backbone.dropout import Draw
+from adapterkit.backbone.dropout import Draw, calls_function
 from adapterkit.backbone.plain_attention import attend_plainly
 from adapterkit.backbone.pretrained import is_model
 
@@ -54,6 +54,13 @@ def use_own_attention(trunk: nn.Module) -> None:
 def implementation(config: Any) -> str:
     """The name under which a config's model looks up its attention; empty where there is none."""
     return str(getattr(config, "_attn_implementation", None) or "")
+
+
+def drops_by_function(trunk: nn.Module) -> bool:
+    """Whether layers of a trunk call torch's function to drop, or transformers' attention that does."""
+    layers = [module for module in trunk.modules() if not isinstance(module, nn.Dropout)]
+    eager = any(implementation(getattr(layer, "config", None)) == "eager" for layer in layers)
+    return any(calls_function(forward, eager) for forward in {type(layer).forward for layer in layers})
 
 
 def _looks_up(model: PreTrainedModel) -> bool:

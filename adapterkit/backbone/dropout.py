@@ -101,7 +101,7 @@ class _Rows:
     and what is known of how they are packed."""
 
     keys: Any
-    by_function: bool = False
+    by_function: bool
     packed: tuple[Tensor, tuple[int, int]] | None = None
     found: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
@@ -147,20 +147,20 @@ _rows: _Rows | None = None
 
 
 @contextmanager
-def rows_draw(seed: int, rows: Sequence[int], trunk: nn.Module) -> Iterator[None]:
+def rows_draw(seed: int, rows: Sequence[int], by_function: bool = False) -> Iterator[None]:
     """Inside, whatever is dropped of these rows follows from the seed and each row's own number, whichever others are
     in work beside it. A forward and its backward belong inside.
 
     Args:
         seed: of the step.
         rows: the number of each row of the batch.
-        trunk: what computes.
+        by_function: whether layers of what computes call torch's function to drop; see `attention.drops_by_function`.
     """
     global _rows
     torch.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed(seed + rows[0])  # of torch's fused attention, which draws by no row
-    _rows = _Rows(_mixed(np.array(rows, dtype=np.uint64) * _ROW + np.uint64(seed)), _drops_by_function(trunk))
+    _rows = _Rows(_mixed(np.array(rows, dtype=np.uint64) * _ROW + np.uint64(seed)), by_function)
     try:
         with _by_rows():
             yield
@@ -235,16 +235,8 @@ def _by_function(input: Tensor, p: float = 0.5, training: bool = True, inplace: 
     return F.dropout(input, p, training, inplace) if inplace or not training else _dropped(input, p)
 
 
-def _drops_by_function(trunk: nn.Module) -> bool:
-    from adapterkit.backbone.attention import implementation
-
-    layers = [module for module in trunk.modules() if not isinstance(module, nn.Dropout)]
-    eager = any(implementation(getattr(layer, "config", None)) == "eager" for layer in layers)
-    return any(_calls_function(forward, eager) for forward in {type(module).forward for module in layers})
-
-
 @cache
-def _calls_function(forward: Callable[..., Any], eager: bool) -> bool:
+def calls_function(forward: Callable[..., Any], eager: bool) -> bool:
     """Whether a layer's forward, or a function that it calls by name, calls torch's function, as the names in their
     code say. `eager`: whether layers attend by transformers' function for that, which each of them names."""
     forward = unwrap(forward)

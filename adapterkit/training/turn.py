@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from adapterkit.adapted import Adapted
+from adapterkit.backbone.attention import drops_by_function
 from adapterkit.backbone.dropout import rows_draw
 from adapterkit.data import shard
 from adapterkit.errors import DivergedError
@@ -114,7 +115,7 @@ class Turn:
             # A process without rows still computes, with one that counts for nothing.
             rows = own or micro_batch[:1]
             batch = self.batch([self.features[row] for row in rows])
-            with rows_draw(self.seed, rows, run.adapted.backbone.trunk):
+            with rows_draw(self.seed, rows, drops_by_function(run.adapted.backbone.trunk)):
                 found = None if run.objective is None else run.objective.answered(batch)
                 logits, term = found or (run.adapted(batch.inputs, run.adapted.task.answered(batch)), None)
                 torch.autograd.backward(self.loss(logits, batch, term, counts=1.0 if own else 0.0))

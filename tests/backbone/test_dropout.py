@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from adapterkit.backbone.attention import drops_by_function
 from adapterkit.backbone.dropout import Draw, QuickDropout, draw, note_packed, rows_draw, use_quick_dropout
 from tests import tiny
 
@@ -78,27 +79,24 @@ def test_seeds_follow_the_global_generator() -> None:
     assert len(set(first)) == 3
 
 
-NOTHING = nn.Identity()
-
-
 def test_a_row_drops_the_same_wherever_it_stands() -> None:
     """In a batch of four rows of six tokens, and in one of two with less padding; and by heads, for attention."""
     x, heads = torch.empty(4, 6, 5), torch.empty(4, 3, 6, 6)
-    with rows_draw(9, [0, 1, 2, 3], NOTHING):
+    with rows_draw(9, [0, 1, 2, 3]):
         whole, of_heads = draw(x.shape[:-1]).mask_like(x, 0.5), draw(heads.shape[:-1]).mask_like(heads, 0.5)
-    with rows_draw(9, [1, 3], NOTHING):
+    with rows_draw(9, [1, 3]):
         some, short = draw((2, 4)).mask_like(torch.empty(2, 4, 5), 0.5), torch.empty(2, 3, 4, 4)
         assert torch.equal(some, whole[[1, 3], :4])
         assert torch.equal(draw((2, 3, 4)).mask_like(short, 0.5), of_heads[[1, 3], :, :4, :4])
-    with rows_draw(10, [1, 3], NOTHING):
+    with rows_draw(10, [1, 3]):
         assert not torch.equal(draw((2, 4)).mask_like(torch.empty(2, 4, 5), 0.5), some)
 
 
 def test_the_choices_of_a_row_drop_each_by_itself_and_the_same_wherever_the_row_stands() -> None:
     x = torch.empty(6, 4, 8)  # 3 rows of 2 choices
-    with rows_draw(9, [0, 1, 2], NOTHING):
+    with rows_draw(9, [0, 1, 2]):
         whole = draw((6, 4)).mask_like(x, 0.5)
-    with rows_draw(9, [2], NOTHING):
+    with rows_draw(9, [2]):
         assert torch.equal(draw((2, 4)).mask_like(x[:2], 0.5), whole[4:])
     assert len({str(one.tolist()) for one in whole}) == 6
 
@@ -106,10 +104,10 @@ def test_the_choices_of_a_row_drop_each_by_itself_and_the_same_wherever_the_row_
 def test_a_packed_row_drops_what_it_drops_padded() -> None:
     """Rows of 3 and 2 tokens, the longer one first, and two documents that share a row keep their places in it."""
     source = torch.tensor([4, 5, 6, 0, 1])
-    with rows_draw(9, [5, 6], NOTHING):
+    with rows_draw(9, [5, 6]):
         padded = draw((2, 4)).mask_like(torch.empty(2, 4, 8), 0.5).flatten(0, 1)
         heads = draw((2, 2, 4)).masks(3, 0.5, padded)[:].transpose(1, 2).flatten(0, 1)
-    with rows_draw(9, [5, 6], NOTHING):
+    with rows_draw(9, [5, 6]):
         note_packed(source, (2, 4))
         assert torch.equal(draw((1, 5)).mask_like(torch.empty(1, 5, 8), 0.5)[0], padded[source])
         assert torch.equal(draw((1, 2, 5)).masks(3, 0.5, padded)[:][0].transpose(0, 1), heads[source])
@@ -132,11 +130,11 @@ def test_functions_of_torch_drop_by_row_too() -> None:
 
     calling, layer, x = Calling(), dropout(0.5), torch.randn(2, 3, 4)
     for model in (calling, CallingAnother(), layer):
-        with rows_draw(3, [0, 1], model):
+        with rows_draw(3, [0, 1], drops_by_function(model)):
             both = model(x)
-        with rows_draw(3, [1], model):
+        with rows_draw(3, [1], drops_by_function(model)):
             assert torch.equal(model(x[1:]), both[1:])
-    with rows_draw(3, [0, 1], calling):
+    with rows_draw(3, [0, 1], drops_by_function(calling)):
         assert calling.eval()(x) is x
 
 
@@ -184,9 +182,9 @@ def test_weights_of_attention_that_is_written_out_drop_by_row_too(tiny_backbones
     ids = torch.randint(10, 60, (3, 6), generator=torch.Generator().manual_seed(0))
     assert trunk.config._attn_implementation == "eager"
     with torch.no_grad():
-        with rows_draw(3, [0, 1, 2], trunk):
+        with rows_draw(3, [0, 1, 2], drops_by_function(trunk)):
             every = trunk(input_ids=ids).last_hidden_state
-        with rows_draw(3, [2], trunk):
+        with rows_draw(3, [2], drops_by_function(trunk)):
             alone = trunk(input_ids=ids[2:]).last_hidden_state
         trunk.eval()
         without = trunk(input_ids=ids).last_hidden_state

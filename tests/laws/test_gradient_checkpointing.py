@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from adapterkit.backbone.attention import drops_by_function
 from adapterkit.backbone.dropout import rows_draw
 from adapterkit.errors import RecipeError
 from tests.laws.test_padding import Cell, cells, trained
@@ -28,7 +29,7 @@ def test_losses_and_gradients_are_those_of_kept_layers(tiny_backbones: Mapping[s
         for again in (False, True):
             adapted.checkpoint_layers(again)
             # Dropout acts, and the second computation must draw as the first.
-            with rows_draw(0, range(len(batch.features)), adapted.backbone.trunk):
+            with rows_draw(0, range(len(batch.features)), drops_by_function(adapted.backbone.trunk)):
                 with keeping(adapted, batch) as storages:
                     logits = adapted(batch.inputs)
                 size_bytes = sum(storages.values())

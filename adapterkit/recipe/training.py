@@ -1,5 +1,6 @@
 """The `training` block: how long, how fast, how precisely, and what is kept."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -147,6 +148,14 @@ class TrainingSettings(Settings):
     objective: ObjectiveSettings | None = None
     """What shapes the representation beside the task's loss: {kind: supervised-contrastive, weight: 0.5}. null: the
     task's loss alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_shares(cls, given: Any) -> Any:
+        """Recipes that older artifacts keep say with how many processes a run may go on: it may with any number."""
+        if isinstance(given, Mapping) and isinstance(given.get("shares"), int):
+            return {name: value for name, value in given.items() if name != "shares"}
+        return given
 
     @model_validator(mode="after")
     def _together(self) -> Self:

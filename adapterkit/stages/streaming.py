@@ -158,7 +158,8 @@ def _is_stopped(folder: Path) -> bool:
 def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe without what an artifact does not keep of it."""
     data, backbone = {**recipe["data"], "root": None}, {**recipe["backbone"], "trust_remote_code": False}
-    return {**recipe, "output": None, "data": data, "backbone": backbone}
+    training = {name: value for name, value in recipe["training"].items() if name != "shares"}  # see `TrainingSettings`
+    return {**recipe, "output": None, "data": data, "backbone": backbone, "training": training}
 
 
 def _recorded(walk: _Walk) -> WayRecord:

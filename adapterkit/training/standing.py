@@ -139,7 +139,9 @@ def begin(
     if found is None:
         return Progress(made_of)
     now = by_path(made_of)
-    before = {**{path: value for path, value in by_path(defaults).items() if path in now}, **by_path(found.made_of)}
+    # Of shares see `TrainingSettings`.
+    held = {path: value for path, value in by_path(found.made_of).items() if not path.endswith("training.shares")}
+    before = {**{path: value for path, value in by_path(defaults).items() if path in now}, **held}
     changed = [
         f"{repr(path)[1:-1]}: {_shown(before.get(path))} in the checkpoint, {_shown(now.get(path))} now"
         for path in sorted(before.keys() | now.keys())
@@ -216,6 +218,8 @@ def read_index(folder: Path) -> Index:
         content = parse_object(read_file(folder / INDEX, MAX_INDEX_BYTES), INDEX)
         if content.pop("sha256", None) != _digest(content):
             raise ArtifactError("", [f"{INDEX}: sha256: it is not the digest of this file: it was edited or damaged"])
+        if isinstance(progress := content.get("progress"), dict):
+            progress.pop("shares", None)  # of older checkpoints, with which any number of processes goes on
         index = Index.model_validate_json(dump_json(content))
     except ValidationError as error:
         problems = validation_problems(error, INDEX)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from adapterkit.errors import TrainingError
+from adapterkit.manifest import dump_json
 from adapterkit.tasks import Metric
 from adapterkit.training.standing import INDEX, Progress, begin, read_progress
 
@@ -52,6 +54,16 @@ def test_patience_counts_validations_without_a_better_one() -> None:
 def test_there_is_no_progress_where_there_is_no_checkpoint(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
     assert begin(tmp_path, {"run": 1}, resume=False, overwrite=False) == Progress({"run": 1})
+
+
+def test_a_checkpoint_of_a_version_that_knew_shares_is_gone_on_from(tmp_path: Path) -> None:
+    older = {"made_of": {"training": {"epochs": 2, "shares": 4}, "a": {"training": {"shares": 1}}}, "shares": 4}
+    files = {f"{name}.safetensors": {"size_bytes": 1, "sha256": "0" * 64} for name in ("adapter", "optimizer")}
+    content = {"format": 1, "progress": older, "scaler": {}, "files": files}
+    (tmp_path / INDEX).write_bytes(dump_json({**content, "sha256": sha256(dump_json(content)).hexdigest()}))
+    assert begin(tmp_path, {"training": {"epochs": 2}}, resume=True, overwrite=False).made_of == older["made_of"]
+    with pytest.raises(TrainingError, match=r"training\.epochs: 2 in the checkpoint, 3 now"):
+        begin(tmp_path, {"training": {"epochs": 3}}, resume=True, overwrite=False)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"progress": 3}', '{"progress": {"position": {"x": 1}}}', "\x00"])

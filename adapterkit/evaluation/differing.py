@@ -61,7 +61,7 @@ def diff(
         labels_added=tuple(added),
         labels_removed=tuple(removed),
         metrics=tuple(_changes(before, after, "metrics")),
-        learned=tuple(sorted(_distances(first, second), key=_farthest_first)),
+        learned=tuple(sorted(_distances(first, second), key=lambda one: (_farthest_first(one), one.name))),
         golden=tuple(_golden(first, second, None if backbone is None else find_backbone(first, backbone))),
     )
 

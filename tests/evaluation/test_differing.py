@@ -61,6 +61,12 @@ def test_what_was_learned_is_compared_by_what_it_changes(pair: Any) -> None:
     assert shares == sorted(shares, reverse=True)
 
 
+def test_what_is_equally_far_apart_is_told_by_name_in_every_process(pair: Any) -> None:
+    names = [each.name for each in ak.diff(pair[1], pair[1]).learned]
+    assert len(names) > 4
+    assert names == sorted(names)
+
+
 def test_the_same_update_by_other_factors_has_no_distance(pair: Any, tmp_path: Path) -> None:
     backbone, a, _ = pair
     wider = tmp_path / "wider"

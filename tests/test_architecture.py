@@ -101,7 +101,7 @@ READ_SOURCES = {"test_architecture.py", "test_private_names.py", "test_wheel.py"
 CATCH_ALLS = {"utils", "util", "common", "misc", "helpers", "helper", "manager", "managers", "tools"}
 LONGEST_FILE_LINES = 400
 LONGEST_MEDIAN_LINES = 110
-MOST_LINES = 62_420
+MOST_LINES = 58_600
 """Of the whole package. 48,000 is wanted, which one person can keep in mind: older rooms have to become smaller yet."""
 HOST_FLOORS = ("engine", "packing", "bank", "answers")
 """Folders in host/ from the lowest up; the files right under host/ stand above them all."""

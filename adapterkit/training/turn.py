@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 import torch
@@ -79,6 +80,11 @@ class Learning:
     class_weights: Tensor | None = None
     objective: Objective | None = None
 
+    @cached_property
+    def drops_by_function(self) -> bool:
+        """See `attention.drops_by_function`."""
+        return drops_by_function(self.adapted.backbone.trunk)
+
 
 class Turn:
     """A step whose rows are chosen. `compute` first, or what stands for it; then `finish`.
@@ -115,7 +121,7 @@ class Turn:
             # A process without rows still computes, with one that counts for nothing.
             rows = own or micro_batch[:1]
             batch = self.batch([self.features[row] for row in rows])
-            with rows_draw(self.seed, rows, drops_by_function(run.adapted.backbone.trunk)):
+            with rows_draw(self.seed, rows, run.drops_by_function):
                 found = None if run.objective is None else run.objective.answered(batch)
                 logits, term = found or (run.adapted(batch.inputs, run.adapted.task.answered(batch)), None)
                 torch.autograd.backward(self.loss(logits, batch, term, counts=1.0 if own else 0.0))

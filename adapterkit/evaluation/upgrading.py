@@ -29,6 +29,7 @@ def upgrade(
     output: str | Path | None = None,
     epochs: float = 1.0,
     data_root: str | Path | None = None,
+    batch_size: int = 64,
     resamples: int = 1000,
     quiet: bool = True,
 ) -> UpgradeRecord:
@@ -47,6 +48,7 @@ def upgrade(
         new: the one that takes its place.
         output: where the artifacts of every way are kept, as RUN/WAY; None keeps none.
         epochs: of every training.
+        batch_size: rows that are answered at once.
 
     Raises:
         DataError: two runs have one name, or an artifact keeps no recipe.
@@ -66,7 +68,7 @@ def upgrade(
         artifact.check_backbone(before)
     with ExitStack() as stack:
         kept = Path(output) if output is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        trying = _Trying(before, after, epochs, data_root, resamples, quiet, output is not None)
+        trying = _Trying(before, after, epochs, data_root, batch_size, resamples, quiet, output is not None)
         adapters = tuple(trying.adapter(each, kept / name) for each, name in zip(opened, names, strict=True))
     return UpgradeRecord(**made(), old=before.fingerprint, new=after.fingerprint, epochs=epochs, adapters=adapters)
 
@@ -79,13 +81,14 @@ class _Trying:
     new: Backbone
     epochs: float
     root: str | Path | None
+    batch_size: int
     resamples: int
     quiet: bool
     keeps: bool
 
     def adapter(self, opened: Artifact, folder: Path) -> UpgradedAdapter:
         """Try one."""
-        question = ask(opened, data_root=self.root, backbone=self.old)
+        question = ask(opened, data_root=self.root, batch_size=self.batch_size, backbone=self.old)
         before = question.answers()
         metric = before.task.main_metric
 

@@ -127,3 +127,5 @@ def test_the_command_prints_a_table_and_a_record(world: Any) -> None:
     assert "Kept nothing" in shown.stderr
     record = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert record["schema"] == "adapterkit.upgrade/1"
+    with pytest.raises(ValueError, match="batch_size"):
+        upgrade([run], old, new, batch_size=0)

@@ -21,7 +21,7 @@ HEAD_RATE_FACTOR = 5.0
 SUMS = 4
 """Numbers that every process adds to a step, besides its gradients."""
 
-FEW_BYTES = 1 << 20
+FEW_BYTES = 1 << 16
 """Up to so many bytes the first of the processes on CPUs adds up what travels; a ring, beyond, keeps none waiting."""
 
 

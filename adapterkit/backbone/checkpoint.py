@@ -71,9 +71,8 @@ def load_trunk(folder: Path, dtype: torch.dtype, remote: bool, *, as_stored: boo
             if as_stored and report["missing_keys"]:
                 model, report = read(dtype=dtype)  # other numbers are drawn in another format
             elif as_stored:
-                used = dict(read(dtype=dtype, device_map="meta")[0].named_parameters())
-                there = {name: weight for name, weight in model.named_parameters() if weight.dtype != used[name].dtype}
-                formats = {weight.data_ptr(): used[name].dtype for name, weight in there.items()}
+                used, stored = read(dtype=dtype, device_map="meta")[0].state_dict(), model.state_dict()
+                formats = {t.data_ptr(): used[n].dtype for n, t in stored.items() if t.dtype != used[n].dtype}
     # Damage shows as whatever the reader of that format raises: safetensors, pickle, zipfile, torch or transformers.
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -37,30 +37,6 @@ _ROW, _HEAD, _TOKEN = (np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xD1B54A32
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
-    """What a mask is cut from: the table's seed, and the number of each token (int64, of a tensor's lead)."""
-
-    seed: int
-    numbers: Tensor
-
-    def masks(self, width: int, probability: float, like: Tensor) -> "Masks":
-        """Masks of tokens with `width` values each, in the dtype and on the device of `like`: 0 for what is dropped and
-        1 / (1 - probability) elsewhere. `probability`: that a value is dropped; on a CPU in steps of 2⁻¹⁶."""
-        table = _filled(like.new_empty(_STARTS + width), probability, self.seed)
-        # Multiply-shift hashing (Dietzfelbinger et al. 1997): the upper bits of an odd multiple, another per seed.
-        starts = (self.numbers * (self.seed | 1) >> 48) & (_STARTS - 1)
-        return Masks(table, width, starts.to(like.device))
-
-    def mask_like(self, x: Tensor, probability: float) -> Tensor:
-        """The mask of an x (…, W), one token of which has each number. See `masks`."""
-        return self.masks(x.shape[-1], probability, x)[:].view(x.shape)
-
-    def of(self, numbers: Tensor) -> "Draw":
-        """The same table, for some of the tokens."""
-        return Draw(self.seed, numbers)
-
-
-@dataclass(frozen=True, eq=False)
 class Masks:
     """A table of 0 and 1 / (1 - probability), and where in it each token's mask of `width` values starts."""
 
@@ -77,6 +53,30 @@ class Masks:
         bits = table.view(_BITS[table.element_size()])
         windows = np.lib.stride_tricks.sliding_window_view(bits.numpy(), self.width)
         return torch.from_numpy(windows[starts.numpy()]).view(table.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What a mask is cut from: the table's seed, and the number of each token (int64, of a tensor's lead)."""
+
+    seed: int
+    numbers: Tensor
+
+    def masks(self, width: int, probability: float, like: Tensor) -> Masks:
+        """Masks of tokens with `width` values each, in the dtype and on the device of `like`: 0 for what is dropped and
+        1 / (1 - probability) elsewhere. `probability`: that a value is dropped; on a CPU in steps of 2⁻¹⁶."""
+        table = _filled(like.new_empty(_STARTS + width), probability, self.seed)
+        # Multiply-shift hashing (Dietzfelbinger et al. 1997): the upper bits of an odd multiple, another per seed.
+        starts = (self.numbers * (self.seed | 1) >> 48) & (_STARTS - 1)
+        return Masks(table, width, starts.to(like.device))
+
+    def mask_like(self, x: Tensor, probability: float) -> Tensor:
+        """The mask of an x (…, W), one token of which has each number. See `masks`."""
+        return self.masks(x.shape[-1], probability, x)[:].view(x.shape)
+
+    def of(self, numbers: Tensor) -> "Draw":
+        """The same table, for some of the tokens."""
+        return Draw(self.seed, numbers)
 
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -23,16 +23,11 @@ Files = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurveyOptions(shared.OptionGroup):
+class SurveyOptions(shared.ReadingOptions):
     """How files are looked at, as the arguments of `survey.look`."""
 
     kind: options.KindName = None
-    columns: options.Columns = None
     backbone: options.BackboneName = None
-    encoding: options.Encoding = None
-    delimiter: options.Delimiter = None
-    read_as: options.ReadAs = None
-    data_root: options.DataRoot = None
 
     def given(self) -> dict[str, Any]:
         from adapterkit.errors import DataError
@@ -43,9 +38,9 @@ class SurveyOptions(shared.OptionGroup):
         if self.kind is not None and self.kind not in KINDS:
             expected = f"expected one of {', '.join(KINDS)}{did_you_mean(self.kind, KINDS)}"
             raise DataError("There is no such kind of task", [f"--kind: found {self.kind!r:.40}, {expected}"])
-        settings = reading_settings(options.reading(self.encoding, self.delimiter, self.read_as))
-        columns = options.named(self.columns, "--column", "NAME=COLUMN", "text=sentence")
-        return {"kind": self.kind, "columns": columns, "settings": settings, "backbone": self.backbone}
+        read = self.as_read()
+        settings = reading_settings(read["reading"])
+        return {"kind": self.kind, "columns": read["columns"], "settings": settings, "backbone": self.backbone}
 
 
 HowSurveyed = Annotated[dict[str, Any], SurveyOptions]

@@ -55,49 +55,52 @@ def _group(annotation: Any) -> type[OptionGroup] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerOptions(OptionGroup):
-    """How artifacts are to answer rows: what `evaluate` and its like take besides the artifact and the data."""
+class ReadingOptions(OptionGroup):
+    """How rows are read, and which of their columns is which."""
 
-    backbone: options.BackboneName = None
-    backbone_dtype: options.BackboneFormat = "auto"
     columns: options.Columns = None
     encoding: options.Encoding = None
     delimiter: options.Delimiter = None
     read_as: options.ReadAs = None
     data_root: options.DataRoot = None
+
+    def as_read(self) -> dict[str, Any]:
+        """`columns` and `reading`, as verbs of Python take them."""
+        columns = options.named(self.columns, "--column", "NAME=COLUMN", "text=sentence")
+        return {"columns": columns, "reading": options.reading(self.encoding, self.delimiter, self.read_as)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions(ReadingOptions):
+    """How artifacts are to answer rows: what `evaluate` and its like take besides the artifact and the data."""
+
+    backbone: options.BackboneName = None
+    backbone_dtype: options.BackboneFormat = "auto"
     parts: options.Parts = None
 
     def of(self, folder: Any) -> dict[str, Any]:
         """The arguments for one artifact, whose backbone is loaded here where a number format is asked for."""
         return {
+            **self.as_read(),
             "backbone": options.in_format(folder, self.backbone, self.backbone_dtype),
-            "columns": options.named(self.columns, "--column", "NAME=COLUMN", "text=sentence"),
-            "reading": options.reading(self.encoding, self.delimiter, self.read_as),
             "parts": options.named(self.parts, "--part", "NAME=FOLDER", "language=runs/language"),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookOptions(OptionGroup):
+class LookOptions(ReadingOptions):
     """How representations are looked at, as the arguments of `probe` and its like."""
 
     backbone: options.BackboneName = None
     kind: options.KindName = None
-    columns: options.Columns = None
-    encoding: options.Encoding = None
-    delimiter: options.Delimiter = None
-    read_as: options.ReadAs = None
-    data_root: options.DataRoot = None
     rows: Annotated[int, typer.Option(min=1, help="Rows that are drawn, at most.")] = 2000
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0
     pooling: Annotated[str, typer.Option(help="auto, mean, first or last: how a row becomes one vector.")] = "auto"
     cache: Annotated[bool, options.option("--cache/--no-cache", help="Whether states are kept on the disk.")] = True
 
     def given(self) -> dict[str, Any]:
-        columns = options.named(self.columns, "--column", "NAME=COLUMN", "text=sentence")
-        reading = options.reading(self.encoding, self.delimiter, self.read_as)
         same = {name: getattr(self, name) for name in ("backbone", "kind", "rows", "seed", "pooling", "cache")}
-        return {**same, "columns": columns, "reading": reading}
+        return {**same, **self.as_read()}
 
 
 HowLooked = Annotated[dict[str, Any], LookOptions]

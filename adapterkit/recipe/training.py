@@ -152,8 +152,8 @@ class TrainingSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _without_shares(cls, given: Any) -> Any:
-        """Recipes that older artifacts keep say with how many processes a run may go on: it may with any number."""
-        if isinstance(given, Mapping) and isinstance(given.get("shares"), int):
+        """Recipes that older artifacts keep hold the default of a field that there is no more, which said nothing."""
+        if isinstance(given, Mapping) and given.get("shares") == 1:
             return {name: value for name, value in given.items() if name != "shares"}
         return given
 

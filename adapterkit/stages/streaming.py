@@ -145,7 +145,7 @@ def _train_jointly(
 def _check_kept(folder: Path, recipe: Recipe, before: Path | None) -> None:
     """Raise OutputError where an artifact is not what a recipe trains after `before`."""
     kept, parent = open_manifest(folder), None if before is None else open_manifest(before).sha256
-    if _plain(kept.recipe) != _plain(recipe.to_dict()) or parent not in (None, kept.parent):
+    if _plain(load_recipe(kept.recipe)) != _plain(recipe) or parent not in (None, kept.parent):
         raise OutputError(
             f"{folder} is not what this course trains there", remedy="Begin anew: --overwrite, or another output."
         )
@@ -155,11 +155,11 @@ def _is_stopped(folder: Path) -> bool:
     return read_progress(checkpoint_of(folder)) is not None
 
 
-def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(whole: Recipe) -> dict[str, Any]:
     """A recipe without what an artifact does not keep of it."""
+    recipe = whole.to_dict()
     data, backbone = {**recipe["data"], "root": None}, {**recipe["backbone"], "trust_remote_code": False}
-    training = {name: value for name, value in recipe["training"].items() if name != "shares"}  # see `TrainingSettings`
-    return {**recipe, "output": None, "data": data, "backbone": backbone, "training": training}
+    return {**recipe, "output": None, "data": data, "backbone": backbone}
 
 
 def _recorded(walk: _Walk) -> WayRecord:

@@ -139,9 +139,7 @@ def begin(
     if found is None:
         return Progress(made_of)
     now = by_path(made_of)
-    # Of shares see `TrainingSettings`.
-    held = {path: value for path, value in by_path(found.made_of).items() if not path.endswith("training.shares")}
-    before = {**{path: value for path, value in by_path(defaults).items() if path in now}, **held}
+    before = {**{path: value for path, value in by_path(defaults).items() if path in now}, **by_path(found.made_of)}
     changed = [
         f"{repr(path)[1:-1]}: {_shown(before.get(path))} in the checkpoint, {_shown(now.get(path))} now"
         for path in sorted(before.keys() | now.keys())
@@ -195,7 +193,7 @@ class Index(Facts):
         files: its other files, by name.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     progress: Progress
     scaler: dict[str, Annotated[float, Field(ge=0)]]
     files: dict[Literal["adapter.safetensors", "optimizer.safetensors", "kept.safetensors"], FileFacts]
@@ -218,8 +216,12 @@ def read_index(folder: Path) -> Index:
         content = parse_object(read_file(folder / INDEX, MAX_INDEX_BYTES), INDEX)
         if content.pop("sha256", None) != _digest(content):
             raise ArtifactError("", [f"{INDEX}: sha256: it is not the digest of this file: it was edited or damaged"])
-        if isinstance(progress := content.get("progress"), dict):
-            progress.pop("shares", None)  # of older checkpoints, with which any number of processes goes on
+        if content.get("format") == 1:
+            raise TrainingError(
+                f"the checkpoint in {folder} is of an earlier version, and the run would end otherwise than there",
+                [f"{INDEX}: format: found 1, expected 2, since which dropout draws by seed, step, row and token"],
+                ANEW,
+            )
         index = Index.model_validate_json(dump_json(content))
     except ValidationError as error:
         problems = validation_problems(error, INDEX)

@@ -257,9 +257,10 @@ def test_the_recipe_of_an_artifact_is_read_without_its_trust_in_remote_code(tmp_
     assert load_recipe(tmp_path, ["backbone.trust_remote_code=true"]).backbone.trust_remote_code is True
 
 
-def test_a_recipe_that_says_with_how_many_processes_a_run_may_go_on_is_read() -> None:
-    assert "shares" not in load_recipe(raw(training={"epochs": 2, "shares": 4})).to_dict()["training"]
-    assert "training.shares" in problems(raw(training={"shares": "four"}))[0]
+def test_the_default_of_a_field_that_there_is_no_more_is_read_and_another_value_is_refused() -> None:
+    assert "shares" not in load_recipe(raw(training={"epochs": 2, "shares": 1})).to_dict()["training"]
+    for value in (4, "four"):
+        assert "training.shares" in problems(raw(training={"shares": value}))[0]
 
 
 @pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"recipe": 3}', "[" * 100_000])
